@@ -1,0 +1,4 @@
+"""Latency on a target, measured and kept: targets, measurements, profilers of runtimes, the database. Imports no torch.
+
+Nothing is imported here, because the measuring process (:mod:`latency_db.worker`) comes through this file and has to start fast.
+"""

@@ -1,0 +1,167 @@
+"""The CPU protocol around any engine: own pinned process, warm-up, anchor, rounds, and the record of the circumstances."""
+
+from __future__ import annotations
+
+import platform
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from latency_db import cpu
+from latency_db.anchor import VERSION as ANCHOR_VERSION
+from latency_db.anchor import anchor_model
+from latency_db.device import DeviceFingerprint
+from latency_db.measurement import Measurement, now
+from latency_db.process import Worker
+from latency_db.profiler import Protocol, Workload, file_hash
+from latency_db.rounds import MAX_STEAL, Block, Sample, Summary, drift, run_rounds, summarise
+from latency_db.target import Target
+from search_spaces.errors import InputError
+
+ANCHOR_WARMUP_S = 0.05
+
+
+class CpuBench:
+    """Times ONNX files with an engine (``module:function``, see :mod:`latency_db.worker`), each in a fresh process, beside one lasting anchor."""
+
+    def __init__(self, engine: str, target: Target, protocol: Protocol) -> None:
+        self._engine = engine
+        self._target = target
+        self._protocol = protocol
+        self._anchor: Worker | None = None
+
+    def measure(self, workload: Workload, version: str, fingerprint: DeviceFingerprint) -> Measurement:
+        """One measurement by the CPU protocol. Raises InputError (the model) or RuntimeFailure (the run)."""
+        model = workload.path()
+        seconds: dict[str, float] = {}
+        watch = _Stopwatch(seconds)
+        cpus = cpu.quietest(self._target.threads)
+        watch.lap("choose_cpu")
+        with Worker(self._engine) as worker:
+            settings = worker.load(model, self._load_request(cpus, self._target))
+            watch.lap("start_and_load")
+            anchor = self._ready_anchor(cpus)
+            watch.lap("anchor")
+            with cpu.exclusive("cpu"):
+                watch.lap("lock")
+                sitting = self._sit(worker, anchor, cpus, watch)
+        watch.lap("close")
+        environment = {
+            "runtime_version": version,
+            "settings": settings,
+            "protocol": asdict(self._protocol),
+            **sitting.circumstances,
+            "cpus": list(cpus),
+            "device": fingerprint.to_dict(),
+            "device_id": fingerprint.id,
+            "system": platform.platform(),
+            "python": platform.python_version(),
+            "onnx_sha256": file_hash(model),
+            "seconds": seconds,
+        }
+        summary = sitting.summary
+        return Measurement(
+            median_ms=summary.median_ms,
+            p90_ms=summary.p90_ms,
+            p99_ms=summary.p99_ms,
+            low_ms=summary.low_ms,
+            high_ms=summary.high_ms,
+            runs=summary.runs,
+            source="measured",
+            verdict="throttled" if sitting.circumstances["throttle_events"] else summary.verdict,
+            clock=summary.clock,
+            target=self._target,
+            workload=workload.key,
+            wall_median_ms=summary.wall_median_ms,
+            cpu_median_ms=summary.cpu_median_ms,
+            environment=environment,
+            time=now(),
+        )
+
+    def _sit(self, worker: Worker, anchor: Worker, cpus: tuple[int, ...], watch: _Stopwatch) -> _Sitting:
+        """Warm-up and rounds, between two readings of the machine's state."""
+        protocol, threads = self._protocol, self._target.threads
+        before, throttled, load = cpu.cpu_times(), cpu.throttle_count(cpus), cpu.load_average()
+        anchor.ask("warm", {"runs": 3, "seconds": ANCHOR_WARMUP_S})
+        worker.ask("warm", {"runs": protocol.warmup_runs, "seconds": protocol.warmup_s})
+        watch.lap("warmup")
+        blocks, anchors, converged = run_rounds(lambda: self._block(worker), lambda: self._block(anchor), protocol, threads)
+        watch.lap("timing")
+        steal = cpu.steal_share(before, cpu.cpu_times(), cpus)
+        # A hypervisor's theft is in no process's statistics: no sample can be called clean then.
+        needed = protocol.clean_share if steal <= MAX_STEAL else float("inf")
+        summary = summarise(blocks, threads, needed, protocol.seed)
+        reference = summarise(anchors, 1, needed, protocol.seed)
+        return _Sitting(
+            summary,
+            {
+                "rounds": len(blocks),
+                "converged": converged,
+                "clean_share": summary.clean_share,
+                "steal_share": round(steal, 4),
+                "throttle_events": cpu.throttle_count(cpus) - throttled,
+                "load": [load, cpu.load_average()],
+                "anchor": {
+                    "version": ANCHOR_VERSION,
+                    "wall_ms": reference.wall_median_ms,
+                    "cpu_ms": reference.cpu_median_ms,
+                    "drift": round(drift(anchors), 4),
+                    "clean_share": reference.clean_share,
+                },
+            },
+        )
+
+    def _block(self, worker: Worker) -> Block:
+        rows = worker.ask("block", {"runs": self._protocol.block, "settle": self._protocol.settle})
+        return [Sample(wall, cpu_ms, switches, delay) for wall, cpu_ms, switches, delay in rows]
+
+    def _load_request(self, cpus: tuple[int, ...], target: Target) -> dict[str, Any]:
+        return {
+            "cpus": list(cpus),
+            "threads": target.threads,
+            "batch": target.batch,
+            "image_size": target.image_size,
+            "precision": target.precision,
+            "device": target.device,
+            "seed": self._protocol.seed,
+        }
+
+    def _ready_anchor(self, cpus: tuple[int, ...]) -> Worker:
+        """The anchor's process on the candidate's CPU; started anew if it has died."""
+        if self._anchor is None or not self._anchor.alive:
+            self.close()
+            self._anchor = Worker(self._engine)
+            try:
+                self._anchor.load(anchor_model(), self._load_request(cpus[:1], Target(self._target.runtime)))
+            except InputError:
+                self.close()
+                raise
+        self._anchor.ask("pin", {"cpus": list(cpus[:1])})
+        return self._anchor
+
+    def close(self) -> None:
+        """Ends the anchor's process; it may be called twice."""
+        if self._anchor is not None:
+            self._anchor.close()
+        self._anchor = None
+
+
+@dataclass(frozen=True)
+class _Sitting:
+    """What the samples say, and the circumstances, JSON-ready."""
+
+    summary: Summary
+    circumstances: dict[str, Any]
+
+
+class _Stopwatch:
+    """Splits the time of a measurement into named laps, seconds to the millisecond."""
+
+    def __init__(self, laps: dict[str, float]) -> None:
+        self._laps = laps
+        self._last = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        moment = time.monotonic()
+        self._laps[name] = round(moment - self._last, 3)
+        self._last = moment

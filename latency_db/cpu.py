@@ -1,0 +1,120 @@
+"""The state of this machine's CPUs while something is timed on them: which is quiet, who else runs, what they tell of throttling."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from search_spaces.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True)
+class CpuTime:
+    """Ticks of one CPU since the machine started: in use, taken by the hypervisor, all."""
+
+    busy: int
+    steal: int
+    total: int
+
+    def __sub__(self, other: CpuTime) -> CpuTime:
+        return CpuTime(self.busy - other.busy, self.steal - other.steal, self.total - other.total)
+
+
+def cpu_times(path: Path = Path("/proc/stat")) -> dict[int, CpuTime]:
+    """Per CPU (proc_stat(5): user nice system idle iowait irq softirq steal …); empty where the system has no such file."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return {}
+    times = {}
+    for line in lines:
+        name, *ticks = line.split() or [""]
+        if name.startswith("cpu") and name[3:].isdigit() and len(ticks) >= 8:
+            values = [int(t) for t in ticks[:8]]
+            times[int(name[3:])] = CpuTime(sum(values) - values[3] - values[4], values[7], sum(values))
+    return times
+
+
+def quietest(count: int, window_s: float = 0.1) -> tuple[int, ...]:
+    """The ``count`` CPUs of this process's allowance that were least in use during ``window_s``; () where the system cannot pin.
+
+    Among equally quiet ones the last: interrupts and other programs tend to the first, and staying on one keeps measurements alike.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return ()
+    allowed = os.sched_getaffinity(0)
+    if count > len(allowed):
+        raise InputError(f"{count} threads on {len(allowed)} CPUs", f"at most {len(allowed)}")
+    before = cpu_times()
+    time.sleep(window_s)
+    return order_by_use(before, cpu_times(), sorted(allowed))[:count]
+
+
+def order_by_use(before: Mapping[int, CpuTime], after: Mapping[int, CpuTime], allowed: Sequence[int]) -> tuple[int, ...]:
+    """``allowed`` CPUs, the least used between two readings first; use within a fifth counts as equal, since a tick is 10 ms."""
+
+    def use(cpu: int) -> int:
+        if cpu not in before or cpu not in after:
+            return 0
+        spent = after[cpu] - before[cpu]
+        return round(5 * spent.busy / spent.total) if spent.total > 0 else 0
+
+    return tuple(sorted(allowed, key=lambda cpu: (use(cpu), -cpu)))
+
+
+def steal_share(before: Mapping[int, CpuTime], after: Mapping[int, CpuTime], cpus: Sequence[int]) -> float:
+    """Share of the time of ``cpus`` that the hypervisor gave to others between two readings, 0 to 1."""
+    spent = [after[c] - before[c] for c in cpus if c in before and c in after]
+    total = sum(s.total for s in spent)
+    return sum(s.steal for s in spent) / total if total > 0 else 0.0
+
+
+def throttle_count(cpus: Sequence[int]) -> int:
+    """How often the hardware slowed ``cpus`` for heat so far; 0 where it does not tell (virtual machines, most Arm boards)."""
+    count = 0
+    for cpu in cpus:
+        try:
+            count += int(Path(f"/sys/devices/system/cpu/cpu{cpu}/thermal_throttle/core_throttle_count").read_text())
+        except (OSError, ValueError):
+            continue
+    return count
+
+
+def load_average() -> float | None:
+    """Runnable processes over the last minute; None where the system does not tell."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def cache_dir() -> Path:
+    """A folder of this user's for the anchor model and the lock; a temporary one where the home folder cannot be written."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    for folder in (Path(home) / "latency_db", Path(tempfile.gettempdir()) / f"latency_db-{user}"):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK):
+            return folder
+    raise InputError(f"no folder for caches: {home} and {tempfile.gettempdir()} cannot be written", "a writable folder", "set XDG_CACHE_HOME")
+
+
+@contextmanager
+def exclusive(name: str) -> Iterator[None]:
+    """Waits until no other process of this user times anything under ``name``; two at once would measure each other."""
+    if fcntl is None:
+        yield
+        return
+    with (cache_dir() / f"{name}.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # released by the system when the holder dies
+        yield

@@ -1,0 +1,27 @@
+"""The runtimes a target can name. A new one is one file here and one line in the table (or an entry point of the group)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from search_spaces.registry import Registry
+
+if TYPE_CHECKING:
+    from latency_db.profiler import Profiler, Protocol
+    from latency_db.target import Target
+
+RUNTIMES: Registry[type[Profiler]] = Registry(
+    "nas.runtimes",
+    {
+        "onnxruntime": "latency_db.runtimes.onnxruntime:OnnxRuntime",
+    },
+)
+
+
+def open_profiler(target: Target, protocol: Protocol | None = None) -> Profiler:
+    """The profiler of a target, ready to measure; the runtime's own default protocol is ``SEARCHING``.
+
+    Raises InputError for an unknown runtime, a precision or device it does not have, or a library that is missing here.
+    """
+    runtime = RUNTIMES[target.runtime]
+    return runtime(target, protocol) if protocol else runtime(target)

@@ -1,0 +1,116 @@
+"""The measuring process: loads one model with one engine and times blocks of runs. JSON lines over its pipes; ends when its input does.
+
+It is started as ``python -m latency_db.worker MODULE:FUNCTION`` by :class:`latency_db.process.Worker`. The function is the engine: it takes
+the ``load`` request and returns (a function that runs the model once, a JSON-ready description). Requests are objects with ``do`` of
+``load``, ``pin``, ``warm`` or ``block``; each answer is one line, ``{"ok": …}`` or ``{"error": "one line"}``.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+try:
+    import resource
+except ImportError:  # Windows: no count of context switches; samples are then judged by wall against CPU time
+    resource = None  # type: ignore[assignment]
+
+
+class Scheduling:
+    """Involuntary context switches of this process and its wait for a CPU in ms, so far; None where the system does not tell."""
+
+    def __init__(self) -> None:
+        try:
+            self._file: int | None = os.open("/proc/self/schedstat", os.O_RDONLY)
+        except OSError:
+            self._file = None
+
+    def read(self) -> tuple[int, float | None]:
+        switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw if resource else 0
+        # proc_pid_schedstat: "ns on the CPU, ns waiting for it, slices", of the main thread, which is the one that runs the model.
+        return switches, None if self._file is None else int(os.pread(self._file, 128, 0).split()[1]) / 1e6
+
+
+class Bench:
+    """One loaded model and the clocks around it."""
+
+    def __init__(self, engine: str) -> None:
+        self._engine = engine
+        self._scheduling = Scheduling()
+        self._run: Callable[[], object] = lambda: None
+
+    def pin(self, request: Mapping[str, Any]) -> None:
+        """Keeps this process and its threads to come on ``cpus``, where the system can."""
+        if request["cpus"] and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, request["cpus"])
+
+    def load(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Makes the model ready; the engine's description of it."""
+        self.pin(request)
+        module, function = self._engine.split(":")
+        self._run, info = getattr(import_module(module), function)(request)
+        self._run()
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        return dict(info)
+
+    def warm(self, request: Mapping[str, Any]) -> int:
+        """Runs until both ``runs`` and ``seconds`` are over; how many runs that took."""
+        end = time.perf_counter() + request["seconds"]
+        runs = 0
+        while runs < request["runs"] or time.perf_counter() < end:
+            self._run()
+            runs += 1
+        return runs
+
+    def block(self, request: Mapping[str, Any]) -> list[tuple[float, float, int, float | None]]:
+        """``runs`` samples (wall ms, process CPU ms, involuntary switches, run delay ms) after ``settle`` unrecorded ones."""
+        for _ in range(request["settle"]):
+            self._run()
+        return [self._sample() for _ in range(request["runs"])]
+
+    def _sample(self) -> tuple[float, float, int, float | None]:
+        switches, delay = self._scheduling.read()
+        cpu, wall = time.process_time_ns(), time.perf_counter_ns()
+        self._run()
+        wall, cpu = time.perf_counter_ns() - wall, time.process_time_ns() - cpu
+        switches_after, delay_after = self._scheduling.read()
+        waited = None if delay is None or delay_after is None else delay_after - delay
+        return wall / 1e6, cpu / 1e6, switches_after - switches, waited
+
+
+def main() -> None:
+    """Answers requests from the standard input until it ends."""
+    # Ctrl-C reaches the whole process group; the parent decides what becomes of the run and closes the pipe.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever a runtime prints must not get between the answers
+    bench = Bench(sys.argv[1])
+    actions: dict[str, Callable[[Mapping[str, Any]], object]] = {"load": bench.load, "pin": bench.pin, "warm": bench.warm, "block": bench.block}
+    for line in sys.stdin:
+        try:
+            answers.write(json.dumps(answer(actions, json.loads(line))) + "\n")
+            answers.flush()
+        except BrokenPipeError:
+            return
+
+
+def answer(actions: Mapping[str, Callable[[Mapping[str, Any]], object]], request: Mapping[str, Any]) -> dict[str, Any]:
+    """What one request comes to: ``{"ok": …}`` or ``{"error": "one line"}``."""
+    try:
+        return {"ok": actions[request["do"]](request)}
+    except Exception as error:  # noqa: BLE001 (the border of a process: whatever the engine raises has to reach the parent as text)
+        said = str(error) if type(error).__name__ == "InputError" else f"{type(error).__name__}: {error}"
+        return {"error": " ".join(said.split())[:500]}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+"""A detection data set: pictures with boxes, whatever files it was read from."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nas.data.pictures import read_picture
+from nas.data.problems import Problems
+from search_spaces.errors import InputError
+
+Loaded = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64], NDArray[np.bool_]]
+
+ROUNDING_PX = 1.0
+"""A box may reach this far over the edge before it counts as a defect: annotation tools round. It is clipped all the same."""
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One marked object as a file states it, unchecked: box xyxy in pixels, index of its class, crowd (a group, not one object), area in px²."""
+
+    box: tuple[float, float, float, float]
+    label: int
+    crowd: bool = False
+    area: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One picture and its objects, checked: boxes float32 [N, 4] xyxy in pixels inside the picture, labels int64 [N], crowd bool [N], areas float32 [N].
+
+    ``areas`` (px²) is what COCO calls *area*: of the outline where the data set has outlines, else of the box. It decides small/medium/large.
+    """
+
+    id: int
+    path: Path
+    width: int
+    height: int
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    crowd: NDArray[np.bool_]
+    areas: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def make_sample(id: int, path: Path, size: tuple[int, int], annotations: Sequence[Annotation], problems: Problems, where: object = None) -> Sample:
+    """Check the annotations of one picture of ``size`` (width, height): what has no area inside it is dropped, what reaches out is clipped."""
+    width, height = size
+    where = path if where is None else where
+    raw = np.array([a.box for a in annotations], np.float64).reshape(-1, 4)
+    with np.errstate(invalid="ignore", over="ignore"):
+        finite = np.isfinite(raw).all(1)
+        solid = ((raw[:, 2:] - raw[:, :2]) > 0).all(1)
+        clipped = np.clip(raw, 0, (width, height, width, height))
+        inside = ((clipped[:, 2:] - clipped[:, :2]) > 0).all(1)
+        reach = np.abs(clipped - raw).max(1, initial=0) > ROUNDING_PX
+    keep = np.logical_and(finite & solid, inside)
+    for kind, flaw, outcome in (
+        ("box that is not finite", ~finite, "dropped"),
+        ("box without area", finite & ~solid, "dropped"),
+        ("box outside the picture", finite & solid & ~inside, "dropped"),
+        ("box reaching out of the picture", keep & reach, "clipped"),
+    ):
+        if flaw.any():
+            first = ", ".join(f"{value:g}" for value in raw[flaw.argmax()])
+            problems.add(kind, where, f"{kind} ({first}) of {width}x{height} pixels, {outcome}", int(flaw.sum()))
+    kept = [a for a, good in zip(annotations, keep, strict=True) if good]
+    boxes = clipped[keep]
+    spans = boxes[:, 2:] - boxes[:, :2]
+    areas = [box_area if a.area is None else a.area for a, box_area in zip(kept, spans.prod(1), strict=True)]
+    return Sample(
+        id,
+        path,
+        width,
+        height,
+        _fixed(boxes, np.float32),
+        _fixed([a.label for a in kept], np.int64),
+        _fixed([a.crowd for a in kept], np.bool_),
+        _fixed(areas, np.float32),
+    )
+
+
+def _fixed(values: ArrayLike, dtype: type[np.generic]) -> NDArray[Any]:
+    array = np.array(values, dtype)
+    array.flags.writeable = False
+    return array
+
+
+@dataclass
+class _Cache:
+    """Decoded pictures up to a number of bytes; the first come stay, since an epoch visits every picture once and nothing is 'recent'."""
+
+    limit: int
+    used: int = 0
+    items: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def put(self, index: int, rgb: NDArray[np.uint8]) -> None:
+        with self.lock:
+            if index not in self.items and self.used + rgb.nbytes <= self.limit:
+                self.items[index] = rgb
+                self.used += rgb.nbytes
+
+
+class DetectionDataset:
+    """Named, split, with ordered class names; ``load(i)`` decodes a picture. ``cache_bytes`` keeps decoded pictures in memory up to that size."""
+
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        classes: Iterable[str],
+        samples: Iterable[Sample],
+        problems: Problems | None = None,
+        cache_bytes: int = 0,
+    ) -> None:
+        self.name = name
+        self.split = split
+        self.classes = tuple(classes)
+        self.samples = tuple(samples)
+        self.problems = Problems() if problems is None else problems
+        self._cache = _Cache(cache_bytes)
+        self._check()
+
+    def _check(self) -> None:
+        what = f"{self.split} split of {self.name}"
+        if not self.classes:
+            raise InputError(f"the {what} has no class", "at least one class name")
+        if len(set(self.classes)) != len(self.classes):
+            twice = sorted({c for c in self.classes if self.classes.count(c) > 1})
+            raise InputError(f"the {what} names classes twice: {twice}", "every class once")
+        if not self.samples:
+            lines = "; ".join(self.problems.lines())
+            raise InputError(f"the {what} has no usable picture" + (f" ({lines})" if lines else ""), "at least one readable picture")
+        if len({s.id for s in self.samples}) != len(self.samples):
+            raise InputError(f"the {what} has two pictures with one id", "every id once")
+        for sample in self.samples:
+            if len(sample) and not 0 <= sample.labels.min() <= sample.labels.max() < len(self.classes):
+                raise InputError(f"{sample.path}: label {sample.labels.max()} in the {what}", f"0..{len(self.classes) - 1}")
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def boxes(self) -> int:
+        """Number of annotated objects, crowds included."""
+        return sum(len(s) for s in self.samples)
+
+    def cached(self, cache_bytes: int) -> DetectionDataset:
+        """The same data set, keeping decoded pictures in memory up to ``cache_bytes``."""
+        return DetectionDataset(self.name, self.split, self.classes, self.samples, self.problems, cache_bytes)
+
+    def load(self, index: int) -> Loaded:
+        """(RGB uint8 [H, W, 3], boxes float32 [N, 4] xyxy px, labels int64 [N], crowd bool [N]), read-only; BrokenImage if it cannot be read."""
+        sample = self.samples[index]
+        rgb = self._cache.items.get(index)
+        if rgb is None:
+            rgb = read_picture(sample.path, (sample.width, sample.height))
+            rgb.flags.writeable = False
+            self._cache.put(index, rgb)
+        return rgb, sample.boxes, sample.labels, sample.crowd
+
+    def to_coco(self) -> dict[str, Any]:
+        """This split as a COCO object. Image ids are the samples'; category id = class index + 1; boxes xywh in pixels as this data set checked them."""
+        return {
+            "info": {"description": f"{self.name} {self.split}"},
+            "images": [{"id": s.id, "file_name": s.path.name, "width": s.width, "height": s.height} for s in self.samples],
+            "categories": [{"id": i + 1, "name": name} for i, name in enumerate(self.classes)],
+            "annotations": self._coco_annotations(),
+        }
+
+    def _coco_annotations(self) -> list[dict[str, Any]]:
+        entries: list[dict[str, Any]] = []
+        for sample in self.samples:
+            x1, y1, x2, y2 = sample.boxes.astype(np.float64).T
+            xywh = np.stack([x1, y1, x2 - x1, y2 - y1], 1).tolist()
+            for box, label, crowd, area in zip(xywh, sample.labels.tolist(), sample.crowd.tolist(), sample.areas.tolist(), strict=True):
+                entries.append(
+                    {
+                        "id": len(entries) + 1,  # not 0: COCO evaluators read a match with annotation 0 as no match
+                        "image_id": sample.id,
+                        "category_id": label + 1,
+                        "bbox": box,
+                        "area": area,
+                        "iscrowd": int(crowd),
+                    }
+                )
+        return entries
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits over classes, file names, file sizes and annotations: the same content gives the same string in any folder.
+
+        Pixels enter by the size of their file only; hashing a data set of gigabytes would take longer than a search on ``digits``.
+        """
+        digest = hashlib.sha256(repr((self.classes, len(self.samples))).encode())
+        for s in self.samples:
+            size = s.path.stat().st_size if s.path.is_file() else -1
+            digest.update(repr((s.id, s.path.name, size, s.width, s.height)).encode())
+            for array in (s.boxes, s.labels, s.crowd):
+                digest.update(array.tobytes())
+        return digest.hexdigest()[:16]
+
+
+def same_classes(train: Sequence[str], val: Sequence[str]) -> None:
+    """An error that names the classes only one of the two splits has."""
+    only_train = [c for c in train if c not in val]
+    only_val = [c for c in val if c not in train]
+    if only_train or only_val:
+        parts = [f"{split} alone has {names}" for split, names in (("train", only_train), ("val", only_val)) if names]
+        raise InputError(f"the classes of train and val differ: {', '.join(parts)}", "the same classes in both")
+
+
+def choose(count: int, limit: int | None) -> list[int]:
+    """Indices of at most ``limit`` of ``count`` pictures, in order, the same each time; spread by chance, since files are often sorted by content."""
+    if limit is None or limit >= count:
+        return list(range(count))
+    if limit < 1:
+        raise InputError(f"a limit of {limit} pictures", "at least 1")
+    return sorted(np.random.default_rng(0).choice(count, limit, replace=False).tolist())

@@ -1,0 +1,160 @@
+"""Batches for training and evaluation, the same ones in every run and from any step on."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nas.data.dataset import DetectionDataset
+from nas.data.pictures import BrokenImage
+from nas.data.transforms import PAD, Augmentation, Placement, augment, letterbox
+from search_spaces.errors import InputError
+
+AHEAD = 3
+"""Batches prepared ahead per worker."""
+MOST_BROKEN = 0.1
+"""Share of pictures that may turn out broken before training stops: beyond that it is the disk or the path, not a picture."""
+FEW_BROKEN = 3
+
+_Item = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64], Placement, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B pictures on S x S canvases with M objects in all (crowds left out).
+
+    images uint8 [B, 3, S, S] RGB; boxes float32 [M, 4] xyxy in pixels of the canvas; labels int64 [M]; image_index int64 [M] in 0..B-1, ascending;
+    sample_ids and placements: per picture, to carry detections back to the data set (``placements[i].inverse``).
+    """
+
+    images: torch.Tensor
+    boxes: torch.Tensor
+    labels: torch.Tensor
+    image_index: torch.Tensor
+    sample_ids: tuple[int, ...]
+    placements: tuple[Placement, ...]
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
+        """The same batch with its tensors on ``device``; from pinned memory without waiting."""
+        moved = [t.to(device, non_blocking=non_blocking) for t in (self.images, self.boxes, self.labels, self.image_index)]
+        return Batch(moved[0], moved[1], moved[2], moved[3], self.sample_ids, self.placements)
+
+
+class Loader:
+    """``epoch(e)`` iterates over one pass; what it yields depends on (seed, e, position) only, not on the workers or on where it starts.
+
+    ``workers`` threads prepare batches ahead of the consumer (OpenCV releases the interpreter's lock); 0 prepares them in the caller's thread.
+    A picture that turns out broken is reported once in ``dataset.problems``. With ``shuffle`` (training) another one takes its place; without
+    (evaluation) an empty grey canvas does, so that every picture keeps its place. Too many broken ones are an error.
+    """
+
+    def __init__(
+        self,
+        dataset: DetectionDataset,
+        batch_size: int,
+        image_size: int,
+        augmentation: Augmentation = Augmentation.NONE,
+        seed: int = 0,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        workers: int = 1,
+    ) -> None:
+        if batch_size < 1 or image_size < 1 or workers < 0 or seed < 0:
+            raise InputError(f"batch size {batch_size}, image size {image_size}, {workers} workers, seed {seed}", "1, 1, 0 and 0 at least")
+        if drop_last and len(dataset) < batch_size:
+            raise InputError(f"{len(dataset)} pictures in {dataset.name}/{dataset.split}", f"a full batch of {batch_size}", "lower the batch size")
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.image_size = image_size
+        self.augmentation = augmentation
+        self.seed = seed
+        self.shuffle = shuffle
+        self.drop_last = drop_last
+        self.workers = workers
+        self._broken: set[int] = set()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        count = len(self.dataset)
+        return count // self.batch_size if self.drop_last else -(-count // self.batch_size)
+
+    def epoch(self, epoch: int = 0, start_step: int = 0) -> Iterator[Batch]:
+        """The batches of one pass, from ``start_step`` on: exactly those that a pass from 0 would have given."""
+        order = self._order(epoch)
+        steps = range(start_step, len(self))
+        if not self.workers:
+            yield from (self._batch(epoch, order, step) for step in steps)
+            return
+        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="loader")
+        pending: deque[Future[Batch]] = deque()
+        try:
+            for step in steps:
+                pending.append(pool.submit(self._batch, epoch, order, step))
+                if len(pending) > AHEAD * self.workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        count = len(self.dataset)
+        return np.random.default_rng((self.seed, epoch)).permutation(count) if self.shuffle else np.arange(count)
+
+    def _batch(self, epoch: int, order: NDArray[np.int64], step: int) -> Batch:
+        first = step * self.batch_size
+        positions = range(first, min(first + self.batch_size, len(order)))
+        items = [self._item(epoch, position, int(order[position])) for position in positions]
+        images = np.stack([item[0] for item in items]).transpose(0, 3, 1, 2)
+        return Batch(
+            torch.from_numpy(np.ascontiguousarray(images)),
+            torch.from_numpy(np.concatenate([item[1] for item in items])),
+            torch.from_numpy(np.concatenate([item[2] for item in items])),
+            torch.from_numpy(np.repeat(np.arange(len(items)), [len(item[2]) for item in items])),
+            tuple(item[4] for item in items),
+            tuple(item[3] for item in items),
+        )
+
+    def _item(self, epoch: int, position: int, index: int) -> _Item:
+        rng = np.random.default_rng((self.seed, epoch, position))
+        while True:
+            sample = self.dataset.samples[index]
+            try:
+                rgb, boxes, labels, crowd = self.dataset.load(index)
+            except BrokenImage as error:
+                self._report(index, error)
+                if not self.shuffle:
+                    canvas = np.full((self.image_size, self.image_size, 3), PAD, np.uint8)
+                    empty = (np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+                    return canvas, *empty, letterbox(sample.width, sample.height, self.image_size), sample.id
+                index = int(rng.integers(len(self.dataset)))  # ends: _report raises before all are broken
+                continue
+            return *augment(rgb, boxes[~crowd], labels[~crowd], self.image_size, self.augmentation, rng), sample.id
+
+    def _report(self, index: int, error: BrokenImage) -> None:
+        """Name a broken picture the first time it is met; an error once there are too many, in every thread that meets one."""
+        with self._lock:
+            new = index not in self._broken
+            self._broken.add(index)
+            count = len(self._broken)
+        if new:
+            outcome = "replaced by another" if self.shuffle else "left empty"
+            self.dataset.problems.add("picture broken while loading", error.path, f"{error.reason}, {outcome}")
+        total = len(self.dataset)
+        if count > max(FEW_BROKEN, MOST_BROKEN * total) or count == total:
+            raise InputError(
+                f"{count} of {total} pictures of {self.dataset.name}/{self.dataset.split} cannot be read, one is {error.path} ({error.reason})",
+                f"at most {MOST_BROKEN:.0%}",
+                "check the disk and the folder",
+            )

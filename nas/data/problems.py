@@ -1,0 +1,55 @@
+"""What is wrong with a data set, named and counted: training goes on with the rest, and its owner learns which files to repair."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+KEPT_PER_KIND = 20
+"""Examples remembered of each kind; all are counted."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One defect: ``kind`` groups equal ones, ``where`` is the file, ``message`` says what was found and what was done about it."""
+
+    kind: str
+    where: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}"
+
+
+class Problems:
+    """A counter of :class:`Problem` that keeps the first examples of each kind. Safe to add to from several threads."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._examples: dict[str, list[Problem]] = {}
+        self._lock = threading.Lock()
+
+    def add(self, kind: str, where: object, message: str, count: int = 1) -> None:
+        """Count ``count`` defects of a kind, all in the file ``where``."""
+        with self._lock:
+            self._counts[kind] += count
+            examples = self._examples.setdefault(kind, [])
+            if len(examples) < KEPT_PER_KIND:
+                examples.append(Problem(kind, str(where), message))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Kind -> number of defects."""
+        return dict(self._counts)
+
+    def __len__(self) -> int:
+        return sum(self._counts.values())
+
+    def __iter__(self) -> Iterator[Problem]:
+        return iter([problem for examples in self._examples.values() for problem in examples])
+
+    def lines(self) -> list[str]:
+        """One line per kind, most frequent first: how many, and the first of them by name."""
+        return [f"{count} x {kind}, first in {self._examples[kind][0]}" for kind, count in self._counts.most_common()]

@@ -1,0 +1,68 @@
+"""An architecture is a value: one point of a named, versioned search space."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from search_spaces.errors import InputError
+
+Value = int | float | str
+
+
+@dataclass(frozen=True, order=True)
+class Architecture:
+    """A point of a search space: immutable, hashable, JSON in and out.
+
+    ``choices`` are ordered ``(name, value)`` pairs in the order of the space. The object is a cache key, a database key, a file and a test
+    parameter alike; it says nothing of classes, weights or devices.
+    """
+
+    space: str
+    version: int
+    choices: tuple[tuple[str, Value], ...]
+
+    def __getitem__(self, name: str) -> Value:
+        return self._table[name]
+
+    @cached_property
+    def _table(self) -> dict[str, Value]:
+        return dict(self.choices)
+
+    def replace(self, **changes: Value) -> Architecture:
+        """The same point with some choices changed; names it does not have are an error."""
+        if missing := changes.keys() - self._table.keys():
+            raise InputError(f"architecture of {self.space} has no choice {sorted(missing)}", f"one of {list(self._table)}")
+        return Architecture(self.space, self.version, tuple((k, changes.get(k, v)) for k, v in self.choices))
+
+    @cached_property
+    def id(self) -> str:
+        """The first 12 hex digits of the SHA-256 of the canonical JSON: 48 bits, a collision among 10⁵ points has odds of 2·10⁻⁵."""
+        return hashlib.sha256(json.dumps(self._content(), separators=(",", ":")).encode()).hexdigest()[:12]
+
+    def _content(self) -> dict[str, Any]:
+        return {"space": self.space, "version": self.version, "choices": dict(self.choices)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: space, version, choices and the id that a reader recomputes."""
+        return {**self._content(), "id": self.id}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Architecture:
+        """Inverse of :meth:`to_dict`; an id that does not belong to the choices is an error. Membership in the space is checked there."""
+        try:
+            choices = tuple((str(k), v) for k, v in data["choices"].items())
+            architecture = cls(str(data["space"]), int(data["version"]), choices)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"not an architecture ({type(error).__name__}: {error})", "an object with space, version, choices and id") from None
+        if data.get("id") != architecture.id:
+            raise InputError(
+                f"architecture id {data.get('id')!r} does not belong to its choices",
+                f"{architecture.id!r}",
+                "the file was edited: export it again, or correct the id if the edit was meant",
+            )
+        return architecture

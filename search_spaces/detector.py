@@ -1,0 +1,93 @@
+"""The only definition of the network: a graph of registered cells and a head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from search_spaces.blocks import BLOCKS
+from search_spaces.errors import InputError
+from search_spaces.graph import IMAGE, Graph, Layout, Node
+from search_spaces.heads import HEADS
+from search_spaces.heads.base import Head, Predictions, flatten
+from search_spaces.layers import fuse
+
+STRIDE = 32  # the coarsest level; image sides are multiples of it
+
+
+def cell(node: Node, c_in: Layout, num_classes: int | None = None) -> nn.Module:
+    """A node's module, freshly initialised (``num_classes`` for a head)."""
+    if num_classes is None:
+        return BLOCKS[node.kind](c_in, **dict(node.options))  # type: ignore[arg-type]
+    return HEADS[node.kind](c_in, num_classes=num_classes, **dict(node.options))  # type: ignore[arg-type]
+
+
+def cell_name(node: Node, module: nn.Module) -> str:
+    """The name a cell's weights go by: node and family, so that blocks of one family share and others do not clash."""
+    return f"{node.name}-{module.family}"  # type: ignore[union-attr]
+
+
+def channels(graph: Graph) -> dict[str, Layout]:
+    """Input channels of every node (the head included), by name."""
+    out = {IMAGE: 3}
+    c_in: dict[str, Layout] = {}
+    for n in (*graph.nodes, graph.head):
+        c_in[n.name] = tuple(out[i] for i in n.inputs)
+        out[n.name] = int(dict(n.options).get("out", 0))  # type: ignore[arg-type]
+    return c_in
+
+
+def run(graph: Graph, images: Tensor, call: Callable[[Node, tuple[Tensor, ...]], object]) -> Predictions:
+    """Execute a graph: ``call(node, inputs)`` runs one cell. Shared by :class:`Detector` and the supernet, so there is one forward."""
+    height, width = int(images.shape[2]), int(images.shape[3])
+    if height % STRIDE or width % STRIDE:
+        raise InputError(f"image of {width} x {height} pixels", f"sides that are multiples of {STRIDE}", "letterbox it first")
+    values: dict[str, Tensor] = {IMAGE: images}
+    for n in graph.nodes:
+        values[n.name] = call(n, tuple(values[i] for i in n.inputs))  # type: ignore[assignment]
+    levels = call(graph.head, tuple(values[i] for i in graph.head.inputs))
+    return flatten(levels, (height, width))  # type: ignore[arg-type]
+
+
+class Detector(nn.Module):
+    """A detector network: images (N, 3, H, W), RGB in 0..1, to :class:`Predictions`.
+
+    In training form as built; :meth:`deploy` turns it into what an engine runs. ``cells`` holds one module per node under
+    ``<node>-<family>``.
+    """
+
+    def __init__(self, graph: Graph, num_classes: int) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise InputError(f"{num_classes} classes", "at least 1")
+        self.graph = graph
+        self.num_classes = num_classes
+        c_in = channels(graph)
+        self.cells = nn.ModuleDict()
+        self._cell_of: dict[str, str] = {}
+        for n in (*graph.nodes, graph.head):
+            module = cell(n, c_in[n.name], num_classes if n is graph.head else None)
+            self._cell_of[n.name] = cell_name(n, module)
+            self.cells[self._cell_of[n.name]] = module
+
+    @property
+    def head(self) -> Head:
+        """The head's module."""
+        head = self.cells[self._cell_of[self.graph.head.name]]
+        assert isinstance(head, Head)
+        return head
+
+    def forward(self, images: Tensor) -> Predictions:
+        """Raw predictions."""
+        return run(self.graph, images, lambda n, inputs: self.cells[self._cell_of[n.name]](*inputs))
+
+    def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Boxes (N, A, 4) xyxy in pixels and scores (N, A, classes); non-maximum suppression is left to the caller."""
+        return self.head.decode(self(images))
+
+    def deploy(self, full: bool = True) -> Detector:
+        """Re-parameterise in place (branches, and with ``full`` every BatchNorm, folded) and switch to evaluation mode."""
+        self.eval()
+        fuse(self, full)
+        return self

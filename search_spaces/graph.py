@@ -1,0 +1,48 @@
+"""A network as a value: the graph of cells that :class:`search_spaces.detector.Detector` builds and runs. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from search_spaces.architecture import Value
+
+IMAGE = "image"
+Layout = tuple[int, ...]
+"""Channels of each concatenated part of an axis; their sum is the channel count. A part that an architecture lacks has width 0 when later ones exist."""
+Option = Value | Layout
+
+
+@dataclass(frozen=True)
+class Node:
+    """One cell of the network: a registered block applied to the outputs of earlier nodes.
+
+    Several inputs are concatenated along the channels unless the block says otherwise (a BiFusion joins three resolutions).
+    ``group`` is the row of a per-module table it belongs to (``stage1``, ``neck2``).
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    options: tuple[tuple[str, Option], ...] = ()
+
+    @property
+    def group(self) -> str:
+        return self.name.split("_")[0]
+
+
+def node(name: str, kind: str, inputs: str | tuple[str, ...], **options: Option) -> Node:
+    """A :class:`Node` with its options as keywords, in canonical order."""
+    return Node(name, kind, (inputs,) if isinstance(inputs, str) else inputs, tuple(sorted(options.items())))
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Cells in order of execution, then one head that reads the named feature maps (finest first)."""
+
+    nodes: tuple[Node, ...]
+    head: Node
+    image_size: int
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)

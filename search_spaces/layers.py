@@ -1,0 +1,176 @@
+"""Leaf layers: ordinary torch modules that also remember the channel :data:`Layout` of their axes.
+
+The layouts are what lets a supernet cut an architecture's weights out of shared ones (``nas.supernet``); nothing else reads them.
+Conv weights are tagged ``(out, in)``, transposed convs ``(in, out)``, vectors ``(out,)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import skip_init
+
+from search_spaces.errors import InputError
+from search_spaces.graph import Layout
+
+# Momentum 0.03 and eps 1e-3 on every BatchNorm, as YOLO-NAS sets them.
+BN_EPS, BN_MOMENTUM = 1e-3, 0.03
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "identity": nn.Identity}
+
+
+def activation(name: str) -> nn.Module:
+    """A fresh activation module, in-place where torch can."""
+    if name not in ACTIVATIONS:
+        raise InputError(f"activation {name!r}", f"one of {list(ACTIVATIONS)}")
+    kind = ACTIVATIONS[name]
+    return kind() if kind is nn.Identity else kind(inplace=True)
+
+
+def conv2d(c_in: Layout, c_out: Layout, kernel: int = 1, stride: int = 1, bias: bool = False) -> nn.Conv2d:
+    """Conv2d with "same" padding (kernel odd), tagged with its layouts."""
+    conv = nn.Conv2d(sum(c_in), sum(c_out), kernel, stride, kernel // 2, bias=bias)
+    conv.layouts = (c_out, c_in)  # type: ignore[assignment]
+    return conv
+
+
+def conv_transpose2d(c_in: Layout, c_out: Layout, kernel: int, stride: int) -> nn.ConvTranspose2d:
+    """Transposed conv with bias, tagged with its layouts."""
+    conv = nn.ConvTranspose2d(sum(c_in), sum(c_out), kernel, stride)
+    conv.layouts = (c_in, c_out)  # type: ignore[assignment]
+    return conv
+
+
+def batch_norm(channels: Layout) -> nn.BatchNorm2d:
+    """BatchNorm2d tagged with its layout."""
+    norm = nn.BatchNorm2d(sum(channels), eps=BN_EPS, momentum=BN_MOMENTUM)
+    norm.layouts = (channels,)  # type: ignore[assignment]
+    return norm
+
+
+def norm_scale(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """``(scale, shift)`` such that ``norm(x) == scale * x + shift`` in evaluation mode, per channel."""
+    if norm.running_mean is None or norm.running_var is None:
+        raise ValueError("a BatchNorm without running statistics cannot be folded")
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    return scale, norm.bias - norm.running_mean * scale
+
+
+class FusedConv(nn.Module):
+    """A re-parameterised conv: conv with bias, a BatchNorm when only partially fused, activation."""
+
+    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d | None, act: nn.Module) -> None:
+        super().__init__()
+        self.conv = conv
+        self.norm = norm
+        self.act = act
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C_in, H, W) -> (N, C_out, H/s, W/s)."""
+        x = self.conv(x)
+        return self.act(x if self.norm is None else self.norm(x))
+
+    def fused(self, full: bool) -> nn.Module:
+        """Fold the BatchNorm too, if asked and still there."""
+        if self.norm is None or not full:
+            return self
+        return FusedConv(_conv_like(self.conv, self._merged), None, self.act)
+
+    def _merged(self) -> tuple[Tensor, Tensor]:
+        assert self.norm is not None
+        scale, shift = norm_scale(self.norm)
+        bias = 0.0 if self.conv.bias is None else self.conv.bias
+        return self.conv.weight * scale[:, None, None, None], bias * scale + shift
+
+
+def _conv_like(conv: nn.Conv2d, merged: Callable[[], tuple[Tensor, Tensor]]) -> nn.Conv2d:
+    """A conv of the same geometry with the weight and bias that ``merged`` computes (not called for a module of shapes only)."""
+    new = skip_init(
+        nn.Conv2d,
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size,
+        conv.stride,
+        conv.padding,
+        groups=conv.groups,
+        dtype=conv.weight.dtype,
+        device=conv.weight.device,
+    )
+    assert isinstance(new, nn.Conv2d)
+    if not conv.weight.is_meta:
+        with torch.no_grad():
+            weight, bias = merged()
+        new.weight, new.bias = nn.Parameter(weight), nn.Parameter(bias)
+    return new
+
+
+class ConvNormAct(nn.Module):
+    """Conv without bias, BatchNorm, activation: (N, sum(c_in), H, W) -> (N, sum(c_out), ceil(H/s), ceil(W/s))."""
+
+    def __init__(self, c_in: Layout, c_out: Layout, kernel: int = 1, stride: int = 1, act: str = "relu") -> None:
+        super().__init__()
+        self.conv = conv2d(c_in, c_out, kernel, stride)
+        self.norm = batch_norm(c_out)
+        self.act = activation(act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Conv, norm, activation."""
+        return self.act(self.norm(self.conv(x)))
+
+    def fused(self, full: bool) -> nn.Module:
+        """One conv with bias; a partial fusion leaves it as it is (engines fold a trailing BatchNorm themselves)."""
+        return FusedConv(self.conv, self.norm, self.act).fused(full) if full else self
+
+
+class QARepVGG(nn.Module):
+    """Quantization-aware RepVGG block: three branches summed, a BatchNorm after the sum, activation.
+
+    ``act(norm(norm3(conv3x3(x)) + conv1x1(x) [+ x]))``: the 3x3 has a BatchNorm and no bias, the 1x1 a bias and no BatchNorm, and the identity
+    (only where shapes allow and ``identity`` asks for it) neither. Chu et al., "Make RepVGG Greater Again", arXiv:2212.01593, as YOLO-NAS uses it.
+    """
+
+    def __init__(self, c_in: Layout, c_out: Layout, stride: int = 1, identity: bool = True, act: str = "relu") -> None:
+        super().__init__()
+        self.conv3 = conv2d(c_in, c_out, 3, stride)
+        self.norm3 = batch_norm(c_out)
+        self.conv1 = conv2d(c_in, c_out, 1, stride, bias=True)
+        self.norm = batch_norm(c_out)
+        self.act = activation(act)
+        self.identity = identity and stride == 1 and c_in == c_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C_in, H, W) -> (N, C_out, ceil(H/s), ceil(W/s))."""
+        y = self.norm3(self.conv3(x)) + self.conv1(x)
+        return self.act(self.norm(y + x if self.identity else y))
+
+    def fused(self, full: bool) -> nn.Module:
+        """The branches as one 3x3 conv; ``full`` folds the BatchNorm after the sum as well (partial keeps it, and stays trainable)."""
+        return FusedConv(_conv_like(self.conv3, self._merged), self.norm, self.act).fused(full)
+
+    def _merged(self) -> tuple[Tensor, Tensor]:
+        scale, shift = norm_scale(self.norm3)
+        weight = self.conv3.weight * scale[:, None, None, None]
+        weight = weight + nn.functional.pad(self.conv1.weight, (1, 1, 1, 1))
+        if self.identity:
+            channel = torch.arange(weight.shape[0], device=weight.device)
+            centre = torch.zeros_like(weight)
+            centre[channel, channel, 1, 1] = 1.0
+            weight = weight + centre
+        assert self.conv1.bias is not None
+        return weight, shift + self.conv1.bias
+
+
+def fuse(module: nn.Module, full: bool) -> nn.Module:
+    """Re-parameterise every layer inside ``module`` in place (and return it, or its replacement): the deployed form.
+
+    ``full=False`` merges branches and keeps the last BatchNorm (what post-training quantization wants); ``full=True`` leaves convs only.
+    """
+    fused = getattr(module, "fused", None)
+    if fused is not None:
+        replacement: nn.Module = fused(full)
+        return replacement.train(module.training)
+    for name, child in module.named_children():
+        setattr(module, name, fuse(child, full))
+    return module

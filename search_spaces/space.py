@@ -1,0 +1,164 @@
+"""A search space: named ordered choices, and how a point of it becomes a network."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+from math import prod
+from typing import TYPE_CHECKING
+
+from search_spaces.architecture import Architecture, Value
+from search_spaces.errors import InputError
+from search_spaces.graph import Graph
+from search_spaces.registry import unknown
+
+if TYPE_CHECKING:
+    from search_spaces.detector import Detector
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One dimension. ``ordered``: every value contains the ones before it (a width, a depth); else the values are alternatives (a block type).
+
+    ``weights`` is false for a choice that changes no weight's shape (the image size).
+    """
+
+    name: str
+    values: tuple[Value, ...]
+    ordered: bool = True
+    weights: bool = True
+
+    def index(self, value: Value) -> int:
+        """Position of ``value``; an unknown one is an error that lists the known."""
+        for i, known in enumerate(self.values):
+            if known == value and type(known) is type(value):
+                return i
+        raise unknown(f"value of {self.name!r}:", value, self.values)
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Named ordered choices and the function from a point of them to a network graph (plain values, no torch).
+
+    There are no inactive choices: two architectures never mean one network.
+    """
+
+    name: str
+    version: int
+    choices: tuple[Choice, ...]
+    graph: Callable[[Architecture], Graph]
+
+    @property
+    def size(self) -> int:
+        """Number of architectures."""
+        return prod(len(c.values) for c in self.choices)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Choice]:
+        return {c.name: c for c in self.choices}
+
+    def __getitem__(self, name: str) -> Choice:
+        if name not in self._by_name:
+            raise unknown(f"choice of {self.name}", name, self._by_name)
+        return self._by_name[name]
+
+    def architecture(self, **values: Value) -> Architecture:
+        """The point with these values, all of them named, checked."""
+        for name in values:
+            self[name]
+        if missing := [c.name for c in self.choices if c.name not in values]:
+            raise InputError(f"architecture of {self.name} lacks {missing}", f"a value for each of {list(self._by_name)}")
+        return self.check(self._point(lambda c: values[c.name]))
+
+    def check(self, architecture: Architecture) -> Architecture:
+        """The same architecture, or an error that says why it is not a point of this space."""
+        if (architecture.space, architecture.version) != (self.name, self.version):
+            raise InputError(
+                f"architecture of space {architecture.space} version {architecture.version}",
+                f"{self.name} version {self.version}",
+                "install the version of this package that made it, or search again",
+            )
+        names = [name for name, _ in architecture.choices]
+        if names != list(self._by_name):
+            raise InputError(f"architecture with choices {names}", f"exactly {list(self._by_name)} in this order")
+        for name, value in architecture.choices:
+            self[name].index(value)
+        return architecture
+
+    def build(self, architecture: Architecture, num_classes: int = 80) -> Detector:
+        """The network of a point, freshly initialised, in training form."""
+        from search_spaces.detector import Detector
+
+        return Detector(self.graph(self.check(architecture)), num_classes)
+
+    def restrict(self, fixed: Mapping[str, tuple[Value, ...]]) -> SearchSpace:
+        """The part of this space in which the named choices take only these values; its points are points of the whole."""
+        for name, values in fixed.items():
+            if not values:
+                raise InputError(f"no value left for {name!r}", f"some of {self[name].values}")
+            for value in values:
+                self[name].index(value)
+        kept = tuple(replace(c, values=tuple(v for v in c.values if v in fixed.get(c.name, c.values))) for c in self.choices)
+        return replace(self, choices=kept)
+
+    def _point(self, pick: Callable[[Choice], Value]) -> Architecture:
+        return Architecture(self.name, self.version, tuple((c.name, pick(c)) for c in self.choices))
+
+    def sample(self, rng: random.Random) -> Architecture:
+        """Uniform over the choices."""
+        return self._point(lambda c: rng.choice(c.values))
+
+    @cached_property
+    def smallest(self) -> Architecture:
+        """The first value of every choice."""
+        return self._point(lambda c: c.values[0])
+
+    @cached_property
+    def largest(self) -> Architecture:
+        """The last value of every choice."""
+        return self._point(lambda c: c.values[-1])
+
+    def extreme(self, end: int, rng: random.Random) -> Architecture:
+        """Smallest (``end=0``) or largest (``end=-1``) in every choice that is ordered and has weights, the others drawn.
+
+        The sandwich rule trains this instead of one fixed extreme, so that every alternative gets trained at its ends.
+        """
+        return self._point(lambda c: c.values[end] if c.ordered and c.weights else rng.choice(c.values))
+
+    def corners(self) -> Iterator[Architecture]:
+        """Largest architectures, one per round of the alternatives: together they hold every weight of the space."""
+        alternatives = [c for c in self.choices if not c.ordered]
+        for i in range(max((len(c.values) for c in alternatives), default=1)):
+            yield self._point(lambda c, i=i: c.values[i % len(c.values)] if not c.ordered else c.values[-1])  # type: ignore[misc]
+
+    def mutate(self, architecture: Architecture, rng: random.Random, probability: float) -> Architecture:
+        """Each choice drawn anew with ``probability``."""
+        return self._point(lambda c: rng.choice(c.values) if rng.random() < probability else architecture[c.name])
+
+    def crossover(self, a: Architecture, b: Architecture, rng: random.Random) -> Architecture:
+        """Each choice from one of the two parents."""
+        return self._point(lambda c: rng.choice((a, b))[c.name])
+
+    def neighbours(self, architecture: Architecture) -> Iterator[Architecture]:
+        """All points that differ in exactly one choice."""
+        for c in self.choices:
+            yield from (architecture.replace(**{c.name: v}) for v in c.values if v != architecture[c.name])
+
+    def encode(self, architecture: Architecture) -> list[float]:
+        """Numbers in [0, 1]: the rank of an ordered choice, one-hot of the alternatives; the same length for every point."""
+        out: list[float] = []
+        for c in self.choices:
+            i = c.index(architecture[c.name])
+            if c.ordered:
+                out.append(i / max(1, len(c.values) - 1))
+            else:
+                out.extend(float(i == j) for j in range(len(c.values)))
+        return out
+
+    def enumerate(self) -> Iterator[Architecture]:
+        """Every point, for spaces (or restrictions) small enough."""
+        for values in product(*(c.values for c in self.choices)):
+            yield Architecture(self.name, self.version, tuple(zip((c.name for c in self.choices), values, strict=True)))

@@ -1,0 +1,131 @@
+"""Non-maximum suppression against its definition, pre-processing and drawing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from nas.data.transforms import PAD, letterbox
+from nas.postprocess import Detections, Preprocessor, class_colour, draw, nms
+from search_spaces.errors import InputError
+
+
+def by_definition(
+    boxes: NDArray[np.float32], scores: NDArray[np.float32], threshold: float, iou: float, most: int, multi_label: bool
+) -> list[tuple[int, int]]:
+    """(anchor, class) kept, in plain loops."""
+    pairs = [(a, c) for a in range(len(boxes)) for c in range(scores.shape[1]) if scores[a, c] > threshold]
+    if not multi_label:
+        pairs = [(a, c) for a, c in pairs if c == scores[a].argmax()]
+    kept: list[tuple[int, int]] = []
+    for a, c in sorted(pairs, key=lambda p: -scores[p]):
+        x1, y1, x2, y2 = boxes[a].astype(float)
+        for b, other in kept:
+            u1, v1, u2, v2 = boxes[b].astype(float)
+            both = max(0, min(x2, u2) - max(x1, u1)) * max(0, min(y2, v2) - max(y1, v1))
+            if other == c and both / ((x2 - x1) * (y2 - y1) + (u2 - u1) * (v2 - v1) - both) > iou:
+                break
+        else:
+            kept.append((a, c))
+    return kept[:most]
+
+
+def crowd(rng: np.random.Generator, anchors: int, classes: int, spread: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    corner = rng.uniform(-20, spread, (anchors, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(5, 60, (anchors, 2))], 1).astype(np.float32)
+    return boxes, rng.permutation(anchors * classes).reshape(anchors, classes).astype(np.float32) / np.float32(anchors * classes)  # no ties
+
+
+@pytest.mark.parametrize("multi_label", [True, False])
+@pytest.mark.parametrize("seed", range(6))
+def test_equal_to_the_definition(seed: int, multi_label: bool) -> None:
+    rng = np.random.default_rng(seed)
+    boxes, scores = crowd(rng, 60, 4, [20, 60, 200][seed % 3])
+    iou, most = [0.3, 0.5, 0.7][seed % 3], [300, 10][seed % 2]
+    kept = by_definition(boxes, scores, 0.2, iou, most, multi_label)
+    result = nms(boxes, scores, score_threshold=0.2, iou_threshold=iou, max_detections=most, multi_label=multi_label)
+    assert 5 < len(kept) < 240 and result.labels.tolist() == [c for _, c in kept]
+    np.testing.assert_array_equal(result.boxes, boxes[[a for a, _ in kept]])
+    np.testing.assert_array_equal(result.scores, [scores[p] for p in kept])
+    assert (result.boxes.dtype, result.scores.dtype, result.labels.dtype) == (np.float32, np.float32, np.int64)
+
+
+def test_the_best_candidates_are_taken_first() -> None:
+    rng = np.random.default_rng(0)
+    boxes, scores = crowd(rng, 400, 5, 3000)
+    few = nms(boxes, scores, score_threshold=0.0, max_candidates=50, max_detections=1000)
+    assert len(few) <= 50 and few.scores[0] == scores.max() and few.scores.min() >= np.sort(scores.ravel())[-50]
+    assert (np.diff(few.scores) <= 0).all()
+
+
+def test_many_equal_scores_keep_to_the_limit() -> None:
+    boxes = np.array([[i * 10, 0, i * 10 + 5, 5] for i in range(50)], np.float32)
+    result = nms(boxes, np.full((50, 1), 0.5, np.float32), max_candidates=20)
+    np.testing.assert_array_equal(result.boxes, boxes[:20])
+
+
+def test_classes_do_not_suppress_each_other_even_at_negative_places() -> None:
+    """Class 1 moved by the largest coordinate (what keeps classes apart where all are positive) would come to lie on class 0."""
+    for reach in (100, 101, 102):
+        boxes = np.array([[1, 1, 100, 100], [1 - reach, 1 - reach, 100 - reach, 100 - reach], [1, 1, 100, 100]], np.float32)
+        scores = np.array([[0.9, 0], [0, 0.8], [0, 0.7]], np.float32)
+        assert nms(boxes, scores).labels.tolist() == [0, 1, 1]
+
+
+def test_an_iou_equal_to_the_threshold_is_kept() -> None:
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 5]], np.float32)
+    scores = np.array([[0.9], [0.8]], np.float32)
+    assert len(nms(boxes, scores, iou_threshold=0.5)) == 2 and len(nms(boxes, scores, iou_threshold=0.49)) == 1
+
+
+def test_nothing_and_nonsense() -> None:
+    empty = nms(np.zeros((0, 4), np.float32), np.zeros((0, 3), np.float32))
+    assert len(empty) == 0 and empty.boxes.shape == (0, 4)
+    assert len(nms(np.zeros((0, 4), np.float32), np.zeros((0, 3), np.float32), multi_label=False)) == 0
+    assert len(nms(np.zeros((5, 4), np.float32), np.zeros((5, 3), np.float32))) == 0
+    boxes = np.array([[0, 0, np.nan, 1], [0, 0, np.inf, 1], [0, 0, 1, 1]], np.float32)
+    assert nms(boxes, np.array([[0.9], [0.8], [0.7]], np.float32)).scores.tolist() == [pytest.approx(0.7)]
+    assert len(nms(boxes, np.full((3, 1), np.nan, np.float32))) == 0
+    with pytest.raises(InputError, match=r"expected \[A, 4\] and \[A, C\]"):
+        nms(np.zeros((4, 5), np.float32), np.zeros((5, 3), np.float32))
+
+
+def test_preprocessing_is_the_letterbox_in_planes() -> None:
+    rgb = np.random.default_rng(0).integers(0, 255, (30, 60, 3), np.uint8)
+    images, placement = Preprocessor(96)(rgb)
+    assert images.shape == (1, 3, 96, 96) and images.dtype == np.float32 and images.flags.c_contiguous
+    assert placement == letterbox(60, 30, 96)
+    np.testing.assert_allclose(images[0].transpose(1, 2, 0) * 255, placement.paste(rgb), atol=1e-4)
+    assert images[0, 0, 0, 0] == pytest.approx(PAD / 255)
+
+
+def test_detections_return_to_the_picture() -> None:
+    placement = letterbox(60, 30, 120)
+    boxes = np.array([[10, 5, 20, 25], [-5, -5, 70, 40]], np.float32)
+    on_canvas = Detections(placement.boxes(boxes), np.array([0.9, 0.8], np.float32), np.array([0, 1]))
+    back = on_canvas.to_picture(placement, 60, 30)
+    np.testing.assert_allclose(back.boxes, [[10, 5, 20, 25], [0, 0, 60, 30]], atol=1e-3)
+
+
+def test_drawing() -> None:
+    image = np.zeros((600, 800, 3), np.uint8)
+    before = image.copy()
+    boxes = np.array([[100, 200, 300, 400], [700, 1, 799, 90]], np.float32)
+    drawn = draw(image, boxes, np.array([0.9, 0.5]), np.array([0, 3]), ("cat",))  # a label without a name is shown by number
+    np.testing.assert_array_equal(image, before)
+    assert drawn.shape == image.shape and drawn.dtype == np.uint8
+    assert tuple(drawn[300, 100]) == class_colour(0) and tuple(drawn[60, 700]) == class_colour(3)
+    assert not drawn[300, 200].any() and not drawn[500, 700].any()  # inside and outside are left alone
+    np.testing.assert_array_equal(draw(image, boxes[:0], np.zeros(0), np.zeros(0, int), ()), image)
+
+
+def test_small_pictures_are_enlarged_so_that_tags_can_be_read() -> None:
+    drawn = draw(np.zeros((96, 128, 3), np.uint8), np.array([[10, 20, 50, 60]]), np.array([0.9]), np.array([0]), ("cat",), min_side=512)
+    assert drawn.shape == (384, 512, 3) and tuple(drawn[160, 40]) == class_colour(0)
+
+
+def test_colours_differ() -> None:
+    colours = np.array([class_colour(i) for i in range(20)])
+    gaps = [np.abs(colours[i] - colours[j]).max() for i in range(20) for j in range(i)]
+    assert min(gaps) > 15
