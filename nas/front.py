@@ -68,12 +68,14 @@ def hypervolume(points: ArrayLike, reference: ArrayLike, directions: Sequence[st
 
 
 def _compute_hypervolume() -> Callable[..., float]:
-    # Optuna's WFG (While, Bradstreet & Barone 2012) is the only light one under a permissive licence (MIT; moocore is LGPL, pymoo and BoTorch are heavy).
-    # The name is private, the same from 4.0 to 5.0, and used here only.
+    # Optuna's WFG (While, Bradstreet & Barone 2012): MIT, and Optuna is here anyway. The name is private, so it is used here only; the signature was
+    # looked up in 4.0 to 4.3 and 5.0.
     try:
         from optuna._hypervolume import compute_hypervolume
     except ImportError as error:
-        raise ImportError(f"hypervolume needs optuna 4.0 to 5.x, where optuna._hypervolume.compute_hypervolume exists ({error})") from error
+        raise ImportError(
+            f"hypervolume needs an optuna that has optuna._hypervolume.compute_hypervolume, such as 4.0 to 4.3 or 5.0 ({error})"
+        ) from error
     return compute_hypervolume
 
 

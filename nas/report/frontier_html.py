@@ -23,7 +23,7 @@ _PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
-<style>html, body {{ margin: 0; height: 100%; background: {paper}; }} #frontier {{ min-height: 480px; }}</style>
+<style>html, body {{ margin: 0; height: 100%; background: {paper}; }} #frontier {{ min-width: 1000px; min-height: 640px; }}</style>
 </head>
 <body>
 {plot}

@@ -63,5 +63,5 @@ def quantity(estimate: Estimate, interval: bool = True) -> str:
 def _significant(value: float, digits: int) -> str:
     if value == 0 or not 1e-4 <= abs(value) < 1e6:
         return f"{value:.{digits}g}"
-    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return f"{value:.{places}f}"
+    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])  # after rounding: 0.9999 has that of 1.00
+    return f"{value:.{max(0, digits - 1 - exponent)}f}"

@@ -1,0 +1,28 @@
+"""BatchNorm statistics of an extracted or averaged network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+@torch.no_grad()
+def recalibrate(model: nn.Module, images: Iterable[Tensor]) -> None:
+    """Set every BatchNorm's running statistics to the cumulative average over ``images`` (float batches (N, 3, H, W), without augmentation), in place.
+
+    Needed before any evaluation: shared or averaged weights have no statistics of their own (Yu & Huang, "Universally Slimmable Networks", arXiv:1903.05134).
+    The module is left in evaluation mode.
+    """
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    momentum = [m.momentum for m in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's sign for a cumulative average
+    model.train()
+    for batch in images:
+        model(batch)
+    model.eval()
+    for norm, value in zip(norms, momentum, strict=True):
+        norm.momentum = value

@@ -1,0 +1,198 @@
+"""The one training loop: optimizer, schedule, EMA, checkpoints, exact resume. What a step's losses are is the task's business."""
+
+from __future__ import annotations
+
+import math
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from nas.data.loader import Batch, Loader
+from nas.training.loss import Truth
+from nas.training.precision import autocast, resolve
+from nas.training.recipe import Recipe
+from search_spaces.errors import InputError
+
+Terms = dict[str, Tensor]
+
+
+class Task(ABC):
+    """A model and the losses of one step. ``identity`` names what is trained: a checkpoint of another one is refused."""
+
+    model: nn.Module
+    identity: str
+
+    @abstractmethod
+    def losses(self, images: Tensor, truth: Truth, step: int) -> Iterator[tuple[Tensor, Terms]]:
+        """One or more losses; each is back-propagated before the next is asked for. Anything random must derive from ``step``."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a watcher is told after a step: steps done of all, epoch from 0, mean loss terms since the last report, learning rate."""
+
+    step: int
+    steps: int
+    epoch: int
+    terms: dict[str, float]
+    lr: float
+
+
+class Diverged(RuntimeError):
+    """The loss became NaN or infinite."""
+
+
+def fit(
+    task: Task,
+    loader: Loader,
+    recipe: Recipe,
+    checkpoint: Path | None = None,
+    watch: Callable[[Progress], None] = lambda progress: None,
+    save_every: int = 200,
+) -> nn.Module:
+    """Train ``task.model`` in place and return the EMA of it.
+
+    With ``checkpoint``, state is saved there every ``save_every`` steps, at the end and on Ctrl-C, and an existing file of the same identity, recipe and
+    data is continued exactly: same batches, same learning rates, same random choices. Weights are read with ``weights_only``.
+    """
+    device = next(task.model.parameters()).device
+    run = _Run(task, recipe, len(loader) * recipe.epochs, device)
+    if checkpoint is not None and checkpoint.exists():
+        run.load(checkpoint)
+    try:
+        for epoch in range(run.step // len(loader), recipe.epochs):
+            for batch in loader.epoch(epoch, run.step % len(loader)):
+                run.train_step(batch.to(device))
+                if run.step % 10 == 0 or run.step == run.steps:
+                    watch(Progress(run.step, run.steps, epoch, run.mean_terms(), run.schedule.get_last_lr()[0]))
+                if checkpoint is not None and (run.step % save_every == 0 or run.step == run.steps):
+                    run.save(checkpoint)
+    except KeyboardInterrupt:
+        if checkpoint is not None:
+            run.save(checkpoint)
+        raise
+    ema: nn.Module = run.ema.module
+    return ema
+
+
+class _Run:
+    """The state of a training between two steps: all of it is in a checkpoint."""
+
+    def __init__(self, task: Task, recipe: Recipe, steps: int, device: torch.device) -> None:
+        self.task, self.recipe, self.steps, self.device = task, recipe, steps, device
+        self.step = 0
+        self.precision = resolve(recipe.precision, device)
+        self.optimizer = torch.optim.AdamW(_groups(task.model, recipe.weight_decay), lr=recipe.lr, fused=True)
+        warmup = min(recipe.warmup_steps, max(1, steps // 5))
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: _factor(step, steps, warmup, recipe.final_lr))
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
+        self.ema = AveragedModel(task.model, multi_avg_fn=_ramped(recipe.ema_decay))
+        self.terms: list[Terms] = []
+
+    def train_step(self, batch: Batch) -> None:
+        """Forward, backward, clip, update."""
+        self.task.model.train()
+        images = batch.images.float() / 255.0
+        if self.device.type == "cuda":  # on CPUs the layout gains nothing, and torch 2.13's backward in it crashed on AVX2 machines
+            images = images.contiguous(memory_format=torch.channels_last)
+        truth = Truth(batch.boxes, batch.labels, batch.image_index)
+        losses = self.task.losses(images, truth, self.step)
+        first = True
+        while True:
+            with autocast(self.precision, self.device):
+                item = next(losses, None)
+            if item is None:
+                break
+            loss, terms = item
+            if not torch.isfinite(loss):
+                raise Diverged(f"the loss is {float(loss)} at step {self.step} (pictures {batch.sample_ids[:4]}…); lower the learning rate or check the data")
+            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            if first:
+                self.terms.append(terms)
+                first = False
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.task.model.parameters(), self.recipe.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.schedule.step()
+        self.ema.update_parameters(self.task.model)
+        self.step += 1
+
+    def mean_terms(self) -> dict[str, float]:
+        """Mean of the terms since the last call."""
+        means = {k: float(torch.stack([t[k] for t in self.terms]).mean()) for k in self.terms[0]} if self.terms else {}
+        self.terms.clear()
+        return means
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "identity": self.task.identity,
+            "recipe": self.recipe.to_dict(),
+            "steps": self.steps,
+            "step": self.step,
+            "model": self.task.model.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def save(self, path: Path) -> None:
+        """Write beside, then replace: a kill leaves the old file or the new one."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".part")
+        try:
+            torch.save(self._state(), part)
+            os.replace(part, path)
+        except (OSError, RuntimeError) as error:  # torch wraps a full disk in a RuntimeError
+            part.unlink(missing_ok=True)
+            raise InputError(f"checkpoint {path} cannot be written ({error})", "a writable folder with free space") from None
+
+    def load(self, path: Path) -> None:
+        """Continue a checkpoint of the same training."""
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+        except Exception as error:
+            raise InputError(f"checkpoint {path} cannot be read ({type(error).__name__})", "a file this program wrote", "delete it to start anew") from None
+        for name, mine in (("identity", self.task.identity), ("recipe", self.recipe.to_dict()), ("steps", self.steps)):
+            if state.get(name) != mine:
+                raise InputError(f"checkpoint {path} is of {name} {state.get(name)!r}", repr(mine), "use another folder, or the settings it began with")
+        self.task.model.load_state_dict(state["model"])
+        for name in ("ema", "optimizer", "schedule", "scaler"):
+            getattr(self, name).load_state_dict(state[name])
+        self.step = state["step"]
+
+
+def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _factor(step: int, steps: int, warmup: int, final: float) -> float:
+    """Learning-rate factor: linear from 1/warmup to 1, then a cosine to ``final``."""
+    if step < warmup:
+        return (step + 1) / warmup
+    share = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def _ramped(decay: float) -> Callable[..., None]:
+    """EMA with the ramp min(decay, (1 + t) / (10 + t)), so that the first steps do not linger."""
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        t = int(count)
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + t) / (10 + t)))
+
+    return update

@@ -1,0 +1,99 @@
+"""The detection loss of YOLO-NAS (PP-YOLOE's, arXiv:2203.16250): varifocal classification, GIoU, distribution focal loss; and its distillation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nas.training.assigner import Assignment, assign
+from search_spaces.heads.base import Predictions
+from search_spaces.heads.dfl import decode_boxes
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Ground truth of a batch in one flat list: ``boxes`` (M, 4) xyxy in pixels, ``labels`` (M,), ``image_index`` (M,) into the batch."""
+
+    boxes: Tensor
+    labels: Tensor
+    image_index: Tensor
+
+
+@dataclass(frozen=True)
+class DetectionLoss:
+    """Weights of the three terms; varifocal ``alpha`` and ``gamma`` (arXiv:2008.13367)."""
+
+    classification: float = 1.0
+    iou: float = 2.5
+    dfl: float = 0.5
+    alpha: float = 0.75
+    gamma: float = 2.0
+
+    def __call__(self, predictions: Predictions, truth: Truth) -> tuple[Tensor, dict[str, Tensor], Assignment]:
+        """Loss (scalar), its weighted terms, and the assignment that distillation re-uses. All terms are divided by the sum of assigned scores (>= 1)."""
+        boxes = decode_boxes(predictions)
+        matched = assign(predictions.logits.detach().sigmoid(), boxes.detach(), predictions.points, truth.boxes, truth.labels, truth.image_index)
+        norm = matched.score.sum().clamp(min=1.0)
+        targets = torch.zeros_like(predictions.logits, dtype=torch.float32)
+        targets[matched.image, matched.anchor, truth.labels[matched.box]] = matched.score
+        terms = {
+            "cls": self.classification * self._varifocal(predictions.logits.float(), targets) / norm,
+            **self._box_terms(predictions, boxes, truth, matched, norm),
+        }
+        return torch.stack(list(terms.values())).sum(), {k: v.detach() for k, v in terms.items()}, matched
+
+    def distill(self, student: Predictions, teacher: Predictions, truth: Truth, matched: Assignment) -> tuple[Tensor, dict[str, Tensor]]:
+        """In-place distillation: class scores and side distributions from the teacher, label assignment re-used (arXiv:2003.11142 for the sandwich).
+
+        Classes: cross-entropy against the teacher's probabilities, dense. Boxes: KL divergence of the side distributions at the assigned anchors, and
+        GIoU against the labels there, both weighted by the assigned score.
+        """
+        norm = matched.score.sum().clamp(min=1.0)
+        probabilities = teacher.logits.detach().float().sigmoid()
+        logits = student.logits.float()
+        entropy = F.binary_cross_entropy(probabilities, probabilities, reduction="sum")
+        cls = F.binary_cross_entropy_with_logits(logits, probabilities, reduction="sum") - entropy
+        boxes = decode_boxes(student)
+        box_terms = self._box_terms(student, boxes, truth, matched, norm)
+        own, goal = (p.boxes[matched.image, matched.anchor].float().unflatten(1, (4, -1)) for p in (student, teacher))
+        divergence = F.kl_div(own.log_softmax(-1), goal.detach().softmax(-1), reduction="none").sum(-1).mean(-1)
+        terms = {"cls": self.classification * cls / norm, "iou": box_terms["iou"], "dfl": self.dfl * (divergence * matched.score).sum() / norm}
+        return torch.stack(list(terms.values())).sum(), {k: v.detach() for k, v in terms.items()}
+
+    def _varifocal(self, logits: Tensor, targets: Tensor) -> Tensor:
+        with torch.no_grad():
+            weight = torch.where(targets > 0, targets, self.alpha * logits.sigmoid().pow(self.gamma))
+        return (F.binary_cross_entropy_with_logits(logits, targets, reduction="none") * weight).sum()
+
+    def _box_terms(self, predictions: Predictions, boxes: Tensor, truth: Truth, matched: Assignment, norm: Tensor) -> dict[str, Tensor]:
+        goal = truth.boxes[matched.box].float()
+        own = boxes[matched.image, matched.anchor].float()
+        strides, points = predictions.strides[matched.anchor], predictions.points[matched.anchor]
+        bins = predictions.boxes[matched.image, matched.anchor].float().unflatten(1, (4, -1))
+        sides = torch.cat([points - goal[:, :2], goal[:, 2:] - points], 1) / strides
+        dfl = distribution_focal(bins, sides)
+        return {
+            "iou": self.iou * ((1 - giou(own, goal)) * matched.score).sum() / norm,
+            "dfl": self.dfl * (dfl * matched.score).sum() / norm,
+        }
+
+
+def distribution_focal(logits: Tensor, sides: Tensor) -> Tensor:
+    """(P, 4, bins) and sides (P, 4) in strides -> (P,): cross-entropy on the two bins around each side, mean of the four (arXiv:2006.04388)."""
+    sides = sides.clamp(0, logits.shape[-1] - 1 - 0.01)
+    left = sides.floor()
+    log = logits.log_softmax(-1)
+    lower, upper = (log.gather(-1, (left.long() + i)[..., None])[..., 0] for i in (0, 1))
+    right_weight = sides - left
+    return -(lower * (1 - right_weight) + upper * right_weight).mean(-1)
+
+
+def giou(a: Tensor, b: Tensor) -> Tensor:
+    """Generalised IoU of paired boxes (P, 4) xyxy, in -1..1 (Rezatofighi et al., arXiv:1902.09630)."""
+    shared = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0).prod(1)
+    hull = (torch.maximum(a[:, 2:], b[:, 2:]) - torch.minimum(a[:, :2], b[:, :2])).clamp(min=0).prod(1)
+    union = (a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - shared
+    return shared / union.clamp(min=1e-7) - (hull - union) / hull.clamp(min=1e-7)
