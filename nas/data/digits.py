@@ -28,12 +28,14 @@ VERSION = 1
 
 VAL_SHARE = 0.25
 """Share of the digits (not of the pictures) that only val pictures show."""
-HEIGHTS = (14 / 128, 64 / 128)
+HEIGHTS = (16 / 128, 64 / 128)
 """Height of a digit as a share of the picture, log-uniform."""
 MOST_IOU = 0.15
 MOST_COVERED = 0.25
 """Of the smaller of two digits, at most this share of its box lies in the other's."""
-LEAST_CONTRAST = 55.0
+GROUND, INK_COLOUR = (0.0, 120.0), (60.0, 255.0)
+"""Range of the colour channels of background and digits: ink is lighter than the ground, as in the scans the digits come from."""
+LEAST_CONTRAST = 60.0
 """Least difference of luma (0..255) between a digit and the ground under it."""
 INK = 0.5
 """Opacity from which a pixel counts as ink: the box is tight around it."""
@@ -169,7 +171,7 @@ def compose(
 ) -> tuple[NDArray[np.uint8], list[Drawn]]:
     """One picture: uint8 RGB [size, size, 3] and the 2..8 digits in it. Digits come from ``sources`` (indices), so do the unlabelled fragments."""
     canvas = _ground(size, rng)
-    for _ in range(rng.integers(0, 3)):
+    for _ in range(rng.integers(0, 2)):
         _draw_fragment(canvas, digits[rng.choice(sources)], rng)
     wanted = int(rng.integers(2, 9))
     drawn: list[Drawn] = []
@@ -193,7 +195,7 @@ def _height(size: int, rng: np.random.Generator, shrink: float) -> float:
 
 def warp_digit(digit: Picture, height: float, rng: np.random.Generator) -> Picture:
     """An 8 x 8 digit -> its opacity 0..1, about ``height`` px high, slightly turned, slanted and stretched, cropped tight to its ink."""
-    angle, slant, stretch = rng.uniform(-0.26, 0.26), rng.uniform(-0.15, 0.15), rng.uniform(0.85, 1.25)
+    angle, slant, stretch = rng.uniform(-0.2, 0.2), rng.uniform(-0.12, 0.12), rng.uniform(0.85, 1.25)
     unit = height / 8
     shape = np.array([[unit * stretch, unit * slant], [0, unit]])
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
@@ -243,16 +245,16 @@ def _luma(colour: Picture) -> float:
 
 
 def _contrasting(ground: Picture, rng: np.random.Generator) -> Picture:
-    """A random colour that stands out from the ground; black or white when chance finds none."""
+    """A random colour lighter than the ground; white when chance finds none."""
     for _ in range(TRIES):
-        colour = _colour(rng)
-        if abs(_luma(colour) - _luma(ground)) >= LEAST_CONTRAST:
+        colour = _colour(rng, INK_COLOUR)
+        if _luma(colour) - _luma(ground) >= LEAST_CONTRAST:
             return colour
-    return np.full(3, 0 if _luma(ground) > 127 else 255, np.float32)
+    return np.full(3, 255, np.float32)
 
 
-def _colour(rng: np.random.Generator) -> Picture:
-    return rng.uniform(0, 255, 3).astype(np.float32)
+def _colour(rng: np.random.Generator, channels: tuple[float, float]) -> Picture:
+    return rng.uniform(*channels, 3).astype(np.float32)
 
 
 def _ground(size: int, rng: np.random.Generator) -> Picture:
@@ -260,8 +262,8 @@ def _ground(size: int, rng: np.random.Generator) -> Picture:
     axis = np.linspace(-0.5, 0.5, size, dtype=np.float32)
     angle = rng.uniform(0, 2 * math.pi)
     slope = np.clip(0.5 + axis * math.cos(angle) + axis[:, None] * math.sin(angle), 0, 1)[:, :, None]
-    first = _colour(rng)
-    second = first + rng.normal(0, 45, 3).astype(np.float32)
+    first = _colour(rng, GROUND)
+    second = first + rng.normal(0, 30, 3).astype(np.float32)
     canvas = np.ascontiguousarray(first + slope * (second - first), np.float32)
     for cells, strength in ((4, 18), (16, 9)):
         stains = rng.normal(0, rng.uniform(0, strength), (cells, cells, 3)).astype(np.float32)
@@ -300,7 +302,7 @@ def _tint(canvas: Picture, mask: NDArray[np.uint8], opacity: float, rng: np.rand
     x, y, width, height = cv2.boundingRect(mask)
     ground = canvas[y : y + height, x : x + width]
     alpha = mask[y : y + height, x : x + width, None] * np.float32(opacity / 255)
-    ground += alpha * (_colour(rng) - ground)
+    ground += alpha * (_colour(rng, GROUND) - ground)
 
 
 def _draw_fragment(canvas: Picture, digit: Picture, rng: np.random.Generator) -> None:

@@ -32,13 +32,14 @@ class C2f(Block):
 
     def __init__(self, c_in: Layout, *, out: int, hidden: int, depth: int, shortcut: bool = True, act: str = "relu") -> None:
         super().__init__(c_in, out)
+        self.hidden = hidden
         self.conv1 = ConvNormAct(c_in, (hidden, hidden), act=act)
         self.bottlenecks = nn.ModuleList(Residual(hidden, (3, 3), shortcut, act) for _ in range(depth))
         self.conv2 = ConvNormAct((hidden,) * (2 + depth), (out,), act=act)
 
     def transform(self, x: Tensor) -> Tensor:
         """(N, sum(c_in), H, W) -> (N, out, H, W)."""
-        y = list(self.conv1(x).chunk(2, 1))
+        y = list(self.conv1(x).split(self.hidden, 1))
         for bottleneck in self.bottlenecks:
             y.append(bottleneck(y[-1]))
         out: Tensor = self.conv2(torch.cat(y, 1))

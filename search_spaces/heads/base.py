@@ -44,10 +44,16 @@ class Head(nn.Module):
 
 def flatten(levels: tuple[tuple[Tensor, Tensor], ...], image_size: tuple[int, int]) -> Predictions:
     """The level maps as one list of anchors, with the grid they stand on."""
-    logits, boxes = (torch.cat([level[i].flatten(2) for level in levels], 2).transpose(1, 2) for i in (0, 1))
+    # Sizes as plain integers: traced into ONNX they are constants, and only the batch stays free.
+    logits, boxes = (torch.cat([_rows(level[i]) for level in levels], 2).transpose(1, 2) for i in (0, 1))
     shapes = tuple((int(c.shape[2]), int(c.shape[3])) for c, _ in levels)
     points, strides = grid(shapes, image_size, str(logits.device))
     return Predictions(logits, boxes, points.to(logits.device), strides.to(logits.device))
+
+
+def _rows(x: Tensor) -> Tensor:
+    _, channels, height, width = (int(n) for n in x.shape)
+    return x.reshape(-1, channels, height * width)
 
 
 @lru_cache(64)

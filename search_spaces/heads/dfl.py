@@ -57,8 +57,7 @@ def decode_boxes(predictions: Predictions) -> Tensor:
 
     The expectation is a product and a sum, not a conv: OpenVINO has miscompiled the conv form (super-gradients' own note).
     """
-    bins = predictions.boxes.shape[-1] // 4
-    distribution = predictions.boxes.unflatten(2, (4, bins)).softmax(-1)
+    anchors, bins = int(predictions.boxes.shape[1]), int(predictions.boxes.shape[2]) // 4
+    distribution = predictions.boxes.reshape(-1, anchors, 4, bins).softmax(-1)
     sides = (distribution * torch.arange(bins, dtype=distribution.dtype, device=distribution.device)).sum(-1) * predictions.strides
-    left_top, right_bottom = sides.chunk(2, -1)
-    return torch.cat([predictions.points - left_top, predictions.points + right_bottom], -1)
+    return torch.cat([predictions.points - sides[..., :2], predictions.points + sides[..., 2:]], -1)

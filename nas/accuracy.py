@@ -1,0 +1,53 @@
+"""A detector on pictures: calibration images, detections, mAP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from nas.data.dataset import DetectionDataset
+from nas.data.loader import Batch, Loader
+from nas.evaluation import Metrics, evaluate
+from nas.postprocess import Detections, nms
+from search_spaces.detector import Detector
+
+# super-gradients evaluates YOLO-NAS at IoU 0.7 and 0.01 in its recipe; 300 detections a picture.
+SCORE_THRESHOLD, IOU_THRESHOLD, MAX_DETECTIONS = 0.01, 0.7, 300
+
+
+def batches(dataset: DetectionDataset, image_size: int, batch_size: int = 50, limit: int | None = None, seed: int = 0) -> Iterator[Batch]:
+    """The pictures without augmentation, in order; with ``limit`` about that many, drawn by ``seed`` (the same ones every time)."""
+    loader = Loader(dataset, batch_size, image_size, seed=seed, shuffle=limit is not None)
+    wanted = len(dataset) if limit is None else limit
+    for i, batch in enumerate(loader.epoch(0)):
+        if i * batch_size >= wanted:
+            return
+        yield batch
+
+
+def images_of(batches_: Iterable[Batch], device: torch.device) -> Iterator[Tensor]:
+    """Float images in 0..1 on ``device``."""
+    return (batch.images.to(device).float() / 255.0 for batch in batches_)
+
+
+@torch.inference_mode()
+def detect(detector: Detector, batch: Batch, sizes: dict[int, tuple[int, int]]) -> dict[int, Detections]:
+    """Detections of a batch by sample id, in pixels of the original pictures (``sizes``: id -> width, height)."""
+    device = next(detector.parameters()).device
+    boxes, scores = (t.float().cpu().numpy() for t in detector.predict(batch.images.to(device).float() / 255.0))
+    found: dict[int, Detections] = {}
+    for i, (sample_id, placement) in enumerate(zip(batch.sample_ids, batch.placements, strict=True)):
+        kept = nms(boxes[i], scores[i], score_threshold=SCORE_THRESHOLD, iou_threshold=IOU_THRESHOLD, max_detections=MAX_DETECTIONS)
+        found[sample_id] = kept.to_picture(placement, *sizes[sample_id])
+    return found
+
+
+def mean_average_precision(detector: Detector, dataset: DetectionDataset, pictures: Iterable[Batch]) -> Metrics:
+    """COCO metrics of a deployed or evaluation-mode detector over ``pictures`` (all of ``dataset``, each once)."""
+    sizes = {sample.id: (sample.width, sample.height) for sample in dataset.samples}
+    found: dict[int, Detections] = {}
+    for batch in pictures:
+        found |= detect(detector, batch, sizes)
+    return evaluate(dataset, found)

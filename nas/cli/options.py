@@ -1,0 +1,87 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search_spaces.architecture import Value
+from search_spaces.errors import InputError
+from search_spaces.space import SearchSpace
+
+if TYPE_CHECKING:
+    from nas.training.recipe import Recipe
+
+
+def add_space(parser: argparse.ArgumentParser) -> None:
+    """--space, --fix."""
+    parser.add_argument("--space", default="yolo-nano", help="search space (nas spaces lists them; default %(default)s)")
+    parser.add_argument(
+        "--fix", action="append", default=[], metavar="CHOICE=V[,V…]", help="let a choice take only these values, for example image_size=320 (repeatable)"
+    )
+
+
+def add_data(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """--data, --limit."""
+    parser.add_argument("--data", required=required, help="data set: digits, a COCO or YOLO folder, or a yaml")
+    parser.add_argument("--limit", type=int, help="use at most so many pictures of each split")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """--device."""
+    parser.add_argument("--device", default="auto", help="for training and accuracy: auto, cpu, cuda, cuda:1 (default %(default)s)")
+
+
+def add_recipe(parser: argparse.ArgumentParser, epochs: int) -> None:
+    """Training options."""
+    parser.add_argument("--epochs", type=int, default=epochs, help="default %(default)s")
+    parser.add_argument("--batch-size", type=int, help="default 32")
+    parser.add_argument("--lr", type=float, help="peak learning rate")
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="default auto: bf16 where the hardware computes in it")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-augment", action="store_true", help="train on the pictures as they are")
+
+
+def recipe_values(args: argparse.Namespace) -> dict[str, Any]:
+    """The training options that were given."""
+    names = ("epochs", "batch_size", "lr", "precision", "seed")
+    return {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
+
+
+def recipe(args: argparse.Namespace) -> Recipe:
+    """A recipe of the training options."""
+    from nas.training.recipe import Recipe
+
+    return Recipe(**recipe_values(args))
+
+
+def fixed_values(space: SearchSpace, texts: Sequence[str]) -> dict[str, tuple[Value, ...]]:
+    """``["image_size=96,128"]`` -> ``{"image_size": (96, 128)}``, typed as the space's values."""
+    fixed: dict[str, tuple[Value, ...]] = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        if not equals or not values:
+            raise InputError(f"--fix {text!r}", "CHOICE=VALUE[,VALUE…], for example image_size=320")
+        known = {str(v): v for v in space[name].values}
+        if wrong := [v for v in values.split(",") if v not in known]:
+            raise InputError(f"{name} = {wrong}", f"some of {list(known)}")
+        fixed[name] = tuple(v for k, v in known.items() if k in values.split(","))
+    return fixed
+
+
+def new_folder(path: Path) -> Path:
+    """The folder, made if needed; one line if it cannot be written."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make folder {path} ({error.strerror})", "a place that you may write to") from None
+    return path
+
+
+def existing(path: Path, what: str) -> Path:
+    """The path, or an error that names what is missing."""
+    if not path.exists():
+        raise InputError(f"no such {what}: {path}")
+    return path

@@ -1,0 +1,53 @@
+"""``nas plot``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+EXAMPLES = """\
+  nas plot runs/digits
+  nas plot runs/digits --linear --title "Digits on my laptop" --out slides"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    parser.add_argument("run", type=Path, help="folder of a search")
+    parser.add_argument("--out", type=Path, help="folder for frontier.html and frontier.png (default: the run)")
+    parser.add_argument("--title", help="heading")
+    scale = parser.add_mutually_exclusive_group()
+    scale.add_argument("--log", action="store_true", help="logarithmic latency axis")
+    scale.add_argument("--linear", action="store_true", help="linear latency axis (default: by the range)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draw a run's candidates again; works during a search too."""
+    from nas.artifact import read_artifact
+    from nas.cli.options import existing, new_folder
+    from nas.console import Display
+    from nas.estimate import Candidate
+    from nas.report.frontier import frontier_data, write_frontier
+    from nas.selection import Pick, Selection
+    from nas.study import read_candidates
+    from nas.workflow import SearchSettings
+
+    folder = existing(args.run, "run")
+    settings = SearchSettings.read(folder)
+    candidates = list(read_candidates(settings.storage or folder / "study.journal", folder.name))
+    cost, gain = settings.objectives
+    chosen = [read_artifact(path) for path in sorted(folder.glob("*.json")) if path.name not in ("run.json", "front.json") and ".metrics" not in path.name]
+    picks = tuple(Pick(a.name, Candidate(a.architecture, a.estimates, a.study.trial)) for a in chosen)
+    picks = tuple(sorted(picks, key=lambda p: p.candidate[cost.name].value))
+    data = frontier_data(
+        candidates,
+        cost,
+        gain,
+        selection=Selection(picks, cost.name, gain.name) if picks else None,
+        target=settings.target,
+        data_set=settings.data or "",
+        log_x=True if args.log else False if args.linear else None,
+        title=args.title or f"Efficiency frontier: {settings.space}",
+    )
+    written = write_frontier(new_folder(args.out) if args.out else folder, data)
+    Display().note("written: " + ", ".join(str(path) for path in written))
+    return 0

@@ -1,0 +1,37 @@
+"""``nas spaces``."""
+
+from __future__ import annotations
+
+import argparse
+
+EXAMPLES = """\
+  nas spaces
+  nas spaces yolo-nas      all choices of one space"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    parser.add_argument("space", nargs="?", help="show the choices of this space")
+
+
+def run(args: argparse.Namespace) -> int:
+    """List what is registered."""
+    from latency_db.runtimes import RUNTIMES
+    from nas.estimators import ESTIMATORS
+    from nas.samplers import SAMPLERS
+    from search_spaces.blocks import BLOCKS
+    from search_spaces.heads import HEADS
+    from search_spaces.necks import NECKS
+    from search_spaces.spaces import SPACES
+
+    if args.space:
+        space = SPACES[args.space]
+        print(f"{space.name} version {space.version}: {space.size:.3g} architectures")
+        for choice in space.choices:
+            print(f"  {choice.name:<15} {', '.join(map(str, choice.values))}")
+        return 0
+    for name in SPACES:
+        print(f"space {name}: {SPACES[name].size:.3g} architectures, {len(SPACES[name].choices)} choices")
+    for what, registry in (("blocks", BLOCKS), ("necks", NECKS), ("heads", HEADS), ("runtimes", RUNTIMES), ("estimators", ESTIMATORS), ("samplers", SAMPLERS)):
+        print(f"{what}: {', '.join(registry)}")
+    return 0

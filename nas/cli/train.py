@@ -1,0 +1,48 @@
+"""``nas train``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+EXAMPLES = """\
+  nas train runs/digits/S.json --data digits --init runs/digits/supernet.safetensors
+  nas train runs/coco/M.json --data coco.yaml --epochs 100 --batch-size 64 --device cuda --out M.safetensors"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    from nas.cli.options import add_data, add_device, add_recipe
+
+    parser.add_argument("architecture", type=Path, help="architecture file that nas search wrote (S.json)")
+    add_data(parser)
+    parser.add_argument("--init", type=Path, help="begin with a supernet's weights (.safetensors; 'supernet' for the one beside the architecture)")
+    add_recipe(parser, epochs=30)
+    add_device(parser)
+    parser.add_argument("--out", type=Path, help="weights file (default: beside the architecture, .safetensors); an interrupted training goes on")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train one architecture."""
+    from nas.artifact import read_artifact
+    from nas.cli.options import new_folder, recipe
+    from nas.console import Display
+    from nas.workflow import open_cached, train_detector
+    from search_spaces.spaces import space_of
+
+    display = Display()
+    artifact = read_artifact(args.architecture)
+    space_of(artifact.architecture)
+    settings = recipe(args)
+    out = args.out or args.architecture.with_suffix(".safetensors")
+    new_folder(out.parent)
+    data = open_cached(args.data, args.limit, display)
+    init = None
+    if args.init:
+        from nas.weights import load_supernet
+
+        path = args.architecture.parent / "supernet.safetensors" if str(args.init) == "supernet" else args.init
+        init, _, _ = load_supernet(path)
+    metrics = train_detector(artifact, data, settings, out, display, init, args.device, not args.no_augment)
+    display.note(f"{artifact.name}: mAP50-95 {metrics.map:.3f}, mAP50 {metrics.map50:.3f} on {len(data.val)} val pictures; written: {out}")
+    return 0

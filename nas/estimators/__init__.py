@@ -1,0 +1,23 @@
+"""Everything that scores an architecture has one shape. A new estimator is one file and one line here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from search_spaces.registry import Registry
+
+if TYPE_CHECKING:
+    from nas.estimators.base import Estimator
+
+ESTIMATORS: Registry[type[Estimator]] = Registry(
+    "nas.estimators",
+    {
+        "params": "nas.estimators.costs:Params",
+        "macs": "nas.estimators.costs:Macs",
+        "activations": "nas.estimators.costs:PeakActivations",
+        "latency": "nas.estimators.latency:Latency",
+        "nwot": "nas.estimators.nwot:Nwot",
+        "synflow": "nas.estimators.synflow:Synflow",
+        "supernet": "nas.estimators.supernet_map:SupernetMap",
+    },
+)

@@ -1,0 +1,71 @@
+"""What every estimator is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from nas.estimate import Estimate, Objective
+from search_spaces.architecture import Architecture
+from search_spaces.errors import InputError
+from search_spaces.space import SearchSpace
+
+if TYPE_CHECKING:
+    from latency_db.db import LatencyDB
+    from latency_db.target import Target
+    from nas.data.source import DataPair
+    from nas.supernet import Supernet
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a run has to estimate with; an estimator says which parts it cannot do without. ``eval_images`` of the val split rank candidates (0: all)."""
+
+    space: SearchSpace
+    num_classes: int
+    data: DataPair | None = None
+    target: Target | None = None
+    database: LatencyDB | None = None
+    supernet: Supernet | None = None
+    device: str = "cpu"
+    eval_images: int = 0
+    calibration_images: int = 200
+    seed: int = 0
+    scratch: Path = field(default_factory=Path)
+
+
+class Estimator(ABC):
+    """``estimator(architecture) -> Estimate``: one number, its unit, interval, source and target. A failure raises; it never becomes a number.
+
+    ``name`` is the estimate's (``latency_ms``), not the registry's (``latency``). ``rank`` orders by expense: cheap ones are asked first, so that a
+    violated constraint spares the dear ones.
+    """
+
+    name: ClassVar[str]
+    unit: ClassVar[str] = ""
+    direction: ClassVar[str]
+    rank: ClassVar[int] = 0
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+    @abstractmethod
+    def __call__(self, architecture: Architecture) -> Estimate:
+        """The estimate of a point of the context's space."""
+
+    @classmethod
+    def objective(cls) -> Objective:
+        """Itself as an objective in its natural direction."""
+        return Objective(cls.name, cls.direction, cls.unit)
+
+    def close(self) -> None:
+        """Gives back processes and files."""
+        return
+
+
+def needed(value: object, estimator: str, what: str, hint: str) -> None:
+    """An error naming what an estimator lacks."""
+    if value is None:
+        raise InputError(f"estimator {estimator} has no {what}", hint=hint)

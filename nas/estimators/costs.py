@@ -1,0 +1,43 @@
+"""What an architecture costs on paper, at batch 1, deployed: parameters, multiply-accumulates, activation memory."""
+
+from __future__ import annotations
+
+from nas.estimate import Estimate
+from nas.estimators.base import Estimator
+from search_spaces.architecture import Architecture
+from search_spaces.op import Cost
+from search_spaces.trace import trace
+
+
+class _Traced(Estimator):
+    direction = "min"
+
+    def cost(self, architecture: Architecture) -> Cost:
+        return trace(self.context.space.graph(architecture), self.context.num_classes)
+
+
+class Params(_Traced):
+    """Deployed parameters: all branches and BatchNorms folded."""
+
+    name = "params"
+
+    def __call__(self, architecture: Architecture) -> Estimate:
+        return Estimate(self.name, self.cost(architecture).params)
+
+
+class Macs(_Traced):
+    """Multiply-accumulates of convolutions and matrix products at the architecture's image size."""
+
+    name = "macs"
+
+    def __call__(self, architecture: Architecture) -> Estimate:
+        return Estimate(self.name, self.cost(architecture).macs)
+
+
+class PeakActivations(_Traced):
+    """Largest sum of feature maps alive at one time, in MiB of float32, weights and a runtime's scratch memory not counted."""
+
+    name, unit = "activations_mib", "mib"
+
+    def __call__(self, architecture: Architecture) -> Estimate:
+        return Estimate(self.name, self.cost(architecture).peak_activations * 4 / 2**20, self.unit)

@@ -1,0 +1,74 @@
+"""Latency, measured on the target and kept in the database."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from latency_db.measurement import Measurement
+from latency_db.profiler import FINALIST, SEARCHING, Protocol, Workload
+from latency_db.runtimes import open_profiler
+from nas.estimate import Estimate
+from nas.estimators.base import Context, Estimator, needed
+from search_spaces.architecture import Architecture
+
+
+class Latency(Estimator):
+    """Median milliseconds of the deployed network on the context's target, non-maximum suppression not included.
+
+    Figures are brought to the machine's usual speed by the anchor measured beside them (``Measurement.at_reference``), so that candidates timed minutes
+    apart can be compared; the database keeps what was measured.
+    """
+
+    name, unit, direction, rank = "latency_ms", "ms", "min", 1
+
+    def __init__(self, context: Context, protocol: Protocol = SEARCHING) -> None:
+        super().__init__(context)
+        needed(context.target, "latency", "target", "name one: --target onnxruntime:fp32")
+        needed(context.database, "latency", "latency database", "name one: --latency-db FILE")
+        assert context.target is not None
+        self.profiler = open_profiler(context.target, protocol)
+        self._reference: float | None = None
+
+    def __call__(self, architecture: Architecture) -> Estimate:
+        """From the database, else measured now."""
+        return self._estimate(self._measure(architecture, fresh=False))
+
+    def again(self, architecture: Architecture) -> Estimate:
+        """Measured anew in fresh processes, to the tighter interval asked of what is reported."""
+        assert self.context.target is not None
+        with open_profiler(self.context.target, FINALIST) as profiler:
+            finalist, self.profiler = self.profiler, profiler
+            try:
+                return self._estimate(self._measure(architecture, fresh=True))
+            finally:
+                self.profiler = finalist
+
+    def _measure(self, architecture: Architecture, fresh: bool) -> Measurement:
+        assert self.context.database is not None
+        return self.context.database.measure_cached(self.profiler, latency_workload(self.context, architecture), fresh)
+
+    def _estimate(self, measured: Measurement) -> Estimate:
+        if self._reference is None:
+            assert self.context.database is not None
+            self._reference = self.context.database.reference_anchor_ms(self.profiler.key(measured.workload))
+        m = measured if self._reference is None or measured.anchor_ms is None else measured.at_reference(self._reference)
+        return Estimate(self.name, m.median_ms, self.unit, m.low_ms, m.high_ms, m.source, str(m.target))
+
+    def close(self) -> None:
+        self.profiler.close()
+
+
+def latency_workload(context: Context, architecture: Architecture) -> Workload:
+    """The network as content: space version, architecture, classes and image size; its ONNX is made when it is really timed."""
+    target = context.target
+    assert target is not None
+    size = target.image_size or int(architecture["image_size"])
+    key = f"{architecture.space}@{architecture.version}/{architecture.id}/c{context.num_classes}/r{size}"
+    return Workload(key, partial(_skeleton, context, architecture, size, target.batch))
+
+
+def _skeleton(context: Context, architecture: Architecture, size: int, batch: int) -> Path:
+    from nas.export import skeleton_onnx
+
+    return skeleton_onnx(context.space, architecture, context.num_classes, context.scratch / "candidate.onnx", size, batch)

@@ -1,0 +1,55 @@
+"""An exported model on pictures: read, letterbox, run, suppress, draw."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.data.pictures import read_picture
+from nas.files import atomic_write
+from nas.postprocess import Detections, Preprocessor, draw, nms
+from search_spaces.errors import InputError
+
+
+class Predictor:
+    """``predictor(path) -> (picture, detections)`` with an ONNX file that ``nas export`` wrote, on the CPU."""
+
+    def __init__(self, model: Path) -> None:
+        import onnxruntime
+
+        if not model.is_file():
+            raise InputError(f"no model {model}", "an ONNX file that nas export wrote")
+        try:
+            self.session = onnxruntime.InferenceSession(model.read_bytes(), providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises types of its own for every kind of bad file
+            raise InputError(f"{model} is no usable ONNX file ({str(error).splitlines()[0]})", "a file that nas export wrote") from None
+        said = self.session.get_modelmeta().custom_metadata_map
+        if "classes" not in said or "image_size" not in said:
+            raise InputError(f"{model} does not name its classes", "a file that nas export wrote", "export it again")
+        self.classes: tuple[str, ...] = tuple(json.loads(said["classes"]))
+        self.preprocess = Preprocessor(int(said["image_size"]))
+
+    def __call__(self, path: Path, score_threshold: float = 0.3, iou_threshold: float = 0.6) -> tuple[NDArray[np.uint8], Detections]:
+        """The picture (RGB) and what is found in it, in its own pixels."""
+        if not path.is_file():
+            raise InputError(f"no picture {path}")
+        rgb = read_picture(path)
+        images, placement = self.preprocess(rgb)
+        boxes, scores = self.session.run(["boxes", "scores"], {"images": images})
+        found = nms(boxes[0], scores[0], score_threshold=score_threshold, iou_threshold=iou_threshold, multi_label=False)
+        return rgb, found.to_picture(placement, rgb.shape[1], rgb.shape[0])
+
+
+def write_drawn(path: Path, rgb: NDArray[np.uint8], found: Detections, classes: Sequence[str]) -> Path:
+    """The picture with its boxes as a PNG."""
+    import cv2
+
+    drawn = draw(rgb, found.boxes, found.scores, found.labels, classes)
+    done, encoded = cv2.imencode(".png", drawn[:, :, ::-1])
+    if not done:
+        raise InputError(f"{path} cannot be encoded as PNG")
+    return atomic_write(path, encoded.tobytes())
