@@ -21,10 +21,7 @@ def non_dominated(points: ArrayLike, directions: Sequence[str]) -> NDArray[np.bo
     """
     costs = _costs(points, directions)
     unique, first = np.unique(costs, axis=0, return_index=True)
-    if costs.shape[1] <= 2:
-        kept = _front_2d(unique)
-    else:
-        kept = _front_nd(unique)
+    kept = _front_2d(unique) if costs.shape[1] <= 2 else _front_nd(unique)
     mask = np.zeros(len(costs), dtype=bool)
     mask[first[kept]] = True
     return mask
@@ -119,8 +116,8 @@ class Archive:
 
     Hypervolume: the reference point (one number per objective, natural units) is given, or fixed once ``warmup`` candidates were seen: in every
     objective the worst of them, pushed out by a tenth of their range so that the ends of the front count too (a range of zero: by a tenth of
-    the value). Once fixed it stays, so the hypervolume can only grow; before, it is ``None``. Objectives named in ``log`` (a latency) enter it, and the
-    rule, by their natural logarithm: from 1 to 2 ms then counts as much as from 10 to 20. The same candidates in the same order
+    the value). Once fixed it stays, so the hypervolume can only grow; before, it is ``None``. Objectives named in ``log`` (a latency) enter it, and
+    the rule, by their natural logarithm: from 1 to 2 ms then counts as much as from 10 to 20. The same candidates in the same order
     give the same reference: a resumed search replays them.
     """
 

@@ -25,6 +25,8 @@ from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 from search_spaces.space import SearchSpace
 
+HOPELESS = 8
+"""Failures in a row from the beginning after which a search stops: that is the set-up, not a candidate."""
 MAX_DUPLICATES = 5
 """Known architectures in a row after which an unseen one is asked for: samplers converge, and small spaces run out."""
 
@@ -135,6 +137,8 @@ class Study:
                 continue
             duplicates = 0
             self._evaluate(trial, architecture, ordered, trials, watch)
+            if len(self._known) >= HOPELESS and all(t.state == TrialState.FAIL for t in self._known.values()):
+                raise InputError(f"all of the first {HOPELESS} candidates failed ({self.failures[-1][1]})", hint="mend the cause and start anew")
 
     @property
     def _size(self) -> int:

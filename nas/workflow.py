@@ -49,7 +49,7 @@ CACHE_BYTES = 2 << 30
 def open_cached(spec: str, limit: int | None, display: Display) -> DataPair:
     """A data set, its problems told."""
     data = open_data(spec, limit=limit)
-    for line in data.problems().lines():
+    for line in data.problems():
         display.note(f"data: {line}")
     return replace(data, train=data.train.cached(CACHE_BYTES))
 

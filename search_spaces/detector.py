@@ -20,12 +20,12 @@ def cell(node: Node, c_in: Layout, num_classes: int | None = None) -> nn.Module:
     """A node's module, freshly initialised (``num_classes`` for a head)."""
     if num_classes is None:
         return BLOCKS[node.kind](c_in, **dict(node.options))  # type: ignore[arg-type]
-    return HEADS[node.kind](c_in, num_classes=num_classes, **dict(node.options))  # type: ignore[arg-type]
+    return HEADS[node.kind](c_in, num_classes=num_classes, **dict(node.options))
 
 
 def cell_name(node: Node, module: nn.Module) -> str:
     """The name a cell's weights go by: node and family, so that blocks of one family share and others do not clash."""
-    return f"{node.name}-{module.family}"  # type: ignore[union-attr]
+    return f"{node.name}-{module.family}"
 
 
 def channels(graph: Graph) -> dict[str, Layout]:

@@ -9,7 +9,7 @@ from search_spaces.architecture import Value
 
 IMAGE = "image"
 Layout = tuple[int, ...]
-"""Channels of each concatenated part of an axis; their sum is the channel count. A part that an architecture lacks has width 0 when later ones exist."""
+"""Channels of each concatenated part of an axis; their sum is the channel count. A part that an architecture lacks has width 0 if later ones exist."""
 Option = Value | Layout
 
 

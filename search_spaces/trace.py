@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -22,20 +23,19 @@ from search_spaces.layers import fuse
 from search_spaces.op import Cost, Op, Shape
 
 # Operators that only rename memory: no operation of a runtime, no new buffer.
-VIEWS = {"view", "reshape", "split", "chunk", "unsqueeze", "squeeze", "slice", "select", "permute", "transpose", "t", "expand", "detach", "alias", "split_with_sizes"}
+VIEWS = {"view", "reshape", "squeeze", "unsqueeze", "expand", "permute", "transpose", "t", "detach", "alias"}
+VIEWS |= {"slice", "select", "split", "split_with_sizes", "chunk"}
 # Operators a runtime fuses into the convolution before them.
 POINTWISE = {"relu", "relu_", "silu", "silu_", "sigmoid", "hardswish", "hardswish_", "add", "add_", "mul", "mul_"}
 
 
 class _Recorder(TorchDispatchMode):
-    """Collects an :class:`Op` per dispatched operator, with the storages it reads and writes."""
+    """Collects a :class:`_Step` per dispatched operator."""
 
     def __init__(self, parameters: Mapping[int, Tensor]) -> None:
         super().__init__()
         self.parameters = parameters
-        self.ops: list[Op] = []
-        self.reads: list[set[int]] = []
-        self.writes: list[tuple[int, int]] = []  # (storage, elements)
+        self.steps: list[_Step] = []
         self.alive: list[Tensor] = []  # keeps storages from being re-used under one key
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
@@ -47,24 +47,46 @@ class _Recorder(TorchDispatchMode):
         tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
         inputs = [t for t in tensors if id(t) not in self.parameters]
         params = sum(t.numel() for t in tensors if id(t) in self.parameters)
-        self._record(name, args, inputs, result, params)
+        op = _op(name, args, inputs, result, params)
+        self.steps.append(_Step(op, tuple(_storage(t) for t in inputs), _storage(result), result.numel(), name in POINTWISE))
         self.alive += [*inputs, result]
         return out
 
-    def _record(self, name: str, args: tuple[Any, ...], inputs: list[Tensor], result: Tensor, params: int) -> None:
-        reads = {_storage(t) for t in inputs}
-        if name in POINTWISE and self.ops and self.ops[-1].kind in ("conv", "deconv") and self.writes[-1][0] in reads:
-            last = self.ops[-1]
-            extra = tuple(_shape(t) for t in inputs if _storage(t) != self.writes[-1][0])
-            self.ops[-1] = Op(
-                last.kind, last.inputs + extra, last.output, last.kernel, last.stride, last.groups, last.macs, last.params + params, (*last.fused, name.rstrip("_"))
+
+@dataclass(frozen=True)
+class _Step:
+    """An operation with the storages it reads (one per input) and writes, and the elements it writes."""
+
+    op: Op
+    reads: tuple[int, ...]
+    write: int
+    elements: int
+    pointwise: bool
+
+
+def _fuse_pointwise(steps: list[_Step], keep: set[int]) -> list[_Step]:
+    """Pointwise operators joined to the conv before them, unless what the conv alone gives is still read afterwards or is an output (``keep``)."""
+    last = {storage: i for i, step in enumerate(steps) for storage in step.reads}
+    fused: list[_Step] = []
+    for i, step in enumerate(steps):
+        before = fused[-1] if fused and fused[-1].op.kind in ("conv", "deconv") else None
+        if (
+            before
+            and step.pointwise
+            and before.write in step.reads
+            and (step.write == before.write or (last[before.write] == i and before.write not in keep))
+        ):
+            others = [j for j, storage in enumerate(step.reads) if storage != before.write]
+            op = replace(
+                before.op,
+                inputs=before.op.inputs + tuple(step.op.inputs[j] for j in others),
+                params=before.op.params + step.op.params,
+                fused=(*before.op.fused, step.op.kind),
             )
-            self.reads[-1] |= reads - {self.writes[-1][0]}
-            self.writes[-1] = (_storage(result), self.writes[-1][1])
-            return
-        self.ops.append(_op(name, args, inputs, result, params))
-        self.reads.append(reads)
-        self.writes.append((_storage(result), result.numel()))
+            fused[-1] = _Step(op, before.reads + tuple(step.reads[j] for j in others), step.write, before.elements, False)
+        else:
+            fused.append(step)
+    return fused
 
 
 def _op(name: str, args: tuple[Any, ...], inputs: list[Tensor], result: Tensor, params: int) -> Op:
@@ -100,25 +122,26 @@ def trace_cell(node: Node, c_in: Layout, inputs: tuple[Shape, ...], num_classes:
     outputs = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
     keep = {_storage(t) for t in outputs}
     given = {_storage(t): t.numel() for t in images}
+    steps = _fuse_pointwise(recorder.steps, keep)
     cost = Cost(
         params=sum(p.numel() for p in module.parameters()),
-        macs=sum(op.macs for op in recorder.ops),
-        activations=sum(n for _, n in recorder.writes),
-        peak_activations=_peak(recorder.reads, recorder.writes, given, keep),
-        ops=tuple(recorder.ops),
+        macs=sum(step.op.macs for step in steps),
+        activations=sum(step.elements for step in steps),
+        peak_activations=_peak(steps, given, keep),
+        ops=tuple(step.op for step in steps),
     )
     return cost, tuple(_shape(t) for t in outputs)
 
 
-def _peak(reads: list[set[int]], writes: list[tuple[int, int]], given: dict[int, int], keep: set[int]) -> int:
+def _peak(steps: list[_Step], given: dict[int, int], keep: set[int]) -> int:
     """Most elements alive at once inside a cell, its inputs counted throughout (others may still read them) and freed by the caller."""
-    last = {storage: i for i, storages in enumerate(reads) for storage in storages}
+    last = {storage: i for i, step in enumerate(steps) for storage in step.reads}
     alive = dict(given)
     peak = sum(alive.values())
-    for i, (storage, size) in enumerate(writes):
-        alive[storage] = size
+    for i, step in enumerate(steps):
+        alive[step.write] = step.elements
         peak = max(peak, sum(alive.values()))
-        for dead in [s for s in alive if last.get(s, -1) <= i and s not in keep and s not in given and s != storage]:
+        for dead in [s for s in alive if last.get(s, -1) <= i and s not in keep and s not in given and s != step.write]:
             del alive[dead]
     return peak
 

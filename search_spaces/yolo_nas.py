@@ -44,7 +44,9 @@ def multiple_of_8(width: float) -> int:
     return math.ceil(int(width) / 8) * 8
 
 
-def inner_choices(block: tuple[str, ...], stages: Mapping[int, tuple[Layout, Layout]], necks: Mapping[int, tuple[Layout, Layout]]) -> tuple[Choice, ...]:
+def inner_choices(
+    block: tuple[str, ...], stages: Mapping[int, tuple[Layout, Layout]], necks: Mapping[int, tuple[Layout, Layout]]
+) -> tuple[Choice, ...]:
     """Block, depth and hidden width of each stage; depth and hidden width of each neck stage. Tables give ``(depths, hidden widths)``."""
     choices: list[Choice] = []
     for i, (depths, widths) in stages.items():

@@ -197,7 +197,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     path = write_artifact(tmp_path / "S.json", artifact())
     before = path.read_bytes()
     other = Artifact("M", artifact().architecture, (), artifact().study, ("a",), artifact().data)
-    with pytest.raises(InputError, match="cannot write .*S.json: No space left on device; free some space"):
+    with pytest.raises(InputError, match=r"cannot write .*S\.json: No space left on device; free some space"):
         write_artifact(path, other, _full_disk)
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["S.json"]
 
@@ -229,7 +229,7 @@ def test_a_read_only_folder_is_one_line(read_only_folder: Path) -> None:
     try:
         if root:
             os.seteuid(65534)
-        with pytest.raises(InputError, match="cannot write .*S.json: Permission denied; choose an output folder that you may write to"):
+        with pytest.raises(InputError, match=r"cannot write .*S\.json: Permission denied; choose an output folder that you may write to"):
             write_artifact(read_only_folder / "S.json", artifact())
         with pytest.raises(InputError, match="Permission denied"):
             write_artifact(read_only_folder / "new" / "S.json", artifact())

@@ -92,7 +92,7 @@ def test_boxes_are_tight_around_the_ink() -> None:
         ink = warp_digit(table[i * 29], 14 + i % 51, np.random.default_rng(i))
         visible = ink >= digits.INK
         assert visible[0].any() and visible[-1].any() and visible[:, 0].any() and visible[:, -1].any()
-        assert 0 <= ink.min() and ink.max() <= 1
+        assert ink.min() >= 0 and ink.max() <= 1
 
 
 def test_digits_stand_out_from_their_ground() -> None:

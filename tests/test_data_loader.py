@@ -124,7 +124,7 @@ def test_a_picture_that_breaks_in_evaluation_keeps_its_place(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize(("count", "broken"), [(11, 4), (2, 2), (1, 1)])
+@pytest.mark.parametrize("count, broken", [(11, 4), (2, 2), (1, 1)])
 def test_too_many_broken_pictures_end_it(tmp_path: Path, count: int, broken: int, workers: int) -> None:
     data = pictures(tmp_path, count)
     for sample in data.samples[:broken]:
@@ -135,7 +135,7 @@ def test_too_many_broken_pictures_end_it(tmp_path: Path, count: int, broken: int
             list(loader.epoch())
 
 
-@pytest.mark.parametrize(("batch", "size", "workers", "seed"), [(0, 64, 0, 0), (1, 0, 0, 0), (1, 64, -1, 0), (1, 64, 0, -1)])
+@pytest.mark.parametrize("batch, size, workers, seed", [(0, 64, 0, 0), (1, 0, 0, 0), (1, 64, -1, 0), (1, 64, 0, -1)])
 def test_impossible_settings(tmp_path: Path, batch: int, size: int, workers: int, seed: int) -> None:
     with pytest.raises(InputError, match="batch size"):
         Loader(pictures(tmp_path, 1), batch, size, workers=workers, seed=seed)

@@ -306,7 +306,7 @@ def test_malformed_picture_entry_is_skipped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "kind"),
+    "line, kind",
     [
         ("0 0.5 0.5 0.5", "malformed label line"),
         ("0 0.5 0.5 0.5 0.5 0.9", "malformed label line"),
@@ -439,7 +439,7 @@ def test_unusable_yaml(tmp_path: Path, case: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "message"),
+    "spec, message",
     [
         ("nowhere", r"no data set at 'nowhere' \(nothing there\); expected digits, digits@160, a folder"),
         ("nowhere.yaml", r"no file nowhere.yaml"),

@@ -13,7 +13,7 @@ SIZES = [(640, 480), (480, 640), (333, 517), (128, 128), (1, 900), (31, 7)]
 
 
 @pytest.mark.parametrize("size", [96, 320])
-@pytest.mark.parametrize(("width", "height"), SIZES)
+@pytest.mark.parametrize("width, height", SIZES)
 def test_letterbox_inverse(width: int, height: int, size: int) -> None:
     rng = np.random.default_rng(0)
     boxes = np.sort(rng.uniform(0, 1, (50, 2, 2)), axis=1).reshape(50, 4) * (width, height, width, height)
@@ -29,7 +29,7 @@ def test_letterbox_is_centred_on_grey() -> None:
     assert (canvas[:20] == PAD).all() and (canvas[20:60] == 7).all() and (canvas[60:] == PAD).all()
 
 
-@pytest.mark.parametrize(("width", "height"), SIZES)
+@pytest.mark.parametrize("width, height", SIZES)
 def test_window_is_where_the_picture_is(width: int, height: int) -> None:
     rng = np.random.default_rng(1)
     for _ in range(20):
@@ -46,7 +46,7 @@ def blue_on_white(width: int, height: int, box: tuple[int, int, int, int]) -> ND
 
 
 @pytest.mark.parametrize("flip", [0.0, 1.0])
-@pytest.mark.parametrize(("width", "height"), [(200, 150), (90, 160)])
+@pytest.mark.parametrize("width, height", [(200, 150), (90, 160)])
 def test_augmented_boxes_lie_on_the_augmented_pixels(width: int, height: int, flip: float) -> None:
     """A box is drawn, all is augmented, and what has its colour afterwards must be what the box says, to a pixel of interpolation."""
     rng = np.random.default_rng(2)

@@ -63,7 +63,7 @@ def test_estimate_from_dict_names_what_is_missing() -> None:
 def test_candidate_finds_its_estimates_and_lists_them_when_asked_for_another() -> None:
     candidate = candidates(1)[0]
     assert candidate["map"].name == "map" and "map" in candidate and "flops" not in candidate
-    with pytest.raises(InputError, match="params, macs, latency_ms, map.*did you mean 'macs'"):
+    with pytest.raises(InputError, match=r"params, macs, latency_ms, map.*did you mean 'macs'"):
         candidate["mac"]
 
 

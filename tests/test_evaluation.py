@@ -53,7 +53,7 @@ def test_worked_out_by_hand() -> None:
     assert metrics.map50 == pytest.approx(loose, abs=1e-9)
     assert metrics.map75 == pytest.approx(strict, abs=1e-9)
     assert metrics.ar1 == pytest.approx((5 * 0.5 + 5 * 0) / 10) and metrics.ar100 == pytest.approx((5 * 1 + 5 * 0.5) / 10)
-    assert metrics.per_class == (("a", pytest.approx(metrics.map)),)
+    assert dict(metrics.per_class) == {"a": pytest.approx(metrics.map)}
 
 
 def test_a_crowd_is_neither_found_nor_missed() -> None:
@@ -87,7 +87,7 @@ def test_metrics_are_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("detections", "message"),
+    "detections, message",
     [
         ({9: found((0, 0, 1, 1, 1, 0))}, r"detections for picture 9; expected one of the 1 pictures"),
         ({1: found((0, 0, 1, 1, 1, 2))}, r"labels 2..2 in picture 1; expected 0..1"),

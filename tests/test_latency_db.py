@@ -86,7 +86,7 @@ def test_the_newest_of_a_key_is_kept(tmp_path: Path) -> None:
 def test_missing_latency_says_what_there_is(tmp_path: Path) -> None:
     db = LatencyDB(tmp_path / "l.db")
     db.put(key(device="other-device"), measurement())
-    with pytest.raises(MissingLatency, match="no latency of w on onnxruntime:fp32.*other-device.*nas measure") as error:
+    with pytest.raises(MissingLatency, match=r"no latency of w on onnxruntime:fp32.*other-device.*nas measure") as error:
         db.get(key())
     assert isinstance(error.value, LookupError) and isinstance(error.value, InputError) and "\n" not in str(error.value)
 

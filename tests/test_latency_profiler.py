@@ -104,7 +104,7 @@ def test_the_batch_of_the_target_is_fed(profiler: Profiler, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    "content, says",
     [(b"", "broken.onnx"), (b"no ONNX at all", "broken.onnx"), (None, "no model file")],
 )
 def test_a_broken_or_missing_model(profiler: Profiler, tmp_path: Path, content: bytes | None, says: str) -> None:
@@ -246,7 +246,7 @@ def test_what_a_runtime_prints_does_not_disturb(engines: Path) -> None:
 
 
 def test_a_process_that_dies_leaves_its_last_words(engines: Path) -> None:
-    with Worker("engines_of_this_test:dying") as worker, pytest.raises(RuntimeFailure, match="died with status 3.*no memory"):
+    with Worker("engines_of_this_test:dying") as worker, pytest.raises(RuntimeFailure, match=r"died with status 3.*no memory"):
         worker.load(engines, {"cpus": []})
 
 

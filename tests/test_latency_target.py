@@ -59,7 +59,7 @@ def test_defaults_and_any_order_of_suffixes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    "text, says",
     [
         ("onnxruntme:fp32", "did you mean 'onnxruntime'"),
         ("onnxruntime:fp23", "did you mean 'fp32'"),

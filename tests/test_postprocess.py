@@ -48,7 +48,7 @@ def test_equal_to_the_definition(seed: int, multi_label: bool) -> None:
     assert 5 < len(kept) < 240 and result.labels.tolist() == [c for _, c in kept]
     np.testing.assert_array_equal(result.boxes, boxes[[a for a, _ in kept]])
     np.testing.assert_array_equal(result.scores, [scores[p] for p in kept])
-    assert (result.boxes.dtype, result.scores.dtype, result.labels.dtype) == (np.float32, np.float32, np.int64)
+    assert (result.boxes.dtype, result.scores.dtype, result.labels.dtype) == (np.dtype(np.float32), np.dtype(np.float32), np.dtype(np.int64))
 
 
 def test_the_best_candidates_are_taken_first() -> None:

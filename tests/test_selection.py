@@ -241,7 +241,7 @@ def test_confirm_says_when_a_name_is_left_empty() -> None:
 
 
 def test_confirm_with_nothing_left() -> None:
-    with pytest.raises(InputError, match="no candidate is left.*100.0% over"):
+    with pytest.raises(InputError, match=r"no candidate is left.*100\.0% over"):
         confirm(select(FRONT[:1], "latency_ms", "map", parse_budgets("S=1")), remeasure(2.0))
 
 

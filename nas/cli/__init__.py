@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args[0] == "--version":
         from importlib.metadata import version
 
-        print(version("yolo-nas-search"))
+        print(version("hw-nas-yolo"))
         return 0
     try:
         return _verb(args[0], args[1:])

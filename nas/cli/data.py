@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         counts = [sum(int((s.labels == k).sum()) for s in split.samples) for k in range(len(split.classes))]
         display.note(f"{data.name}/{split.split}: {len(split)} pictures, {split.boxes} boxes")
         display.note("  " + ", ".join(f"{name} {count}" for name, count in zip(split.classes, counts, strict=True)))
-    problems = data.problems().lines()
+    problems = data.problems()
     for line in problems:
         display.note(f"  {line}")
     display.note("no problem found" if not problems else f"{len(problems)} kinds of problems")

@@ -1,4 +1,4 @@
-"""COCO json: {"images": [...], "annotations": [...], "categories": [...]}, boxes as [x, y, width, height] in pixels (cocodataset.org, format-data)."""
+"""COCO json: {"images": [...], "annotations": [...], "categories": [...]}, boxes as [x, y, width, height] in pixels (cocodataset.org: format)."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Annotation:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One picture and its objects, checked: boxes float32 [N, 4] xyxy in pixels inside the picture, labels int64 [N], crowd bool [N], areas float32 [N].
+    """One picture and its objects, checked: boxes float32 [N, 4] xyxy, pixels inside the picture; labels int64 [N]; crowd bool [N]; areas float32 [N].
 
     ``areas`` (px²) is what COCO calls *area*: of the outline where the data set has outlines, else of the box. It decides small/medium/large.
     """
@@ -171,7 +171,7 @@ class DetectionDataset:
         return rgb, sample.boxes, sample.labels, sample.crowd
 
     def to_coco(self) -> dict[str, Any]:
-        """This split as a COCO object. Image ids are the samples'; category id = class index + 1; boxes xywh in pixels as this data set checked them."""
+        """This split as a COCO object. Image ids are the samples'; category id = class index + 1; boxes xywh in pixels as checked."""
         return {
             "info": {"description": f"{self.name} {self.split}"},
             "images": [{"id": s.id, "file_name": s.path.name, "width": s.width, "height": s.height} for s in self.samples],

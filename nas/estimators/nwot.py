@@ -35,7 +35,11 @@ class Nwot(Estimator):
             detector = self.context.space.build(architecture, self.context.num_classes).deploy()
             images = torch.randn(BATCH, 3, side, side)
             kernel = torch.zeros(BATCH, BATCH, dtype=torch.float64)
-            hooks = [m.register_forward_hook(lambda _m, _i, out: kernel.add_(agreement(out))) for m in detector.modules() if isinstance(m, nn.Conv2d)]
+
+            def count(_module: nn.Module, _inputs: object, out: Tensor) -> None:
+                kernel.add_(agreement(out))
+
+            hooks = [m.register_forward_hook(count) for m in detector.modules() if isinstance(m, nn.Conv2d)]
             detector(images)
             for hook in hooks:
                 hook.remove()

@@ -42,7 +42,7 @@ class Label:
 
     @property
     def tail(self) -> XY | None:
-        """The point of the box nearest to the anchor, relative to it, where a leader line ends; ``None`` where the box is so near that it needs none."""
+        """The point of the box nearest to the anchor, relative to it, where a leader line ends; ``None`` if the box is so near that it needs none."""
         tail = Box.around(self.offset, *self.size).nearest((0.0, 0.0))
         return tail if math.hypot(*tail) > 18 else None
 
@@ -86,9 +86,9 @@ def frontier_data(
 ) -> FrontierData:
     """Work out the plot of ``gain`` (to maximise) over ``cost`` (to minimise).
 
-    ``front``: the highlighted ones, by default those of ``candidates`` that no other beats in these two. ``selection`` names its picks, at their newest
-    numbers, and draws its budgets. ``references``: (name, cost, gain) of other networks. ``log_x``: by default if the costs differ by more than 8 times.
-    Candidates that lack one of the two estimates are left out; none left is an error.
+    ``front``: the highlighted ones, by default those of ``candidates`` that no other beats in these two. ``selection`` names its picks, at their
+    newest numbers, and draws its budgets. ``references``: (name, cost, gain) of other networks. ``log_x``: by default if the costs differ by more
+    than 8 times. Candidates that lack one of the two estimates are left out; none left is an error.
     """
     points = _all_points(candidates, cost, gain, selection)
     edge = _edge(list(points.values()))

@@ -7,14 +7,17 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 
 from nas.files import atomic_write
 from nas.report import canvas as look
 from nas.report.canvas import Axis
-from nas.report.frontier import FrontierData, Label, Point
 from nas.report.quantities import number
+
+if TYPE_CHECKING:
+    from nas.report.frontier import FrontierData, Label, Point
 
 _BLUE_BARS = "rgba(0, 114, 178, 0.55)"
 _PAGE = """<!doctype html>

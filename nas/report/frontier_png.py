@@ -9,7 +9,7 @@ import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 from matplotlib import font_manager
@@ -20,7 +20,9 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from nas.files import atomic_write
 from nas.report import canvas as look
-from nas.report.frontier import FrontierData, Label, Point
+
+if TYPE_CHECKING:
+    from nas.report.frontier import FrontierData, Label, Point
 
 _DPI = 100
 

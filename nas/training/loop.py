@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import signal
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -67,19 +70,55 @@ def fit(
     if checkpoint is not None and checkpoint.exists():
         run.load(checkpoint)
     try:
-        for epoch in range(run.step // len(loader), recipe.epochs):
-            for batch in loader.epoch(epoch, run.step % len(loader)):
-                run.train_step(batch.to(device))
-                if run.step % 10 == 0 or run.step == run.steps:
-                    watch(Progress(run.step, run.steps, epoch, run.mean_terms(), run.schedule.get_last_lr()[0]))
-                if checkpoint is not None and (run.step % save_every == 0 or run.step == run.steps):
-                    run.save(checkpoint)
+        with _interrupts_between_steps() as check:
+            _steps(run, loader, checkpoint, watch, save_every, check)
     except KeyboardInterrupt:
-        if checkpoint is not None:
+        if checkpoint is not None and run.whole:
             run.save(checkpoint)
         raise
     ema: nn.Module = run.ema.module
     return ema
+
+
+def _steps(
+    run: _Run, loader: Loader, checkpoint: Path | None, watch: Callable[[Progress], None], save_every: int, check: Callable[[], None]
+) -> None:
+    for epoch in range(run.step // len(loader), run.recipe.epochs):
+        for batch in loader.epoch(epoch, run.step % len(loader)):
+            run.train_step(batch.to(run.device))
+            check()
+            if run.step % 10 == 0 or run.step == run.steps:
+                watch(Progress(run.step, run.steps, epoch, run.mean_terms(), run.schedule.get_last_lr()[0]))
+            if checkpoint is not None and (run.step % save_every == 0 or run.step == run.steps):
+                run.save(checkpoint)
+
+
+@contextlib.contextmanager
+def _interrupts_between_steps() -> Iterator[Callable[[], None]]:
+    """Ctrl-C waits for ``check()``, called between steps: from the middle of one nothing can be continued exactly. Pressed twice, it does not wait.
+
+    A program that handles the signal itself keeps its handler.
+    """
+    pressed = False
+
+    def note(number: int, frame: object) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+
+    def check() -> None:
+        if pressed:
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield check
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class _Run:
@@ -88,6 +127,7 @@ class _Run:
     def __init__(self, task: Task, recipe: Recipe, steps: int, device: torch.device) -> None:
         self.task, self.recipe, self.steps, self.device = task, recipe, steps, device
         self.step = 0
+        self.whole = True  # false in the middle of a step, when there is no state worth saving
         self.precision = resolve(recipe.precision, device)
         self.optimizer = torch.optim.AdamW(_groups(task.model, recipe.weight_decay), lr=recipe.lr, fused=True)
         warmup = min(recipe.warmup_steps, max(1, steps // 5))
@@ -98,6 +138,7 @@ class _Run:
 
     def train_step(self, batch: Batch) -> None:
         """Forward, backward, clip, update."""
+        self.whole = False
         self.task.model.train()
         images = batch.images.float() / 255.0
         if self.device.type == "cuda":  # on CPUs the layout gains nothing, and torch 2.13's backward in it crashed on AVX2 machines
@@ -125,6 +166,7 @@ class _Run:
         self.schedule.step()
         self.ema.update_parameters(self.task.model)
         self.step += 1
+        self.whole = True
 
     def mean_terms(self) -> dict[str, float]:
         """Mean of the terms since the last call."""
@@ -162,6 +204,8 @@ class _Run:
             state = torch.load(path, map_location=self.device, weights_only=True)
         except Exception as error:
             raise InputError(f"checkpoint {path} cannot be read ({type(error).__name__})", "a file this program wrote", "delete it to start anew") from None
+        if not isinstance(state, dict) or not self._state().keys() <= state.keys():
+            raise InputError(f"{path} is not a checkpoint of a training", "a file this program wrote", "delete it to start anew")
         for name, mine in (("identity", self.task.identity), ("recipe", self.recipe.to_dict()), ("steps", self.steps)):
             if state.get(name) != mine:
                 raise InputError(f"checkpoint {path} is of {name} {state.get(name)!r}", repr(mine), "use another folder, or the settings it began with")

@@ -26,7 +26,7 @@ class Residual(nn.Module):
 
 
 class C2f(Block):
-    """1x1 to two parts of ``hidden``, ``depth`` residual bottlenecks (3x3, 3x3) chained on the second, concatenation of all 2 + depth, 1x1 to ``out``."""
+    """1x1 to two parts of ``hidden``, ``depth`` residual bottlenecks (3x3, 3x3) chained on the second, all 2 + depth concatenated, 1x1 to ``out``."""
 
     family = "c2f"
 

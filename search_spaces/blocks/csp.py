@@ -1,6 +1,6 @@
 """The cross-stage partial layers of YOLO-NAS: QARepVGG bottlenecks with (QCI) and without (QSP) intermediate concatenation, and plain ones.
 
-Deci's names QSP and QCI stand nowhere in its code; a plain and an intermediate-concatenating CSP of QARepVGG blocks is what its three networks are made of.
+Deci's names QSP and QCI stand nowhere in its code; a plain and an intermediate-concatenating CSP of QARepVGG blocks is what its networks consist of.
 """
 
 from __future__ import annotations

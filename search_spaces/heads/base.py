@@ -14,7 +14,7 @@ from search_spaces.graph import Layout
 class Predictions(NamedTuple):
     """Raw outputs of a head over A anchor points of N images, levels concatenated finest first.
 
-    ``logits`` (N, A, classes); ``boxes`` (N, A, D), the head's own box parameters; ``points`` (A, 2), centres x, y in pixels; ``strides`` (A, 1) in pixels.
+    ``logits`` (N, A, classes); ``boxes`` (N, A, D), the head's own box parameters; ``points`` (A, 2), centres x, y, pixels; ``strides`` (A, 1), pixels.
     """
 
     logits: Tensor

@@ -5,8 +5,10 @@ from __future__ import annotations
 from search_spaces.graph import Layout, Node, node
 
 
-def pan_c2(features: tuple[str, str, str, str], *, outs: Layout, hidden: Layout, depth: Layout, up: str = "qsp", down: str = "csp") -> tuple[Node, ...]:
-    """Two up-stages, two down-stages over C2…C5 (names, finest first); the outputs are ``neck2_block``, ``neck3_block``, ``neck4_block`` (P3, P4, P5).
+def pan_c2(
+    features: tuple[str, str, str, str], *, outs: Layout, hidden: Layout, depth: Layout, up: str = "qsp", down: str = "csp"
+) -> tuple[Node, ...]:
+    """Two up-stages, two down-stages on C2…C5 (names, finest first); the outputs are ``neck2_block``, ``neck3_block``, ``neck4_block`` (P3, P4, P5).
 
     ``outs``, ``hidden`` and ``depth`` give the four stages' output channels, CSP widths and numbers of bottlenecks. Each up-stage reduces its coarse
     input by a 1x1 that is also the lateral input of the matching down-stage.

@@ -1,0 +1,50 @@
+"""What every benchmark writes: the figure, how it was got, and on what."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latency_db.device import DeviceFingerprint
+from latency_db.measurement import now
+from nas.files import atomic_write
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+PACKAGES = ("torch", "onnxruntime", "optuna", "numpy", "faster-coco-eval")
+
+
+def write(name: str, figure: dict[str, Any], seeds: Sequence[int] = (0,)) -> Path:
+    """``results/<name>.json``: figure, command, machine, versions, seeds, date."""
+    record = {
+        "figure": figure,
+        "command": "python -m " + " ".join([f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
+        "machine": DeviceFingerprint.read().to_dict(),
+        "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
+        "seeds": list(seeds),
+        "date": now(),
+    }
+    path = atomic_write(RESULTS / f"{name}.json", json.dumps(record, indent=2) + "\n")
+    print(f"written: {path}")
+    return path
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def median_interval(values: Sequence[float], seed: int = 0, draws: int = 2000) -> tuple[float, float, float]:
+    """Median and its 95 % bootstrap interval over independent values."""
+    rng = np.random.default_rng(seed)
+    data = np.asarray(values, dtype=np.float64)
+    medians = np.median(rng.choice(data, (draws, len(data))), axis=1)
+    return float(np.median(data)), *(float(q) for q in np.quantile(medians, (0.025, 0.975)))
