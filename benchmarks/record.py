@@ -47,4 +47,5 @@ def median_interval(values: Sequence[float], seed: int = 0, draws: int = 2000) -
     rng = np.random.default_rng(seed)
     data = np.asarray(values, dtype=np.float64)
     medians = np.median(rng.choice(data, (draws, len(data))), axis=1)
-    return float(np.median(data)), *(float(q) for q in np.quantile(medians, (0.025, 0.975)))
+    low, high = np.quantile(medians, (0.025, 0.975))
+    return float(np.median(data)), float(low), float(high)

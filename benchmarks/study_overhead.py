@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -73,7 +74,7 @@ def main() -> None:
         reopen = time.perf_counter() - start
         assert len(again.candidates) == args.trials
         size = (Path(folder) / "study.journal").stat().st_size
-    gaps = [(b - a) * 1e3 for a, b in zip(stamps, stamps[1:], strict=False)]
+    gaps = [(b - a) * 1e3 for a, b in pairwise(stamps)]
     figure = {
         "ms_per_candidate_median": median(gaps),
         "ms_per_candidate_mean": sum(gaps) / len(gaps),

@@ -12,6 +12,7 @@ import argparse
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 
 import torch
@@ -28,7 +29,7 @@ def step(forward: Callable[[], Predictions], parameters: list[torch.nn.Parameter
         parameter.grad = None
     start = time.perf_counter()
     p = forward()
-    (p.logits.square().mean() + p.boxes.square().mean()).backward()  # type: ignore[no-untyped-call]
+    (p.logits.square().mean() + p.boxes.square().mean()).backward()
     if p.logits.is_cuda:
         torch.cuda.synchronize()
     return time.perf_counter() - start
@@ -54,9 +55,9 @@ def main() -> None:
         architecture = space.sample(rng)
         alone = supernet.extract(architecture).train()
         own, shared = list(alone.parameters()), list(supernet.parameters())
-        step(lambda: alone(images), own)
-        unplanned = step(lambda: supernet(images, architecture), shared)
-        pairs = [(step(lambda: alone(images), own), step(lambda: supernet(images, architecture), shared)) for _ in range(args.repeats)]
+        step(partial(alone, images), own)
+        unplanned = step(partial(supernet, images, architecture), shared)
+        pairs = [(step(partial(alone, images), own), step(partial(supernet, images, architecture), shared)) for _ in range(args.repeats)]
         extracted, inside = (min(column) for column in zip(*pairs, strict=True))
         ratios.append(inside / extracted)
         first.append(unplanned - inside)

@@ -65,7 +65,9 @@ def export_onnx(detector: Detector, path: Path, image_size: int, metadata: Mappi
     worst = parity(detector, path, image_size)
     if worst > TOLERANCE:
         path.unlink()
-        raise InputError(f"exported {path.name} differs from torch by {worst:.2g}", f"at most {TOLERANCE:g}", "please report this with the architecture's JSON")
+        raise InputError(
+            f"exported {path.name} differs from torch by {worst:.2g}", f"at most {TOLERANCE:g}", "please report this with the architecture's JSON"
+        )
     return worst
 
 
@@ -95,7 +97,9 @@ def metadata_of(architecture: Architecture, classes: tuple[str, ...], image_size
     }
 
 
-def skeleton_onnx(space: SearchSpace, architecture: Architecture, num_classes: int, path: Path, image_size: int | None = None, batch: int = 1) -> Path:
+def skeleton_onnx(
+    space: SearchSpace, architecture: Architecture, num_classes: int, path: Path, image_size: int | None = None, batch: int = 1
+) -> Path:
     """The deployed network with fresh weights, for timing: how long a network takes does not depend on what it has learnt."""
     generator_state = torch.random.get_rng_state()
     torch.manual_seed(0)

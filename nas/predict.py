@@ -25,7 +25,7 @@ class Predictor:
             raise InputError(f"no model {model}", "an ONNX file that nas export wrote")
         try:
             self.session = onnxruntime.InferenceSession(model.read_bytes(), providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises types of its own for every kind of bad file
+        except Exception as error:  # noqa: BLE001 - onnxruntime raises types of its own for every kind of bad file
             raise InputError(f"{model} is no usable ONNX file ({str(error).splitlines()[0]})", "a file that nas export wrote") from None
         said = self.session.get_modelmeta().custom_metadata_map
         if "classes" not in said or "image_size" not in said:

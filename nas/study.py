@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
+import platform
 import random
-import socket
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +13,14 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.estimate import Candidate, Estimate, Objective
 from nas.estimators.base import Estimator
 from nas.front import Archive
 from nas.samplers import SAMPLERS
+from nas.storage import explained, open_storage
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 from search_spaces.space import SearchSpace
@@ -71,16 +71,24 @@ class Study:
     """
 
     def __init__(
-        self, storage: Path | str, name: str, space: SearchSpace, objectives: Sequence[Objective], sampler: str = "nsga2", seed: int = 0, bounds: Sequence[Bound] = ()
+        self,
+        storage: Path | str,
+        name: str,
+        space: SearchSpace,
+        objectives: Sequence[Objective],
+        sampler: str = "nsga2",
+        seed: int = 0,
+        bounds: Sequence[Bound] = (),
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space, self.objectives, self.bounds, self.seed = space, tuple(objectives), tuple(bounds), seed
+        self._storage = storage
         self._free = {c.name: c for c in space.choices if len(c.values) > 1}
-        directions = ["minimize" if o.direction == "min" else "maximize" for o in objectives]
+        directions = [StudyDirection.MINIMIZE if o.direction == "min" else StudyDirection.MAXIMIZE for o in objectives]
         settings = {"space": space.name, "version": space.version, "objectives": [str(o) for o in objectives]}
-        with _explained(storage):
+        with explained(storage):
             self._study = optuna.create_study(
-                storage=_storage(storage), study_name=name, directions=directions, sampler=SAMPLERS[sampler](seed), load_if_exists=True
+                storage=open_storage(storage), study_name=name, directions=directions, sampler=SAMPLERS[sampler](seed), load_if_exists=True
             )
             known = self._study.user_attrs.get("settings")
             if known is None:
@@ -121,6 +129,10 @@ class Study:
         for wanted in (*(o.name for o in self.objectives), *(b.name for b in self.bounds)):
             if wanted not in names:
                 raise InputError(f"objective or bound on {wanted!r}", f"one of {', '.join(sorted(names))}")
+        with explained(self._storage, opened=True):
+            self._run(ordered, trials, watch)
+
+    def _run(self, ordered: Sequence[Estimator], trials: int, watch: Callable[[Event], None]) -> None:
         self._recover()
         if not self._known:
             for extreme in (self.space.smallest, self.space.largest):
@@ -147,7 +159,8 @@ class Study:
     @property
     def _distributions(self) -> dict[str, BaseDistribution]:
         return {
-            name: IntDistribution(0, len(c.values) - 1) if c.ordered else CategoricalDistribution(range(len(c.values))) for name, c in self._free.items()
+            name: IntDistribution(0, len(c.values) - 1) if c.ordered else CategoricalDistribution(range(len(c.values)))
+            for name, c in self._free.items()
         }
 
     def _architecture(self, params: dict[str, Any]) -> Architecture:
@@ -174,7 +187,7 @@ class Study:
         self, trial: optuna.Trial, architecture: Architecture, estimators: Sequence[Estimator], wanted: int, watch: Callable[[Event], None]
     ) -> None:
         start = time.monotonic()
-        trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
+        trial.set_user_attr("worker", f"{platform.node()}:{os.getpid()}")
         estimates: list[Estimate] = []
         candidate, message, values, state = None, "", None, TrialState.FAIL
         try:
@@ -186,10 +199,10 @@ class Study:
         except Violated as violated:
             message, state = str(violated), TrialState.PRUNED
         except KeyboardInterrupt:
-            self._study.tell(trial, state=TrialState.FAIL)
             self._study.enqueue_trial(self._params(architecture))
+            self._study.tell(trial, state=TrialState.FAIL)
             raise
-        except Exception as error:  # whatever goes wrong with one candidate is recorded with it, and the search goes on
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong with one candidate is recorded with it, and the search goes on
             message = f"{type(error).__name__}: {error}".splitlines()[0]
         trial.set_user_attr("architecture", architecture.id)
         if candidate is None:
@@ -231,9 +244,9 @@ class Study:
                     values = [candidate[o.name].value for o in self.objectives]
                 self._remember(self._study.tell(trial.number, values, state=TrialState.COMPLETE if values else TrialState.FAIL))
                 continue
-            self._study.tell(trial.number, state=TrialState.FAIL)
             if trial.params.keys() == self._free.keys():
-                self.enqueue(self._architecture(trial.params))
+                self.enqueue(self._architecture(trial.params))  # first: a kill in between asks it twice, which is found out, instead of never
+            self._study.tell(trial.number, state=TrialState.FAIL)
         self._running.clear()
 
 
@@ -247,7 +260,7 @@ def _alive(worker: str | None) -> bool:
     if worker is None:
         return False
     host, _, pid = worker.rpartition(":")
-    if host != socket.gethostname():
+    if host != platform.node():
         return True
     if int(pid) == os.getpid():
         return False
@@ -260,41 +273,10 @@ def _alive(worker: str | None) -> bool:
     return True
 
 
-def _storage(storage: Path | str) -> optuna.storages.BaseStorage | str:
-    if isinstance(storage, str) and "://" in storage:
-        return storage
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    return JournalStorage(JournalFileBackend(str(storage)))
-
-
-class _explained:
-    """Turns what a storage says of a broken or unwritable file into one line."""
-
-    def __init__(self, storage: Path | str) -> None:
-        self.storage = storage
-
-    def __enter__(self) -> None:
-        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
-        if error is None or isinstance(error, (InputError, KeyboardInterrupt)):
-            return
-        if isinstance(error, OSError):
-            raise InputError(f"study file {self.storage}: {error.strerror or error}", "a folder that you may write to, with free space") from None
-        if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError, KeyError, ValueError, AssertionError, TypeError, AttributeError)):
-            raise InputError(
-                f"study file {self.storage} is damaged ({type(error).__name__}: {error})",
-                "a journal that this program wrote",
-                "move it away to start anew: measured latencies are kept in the latency database",
-            ) from None
-
-
 def read_candidates(storage: Path | str, name: str) -> Iterator[Candidate]:
     """Evaluated candidates of a study, without opening it for writing; for plots."""
-    with _explained(storage):
-        study = optuna.load_study(study_name=name, storage=_storage(storage))
+    with explained(storage):
+        study = optuna.load_study(study_name=name, storage=open_storage(storage, write=False))
         for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             if "candidate" in trial.user_attrs:
                 yield Candidate.from_dict(trial.user_attrs["candidate"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate, product
 from typing import Any
 
 import torch
@@ -17,21 +18,30 @@ from search_spaces.graph import Graph, Layout, Node
 from search_spaces.heads.base import Predictions
 from search_spaces.space import SearchSpace
 
-Index = tuple[slice, ...]
-
 
 @dataclass(frozen=True)
 class Cut:
-    """How an architecture's tensor lies in the shared one: the pieces to take and the axis to join them along."""
+    """How an architecture's tensor lies in the shared one: along each axis, the slices to take and join."""
 
-    pieces: tuple[Index, ...]
-    axis: int
+    axes: tuple[tuple[slice, ...], ...]
 
     def __call__(self, shared: Tensor) -> Tensor:
-        """A view of ``shared`` when there is one piece, else the concatenation."""
-        if len(self.pieces) == 1:
-            return shared[self.pieces[0]]
-        return torch.cat([shared[piece] for piece in self.pieces], self.axis)
+        """A view of ``shared`` when every axis is one slice, else the concatenation of its pieces."""
+        own = shared[tuple(slices[0] if len(slices) == 1 else slice(None) for slices in self.axes)]
+        for axis, slices in enumerate(self.axes):
+            if len(slices) > 1:
+                own = torch.cat([own.narrow(axis, s.start, s.stop - s.start) for s in slices], axis)
+        return own
+
+    def add(self, own: Tensor, shared: Tensor) -> None:
+        """Add an architecture's tensor (a gradient) to where it was cut from, in place."""
+        ends = [list(accumulate(s.stop - s.start for s in slices)) for slices in self.axes]
+        sources = [
+            [slice(end - (s.stop - s.start), end) for s, end in zip(slices, stops, strict=True)]
+            for slices, stops in zip(self.axes, ends, strict=True)
+        ]
+        for target, source in zip(product(*self.axes), product(*sources), strict=True):
+            shared[target] += own[source]
 
 
 class _Take(torch.autograd.Function):
@@ -52,12 +62,7 @@ class _Take(torch.autograd.Function):
         (grad,), shared, where = grads, ctx.shared, ctx.where
         if shared.grad is None:
             shared.grad = torch.zeros_like(shared)
-        start = 0
-        for piece in where.pieces:
-            target = shared.grad[piece]
-            width = target.shape[where.axis]
-            target += grad.narrow(where.axis, start, width)
-            start += width
+        where.add(grad, shared.grad)
         return None, None
 
 
@@ -70,12 +75,7 @@ def cut(shared: tuple[Layout, ...], own: tuple[Layout, ...], shape: torch.Size, 
         else:
             start = (shared_size - size) // 2
             axes.append((slice(start, start + size),))
-    joined = [axis for axis, slices in enumerate(axes) if len(slices) > 1]
-    if len(joined) > 1:
-        # Two concatenated axes in one tensor (a 1x1 from one concatenation to another): cut along the first, join; not met by today's blocks.
-        raise ValueError(f"a tensor with {len(joined)} concatenated axes cannot be cut in one pass; end the block with a layer of one part")
-    axis = joined[0] if joined else 0
-    return Cut(tuple(tuple(part if i == axis else slices[0] for i, slices in enumerate(axes)) for part in axes[axis]), axis)
+    return Cut(tuple(axes))
 
 
 def _parts(shared: Layout, own: Layout) -> tuple[slice, ...]:

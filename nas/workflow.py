@@ -12,6 +12,7 @@ import torch
 
 from latency_db.db import LatencyDB
 from latency_db.profiler import Workload
+from latency_db.runtimes import open_profiler
 from latency_db.target import Target
 from nas.accuracy import batches, images_of, mean_average_precision
 from nas.artifact import Artifact, DataRecord, StudyRecord, read_artifact, write_artifact
@@ -69,7 +70,13 @@ def train_supernet(
     values = {c.name: c.values for c in space.choices}
     task = SandwichTask(supernet, f"supernet {space.name}@{space.version} {values} {data.fingerprint}", recipe.seed)
     loader = Loader(
-        data.train, recipe.batch_size, image_size_of(space), data.augmentation if augment else Augmentation.NONE, recipe.seed, shuffle=True, drop_last=True
+        data.train,
+        recipe.batch_size,
+        image_size_of(space),
+        data.augmentation if augment else Augmentation.NONE,
+        recipe.seed,
+        shuffle=True,
+        drop_last=True,
     )
     checkpoint = path.with_suffix(".ckpt")
     with display.training("supernet") as watch:
@@ -98,7 +105,9 @@ def train_detector(
     detector = space_of(architecture).build(architecture, len(data.classes)) if init is None else init.extract(architecture)
     detector.to(where)
     size = int(architecture["image_size"])
-    loader = Loader(data.train, recipe.batch_size, size, data.augmentation if augment else Augmentation.NONE, recipe.seed, shuffle=True, drop_last=True)
+    loader = Loader(
+        data.train, recipe.batch_size, size, data.augmentation if augment else Augmentation.NONE, recipe.seed, shuffle=True, drop_last=True
+    )
     checkpoint = path.with_suffix(".ckpt")
     task = DetectorTask(detector, f"detector {architecture.id} {data.fingerprint} {'from supernet' if init else 'from scratch'}")
     with display.training(f"train {artifact.name}") as watch:
@@ -115,7 +124,9 @@ def train_detector(
 def check_classes(artifact: Artifact, data: DataPair) -> None:
     """An error unless the data set has the classes of the architecture's file, in their order."""
     if artifact.classes != data.classes:
-        raise InputError(f"data set with classes {list(data.classes)}", f"those of {artifact.name}: {list(artifact.classes)}", "search on this data set")
+        raise InputError(
+            f"data set with classes {list(data.classes)}", f"those of {artifact.name}: {list(artifact.classes)}", "search on this data set"
+        )
 
 
 def evaluate_detector(detector: Detector, data: DataPair, size: int) -> Metrics:
@@ -148,10 +159,15 @@ class SearchSettings:
     latency_db: str | None = None
     storage: str | None = None
     device: str = "auto"
+    name: str = ""
 
     def write(self, folder: Path) -> None:
-        """``run.json``."""
-        atomic_write(folder / "run.json", json.dumps(asdict(self), indent=2) + "\n")
+        """``run.json``; the study keeps its name when the folder is moved."""
+        atomic_write(folder / "run.json", json.dumps({**asdict(self), "name": self.study_name(folder)}, indent=2) + "\n")
+
+    def study_name(self, folder: Path) -> str:
+        """The name that the run began with: its folder's."""
+        return self.name or folder.resolve().name
 
     @classmethod
     def read(cls, folder: Path) -> SearchSettings:
@@ -170,7 +186,11 @@ class SearchSettings:
     def check(self) -> None:
         """Everything that can be wrong before work begins is said now."""
         self.open_space()
-        Target.parse(self.target)
+        open_profiler(Target.parse(self.target)).close()
+        device_of(self.device)
+        self.open_bounds()
+        if self.num_classes is not None and self.num_classes < 1:
+            raise InputError(f"{self.num_classes} classes", "1 or more")
         if self.budgets:
             parse_budgets(self.budgets)
         if self.trials < 1:
@@ -185,6 +205,11 @@ class SearchSettings:
     def open_space(self) -> SearchSpace:
         """The space, restricted."""
         return SPACES[self.space].restrict(self.fixed)
+
+    def open_bounds(self) -> tuple[Bound, ...]:
+        """The bounds, each on an estimate's name, whether that or its estimator's was written."""
+        bounds = (parse_bound(text) for text in self.bounds)
+        return tuple(replace(b, name=ESTIMATORS[_registry_name(b.name)].name) for b in bounds)
 
     @property
     def objectives(self) -> tuple[Objective, Objective]:
@@ -208,15 +233,21 @@ def search(settings: SearchSettings, folder: Path, display: Display) -> SearchRe
     budgets = parse_budgets(settings.budgets) if settings.budgets else None
     data = open_cached(settings.data, settings.limit, display) if settings.data else None
     classes = data.classes if data else tuple(f"class{i}" for i in range(settings.num_classes or 80))
-    supernet = _supernet(settings, space, data, folder, display) if settings.accuracy == "supernet" else None
+    supernet = None
+    if settings.accuracy == "supernet":
+        supernet = _given_supernet(settings, space, data, folder)
+    if not (folder / "run.json").exists():  # only now: what is wrong with the input must not leave a run behind
+        settings.write(folder)
+    if settings.accuracy == "supernet":
+        supernet = (supernet or _train_supernet(settings, space, data, folder, display)).to(device_of(settings.device))
     study = Study(
         settings.storage or folder / "study.journal",
-        folder.name,
+        settings.study_name(folder),
         space,
         (cost, gain),
         settings.sampler,
         settings.seed,
-        tuple(parse_bound(text) for text in settings.bounds),
+        settings.open_bounds(),
     )
     with LatencyDB(settings.latency_db or default_latency_db()) as database:
         context = Context(
@@ -231,7 +262,7 @@ def search(settings: SearchSettings, folder: Path, display: Display) -> SearchRe
             seed=settings.seed,
             scratch=folder,
         )
-        names = dict.fromkeys(("params", "macs", "latency", settings.accuracy, *(_registry_name(parse_bound(b).name) for b in settings.bounds)))
+        names = dict.fromkeys(("params", "macs", "latency", settings.accuracy, *(_registry_name(b.name) for b in settings.open_bounds())))
         estimators = {name: ESTIMATORS[name](context) for name in names}
         try:
             with display.search() as watch:
@@ -268,7 +299,7 @@ def _conclude(
     artifacts = []
     for pick in selection:
         c = pick.candidate
-        origin = StudyRecord(folder.name, settings.seed, c.trial, len(study.candidates))
+        origin = StudyRecord(settings.study_name(folder), settings.seed, c.trial, len(study.candidates))
         artifacts.append(Artifact(pick.name, c.architecture, c.estimates, origin, classes, record))
         write_artifact(folder / f"{pick.name}.json", artifacts[-1])
     write_outputs(settings, study.candidates, study, selection, folder, data.name if data else "")
@@ -282,25 +313,42 @@ def write_outputs(settings: SearchSettings, candidates: list[Candidate], study: 
     chosen = tuple((pick.name, pick.candidate.id) for pick in selection)
     write_front(folder, Front((cost, gain), archive.front, chosen, archive.hypervolume, archive.reference))
     data = frontier_data(
-        candidates, cost, gain, selection=selection, target=settings.target, data_set=data_name, hypervolume=archive.hypervolume, title=f"Efficiency frontier: {settings.space}"
+        candidates,
+        cost,
+        gain,
+        selection=selection,
+        target=settings.target,
+        data_set=data_name,
+        hypervolume=archive.hypervolume,
+        title=f"Efficiency frontier: {settings.space}",
     )
     write_frontier(folder, data)
 
 
-def _supernet(settings: SearchSettings, space: SearchSpace, data: DataPair | None, folder: Path, display: Display) -> Supernet:
+def _given_supernet(settings: SearchSettings, space: SearchSpace, data: DataPair | None, folder: Path) -> Supernet | None:
+    """The supernet that is named, or that the run has trained already, checked to fit; none where it has yet to be trained."""
+    data = _with_data(data)
+    path = Path(settings.supernet) if settings.supernet else folder / "supernet.safetensors"
+    if not settings.supernet and not path.exists():
+        return None
+    supernet, classes, _ = load_supernet(path)
+    if classes != data.classes:
+        raise InputError(f"{path} was trained for classes {list(classes)}", f"those of the data set: {list(data.classes)}")
+    for choice in space.choices:
+        if missing := [v for v in choice.values if choice.weights and v not in supernet.space[choice.name].values]:
+            raise InputError(f"{choice.name} = {missing} of the search", f"values the supernet has: {supernet.space[choice.name].values}")
+    return supernet
+
+
+def _train_supernet(settings: SearchSettings, space: SearchSpace, data: DataPair | None, folder: Path, display: Display) -> Supernet:
+    recipe = Recipe(**{"seed": settings.seed, **settings.recipe})
+    return train_supernet(space, _with_data(data), recipe, folder / "supernet.safetensors", display, settings.device, settings.augment)
+
+
+def _with_data(data: DataPair | None) -> DataPair:
     if data is None:
         raise InputError("--accuracy supernet without a data set", "--data", "name a data set, or use a zero-cost score: --accuracy nwot")
-    path = Path(settings.supernet) if settings.supernet else folder / "supernet.safetensors"
-    if settings.supernet or path.exists():
-        supernet, classes, _ = load_supernet(path)
-        if classes != data.classes:
-            raise InputError(f"{path} was trained for classes {list(classes)}", f"those of the data set: {list(data.classes)}")
-        for choice in space.choices:
-            if missing := [v for v in choice.values if choice.weights and v not in supernet.space[choice.name].values]:
-                raise InputError(f"{choice.name} = {missing} of the search", f"values the supernet has: {supernet.space[choice.name].values}")
-    else:
-        supernet = train_supernet(space, data, Recipe(**{"seed": settings.seed, **settings.recipe}), path, display, settings.device, settings.augment)
-    return supernet.to(device_of(settings.device))
+    return data
 
 
 def final_candidate(artifact: Artifact, metrics: Metrics) -> Candidate:

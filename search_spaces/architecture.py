@@ -56,7 +56,9 @@ class Architecture:
         """Inverse of :meth:`to_dict`; an id that does not belong to the choices is an error. Membership in the space is checked there."""
         try:
             choices = tuple((str(k), v) for k, v in data["choices"].items())
-            architecture = cls(str(data["space"]), int(data["version"]), choices)
+            architecture = cls(data["space"], data["version"], choices)
+            if type(architecture.space) is not str or type(architecture.version) is not int:
+                raise TypeError("space is a string, version an integer")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"not an architecture ({type(error).__name__}: {error})", "an object with space, version, choices and id") from None
         if data.get("id") != architecture.id:

@@ -41,7 +41,7 @@ BLOCK_CASES = {
     "qsp": Case(((8, 16), (4, 8)), DEEP, (8, 8), 8),
     "qci": Case(((8, 16), (4, 8)), DEEP, (8, 8), 8),
     "csp": Case(((8, 16), (4, 8)), DEEP, (8, 8), 8),
-    "c2f": Case(((8, 16, 24),), DEEP, (8,), 8),  # one input: a supernet cannot cut two concatenated axes of one tensor (test_cut_refuses_…)
+    "c2f": Case(((8, 16, 24), (8, 16)), DEEP, (8, 8), 8),
     "c3": Case(((8, 16), (4, 8)), DEEP, (8, 8), 8),
     "spp": Case(((8, 16, 24),), {"out": (8, 16)}, (8,), 8),
     "bifusion": Case(((8, 16), (4, 8), (8, 12)), {"out": (8, 16)}, (4, 8, 16), 8),

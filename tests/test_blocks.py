@@ -17,7 +17,7 @@ from search_spaces.errors import InputError
 from search_spaces.graph import IMAGE, Graph, Node, node
 from search_spaces.heads import HEADS
 from search_spaces.heads.base import Head
-from search_spaces.layers import ConvNormAct, QARepVGG, activation, fuse, norm_scale
+from search_spaces.layers import QARepVGG, activation, fuse, norm_scale
 from search_spaces.op import Cost, Op
 from search_spaces.spaces import SPACES
 from search_spaces.trace import trace, trace_cell, trace_groups

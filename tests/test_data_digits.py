@@ -100,7 +100,7 @@ def test_digits_stand_out_from_their_ground() -> None:
     ink = np.ones((8, 8), np.float32)
     for i in range(50):
         rng = np.random.default_rng(i)
-        canvas = np.full((20, 20, 3), rng.uniform(0, 255, 3), np.float32)
+        canvas = np.full((20, 20, 3), rng.uniform(*digits.GROUND, 3), np.float32)
         before = canvas[0, 0].copy()
         digits._blend(canvas, ink, (5, 5, 13, 13), rng)
         luma = np.array([0.299, 0.587, 0.114])

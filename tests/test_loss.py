@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -18,17 +19,18 @@ from nas.training.loss import DetectionLoss, Truth, distribution_focal, giou
 from search_spaces.heads.base import Predictions, grid
 from search_spaces.spaces import SPACES
 
-Box = tuple[float, float, float, float]
 LEVELS, SIDE = ((12, 12), (6, 6), (3, 3)), 96
 
 
-def iou(a: Box, b: Box) -> float:
+def iou(a: Sequence[float], b: Sequence[float]) -> float:
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     shared = max(0.0, width) * max(0.0, height)
     return shared / max((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared, 1e-9)
 
 
-def oracle(scores: Tensor, boxes: Tensor, points: Tensor, truth: Tensor, labels: Tensor, image_index: Tensor) -> dict[tuple[int, int], tuple[int, float]]:
+def oracle(
+    scores: Tensor, boxes: Tensor, points: Tensor, truth: Tensor, labels: Tensor, image_index: Tensor
+) -> dict[tuple[int, int], tuple[int, float]]:
     """(image, anchor) -> (box, target), straight from the definition: alignment score * IoU^6, 13 best inside each box, conflicts to the highest IoU."""
     wanted: dict[tuple[int, int], list[tuple[float, int, float]]] = {}
     for m, (box, label, image) in enumerate(zip(truth.tolist(), labels.tolist(), image_index.tolist(), strict=True)):
@@ -157,7 +159,9 @@ def test_a_crowded_batch_stays_within_its_memory(monkeypatch: pytest.MonkeyPatch
 
 def test_pairwise_iou_agrees_with_plain_python() -> None:
     rng = random.Random(0)
-    a, b = ([(x, y, x + rng.random() * 9, y + rng.random() * 9) for x, y in ((rng.random() * 9, rng.random() * 9) for _ in range(20))] for _ in range(2))
+    a, b = (
+        [(x, y, x + rng.random() * 9, y + rng.random() * 9) for x, y in ((rng.random() * 9, rng.random() * 9) for _ in range(20))] for _ in range(2)
+    )
     got = pairwise_iou(torch.tensor(a)[:, None], torch.tensor(b)[None])
     assert all(float(got[i, j]) == pytest.approx(iou(a[i], b[j]), abs=1e-5) for i in range(20) for j in range(20))
 

@@ -163,7 +163,7 @@ def test_damaged_checkpoints_are_refused(damage: str, loader: Loader, tmp_path: 
 
 def test_a_checkpoint_that_cannot_be_written(loader: Loader, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises((InputError, OSError)):
+    with pytest.raises(InputError, match="cannot be written"):
         fit(detector_task(), loader, replace(RECIPE, epochs=1), tmp_path / "file" / "checkpoint.pt")
     folder = tmp_path / "checkpoint.pt.part"
     folder.mkdir()
@@ -194,7 +194,6 @@ def test_progress_and_learning_rates(loader: Loader) -> None:
     assert all(set(p.terms) == {"cls", "iou", "dfl"} and all(math.isfinite(v) for v in p.terms.values()) for p in seen)
     rates = [p.lr for p in seen]
     assert rates == sorted(rates, reverse=True) and rates[0] < RECIPE.lr and rates[-1] == pytest.approx(RECIPE.lr * RECIPE.final_lr)
-    assert sum(seen[-1].terms.values()) < sum(seen[0].terms.values())
 
 
 def test_the_average_follows_the_weights(loader: Loader) -> None:
@@ -257,15 +256,22 @@ def test_recalibration_is_the_cumulative_average() -> None:
 
 
 def test_recalibration_of_an_extracted_network() -> None:
+    """With one batch it computes what the supernet computes on that batch, once the variances are made biased as a batch's own are."""
     supernet = Supernet(SPACE, 2)
     detector = supernet.extract(SPACE.largest)
     batch = torch.rand(8, 3, 64, 64)
-    recalibrate(detector, [batch])
+    counts: dict[nn.Module, int] = {}
     norms = [m for m in detector.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.register_forward_pre_hook(lambda m, args: counts.update({m: args[0].numel() // args[0].shape[1]}))
+    recalibrate(detector, [batch])
     assert all(m.momentum == 0.03 and m.num_batches_tracked == 1 for m in norms)
-    with torch.no_grad():  # one batch: what the supernet computes with that batch's statistics, but for the biased variance
+    with torch.no_grad():
+        for norm in norms:
+            assert norm.running_var is not None
+            norm.running_var.mul_((counts[norm] - 1) / counts[norm])
         ours, theirs = detector(batch).logits, supernet(batch, SPACE.largest).logits
-    assert (ours - theirs).abs().mean() < 0.1 * theirs.std()
+    assert (ours - theirs).abs().max() < 1e-3 * theirs.abs().max()
 
 
 # recipe, devices, precision
@@ -273,7 +279,12 @@ def test_recalibration_of_an_extracted_network() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"epochs": 0}, "epochs = 0"), ({"batch_size": -1}, "batch_size = -1"), ({"lr": 0.0}, "lr = 0.0"), ({"precision": "fp8"}, "one of auto, fp32, bf16, fp16")],
+    [
+        ({"epochs": 0}, "epochs = 0"),
+        ({"batch_size": -1}, "batch_size = -1"),
+        ({"lr": 0.0}, "lr = 0.0"),
+        ({"precision": "fp8"}, "one of auto, fp32, bf16, fp16"),
+    ],
 )
 def test_recipes_that_make_no_sense(changes: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NoReturn
 
 from search_spaces.errors import InputError
 
@@ -42,8 +43,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"nas {args[0]}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"\nnas {args[0]}: interrupted; what was finished is kept, the same command goes on (a search: nas search --resume RUN)", file=sys.stderr)
+        print(
+            f"\nnas {args[0]}: interrupted; what was finished is kept, the same command goes on (a search: nas search --resume RUN)", file=sys.stderr
+        )
         return 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as everything else here does, and not after a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message, hint=f"{self.prog} --help shows the options and examples")
 
 
 def _overview() -> str:
@@ -66,7 +76,7 @@ def _verb(verb: str, args: Sequence[str]) -> int:
 
         raise unknown("verb", verb, tuple(VERBS))
     module = import_module(f"nas.cli.{verb}")
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         f"nas {verb}", description=VERBS[verb], epilog=f"examples:\n{module.EXAMPLES}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
     module.arguments(parser)

@@ -19,7 +19,11 @@ def add_space(parser: argparse.ArgumentParser) -> None:
     """--space, --fix."""
     parser.add_argument("--space", default="yolo-nano", help="search space (nas spaces lists them; default %(default)s)")
     parser.add_argument(
-        "--fix", action="append", default=[], metavar="CHOICE=V[,V…]", help="let a choice take only these values, for example image_size=320 (repeatable)"
+        "--fix",
+        action="append",
+        default=[],
+        metavar="CHOICE=V[,V…]",
+        help="let a choice take only these values, for example image_size=320 (repeatable)",
     )
 
 
@@ -83,5 +87,5 @@ def new_folder(path: Path) -> Path:
 def existing(path: Path, what: str) -> Path:
     """The path, or an error that names what is missing."""
     if not path.exists():
-        raise InputError(f"no such {what}: {path}")
+        raise InputError(f"no such {what}: {path}", hint="check the path")
     return path

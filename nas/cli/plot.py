@@ -33,9 +33,11 @@ def run(args: argparse.Namespace) -> int:
 
     folder = existing(args.run, "run")
     settings = SearchSettings.read(folder)
-    candidates = list(read_candidates(settings.storage or folder / "study.journal", folder.name))
+    candidates = list(read_candidates(settings.storage or folder / "study.journal", settings.study_name(folder)))
     cost, gain = settings.objectives
-    chosen = [read_artifact(path) for path in sorted(folder.glob("*.json")) if path.name not in ("run.json", "front.json") and ".metrics" not in path.name]
+    chosen = [
+        read_artifact(path) for path in sorted(folder.glob("*.json")) if path.name not in ("run.json", "front.json") and ".metrics" not in path.name
+    ]
     picks = tuple(Pick(a.name, Candidate(a.architecture, a.estimates, a.study.trial)) for a in chosen)
     picks = tuple(sorted(picks, key=lambda p: p.candidate[cost.name].value))
     data = frontier_data(

@@ -10,12 +10,14 @@ EXAMPLES = """\
   nas quickstart --out runs/mine --data shop/ --image-size 320      (the same steps on a data set of one's own)"""
 
 # What fits ten minutes of two CPU cores.
-WIDTHS = "width=16,24,32"
+WIDTHS = "width=16,24"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    parser.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="folder of the run (default %(default)s); an interrupted one goes on")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/quickstart"), help="folder of the run (default %(default)s); an interrupted one goes on"
+    )
     parser.add_argument("--data", default="digits", help="data set (default %(default)s)")
     parser.add_argument("--image-size", type=int, default=128, help="default %(default)s")
     parser.add_argument("--trials", type=int, default=64, help="architectures to try (default %(default)s)")
@@ -55,13 +57,12 @@ def run(args: argparse.Namespace) -> int:
     if (folder / "run.json").exists():
         display.note(f"going on with the run in {folder}")
         settings = SearchSettings.read(folder)
-    settings.write(folder)
 
     display.note("1/4  supernet, then a search over candidates that are each measured on this machine")
     result = search(settings, folder, display)
 
     display.note("2/4  training the chosen, from the supernet's weights")
-    data = open_cached(args.data, None, display)
+    data = open_cached(settings.data or args.data, settings.limit, display)
     supernet, _, _ = load_supernet(folder / "supernet.safetensors")
     recipe = Recipe(epochs=args.epochs, batch_size=16, lr=1e-3, seed=args.seed)
     trained: list[tuple[str, Candidate]] = []

@@ -23,7 +23,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", default="onnxruntime:fp32", help="what to measure on, runtime:precision[@size][/b8][/t2] (default %(default)s)")
     parser.add_argument("--accuracy", default="supernet", help="what stands for accuracy: supernet, nwot, synflow (default %(default)s)")
     parser.add_argument("--budgets", help="latency budgets of the chosen, for example S=2ms,M=4ms,L=6ms; without: spread over the front")
-    parser.add_argument("--bound", action="append", default=[], metavar="NAME<=N", help="constraint on an estimate, for example 'params<=1e6' (repeatable)")
+    parser.add_argument(
+        "--bound", action="append", default=[], metavar="NAME<=N", help="constraint on an estimate, for example 'params<=1e6' (repeatable)"
+    )
     parser.add_argument("--trials", type=int, default=100, help="architectures to try in all (default %(default)s)")
     parser.add_argument("--sampler", default="nsga2", help="random, nsga2 or tpe (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
@@ -45,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     """Search, or go on."""
     from dataclasses import replace
 
-    from nas.cli.options import existing, fixed_values, new_folder, recipe_values
+    from nas.cli.options import existing, fixed_values, recipe_values
     from nas.console import Display
     from nas.estimators import ESTIMATORS
     from nas.report.tables import results_table
@@ -64,8 +66,8 @@ def run(args: argparse.Namespace) -> int:
             raise InputError("no folder for the run", "--out FOLDER (or --resume RUN)")
         if (args.out / "run.json").exists():
             raise InputError(f"{args.out} holds a run already", "a new folder", f"to go on with it: nas search --resume {args.out}")
-        ESTIMATORS[args.accuracy], SAMPLERS[args.sampler], [parse_bound(b) for b in args.bound]  # noqa: B018 - unknown names fail before anything is written
-        folder = new_folder(args.out)
+        ESTIMATORS[args.accuracy], SAMPLERS[args.sampler], [parse_bound(b) for b in args.bound]
+        folder = args.out
         recipe = {k: v for k, v in recipe_values(args).items() if k != "seed"}
         settings = SearchSettings(
             space=args.space,
@@ -89,7 +91,6 @@ def run(args: argparse.Namespace) -> int:
             device=args.device,
         )
         settings.check()
-        settings.write(folder)
     display = Display()
     result = search(settings, folder, display)
     display.console.print(results_table([(p.name, p.candidate) for p in result.selection]).rich())

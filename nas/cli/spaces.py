@@ -32,6 +32,13 @@ def run(args: argparse.Namespace) -> int:
         return 0
     for name in SPACES:
         print(f"space {name}: {SPACES[name].size:.3g} architectures, {len(SPACES[name].choices)} choices")
-    for what, registry in (("blocks", BLOCKS), ("necks", NECKS), ("heads", HEADS), ("runtimes", RUNTIMES), ("estimators", ESTIMATORS), ("samplers", SAMPLERS)):
+    for what, registry in (
+        ("blocks", BLOCKS),
+        ("necks", NECKS),
+        ("heads", HEADS),
+        ("runtimes", RUNTIMES),
+        ("estimators", ESTIMATORS),
+        ("samplers", SAMPLERS),
+    ):
         print(f"{what}: {', '.join(registry)}")
     return 0

@@ -28,6 +28,7 @@ def run(args: argparse.Namespace) -> int:
     from nas.cli.options import new_folder, recipe
     from nas.console import Display
     from nas.workflow import open_cached, train_detector
+    from search_spaces.errors import InputError
     from search_spaces.spaces import space_of
 
     display = Display()
@@ -42,7 +43,10 @@ def run(args: argparse.Namespace) -> int:
         from nas.weights import load_supernet
 
         path = args.architecture.parent / "supernet.safetensors" if str(args.init) == "supernet" else args.init
-        init, _, _ = load_supernet(path)
+        init, classes, _ = load_supernet(path)
+        if classes != artifact.classes:
+            raise InputError(f"{path} was trained for classes {list(classes)}", f"those of {artifact.name}: {list(artifact.classes)}")
+        init.space.check(artifact.architecture)
     metrics = train_detector(artifact, data, settings, out, display, init, args.device, not args.no_augment)
     display.note(f"{artifact.name}: mAP50-95 {metrics.map:.3f}, mAP50 {metrics.map50:.3f} on {len(data.val)} val pictures; written: {out}")
     return 0

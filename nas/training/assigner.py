@@ -43,7 +43,10 @@ def assign(scores: Tensor, boxes: Tensor, points: Tensor, truth: Tensor, labels:
     """
     count = points.shape[0]
     chunk = max(1, MAX_PAIRS // max(1, count))
-    found = [_candidates(scores, boxes, points, truth[i : i + chunk], labels[i : i + chunk], image_index[i : i + chunk], i) for i in range(0, len(truth), chunk)]
+    found = [
+        _candidates(scores, boxes, points, truth[i : i + chunk], labels[i : i + chunk], image_index[i : i + chunk], i)
+        for i in range(0, len(truth), chunk)
+    ]
     if not found:
         empty = torch.zeros(0, dtype=torch.long, device=points.device)
         return Assignment(empty, empty, empty, scores.new_zeros(0))

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from search_spaces.errors import InputError
+
 
 @torch.no_grad()
 def recalibrate(model: nn.Module, images: Iterable[Tensor]) -> None:
@@ -21,8 +23,13 @@ def recalibrate(model: nn.Module, images: Iterable[Tensor]) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # torch's sign for a cumulative average
     model.train()
-    for batch in images:
-        model(batch)
-    model.eval()
-    for norm, value in zip(norms, momentum, strict=True):
-        norm.momentum = value
+    count = 0
+    try:
+        for count, batch in enumerate(images, 1):  # noqa: B007 - how many there were
+            model(batch)
+    finally:
+        model.eval()
+        for norm, value in zip(norms, momentum, strict=True):
+            norm.momentum = value
+    if norms and not count:
+        raise InputError("no picture to recalibrate BatchNorm with", "at least one batch")

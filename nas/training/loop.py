@@ -62,8 +62,9 @@ def fit(
 ) -> nn.Module:
     """Train ``task.model`` in place and return the EMA of it.
 
-    With ``checkpoint``, state is saved there every ``save_every`` steps, at the end and on Ctrl-C, and an existing file of the same identity, recipe and
-    data is continued exactly: same batches, same learning rates, same random choices. Weights are read with ``weights_only``.
+    With ``checkpoint``, state is saved there every ``save_every`` steps, at the end and on Ctrl-C, and an existing file of the same identity and recipe is
+    continued exactly: same batches, same learning rates, same random choices (the data's fingerprint belongs into the identity). Weights are read with
+    ``weights_only``.
     """
     device = next(task.model.parameters()).device
     run = _Run(task, recipe, len(loader) * recipe.epochs, device)
@@ -80,15 +81,13 @@ def fit(
     return ema
 
 
-def _steps(
-    run: _Run, loader: Loader, checkpoint: Path | None, watch: Callable[[Progress], None], save_every: int, check: Callable[[], None]
-) -> None:
+def _steps(run: _Run, loader: Loader, checkpoint: Path | None, watch: Callable[[Progress], None], save_every: int, check: Callable[[], None]) -> None:
     for epoch in range(run.step // len(loader), run.recipe.epochs):
         for batch in loader.epoch(epoch, run.step % len(loader)):
             run.train_step(batch.to(run.device))
             check()
             if run.step % 10 == 0 or run.step == run.steps:
-                watch(Progress(run.step, run.steps, epoch, run.mean_terms(), run.schedule.get_last_lr()[0]))
+                watch(Progress(run.step, run.steps, epoch, run.mean_terms(), float(run.schedule.get_last_lr()[0])))
             if checkpoint is not None and (run.step % save_every == 0 or run.step == run.steps):
                 run.save(checkpoint)
 
@@ -153,8 +152,10 @@ class _Run:
                 break
             loss, terms = item
             if not torch.isfinite(loss):
-                raise Diverged(f"the loss is {float(loss)} at step {self.step} (pictures {batch.sample_ids[:4]}…); lower the learning rate or check the data")
-            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+                raise Diverged(
+                    f"the loss is {loss.item()} at step {self.step} (pictures {batch.sample_ids[:4]}…); lower the learning rate or check the data"
+                )
+            self.scaler.scale(loss).backward()
             if first:
                 self.terms.append(terms)
                 first = False
@@ -189,26 +190,31 @@ class _Run:
 
     def save(self, path: Path) -> None:
         """Write beside, then replace: a kill leaves the old file or the new one."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + ".part")
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             torch.save(self._state(), part)
             os.replace(part, path)
         except (OSError, RuntimeError) as error:  # torch wraps a full disk in a RuntimeError
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink()
             raise InputError(f"checkpoint {path} cannot be written ({error})", "a writable folder with free space") from None
 
     def load(self, path: Path) -> None:
         """Continue a checkpoint of the same training."""
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
-        except Exception as error:
-            raise InputError(f"checkpoint {path} cannot be read ({type(error).__name__})", "a file this program wrote", "delete it to start anew") from None
+        except Exception as error:  # noqa: BLE001 - what a damaged file raises depends on where it is damaged
+            raise InputError(
+                f"checkpoint {path} cannot be read ({type(error).__name__})", "a file this program wrote", "delete it to start anew"
+            ) from None
         if not isinstance(state, dict) or not self._state().keys() <= state.keys():
             raise InputError(f"{path} is not a checkpoint of a training", "a file this program wrote", "delete it to start anew")
         for name, mine in (("identity", self.task.identity), ("recipe", self.recipe.to_dict()), ("steps", self.steps)):
             if state.get(name) != mine:
-                raise InputError(f"checkpoint {path} is of {name} {state.get(name)!r}", repr(mine), "use another folder, or the settings it began with")
+                raise InputError(
+                    f"checkpoint {path} is of {name} {state.get(name)!r}", repr(mine), "use another folder, or the settings it began with"
+                )
         self.task.model.load_state_dict(state["model"])
         for name in ("ema", "optimizer", "schedule", "scaler"):
             getattr(self, name).load_state_dict(state[name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -30,8 +31,11 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "lr", "clip_norm"):
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} = {getattr(self, name)}", "a positive number")
+        for name, high in (("weight_decay", 1), ("warmup_steps", math.inf), ("final_lr", 1), ("ema_decay", 1)):
+            if not 0 <= getattr(self, name) <= high:
+                raise InputError(f"{name} = {getattr(self, name)}", f"a number from 0 to {high}")
         if self.precision not in PRECISIONS:
             raise InputError(f"precision {self.precision!r}", f"one of {', '.join(PRECISIONS)}")
 

@@ -35,7 +35,9 @@ class SandwichTask(Task):
     set of pictures, label assignment and the largest one's predictions. Pictures are as the loader gives them: one image size.
     """
 
-    def __init__(self, supernet: Supernet, identity: str, seed: int, between: int = 2, warmup_steps: int = 0, loss: DetectionLoss | None = None) -> None:
+    def __init__(
+        self, supernet: Supernet, identity: str, seed: int, between: int = 2, warmup_steps: int = 0, loss: DetectionLoss | None = None
+    ) -> None:
         self.model = self.supernet = supernet
         self.identity = identity
         self.seed, self.between, self.warmup_steps = seed, between, warmup_steps

@@ -1,0 +1,99 @@
+"""Where a study is kept: Optuna's journal file with a lock that dies with its process, or any Optuna storage URL. Errors of either as one line."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import warnings
+from pathlib import Path
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from optuna.storages.journal._file import BaseJournalFileLock
+
+from search_spaces.errors import InputError
+
+_DAMAGED = (json.JSONDecodeError, UnicodeDecodeError, KeyError, ValueError, AssertionError, TypeError, AttributeError)
+
+
+class KernelLock(BaseJournalFileLock):
+    """``flock`` on the journal itself: the kernel frees it with its process, so that a killed one leaves nothing to wait for.
+
+    Optuna's own locks are files, which survive their process; another one waits 30 s before it takes such a lock away.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = -1
+
+    def acquire(self) -> bool:
+        """Waits for the other processes that write."""
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        self._descriptor = descriptor
+        return True
+
+    def release(self) -> None:
+        """Closing frees the lock."""
+        os.close(self._descriptor)
+
+
+def open_storage(storage: Path | str, write: bool = True) -> optuna.storages.BaseStorage | str:
+    """What Optuna takes as ``storage``; a journal that is opened for writing loses the half line of a process that died while it wrote."""
+    if isinstance(storage, str) and "://" in storage:
+        return storage
+    path = Path(storage)
+    lock = KernelLock(path)
+    if write:
+        lock.acquire()
+        try:
+            _drop_half_line(path)
+        finally:
+            lock.release()
+    elif not path.is_file():
+        raise InputError(f"no study file {path}", "the folder of a search that has begun")
+    backend: BaseJournalBackend = JournalFileBackend(str(path), lock)
+    return JournalStorage(backend)
+
+
+def _drop_half_line(path: Path) -> None:
+    """What is appended to half a line becomes a damaged one, so that half goes; it was never acknowledged."""
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(path, whole)
+
+
+class explained:
+    """Turns what a storage says of a broken or unwritable file into one line; ``opened``: while working only the disk is to blame, not the content."""
+
+    def __init__(self, storage: Path | str, opened: bool = False) -> None:
+        self.storage = storage
+        self.opened = opened
+
+    def __enter__(self) -> None:
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+        if not isinstance(error, Exception) or isinstance(error, InputError):
+            return
+        if isinstance(error, OSError):
+            hint = "free some space or mend the path, then: nas search --resume RUN" if self.opened else ""
+            raise InputError(
+                f"study file {self.storage}: {error.strerror or error}", "a folder that you may write to, with free space", hint
+            ) from None
+        if self.opened:
+            return
+        if isinstance(self.storage, str) and "://" in self.storage:
+            said = " ".join(str(error).split())
+            raise InputError(
+                f"study storage {self.storage!r}: {said}", "an Optuna storage URL that can be reached, such as sqlite:///file.db"
+            ) from None
+        if isinstance(error, _DAMAGED):
+            raise InputError(
+                f"study file {self.storage} is damaged ({type(error).__name__}: {' '.join(str(error).split())})",
+                "a journal that this program wrote",
+                "move it away to start anew: measured latencies are kept in the latency database",
+            ) from None
