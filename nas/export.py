@@ -79,12 +79,22 @@ def parity(detector: Detector, path: Path, image_size: int, seed: int = 0) -> fl
     generator = torch.Generator().manual_seed(seed)
     worst = 0.0
     for batch in (1, 3):
-        images = torch.rand(batch, 3, image_size, image_size, generator=generator)
+        images = _random_pictures(batch, image_size, generator)
         boxes, scores = session.run(None, {"images": images.numpy()})
         with torch.no_grad():
             want_boxes, want_scores = (t.float().cpu().numpy() for t in detector.eval().predict(images.to(next(detector.parameters()).device)))
         worst = max(worst, float(np.abs(boxes - want_boxes).max()) / image_size, float(np.abs(scores - want_scores).max()))
     return worst
+
+
+def _random_pictures(count: int, size: int, generator: torch.Generator) -> Tensor:
+    """(count, 3, size, size) in 0..1, smooth as pictures are.
+
+    On white noise a network calibrated on pictures saturates, and float32 rounding alone passed the tolerance for 2 of 8 correct exports of yolo-nano
+    (2e-4; 5e-5 on these). A weight wrong by 1 % shows as 0.06 or more.
+    """
+    coarse = torch.rand(count, 3, max(2, size // 8), max(2, size // 8), generator=generator)
+    return nn.functional.interpolate(coarse, size=(size, size), mode="bilinear")
 
 
 def metadata_of(architecture: Architecture, classes: tuple[str, ...], image_size: int) -> dict[str, str]:

@@ -60,6 +60,12 @@ def image_size_of(space: SearchSpace) -> int:
     return int(space["image_size"].values[-1])
 
 
+def training_batches(data: DataPair, recipe: Recipe, image_size: int, augment: bool) -> Loader:
+    """What a training goes through; an error where the train split does not fill a batch."""
+    augmentation = data.augmentation if augment else Augmentation.NONE
+    return Loader(data.train, recipe.batch_size, image_size, augmentation, recipe.seed, shuffle=True, drop_last=True)
+
+
 def train_supernet(
     space: SearchSpace, data: DataPair, recipe: Recipe, path: Path, display: Display, device: str = "auto", augment: bool = True
 ) -> Supernet:
@@ -69,15 +75,7 @@ def train_supernet(
     supernet = Supernet(space, len(data.classes)).to(where)
     values = {c.name: c.values for c in space.choices}
     task = SandwichTask(supernet, f"supernet {space.name}@{space.version} {values} {data.fingerprint}", recipe.seed)
-    loader = Loader(
-        data.train,
-        recipe.batch_size,
-        image_size_of(space),
-        data.augmentation if augment else Augmentation.NONE,
-        recipe.seed,
-        shuffle=True,
-        drop_last=True,
-    )
+    loader = training_batches(data, recipe, image_size_of(space), augment)
     checkpoint = path.with_suffix(".ckpt")
     with display.training("supernet") as watch:
         averaged = fit(task, loader, recipe, checkpoint, watch)
@@ -105,9 +103,7 @@ def train_detector(
     detector = space_of(architecture).build(architecture, len(data.classes)) if init is None else init.extract(architecture)
     detector.to(where)
     size = int(architecture["image_size"])
-    loader = Loader(
-        data.train, recipe.batch_size, size, data.augmentation if augment else Augmentation.NONE, recipe.seed, shuffle=True, drop_last=True
-    )
+    loader = training_batches(data, recipe, size, augment)
     checkpoint = path.with_suffix(".ckpt")
     task = DetectorTask(detector, f"detector {architecture.id} {data.fingerprint} {'from supernet' if init else 'from scratch'}")
     with display.training(f"train {artifact.name}") as watch:
@@ -199,12 +195,15 @@ class SearchSettings:
             raise InputError("--accuracy supernet without --data", "a data set", "or use a zero-cost score: --accuracy nwot")
         if self.objectives[1].direction != "max" or self.accuracy == "latency":
             raise InputError(f"--accuracy {self.accuracy}", "an estimator to maximise: supernet, nwot or synflow")
-        if self.recipe:
-            Recipe(**self.recipe)
+        self.open_recipe()
 
     def open_space(self) -> SearchSpace:
         """The space, restricted."""
         return SPACES[self.space].restrict(self.fixed)
+
+    def open_recipe(self) -> Recipe:
+        """How the supernet is trained."""
+        return Recipe(**{"seed": self.seed, **self.recipe})
 
     def open_bounds(self) -> tuple[Bound, ...]:
         """The bounds, each on an estimate's name, whether that or its estimator's was written."""
@@ -236,6 +235,8 @@ def search(settings: SearchSettings, folder: Path, display: Display) -> SearchRe
     supernet = None
     if settings.accuracy == "supernet":
         supernet = _given_supernet(settings, space, data, folder)
+        if supernet is None:
+            training_batches(_with_data(data), settings.open_recipe(), image_size_of(space), settings.augment)
     if not (folder / "run.json").exists():  # only now: what is wrong with the input must not leave a run behind
         settings.write(folder)
     if settings.accuracy == "supernet":
@@ -341,8 +342,8 @@ def _given_supernet(settings: SearchSettings, space: SearchSpace, data: DataPair
 
 
 def _train_supernet(settings: SearchSettings, space: SearchSpace, data: DataPair | None, folder: Path, display: Display) -> Supernet:
-    recipe = Recipe(**{"seed": settings.seed, **settings.recipe})
-    return train_supernet(space, _with_data(data), recipe, folder / "supernet.safetensors", display, settings.device, settings.augment)
+    path = folder / "supernet.safetensors"
+    return train_supernet(space, _with_data(data), settings.open_recipe(), path, display, settings.device, settings.augment)
 
 
 def _with_data(data: DataPair | None) -> DataPair:

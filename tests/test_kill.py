@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from nas.estimators.base import Context
 from nas.study import Study, read_candidates
 from search_spaces.architecture import Architecture
 from search_spaces.spaces import SPACES
-from tests._fakes import Context, FakeLatency, FakeScore
+from tests._fakes import FakeLatency, FakeScore
 
 ROOT = Path(__file__).resolve().parents[1]
 SPACE = SPACES["yolo-nano"]
@@ -78,8 +79,7 @@ def survives(folder: Path, kills: int, seed: int) -> None:
     assert set(candidates) == set(evaluated), "an interrupted candidate was not asked for again"
     assert sum(evaluated.values()) - len(evaluated) <= kills
     assert max(evaluated.values()) <= 1 + kills
-    told = Counter(read(folder / "told"))
-    assert max(told.values()) == 1
+    assert max(Counter(read(folder / "told")).values()) == 1
 
 
 def test_six_kills_at_random_moments(tmp_path: Path) -> None:

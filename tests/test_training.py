@@ -17,8 +17,8 @@ from nas.data.loader import Loader
 from nas.data.source import open_data
 from nas.supernet import Supernet
 from nas.training.bn import recalibrate
-from nas.training.loop import Diverged, Progress, Task, Terms, fit
-from nas.training.loss import Truth
+from nas.training.loop import Diverged, Progress, Task, fit
+from nas.training.loss import Terms, Truth
 from nas.training.precision import autocast, device_of, resolve
 from nas.training.recipe import Recipe
 from nas.training.tasks import DetectorTask, SandwichTask
@@ -44,7 +44,7 @@ def detector_task() -> Task:
 
 def sandwich_task() -> Task:
     torch.manual_seed(0)
-    return SandwichTask(Supernet(SPACE, 10), IDENTITY, seed=1, between=1, warmup_steps=2)
+    return SandwichTask(Supernet(SPACE, 10), IDENTITY, seed=1, between=1, ramp_steps=5)
 
 
 def equal(a: nn.Module, b: nn.Module) -> bool:
@@ -220,8 +220,8 @@ def test_the_average_follows_the_weights(loader: Loader) -> None:
 
 
 def test_sandwich_trains_both_ends() -> None:
-    task = SandwichTask(Supernet(SPACE, 2), IDENTITY, seed=3, between=2, warmup_steps=5)
-    assert [len(task.architectures(step)) for step in (0, 4, 5, 6)] == [1, 1, 4, 4]
+    task = SandwichTask(Supernet(SPACE, 2), IDENTITY, seed=3, between=2)
+    assert [len(task.architectures(step)) for step in (0, 5)] == [4, 4]
     ordered = [c for c in SPACE.choices if c.ordered and c.weights]
     blocks = set()
     for step in range(5, 40):

@@ -38,8 +38,9 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--repeat {args.repeat}", "1 or more")
     display = Display()
     target = Target.parse(args.target)
+    model = existing(args.model, "model")
     with tempfile.TemporaryDirectory() as scratch, LatencyDB(args.latency_db or default_latency_db()) as database:
-        workload = workload_of(existing(args.model, "model"), target, Path(scratch))
+        workload = workload_of(model, target, Path(scratch))
         measured = []
         for i in range(args.repeat):
             with open_profiler(target, FINALIST) as profiler:

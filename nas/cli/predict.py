@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     display = Display()
     predictor = Predictor(args.model)
     folder = new_folder(args.out)
-    failed = 0
+    failed, taken = 0, set[str]()
     for path in args.images:
         try:
             rgb, found = predictor(path, args.score, args.iou)
@@ -37,7 +37,9 @@ def run(args: argparse.Namespace) -> int:
             display.note(f"{path}: {error}")
             failed += 1
             continue
-        drawn = write_drawn(folder / f"{path.stem}.png", rgb, found, predictor.classes)
+        name = next(n for n in (path.stem, *(f"{path.stem}-{i}" for i in range(2, len(args.images) + 2))) if n not in taken)
+        taken.add(name)
+        drawn = write_drawn(folder / f"{name}.png", rgb, found, predictor.classes)
         named = ", ".join(f"{predictor.classes[k]} {s:.2f}" for k, s in zip(found.labels, found.scores, strict=True))
         display.note(f"{path} -> {drawn}: {len(found)} found" + (f" ({named})" if named else ""))
     return 2 if failed == len(args.images) else 0

@@ -18,11 +18,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("runs/quickstart"), help="folder of the run (default %(default)s); an interrupted one goes on"
     )
-    parser.add_argument("--data", default="digits", help="data set (default %(default)s)")
-    parser.add_argument("--image-size", type=int, default=128, help="default %(default)s")
+    parser.add_argument("--data", default="digits@96", help="data set (default %(default)s)")
+    parser.add_argument("--image-size", type=int, default=96, help="default %(default)s")
     parser.add_argument("--trials", type=int, default=64, help="architectures to try (default %(default)s)")
-    parser.add_argument("--supernet-epochs", type=int, default=4, help="default %(default)s")
-    parser.add_argument("--epochs", type=int, default=3, help="of each chosen architecture, from the supernet's weights (default %(default)s)")
+    parser.add_argument("--supernet-epochs", type=int, default=3, help="default %(default)s")
+    parser.add_argument("--epochs", type=int, default=8, help="of each chosen architecture, from the supernet's weights (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
 
 
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     """Data, supernet, search, S/M/L, training, export, one picture, one table."""
     import time
 
-    from nas.cli.options import fixed_values, new_folder
+    from nas.cli.options import fixed_values
     from nas.console import Display
     from nas.estimate import Candidate
     from nas.export import export_onnx, metadata_of
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
     start = time.monotonic()
     display = Display()
-    folder = new_folder(args.out)
+    folder = args.out
     settings = SearchSettings(
         fixed=fixed_values(SPACES["yolo-nano"], [f"image_size={args.image_size}", WIDTHS]),
         data=args.data,
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     display.note("2/4  training the chosen, from the supernet's weights")
     data = open_cached(settings.data or args.data, settings.limit, display)
     supernet, _, _ = load_supernet(folder / "supernet.safetensors")
-    recipe = Recipe(epochs=args.epochs, batch_size=16, lr=1e-3, seed=args.seed)
+    recipe = Recipe(epochs=args.epochs, batch_size=16, lr=2e-3, seed=args.seed)
     trained: list[tuple[str, Candidate]] = []
     for artifact in result.artifacts:
         metrics = train_detector(artifact, data, recipe, folder / f"{artifact.name}.safetensors", display, supernet, augment=False)

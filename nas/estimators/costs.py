@@ -13,7 +13,8 @@ class _Traced(Estimator):
     direction = "min"
 
     def cost(self, architecture: Architecture) -> Cost:
-        return trace(self.context.space.graph(architecture), self.context.num_classes)
+        space = self.context.space
+        return trace(space.graph(space.check(architecture)), self.context.num_classes)
 
 
 class Params(_Traced):

@@ -31,7 +31,8 @@ class SupernetMap(Estimator):
     def __call__(self, architecture: Architecture) -> Estimate:
         assert self.context.supernet is not None
         calibration, val = self._of_size(int(architecture["image_size"]))
-        detector = self.context.supernet.extract(architecture)
+        with torch.random.fork_rng(devices=[]):  # building draws first weights, which the supernet's replace
+            detector = self.context.supernet.extract(architecture)
         recalibrate(detector, images_of(calibration, self.device))
         metrics = mean_average_precision(detector.deploy(), self.val, val)
         torch.cuda.empty_cache()

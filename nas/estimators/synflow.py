@@ -29,5 +29,5 @@ class Synflow(Estimator):
                 parameter.abs_()
         out = detector(torch.ones(1, 3, SIZE, SIZE, dtype=torch.float64))
         (out.logits.sum() + out.boxes.sum()).backward()
-        flow = sum(float((p * p.grad).sum()) for p in detector.parameters() if p.grad is not None and p.dim() > 1)
+        flow = sum(float((p.detach() * p.grad).sum()) for p in detector.parameters() if p.grad is not None and p.dim() > 1)
         return Estimate(self.name, float(torch.tensor(flow, dtype=torch.float64).log()))

@@ -18,12 +18,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from nas.data.loader import Batch, Loader
-from nas.training.loss import Truth
+from nas.training.loss import Terms, Truth
 from nas.training.precision import autocast, resolve
 from nas.training.recipe import Recipe
 from search_spaces.errors import InputError
-
-Terms = dict[str, Tensor]
 
 
 class Task(ABC):

@@ -12,6 +12,8 @@ from nas.training.assigner import Assignment, assign
 from search_spaces.heads.base import Predictions
 from search_spaces.heads.dfl import decode_boxes
 
+Terms = dict[str, Tensor]
+
 
 @dataclass(frozen=True)
 class Truth:
@@ -32,35 +34,42 @@ class DetectionLoss:
     alpha: float = 0.75
     gamma: float = 2.0
 
-    def __call__(self, predictions: Predictions, truth: Truth) -> tuple[Tensor, dict[str, Tensor], Assignment]:
-        """Loss (scalar), its weighted terms, and the assignment that distillation re-uses. All terms are divided by the sum of assigned scores (>= 1)."""
+    def __call__(self, predictions: Predictions, truth: Truth) -> tuple[Tensor, Terms, Assignment]:
+        """Loss (scalar), its weighted terms, and the assignment, which :meth:`assigned` and :meth:`distill` re-use."""
         boxes = decode_boxes(predictions)
         matched = assign(predictions.logits.detach().sigmoid(), boxes.detach(), predictions.points, truth.boxes, truth.labels, truth.image_index)
+        loss, terms = self.assigned(predictions, truth, matched, boxes)
+        return loss, terms, matched
+
+    def assigned(self, predictions: Predictions, truth: Truth, matched: Assignment, boxes: Tensor | None = None) -> tuple[Tensor, Terms]:
+        """Loss and terms for an assignment made before; all terms are divided by the sum of assigned scores (>= 1). ``boxes``: decoded, if at hand."""
         norm = matched.score.sum().clamp(min=1.0)
         targets = torch.zeros_like(predictions.logits, dtype=torch.float32)
         targets[matched.image, matched.anchor, truth.labels[matched.box]] = matched.score
         terms = {
             "cls": self.classification * self._varifocal(predictions.logits.float(), targets) / norm,
-            **self._box_terms(predictions, boxes, truth, matched, norm),
+            **self._box_terms(predictions, decode_boxes(predictions) if boxes is None else boxes, truth, matched, norm),
         }
-        return torch.stack(list(terms.values())).sum(), {k: v.detach() for k, v in terms.items()}, matched
+        return torch.stack(list(terms.values())).sum(), {k: v.detach() for k, v in terms.items()}
 
-    def distill(self, student: Predictions, teacher: Predictions, truth: Truth, matched: Assignment) -> tuple[Tensor, dict[str, Tensor]]:
-        """In-place distillation: class scores and side distributions from the teacher, label assignment re-used (arXiv:2003.11142 for the sandwich).
+    def distill(self, student: Predictions, teacher: Predictions, matched: Assignment) -> tuple[Tensor, Terms]:
+        """What the teacher knows beyond the labels: its class probabilities and side distributions, at the anchors of ``matched``.
 
-        Classes: cross-entropy against the teacher's probabilities, dense. Boxes: KL divergence of the side distributions at the assigned anchors, and
-        GIoU against the labels there, both weighted by the assigned score.
+        Kullback-Leibler divergences (Bernoulli per class, categorical per side), weighted by the assigned score and normalised like the loss.
+        Elsewhere a young teacher has nothing to say but noise, and there are a hundred times more such anchors.
         """
         norm = matched.score.sum().clamp(min=1.0)
-        probabilities = teacher.logits.detach().float().sigmoid()
-        logits = student.logits.float()
-        entropy = F.binary_cross_entropy(probabilities, probabilities, reduction="sum")
-        cls = F.binary_cross_entropy_with_logits(logits, probabilities, reduction="sum") - entropy
-        boxes = decode_boxes(student)
-        box_terms = self._box_terms(student, boxes, truth, matched, norm)
-        own, goal = (p.boxes[matched.image, matched.anchor].float().unflatten(1, (4, -1)) for p in (student, teacher))
-        divergence = F.kl_div(own.log_softmax(-1), goal.detach().softmax(-1), reduction="none").sum(-1).mean(-1)
-        terms = {"cls": self.classification * cls / norm, "iou": box_terms["iou"], "dfl": self.dfl * (divergence * matched.score).sum() / norm}
+        own, goal = (p.logits[matched.image, matched.anchor].float() for p in (student, teacher))
+        probabilities = goal.detach().sigmoid()
+        classes = F.binary_cross_entropy_with_logits(own, probabilities, reduction="none") - F.binary_cross_entropy(
+            probabilities, probabilities, reduction="none"
+        )
+        own_sides, goal_sides = (p.boxes[matched.image, matched.anchor].float().unflatten(1, (4, -1)) for p in (student, teacher))
+        sides = F.kl_div(own_sides.log_softmax(-1), goal_sides.detach().softmax(-1), reduction="none").sum(-1).mean(-1)
+        terms = {
+            "cls": self.classification * (classes.sum(-1) * matched.score).sum() / norm,
+            "dfl": self.dfl * (sides * matched.score).sum() / norm,
+        }
         return torch.stack(list(terms.values())).sum(), {k: v.detach() for k, v in terms.items()}
 
     def _varifocal(self, logits: Tensor, targets: Tensor) -> Tensor:
