@@ -22,7 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-size", type=int, default=96, help="default %(default)s")
     parser.add_argument("--trials", type=int, default=64, help="architectures to try (default %(default)s)")
     parser.add_argument("--supernet-epochs", type=int, default=3, help="default %(default)s")
-    parser.add_argument("--epochs", type=int, default=8, help="of each chosen architecture, from the supernet's weights (default %(default)s)")
+    parser.add_argument("--epochs", type=int, default=5, help="of each chosen architecture, from the supernet's weights (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
 
 
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         data=args.data,
         trials=args.trials,
         seed=args.seed,
-        recipe={"epochs": args.supernet_epochs, "batch_size": 16, "lr": 2e-3},
+        recipe={"epochs": args.supernet_epochs, "batch_size": 32, "lr": 3e-3},
         augment=False,
         eval_images=200,
     )
