@@ -160,10 +160,11 @@ def test_subnet_extract_and_export_are_one_network(tmp_path: Path, monkeypatch: 
     train = open_data("digits@96:train=8,val=2").train
     pictures = [b.images.float() / 255 for b in Loader(train, 4, 96, Augmentation.NONE, 0, shuffle=False, drop_last=False).epoch(0)]
     recalibrate(extracted, pictures)
-    extracted.eval()
+    extracted.eval().double()  # an untrained network on noise saturates: in float32 rounding alone can pass the tolerance
     with torch.no_grad():
-        unfused = extracted.predict(images)
-        fused = extracted.deploy().predict(images)
+        unfused = extracted.predict(images.double())
+        fused = extracted.deploy().predict(images.double())
+    extracted.float()
     assert (unfused[0] - fused[0]).abs().max() / 96 <= TOLERANCE and (unfused[1] - fused[1]).abs().max() <= TOLERANCE
     path = tmp_path / "subnet.onnx"
     assert (unfused[0] - unfused[0].flip(0)).abs().max() > 0  # different pictures, different boxes: the comparison is of something
