@@ -76,8 +76,8 @@ class Measurement:
     def at_reference(self, reference_ms: float) -> Measurement:
         """As if the anchor had taken ``reference_ms``: all times scaled, the factor noted as ``anchor_factor`` in the environment.
 
-        A shared machine changes its speed by 10-20 % within minutes, and the interval of one sitting cannot know. Over 12 fresh sittings of a
-        2.5 ms network this cut the range from ±9-16 % to ±3-5 %; it did nothing for one of 10 ms. Unchanged where there was no anchor.
+        A shared machine changes its speed by 10-20 % within minutes, and the interval of one sitting cannot know. It narrows the
+        spread between sittings at times and at times does nothing for it, so the database keeps what was measured. Unchanged where there was no anchor.
         """
         if self.anchor_ms is None:
             return self

@@ -38,7 +38,7 @@ def write_onnx(detector: Detector, path: Path, image_size: int, metadata: Mappin
     """Write a deployed detector: ``images`` (N, 3, S, S), RGB in 0..1, to ``boxes`` (N, A, 4), xyxy in pixels, and ``scores`` (N, A, classes).
 
     N is free unless ``batch`` fixes it. ``metadata`` goes into the file (classes, architecture), so that prediction needs nothing else. Torch's older,
-    tracing exporter is used because a search exports hundreds of candidates: 0.8 s each, where the ``dynamo`` one took 15 s for the same
+    tracing exporter is used because a search exports hundreds of candidates: about a second each, where the ``dynamo`` one took more than ten for the same
     89 convolutions (torch 2.13).
     """
     import onnx

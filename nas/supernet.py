@@ -47,9 +47,9 @@ class Cut:
 class _Take(torch.autograd.Function):
     """A :class:`Cut` of a shared parameter whose gradient is added to ``parameter.grad`` in place, only where it was cut.
 
-    Ordinary slicing gives every architecture a gradient of the whole shared tensor, mostly zeros, per slice and per axis: on ``yolo-nas`` that alone
-    makes a step 1.2 to 1.6 times slower than the extracted network. The price: ``torch.autograd.grad`` with respect to shared weights does not work,
-    ``backward()`` does.
+    Ordinary slicing gives every architecture a gradient of the whole shared tensor, mostly zeros, per slice and per axis; on ``yolo-nas`` that made steps
+    clearly slower than the extracted network's (``benchmarks/supernet_overhead.py``). The price: ``torch.autograd.grad`` with respect to shared weights
+    does not work, ``backward()`` does.
     """
 
     @staticmethod

@@ -26,6 +26,7 @@ def run(args: argparse.Namespace) -> int:
     from statistics import median
 
     from latency_db.db import LatencyDB
+    from latency_db.measurement import Measurement
     from latency_db.profiler import FINALIST
     from latency_db.runtimes import open_profiler
     from latency_db.target import Target
@@ -41,11 +42,13 @@ def run(args: argparse.Namespace) -> int:
     model = existing(args.model, "model")
     with tempfile.TemporaryDirectory() as scratch, LatencyDB(args.latency_db or default_latency_db()) as database:
         workload = workload_of(model, target, Path(scratch))
-        measured = []
+        measured: list[Measurement] = []
         for i in range(args.repeat):
             with open_profiler(target, FINALIST) as profiler:
+                if not measured:  # the usual speed is what was kept before these sittings; without that, the first sitting's
+                    reference = database.reference_anchor_ms(profiler.key(workload.key))
                 measured.append(database.measure_cached(profiler, workload, fresh=True))
-                reference = database.reference_anchor_ms(profiler.key(workload.key))
+                reference = reference or measured[0].anchor_ms
             m = measured[-1]
             if not args.json:
                 usual = f", {m.at_reference(reference).median_ms:.3f} ms at the machine's usual speed" if reference and m.anchor_ms else ""
