@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -13,8 +14,21 @@ from nas.evaluation import Metrics, evaluate
 from nas.postprocess import Detections, nms
 from search_spaces.detector import Detector
 
-# super-gradients evaluates YOLO-NAS at IoU 0.7 and 0.01 in its recipe; 300 detections a picture.
-SCORE_THRESHOLD, IOU_THRESHOLD, MAX_DETECTIONS = 0.01, 0.7, 300
+
+@dataclass(frozen=True)
+class Suppression:
+    """Which of all anchors count as detections: see :func:`nas.postprocess.nms`."""
+
+    score_threshold: float = 0.01
+    iou_threshold: float = 0.7
+    max_detections: int = 300
+    max_candidates: int = 1000
+
+
+EVALUATION = Suppression()
+"""As super-gradients evaluates YOLO-NAS in its recipe."""
+RANKING = Suppression(max_detections=100, max_candidates=300)
+"""To compare candidates: where a young network finds something everywhere, sorting that out took longer than running it."""
 
 
 def batches(dataset: DetectionDataset, image_size: int, batch_size: int = 50, limit: int | None = None, seed: int = 0) -> Iterator[Batch]:
@@ -33,21 +47,23 @@ def images_of(batches_: Iterable[Batch], device: torch.device) -> Iterator[Tenso
 
 
 @torch.inference_mode()
-def detect(detector: Detector, batch: Batch, sizes: dict[int, tuple[int, int]]) -> dict[int, Detections]:
+def detect(detector: Detector, batch: Batch, sizes: dict[int, tuple[int, int]], suppression: Suppression = EVALUATION) -> dict[int, Detections]:
     """Detections of a batch by sample id, in pixels of the original pictures (``sizes``: id -> width, height)."""
     device = next(detector.parameters()).device
     boxes, scores = (t.float().cpu().numpy() for t in detector.predict(batch.images.to(device).float() / 255.0))
     found: dict[int, Detections] = {}
     for i, (sample_id, placement) in enumerate(zip(batch.sample_ids, batch.placements, strict=True)):
-        kept = nms(boxes[i], scores[i], score_threshold=SCORE_THRESHOLD, iou_threshold=IOU_THRESHOLD, max_detections=MAX_DETECTIONS)
+        kept = nms(boxes[i], scores[i], **asdict(suppression))
         found[sample_id] = kept.to_picture(placement, *sizes[sample_id])
     return found
 
 
-def mean_average_precision(detector: Detector, dataset: DetectionDataset, pictures: Iterable[Batch]) -> Metrics:
+def mean_average_precision(
+    detector: Detector, dataset: DetectionDataset, pictures: Iterable[Batch], suppression: Suppression = EVALUATION
+) -> Metrics:
     """COCO metrics of a deployed or evaluation-mode detector over ``pictures`` (all of ``dataset``, each once)."""
     sizes = {sample.id: (sample.width, sample.height) for sample in dataset.samples}
     found: dict[int, Detections] = {}
     for batch in pictures:
-        found |= detect(detector, batch, sizes)
+        found |= detect(detector, batch, sizes, suppression)
     return evaluate(dataset, found)

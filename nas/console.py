@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from nas.report.quantities import quantity
 from nas.study import Event
-from nas.training.loop import Progress as TrainingProgress
+from nas.training.progress import Watch
 
 EVERY_S = 10.0
 """Between lines where there is no terminal."""
@@ -22,42 +22,56 @@ class Display:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False)
-        self._last = 0.0
 
     def note(self, text: str) -> None:
         """One line for the person."""
         self.console.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
-    def _bar(self, title: str) -> Iterator[Callable[[int, int, str], None]]:
+    def _bars(self, titles: Sequence[str]) -> Iterator[list[Callable[[int, int, str], None]]]:
         columns = (TextColumn("{task.description}"), BarColumn(30), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn())
         progress = Progress(*columns, TextColumn("ETA"), TimeRemainingColumn(), TextColumn("{task.fields[text]}"), console=self.console)
-        start, first = time.monotonic(), [0]
         with progress:
-            task = progress.add_task(title, total=None, text="")
-
-            def update(done: int, total: int, text: str) -> None:
-                progress.update(task, completed=done, total=total, text=text)
-                first[0] = first[0] or done
-                now = time.monotonic()
-                if not self.console.is_terminal and (now - self._last > EVERY_S or done == total):
-                    self._last = now
-                    left = (now - start) / max(1, done - first[0] + 1) * (total - done)
-                    self.note(f"{title} {done}/{total}  {now - start:.0f} s, ETA {left:.0f} s  {text}")
-
             progress.disable = not self.console.is_terminal
-            yield update
+            yield [self._updater(progress, title) for title in titles]
+
+    def _updater(self, progress: Progress, title: str) -> Callable[[int, int, str], None]:
+        task = progress.add_task(title, total=None, text="")
+        start, last, first = time.monotonic(), 0.0, 0
+
+        def update(done: int, total: int, text: str) -> None:
+            nonlocal start, last, first
+            progress.update(task, completed=done, total=total, text=text)
+            now = time.monotonic()
+            if not first:  # what was done before this run, or took the start-up along, says nothing about the rest
+                start, first = now, done
+            if not self.console.is_terminal and (now - last > EVERY_S or done == total):
+                last = now
+                eta = f"ETA {(now - start) / (done - first) * (total - done):.0f} s  " if done > first else ""
+                self.note(f"{title} {done}/{total}  {eta}{text}")
+
+        return update
 
     @contextmanager
-    def training(self, title: str) -> Iterator[Callable[[TrainingProgress], None]]:
-        """A watcher for ``nas.training.loop.fit``."""
-        with self._bar(title) as update:
-            yield lambda p: update(p.step, p.steps, "  ".join(f"{k} {v:.3f}" for k, v in p.terms.items()))
+    def trainings(self, titles: Sequence[str]) -> Iterator[list[Watch]]:
+        """A watcher of each training for ``nas.training.loop.fit``."""
+
+        def watcher(update: Callable[[int, int, str], None]) -> Watch:
+            return lambda p: update(p.step, p.steps, "  ".join(f"{k} {v:.3f}" for k, v in p.terms.items()))
+
+        with self._bars(titles) as updates:
+            yield [watcher(update) for update in updates]
+
+    @contextmanager
+    def training(self, title: str) -> Iterator[Watch]:
+        """A watcher of one training."""
+        with self.trainings([title]) as (watch,):
+            yield watch
 
     @contextmanager
     def search(self) -> Iterator[Callable[[Event], None]]:
         """A watcher for ``nas.study.Study.run``: candidates done, hypervolume, size of the front, the last candidate."""
-        with self._bar("search") as update:
+        with self._bars(["search"]) as (update,):
 
             def watch(event: Event) -> None:
                 volume = event.archive.hypervolume

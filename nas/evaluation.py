@@ -42,6 +42,11 @@ class Metrics:
         """JSON-ready, ``per_class`` as name: AP."""
         return {**asdict(self), "per_class": dict(self.per_class)}
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Metrics:
+        """Inverse of :meth:`to_dict`."""
+        return cls(**{**data, "per_class": tuple(data["per_class"].items())})
+
 
 def evaluate(dataset: DetectionDataset, detections: Mapping[int, Detections]) -> Metrics:
     """COCO metrics of ``detections`` (image id -> found boxes in pixels of the original picture). A picture not named in it counts as nothing found.

@@ -17,9 +17,10 @@ from nas.data.loader import Loader
 from nas.data.source import open_data
 from nas.supernet import Supernet
 from nas.training.bn import recalibrate
-from nas.training.loop import Diverged, Progress, Task, fit
+from nas.training.loop import Task, fit
 from nas.training.loss import Terms, Truth
 from nas.training.precision import autocast, device_of, resolve
+from nas.training.progress import Diverged, Progress
 from nas.training.recipe import Recipe
 from nas.training.tasks import DetectorTask, SandwichTask
 from search_spaces.errors import InputError

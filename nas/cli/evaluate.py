@@ -27,11 +27,11 @@ def run(args: argparse.Namespace) -> int:
     from nas.console import Display
     from nas.training.precision import device_of
     from nas.weights import load_detector
-    from nas.workflow import check_classes, open_cached
+    from nas.workflow.training import check_classes, open_training_data
 
     display = Display()
     detector, artifact, _ = load_detector(args.weights)
-    data = open_cached(args.data, args.limit, display)
+    data = open_training_data(args.data, args.limit, display)
     check_classes(artifact, data)
     size = int(artifact.architecture["image_size"])
     metrics = mean_average_precision(detector.to(device_of(args.device)).deploy(), data.val, batches(data.val, size))

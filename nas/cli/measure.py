@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from latency_db.target import Target
     from nas.cli.options import existing
     from nas.console import Display
-    from nas.workflow import default_latency_db, workload_of
+    from nas.workflow.measuring import default_latency_db, workload_of
     from search_spaces.errors import InputError
 
     if args.repeat < 1:

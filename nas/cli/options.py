@@ -33,9 +33,11 @@ def add_data(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument("--limit", type=int, help="use at most so many pictures of each split")
 
 
-def add_device(parser: argparse.ArgumentParser) -> None:
-    """--device."""
+def add_device(parser: argparse.ArgumentParser, training: bool = False) -> None:
+    """--device; of a training also --processes."""
     parser.add_argument("--device", default="auto", help="for training and accuracy: auto, cpu, cuda, cuda:1 (default %(default)s)")
+    if training:
+        parser.add_argument("--processes", type=int, default=1, help="train in so many processes that share the CPU's cores (default %(default)s)")
 
 
 def add_recipe(parser: argparse.ArgumentParser, epochs: int) -> None:
@@ -43,6 +45,7 @@ def add_recipe(parser: argparse.ArgumentParser, epochs: int) -> None:
     parser.add_argument("--epochs", type=int, default=epochs, help="default %(default)s")
     parser.add_argument("--batch-size", type=int, help="default 32")
     parser.add_argument("--lr", type=float, help="peak learning rate")
+    parser.add_argument("--cls-weight", type=float, help="of the classification loss (default 1)")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="default auto: bf16 where the hardware computes in it")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-augment", action="store_true", help="train on the pictures as they are")
@@ -50,7 +53,7 @@ def add_recipe(parser: argparse.ArgumentParser, epochs: int) -> None:
 
 def recipe_values(args: argparse.Namespace) -> dict[str, Any]:
     """The training options that were given."""
-    names = ("epochs", "batch_size", "lr", "precision", "seed")
+    names = ("epochs", "batch_size", "lr", "cls_weight", "precision", "seed")
     return {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
 
 

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     from nas.report.frontier import frontier_data, write_frontier
     from nas.selection import Pick, Selection
     from nas.study import read_candidates
-    from nas.workflow import SearchSettings
+    from nas.workflow.settings import SearchSettings
 
     folder = existing(args.run, "run")
     settings = SearchSettings.read(folder)

@@ -37,7 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--eval-images", type=int, default=500, help="val pictures that rank candidates, 0 for all (default %(default)s)")
     parser.add_argument("--latency-db", help="file or database URL of latencies (default: one for all runs, in the cache folder)")
     parser.add_argument("--storage", help="Optuna storage URL (default: a journal file in the run)")
-    add_device(parser)
+    add_device(parser, training=True)
     parser.add_argument("--out", type=Path, help="folder of the run")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run; its settings are those it began with")
     parser.add_argument("--more", type=int, metavar="N", help="with --resume: try N architectures in all instead of as many as first asked")
@@ -52,7 +52,8 @@ def run(args: argparse.Namespace) -> int:
     from nas.estimators import ESTIMATORS
     from nas.report.tables import results_table
     from nas.samplers import SAMPLERS
-    from nas.workflow import SearchSettings, parse_bound, search
+    from nas.workflow.searching import search
+    from nas.workflow.settings import SearchSettings, parse_bound
     from search_spaces.errors import InputError
     from search_spaces.spaces import SPACES
 
@@ -89,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
             latency_db=args.latency_db,
             storage=args.storage,
             device=args.device,
+            processes=args.processes,
         )
         settings.check()
     display = Display()

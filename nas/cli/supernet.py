@@ -17,7 +17,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_space(parser)
     add_data(parser)
     add_recipe(parser, epochs=20)
-    add_device(parser)
+    add_device(parser, training=True)
     parser.add_argument("--out", type=Path, required=True, help="weights file (.safetensors); an interrupted training goes on")
 
 
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     """Train the shared weights."""
     from nas.cli.options import fixed_values, new_folder, recipe
     from nas.console import Display
-    from nas.workflow import open_cached, train_supernet
+    from nas.workflow.training import Means, open_training_data, train_supernet
     from search_spaces.spaces import SPACES
 
     display = Display()
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     space = space.restrict(fixed_values(space, args.fix))
     settings = recipe(args)
     new_folder(args.out.parent)
-    data = open_cached(args.data, args.limit, display)
-    train_supernet(space, data, settings, args.out, display, args.device, not args.no_augment)
+    data = open_training_data(args.data, args.limit, display)
+    train_supernet(space, data, settings, args.out, display, Means(args.device, args.processes, not args.no_augment))
     display.note(f"written: {args.out}")
     return 0

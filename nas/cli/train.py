@@ -18,7 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_data(parser)
     parser.add_argument("--init", type=Path, help="begin with a supernet's weights (.safetensors; 'supernet' for the one beside the architecture)")
     add_recipe(parser, epochs=30)
-    add_device(parser)
+    add_device(parser, training=True)
     parser.add_argument("--out", type=Path, help="weights file (default: beside the architecture, .safetensors); an interrupted training goes on")
 
 
@@ -27,8 +27,7 @@ def run(args: argparse.Namespace) -> int:
     from nas.artifact import read_artifact
     from nas.cli.options import new_folder, recipe
     from nas.console import Display
-    from nas.workflow import open_cached, train_detector
-    from search_spaces.errors import InputError
+    from nas.workflow.training import Means, open_training_data, train_detector
     from search_spaces.spaces import space_of
 
     display = Display()
@@ -37,16 +36,9 @@ def run(args: argparse.Namespace) -> int:
     settings = recipe(args)
     out = args.out or args.architecture.with_suffix(".safetensors")
     new_folder(out.parent)
-    data = open_cached(args.data, args.limit, display)
-    init = None
-    if args.init:
-        from nas.weights import load_supernet
-
-        path = args.architecture.parent / "supernet.safetensors" if str(args.init) == "supernet" else args.init
-        init, classes, _ = load_supernet(path)
-        if classes != artifact.classes:
-            raise InputError(f"{path} was trained for classes {list(classes)}", f"those of {artifact.name}: {list(artifact.classes)}")
-        init.space.check(artifact.architecture)
-    metrics = train_detector(artifact, data, settings, out, display, init, args.device, not args.no_augment)
+    data = open_training_data(args.data, args.limit, display)
+    init = args.architecture.parent / "supernet.safetensors" if str(args.init) == "supernet" else args.init
+    means = Means(args.device, args.processes, not args.no_augment)
+    metrics = train_detector(artifact, data, settings, out, display, init, means)
     display.note(f"{artifact.name}: mAP50-95 {metrics.map:.3f}, mAP50 {metrics.map50:.3f} on {len(data.val)} val pictures; written: {out}")
     return 0

@@ -132,6 +132,12 @@ class DetectionDataset:
         self._cache = _Cache(cache_bytes)
         self._check()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cache": self._cache.limit}  # another process decodes for itself
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _cache=_Cache(state["_cache"]))
+
     def _check(self) -> None:
         what = f"{self.split} split of {self.name}"
         if not self.classes:

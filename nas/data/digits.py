@@ -23,19 +23,19 @@ from numpy.typing import NDArray
 from search_spaces.errors import InputError
 
 CLASSES = tuple(str(digit) for digit in range(10))
-VERSION = 1
+VERSION = 2
 """Counts up whenever the pictures would come out differently, so that an old cache is not mistaken for the new set."""
 
 VAL_SHARE = 0.25
 """Share of the digits (not of the pictures) that only val pictures show."""
-HEIGHTS = (16 / 128, 64 / 128)
+HEIGHTS = (22 / 128, 64 / 128)
 """Height of a digit as a share of the picture, log-uniform."""
 MOST_IOU = 0.15
 MOST_COVERED = 0.25
 """Of the smaller of two digits, at most this share of its box lies in the other's."""
 GROUND, INK_COLOUR = (0.0, 120.0), (60.0, 255.0)
 """Range of the colour channels of background and digits: ink is lighter than the ground, as in the scans the digits come from."""
-LEAST_CONTRAST = 60.0
+LEAST_CONTRAST = 80.0
 """Least difference of luma (0..255) between a digit and the ground under it."""
 INK = 0.5
 """Opacity from which a pixel counts as ink: the box is tight around it."""

@@ -55,7 +55,8 @@ class Loader:
 
     ``workers`` threads prepare batches ahead of the consumer (OpenCV releases the interpreter's lock); 0 prepares them in the caller's thread.
     A picture that turns out broken is reported once in ``dataset.problems``. With ``shuffle`` (training) another one takes its place; without
-    (evaluation) an empty grey canvas does, so that every picture keeps its place. Too many broken ones are an error.
+    (evaluation) an empty grey canvas does, so that every picture keeps its place. Too many broken ones are an error. ``share`` (i, n): of every batch only
+    the i-th of n equal parts, for one of n processes that train together.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Loader:
         shuffle: bool = False,
         drop_last: bool = False,
         workers: int = 1,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         if batch_size < 1 or image_size < 1 or workers < 0 or seed < 0:
             raise InputError(f"batch size {batch_size}, image size {image_size}, {workers} workers, seed {seed}", "1, 1, 0 and 0 at least")
@@ -81,6 +83,10 @@ class Loader:
         self.shuffle = shuffle
         self.drop_last = drop_last
         self.workers = workers
+        self.share, shares = share
+        if batch_size % shares or not (drop_last or shares == 1):
+            raise InputError(f"batches of {batch_size} in {shares} equal shares", f"a multiple of {shares}", "change the batch size or the processes")
+        self._local = batch_size // shares
         self._broken: set[int] = set()
         self._lock = threading.Lock()
 
@@ -113,8 +119,8 @@ class Loader:
         return np.random.default_rng((self.seed, epoch)).permutation(count) if self.shuffle else np.arange(count)
 
     def _batch(self, epoch: int, order: NDArray[np.int64], step: int) -> Batch:
-        first = step * self.batch_size
-        positions = range(first, min(first + self.batch_size, len(order)))
+        first = step * self.batch_size + self.share * self._local
+        positions = range(first, min(first + self._local, len(order)))
         items = [self._item(epoch, position, int(order[position])) for position in positions]
         images = np.stack([item[0] for item in items]).transpose(0, 3, 1, 2)
         return Batch(

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 KEPT_PER_KIND = 20
 """Examples remembered of each kind; all are counted."""
@@ -30,6 +31,12 @@ class Problems:
         self._counts: Counter[str] = Counter()
         self._examples: dict[str, list[Problem]] = {}
         self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}  # a lock cannot go to another process
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
 
     def add(self, kind: str, where: object, message: str, count: int = 1) -> None:
         """Count ``count`` defects of a kind, all in the file ``where``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from nas.accuracy import batches, images_of, mean_average_precision
+from nas.accuracy import RANKING, batches, images_of, mean_average_precision
 from nas.data.dataset import DetectionDataset
 from nas.data.loader import Batch
 from nas.estimate import Estimate
@@ -34,7 +34,7 @@ class SupernetMap(Estimator):
         with torch.random.fork_rng(devices=[]):  # building draws first weights, which the supernet's replace
             detector = self.context.supernet.extract(architecture)
         recalibrate(detector, images_of(calibration, self.device))
-        metrics = mean_average_precision(detector.deploy(), self.val, val)
+        metrics = mean_average_precision(detector.deploy(), self.val, val, RANKING)
         torch.cuda.empty_cache()
         return Estimate(self.name, metrics.map, source="predicted")
 

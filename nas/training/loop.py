@@ -9,7 +9,6 @@ import signal
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from nas.data.loader import Batch, Loader
+from nas.training import processes
 from nas.training.loss import Terms, Truth
 from nas.training.precision import autocast, resolve
+from nas.training.progress import Diverged, Progress, Watch
 from nas.training.recipe import Recipe
 from search_spaces.errors import InputError
 
@@ -35,27 +36,12 @@ class Task(ABC):
         """One or more losses; each is back-propagated before the next is asked for. Anything random must derive from ``step``."""
 
 
-@dataclass(frozen=True)
-class Progress:
-    """What a watcher is told after a step: steps done of all, epoch from 0, mean loss terms since the last report, learning rate."""
-
-    step: int
-    steps: int
-    epoch: int
-    terms: dict[str, float]
-    lr: float
-
-
-class Diverged(RuntimeError):
-    """The loss became NaN or infinite."""
-
-
 def fit(
     task: Task,
     loader: Loader,
     recipe: Recipe,
     checkpoint: Path | None = None,
-    watch: Callable[[Progress], None] = lambda progress: None,
+    watch: Watch = lambda progress: None,
     save_every: int = 200,
 ) -> nn.Module:
     """Train ``task.model`` in place and return the EMA of it.
@@ -79,7 +65,7 @@ def fit(
     return ema
 
 
-def _steps(run: _Run, loader: Loader, checkpoint: Path | None, watch: Callable[[Progress], None], save_every: int, check: Callable[[], None]) -> None:
+def _steps(run: _Run, loader: Loader, checkpoint: Path | None, watch: Watch, save_every: int, check: Callable[[], None]) -> None:
     for epoch in range(run.step // len(loader), run.recipe.epochs):
         for batch in loader.epoch(epoch, run.step % len(loader)):
             run.train_step(batch.to(run.device))
@@ -142,6 +128,7 @@ class _Run:
             images = images.contiguous(memory_format=torch.channels_last)
         truth = Truth(batch.boxes, batch.labels, batch.image_index)
         losses = self.task.losses(images, truth, self.step)
+        bad: float | None = None
         first = True
         while True:
             with autocast(self.precision, self.device):
@@ -150,13 +137,15 @@ class _Run:
                 break
             loss, terms = item
             if not torch.isfinite(loss):
-                raise Diverged(
-                    f"the loss is {loss.item()} at step {self.step} (pictures {batch.sample_ids[:4]}…); lower the learning rate or check the data"
-                )
+                bad = loss.item()
+                continue  # the other processes of this training must not be left waiting for what this one shares with them
             self.scaler.scale(loss).backward()
             if first:
                 self.terms.append(terms)
                 first = False
+        if processes.anywhere(bad is not None):
+            raise Diverged(f"the loss is {bad} at step {self.step} (pictures {batch.sample_ids[:4]}…); lower the learning rate or check the data")
+        processes.mean_gradients(self.task.model.parameters())
         self.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(self.task.model.parameters(), self.recipe.clip_norm)
         self.scaler.step(self.optimizer)
@@ -178,6 +167,7 @@ class _Run:
             "identity": self.task.identity,
             "recipe": self.recipe.to_dict(),
             "steps": self.steps,
+            "processes": processes.count(),  # BatchNorm sees the share of one: other numbers of them train otherwise
             "step": self.step,
             "model": self.task.model.state_dict(),
             "ema": self.ema.state_dict(),
@@ -187,7 +177,9 @@ class _Run:
         }
 
     def save(self, path: Path) -> None:
-        """Write beside, then replace: a kill leaves the old file or the new one."""
+        """Write beside, then replace: a kill leaves the old file or the new one. Of several processes one writes: their states are equal."""
+        if processes.rank():
+            return
         part = path.with_name(path.name + ".part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -208,7 +200,8 @@ class _Run:
             ) from None
         if not isinstance(state, dict) or not self._state().keys() <= state.keys():
             raise InputError(f"{path} is not a checkpoint of a training", "a file this program wrote", "delete it to start anew")
-        for name, mine in (("identity", self.task.identity), ("recipe", self.recipe.to_dict()), ("steps", self.steps)):
+        for name in ("identity", "recipe", "steps", "processes"):
+            mine = self._state()[name]
             if state.get(name) != mine:
                 raise InputError(
                     f"checkpoint {path} is of {name} {state.get(name)!r}", repr(mine), "use another folder, or the settings it began with"

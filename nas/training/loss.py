@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nas.training import processes
 from nas.training.assigner import Assignment, assign
 from search_spaces.heads.base import Predictions
 from search_spaces.heads.dfl import decode_boxes
@@ -43,7 +44,7 @@ class DetectionLoss:
 
     def assigned(self, predictions: Predictions, truth: Truth, matched: Assignment, boxes: Tensor | None = None) -> tuple[Tensor, Terms]:
         """Loss and terms for an assignment made before; all terms are divided by the sum of assigned scores (>= 1). ``boxes``: decoded, if at hand."""
-        norm = matched.score.sum().clamp(min=1.0)
+        norm = _norm(matched)
         targets = torch.zeros_like(predictions.logits, dtype=torch.float32)
         targets[matched.image, matched.anchor, truth.labels[matched.box]] = matched.score
         terms = {
@@ -58,7 +59,7 @@ class DetectionLoss:
         Kullback-Leibler divergences (Bernoulli per class, categorical per side), weighted by the assigned score and normalised like the loss.
         Elsewhere a young teacher has nothing to say but noise, and there are a hundred times more such anchors.
         """
-        norm = matched.score.sum().clamp(min=1.0)
+        norm = _norm(matched)
         own, goal = (p.logits[matched.image, matched.anchor].float() for p in (student, teacher))
         probabilities = goal.detach().sigmoid()
         classes = F.binary_cross_entropy_with_logits(own, probabilities, reduction="none") - F.binary_cross_entropy(
@@ -88,6 +89,11 @@ class DetectionLoss:
             "iou": self.iou * ((1 - giou(own, goal)) * matched.score).sum() / norm,
             "dfl": self.dfl * (dfl * matched.score).sum() / norm,
         }
+
+
+def _norm(matched: Assignment) -> Tensor:
+    """The sum of assigned scores (>= 1); of several processes their mean, so that the mean of their gradients is that of the whole batch."""
+    return processes.mean(matched.score.sum()).clamp(min=1.0 / processes.count())
 
 
 def distribution_focal(logits: Tensor, sides: Tensor) -> Tensor:

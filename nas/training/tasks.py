@@ -35,15 +35,25 @@ class SandwichTask(Task):
     set of pictures. The largest learns from labels; the others re-use its label assignment and learn from the labels there and, in place, from its class
     scores and side distributions, with a weight that rises from 0 to 1 over the first ``ramp_steps``: from the first step on, and instead of labels, a
     detector that knows nothing yet taught the others noise (in one trial of each on ``digits``, its classification loss rose where labels kept it level).
+    In the first ``alone_steps`` the largest (in widths and depths, of drawn block types) learns alone, at less than half the cost, as Once-for-all begins
+    (arXiv:1908.09791). Where training is short, this decides: on ``digits@96`` with 8,000 pictures seen (one run each, batch 16 or 32), the smallest,
+    a middle and the largest architecture reached mAP 0.26, 0.34 and 0.49 with 70 % of the steps alone, 0.08, 0.08 and 0.09 with none.
     Pictures are as the loader gives them: one image size.
     """
 
     def __init__(
-        self, supernet: Supernet, identity: str, seed: int, between: int = 2, ramp_steps: int = 500, loss: DetectionLoss | None = None
+        self,
+        supernet: Supernet,
+        identity: str,
+        seed: int,
+        between: int = 2,
+        ramp_steps: int = 500,
+        alone_steps: int = 0,
+        loss: DetectionLoss | None = None,
     ) -> None:
         self.model = self.supernet = supernet
         self.identity = identity
-        self.seed, self.between, self.ramp_steps = seed, between, ramp_steps
+        self.seed, self.between, self.ramp_steps, self.alone_steps = seed, between, ramp_steps, alone_steps
         self.loss = loss or DetectionLoss()
 
     def architectures(self, step: int) -> list[Architecture]:
@@ -59,7 +69,9 @@ class SandwichTask(Task):
         loss, terms, matched = self.loss(teacher, truth)
         teacher = teacher._replace(logits=teacher.logits.detach(), boxes=teacher.boxes.detach())
         yield loss, terms
-        trust = min(1.0, step / self.ramp_steps)
+        if step < self.alone_steps:
+            return
+        trust = min(1.0, (step - self.alone_steps) / self.ramp_steps)
         for architecture in others:
             student = self.supernet(images, architecture)
             taught, terms = self.loss.assigned(student, truth, matched)

@@ -1,0 +1,76 @@
+"""How far apart are the figures that ``nas measure`` gives for one and the same model?
+
+``python -m benchmarks.measure_repeatability --sittings 10``
+
+``yolo-nano``'s largest architecture at ``--image-size`` px is exported once and measured by ``--sittings`` calls of the command line, each a fresh process
+with a latency database of its own. Figures: half the range of the medians as a share of their median, as measured and as brought to one anchor speed
+(:meth:`latency_db.measurement.Measurement.at_reference`), and the half-widths of the intervals that the sittings claim for themselves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+from benchmarks.record import write
+from latency_db.measurement import Measurement
+from nas.export import skeleton_onnx
+from search_spaces.spaces import SPACES
+
+CALL = "import sys; from nas.cli import main; sys.exit(main())"
+
+
+def sitting(model: Path, target: str, database: Path) -> Measurement:
+    """One call of ``nas measure``."""
+    command = [sys.executable, "-c", CALL, "measure", str(model), "--target", target, "--json", "--latency-db", str(database)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return Measurement.from_dict(json.loads(done.stdout)[0])
+
+
+def half_range(values: Sequence[float]) -> float:
+    """Half the range as a share of the median."""
+    return (max(values) - min(values)) / 2 / median(values)
+
+
+def main() -> None:
+    """Measure and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sittings", type=int, default=10)
+    parser.add_argument("--image-size", type=int, default=128)
+    parser.add_argument("--target", default="onnxruntime:fp32")
+    args = parser.parse_args()
+    space = SPACES["yolo-nano"]
+    measured = []
+    with tempfile.TemporaryDirectory() as folder:
+        model = skeleton_onnx(space, space.largest, 80, Path(folder) / "model.onnx", args.image_size)
+        for i in range(args.sittings):
+            measured.append(sitting(model, args.target, Path(folder) / f"{i}.sqlite"))
+            m = measured[-1]
+            print(f"{i + 1}/{args.sittings}: {m.median_ms:.3f} ms ± {m.half_width:.1%}, {m.clock} clock, {m.verdict}, anchor {m.anchor_ms:.3f} ms", flush=True)
+    usual = median(m.anchor_ms for m in measured if m.anchor_ms)
+    raw = [m.median_ms for m in measured]
+    corrected = [m.at_reference(usual).median_ms for m in measured]
+    figure = {
+        "half_range": half_range(raw),
+        "half_range_at_one_anchor_speed": half_range(corrected),
+        "claimed_half_width_median": median(m.half_width for m in measured),
+        "medians_ms": raw,
+        "medians_at_one_anchor_speed_ms": corrected,
+        "anchors_ms": [m.anchor_ms for m in measured],
+        "verdicts": [m.verdict for m in measured],
+        "clocks": [m.clock for m in measured],
+        "target": args.target,
+        "model": f"yolo-nano largest, {args.image_size} px, 80 classes",
+    }
+    print(f"half the range: {figure['half_range']:.1%} as measured, {figure['half_range_at_one_anchor_speed']:.1%} at one anchor speed")
+    write("measure_repeatability", figure)
+
+
+if __name__ == "__main__":
+    main()

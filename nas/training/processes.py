@@ -1,0 +1,214 @@
+"""Training in several processes: together, each on its share of every batch, or each its own network. The one file that knows ``torch.distributed``."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+
+from nas.training.progress import Diverged, Progress, Watch
+from search_spaces.errors import InputError
+
+STOP_WITHIN_S = 60.0
+"""After Ctrl-C or a failure: time for the others to end a step and save."""
+
+Work = Callable[[Watch], None]
+
+
+def count() -> int:
+    """Of the processes that train together."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which one of them this is; only 0 writes files."""
+    return distributed.get_rank() if count() > 1 else 0
+
+
+def mean(value: Tensor) -> Tensor:
+    """The mean over processes of a tensor of statistics (no gradient flows through it)."""
+    if count() == 1:
+        return value
+    total = value.detach().clone()
+    distributed.all_reduce(total)
+    return total / count()
+
+
+def anywhere(flag: bool) -> bool:
+    """Whether it is true in any of them. All must ask."""
+    if count() == 1:
+        return flag
+    found = torch.tensor(float(flag))
+    distributed.all_reduce(found)
+    return found.item() > 0
+
+
+@torch.no_grad()
+def mean_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Replace every gradient by its mean over the processes, in one exchange. All must have gradients of the same parameters."""
+    grads = [p.grad for p in parameters if p.grad is not None]
+    if count() == 1 or not grads:
+        return
+    flat = torch.cat([g.reshape(-1) for g in grads])
+    distributed.all_reduce(flat)
+    flat /= count()
+    torch._foreach_copy_(grads, [part.view_as(g) for part, g in zip(flat.split([g.numel() for g in grads]), grads, strict=True)])
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def launch(work: Work, processes: int, watch: Watch = lambda progress: None) -> None:
+    """Run ``work(watch)`` here, or in ``processes`` new ones on this machine's CPUs that train together; ``watch`` is called here.
+
+    ``work`` must be picklable (a function of a module, or a ``partial`` of one). An error in one process ends all and is raised here. Ctrl-C lets all of
+    them stop after the same step: ``work`` sees a KeyboardInterrupt from its ``watch``.
+    """
+    if processes < 1:
+        raise InputError(f"{processes} processes", "1 or more")
+    if processes == 1:
+        work(watch)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        meeting = str(Path(folder) / "meeting")
+        places = [_Place(work, i, processes, meeting, _threads(processes)) for i in range(processes)]
+        _Supervisor(places, processes, [watch] * processes).run()
+
+
+def each(works: Sequence[Work], at_once: int, watches: Sequence[Watch]) -> None:
+    """Run every ``works[i](watches[i])`` for itself, ``at_once`` of them at a time, in processes that share the cores; the rest as :func:`launch`."""
+    if at_once == 1:
+        for work, watch in zip(works, watches, strict=True):
+            work(watch)
+        return
+    _Supervisor([_Place(work, 0, 1, None, _threads(at_once)) for work in works], at_once, watches).run()
+
+
+def _threads(processes: int) -> int:
+    return max(1, cores() // processes)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """One process: what it does, which of how many that train together it is, the file where they meet, its threads."""
+
+    work: Work
+    rank: int
+    together: int
+    meeting: str | None
+    threads: int
+
+
+class _Supervisor:
+    """Starts processes, passes their progress on, and ends when all have; the first failure ends the others and is raised."""
+
+    def __init__(self, places: Sequence[_Place], at_once: int, watches: Sequence[Watch]) -> None:
+        self._context = multiprocessing.get_context("spawn")
+        self._stop = self._context.Event()
+        self._waiting = list(enumerate(places))
+        self._at_once = at_once
+        self._watches = watches
+        self._running: dict[Connection, tuple[int, Any]] = {}
+        self._failure: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            while self._running or (self._waiting and not self._failure):
+                try:
+                    self._start()
+                    if not self._follow():
+                        break
+                except KeyboardInterrupt as pressed:
+                    if isinstance(self._failure, KeyboardInterrupt):  # pressed twice: not even the step's end is waited for
+                        raise
+                    self._fail(pressed)
+        finally:
+            for _, process in self._running.values():
+                process.kill()
+                process.join()
+        if self._failure:
+            raise self._failure
+
+    def _start(self) -> None:
+        while self._waiting and not self._failure and len(self._running) < self._at_once:
+            index, place = self._waiting.pop(0)
+            reader, sender = self._context.Pipe(duplex=False)
+            process = self._context.Process(target=_child, args=(place, sender, self._stop), daemon=True)
+            self._running[reader] = index, process
+            process.start()
+            sender.close()
+
+    def _follow(self) -> bool:
+        """Takes what has been said; False when nobody answers any more after a failure."""
+        ready = wait(list(self._running), STOP_WITHIN_S if self._failure else None)
+        for reader in ready:
+            assert isinstance(reader, Connection)
+            index, process = self._running[reader]
+            message = _receive(reader)
+            if isinstance(message, Progress):
+                self._watches[index](message)
+                continue
+            del self._running[reader]
+            process.join()
+            if message is not None:
+                self._fail(message)
+        return bool(ready)
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = self._failure or error
+        self._stop.set()
+
+
+def _receive(reader: Connection) -> Any:
+    try:
+        return reader.recv()
+    except EOFError:
+        return RuntimeError("a training process died (killed, or out of memory)")
+
+
+def _child(place: _Place, sender: Connection, stop: Event) -> None:
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells all of them at once, so that they stop after the same step
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(place.threads)
+
+    def watch(progress: Progress) -> None:
+        if anywhere(stop.is_set()):
+            raise KeyboardInterrupt
+        if not place.rank:
+            sender.send(progress)
+
+    ended: object = None
+    try:
+        if place.meeting:
+            if Path("/sys/class/net/lo").exists():
+                os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the machine's name need not resolve to an address
+            distributed.init_process_group("gloo", init_method=f"file://{place.meeting}", rank=place.rank, world_size=place.together)
+        place.work(watch)
+    except (InputError, Diverged, KeyboardInterrupt) as error:
+        ended = error
+    except BaseException:  # noqa: BLE001 - whatever it is, the parent must hear of it
+        ended = RuntimeError(f"in training process {place.rank}:\n{traceback.format_exc()}")
+    sender.send(ended)
+    sender.close()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)

@@ -1,0 +1,167 @@
+"""A search from its settings to its files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from latency_db.db import LatencyDB
+from latency_db.target import Target
+from nas.artifact import Artifact, DataRecord, StudyRecord, write_artifact
+from nas.budgets import parse_budgets
+from nas.console import Display
+from nas.data.source import DataPair
+from nas.estimate import Candidate
+from nas.estimators import ESTIMATORS
+from nas.estimators.base import Context, Estimator
+from nas.estimators.latency import Latency
+from nas.report.frontier import frontier_data, write_frontier
+from nas.report.tables import Front, write_front
+from nas.selection import Selection, confirm, select
+from nas.study import Study
+from nas.supernet import Supernet
+from nas.training.precision import device_of
+from nas.weights import load_supernet
+from nas.workflow.measuring import default_latency_db
+from nas.workflow.settings import SearchSettings, registry_name
+from nas.workflow.training import image_size_of, open_training_data, train_supernet, training_batches
+from search_spaces.errors import InputError
+from search_spaces.space import SearchSpace
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search gives: everything evaluated, and the chosen."""
+
+    candidates: tuple[Candidate, ...]
+    selection: Selection
+    artifacts: tuple[Artifact, ...]
+
+
+def search(settings: SearchSettings, folder: Path, display: Display) -> SearchResult:
+    """Run, or go on with, a search in ``folder``; S/M/L are measured again before they are written."""
+    space = settings.open_space()
+    cost, gain = settings.objectives
+    budgets = parse_budgets(settings.budgets) if settings.budgets else None
+    data = open_training_data(settings.data, settings.limit, display) if settings.data else None
+    classes = data.classes if data else tuple(f"class{i}" for i in range(settings.num_classes or 80))
+    supernet = None
+    if settings.accuracy == "supernet":
+        supernet = _given_supernet(settings, space, data, folder)
+        if supernet is None:
+            training_batches(_with_data(data), settings.open_recipe(), image_size_of(space), settings.augment)
+    if not (folder / "run.json").exists():  # only now: what is wrong with the input must not leave a run behind
+        settings.write(folder)
+    if settings.accuracy == "supernet":
+        supernet = (supernet or _train_supernet(settings, space, data, folder, display)).to(device_of(settings.device))
+    study = Study(
+        settings.storage or folder / "study.journal",
+        settings.study_name(folder),
+        space,
+        (cost, gain),
+        settings.sampler,
+        settings.seed,
+        settings.open_bounds(),
+    )
+    with LatencyDB(settings.latency_db or default_latency_db()) as database:
+        context = Context(
+            space,
+            len(classes),
+            data,
+            Target.parse(settings.target),
+            database,
+            supernet,
+            settings.device,
+            settings.eval_images,
+            seed=settings.seed,
+            scratch=folder,
+        )
+        names = dict.fromkeys(("params", "macs", "latency", settings.accuracy, *(registry_name(b.name) for b in settings.open_bounds())))
+        estimators = {name: ESTIMATORS[name](context) for name in names}
+        try:
+            with display.search() as watch:
+                study.run(list(estimators.values()), settings.trials, watch)
+            return _conclude(settings, study, estimators, classes, data, budgets, folder, display)
+        finally:
+            for estimator in estimators.values():
+                estimator.close()
+            (folder / "candidate.onnx").unlink(missing_ok=True)
+
+
+def _conclude(
+    settings: SearchSettings,
+    study: Study,
+    estimators: Mapping[str, Estimator],
+    classes: tuple[str, ...],
+    data: DataPair | None,
+    budgets: Any,
+    folder: Path,
+    display: Display,
+) -> SearchResult:
+    cost, gain = settings.objectives
+    if not study.archive.front:
+        first = study.failures[0][1] if study.failures else "no trial was run"
+        raise InputError(f"no candidate was evaluated ({len(study.failures)} failed or outside a bound, the first: {first})", "at least one")
+    display.note("measuring the chosen again, each in a fresh process")
+    latency = estimators["latency"]
+    assert isinstance(latency, Latency)
+    # Every candidate, not the front alone: where noise put a pick over its budget, the next one may lie behind the front.
+    selection = confirm(select(study.candidates, cost.name, gain.name, budgets), lambda c: latency.again(c.architecture))
+    for note in (*selection.notes, *(f"{r.name}: {r.before.id} was replaced, {r.reason}" for r in selection.replaced)):
+        display.note(note)
+    record = DataRecord(data.name, data.fingerprint) if data else DataRecord("none", "none")
+    artifacts = []
+    for pick in selection:
+        c = pick.candidate
+        origin = StudyRecord(settings.study_name(folder), settings.seed, c.trial, len(study.candidates))
+        artifacts.append(Artifact(pick.name, c.architecture, c.estimates, origin, classes, record))
+        write_artifact(folder / f"{pick.name}.json", artifacts[-1])
+    write_outputs(settings, study.candidates, study, selection, folder, data.name if data else "")
+    return SearchResult(tuple(study.candidates), selection, tuple(artifacts))
+
+
+def write_outputs(settings: SearchSettings, candidates: list[Candidate], study: Study, selection: Selection, folder: Path, data_name: str) -> None:
+    """``front.json``, ``front.csv``, ``frontier.html``, ``frontier.png``."""
+    cost, gain = settings.objectives
+    archive = study.archive
+    chosen = tuple((pick.name, pick.candidate.id) for pick in selection)
+    write_front(folder, Front((cost, gain), archive.front, chosen, archive.hypervolume, archive.reference))
+    data = frontier_data(
+        candidates,
+        cost,
+        gain,
+        selection=selection,
+        target=settings.target,
+        data_set=data_name,
+        hypervolume=archive.hypervolume,
+        title=f"Efficiency frontier: {settings.space}",
+    )
+    write_frontier(folder, data)
+
+
+def _given_supernet(settings: SearchSettings, space: SearchSpace, data: DataPair | None, folder: Path) -> Supernet | None:
+    """The supernet that is named, or that the run has trained already, checked to fit; none where it has yet to be trained."""
+    data = _with_data(data)
+    path = Path(settings.supernet) if settings.supernet else folder / "supernet.safetensors"
+    if not settings.supernet and not path.exists():
+        return None
+    supernet, classes, _ = load_supernet(path)
+    if classes != data.classes:
+        raise InputError(f"{path} was trained for classes {list(classes)}", f"those of the data set: {list(data.classes)}")
+    for choice in space.choices:
+        if missing := [v for v in choice.values if choice.weights and v not in supernet.space[choice.name].values]:
+            raise InputError(f"{choice.name} = {missing} of the search", f"values the supernet has: {supernet.space[choice.name].values}")
+    return supernet
+
+
+def _train_supernet(settings: SearchSettings, space: SearchSpace, data: DataPair | None, folder: Path, display: Display) -> Supernet:
+    path = folder / "supernet.safetensors"
+    return train_supernet(space, _with_data(data), settings.open_recipe(), path, display, settings.open_means())
+
+
+def _with_data(data: DataPair | None) -> DataPair:
+    if data is None:
+        raise InputError("--accuracy supernet without a data set", "--data", "name a data set, or use a zero-cost score: --accuracy nwot")
+    return data

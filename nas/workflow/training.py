@@ -1,0 +1,212 @@
+"""Training of a supernet, and of the architectures that were chosen; in one process or several."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nas.accuracy import batches, images_of, mean_average_precision
+from nas.artifact import Artifact
+from nas.console import Display
+from nas.data.loader import Loader
+from nas.data.source import DataPair, open_data
+from nas.data.transforms import Augmentation
+from nas.estimate import Candidate, Estimate
+from nas.evaluation import Metrics
+from nas.files import atomic_write
+from nas.supernet import Supernet
+from nas.training import processes
+from nas.training.bn import recalibrate
+from nas.training.loop import fit
+from nas.training.precision import device_of
+from nas.training.progress import Watch
+from nas.training.recipe import Recipe
+from nas.training.tasks import DetectorTask, SandwichTask
+from nas.weights import load_detector, load_supernet, save_detector, save_supernet
+from search_spaces.detector import Detector
+from search_spaces.errors import InputError
+from search_spaces.space import SearchSpace
+from search_spaces.spaces import space_of
+from search_spaces.trace import trace
+
+CACHE_BYTES = 2 << 30
+"""Decoded pictures kept in memory while training, by all processes together."""
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a training runs on: device, number of processes (CPU only), and whether pictures are augmented."""
+
+    device: str = "auto"
+    processes: int = 1
+    augment: bool = True
+
+    def check(self, recipe: Recipe) -> Means:
+        """Itself, or an error where it cannot be."""
+        if self.processes > 1 and device_of(self.device).type != "cpu":
+            raise InputError(f"{self.processes} processes on {self.device}", "1 process on a GPU", "leave --processes out")
+        if self.processes < 1 or recipe.batch_size % self.processes:
+            raise InputError(f"{self.processes} processes for batches of {recipe.batch_size}", "a number that divides the batch size")
+        return self
+
+
+def open_training_data(spec: str, limit: int | None, display: Display) -> DataPair:
+    """A data set, its problems told."""
+    data = open_data(spec, limit=limit)
+    for line in data.problems():
+        display.note(f"data: {line}")
+    return data
+
+
+def image_size_of(space: SearchSpace) -> int:
+    """The one image size a supernet is trained at: the largest left in the space."""
+    return int(space["image_size"].values[-1])
+
+
+def training_batches(data: DataPair, recipe: Recipe, image_size: int, augment: bool) -> Loader:
+    """What a training goes through, this process's share of it; an error where the train split does not fill a batch."""
+    augmentation = data.augmentation if augment else Augmentation.NONE
+    share = processes.rank(), processes.count()
+    pictures = data.train.cached(CACHE_BYTES // processes.count())
+    return Loader(pictures, recipe.batch_size, image_size, augmentation, recipe.seed, shuffle=True, drop_last=True, share=share)
+
+
+def train_supernet(
+    space: SearchSpace,
+    data: DataPair,
+    recipe: Recipe,
+    path: Path,
+    display: Display,
+    means: Means = Means(),
+) -> Supernet:
+    """Train by the sandwich rule and write the averaged weights to ``path``; a checkpoint beside it makes an interrupted training go on."""
+    means.check(recipe)
+    with display.training("supernet") as watch:
+        processes.launch(partial(_fit_supernet, space, data, recipe, path, means), means.processes, watch)
+    path.with_suffix(".ckpt").unlink(missing_ok=True)
+    return load_supernet(path)[0].to(device_of(means.device))
+
+
+def _fit_supernet(space: SearchSpace, data: DataPair, recipe: Recipe, path: Path, means: Means, watch: Watch) -> None:
+    torch.manual_seed(recipe.seed)
+    supernet = Supernet(space, len(data.classes)).to(device_of(means.device))
+    values = {c.name: c.values for c in space.choices}
+    loader = training_batches(data, recipe, image_size_of(space), means.augment)
+    alone = round(recipe.largest_first * recipe.epochs * len(loader))
+    identity = f"supernet {space.name}@{space.version} {values} {data.fingerprint}"
+    task = SandwichTask(supernet, identity, recipe.seed, ramp_steps=max(1, alone), alone_steps=alone, loss=recipe.loss())
+    averaged = fit(task, loader, recipe, path.with_suffix(".ckpt"), watch)
+    assert isinstance(averaged, Supernet)
+    if not processes.rank():
+        save_supernet(path, averaged, data.classes, {"recipe": recipe.to_dict(), "data": data.fingerprint})
+
+
+def train_detector(
+    artifact: Artifact,
+    data: DataPair,
+    recipe: Recipe,
+    path: Path,
+    display: Display,
+    init: Path | None = None,
+    means: Means = Means(),
+) -> Metrics:
+    """Train one architecture, evaluate its averaged weights on the whole val split, write ``path`` (safetensors) and the metrics beside it.
+
+    ``init``: a supernet's weights to begin with.
+    """
+    check_classes(artifact, data)
+    means.check(recipe)
+    if init is not None:
+        check_init(init, artifact)
+    with display.training(f"train {artifact.name}") as watch:
+        processes.launch(partial(_fit_detector, artifact, data, recipe, path, init, means), means.processes, watch)
+    return _finish(path)
+
+
+def train_detectors(
+    artifacts: Sequence[Artifact], data: DataPair, recipe: Recipe, folder: Path, display: Display, init: Path | None = None, augment: bool = True
+) -> list[Metrics]:
+    """:func:`train_detector` of each into ``folder``, on CPUs as many at a time as there are cores; what an earlier call finished is kept.
+
+    Networks of these sizes train faster side by side, each on one core, than one after the other on all of them.
+    """
+    means = Means(augment=augment).check(recipe)
+    paths = [folder / f"{artifact.name}.safetensors" for artifact in artifacts]
+    left = [(a, path) for a, path in zip(artifacts, paths, strict=True) if not _finished(a, data, recipe, path, init)]
+    for artifact, _ in left:
+        check_classes(artifact, data)
+    left.sort(key=lambda job: -_macs(job[0]))  # the longest first, so that the others fill what it leaves
+    works = [partial(_fit_detector, artifact, data, recipe, path, init, means) for artifact, path in left]
+    at_once = min(processes.cores(), len(works)) if device_of(means.device).type == "cpu" else 1
+    if works:
+        with display.trainings([f"train {artifact.name}" for artifact, _ in left]) as watches:
+            processes.each(works, at_once, watches)
+    return [_finish(path) for path in paths]
+
+
+def _macs(artifact: Artifact) -> int:
+    return trace(space_of(artifact.architecture).graph(artifact.architecture), artifact.num_classes).macs
+
+
+def _finish(path: Path) -> Metrics:
+    """The metrics of finished weights, written beside them."""
+    _, _, record = load_detector(path)
+    atomic_write(path.with_suffix(".metrics.json"), json.dumps(record, indent=2) + "\n")
+    path.with_suffix(".ckpt").unlink(missing_ok=True)
+    return Metrics.from_dict(record["metrics"])
+
+
+def _fit_detector(artifact: Artifact, data: DataPair, recipe: Recipe, path: Path, init: Path | None, means: Means, watch: Watch) -> None:
+    architecture = artifact.architecture
+    torch.manual_seed(recipe.seed)
+    detector = load_supernet(init)[0].extract(architecture) if init else space_of(architecture).build(architecture, len(data.classes))
+    detector.to(device_of(means.device))
+    size = int(architecture["image_size"])
+    loader = training_batches(data, recipe, size, means.augment)
+    identity = f"detector {architecture.id} {data.fingerprint} {'from supernet' if init else 'from scratch'}"
+    averaged = fit(DetectorTask(detector, identity, recipe.loss()), loader, recipe, path.with_suffix(".ckpt"), watch)
+    assert isinstance(averaged, Detector)
+    if not processes.rank():
+        recalibrate(averaged, images_of(batches(data.train, size, limit=400), device_of(means.device)))
+        metrics = mean_average_precision(averaged, data.val, batches(data.val, size))
+        save_detector(path, averaged, artifact, {"metrics": metrics.to_dict(), **_origin(data, recipe, init)})
+
+
+def _origin(data: DataPair, recipe: Recipe, init: Path | None) -> dict[str, Any]:
+    return {"recipe": recipe.to_dict(), "from": "supernet" if init else "scratch", "data": data.fingerprint}
+
+
+def _finished(artifact: Artifact, data: DataPair, recipe: Recipe, path: Path, init: Path | None) -> bool:
+    """Whether ``path`` holds the outcome of this very training."""
+    if not path.exists():
+        return False
+    _, found, record = load_detector(path)
+    return found.architecture == artifact.architecture and all(record.get(k) == v for k, v in _origin(data, recipe, init).items())
+
+
+def check_classes(artifact: Artifact, data: DataPair) -> None:
+    """An error unless the data set has the classes of the architecture's file, in their order."""
+    if artifact.classes != data.classes:
+        raise InputError(
+            f"data set with classes {list(data.classes)}", f"those of {artifact.name}: {list(artifact.classes)}", "search on this data set"
+        )
+
+
+def check_init(path: Path, artifact: Artifact) -> None:
+    """An error unless the supernet's file has the architecture's classes and weights."""
+    supernet, classes, _ = load_supernet(path)
+    if classes != artifact.classes:
+        raise InputError(f"{path} was trained for classes {list(classes)}", f"those of {artifact.name}: {list(artifact.classes)}")
+    supernet.space.check(artifact.architecture)
+
+
+def final_candidate(artifact: Artifact, metrics: Metrics) -> Candidate:
+    """The chosen architecture with its trained accuracy in the place of the predicted one."""
+    candidate = Candidate(artifact.architecture, artifact.estimates, artifact.study.trial)
+    return candidate.with_estimate(Estimate("map", metrics.map, source="trained"))
