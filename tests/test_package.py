@@ -180,3 +180,10 @@ def test_their_harmless_neighbours_pass(line: str, tmp_path: Path) -> None:
     file = tmp_path / "good.py"
     file.write_text(line)
     assert forbidden(file) == []
+
+
+def test_results_table_of_the_readme_is_that_of_the_results() -> None:
+    from benchmarks.tables import README, updated
+
+    text = README.read_text()
+    assert updated(text) == text, "run: python -m benchmarks.tables"

@@ -40,6 +40,11 @@ def add_device(parser: argparse.ArgumentParser, training: bool = False) -> None:
         parser.add_argument("--processes", type=int, default=1, help="train in so many processes that share the CPU's cores (default %(default)s)")
 
 
+def add_largest_first(parser: argparse.ArgumentParser) -> None:
+    """--largest-first, of a supernet's training."""
+    parser.add_argument("--largest-first", type=float, metavar="SHARE", help="share of the steps in which the largest network learns alone (default 0.5)")
+
+
 def add_recipe(parser: argparse.ArgumentParser, epochs: int) -> None:
     """Training options."""
     parser.add_argument("--epochs", type=int, default=epochs, help="default %(default)s")
@@ -53,7 +58,7 @@ def add_recipe(parser: argparse.ArgumentParser, epochs: int) -> None:
 
 def recipe_values(args: argparse.Namespace) -> dict[str, Any]:
     """The training options that were given."""
-    names = ("epochs", "batch_size", "lr", "cls_weight", "precision", "seed")
+    names = ("epochs", "batch_size", "lr", "cls_weight", "largest_first", "precision", "seed")
     return {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
 
 

@@ -15,7 +15,7 @@ EXAMPLES = """\
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    from nas.cli.options import add_data, add_device, add_space
+    from nas.cli.options import add_data, add_device, add_largest_first, add_space
 
     add_space(parser)
     add_data(parser, required=False)
@@ -37,6 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--eval-images", type=int, default=500, help="val pictures that rank candidates, 0 for all (default %(default)s)")
     parser.add_argument("--latency-db", help="file or database URL of latencies (default: one for all runs, in the cache folder)")
     parser.add_argument("--storage", help="Optuna storage URL (default: a journal file in the run)")
+    add_largest_first(parser)
     add_device(parser, training=True)
     parser.add_argument("--out", type=Path, help="folder of the run")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run; its settings are those it began with")

@@ -12,11 +12,12 @@ EXAMPLES = """\
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    from nas.cli.options import add_data, add_device, add_recipe, add_space
+    from nas.cli.options import add_data, add_device, add_largest_first, add_recipe, add_space
 
     add_space(parser)
     add_data(parser)
     add_recipe(parser, epochs=20)
+    add_largest_first(parser)
     add_device(parser, training=True)
     parser.add_argument("--out", type=Path, required=True, help="weights file (.safetensors); an interrupted training goes on")
 

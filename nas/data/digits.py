@@ -28,10 +28,10 @@ VERSION = 2
 
 VAL_SHARE = 0.25
 """Share of the digits (not of the pictures) that only val pictures show."""
-HEIGHTS = (22 / 128, 64 / 128)
+HEIGHTS = (28 / 128, 68 / 128)
 """Height of a digit as a share of the picture, log-uniform."""
-MOST_IOU = 0.15
-MOST_COVERED = 0.25
+MOST_IOU = 0.1
+MOST_COVERED = 0.2
 """Of the smaller of two digits, at most this share of its box lies in the other's."""
 GROUND, INK_COLOUR = (0.0, 120.0), (60.0, 255.0)
 """Range of the colour channels of background and digits: ink is lighter than the ground, as in the scans the digits come from."""
@@ -319,6 +319,6 @@ def _finish(canvas: Picture, rng: np.random.Generator) -> NDArray[np.uint8]:
     """What a camera adds: blur at times, noise, exposure."""
     if rng.random() < 0.3:
         canvas = cv2.GaussianBlur(canvas, (0, 0), float(rng.uniform(0.4, 0.9)) * len(canvas) / 128).astype(np.float32)
-    canvas = canvas + rng.standard_normal(canvas.shape, np.float32) * np.float32(rng.uniform(1, 9))
+    canvas = canvas + rng.standard_normal(canvas.shape, np.float32) * np.float32(rng.uniform(1, 7))
     canvas = (canvas - 128) * np.float32(rng.uniform(0.75, 1.1)) + np.float32(128 + rng.uniform(-15, 15))
     return np.clip(np.rint(canvas), 0, 255).astype(np.uint8)

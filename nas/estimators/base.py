@@ -31,7 +31,7 @@ class Context:
     supernet: Supernet | None = None
     device: str = "cpu"
     eval_images: int = 0
-    calibration_images: int = 200
+    calibration_images: int = 100
     seed: int = 0
     scratch: Path = field(default_factory=Path)
 

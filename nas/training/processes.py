@@ -94,7 +94,8 @@ def each(works: Sequence[Work], at_once: int, watches: Sequence[Watch]) -> None:
         for work, watch in zip(works, watches, strict=True):
             work(watch)
         return
-    _Supervisor([_Place(work, 0, 1, None, _threads(at_once)) for work in works], at_once, watches).run()
+    threads = _threads(min(at_once, cores()))
+    _Supervisor([_Place(work, 0, 1, None, threads) for work in works], at_once, watches).run()
 
 
 def _threads(processes: int) -> int:

@@ -132,9 +132,9 @@ def train_detector(
 def train_detectors(
     artifacts: Sequence[Artifact], data: DataPair, recipe: Recipe, folder: Path, display: Display, init: Path | None = None, augment: bool = True
 ) -> list[Metrics]:
-    """:func:`train_detector` of each into ``folder``, on CPUs as many at a time as there are cores; what an earlier call finished is kept.
+    """:func:`train_detector` of each into ``folder``, on CPUs side by side; what an earlier call finished is kept.
 
-    Networks of these sizes train faster side by side, each on one core, than one after the other on all of them.
+    Small networks train faster so, each on one core, than one after the other on all of them: their operators are too short to be divided.
     """
     means = Means(augment=augment).check(recipe)
     paths = [folder / f"{artifact.name}.safetensors" for artifact in artifacts]

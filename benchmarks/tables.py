@@ -1,0 +1,94 @@
+"""Writes the results table of the README from ``results/*.json``; a test checks that it was done: ``python -m benchmarks.tables``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.record import RESULTS
+from nas.files import atomic_write
+
+README = RESULTS.parent / "README.md"
+BEGIN, END = "<!-- results: written by python -m benchmarks.tables -->\n", "<!-- end of results -->\n"
+
+Figure = Mapping[str, Any]
+
+
+def _quickstart(f: Figure) -> str:
+    nets = "; ".join(
+        f"{n} {f[n]['params'] / 1e6:.2f} M parameters, {f[n]['macs'] / 1e6:.0f} M MACs, {f[n]['latency_ms']:.2f} ms, mAP {f[n]['trained_map']:.3f}"
+        for n in "SML"
+    )
+    return f"{f['seconds']:.0f} s (goal {f['goals']['seconds']}); {nets} (goal for L {f['goals']['L_map']:.2f})"
+
+
+def _fidelity(f: Figure) -> str:
+    def one(name: str) -> str:
+        return f"{f[name]['tau']:.2f} ({f[name]['interval'][0]:.2f}…{f[name]['interval'][1]:.2f})"
+
+    return f"Kendall's tau {one('supernet')} over {len(f['architectures'])} architectures (goal 0.6); by MACs alone {one('macs')}, by NWOT {one('nwot')}"
+
+
+def _zero_cost(f: Figure) -> str:
+    cost = f["cost"]
+    text = f"{cost['candidates']} candidates of {cost['space']} at {cost['image_size']} px scored in {cost['seconds']:.0f} s"
+    rows = f.get("yolobench", {})
+    shares = [f"{name} {row['share']:.1%} (chance {row['share_by_chance']:.1%})" for name, row in rows.items()]
+    return text + (f"; share of the true front's hypervolume that the NWOT × latency front holds on YOLOBench: {', '.join(shares)}" if shares else "")
+
+
+ROWS: Mapping[str, tuple[str, Callable[[Figure], str]]] = {
+    "quickstart": ("`make quickstart` after installation", _quickstart),
+    "supernet_fidelity": ("supernet mAP against training alone", _fidelity),
+    "zero_cost": ("search without training", _zero_cost),
+    "supernet_overhead_yolo-nano_cpu": (
+        "a step inside the supernet against the extracted network, `yolo-nano`",
+        lambda f: f"{f['ratio_median']:.2f}× ({f['ratio_interval'][0]:.2f}…{f['ratio_interval'][1]:.2f}; goal 1.15)",
+    ),
+    "supernet_overhead_yolo-nas_cpu": (
+        "the same, `yolo-nas`",
+        lambda f: f"{f['ratio_median']:.2f}× ({f['ratio_interval'][0]:.2f}…{f['ratio_interval'][1]:.2f}; goal 1.15)",
+    ),
+    "measure_repeatability": (
+        "`nas measure`, one model in fresh processes",
+        lambda f: (
+            f"medians of {len(f['medians_ms'])} sittings within ± {f['half_range']:.1%} (goal 5 %), "
+            f"at one anchor speed ± {f['half_range_at_one_anchor_speed']:.1%}; each claims ± {f['claimed_half_width_median']:.1%}"
+        ),
+    ),
+    "study_overhead_random": (
+        "study and database per candidate, at 1,000",
+        lambda f: f"{f['ms_per_candidate_median']:.0f} ms (goal 40)",
+    ),
+}
+
+
+def table(folder: Path = RESULTS) -> str:
+    """Markdown: one row for every result there is, in the order of :data:`ROWS`; a file that no row is known for is an error."""
+    if unknown := {p.stem for p in folder.glob("*.json")} - set(ROWS):
+        raise KeyError(f"results without a row in {Path(__file__).name}: {sorted(unknown)}")
+    lines = ["| what | measured | command, date |", "|---|---|---|"]
+    machines = set()
+    for name, (title, text) in ROWS.items():
+        path = folder / f"{name}.json"
+        if path.exists():
+            record = json.loads(path.read_text())
+            machine = record["machine"]
+            machines.add(f"{machine['cpu']}, {machine['cores']} cores, {' '.join(machine['flags'])}; torch {record['versions']['torch']}")
+            lines.append(f"| {title} | {text(record['figure'])} | `{record['command']}`, {record['date'][:10]} |")
+    return "\n".join([*lines, "", *(f"Machine: {m}." for m in sorted(machines)), ""])
+
+
+def updated(readme: str) -> str:
+    """The README's text with the table as it should be."""
+    before, _, rest = readme.partition(BEGIN)
+    _, found, after = rest.partition(END)
+    if not found:
+        raise ValueError(f"the README has no {BEGIN.strip()} … {END.strip()}")
+    return before + BEGIN + "\n" + table() + "\n" + END + after
+
+
+if __name__ == "__main__":
+    atomic_write(README, updated(README.read_text()))
