@@ -52,7 +52,10 @@ def main() -> None:
         for i in range(args.sittings):
             measured.append(sitting(model, args.target, Path(folder) / f"{i}.sqlite"))
             m = measured[-1]
-            print(f"{i + 1}/{args.sittings}: {m.median_ms:.3f} ms ± {m.half_width:.1%}, {m.clock} clock, {m.verdict}, anchor {m.anchor_ms:.3f} ms", flush=True)
+            print(
+                f"{i + 1}/{args.sittings}: {m.median_ms:.3f} ms ± {m.half_width:.1%}, {m.clock} clock, {m.verdict}, anchor {m.anchor_ms:.3f} ms",
+                flush=True,
+            )
     usual = median(m.anchor_ms for m in measured if m.anchor_ms)
     raw = [m.median_ms for m in measured]
     corrected = [m.at_reference(usual).median_ms for m in measured]

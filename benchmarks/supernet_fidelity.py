@@ -101,8 +101,8 @@ def main() -> None:
         ],
         "data": args.data,
         "space": "yolo-nano, restricted as in nas quickstart",
-        "supernet": {**SUPERNET, "epochs": args.supernet_epochs, "largest_first": args.largest_first},
-        "alone": {**CHOSEN, "epochs": args.epochs},
+        "supernet_recipe": {**SUPERNET, "epochs": args.supernet_epochs, "largest_first": args.largest_first},
+        "alone_recipe": {**CHOSEN, "epochs": args.epochs},
     }
     for name in scores:
         print(f"{name}: tau {figure[name]['tau']:.3f} ({figure[name]['interval'][0]:.3f}..{figure[name]['interval'][1]:.3f})")

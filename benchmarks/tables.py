@@ -28,7 +28,9 @@ def _fidelity(f: Figure) -> str:
     def one(name: str) -> str:
         return f"{f[name]['tau']:.2f} ({f[name]['interval'][0]:.2f}…{f[name]['interval'][1]:.2f})"
 
-    return f"Kendall's tau {one('supernet')} over {len(f['architectures'])} architectures (goal 0.6); by MACs alone {one('macs')}, by NWOT {one('nwot')}"
+    return (
+        f"Kendall's tau {one('supernet')} over {len(f['architectures'])} architectures (goal 0.6); by MACs alone {one('macs')}, by NWOT {one('nwot')}"
+    )
 
 
 def _zero_cost(f: Figure) -> str:

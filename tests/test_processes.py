@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from nas.data.loader import Loader
 from nas.data.source import DataPair, open_data
 from nas.training import processes
 from nas.training.loop import fit
-from nas.training.processes import each, launch
+from nas.training.processes import Work, each, launch
 from nas.training.progress import Diverged, Progress, Watch
 from nas.training.recipe import Recipe
 from nas.training.tasks import DetectorTask
@@ -111,20 +110,20 @@ def die(watch: Watch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("work", "error", "words"),
+    ("together", "work", "error", "words"),
     [
-        (refuse, InputError, "broken thing; expected a whole one"),
-        (diverge, Diverged, "loss is nan"),
-        (stumble, RuntimeError, "ZeroDivisionError: of all things"),
-        (die, RuntimeError, "died"),
+        (True, refuse, InputError, "broken thing; expected a whole one"),
+        (True, die, RuntimeError, "died"),
+        (False, stumble, RuntimeError, "ZeroDivisionError: of all things"),
+        (False, diverge, Diverged, "loss is nan"),
     ],
 )
-@pytest.mark.parametrize("start", [lambda work: launch(work, 2), lambda work: each([work, wait_for_stop], 2, [lambda p: None] * 2)])
-def test_failure_is_raised_here(
-    start: Callable[[Callable[[Watch], None]], None], work: Callable[[Watch], None], error: type[Exception], words: str
-) -> None:
+def test_failure_is_raised_here_and_ends_the_others(together: bool, work: Work, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
-        start(work)
+        if together:
+            launch(work, 2)
+        else:
+            each([work, wait_for_stop], 2, [lambda p: None] * 2)
 
 
 def wait_for_stop(watch: Watch, path: Path | None = None) -> None:

@@ -42,7 +42,9 @@ def add_device(parser: argparse.ArgumentParser, training: bool = False) -> None:
 
 def add_largest_first(parser: argparse.ArgumentParser) -> None:
     """--largest-first, of a supernet's training."""
-    parser.add_argument("--largest-first", type=float, metavar="SHARE", help="share of the steps in which the largest network learns alone (default 0.5)")
+    parser.add_argument(
+        "--largest-first", type=float, metavar="SHARE", help="share of the steps in which the largest network learns alone (default 0.5)"
+    )
 
 
 def add_recipe(parser: argparse.ArgumentParser, epochs: int) -> None:
