@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 from search_spaces.errors import InputError
 from search_spaces.graph import Layout
@@ -29,9 +28,18 @@ def activation(name: str) -> nn.Module:
     return kind() if kind is nn.Identity else kind(inplace=True)
 
 
+class Conv2d(nn.Conv2d):
+    """Torch's, except that a module of shapes only (on the meta device) draws no first weights: drawing there takes longer than all the rest."""
+
+    def reset_parameters(self) -> None:
+        """Draw the first weights, if there are any."""
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
+
 def conv2d(c_in: Layout, c_out: Layout, kernel: int = 1, stride: int = 1, bias: bool = False) -> nn.Conv2d:
     """Conv2d with "same" padding (kernel odd), tagged with its layouts."""
-    conv = nn.Conv2d(sum(c_in), sum(c_out), kernel, stride, kernel // 2, bias=bias)
+    conv = Conv2d(sum(c_in), sum(c_out), kernel, stride, kernel // 2, bias=bias)
     conv.layouts = (c_out, c_in)  # type: ignore[assignment]
     return conv
 
@@ -87,18 +95,7 @@ class FusedConv(nn.Module):
 
 def _conv_like(conv: nn.Conv2d, merged: Callable[[], tuple[Tensor, Tensor]]) -> nn.Conv2d:
     """A conv of the same geometry with the weight and bias that ``merged`` computes (not called for a module of shapes only)."""
-    new = skip_init(
-        nn.Conv2d,
-        conv.in_channels,
-        conv.out_channels,
-        conv.kernel_size,
-        conv.stride,
-        conv.padding,
-        groups=conv.groups,
-        dtype=conv.weight.dtype,
-        device=conv.weight.device,
-    )
-    assert isinstance(new, nn.Conv2d)
+    new = Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, groups=conv.groups, device="meta")
     if not conv.weight.is_meta:
         with torch.no_grad():
             weight, bias = merged()

@@ -128,7 +128,7 @@ def test_export_predict_measure_and_plot(run: Path, tmp_path: Path, capsys: pyte
 
 
 def test_a_second_start_repeats_nothing(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the supernet nor a candidate: asking an estimator of the study would fail."""
+    """Neither the supernet, nor a candidate, nor the training of the chosen: asking an estimator of the study would fail, as would a training."""
 
     def never(*args: object) -> None:
         raise AssertionError("evaluated again")
@@ -137,6 +137,7 @@ def test_a_second_start_repeats_nothing(run: Path, tmp_path: Path, capsys: pytes
     candidates = list(read_candidates(run / "study.journal", "run"))
     monkeypatch.setattr("nas.estimators.supernet_map.SupernetMap.__call__", never)
     monkeypatch.setattr("nas.estimators.latency.Latency.__call__", never)
+    monkeypatch.setattr("nas.training.processes.each", never)
     assert main(["quickstart", *SETTINGS, "--out", str(run)]) == 0
     assert "going on" in capsys.readouterr().out
     assert list(read_candidates(run / "study.journal", "run")) == candidates

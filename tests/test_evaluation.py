@@ -37,6 +37,7 @@ def test_perfect_detections() -> None:
     metrics = evaluate(data, {5: found((10, 10, 30, 30, 0.9, 0), (50, 50, 250, 250, 0.8, 1))})
     assert (metrics.map, metrics.map50, metrics.map_small, metrics.map_large, metrics.ar1) == (1, 1, 1, 1, 1)
     assert metrics.map_medium is None and metrics.ar_medium is None  # nothing of that size to find
+    assert Metrics.from_dict(json.loads(json.dumps(metrics.to_dict()))) == metrics
     assert metrics.per_class == (("a", 1.0), ("b", 1.0))
 
 

@@ -78,6 +78,13 @@ def test_resumed_equals_uninterrupted_bit_for_bit(make: Callable[[], Task], load
     assert equal(fit(make(), loader, RECIPE, path, lambda p: seen.append(p.step)), average) and seen == [16]
 
 
+def test_the_largest_learns_alone_first(loader: Loader) -> None:
+    task = SandwichTask(Supernet(SPACE, 10), IDENTITY, seed=1, between=2, alone_steps=2)
+    batch = next(iter(loader.epoch(0)))
+    truth = Truth(batch.boxes, batch.labels, batch.image_index)
+    assert [len(list(task.losses(batch.images.float() / 255, truth, step))) for step in range(4)] == [1, 1, 4, 4]
+
+
 class Interrupted(DetectorTask):
     """Ctrl-C in the middle of step ``at``, as a terminal sends it, or raised on the spot."""
 
