@@ -95,7 +95,8 @@ class FusedConv(nn.Module):
 
 def _conv_like(conv: nn.Conv2d, merged: Callable[[], tuple[Tensor, Tensor]]) -> nn.Conv2d:
     """A conv of the same geometry with the weight and bias that ``merged`` computes (not called for a module of shapes only)."""
-    new = Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, groups=conv.groups, device="meta")
+    kernel = conv.kernel_size[0]
+    new = Conv2d(conv.in_channels, conv.out_channels, kernel, conv.stride[0], kernel // 2, groups=conv.groups, device="meta")
     if not conv.weight.is_meta:
         with torch.no_grad():
             weight, bias = merged()
