@@ -24,7 +24,7 @@ def write(name: str, figure: dict[str, Any], seeds: Sequence[int] = (0,)) -> Pat
     """``results/<name>.json``: figure, command, machine, versions, seeds, date."""
     record = {
         "figure": figure,
-        "command": "python -m " + " ".join([f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
+        "command": "python -m " + " ".join([f"benchmarks.{Path(sys.argv[0]).stem}", *map(_shown, sys.argv[1:])]),
         "machine": DeviceFingerprint.read().to_dict(),
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
         "seeds": list(seeds),
@@ -33,6 +33,12 @@ def write(name: str, figure: dict[str, Any], seeds: Sequence[int] = (0,)) -> Pat
     path = atomic_write(RESULTS / f"{name}.json", json.dumps(record, indent=2) + "\n")
     print(f"written: {path}")
     return path
+
+
+def _shown(argument: str) -> str:
+    """An argument; of a path that leads out of here, the name."""
+    outside = argument.startswith("/") or ".." in Path(argument).parts
+    return Path(argument).name if outside else argument
 
 
 def _version(package: str) -> str | None:
