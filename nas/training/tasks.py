@@ -36,8 +36,8 @@ class SandwichTask(Task):
     scores and side distributions, with a weight that rises from 0 to 1 over the first ``ramp_steps``: from the first step on, and instead of labels, a
     detector that knows nothing yet taught the others noise (in one trial of each on ``digits``, its classification loss rose where labels kept it level).
     In the first ``alone_steps`` the largest (in widths and depths, of drawn block types) learns alone, at less than half the cost, as Once-for-all begins
-    (arXiv:1908.09791). Where training is short, this decides: on an earlier, harder form of ``digits@96`` with 8,000 pictures seen (one run each, batch 16 or 32), the smallest,
-    a middle and the largest architecture reached mAP 0.26, 0.34 and 0.49 with 70 % of the steps alone, 0.08, 0.08 and 0.09 with none.
+    (arXiv:1908.09791). Where training is short, this decides: on an earlier, harder form of ``digits@96`` with 8,000 pictures seen (one run each, batch 16
+    or 32), the smallest, a middle and the largest architecture reached mAP 0.26, 0.34 and 0.49 with 70 % of the steps alone, 0.08, 0.08 and 0.09 with none.
     Pictures are as the loader gives them: one image size.
     """
 
