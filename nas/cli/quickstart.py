@@ -18,7 +18,7 @@ EXAMPLES = """\
   nas quickstart --out runs/quickstart
   nas quickstart --out runs/mine --data shop/ --image-size 320      (the same steps on a data set of one's own)"""
 
-# What fits ten minutes of two CPU cores: up to 1.7 M parameters and 58 MMACs at 96 px, 4.5e7 architectures.
+# Meant for about ten minutes of two CPU cores: up to 1.7 M parameters and 58 MMACs at 96 px, 4.5e7 architectures.
 RESTRICTED = (
     *("stage1_depth=1", "stage2_depth=1,2", "stage3_depth=1,2", "stage4_depth=1"),
     *("neck1_depth=1", "neck2_depth=1", "neck3_depth=1", "neck4_depth=1"),

@@ -100,7 +100,7 @@ def _fit_supernet(space: SearchSpace, data: DataPair, recipe: Recipe, path: Path
     loader = training_batches(data, recipe, image_size_of(space), means.augment)
     alone = round(recipe.largest_first * recipe.epochs * len(loader))
     identity = f"supernet {space.name}@{space.version} {values} {data.fingerprint}"
-    task = SandwichTask(supernet, identity, recipe.seed, ramp_steps=max(1, alone), alone_steps=alone, loss=recipe.loss())
+    task = SandwichTask(supernet, identity, recipe.seed, ramp_steps=alone or 500, alone_steps=alone, loss=recipe.loss())
     averaged = fit(task, loader, recipe, path.with_suffix(".ckpt"), watch)
     assert isinstance(averaged, Supernet)
     if not processes.rank():
