@@ -57,6 +57,7 @@ class CpuBench:
             "system": platform.platform(),
             "python": platform.python_version(),
             "onnx_sha256": file_hash(model),
+            "network": workload.network.to_dict() if workload.network else None,
             "seconds": seconds,
         }
         summary = sitting.summary

@@ -4,21 +4,53 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from latency_db.device import DeviceFingerprint
 from latency_db.measurement import LatencyKey, Measurement
 from latency_db.target import Target
+from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 class RuntimeFailure(InputError):
     """A runtime gave up on a workload: its process died, ran out of memory or did not answer. The text is the runtime's own, in one line."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network of a search space: its architecture, number of classes and image size in pixels. All that its speed depends on besides the target."""
+
+    architecture: Architecture
+    classes: int
+    image_size: int
+
+    @property
+    def key(self) -> str:
+        """``yolo-nano@1/ab12cd34ef56/c10/r128``."""
+        a = self.architecture
+        return f"{a.space}@{a.version}/{a.id}/c{self.classes}/r{self.image_size}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {"architecture": self.architecture.to_dict(), "classes": self.classes, "image_size": self.image_size}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Network:
+        """Exact inverse of :meth:`to_dict`."""
+        try:
+            return cls(Architecture.from_dict(data["architecture"]), int(data["classes"]), int(data["image_size"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"not a network ({type(error).__name__}: {error})", "an object with architecture, classes, image_size") from None
 
 
 @dataclass(frozen=True)
@@ -27,10 +59,15 @@ class Workload:
 
     The key stands for the content: two networks that may differ in speed must not share one. The function runs only when a measurement
     really takes place and the runtime reads ONNX (a recorded table needs the key alone).
+
+    ``network`` says which network of a search space it is, for runtimes that run the network itself and for predictors; None for a file.
+    ``calibration`` gives pictures as the network sees them, (N, 3, S, S) float32 in 0..1, one array per batch; int8 needs them.
     """
 
     key: str
     onnx: Path | Callable[[], Path]
+    network: Network | None = None
+    calibration: Callable[[], Sequence[npt.NDArray[np.float32]]] | None = None
 
     def path(self) -> Path:
         """The ONNX file, made now if it has to be; InputError where there is none."""
@@ -60,6 +97,7 @@ class Protocol:
     Rounds go on until the relative half-width of the median's 95 % interval reaches ``half_width``, or ``max_rounds`` or ``max_s`` seconds
     of timing are over. ``settle`` runs open each block unrecorded, because the anchor has just used the caches.
     ``clean_share``: with fewer clean samples than this the machine counts as contended. ``seed`` draws input, order and bootstrap.
+    ``rebuilds``: fresh builds that are measured by runtimes that compile an engine.
     """
 
     warmup_runs: int = 10
@@ -72,6 +110,7 @@ class Protocol:
     max_s: float = 10.0
     clean_share: float = 0.5
     seed: int = 0
+    rebuilds: int = 1
 
     def __post_init__(self) -> None:
         if not (self.block >= 1 and 1 <= self.min_rounds <= self.max_rounds and min(self.warmup_runs, self.warmup_s, self.settle, self.seed) >= 0):
@@ -81,7 +120,7 @@ class Protocol:
 
 
 SEARCHING = Protocol()
-FINALIST = Protocol(min_rounds=20, max_rounds=400, half_width=0.02, max_s=60.0)
+FINALIST = Protocol(min_rounds=20, max_rounds=400, half_width=0.02, max_s=60.0, rebuilds=3)
 
 
 class Profiler(ABC):
@@ -93,6 +132,7 @@ class Profiler(ABC):
     runtime: ClassVar[str]
     precisions: ClassVar[tuple[str, ...]]
     default_device: ClassVar[str] = "cpu"
+    measures: ClassVar[bool] = True  # False: answers with what others measured (a recorded table)
 
     def __init__(self, target: Target, protocol: Protocol = SEARCHING) -> None:
         if target.runtime != self.runtime:
@@ -125,6 +165,10 @@ class Profiler(ABC):
     def key(self, workload: str) -> LatencyKey:
         """The database key of a workload's key on this target, version and machine."""
         return LatencyKey(workload, str(self.target), self.version(), self.fingerprint().id)
+
+    def reference_anchor_ms(self) -> float | None:
+        """The anchor's usual time of a recorded table, ms; None where the database knows it (``LatencyDB.reference_anchor_ms``)."""
+        return None
 
     def close(self) -> None:
         """Ends what the profiler keeps running; it may be called twice."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import logging
@@ -18,6 +19,7 @@ from nas.files import atomic_write
 from search_spaces.architecture import Architecture
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
+from search_spaces.onnx import UnknownOperator, build_onnx
 from search_spaces.space import SearchSpace
 
 OPSET = 17
@@ -114,9 +116,16 @@ def metadata_of(architecture: Architecture, classes: tuple[str, ...], image_size
 
 
 def skeleton_onnx(
-    space: SearchSpace, architecture: Architecture, num_classes: int, path: Path, image_size: int | None = None, batch: int = 1
+    space: SearchSpace, architecture: Architecture, num_classes: int, path: Path, image_size: int | None = None, batch: int = 1, direct: bool = True
 ) -> Path:
-    """The deployed network with fresh weights, for timing: how long a network takes does not depend on what it has learnt."""
+    """The deployed network with fresh weights, for timing: how long a network takes does not depend on what it has learnt.
+
+    ``direct``: straight from the network definition, in milliseconds; a block with an operator that :mod:`search_spaces.onnx` does not know goes through
+    torch's exporter, about a second.
+    """
+    if direct:
+        with contextlib.suppress(UnknownOperator):
+            return atomic_write(path, build_onnx(space.graph(space.check(architecture)), num_classes, image_size, batch))
     generator_state = torch.random.get_rng_state()
     torch.manual_seed(0)
     detector = space.build(architecture, num_classes)

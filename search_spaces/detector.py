@@ -71,16 +71,20 @@ class Detector(nn.Module):
             self._cell_of[n.name] = cell_name(n, module)
             self.cells[self._cell_of[n.name]] = module
 
+    def cell(self, node: Node) -> nn.Module:
+        """The module of a node or of the head."""
+        return self.cells[self._cell_of[node.name]]
+
     @property
     def head(self) -> Head:
         """The head's module."""
-        head = self.cells[self._cell_of[self.graph.head.name]]
+        head = self.cell(self.graph.head)
         assert isinstance(head, Head)
         return head
 
     def forward(self, images: Tensor) -> Predictions:
         """Raw predictions."""
-        return run(self.graph, images, lambda n, inputs: self.cells[self._cell_of[n.name]](*inputs))
+        return run(self.graph, images, lambda n, inputs: self.cell(n)(*inputs))
 
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Boxes (N, A, 4) xyxy in pixels and scores (N, A, classes); non-maximum suppression is left to the caller."""

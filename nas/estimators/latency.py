@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from latency_db.measurement import Measurement
-from latency_db.profiler import FINALIST, SEARCHING, Protocol, Workload
+from latency_db.profiler import FINALIST, SEARCHING, Network, Protocol, Workload
 from latency_db.runtimes import open_profiler
 from nas.estimate import Estimate
 from nas.estimators.base import Context, Estimator, needed
 from search_spaces.architecture import Architecture
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+CALIBRATION_PICTURES = 16
 
 
 class Latency(Estimator):
@@ -51,7 +59,8 @@ class Latency(Estimator):
     def _estimate(self, measured: Measurement) -> Estimate:
         if self._reference is None:
             assert self.context.database is not None
-            self._reference = self.context.database.reference_anchor_ms(self.profiler.key(measured.workload))
+            database, key = self.context.database, self.profiler.key(measured.workload)
+            self._reference = self.profiler.reference_anchor_ms() or database.reference_anchor_ms(key)
         m = measured if self._reference is None or measured.anchor_ms is None else measured.at_reference(self._reference)
         return Estimate(self.name, m.median_ms, self.unit, m.low_ms, m.high_ms, m.source, str(m.target))
 
@@ -64,8 +73,25 @@ def latency_workload(context: Context, architecture: Architecture) -> Workload:
     target = context.target
     assert target is not None
     size = target.image_size or int(architecture["image_size"])
-    key = f"{architecture.space}@{architecture.version}/{architecture.id}/c{context.num_classes}/r{size}"
-    return Workload(key, partial(_skeleton, context, architecture, size, target.batch))
+    network = Network(architecture, context.num_classes, size)
+    return Workload(network.key, partial(_skeleton, context, architecture, size, target.batch), network, _calibration(context, size))
+
+
+def _calibration(context: Context, size: int) -> Callable[[], Sequence[npt.NDArray[np.float32]]] | None:
+    """Pictures of the training split, one batch, made when they are asked for; None without data."""
+    data = context.data
+    if data is None:
+        return None
+
+    def pictures() -> Sequence[npt.NDArray[np.float32]]:
+        import numpy as np
+
+        from nas.data.loader import Loader
+
+        batch = next(Loader(data.train, CALIBRATION_PICTURES, size, workers=0).epoch())
+        return [batch.images.numpy().astype(np.float32) / 255]
+
+    return pictures
 
 
 def _skeleton(context: Context, architecture: Architecture, size: int, batch: int) -> Path:
