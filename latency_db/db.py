@@ -4,49 +4,36 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy import Column, Double, Engine, MetaData, String, Table, Text, create_engine, event, inspect, select
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, InterfaceError, NoSuchModuleError, OperationalError, ProgrammingError
-from sqlalchemy.schema import CreateTable
+from sqlalchemy import ColumnElement, Engine, or_, select
+from sqlalchemy.exc import DatabaseError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
 
+from latency_db.connection import database_name, open_engine, parse_url
 from latency_db.measurement import LatencyKey, Measurement
 from latency_db.profiler import Profiler, Workload
+from latency_db.schema import KEY, MEASUREMENTS, SCHEMA_VERSION, bring_up, chosen_by, exclusive, read_version, upsert
 from search_spaces.errors import InputError
 
-SCHEMA_VERSION = 1
-
-_METADATA = MetaData()
-_META = Table("latency_meta", _METADATA, Column("name", String, primary_key=True), Column("value", String, nullable=False))
-# The record is the whole measurement and the truth; the columns beside it are for whoever looks with SQL.
-_MEASUREMENTS = Table(
-    "measurements",
-    _METADATA,
-    Column("workload", String, primary_key=True),
-    Column("target", String, primary_key=True),
-    Column("version", String, primary_key=True),
-    Column("device", String, primary_key=True),
-    Column("median_ms", Double, nullable=False),
-    Column("source", String, nullable=False),
-    Column("verdict", String, nullable=False),
-    Column("time", String, nullable=False),
-    Column("record", Text, nullable=False),
-)
-_KEY = ("workload", "target", "version", "device")
 # What a driver says -> what it means and what to do; drivers give no codes that all of them share.
 _REASONS = (
     (("not a database", "malformed"), "is damaged or no database", "move the file away: what it held is measured again"),
     (("readonly", "read-only", "unable to open"), "cannot be written", "choose a folder that you may write to"),
     (("disk is full", "disk i/o", "no space left"), "cannot be written: the disk is full or fails", "free some space"),
-    (("locked",), "stayed locked by another process", "wait for the other process or choose another file"),
+    (("locked", "lock timeout"), "stayed locked by another process", "wait for the other process or choose another file"),
+    (("permission denied",), "may not be written by this user", "ask for the right to create and write tables there"),
+    (("authentication", "no password supplied", "does not exist"), "refuses this user", "check user, password and database name in the URL"),
+    (
+        ("connection to server", "connection is bad", "connection failed", "timeout", "timed out", "server closed", "terminating connection"),
+        "cannot be reached",
+        "check that the server runs, its host and port, or use a file: --latency-db FILE",
+    ),
 )
 
 
@@ -61,32 +48,34 @@ class LatencyDB:
     """
 
     def __init__(self, url_or_path: str | Path, busy_s: float = 30.0) -> None:
-        self._url = _url(url_or_path)
-        self._name = str(self._url.database if self._url.get_backend_name() == "sqlite" else self._url.render_as_string(hide_password=True))
+        url = parse_url(url_or_path)
+        self.name = database_name(url)
         with self._explained():
-            self._engine = _engine(self._url, busy_s)
+            self._engine = open_engine(url, busy_s)
             self._pid = os.getpid()
-            if self._version() is None:
-                _retry(self._create, busy_s)
             version = self._version()
+            if version != str(SCHEMA_VERSION):
+                with exclusive(self._live()) as connection:
+                    bring_up(connection)
+                version = self._version()
         if version != str(SCHEMA_VERSION):
-            hint = "it was written by another version of this package: update the package, or choose another file"
-            raise InputError(f"{self._name} has schema version {version}", str(SCHEMA_VERSION), hint)
+            hint = "a newer version of this package wrote it: update the package, or choose another file"
+            raise InputError(f"{self.name} has schema version {version}", f"1 to {SCHEMA_VERSION}", hint)
 
     def find(self, key: LatencyKey) -> Measurement | None:
         """The measurement of a key, or None."""
         with self._explained(), self._live().connect() as connection:
-            record = connection.execute(select(_MEASUREMENTS.c.record).where(*_where(key))).scalar_one_or_none()
+            record = connection.execute(select(MEASUREMENTS.c.record).where(*_where(key))).scalar_one_or_none()
         return None if record is None else self._parse(record)
 
     def get(self, key: LatencyKey) -> Measurement:
         """The measurement of a key; MissingLatency says what there is instead."""
         if found := self.find(key):
             return found
-        others = [k for k, _ in self._records(key.workload)]
+        others = [k for k, _ in self._records(MEASUREMENTS.c.workload == key.workload)]
         near = "; ".join(f"{k.target} {k.version} on device {k.device}" for k in others[:3])
         raise MissingLatency(
-            f"no latency of {key.workload} on {key.target} (version {key.version}, device {key.device}) in {self._name}",
+            f"no latency of {key.workload} on {key.target} (version {key.version}, device {key.device}) in {self.name}",
             "one that was measured" + (f" (there is: {near}{'; …' if len(others) > 3 else ''})" if others else ""),
             f"measure it with: nas measure … --target {key.target}",
         )
@@ -97,19 +86,33 @@ class LatencyDB:
             raise InputError(
                 f"measurement of {measurement.workload} on {measurement.target}", f"one of {key.workload} on {key.target}, as its key says"
             )
-        values = {
-            **{name: getattr(key, name) for name in _KEY},
-            **{name: getattr(measurement, name) for name in ("median_ms", "source", "verdict", "time")},
-            "record": json.dumps(measurement.to_dict()),
-        }
         with self._explained(), self._live().begin() as connection:
-            connection.execute(upsert(connection.dialect.name, values))
+            connection.execute(upsert(connection.dialect.name, MEASUREMENTS.c.keys()), _values(key, measurement))
+
+    def merge(self, rows: Iterable[tuple[LatencyKey, Measurement]]) -> Merged:
+        """Takes rows over in one transaction: all or none. Of two measurements of a key the newer stays, of equally old ones the one that is here."""
+        wanted: dict[LatencyKey, Measurement] = {}
+        for key, measurement in rows:
+            if key not in wanted or measurement.time > wanted[key].time:
+                wanted[key] = measurement
+        with self._explained(), exclusive(self._live()) as connection:
+            columns = [MEASUREMENTS.c[name] for name in (*KEY, "time")]
+            here = {LatencyKey(*row[:4]): row[4] for row in connection.execute(select(*columns))}
+            values = [_values(key, m) for key, m in wanted.items() if key not in here or m.time > here[key]]
+            if values:
+                connection.execute(upsert(connection.dialect.name, MEASUREMENTS.c.keys(), newer=True), values)
+        newer = sum(key in here and m.time > here[key] for key, m in wanted.items())
+        added = len(wanted.keys() - here.keys())
+        return Merged(added, newer, len(wanted) - added - newer)
 
     def measure_cached(self, profiler: Profiler, workload: Workload, fresh: bool = False) -> Measurement:
         """The kept measurement of a workload on the profiler's target, else a new one, which is kept.
 
         The workload's ONNX is made only when it is measured. ``fresh`` measures in any case (finalists, before they are reported).
+        What a profiler answers from others' measurements is not kept here a second time.
         """
+        if not profiler.measures:
+            return profiler.measure(workload)
         key = profiler.key(workload.key)
         found = None if fresh else self.find(key)
         if found is not None:
@@ -118,10 +121,20 @@ class LatencyDB:
         self.put(key, measurement)
         return measurement
 
-    def rows(self) -> Iterator[tuple[LatencyKey, Measurement]]:
-        """All measurements with their keys, in the order of the keys."""
-        for key, record in self._records():
+    def rows(self, chosen: Chosen | None = None) -> Iterator[tuple[LatencyKey, Measurement]]:
+        """The chosen measurements (default: all) with their keys, in the order of the keys."""
+        for key, record in self._records(*(chosen or Chosen()).conditions()):
             yield key, self._parse(record)
+
+    def groups(self, chosen: Chosen | None = None) -> list[Group]:
+        """What the database holds, by space, target, version and device; reads no records, so that it is quick in a large one."""
+        names = ("space", "target", "version", "device", "device_name", "median_ms", "verdict", "time")
+        query = select(*(MEASUREMENTS.c[name] for name in names)).where(*(chosen or Chosen()).conditions())
+        found: dict[tuple[str, str, str, str], list[Any]] = {}
+        with self._explained(), self._live().connect() as connection:
+            for row in connection.execute(query):
+                found.setdefault((row.space or "", row.target, row.version, row.device), []).append(row)
+        return [_group(key, rows) for key, rows in sorted(found.items())]
 
     def all(self) -> list[Measurement]:
         """All measurements."""
@@ -132,9 +145,8 @@ class LatencyDB:
 
         With it :meth:`Measurement.at_reference` makes measurements comparable that were taken while the machine ran at different speeds.
         """
-        same = [m.anchor_ms for k, m in self.rows() if (k.target, k.version, k.device) == (key.target, key.version, key.device)]
-        known = [ms for ms in same if ms is not None]
-        return median(known) if known else None
+        same = (MEASUREMENTS.c[name] == getattr(key, name) for name in ("target", "version", "device"))
+        return usual_anchor_ms(self._parse(record) for _, record in self._records(*same))
 
     def close(self) -> None:
         """Gives connections back; the database can still be used afterwards."""
@@ -153,114 +165,106 @@ class LatencyDB:
             self._pid = os.getpid()
         return self._engine
 
-    def _records(self, workload: str | None = None) -> list[tuple[LatencyKey, str]]:
-        columns = [_MEASUREMENTS.c[name] for name in (*_KEY, "record")]
-        query = select(*columns).order_by(*columns[:4])
-        if workload is not None:
-            query = query.where(_MEASUREMENTS.c.workload == workload)
+    def _records(self, *conditions: ColumnElement[bool]) -> list[tuple[LatencyKey, str]]:
+        columns = [MEASUREMENTS.c[name] for name in (*KEY, "record")]
         with self._explained(), self._live().connect() as connection:
-            return [(LatencyKey(*row[:4]), row[4]) for row in connection.execute(query)]
+            return [(LatencyKey(*row[:4]), row[4]) for row in connection.execute(select(*columns).where(*conditions).order_by(*columns[:4]))]
 
     def _parse(self, record: str) -> Measurement:
         try:
             return Measurement.from_dict(json.loads(record))
         except (json.JSONDecodeError, InputError) as error:
-            raise InputError(f"a record of {self._name} is damaged: {error}") from None
-
-    def _create(self) -> None:
-        with self._live().begin() as connection:
-            for table in _METADATA.sorted_tables:
-                connection.execute(CreateTable(table, if_not_exists=True))
-            insert = _insert(connection.dialect.name)(_META).values(name="schema", value=str(SCHEMA_VERSION))
-            connection.execute(insert.on_conflict_do_nothing())
+            raise InputError(f"a record of {self.name} is damaged: {error}") from None
 
     def _version(self) -> str | None:
-        """Schema version; None in a database that is not one of ours yet."""
         with self._live().connect() as connection:
-            if not inspect(connection).has_table(_META.name):
-                return None
-            found = connection.execute(select(_META.c.value).where(_META.c.name == "schema")).scalar_one_or_none()
-        return None if found is None else str(found)
+            return read_version(connection)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
         """Turns what a database refuses into one line; errors of our own statements pass."""
         try:
             yield
-        except (IntegrityError, ProgrammingError):
-            raise
         except (OperationalError, DatabaseError, InterfaceError) as error:
             said = " ".join(str(error.orig).split())
+            if isinstance(error, (IntegrityError, ProgrammingError)) and "permission denied" not in said:
+                raise
             for words, meaning, hint in _REASONS:
                 if any(word in said.lower() for word in words):
-                    raise InputError(f"{self._name} {meaning} ({said})", hint=hint) from None
-            raise InputError(f"database {self._name}: {said}") from None
+                    raise InputError(f"{self.name} {meaning} ({said})", hint=hint) from None
+            raise InputError(f"database {self.name}: {said}") from None
 
 
-def upsert(dialect: str, values: dict[str, Any]) -> Any:
-    """The statement that inserts a row of measurements or replaces the one of its key."""
-    statement = _insert(dialect)(_MEASUREMENTS).values(values)
-    return statement.on_conflict_do_update(index_elements=list(_KEY), set_={k: v for k, v in values.items() if k not in _KEY})
+@dataclass(frozen=True)
+class Merged:
+    """How many rows were new, how many replaced an older measurement, how many were not taken because what is here is as new or newer."""
+
+    added: int
+    replaced: int
+    kept: int
 
 
-def _insert(dialect: str) -> Any:
-    return {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[dialect]
+@dataclass(frozen=True)
+class Group:
+    """The measurements of one space on one target, runtime version and device; the space is "" for files. ``times_ms`` are their medians, sorted."""
+
+    space: str
+    target: str
+    version: str
+    device: str
+    device_name: str
+    times_ms: tuple[float, ...]
+    clean: int
+    newest: str
 
 
-def _where(key: LatencyKey) -> list[Any]:
-    return [_MEASUREMENTS.c[name] == getattr(key, name) for name in _KEY]
+@dataclass(frozen=True)
+class Chosen:
+    """Which measurements; None: any.
+
+    ``target`` is a whole target or its beginning (``onnxruntime``, ``onnxruntime:fp32``), ``device`` the beginning of a device's id or a part
+    of its name, ``workload`` a whole key or a part of it (an architecture's id).
+    """
+
+    target: str | None = None
+    space: str | None = None
+    version: str | None = None
+    device: str | None = None
+    workload: str | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """For a query of measurements."""
+        c = MEASUREMENTS.c
+        found: list[ColumnElement[bool]] = [c[name] == value for name in ("space", "version") if (value := getattr(self, name)) is not None]
+        if self.target is not None:
+            found.append(or_(c.target == self.target, *(c.target.startswith(self.target + sign, autoescape=True) for sign in ":@/")))
+        if self.device is not None:
+            found.append(or_(c.device.startswith(self.device, autoescape=True), c.device_name.icontains(self.device, autoescape=True)))
+        if self.workload is not None:
+            found.append(c.workload.contains(self.workload, autoescape=True))
+        return found
 
 
-def _url(url_or_path: str | Path) -> URL:
-    text = str(url_or_path)
-    if isinstance(url_or_path, Path) or "://" not in text:
-        path = Path(text).expanduser().resolve()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"cannot make the folder {path.parent}: {error.strerror}", "a folder that you may write to") from None
-        return URL.create("sqlite", database=str(path))
-    try:
-        url = make_url(text)
-        kind = url.get_backend_name()
-    except ArgumentError:
-        raise InputError(f"database URL {text!r}", "a path, or a URL such as postgresql://user@host/name") from None
-    if kind not in ("sqlite", "postgresql") or (kind == "sqlite" and not url.database):
-        raise InputError(f"database URL of kind {kind!r}", "a path, sqlite:///<file> or postgresql://…")
-    return url
+def usual_anchor_ms(measurements: Iterable[Measurement]) -> float | None:
+    """The median of the anchor's times beside measurements, ms; None where none had an anchor."""
+    known = [ms for m in measurements if (ms := m.anchor_ms) is not None]
+    return median(known) if known else None
 
 
-def _engine(url: URL, busy_s: float) -> Engine:
-    try:
-        if url.get_backend_name() != "sqlite":
-            return create_engine(url)
-        engine = create_engine(url, connect_args={"timeout": busy_s})
-    except (ModuleNotFoundError, NoSuchModuleError) as error:
-        raise InputError(
-            f"the driver of {url.drivername} is missing ({error})", hint="install it, for PostgreSQL: pip install psycopg[binary]"
-        ) from None
-    event.listen(engine, "connect", lambda connection, _record: _prepare(connection, busy_s))
-    return engine
+def _group(key: tuple[str, str, str, str], rows: list[Any]) -> Group:
+    name = next((row.device_name for row in rows if row.device_name), "")
+    clean = sum(row.verdict == "clean" for row in rows)
+    return Group(*key, name, tuple(sorted(row.median_ms for row in rows)), clean, max(row.time for row in rows))
 
 
-def _prepare(connection: Any, busy_s: float) -> None:
-    """Readers and one writer side by side; a process that is killed loses nothing that was committed."""
-    cursor = connection.cursor()
-    if cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        _retry(lambda: cursor.execute("PRAGMA journal_mode=WAL"), busy_s)
-    cursor.execute("PRAGMA synchronous=NORMAL")
-    cursor.close()
+def _values(key: LatencyKey, measurement: Measurement) -> dict[str, Any]:
+    return {
+        **{name: getattr(key, name) for name in KEY},
+        **{name: getattr(measurement, name) for name in ("median_ms", "source", "verdict", "time")},
+        **chosen_by(key.workload, measurement.environment),
+        "record": json.dumps(measurement.to_dict()),
+    }
 
 
-def _retry(action: Callable[[], object], patience_s: float) -> None:
-    """Changing the journal or making tables at the same moment as another process fails at once, whatever the busy timeout says."""
-    end = time.monotonic() + patience_s
-    while True:
-        try:
-            action()
-            return
-        except Exception as error:
-            raced = any(words in str(error).lower() for words in ("locked", "already exists", "duplicate key"))
-            if not raced or time.monotonic() >= end:
-                raise
-            time.sleep(0.05)
+def _where(key: LatencyKey) -> list[ColumnElement[bool]]:
+    return [MEASUREMENTS.c[name] == getattr(key, name) for name in KEY]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -92,7 +92,8 @@ def file_hash(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How long and how sure: warm-up in runs and seconds (both are met), blocks, and when to stop.
+    """How long and how sure: warm-up in runs and seconds (both are met; a network so slow that ``FEW_RUNS`` take four times the seconds, no longer),
+    blocks, and when to stop.
 
     Rounds go on until the relative half-width of the median's 95 % interval reaches ``half_width``, or ``max_rounds`` or ``max_s`` seconds
     of timing are over. ``settle`` runs open each block unrecorded, because the anchor has just used the caches.
@@ -118,7 +119,14 @@ class Protocol:
         if not (0 < self.half_width < 1 and self.max_s > 0 and 0 < self.clean_share <= 1):
             raise InputError(f"measuring protocol {self}", "half_width and clean_share between 0 and 1, max_s above 0")
 
+    def for_runs_of(self, seconds: float) -> Protocol:
+        """The same for a network whose run takes so long: a block lasts half a second or one run, and beside a long run the anchor's traces in the
+        caches are nothing that a run has to be thrown away for."""
+        block = max(1, min(self.block, int(0.5 / seconds)))
+        return replace(self, block=block, settle=self.settle if seconds < 0.1 else 0)
 
+
+FEW_RUNS = 3
 SEARCHING = Protocol()
 FINALIST = Protocol(min_rounds=20, max_rounds=400, half_width=0.02, max_s=60.0, rebuilds=3)
 

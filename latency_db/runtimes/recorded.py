@@ -1,0 +1,199 @@
+"""A recorded table in the place of hardware: ``recorded:fp32/NAME`` answers with what was measured elsewhere, by the workload's key.
+
+NAME is a table shipped in ``latency_db/tables/``, or one in the environment variable ``NAS_TABLES``: folders or files (``.csv``, ``.parquet`` or a
+database ``.sqlite``), separated as in ``PATH``, looked at first. A name is the file's without its suffix.
+
+``recorded:fp32/NAME:predict`` also answers for networks that are not in the table but of a space that is, by a predictor fitted on it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from statistics import median, mode
+from typing import TYPE_CHECKING
+
+from latency_db.db import LatencyDB, MissingLatency, usual_anchor_ms
+from latency_db.device import DeviceFingerprint
+from latency_db.exchange import KINDS, Row, read_table
+from latency_db.measurement import LatencyKey, Measurement, now
+from latency_db.profiler import SEARCHING, Network, Profiler, Protocol, Workload, file_hash
+from latency_db.target import PRECISIONS, Target
+from search_spaces.errors import InputError
+from search_spaces.registry import unknown
+
+if TYPE_CHECKING:
+    from latency_db.predictor.model import Predictor
+
+SHIPPED = Path(__file__).resolve().parents[1] / "tables"
+VARIABLE = "NAS_TABLES"
+DATABASES = (".sqlite", ".db")
+PREDICT = ":predict"
+
+
+class Recorded(Profiler):
+    """Replays the measurements of one table, with source ``table`` and where they come from under ``table`` in the environment.
+
+    A network that is not in the table raises :class:`MissingLatency`, or is predicted where the target says so (source ``predicted``). Precision,
+    batch and threads of the target choose the rows; they have to be of one target, runtime version and device: others cannot be ranked together.
+    """
+
+    runtime = "recorded"
+    precisions = PRECISIONS
+    default_device = "none"
+    measures = False
+
+    def __init__(self, target: Target, protocol: Protocol = SEARCHING) -> None:
+        super().__init__(target, protocol)
+        self._name = target.device.removesuffix(PREDICT)
+        path = _find(target, self._name)
+        self._rows = {key.workload: (key, m) for key, m in _series(target, _read(path))}
+        self._origin = next(iter(self._rows.values()))
+        self._hash = file_hash(path)
+        self._predictors: dict[str, Predictor] = {}
+
+    @classmethod
+    def available(cls) -> str | None:
+        return None
+
+    @classmethod
+    def version(cls) -> str:
+        """Of replaying; a table's content is in the key."""
+        return "1"
+
+    def fingerprint(self) -> DeviceFingerprint:
+        """The device that the table was measured on."""
+        device = self._origin[1].environment.get("device")
+        return DeviceFingerprint.from_dict(device) if device else DeviceFingerprint("", self._origin[0].device, 0, (), 0)
+
+    def key(self, workload: str) -> LatencyKey:
+        return LatencyKey(workload, str(self.target), self._hash, self._origin[0].device)
+
+    def reference_anchor_ms(self) -> float | None:
+        return usual_anchor_ms(m for _, m in self._rows.values())
+
+    def measure(self, workload: Workload) -> Measurement:
+        """The row of the workload; neither its ONNX nor anything else is run."""
+        if workload.key in self._rows:
+            _, measured = self._rows[workload.key]
+            return replace(measured, source="table", target=self.target, environment={**measured.environment, "table": self._table()})
+        if self.target.device != self._name and workload.network is not None:
+            return self._predicted(workload.key, workload.network)
+        raise self._missing(workload.key)
+
+    def _table(self) -> dict[str, str]:
+        key = self._origin[0]
+        return {"name": self._name, "target": key.target, "version": key.version, "device": key.device}
+
+    def _predicted(self, workload: str, network: Network) -> Measurement:
+        """At the usual speed of the table's machine; 90th and 99th percentile by the table's usual ratio to the median. MissingLatency beyond its domain."""
+        from latency_db.predictor.features import network_features
+
+        try:
+            predictor = self._predictor(network.architecture.space)
+            found = predictor.predict(network_features(network, self.target.batch))
+        except InputError as error:
+            raise MissingLatency(f"no latency of {workload} in table {self._name}, and none can be predicted: {error}") from None
+        rows = [m for _, m in self._rows.values()]
+        p90, p99 = (found.ms * median(getattr(m, name) / m.median_ms for m in rows) for name in ("p90_ms", "p99_ms"))
+        basis = {
+            "table": self._table(),
+            "device": self.fingerprint().to_dict(),
+            "predictor": {"rows": len(predictor.rows)},
+            "network": network.to_dict(),
+        }
+        return Measurement(
+            median_ms=found.ms,
+            p90_ms=p90,
+            p99_ms=p99,
+            low_ms=found.low_ms,
+            high_ms=found.high_ms,
+            runs=0,
+            source="predicted",
+            verdict="clean",
+            clock=mode(m.clock for m in rows),
+            target=self.target,
+            workload=workload,
+            environment=basis,
+            time=now(),
+        )
+
+    def _predictor(self, space: str) -> Predictor:
+        """Fitted on the table's networks of a space, at the first one that is asked for."""
+        from latency_db.predictor.features import network_features
+        from latency_db.predictor.model import Predictor, Row
+
+        if space not in self._predictors:
+            usual = self.reference_anchor_ms()
+            rows = []
+            for _, m in self._rows.values():
+                known = Network.from_dict(m.environment["network"]) if m.environment.get("network") else None
+                if known is not None and known.architecture.space == space:
+                    level = m if usual is None else m.at_reference(usual)
+                    features = network_features(known, self.target.batch)
+                    rows.append(Row(features, level.median_ms, known.architecture.id, m.half_width))
+            self._predictors[space] = Predictor.fit(rows)
+        return self._predictors[space]
+
+    def _missing(self, workload: str) -> MissingLatency:
+        origin = self._origin[0]
+        near = [known for known in self._rows if known.split("/")[:2] == workload.split("/")[:2]]
+        other = f"; of the same architecture there is {near[0]} (c: classes, r: image size)" if near and "/" in workload else ""
+        return MissingLatency(
+            f"no latency of {workload} in table {self._name}",
+            f"one of its {len(self._rows)} networks, measured on {origin.target} of {self.fingerprint().accelerator or self.fingerprint().cpu}{other}",
+            f"restrict the search to them (--fix, --num-classes), have others predicted (/{self._name}{PREDICT}), or measure on a target of your own",
+        )
+
+
+def tables() -> dict[str, Path]:
+    """Name -> file of every table that can be named; earlier places hide later ones."""
+    found: dict[str, Path] = {}
+    for path in _places():
+        if path.suffix in (*KINDS, *DATABASES):
+            found.setdefault(path.stem, path)
+    return found
+
+
+def _places() -> Iterator[Path]:
+    for text in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
+        place = Path(text).expanduser()
+        if not place.exists():
+            raise InputError(f"{VARIABLE} names {text}, which is not there", "folders and table files")
+        yield from sorted(place.iterdir()) if place.is_dir() else [place]
+    yield from sorted(SHIPPED.iterdir())
+
+
+def _find(target: Target, name: str) -> Path:
+    known = tables()
+    if name not in known:
+        if not known:
+            raise InputError(f"table {name!r} of {target}", f"a table in a folder or file named by {VARIABLE}", "there is none")
+        raise InputError(str(unknown("table", name, tuple(known))), hint=f"more are found in folders or files named by {VARIABLE}")
+    return known[name]
+
+
+def _read(path: Path) -> tuple[Row, ...]:
+    if path.suffix in KINDS:
+        return read_table(path).rows
+    with LatencyDB(path) as database:
+        return tuple(database.rows())
+
+
+def _series(target: Target, rows: tuple[Row, ...]) -> list[Row]:
+    """The rows of a target's precision, batch and threads. The image size is in the workload's key."""
+
+    def asked(m: Measurement) -> Target:
+        return Target("recorded", m.target.precision, target.device, target.image_size, m.target.batch, m.target.threads)
+
+    fitting = [(key, m) for key, m in rows if asked(m) == target]
+    if not fitting:
+        there = sorted({str(asked(m)) for _, m in rows}) or ["a table with rows"]
+        raise InputError(f"table {target.device} has nothing for {target}", " or ".join(there))
+    series = sorted({f"{replace(m.target, image_size=None)} {key.version} on {key.device}" for key, m in fitting})
+    if len(series) > 1:
+        hint = "export them one by one: nas db export FILE --target … --version … --device …"
+        raise InputError(f"table {target.device} mixes {'; '.join(series)}", "one target, runtime version and device", hint)
+    return fitting
