@@ -39,9 +39,19 @@ class Predictor:
             raise InputError(f"no picture {path}")
         rgb = read_picture(path)
         images, placement = self.preprocess(rgb)
-        boxes, scores = self.session.run(["boxes", "scores"], {"images": images})
-        found = nms(boxes[0], scores[0], score_threshold=score_threshold, iou_threshold=iou_threshold, multi_label=False)
+        found = self.suppress(*self.run(images), score_threshold, iou_threshold)
         return rgb, found.to_picture(placement, rgb.shape[1], rgb.shape[0])
+
+    def run(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(1, 3, S, S) in 0..1 -> boxes (A, 4) in pixels of the canvas and scores (A, classes)."""
+        boxes, scores = self.session.run(["boxes", "scores"], {"images": images})
+        return boxes[0], scores[0]
+
+    def suppress(
+        self, boxes: NDArray[np.float32], scores: NDArray[np.float32], score_threshold: float = 0.3, iou_threshold: float = 0.6
+    ) -> Detections:
+        """What is worth showing, one class per box."""
+        return nms(boxes, scores, score_threshold=score_threshold, iou_threshold=iou_threshold, multi_label=False)
 
 
 def write_drawn(path: Path, rgb: NDArray[np.uint8], found: Detections, classes: Sequence[str]) -> Path:

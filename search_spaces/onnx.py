@@ -89,8 +89,12 @@ class _Writer:
         self.constants[name] = np.ascontiguousarray(values)
         return name
 
-    def emit(self, kind: str, inputs: Sequence[str], count: int = 1, **attributes: Any) -> list[str]:
-        outputs = [f"value{len(self.nodes)}" + (f"_{i}" if count > 1 else "") for i in range(count)]
+    def emit(self, kind: str, inputs: Sequence[str], **attributes: Any) -> list[str]:
+        """One node with one output."""
+        return self.emit_many(kind, inputs, 1, **attributes)
+
+    def emit_many(self, kind: str, inputs: Sequence[str], number: int, **attributes: Any) -> list[str]:
+        outputs = [f"value{len(self.nodes)}" + (f"_{i}" if number > 1 else "") for i in range(number)]
         self.nodes.append(_Emitted(kind, tuple(inputs), tuple(outputs), tuple(attributes.items())))
         return outputs
 
@@ -155,13 +159,18 @@ def _silu(w: _Writer, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: lis
 def _convolution(w: _Writer, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: list[Tensor]) -> list[str]:
     x, weight, bias, stride, padding, dilation, transposed, output_padding, groups = args
     inputs = [w.name(t) for t in (x, weight, bias) if t is not None]
-    more = {"output_padding": list(output_padding)} if transposed and any(output_padding) else {}
-    geometry = {"kernel_shape": list(weight.shape[2:]), "strides": list(stride), "pads": list(padding) * 2, "dilations": list(dilation)}
-    return w.emit("ConvTranspose" if transposed else "Conv", inputs, group=int(groups), **geometry, **more)
+    geometry: dict[str, Any] = {"output_padding": list(output_padding)} if transposed and any(output_padding) else {}
+    geometry |= {"kernel_shape": list(weight.shape[2:]), "strides": list(stride), "pads": list(padding) * 2, "dilations": list(dilation)}
+    return w.emit("ConvTranspose" if transposed else "Conv", inputs, group=int(groups), **geometry)
+
+
+def _defaulted(args: Sequence[Any], *defaults: Any) -> list[Any]:
+    """Positional arguments, those left out by their defaults."""
+    return [*args, *defaults[len(args) :]]
 
 
 def _max_pool(w: _Writer, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: list[Tensor]) -> list[str]:
-    x, kernel, stride, padding, dilation, ceil = (*args, *(None, None, [], [0, 0], [1, 1], False)[len(args) :])
+    x, kernel, stride, padding, dilation, ceil = _defaulted(args, None, None, [], [0, 0], [1, 1], False)
     if any(d != 1 for d in dilation):
         raise UnknownOperator(f"max-pooling with dilation {dilation}", "1")
     pads = list(padding) * 2
@@ -195,11 +204,11 @@ def _transpose(w: _Writer, args: tuple[Any, ...], kwargs: Mapping[str, Any], out
 def _split(w: _Writer, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: list[Tensor]) -> list[str]:
     axis = (args[2] if len(args) > 2 else kwargs.get("dim", 0)) % args[0].dim()
     sizes = np.array([t.shape[axis] for t in out], np.int64)
-    return w.emit("Split", [w.name(args[0]), w.constant(sizes)], len(out), axis=axis)
+    return w.emit_many("Split", [w.name(args[0]), w.constant(sizes)], len(out), axis=axis)
 
 
 def _slice(w: _Writer, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: list[Tensor]) -> list[str]:
-    x, axis, start, end, step = (*args, *(None, 0, None, None, 1)[len(args) :])
+    x, axis, start, end, step = _defaulted(args, None, 0, None, None, 1)
     if out[0].shape == x.shape:
         return [w.name(x)]
     length = int(x.shape[axis])
@@ -224,8 +233,8 @@ def _reduce(kind: str) -> Write:
 
 def _upsample(w: _Writer, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: list[Tensor]) -> list[str]:
     scales = np.array([o / i for o, i in zip(out[0].shape, args[0].shape, strict=True)], np.float32)
-    how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-    return w.emit("Resize", [w.name(args[0]), "", w.constant(scales)], **how)
+    how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    return w.emit("Resize", [w.name(args[0]), "", w.constant(scales)], mode="nearest", **how)
 
 
 def _matmul(w: _Writer, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: list[Tensor]) -> list[str]:
@@ -293,7 +302,8 @@ def _cell(node: Node, c_in: Layout, inputs: tuple[Shape, ...], batch: int, num_c
 @lru_cache(1_000)
 def _decode(head: Node, c_in: Layout, levels: tuple[Shape, ...], batch: int, num_classes: int, image_size: int) -> _Fragment:
     """From a head's maps (per level classes, boxes) to boxes and scores; on the CPU, because the grid's values are part of the file."""
-    module = cell(head, c_in, num_classes).eval()
+    with torch.random.fork_rng(devices=[]):  # first weights are drawn, and no one may notice
+        module = cell(head, c_in, num_classes).eval()
     assert isinstance(module, Head)
     maps = [torch.zeros((batch, *shape)) for shape in levels]
 
@@ -341,22 +351,22 @@ class _Parts:
         self.nodes: list[Any] = []
         self.tensors: list[Any] = []
 
-    def add(
-        self, prefix: str, fragment: _Fragment, inputs: Sequence[str], module: nn.Module | None = None, outputs: Sequence[str] = ()
-    ) -> list[str]:
+    def add(self, prefix: str, fragment: _Fragment, inputs: Sequence[str], module: nn.Module | None = None, outputs: Sequence[str] = ()) -> list[str]:
         """The global names of the fragment's outputs: those given, else its own under ``prefix``. Weights are the module's, or drawn."""
         from onnx import helper, numpy_helper
 
         names = {f"in{i}": name for i, name in enumerate(inputs)} | {"": ""} | dict(zip(fragment.outputs, outputs, strict=False))
 
         def of(name: str) -> str:
-            return names[name] if name in names else f"{prefix}/{name}"
+            return names.get(name, f"{prefix}/{name}")
 
         for i, n in enumerate(fragment.nodes):
             attributes = dict(n.attributes)
             self.nodes.append(helper.make_node(n.kind, [of(x) for x in n.inputs], [of(x) for x in n.outputs], f"{prefix}/{n.kind}_{i}", **attributes))
         own = None if module is None else {name: p.detach().cpu().numpy() for name, p in module.named_parameters()}
-        weights = {name: drawn(shape) if own is None else own[name] for name, shape in fragment.parameters.items()}
+        weights = {
+            name: drawn(shape, len(self.tensors) + i) if own is None else own[name] for i, (name, shape) in enumerate(fragment.parameters.items())
+        }
         self.tensors += [numpy_helper.from_array(values, of(name)) for name, values in {**fragment.constants, **weights}.items()]
         return [of(name) for name in fragment.outputs]
 
@@ -364,25 +374,32 @@ class _Parts:
         """The file, float32 in and out; shapes are without the batch."""
         from onnx import TensorProto, helper
 
-        ends = [
+        given, found = (
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, *shape]) for name, shape in side.items()] for side in (inputs, outputs)
-        ]
-        graph = helper.make_graph(self.nodes, "detector", *ends, self.tensors)
+        )
+        graph = helper.make_graph(self.nodes, "detector", given, found, self.tensors)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="hw-nas-yolo")
         return bytes(model.SerializeToString())
 
 
+POOL = 1_000_003
+
+
 @lru_cache(1)
 def _normals() -> NDArray[np.float32]:
-    return np.random.default_rng(0).standard_normal(1_000_003, np.float32)
+    once = np.random.default_rng(0).standard_normal(POOL, np.float32)
+    return np.concatenate((once, once))
 
 
-def drawn(shape: Shape) -> NDArray[np.float32]:
-    """A weight of this shape: normal with the variance that keeps activations' size; a bias small; a single scale 1.
+def drawn(shape: Shape, number: int = 0) -> NDArray[np.float32]:
+    """The weight of this shape and number: normal with the variance that keeps activations' size; a bias small; a single scale 1.
 
-    Repeats one million numbers: drawing 40 million takes longer than all the rest, and a runtime's time does not depend on them.
+    Repeats one million numbers: drawing 40 million takes longer than all the rest, and a runtime's time does not depend on them. Each number begins
+    elsewhere among them: TensorRT keeps equal weights once, and a network of equal weights has less memory to read than a real one.
     """
+    start = number * 7919 % POOL
+    normals = _normals()[start : start + POOL]
     if len(shape) < 2:
-        return np.ones(shape, np.float32) if shape in ((), (1,)) else np.resize(_normals(), shape) * np.float32(0.1)
+        return np.ones(shape, np.float32) if shape in ((), (1,)) else np.resize(normals, shape) * np.float32(0.1)
     fan_in = int(np.prod(shape[1:]))
-    return np.resize(_normals(), shape) * np.float32(np.sqrt(2 / fan_in))
+    return np.resize(normals, shape) * np.float32(np.sqrt(2 / fan_in))

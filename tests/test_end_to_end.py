@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +40,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("COLUMNS", "200")
         patch.setattr("nas.estimators.latency.FINALIST", brief)
         patch.setattr("latency_db.profiler.FINALIST", brief)
+        patch.setattr("nas.workflow.certifying.FINALIST", brief)
         assert main(["quickstart", *SETTINGS, "--out", str(folder / "run")]) == 0
         yield folder / "run"
 
@@ -125,6 +127,21 @@ def test_export_predict_measure_and_plot(run: Path, tmp_path: Path, capsys: pyte
 
     assert main(["plot", str(run), "--out", str(tmp_path / "plots"), "--title", "Again"]) == 0
     assert {p.name for p in (tmp_path / "plots").iterdir()} == {"frontier.html", "frontier.png"}
+
+
+def test_certify(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    assert main(["certify", str(copy), "--repeat", "2", "--latency-db", str(tmp_path / "latency.sqlite")]) in (0, 1)  # busy machines may differ
+    assert "end to end" in capsys.readouterr().out
+    found = json.loads((copy / "certificate.json").read_text())
+    assert [c["name"] for c in found] == names(run)
+    for c in found:
+        assert len(c["measured"]) == 2 and c["said"]["name"] == "latency_ms"
+        assert c["end_to_end_ms"] == pytest.approx(c["median_ms"] + sum(c["parts"][k] for k in ("read_ms", "prepare_ms", "suppress_ms")))
+        assert c["measured"][0]["environment"]["network"]["image_size"] == 96
+    (copy / "S.json").write_text("{}")
+    assert main(["certify", str(copy)]) == 2
 
 
 def test_a_second_start_repeats_nothing(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

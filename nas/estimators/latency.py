@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,8 @@ from search_spaces.architecture import Architecture
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from nas.data.source import DataPair
 
 CALIBRATION_PICTURES = 16
 
@@ -74,24 +76,18 @@ def latency_workload(context: Context, architecture: Architecture) -> Workload:
     assert target is not None
     size = target.image_size or int(architecture["image_size"])
     network = Network(architecture, context.num_classes, size)
-    return Workload(network.key, partial(_skeleton, context, architecture, size, target.batch), network, _calibration(context, size))
+    pictures = partial(calibration_pictures, context.data, size) if context.data else None
+    return Workload(network.key, partial(_skeleton, context, architecture, size, target.batch), network, pictures)
 
 
-def _calibration(context: Context, size: int) -> Callable[[], Sequence[npt.NDArray[np.float32]]] | None:
-    """Pictures of the training split, one batch, made when they are asked for; None without data."""
-    data = context.data
-    if data is None:
-        return None
+def calibration_pictures(data: DataPair, size: int) -> Sequence[npt.NDArray[np.float32]]:
+    """One batch of the training split, (N, 3, size, size) float32 in 0..1: int8 takes the ranges of activations from them."""
+    import numpy as np
 
-    def pictures() -> Sequence[npt.NDArray[np.float32]]:
-        import numpy as np
+    from nas.data.loader import Loader
 
-        from nas.data.loader import Loader
-
-        batch = next(Loader(data.train, CALIBRATION_PICTURES, size, workers=0).epoch())
-        return [batch.images.numpy().astype(np.float32) / 255]
-
-    return pictures
+    batch = next(Loader(data.train, CALIBRATION_PICTURES, size, workers=0).epoch())
+    return [batch.images.numpy().astype(np.float32) / np.float32(255)]
 
 
 def _skeleton(context: Context, architecture: Architecture, size: int, batch: int) -> Path:

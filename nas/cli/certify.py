@@ -1,0 +1,38 @@
+"""``nas certify``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+EXAMPLES = """\
+  nas certify runs/quickstart
+  nas certify runs/shop --repeat 10
+  nas certify runs/shop --target openvino:fp32      (the same architectures elsewhere)"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    parser.add_argument("run", type=Path, help="folder of a finished search")
+    parser.add_argument("--repeat", type=int, default=5, help="measure each so many times, each in fresh processes (default %(default)s)")
+    parser.add_argument("--target", help="another target than the search's")
+    parser.add_argument("--latency-db", help="file or URL of latencies to keep the figures in (default: the search's)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, compare, print, write ``certificate.json``; status 1 where a figure does not hold."""
+    from nas.certificate import certificate_table, write_certificates
+    from nas.cli.options import existing
+    from nas.console import Display
+    from nas.workflow.certifying import certify
+    from search_spaces.errors import InputError
+
+    if args.repeat < 1:
+        raise InputError(f"--repeat {args.repeat}", "1 or more")
+    display = Display()
+    folder = existing(args.run, "run")
+    certificates = certify(folder, args.repeat, display, args.target, args.latency_db)
+    write_certificates(folder / "certificate.json", certificates)
+    display.console.print(certificate_table(certificates))
+    display.note(f"written: {folder}/certificate.json")
+    return 0 if all(c.holds for c in certificates) else 1
