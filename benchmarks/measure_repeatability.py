@@ -3,8 +3,8 @@
 ``python -m benchmarks.measure_repeatability --sittings 10``
 
 ``yolo-nano``'s largest architecture at ``--image-size`` px is exported once and measured by ``--sittings`` calls of the command line, each a fresh process
-with a latency database of its own. Figures: half the range of the medians as a share of their median, as measured and as brought to one anchor speed
-(:meth:`latency_db.measurement.Measurement.at_reference`), and the half-widths of the intervals that the sittings claim for themselves.
+with a latency database of its own. Figures: half the range of the medians as a share of their median, of the reported time and of CPU time, as measured and
+as brought to one anchor speed (:meth:`latency_db.measurement.Measurement.at_reference`), and the half-widths of the intervals that the sittings claim.
 """
 
 from __future__ import annotations
@@ -59,9 +59,14 @@ def main() -> None:
     usual = median(m.anchor_ms for m in measured if m.anchor_ms)
     raw = [m.median_ms for m in measured]
     corrected = [m.at_reference(usual).median_ms for m in measured]
+    cpu = [m.cpu_median_ms for m in measured if m.cpu_median_ms]
+    anchors = [float(m.environment["anchor"]["cpu_ms"]) for m in measured]
+    cpu_corrected = [ms * median(anchors) / anchor for ms, anchor in zip(cpu, anchors, strict=True)]
     figure = {
         "half_range": half_range(raw),
         "half_range_at_one_anchor_speed": half_range(corrected),
+        "half_range_cpu": half_range(cpu),
+        "half_range_cpu_at_one_anchor_speed": half_range(cpu_corrected),
         "claimed_half_width_median": median(m.half_width for m in measured),
         "medians_ms": raw,
         "medians_at_one_anchor_speed_ms": corrected,
@@ -72,6 +77,7 @@ def main() -> None:
         "model": f"yolo-nano largest, {args.image_size} px, 80 classes",
     }
     print(f"half the range: {figure['half_range']:.1%} as measured, {figure['half_range_at_one_anchor_speed']:.1%} at one anchor speed")
+    print(f"of CPU time: {figure['half_range_cpu']:.1%}, {figure['half_range_cpu_at_one_anchor_speed']:.1%} at one anchor speed")
     write("measure_repeatability", figure)
 
 

@@ -12,9 +12,9 @@ from latency_db.anchor import VERSION as ANCHOR_VERSION
 from latency_db.anchor import anchor_model
 from latency_db.device import DeviceFingerprint
 from latency_db.measurement import Measurement, now
-from latency_db.process import Worker
-from latency_db.profiler import Protocol, Workload, file_hash
-from latency_db.rounds import MAX_STEAL, Block, Sample, Summary, drift, run_rounds, summarise
+from latency_db.process import TIMEOUT_S, Worker
+from latency_db.profiler import FEW_RUNS, Protocol, Workload, file_hash
+from latency_db.rounds import MAX_ELSEWHERE, MAX_STEAL, Block, Sample, Summary, drift, run_rounds, summarise
 from latency_db.target import Target
 from search_spaces.errors import InputError
 
@@ -22,12 +22,17 @@ ANCHOR_WARMUP_S = 0.05
 
 
 class CpuBench:
-    """Times ONNX files with an engine (``module:function``, see :mod:`latency_db.worker`), each in a fresh process, beside one lasting anchor."""
+    """Times ONNX files with an engine (``module:function``, see :mod:`latency_db.worker`), each in a fresh process, beside one lasting anchor.
 
-    def __init__(self, engine: str, target: Target, protocol: Protocol) -> None:
+    ``answer_s``: how long the engine may take for one answer. ``elsewhere``: it computes on a device of its own, so that CPU time is no latency.
+    """
+
+    def __init__(self, engine: str, target: Target, protocol: Protocol, answer_s: float = TIMEOUT_S, elsewhere: bool = False) -> None:
         self._engine = engine
         self._target = target
         self._protocol = protocol
+        self._answer_s = answer_s
+        self._threads = 0 if elsewhere else target.threads
         self._anchor: Worker | None = None
 
     def measure(self, workload: Workload, version: str, fingerprint: DeviceFingerprint) -> Measurement:
@@ -37,7 +42,7 @@ class CpuBench:
         watch = _Stopwatch(seconds)
         cpus = cpu.quietest(self._target.threads)
         watch.lap("choose_cpu")
-        with Worker(self._engine) as worker:
+        with Worker(self._engine, self._answer_s) as worker:
             settings = worker.load(model, self._load_request(cpus, self._target))
             watch.lap("start_and_load")
             anchor = self._ready_anchor(cpus)
@@ -49,7 +54,6 @@ class CpuBench:
         environment = {
             "runtime_version": version,
             "settings": settings,
-            "protocol": asdict(self._protocol),
             **sitting.circumstances,
             "cpus": list(cpus),
             "device": fingerprint.to_dict(),
@@ -81,25 +85,30 @@ class CpuBench:
 
     def _sit(self, worker: Worker, anchor: Worker, cpus: tuple[int, ...], watch: _Stopwatch) -> _Sitting:
         """Warm-up and rounds, between two readings of the machine's state."""
-        protocol, threads = self._protocol, self._target.threads
+        threads = self._threads
         before, throttled, load = cpu.cpu_times(), cpu.throttle_count(cpus), cpu.load_average()
-        anchor.ask("warm", {"runs": 3, "seconds": ANCHOR_WARMUP_S})
-        worker.ask("warm", {"runs": protocol.warmup_runs, "seconds": protocol.warmup_s})
+        anchor.ask("warm", {"runs": 3, "few": 3, "seconds": ANCHOR_WARMUP_S})
+        runs, spent = worker.ask("warm", {"runs": self._protocol.warmup_runs, "few": FEW_RUNS, "seconds": self._protocol.warmup_s})
+        protocol = self._protocol.for_runs_of(spent / runs)
         watch.lap("warmup")
-        blocks, anchors, converged = run_rounds(lambda: self._block(worker), lambda: self._block(anchor), protocol, threads)
+        start = cpu.cpu_times()
+        blocks, anchors, converged = run_rounds(lambda: _block(worker, protocol), lambda: _block(anchor, self._protocol), protocol, threads)
         watch.lap("timing")
-        steal = cpu.steal_share(before, cpu.cpu_times(), cpus)
-        # A hypervisor's theft is in no process's statistics: no sample can be called clean then.
-        needed = protocol.clean_share if steal <= MAX_STEAL else float("inf")
+        after = cpu.cpu_times()
+        steal, elsewhere = cpu.steal_share(before, after, cpus), cpu.busy_elsewhere(start, after, cpus)
+        # A hypervisor's theft and what neighbours do to caches and memory are in no process's statistics: no sample can be called clean then.
+        needed = protocol.clean_share if steal <= MAX_STEAL and elsewhere <= MAX_ELSEWHERE else float("inf")
         summary = summarise(blocks, threads, needed, protocol.seed)
-        reference = summarise(anchors, 1, needed, protocol.seed)
+        reference = summarise(anchors, min(1, threads), needed, protocol.seed)
         return _Sitting(
             summary,
             {
+                "protocol": asdict(protocol),
                 "rounds": len(blocks),
                 "converged": converged,
                 "clean_share": summary.clean_share,
                 "steal_share": round(steal, 4),
+                "busy_elsewhere": round(elsewhere, 4),
                 "throttle_events": cpu.throttle_count(cpus) - throttled,
                 "load": [load, cpu.load_average()],
                 "anchor": {
@@ -111,10 +120,6 @@ class CpuBench:
                 },
             },
         )
-
-    def _block(self, worker: Worker) -> Block:
-        rows = worker.ask("block", {"runs": self._protocol.block, "settle": self._protocol.settle})
-        return [Sample(wall, cpu_ms, switches, delay) for wall, cpu_ms, switches, delay in rows]
 
     def _load_request(self, cpus: tuple[int, ...], target: Target) -> dict[str, Any]:
         return {
@@ -133,7 +138,7 @@ class CpuBench:
             self.close()
             self._anchor = Worker(self._engine)
             try:
-                self._anchor.load(anchor_model(), self._load_request(cpus[:1], Target(self._target.runtime)))
+                self._anchor.load(anchor_model(), self._load_request(cpus[:1], Target(self._target.runtime, device=self._target.device)))
             except InputError:
                 self.close()
                 raise
@@ -145,6 +150,11 @@ class CpuBench:
         if self._anchor is not None:
             self._anchor.close()
         self._anchor = None
+
+
+def _block(worker: Worker, protocol: Protocol) -> Block:
+    rows = worker.ask("block", {"runs": protocol.block, "settle": protocol.settle})
+    return [Sample(wall, cpu_ms, switches, delay) for wall, cpu_ms, switches, delay in rows]
 
 
 @dataclass(frozen=True)

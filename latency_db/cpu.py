@@ -79,6 +79,29 @@ def steal_share(before: Mapping[int, CpuTime], after: Mapping[int, CpuTime], cpu
     return sum(s.steal for s in spent) / total if total > 0 else 0.0
 
 
+def busy_elsewhere(before: Mapping[int, CpuTime], after: Mapping[int, CpuTime], cpus: Sequence[int]) -> float:
+    """Share of the time of the CPUs other than ``cpus`` that was in use between two readings, 0 to 1; 0 where there are no others.
+
+    Of a CPU that shares its core with one of ``cpus`` the use counts whole, because it slows that one most.
+    """
+    spent = {c: after[c] - before[c] for c in after if c in before and c not in cpus}
+    use = {c: s.busy / s.total for c, s in spent.items() if s.total > 0}
+    if not use:
+        return 0.0
+    siblings = [use[c] for cpu in cpus for c in core_siblings(cpu) if c in use]
+    return max([sum(use.values()) / len(use), *siblings])
+
+
+def core_siblings(cpu: int) -> set[int]:
+    """CPUs on the same core, ``cpu`` among them or not; empty where the system does not tell (virtual machines often say each is alone)."""
+    try:
+        text = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text()
+        bounds = [[int(end) for end in part.split("-")] for part in text.strip().split(",")]
+    except (OSError, ValueError):
+        return set()
+    return {c for b in bounds for c in range(b[0], b[-1] + 1)}
+
+
 def throttle_count(cpus: Sequence[int]) -> int:
     """How often the hardware slowed ``cpus`` for heat so far; 0 where it does not tell (virtual machines, most Arm boards)."""
     count = 0

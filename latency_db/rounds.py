@@ -16,6 +16,8 @@ from latency_db.statistics import median_interval, quantile
 
 MAX_DELAY = 0.02
 MAX_STEAL = 0.05
+MAX_ELSEWHERE = 0.25
+"""Of the other CPUs' time. A busy neighbour shares caches, memory and, as two threads of one core, the core itself: no sample of ours shows that it waited."""
 
 
 @dataclass(frozen=True)

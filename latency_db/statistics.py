@@ -39,3 +39,18 @@ def median_interval(
     low, high = np.quantile(medians, [tail, 1 - tail])
     middle = float(np.median(values))
     return min(float(low), middle), max(float(high), middle)
+
+
+def order_statistic_interval(values: Sequence[float]) -> tuple[float, float]:
+    """95 % interval of the median of independent samples, in their unit: two of the sorted samples, of ranks n/2 ± 0.98 √n.
+
+    Normal approximation of the binomial ranks, for n above 70 (Le Boudec, "Performance Evaluation of Computer and Communication Systems", 2.2.2); below
+    that the ranks are clamped, and few samples give their whole range.
+    """
+    ordered = np.sort(np.asarray(values, dtype=float))
+    n = len(ordered)
+    if not n:
+        raise ValueError("no samples")
+    reach = 0.98 * np.sqrt(n)
+    low, high = int(np.floor(n / 2 - reach)), int(np.ceil(n / 2 + 1 + reach))  # ranks from 1
+    return float(ordered[max(low, 1) - 1]), float(ordered[min(high, n) - 1])

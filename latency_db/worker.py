@@ -2,7 +2,7 @@
 
 It is started as ``python -m latency_db.worker MODULE:FUNCTION`` by :class:`latency_db.process.Worker`. The function is the engine: it takes
 the ``load`` request and returns (a function that runs the model once, a JSON-ready description). Requests are objects with ``do`` of
-``load``, ``pin``, ``warm`` or ``block``; each answer is one line, ``{"ok": …}`` or ``{"error": "one line"}``.
+``load``, ``pin``, ``warm``, ``block`` or ``time``; each answer is one line, ``{"ok": …}`` or ``{"error": "one line"}``.
 """
 
 from __future__ import annotations
@@ -62,20 +62,27 @@ class Bench:
         gc.disable()
         return dict(info)
 
-    def warm(self, request: Mapping[str, Any]) -> int:
-        """Runs until both ``runs`` and ``seconds`` are over; how many runs that took."""
-        end = time.perf_counter() + request["seconds"]
+    def warm(self, request: Mapping[str, Any]) -> list[float]:
+        """Runs until both ``runs`` and ``seconds`` are over, or ``few`` runs and four times the seconds; how many runs that took, and their seconds."""
+        start = time.perf_counter()
         runs = 0
-        while runs < request["runs"] or time.perf_counter() < end:
+        while True:
             self._run()
             runs += 1
-        return runs
+            spent = time.perf_counter() - start
+            if spent >= request["seconds"] and (runs >= request["runs"] or (runs >= request["few"] and spent >= 4 * request["seconds"])):
+                return [runs, spent]
 
     def block(self, request: Mapping[str, Any]) -> list[tuple[float, float, int, float | None]]:
         """``runs`` samples (wall ms, process CPU ms, involuntary switches, run delay ms) after ``settle`` unrecorded ones."""
         for _ in range(request["settle"]):
             self._run()
         return [self._sample() for _ in range(request["runs"])]
+
+    def time(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """What a run that times itself says of its own protocol (a GPU's, see :mod:`latency_db.gpu.protocol`)."""
+        times: Callable[[Mapping[str, Any]], dict[str, Any]] = self._run.time  # type: ignore[attr-defined]
+        return times(request)
 
     def _sample(self) -> tuple[float, float, int, float | None]:
         switches, delay = self._scheduling.read()
@@ -94,7 +101,8 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a runtime prints must not get between the answers
     bench = Bench(sys.argv[1])
-    actions: dict[str, Callable[[Mapping[str, Any]], object]] = {"load": bench.load, "pin": bench.pin, "warm": bench.warm, "block": bench.block}
+    known = (bench.load, bench.pin, bench.warm, bench.block, bench.time)
+    actions: dict[str, Callable[[Mapping[str, Any]], object]] = {action.__name__: action for action in known}
     for line in sys.stdin:
         try:
             answers.write(json.dumps(answer(actions, json.loads(line))) + "\n")
@@ -108,7 +116,7 @@ def answer(actions: Mapping[str, Callable[[Mapping[str, Any]], object]], request
     try:
         return {"ok": actions[request["do"]](request)}
     except Exception as error:  # noqa: BLE001 (the border of a process: whatever the engine raises has to reach the parent as text)
-        said = str(error) if type(error).__name__ == "InputError" else f"{type(error).__name__}: {error}"
+        said = str(error) if any(kind.__name__ == "InputError" for kind in type(error).__mro__) else f"{type(error).__name__}: {error}"
         return {"error": " ".join(said.split())[:500]}
 
 

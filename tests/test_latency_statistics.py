@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from latency_db.cpu import CpuTime, cpu_times, order_by_use, steal_share
+from latency_db.cpu import CpuTime, busy_elsewhere, core_siblings, cpu_times, order_by_use, steal_share
 from latency_db.profiler import Protocol
 from latency_db.rounds import Block, Sample, drift, run_rounds, summarise
 from latency_db.statistics import median_interval, quantile
@@ -176,3 +176,26 @@ def test_stolen_time_is_read_per_cpu(tmp_path) -> None:  # type: ignore[no-untyp
     zero = {c: CpuTime(0, 0, 0) for c in times}
     assert times[0] == CpuTime(20, 10, 100)
     assert steal_share(zero, times, [0]) == 0.1 and steal_share(zero, times, [0, 1]) == 0.05 and steal_share({}, {}, [0]) == 0.0
+
+
+def test_a_busy_neighbour_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {c: CpuTime(0, 0, 0) for c in range(4)}
+    after = {0: CpuTime(100, 0, 100), 1: CpuTime(90, 0, 100), 2: CpuTime(0, 0, 100), 3: CpuTime(0, 0, 100)}
+    monkeypatch.setattr("latency_db.cpu.core_siblings", lambda cpu: {cpu})
+    assert busy_elsewhere(before, after, [0]) == pytest.approx(0.3)
+    assert busy_elsewhere(before, after, [0, 1]) == 0.0
+    assert busy_elsewhere(before, after, [0, 1, 2, 3]) == busy_elsewhere({}, {}, [0]) == 0.0
+    monkeypatch.setattr("latency_db.cpu.core_siblings", lambda cpu: {0, 1})
+    assert busy_elsewhere(before, after, [0]) == pytest.approx(0.9)
+
+
+def test_siblings_are_cpus_of_this_machine() -> None:
+    assert core_siblings(0) <= set(range(4096))
+    assert core_siblings(10**6) == set()
+
+
+def test_slow_networks_get_short_blocks() -> None:
+    protocol = Protocol()
+    assert protocol.for_runs_of(0.002) == protocol
+    assert (protocol.for_runs_of(0.2).block, protocol.for_runs_of(0.2).settle) == (2, 0)
+    assert (protocol.for_runs_of(3.0).block, protocol.for_runs_of(0.09).settle) == (1, protocol.settle)
