@@ -34,7 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--data", default="digits@96", help="data set (default %(default)s)")
     parser.add_argument("--image-size", type=int, default=96, help="default %(default)s")
-    parser.add_argument("--trials", type=int, default=60, help="architectures to try (default %(default)s)")
+    parser.add_argument("--trials", type=int, default=40, help="architectures to try (default %(default)s)")
     parser.add_argument("--supernet-epochs", type=int, default=3, help="default %(default)s")
     parser.add_argument("--epochs", type=int, default=4, help="of each chosen architecture, from the supernet's weights (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
