@@ -22,6 +22,9 @@ FLAGS = (
 )
 # fmt: on
 
+COMPUTES = {"bf16": ("avx512_bf16", "amx_bf16", "bf16"), "fp16": ("avx512_fp16", "asimdhp")}
+"""Any of these makes a CPU compute in the precision."""
+
 
 @dataclass(frozen=True)
 class DeviceFingerprint:
@@ -61,6 +64,12 @@ class DeviceFingerprint:
         info = cpu_info(Path("/proc/cpuinfo"))
         present = set(f"{info.get('flags', '')} {info.get('Features', '')}".split())
         return cls(platform.machine(), cpu_name(info), os.cpu_count() or 1, tuple(f for f in FLAGS if f in present), memory_gib())
+
+
+def lacks(precision: str, device: DeviceFingerprint) -> str | None:
+    """Why the CPU does not compute in a precision, in which a runtime would only emulate it; None where it does."""
+    wanted = COMPUTES.get(precision, ())
+    return f"this CPU does not compute in {precision} ({', '.join(wanted)})" if wanted and not {*wanted} & {*device.flags} else None
 
 
 def cpu_info(path: Path) -> dict[str, str]:

@@ -56,6 +56,11 @@ class Estimator(ABC):
         """The estimate of a point of the context's space."""
 
     @classmethod
+    def available(cls) -> str | None:
+        """None when it can work on this machine; else why not and what to install. Cheap: nothing heavy is imported."""
+        return None
+
+    @classmethod
     def objective(cls) -> Objective:
         """Itself as an objective in its natural direction."""
         return Objective(cls.name, cls.direction, cls.unit)

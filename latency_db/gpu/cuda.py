@@ -1,0 +1,140 @@
+"""Memory, one stream, events and graphs of one CUDA device: the narrow interface that everything timed on a GPU goes through.
+
+Its implementations, and :func:`~latency_db.gpu.providers.open_cuda` which picks one, are in :mod:`latency_db.gpu.providers`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from latency_db.profiler import RuntimeFailure
+from search_spaces.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+OUT_OF_MEMORY = "GPU out of memory"
+Event = Any
+"""Opaque: made by :meth:`Cuda.event` and given back to the same provider."""
+
+
+class OutOfDeviceMemory(RuntimeFailure):
+    """The GPU has too little free memory; the text says how much was asked for where that is known."""
+
+    def __init__(self, asked: str) -> None:
+        super().__init__(f"{OUT_OF_MEMORY}: {asked}", hint="take a smaller batch or image size, or end other programs on the GPU")
+
+
+@dataclass(frozen=True)
+class CudaDevice:
+    """What a GPU is: name, driver, memory in MiB, compute capability, L2 cache in bytes, and its id for NVML (UUID or PCI address)."""
+
+    name: str
+    driver: str
+    memory_mib: int
+    capability: str
+    l2_bytes: int
+    nvml_id: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> CudaDevice:
+        """Exact inverse of :meth:`to_dict`."""
+        return cls(**data)
+
+
+class Cuda(ABC):
+    """One device and one stream on it. Pointers are addresses, sizes bytes; everything but :meth:`synchronize` is queued on the stream.
+
+    Raises OutOfDeviceMemory, or RuntimeFailure with CUDA's own words.
+    """
+
+    name: ClassVar[str]
+    graphs: ClassVar[bool] = True
+    device: CudaDevice
+    stream: int
+    """``cudaStream_t`` as a number, for runtimes that take one."""
+    _flush: tuple[int, int] | None = None
+
+    @abstractmethod
+    def alloc(self, size: int) -> int:
+        """Address of ``size`` bytes that stay until this object goes."""
+
+    @abstractmethod
+    def upload(self, address: int, array: npt.NDArray[np.generic]) -> None:
+        """Copies a contiguous array to the device and waits."""
+
+    @abstractmethod
+    def download(self, array: npt.NDArray[np.generic], address: int) -> None:
+        """Fills a contiguous array from the device and waits."""
+
+    @abstractmethod
+    def memset(self, address: int, size: int) -> None:
+        """Zeros."""
+
+    @abstractmethod
+    def event(self) -> Event:
+        """An event that keeps its time."""
+
+    @abstractmethod
+    def record(self, event: Event) -> None:
+        """Marks the stream's place."""
+
+    @abstractmethod
+    def elapsed_ms(self, start: Event, stop: Event) -> float:
+        """Device time between two recorded events that have been reached."""
+
+    @abstractmethod
+    def synchronize(self) -> None:
+        """Waits for the stream."""
+
+    @abstractmethod
+    def capture(self, step: Callable[[], object]) -> Callable[[], None]:
+        """A function that launches what ``step`` puts on the stream as one CUDA graph; RuntimeFailure where it cannot be captured."""
+
+    def flush_l2(self) -> None:
+        """Overwrites twice the L2 cache, so that the next run begins with nothing of its own in it."""
+        if self._flush is None:
+            size = 2 * self.device.l2_bytes
+            if not size:
+                raise RuntimeFailure("the GPU does not tell its L2 cache's size", hint="measure with a warm L2 cache")
+            self._flush = (self.alloc(size), size)
+        self.memset(*self._flush)
+
+
+def device_index(device: str) -> int:
+    """``cuda:1`` -> 1."""
+    kind, _, index = device.partition(":")
+    if kind != "cuda" or not (index.isdecimal() or not index):
+        raise InputError(f"device {device!r}", "cuda:0, cuda:1, …")
+    return int(index or 0)
+
+
+def no_driver() -> str | None:
+    """Why this machine cannot run CUDA; None where its driver is there. Cheap: nothing is initialised."""
+    import ctypes
+    import sys
+
+    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return f"there is no NVIDIA driver ({library} not found)"
+    return None
+
+
+def driver_version(otherwise: str, path: Path = Path("/proc/driver/nvidia/version")) -> str:
+    """``580.65.06``, from the kernel module's own file, else ``otherwise`` (the CUDA version it supports)."""
+    try:
+        words = path.read_text().split("\n", 1)[0].split()
+    except OSError:
+        return otherwise
+    return next((w for w in words if w[0].isdigit() and "." in w), otherwise)

@@ -1,0 +1,101 @@
+"""Clocks, power, temperature and throttle reasons of a GPU through NVML (nvidia-ml-py). They are read, never set: the machine may be another's."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from typing import Any, ClassVar
+
+from latency_db.gpu.cuda import CudaDevice
+
+# Bits of nvmlClocksEventReasons (nvml.h). "idle", application and display clocks and sync boost are settings, no throttling.
+THROTTLING = {0x4: "power cap", 0x8: "hardware slowdown", 0x20: "software thermal", 0x40: "hardware thermal", 0x80: "power brake"}
+
+
+@dataclass(frozen=True)
+class GpuState:
+    """A GPU at one moment: clocks in MHz, power in W, temperature in °C, share of time in use; None where it does not tell. JSON-ready both ways."""
+
+    sm_mhz: int | None = None
+    memory_mhz: int | None = None
+    power_w: float | None = None
+    celsius: int | None = None
+    utilisation: float | None = None
+    throttled: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {**asdict(self), "throttled": list(self.throttled)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> GpuState:
+        """Exact inverse of :meth:`to_dict`."""
+        return cls(**{**data, "throttled": tuple(data["throttled"])})
+
+
+class Sensor(ABC):
+    """Reads a GPU's state; cheap enough to be read while runs are in flight."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def read(self) -> GpuState:
+        """The state now."""
+
+
+class Blind(Sensor):
+    """No NVML: nothing is known, and measurements say so."""
+
+    name = "none: pip install nvidia-ml-py to have clocks and throttling checked"
+
+    def read(self) -> GpuState:
+        return GpuState()
+
+
+class Nvml(Sensor):
+    """NVML's view of one device."""
+
+    name = "nvml"
+
+    def __init__(self, device: CudaDevice) -> None:
+        import pynvml
+
+        self._nvml = pynvml
+        pynvml.nvmlInit()
+        find = pynvml.nvmlDeviceGetHandleByUUID if device.nvml_id.startswith("GPU-") else pynvml.nvmlDeviceGetHandleByPciBusId
+        self._handle = find(device.nvml_id)
+
+    def read(self) -> GpuState:
+        n, handle = self._nvml, self._handle
+        power = self._ask(lambda: n.nvmlDeviceGetPowerUsage(handle))
+        used = self._ask(lambda: n.nvmlDeviceGetUtilizationRates(handle).gpu)
+        bits = self._ask(lambda: n.nvmlDeviceGetCurrentClocksEventReasons(handle)) or 0
+        return GpuState(
+            sm_mhz=self._ask(lambda: n.nvmlDeviceGetClockInfo(handle, n.NVML_CLOCK_SM)),
+            memory_mhz=self._ask(lambda: n.nvmlDeviceGetClockInfo(handle, n.NVML_CLOCK_MEM)),
+            power_w=None if power is None else power / 1e3,
+            celsius=self._ask(lambda: n.nvmlDeviceGetTemperature(handle, n.NVML_TEMPERATURE_GPU)),
+            utilisation=None if used is None else used / 100,
+            throttled=tuple(name for bit, name in THROTTLING.items() if bits & bit),
+        )
+
+    def _ask(self, question: Callable[[], Any]) -> Any:
+        """The answer; None where this GPU (a virtual one, a small board) or driver does not know it."""
+        try:
+            return question()
+        except self._nvml.NVMLError:
+            return None
+
+
+def open_sensor(device: CudaDevice) -> Sensor:
+    """NVML where it is installed and knows the device, else a blind one."""
+    if find_spec("pynvml") is None or not device.nvml_id:
+        return Blind()
+    import pynvml
+
+    try:
+        return Nvml(device)
+    except pynvml.NVMLError:
+        return Blind()

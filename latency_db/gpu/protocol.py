@@ -1,0 +1,255 @@
+"""The GPU protocol: what is timed how often by CUDA events until the median is known to 1 %, and whether the GPU was in a state to be timed.
+
+How a runtime plugs in. Its engine function (``module:function``, run in the measuring process) makes the network ready and returns
+``serve(DeviceRun(cuda, enqueue, info))``; its profiler gives that name to :class:`latency_db.gpu.bench.GpuBench`. ``enqueue`` puts one run on
+``cuda.stream`` and returns at once; a CUDA graph comes from ``cuda.capture(step)`` after two warm calls.
+
+Practice of trtexec, NVIDIA's TensorRT best practices and roboflow/single_artifact_benchmarking@9476fb8; without the clipping of outliers and the all-zero
+input that others use (the first biases down, the second lowers power).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from latency_db.gpu.cuda import Cuda
+from latency_db.gpu.nvml import GpuState, Sensor, open_sensor
+from latency_db.profiler import Protocol
+from latency_db.statistics import order_statistic_interval, quantile
+from search_spaces.errors import InputError
+
+BUSY = 0.05
+"""Share of time with other work on an otherwise idle GPU from which it counts as contended."""
+QUIET_S = 2.0
+"""How long to wait for the GPU's utilisation to sink: its reading covers up to the last second, so the previous network is still in it."""
+PACED_BLOCK = 8
+"""Runs between two looks at the interval in the paced regime, where 64 would take a quarter of a minute."""
+STEADY = 0.02
+"""Spread of three SM clock readings under which the clock has settled."""
+
+
+@dataclass(frozen=True)
+class GpuProtocol:
+    """Warm-up of ``warmup_s`` and until the SM clock is steady, at most ``settle_s``; then blocks of ``block`` event pairs with no host sync between.
+
+    Stops at the relative half-width ``half_width`` of the median's 95 % order-statistic interval, at ``max_blocks`` or after ``max_s`` seconds.
+    ``pause_ms`` 0 is the regime ``burst``; above it every run is followed by that much idleness (``paced``), which lowers clocks: the two are never
+    compared. ``cold_l2`` overwrites twice the L2 cache before each run. A throttled sitting is discarded and repeated after ``cool_s``, ``retries`` times.
+    ``rebuilds``: fresh engine builds that are measured, each in a fresh process.
+    """
+
+    warmup_s: float = 0.2
+    settle_s: float = 5.0
+    block: int = 64
+    min_blocks: int = 4
+    max_blocks: int = 400
+    half_width: float = 0.01
+    max_s: float = 10.0
+    pause_ms: float = 0.0
+    cold_l2: bool = False
+    retries: int = 2
+    cool_s: float = 3.0
+    rebuilds: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (self.block >= 1 and 1 <= self.min_blocks <= self.max_blocks and 0 < self.half_width < 1 and self.max_s > 0 and self.rebuilds >= 1):
+            raise InputError(f"measuring protocol {self}", "block, rebuilds >= 1, 1 <= min_blocks <= max_blocks, half_width in 0..1, max_s above 0")
+        if min(self.warmup_s, self.settle_s, self.pause_ms, self.retries, self.cool_s, self.seed) < 0:
+            raise InputError(f"measuring protocol {self}", "nothing negative")
+
+    @classmethod
+    def of(cls, protocol: Protocol) -> GpuProtocol:
+        """What the general protocol means on a GPU, where 1 % costs less than a second."""
+        half_width = min(cls.half_width, protocol.half_width)
+        return cls(half_width=half_width, max_s=protocol.max_s, seed=protocol.seed, rebuilds=protocol.rebuilds)
+
+    @property
+    def regime(self) -> str:
+        """``burst`` or ``paced 200 ms``, with ``, L2 cold`` where it is."""
+        pace = f"paced {self.pause_ms:g} ms" if self.pause_ms else "burst"
+        return pace + (", L2 cold" if self.cold_l2 else "")
+
+
+@dataclass(frozen=True)
+class DeviceRun:
+    """A network that is ready on the device. ``enqueue`` puts one run on ``cuda.stream`` and does not wait; ``info`` is JSON-ready."""
+
+    cuda: Cuda
+    enqueue: Callable[[], object]
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """One network timed once: device times in ms in their order, and the GPU's state around them; JSON both ways.
+
+    ``discarded`` says of each throttled attempt before this one why it was not kept. ``others`` is the share of time with other work before it.
+    """
+
+    ms: tuple[float, ...]
+    converged: bool
+    settled: bool | None
+    before: GpuState
+    after: GpuState
+    discarded: tuple[str, ...] = ()
+    others: float | None = None
+
+    @property
+    def throttled(self) -> tuple[str, ...]:
+        """Reasons why the GPU ran below its clocks, before or after; () when it did not, or does not tell."""
+        return tuple(sorted({*self.before.throttled, *self.after.throttled}))
+
+    @property
+    def verdict(self) -> str:
+        """As in :class:`latency_db.measurement.Measurement`."""
+        if self.throttled:
+            return "throttled"
+        return "contended" if self.others is not None and self.others > BUSY else "clean"
+
+    @property
+    def median_ms(self) -> float:
+        return quantile(self.ms, 0.5)
+
+    @property
+    def drift(self) -> float:
+        """Change of the median from the first to the second half of the samples, as a share."""
+        half = len(self.ms) // 2
+        return quantile(self.ms[half:], 0.5) / quantile(self.ms[:half], 0.5) - 1 if half else 0.0
+
+    def circumstances(self) -> dict[str, Any]:
+        """Everything but the samples, JSON-ready."""
+        return {**{k: v for k, v in self.to_dict().items() if k != "ms"}, "drift": round(self.drift, 4)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        lists = {"ms": list(self.ms), "discarded": list(self.discarded)}
+        return {**asdict(self), **lists, "before": self.before.to_dict(), "after": self.after.to_dict()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Sitting:
+        """Exact inverse of :meth:`to_dict` after JSON."""
+        states = {name: GpuState.from_dict(data[name]) for name in ("before", "after")}
+        return cls(**{**data, **states, "ms": tuple(data["ms"]), "discarded": tuple(data["discarded"])})
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The host's time in seconds and its way to wait; tests have their own."""
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], object] = time.sleep
+
+
+def time_device(run: DeviceRun, sensor: Sensor, protocol: GpuProtocol, clock: Clock | None = None) -> Sitting:
+    """Warm-up and samples between two readings of the GPU's state; a throttled attempt is discarded and repeated, the last one is kept as it is."""
+    clock = clock or Clock()
+    others = _others(sensor, clock)
+    discarded: list[str] = []
+    while True:
+        settled = _warm_up(run, sensor, protocol, clock)
+        before = _state_under_load(run, sensor, protocol)
+        ms, converged = _sample(run, protocol, clock)
+        after = _state_under_load(run, sensor, protocol)
+        sitting = Sitting(tuple(ms), converged, settled, before, after, tuple(discarded), others)
+        if not sitting.throttled or len(discarded) >= protocol.retries:
+            return sitting
+        discarded.append(", ".join(sitting.throttled))
+        clock.sleep(protocol.cool_s)
+
+
+def _others(sensor: Sensor, clock: Clock) -> float | None:
+    """Least share of time, over a while, in which an idle GPU did work: that of others. None where it does not tell."""
+    end = clock.now() + QUIET_S
+    least = sensor.read().utilisation
+    while least is not None and least > BUSY and clock.now() < end:
+        clock.sleep(0.2)
+        least = min(least, sensor.read().utilisation or 0.0)
+    return least
+
+
+def _warm_up(run: DeviceRun, sensor: Sensor, protocol: GpuProtocol, clock: Clock) -> bool | None:
+    """Runs in the regime of the measurement until time is up and the clock is steady; whether it became so, None where nobody tells the clock."""
+    start = clock.now()
+    pair = [(run.cuda.event(), run.cuda.event())]
+    readings: list[int | None] = []
+    while True:
+        spent = clock.now() - start
+        steady = _steady(readings)
+        if spent >= protocol.warmup_s and (steady is not False or spent >= protocol.settle_s):
+            return steady
+        _block(run, protocol, clock, pair)
+        readings = [*readings[-2:], _state_under_load(run, sensor, protocol).sm_mhz]
+
+
+def _steady(readings: list[int | None]) -> bool | None:
+    known = [mhz for mhz in readings if mhz is not None]
+    if len(known) < len(readings):
+        return None
+    return len(known) >= 3 and max(known) - min(known) <= STEADY * max(known)
+
+
+def _state_under_load(run: DeviceRun, sensor: Sensor, protocol: GpuProtocol) -> GpuState:
+    """The GPU's state with runs in flight: read after them, it would be that of an idle GPU."""
+    for _ in range(1 if protocol.pause_ms else protocol.block):
+        run.enqueue()
+    state = sensor.read()
+    run.cuda.synchronize()
+    return state
+
+
+def _sample(run: DeviceRun, protocol: GpuProtocol, clock: Clock) -> tuple[list[float], bool]:
+    """Device times in ms, and whether the wanted interval was reached."""
+    pairs = [(run.cuda.event(), run.cuda.event()) for _ in range(min(protocol.block, PACED_BLOCK) if protocol.pause_ms else protocol.block)]
+    end = clock.now() + protocol.max_s
+    ms: list[float] = []
+    for count in range(1, protocol.max_blocks + 1):
+        ms += _block(run, protocol, clock, pairs)
+        if count >= protocol.min_blocks:
+            low, high = order_statistic_interval(ms)
+            if (high - low) / 2 <= protocol.half_width * quantile(ms, 0.5):
+                return ms, True
+        if clock.now() >= end:
+            break
+    return ms, False
+
+
+def _block(run: DeviceRun, protocol: GpuProtocol, clock: Clock, pairs: list[tuple[Any, Any]]) -> list[float]:
+    """One run per pair of events, ms each. The host waits once, at the end; in the paced regime after each run."""
+    cuda = run.cuda
+    for start, stop in pairs:
+        if protocol.cold_l2:
+            cuda.flush_l2()
+        cuda.record(start)
+        run.enqueue()
+        cuda.record(stop)
+        if protocol.pause_ms:
+            cuda.synchronize()
+            clock.sleep(protocol.pause_ms / 1e3)
+    cuda.synchronize()
+    return [cuda.elapsed_ms(start, stop) for start, stop in pairs]
+
+
+class Served:
+    """A device run behind the measuring process: called, it runs once and waits; asked to ``time``, it follows the protocol of the request."""
+
+    def __init__(self, run: DeviceRun, sensor: Sensor) -> None:
+        self._run = run
+        self._sensor = sensor
+
+    def __call__(self) -> None:
+        self._run.enqueue()
+        self._run.cuda.synchronize()
+
+    def time(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The sitting, JSON-ready; ``request["protocol"]`` has the fields of :class:`GpuProtocol`."""
+        return time_device(self._run, self._sensor, GpuProtocol(**request["protocol"])).to_dict()
+
+
+def serve(run: DeviceRun) -> tuple[Served, dict[str, Any]]:
+    """What an engine function of a GPU returns to :mod:`latency_db.worker`."""
+    sensor = open_sensor(run.cuda.device)
+    return Served(run, sensor), {**run.info, "cuda": run.cuda.name, "gpu": run.cuda.device.to_dict(), "sensor": sensor.name}

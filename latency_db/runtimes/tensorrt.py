@@ -1,0 +1,206 @@
+"""TensorRT 10 and 11, and TensorRT-RTX, on NVIDIA GPUs. The library belongs to the processes that build and run; see docs/tensorrt.md.
+
+Figures of the two are not comparable (TensorRT chooses kernels by timing them on the GPU, TensorRT-RTX compiles them when a plan is loaded), so they are two
+runtimes. Not run on a GPU so far; building is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from latency_db.anchor import GPU_ANCHOR, anchor_model
+from latency_db.device import DeviceFingerprint
+from latency_db.engines import Engine, EngineCache, EngineJob
+from latency_db.gpu.bench import GpuBench, Ready, lock_name, probe, with_gpu
+from latency_db.gpu.cuda import Cuda, OutOfDeviceMemory, device_index, no_driver
+from latency_db.gpu.protocol import DeviceRun, GpuProtocol, Served, serve
+from latency_db.gpu.providers import open_cuda
+from latency_db.measurement import LatencyKey, Measurement
+from latency_db.onnx_file import drawn
+from latency_db.plans import Log, Plan, installed, library_version, load_library
+from latency_db.precision import Int8Form, converted
+from latency_db.profiler import SEARCHING, Profiler, Protocol, RuntimeFailure, Workload, file_hash
+from latency_db.target import Target
+from search_spaces.errors import InputError
+
+INT8 = Int8Form("s8")
+"""What TensorRT's parser takes: symmetric signed activations per tensor, weights per channel, convolutions alone, no int32 biases."""
+
+
+class _TensorRt(Profiler):
+    """Times plans by the GPU protocol; ``gpu`` replaces the protocol's usual meaning on a GPU (paced regime, cold L2 cache)."""
+
+    precisions = ("fp32", "fp16", "int8")
+    default_device = "cuda:0"
+    builds_on_gpu: ClassVar[bool]
+
+    def __init__(self, target: Target, protocol: Protocol = SEARCHING, gpu: GpuProtocol | None = None) -> None:
+        super().__init__(target, protocol)
+        device_index(target.device)
+        self._protocol = gpu or GpuProtocol.of(protocol)
+        self._engines = EngineCache()
+        self._bench = GpuBench(f"{__name__}:engine", target, self._protocol, self._anchor)
+
+    @classmethod
+    def available(cls) -> str | None:
+        return installed(cls.runtime) or no_driver()
+
+    @classmethod
+    def version(cls) -> str:
+        return library_version(cls.runtime)
+
+    def fingerprint(self) -> DeviceFingerprint:
+        return with_gpu(super().fingerprint(), self.target.device)
+
+    def key(self, workload: str) -> LatencyKey:
+        """The regime is part of the version where it is not the usual one: paced and burst figures are never compared."""
+        key = super().key(workload)
+        usual = self._protocol.regime == GpuProtocol().regime
+        return key if usual else replace(key, version=f"{key.version}, {self._protocol.regime}")
+
+    def measure(self, workload: Workload) -> Measurement:
+        with converted(workload, self.target.precision, INT8) as ready:
+            model = ready.path()
+            engines = self._build(model)
+            notes = {"onnx_sha256": file_hash(model)}
+            builds = [self._ready(engine) for engine in engines]
+            return self._bench.measure_builds(workload, builds, self.version(), self.fingerprint(), notes)
+
+    def prepare(self, models: list[Path]) -> list[Engine]:
+        """Builds engines of ONNX files ahead of their measurement, side by side on the CPU's cores where that needs no GPU."""
+        return self._engines.obtain_all([self._job(model) for model in models], self._processes, lock=self._lock)
+
+    def _build(self, model: Path) -> list[Engine]:
+        """The engine, from the cache where it is there; of a finalist as many fresh ones as the protocol asks for."""
+        jobs = [replace(self._job(model), number=i) for i in range(self._protocol.rebuilds)]
+        return self._engines.obtain_all(jobs, self._processes, fresh=len(jobs) > 1, lock=self._lock)
+
+    def _job(self, model: Path) -> EngineJob:
+        gpu = probe(self.target.device)
+        device = f"{gpu.name}, {gpu.driver}" if self.builds_on_gpu else ""
+        return EngineJob(model, self.runtime, self.version(), device, self.target.batch, self.target.image_size)
+
+    def _anchor(self) -> Ready:
+        job = replace(self._job(anchor_model(GPU_ANCHOR)), batch=1, image_size=None)
+        return self._ready(self._engines.obtain(job))
+
+    def _ready(self, engine: Engine) -> Ready:
+        record = {"path": engine.path.name, "sha256": file_hash(engine.path), "origin": engine.origin, **asdict(engine.report)}
+        return Ready(engine.path, {"runtime": self.runtime}, {"engine": record})
+
+    @property
+    def _lock(self) -> str:
+        return lock_name(self.target.device) if self.builds_on_gpu else ""
+
+    @property
+    def _processes(self) -> int:
+        return 1 if self.builds_on_gpu else os.cpu_count() or 1
+
+    def close(self) -> None:
+        self._bench.close()
+
+
+class TensorRt(_TensorRt):
+    """TensorRT 10 or 11. It times kernels while it builds, so a build has the GPU to itself."""
+
+    runtime = "tensorrt"
+    builds_on_gpu = True
+
+
+class TensorRtRtx(_TensorRt):
+    """TensorRT-RTX. Plans run on any GPU it supports and are built without one."""
+
+    runtime = "tensorrt-rtx"
+    builds_on_gpu = False
+
+
+def engine(request: Mapping[str, Any]) -> tuple[Served, dict[str, Any]]:
+    """Loads the plan ``request["model"]`` on the device, ready to be timed, on normally distributed input."""
+    plan = Plan.from_bytes(Path(request["model"]).read_bytes())
+    cuda = open_cuda(request["device"])  # first: what TensorRT allocates is to be in this library's context
+    return serve(device_run(load_library(request["runtime"]), cuda, plan.content, request["seed"]))
+
+
+def device_run(library: Any, cuda: Cuda, content: bytes, seed: int) -> DeviceRun:
+    """A plan as one launch of a CUDA graph: captured here with TensorRT, by the library itself with TensorRT-RTX. Two calls have warmed it up."""
+    log = Log(library)
+    runtime = library.Runtime(log.listener)
+    loaded = runtime.deserialize_cuda_engine(content)
+    if loaded is None:
+        raise _refusal(log, f"this plan does not load on {cuda.device.name}")
+    own_graph = hasattr(library, "CudaGraphStrategy")
+    config = _runtime_config(library, loaded) if own_graph else None
+    context = loaded.create_execution_context(config[0]) if config else loaded.create_execution_context()
+    if context is None:
+        raise _refusal(log, f"no execution context on {cuda.device.name}")
+    inputs = _bind(library, loaded, context, cuda, seed)
+
+    def step() -> None:
+        if not context.execute_async_v3(cuda.stream):
+            raise _refusal(log, "a run was refused")
+
+    for _ in range(2):  # the first call allocates and compiles, neither of which a graph can hold
+        step()
+        cuda.synchronize()
+    graphs = own_graph or cuda.graphs
+    launch = step if own_graph or not cuda.graphs else cuda.capture(step)
+    info = {"library": library.__name__, "library_version": str(library.__version__), "cuda_graph": graphs, "inputs": inputs}
+    # What the context reads must outlive it; dropping the runtime cache of TensorRT-RTX crashes the process.
+    return DeviceRun(cuda, _Keeping(launch, runtime, loaded, context, config), info)
+
+
+class _Keeping:
+    """A function, and what has to live as long as it does."""
+
+    def __init__(self, launch: Callable[[], object], *alive: object) -> None:
+        self._launch = launch
+        self._alive = alive
+
+    def __call__(self) -> None:
+        self._launch()
+
+
+def _runtime_config(library: Any, loaded: Any) -> tuple[Any, Any]:
+    """TensorRT-RTX's settings of a run, and the cache of compiled kernels that they refer to."""
+    config = loaded.create_runtime_config()
+    cache = config.create_runtime_cache()
+    config.set_runtime_cache(cache)
+    config.cuda_graph_strategy = library.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+    return config, cache
+
+
+def _bind(library: Any, loaded: Any, context: Any, cuda: Cuda, seed: int) -> dict[str, list[int]]:
+    """Buffers for all inputs, filled, and outputs; the inputs' shapes."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    names = [loaded.get_tensor_name(i) for i in range(loaded.num_io_tensors)]
+    given = [name for name in names if loaded.get_tensor_mode(name) == library.TensorIOMode.INPUT]
+    shapes: dict[str, list[int]] = {}
+    for name in given:  # all shapes first: those of the outputs follow from them
+        shape = [int(d) for d in loaded.get_tensor_shape(name)]
+        if min(shape, default=1) < 0:
+            shape = [int(d) for d in loaded.get_tensor_profile_shape(name, 0)[1]]
+            context.set_input_shape(name, shape)
+        shapes[name] = shape
+    for name in names:
+        kind = np.dtype(library.nptype(loaded.get_tensor_dtype(name)))
+        shape = [int(d) for d in context.get_tensor_shape(name)]
+        if min(shape, default=1) < 0:
+            raise InputError(f"output {name!r} has a shape that depends on its values: {shape}", "fixed shapes")
+        address = cuda.alloc(int(np.prod(shape)) * kind.itemsize)
+        if name in shapes:
+            cuda.upload(address, drawn(name, kind, shape, rng))
+        context.set_tensor_address(name, address)
+    return shapes
+
+
+def _refusal(log: Log, what: str) -> RuntimeFailure:
+    said = log.errors()
+    if any(words in said.lower() for words in ("out of memory", "outofmemory", "memoryallocation")):
+        return OutOfDeviceMemory(said)
+    return RuntimeFailure(f"{what}: {said or 'the library does not say why'}")
