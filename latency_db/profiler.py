@@ -141,6 +141,7 @@ class Profiler(ABC):
     precisions: ClassVar[tuple[str, ...]]
     default_device: ClassVar[str] = "cpu"
     measures: ClassVar[bool] = True  # False: answers with what others measured (a recorded table)
+    reads_onnx: ClassVar[bool] = True  # False: runs the networks of search spaces itself
 
     def __init__(self, target: Target, protocol: Protocol = SEARCHING) -> None:
         if target.runtime != self.runtime:

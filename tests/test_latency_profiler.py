@@ -1,147 +1,24 @@
-"""The contract of every runtime in the registry, and the measuring process around an engine."""
+"""The measuring process around an engine, and the CPU protocol around that; the contract of the runtimes is in ``test_runtimes.py``."""
 
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from latency_db.anchor import anchor_model
-from latency_db.measurement import Measurement
 from latency_db.process import Worker
-from latency_db.profiler import Profiler, Protocol, RuntimeFailure, Workload
-from latency_db.runtimes import RUNTIMES, open_profiler
-from latency_db.runtimes.onnxruntime import input_shape
-from latency_db.target import PRECISIONS, Target
+from latency_db.profiler import RuntimeFailure, Workload
+from latency_db.runtimes import open_profiler
+from latency_db.target import Target
 from search_spaces.errors import InputError
+from tests._models import QUICK, write_model
 
 ROOT = Path(__file__).resolve().parents[1]
-QUICK = Protocol(warmup_runs=3, warmup_s=0.02, min_rounds=3, max_rounds=4, max_s=2.0)
-
-
-def write_model(path: Path, layers: int, batch: int | str = "batch", size: int | str = 32, kind: str = "Conv", first: float = 0.08) -> Path:
-    """``layers`` 3x3 convolutions of 16 channels, input [batch, 16, size, size]; the first one's weights have the scale ``first``."""
-    rng = np.random.default_rng(0)
-    scales = [first] + [0.08] * (layers - 1)
-    weights = [numpy_helper.from_array((rng.standard_normal((16, 16, 3, 3)) * s).astype(np.float32), f"w{i}") for i, s in enumerate(scales)]
-    nodes = [helper.make_node(kind, [f"x{i}", f"w{i}"], [f"x{i + 1}"], name=f"layer{i}", pads=[1] * 4) for i in range(layers)]
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, 16, size, size]) for name in ("x0", f"x{layers}")]
-    model = helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:], weights), opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    path.write_bytes(model.SerializeToString())
-    return path
-
-
-@pytest.fixture(scope="module", params=[name for name in RUNTIMES if RUNTIMES[name].measures])
-def profiler(request: pytest.FixtureRequest) -> Iterator[Profiler]:
-    runtime = RUNTIMES[request.param]
-    if reason := runtime.available():
-        pytest.skip(f"{request.param}: {reason}")
-    with open_profiler(Target(request.param, runtime.precisions[0]), QUICK) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def small(profiler: Profiler, tmp_path_factory: pytest.TempPathFactory) -> Measurement:
-    return profiler.measure(Workload("small", write_model(tmp_path_factory.mktemp("models") / "small.onnx", 2)))
-
-
-def children() -> set[int]:
-    """Live child processes of this one that measure."""
-    found = set()
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = status.read_text().rpartition(")")[2].split()
-            if int(fields[1]) == os.getpid() and b"latency_db.worker" in (status.parent / "cmdline").read_bytes():
-                found.add(int(status.parent.name))
-        except (OSError, IndexError):
-            continue
-    return found
-
-
-@pytest.mark.parametrize("name", list(RUNTIMES))
-def test_a_runtime_declares_itself(name: str) -> None:
-    runtime = RUNTIMES[name]
-    reason = runtime.available()
-    assert runtime.runtime == name
-    assert runtime.precisions and set(runtime.precisions) <= set(PRECISIONS)
-    assert reason is None or ("\n" not in reason and reason)
-    assert Target(name).device == runtime.default_device
-    for precision in set(PRECISIONS) - set(runtime.precisions):
-        with pytest.raises(InputError, match=f"{precision} is not there yet for {name}"):
-            runtime(Target(name, precision))
-    with pytest.raises(InputError, match="given to the profiler of"):
-        runtime(Target("another"))
-
-
-def test_a_measurement_says_everything(profiler: Profiler, small: Measurement) -> None:
-    assert (small.source, small.workload, small.target) == ("measured", "small", profiler.target)
-    assert 0 < small.low_ms <= small.median_ms <= small.high_ms and small.median_ms <= small.p90_ms <= small.p99_ms
-    assert small.runs > 0 and small.time.endswith("+00:00")
-    assert small.environment["runtime_version"] == profiler.version()
-    assert small.environment["device_id"] == profiler.fingerprint().id
-    assert Measurement.from_dict(small.to_dict()) == small
-    assert profiler.key("small").target == str(profiler.target)
-
-
-def test_thirty_times_the_work_takes_longer(profiler: Profiler, small: Measurement, tmp_path: Path) -> None:
-    large = profiler.measure(Workload("large", write_model(tmp_path / "large.onnx", 60)))
-    assert large.median_ms > 3 * small.median_ms
-
-
-def test_the_batch_of_the_target_is_fed(profiler: Profiler, tmp_path: Path) -> None:
-    target = Target(profiler.runtime, profiler.precisions[0], batch=8)
-    model = write_model(tmp_path / "m.onnx", 8)
-    with open_profiler(target, QUICK) as batched:
-        assert batched.measure(Workload("m", model)).median_ms > 2 * profiler.measure(Workload("m", model)).median_ms
-
-
-@pytest.mark.parametrize(
-    "content, says",
-    [(b"", "broken.onnx"), (b"no ONNX at all", "broken.onnx"), (None, "no model file")],
-)
-def test_a_broken_or_missing_model(profiler: Profiler, tmp_path: Path, content: bytes | None, says: str) -> None:
-    path = tmp_path / "broken.onnx"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(InputError, match=says) as error:
-        profiler.measure(Workload("w", path))
-    assert "\n" not in str(error.value)
-
-
-def test_an_operator_nobody_knows_is_named(profiler: Profiler, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="Frobnicate"):
-        profiler.measure(Workload("w", write_model(tmp_path / "m.onnx", 1, kind="Frobnicate")))
-
-
-def test_a_shape_that_the_target_does_not_mean(profiler: Profiler, tmp_path: Path) -> None:
-    fixed, free = write_model(tmp_path / "fixed.onnx", 1, batch=4), write_model(tmp_path / "free.onnx", 1, size="side")
-    for model, says in ((fixed, "dimension 0 fixed to 4"), (free, "free dimension 2")):
-        with pytest.raises(InputError, match=says):
-            profiler.measure(Workload("w", model))
-    with open_profiler(Target(profiler.runtime, profiler.precisions[0], image_size=64), QUICK) as sized:
-        assert sized.measure(Workload("w", free)).median_ms > 0
-
-
-def test_a_failure_does_not_spoil_the_next_and_close_ends_all(profiler: Profiler, tmp_path: Path) -> None:
-    before = children()
-    with open_profiler(profiler.target, QUICK) as other:
-        with pytest.raises(InputError):
-            other.measure(Workload("w", tmp_path / "none.onnx"))
-        model = write_model(tmp_path / "m.onnx", 1)
-        other.measure(Workload("w", model))
-        for pid in children() - before:
-            os.kill(pid, signal.SIGKILL)  # what the profiler keeps running may die at any time
-        other.measure(Workload("w", model))
-    other.close()
-    assert children() == before
 
 
 def test_denormals_count_as_zero(tmp_path: Path) -> None:
@@ -157,21 +34,6 @@ def test_denormals_count_as_zero(tmp_path: Path) -> None:
         done = subprocess.run([sys.executable, "-c", script, str(model)], cwd=ROOT, capture_output=True, text=True, check=True)
         largest.append(float(done.stdout))
     assert largest[0] > 0.1 and largest[1] == 0.0
-
-
-def test_shapes() -> None:
-    assert input_shape("x", ["n", 3, 64, 64], 2, None) == [2, 3, 64, 64]
-    assert input_shape("x", [1, 3, None, None], 1, 96) == [1, 3, 96, 96]
-    assert input_shape("x", ["n", 7], 3, 96) == [3, 7]
-    wrong: list[tuple[list[int | str | None], int | None]] = [
-        ([2, 3, 64, 64], None),
-        ([1, 3, 64, 64], 96),
-        ([1, "c", 64, 64], None),
-        (["n", "h"], 96),
-    ]
-    for dims, size in wrong:
-        with pytest.raises(InputError, match="dimension"):
-            input_shape("x", dims, 1, size)
 
 
 def test_more_threads_than_cpus() -> None:

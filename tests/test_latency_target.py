@@ -91,8 +91,8 @@ def test_a_target_that_could_not_be_written_cannot_be_made(fields: dict[str, obj
 
 
 def test_a_precision_that_is_not_there_yet_says_so() -> None:
-    with pytest.raises(InputError, match="int8 is not there yet for onnxruntime; expected one of fp32"):
-        open_profiler(Target.parse("onnxruntime:int8"))
+    with pytest.raises(InputError, match="bf16 is not there yet for onnxruntime; expected one of fp32"):
+        open_profiler(Target.parse("onnxruntime:bf16"))
 
 
 def test_fingerprint_is_stable_and_survives_json() -> None:

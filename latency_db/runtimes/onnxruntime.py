@@ -1,34 +1,76 @@
-"""ONNX Runtime on the CPU, fp32. The library itself is imported by :func:`engine` alone, in the measuring process."""
+"""ONNX Runtime: ``onnxruntime`` on the CPU, or on ``cuda:0`` by its CUDA provider; ``onnxruntime-tensorrt`` by its TensorRT provider.
+
+The library is imported in the measuring process alone. Not run on a GPU so far.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from latency_db.bench import CpuBench
+from latency_db.cpu import cache_dir
+from latency_db.device import DeviceFingerprint
+from latency_db.gpu.bench import GpuBench, with_gpu
+from latency_db.gpu.cuda import device_index, no_driver
 from latency_db.measurement import Measurement
+from latency_db.onnx_file import drawn, input_shape, naming_nodes
+from latency_db.precision import Int8Form, converted
 from latency_db.profiler import SEARCHING, Profiler, Protocol, Workload
 from latency_db.target import Target
 from search_spaces.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 # Distributions that bring the same module; the first one installed names the version.
 PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
 
 
-class OnnxRuntime(Profiler):
-    """Times ONNX files with ONNX Runtime's CPU provider, by the CPU protocol."""
+@dataclass(frozen=True)
+class Provider:
+    """An execution provider: its name, the function of this module that is its engine, the precisions that it really computes in, the form of int8, and
+    what to install for it."""
 
-    runtime = "onnxruntime"
-    precisions = ("fp32",)
+    name: str
+    engine: str
+    precisions: tuple[str, ...]
+    int8: Int8Form | None
+    install: str
+
+
+GPU_WHEEL = "pip uninstall onnxruntime, then pip install onnxruntime-gpu"  # both bring the same module
+# Only unsigned activations with nodes behind every operator are fast: 1.5 times fp32, where TensorRT's form is slower than fp32.
+_FULL = Int8Form("u8", symmetric=False, op_types=(), bias=True, outputs=True, last_convs=False)
+CPU = Provider("CPUExecutionProvider", "engine", ("fp32", "int8"), _FULL, "pip install onnxruntime")  # fp16 would be computed in fp32, between casts
+CUDA = Provider("CUDAExecutionProvider", "cuda_engine", ("fp32", "fp16"), None, GPU_WHEEL)  # its convolutions have no int8
+TENSORRT = Provider("TensorrtExecutionProvider", "tensorrt_engine", ("fp32", "fp16", "int8"), Int8Form("s8"), f"{GPU_WHEEL} tensorrt")
+
+
+class _OnnxRuntime(Profiler):
+    """What both runtimes share: the CPU protocol, or the GPU protocol with inputs and outputs bound to device memory."""
+
+    precisions = ("fp32", "fp16", "int8")
 
     def __init__(self, target: Target, protocol: Protocol = SEARCHING) -> None:
         super().__init__(target, protocol)
-        if target.device != "cpu":
-            raise InputError(f"device {target.device} of {target}", "cpu", "other devices of onnxruntime are not there yet")
-        self._bench = CpuBench("latency_db.runtimes.onnxruntime:engine", target, protocol)
+        self._provider = provider = self._provider_of(target)
+        if target.precision not in provider.precisions:
+            raise InputError(f"{target}: ONNX Runtime's {provider.name} does not compute in {target.precision}", " or ".join(provider.precisions))
+        if provider is not CPU and (reason := no_driver()):
+            raise InputError(f"{target}: {reason}", "a machine with an NVIDIA GPU")
+        self._bench = (CpuBench if provider is CPU else GpuBench)(f"{__name__}:{provider.engine}", target, protocol)
+
+    @classmethod
+    @abstractmethod
+    def _provider_of(cls, target: Target) -> Provider:
+        """By the target's device; InputError for one that there is not."""
 
     @classmethod
     def available(cls) -> str | None:
@@ -44,33 +86,131 @@ class OnnxRuntime(Profiler):
                 continue
         return "unknown"
 
+    def fingerprint(self) -> DeviceFingerprint:
+        machine = super().fingerprint()
+        return machine if self._provider is CPU else with_gpu(machine, self.target.device)
+
     def measure(self, workload: Workload) -> Measurement:
-        return self._bench.measure(workload, self.version(), self.fingerprint())
+        form = self._provider.int8
+        if form is not None and self._provider is CPU:
+            form = form.on(self.fingerprint())
+        with converted(workload, self.target.precision, form) as ready:
+            return self._bench.measure(ready, self.version(), self.fingerprint())
 
     def close(self) -> None:
         self._bench.close()
 
 
+class OnnxRuntime(_OnnxRuntime):
+    """Times ONNX files with ONNX Runtime's own kernels, for the CPU or for CUDA."""
+
+    runtime = "onnxruntime"
+
+    @classmethod
+    def _provider_of(cls, target: Target) -> Provider:
+        if target.device == "cpu":
+            return CPU
+        if not target.device.startswith("cuda"):
+            raise InputError(f"device {target.device} of {target}", "cpu or cuda:0")
+        device_index(target.device)
+        return CUDA
+
+
+class OnnxRuntimeTensorrt(_OnnxRuntime):
+    """Times ONNX files with ONNX Runtime's TensorRT provider; its figures are not TensorRT's own, since it may split a network."""
+
+    runtime = "onnxruntime-tensorrt"
+    default_device = "cuda:0"
+
+    @classmethod
+    def _provider_of(cls, target: Target) -> Provider:
+        device_index(target.device)
+        return TENSORRT
+
+    @classmethod
+    def available(cls) -> str | None:
+        return super().available() or no_driver()
+
+
 def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, Any]]:
-    """Loads ``request["model"]``: a function that runs it once on normally distributed input, and its settings.
+    """Loads ``request["model"]`` on the CPU: a function that runs it once on normally distributed input, and its settings.
 
     All optimisations, because the NCHWc layout is only in ALL (20.7 ms against 25.8 with EXTENDED); no spinning, which would take the CPU from
     others; denormals are zero, because activations of networks with fresh weights vanish, and where denormals are slow that time says nothing of
     the trained network.
     """
+    entries = {"session.intra_op.allow_spinning": "0", "session.inter_op.allow_spinning": "0", "session.set_denormal_as_zero": "1"}
+    session, info = _session(request, CPU, {}, entries)
+    feeds = _feeds(session.get_inputs(), request)
+    info["inputs"] = {name: list(value.shape) for name, value in feeds.items()}
+    return lambda: session.run(None, feeds), info
+
+
+def cuda_engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, Any]]:
+    """By the CUDA provider. fp32 allows TF32, as NVIDIA's libraries do unless told otherwise; the settings of a measurement keep it."""
+    return _on_gpu(request, CUDA, {"enable_cuda_graph": "1", "use_tf32": "1", "cudnn_conv_algo_search": "EXHAUSTIVE"})
+
+
+def tensorrt_engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, Any]]:
+    """By the TensorRT provider, whose timings of kernels are kept on disk."""
+    cache = cache_dir() / "onnxruntime-tensorrt"
+    cache.mkdir(exist_ok=True)
+    flags = {f"trt_{precision}_enable": str(int(request["precision"] == precision)) for precision in ("fp16", "int8")}
+    options = {"trt_cuda_graph_enable": "1", "trt_timing_cache_enable": "1", "trt_timing_cache_path": str(cache), **flags}
+    return _on_gpu(request, TENSORRT, options)
+
+
+def _on_gpu(request: Mapping[str, Any], provider: Provider, options: Mapping[str, str]) -> tuple[Callable[[], object], dict[str, Any]]:
+    """``request["model"]`` as one CUDA graph on the stream of the GPU protocol, inputs and outputs in device memory.
+
+    A graph can only be captured when every node is on the GPU; ONNX Runtime refuses otherwise, so nothing falls back unseen.
+    """
     import onnxruntime as ort
 
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = request["threads"]
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 3
-    entries = {"session.intra_op.allow_spinning": "0", "session.inter_op.allow_spinning": "0", "session.set_denormal_as_zero": "1"}
-    for name, value in entries.items():
-        options.add_session_config_entry(name, value)
-    session = ort.InferenceSession(request["model"], options, providers=["CPUExecutionProvider"])
+    from latency_db.gpu.protocol import DeviceRun, serve
+    from latency_db.gpu.providers import open_cuda
+
+    index, cuda = device_index(request["device"]), open_cuda(request["device"])
+    session, info = _session(request, provider, {"device_id": str(index), "user_compute_stream": str(cuda.stream), **options}, {})
     feeds = _feeds(session.get_inputs(), request)
+    eager, bound = ort.RunOptions(), ort.RunOptions()
+    eager.add_run_config_entry("gpu_graph_id", "-1")  # not this run: it is for the outputs' shapes, and its memory is its own
+    bound.add_run_config_entry("disable_synchronize_execution_providers", "1")
+    names = [output.name for output in session.get_outputs()]
+    outputs = dict(zip(names, session.run(names, feeds, eager), strict=True))
+    binding = session.io_binding()
+    for arrays, bind in ((feeds, binding.bind_input), (outputs, binding.bind_output)):
+        for name, array in arrays.items():
+            address = cuda.alloc(array.nbytes)
+            cuda.upload(address, array)
+            bind(name, "cuda", index, array.dtype, list(array.shape), address)
+    for _ in range(3):  # the second captures
+        session.run_with_iobinding(binding, bound)
+    cuda.synchronize()
+    info |= {"cuda_graph": True, "inputs": {name: list(value.shape) for name, value in feeds.items()}}
+    return serve(DeviceRun(cuda, lambda: session.run_with_iobinding(binding, bound), info))
+
+
+def _session(request: Mapping[str, Any], provider: Provider, options: Mapping[str, str], entries: Mapping[str, str]) -> tuple[Any, dict[str, Any]]:
+    """A session on ``provider`` and nothing else, and its settings."""
+    import onnxruntime as ort
+
+    if provider.name not in (there := ort.get_available_providers()):
+        raise InputError(f"this ONNX Runtime has no {provider.name}", f"one of {', '.join(there)}", provider.install)
+    settings = ort.SessionOptions()
+    settings.intra_op_num_threads = request["threads"]
+    settings.inter_op_num_threads = 1
+    settings.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    settings.log_severity_level = 3
+    for name, value in entries.items():
+        settings.add_session_config_entry(name, value)
+    with naming_nodes(request["model"]):
+        session = ort.InferenceSession(request["model"], settings, providers=[(provider.name, dict(options))])
+    if session.get_providers()[0] != provider.name:  # it only warns when a provider's own libraries are missing, and takes the CPU
+        raise InputError(
+            f"ONNX Runtime took {session.get_providers()[0]}", provider.name, "its log says which of the provider's libraries is missing"
+        )
     info = {
         "providers": session.get_providers(),
         "intra_op_threads": request["threads"],
@@ -78,41 +218,18 @@ def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, 
         "execution": "sequential",
         "optimisation": "all",
         **entries,
-        "inputs": {name: list(value.shape) for name, value in feeds.items()},
+        **{name: value for name, value in options.items() if name not in ("user_compute_stream", "trt_timing_cache_path")},
     }
-    return lambda: session.run(None, feeds), info
+    return session, info
 
 
-def _feeds(inputs: Any, request: Mapping[str, Any]) -> dict[str, Any]:
+def _feeds(inputs: Any, request: Mapping[str, Any]) -> dict[str, npt.NDArray[np.generic]]:
     """An array for each input of a session, drawn by the seed."""
     import numpy as np
 
     rng = np.random.default_rng(request["seed"])
-    feeds = {}
-    for item in inputs:
-        shape = input_shape(item.name, item.shape, request["batch"], request["image_size"])
-        kinds = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}
-        if item.type not in kinds:
-            raise InputError(f"input {item.name!r} of type {item.type}", f"one of {', '.join(kinds)}")
-        dtype = kinds[item.type]
-        feeds[item.name] = rng.integers(0, 256, shape, dtype) if dtype is np.uint8 else rng.standard_normal(shape).astype(dtype)
-    return feeds
-
-
-def input_shape(name: str, dims: Sequence[int | str | None], batch: int, image_size: int | None) -> list[int]:
-    """The shape to feed: a free first dimension takes the batch, a free height or width of a 4-D input the image size (pixels).
-
-    A dimension that is fixed to something else, or free with nothing to set it, is an error: another network would be timed than was asked for.
-    """
-    wanted: list[int | None] = [batch] + [None] * (len(dims) - 1)
-    if len(dims) == 4:
-        wanted[2:] = [image_size, image_size]
-    shape = []
-    for i, (dim, want) in enumerate(zip(dims, wanted, strict=False)):
-        if isinstance(dim, int) and want is not None and dim != want:
-            raise InputError(f"input {name!r} has dimension {i} fixed to {dim}", f"{want} or a free dimension", "export it for this target")
-        size = dim if isinstance(dim, int) else want
-        if size is None:
-            raise InputError(f"input {name!r} has the free dimension {i} ({dim})", "a fixed one", "give the image size in the target: …@640")
-        shape.append(size)
-    return shape
+    kinds = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64", "tensor(uint8)": "uint8"}
+    shapes = {item.name: input_shape(item.name, item.shape, request["batch"], request["image_size"]) for item in inputs}
+    if odd := [f"{item.name!r} of type {item.type}" for item in inputs if item.type not in kinds]:
+        raise InputError(f"input {odd[0]}", f"one of {', '.join(kinds)}")
+    return {item.name: drawn(item.name, kinds[item.type], shapes[item.name], rng) for item in inputs}

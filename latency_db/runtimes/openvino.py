@@ -1,0 +1,162 @@
+"""OpenVINO: CPU, GPU and NPU of Intel's, and other makers' CPUs. The library is imported by :func:`engine` alone, in the measuring process.
+
+The precision is always said and then looked up in what was compiled: OpenVINO would take bf16 by itself where the CPU has it, and fp32 without a word where
+a hint cannot be met. GPU and NPU were not run so far; they are timed by the host's clock around a whole inference.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as package_version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from latency_db.bench import CpuBench
+from latency_db.cpu import cache_dir
+from latency_db.device import DeviceFingerprint, lacks
+from latency_db.measurement import Measurement
+from latency_db.onnx_file import drawn, input_shape, naming_nodes
+from latency_db.precision import Int8Form, converted
+from latency_db.process import Worker
+from latency_db.profiler import SEARCHING, Profiler, Protocol, Workload
+from latency_db.target import Target
+from search_spaces.errors import InputError
+
+# TensorRT's layout, but unsigned: signed activations through a split and a concatenation are miscomputed here without a word (2024.6 to 2026.4.1).
+INT8 = Int8Form("u8")
+HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
+"""What is left of an int8 graph runs in fp32."""
+COMPUTED = {"fp32": ("f32",), "fp16": ("f16",), "bf16": ("bf16",), "int8": ("u8", "i8")}
+"""Names of each precision in a compiled model."""
+DEVICE = re.compile(r"CPU|NPU|GPU(\.\d+)?")
+
+
+class OpenVino(Profiler):
+    """Times ONNX files with OpenVINO, one stream, for latency, by the CPU protocol. fp32, fp16 and bf16 are hints, int8 is in the graph."""
+
+    runtime = "openvino"
+    precisions = ("fp32", "fp16", "bf16", "int8")
+    default_device = "CPU"
+
+    def __init__(self, target: Target, protocol: Protocol = SEARCHING) -> None:
+        super().__init__(target, protocol)
+        if not DEVICE.fullmatch(target.device):
+            raise InputError(f"device {target.device} of {target}", "CPU, GPU, GPU.1 or NPU")
+        if target.device == "CPU" and (reason := lacks(target.precision, super().fingerprint())):
+            raise InputError(f"{target}: {reason}", "fp32 or int8", "without it the time says nothing of the precision")
+        self._device = super().fingerprint() if target.device == "CPU" else _with_accelerator(super().fingerprint(), target.device)
+        self._bench = CpuBench(f"{__name__}:engine", target, protocol, elsewhere=target.device != "CPU")
+
+    @classmethod
+    def available(cls) -> str | None:
+        return None if find_spec("openvino") else "openvino not installed; pip install 'hw-nas-yolo[openvino]'"
+
+    @classmethod
+    def version(cls) -> str:
+        try:
+            return package_version("openvino")
+        except PackageNotFoundError:
+            return "unknown"
+
+    def fingerprint(self) -> DeviceFingerprint:
+        return self._device
+
+    def measure(self, workload: Workload) -> Measurement:
+        with converted(workload, self.target.precision, INT8.on(self._device)) as ready:
+            return self._bench.measure(ready, self.version(), self.fingerprint())
+
+    def close(self) -> None:
+        self._bench.close()
+
+
+@cache
+def _with_accelerator(machine: DeviceFingerprint, device: str) -> DeviceFingerprint:
+    """The machine with the name and driver of its GPU or NPU, asked of OpenVINO in a process of its own."""
+    with Worker(f"{__name__}:probe") as worker:
+        said = worker.load(Path(device), {"cpus": [], "device": device})
+    if "error" in said:
+        raise InputError(said["error"])
+    return replace(machine, **said)
+
+
+def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, Any]]:
+    """Compiles ``request["model"]``: a function that runs it once on normally distributed input, and what OpenVINO says it took.
+
+    Pinning is left to the measuring process, and denormals are zero (see :func:`latency_db.runtimes.onnxruntime.engine`). Compiled models are kept on
+    disk for GPU and NPU, where compiling takes long; on a CPU it takes half a second, and a search would only fill the disk.
+    """
+    import numpy as np
+
+    core, device, precision = _core(request["device"]), request["device"], request["precision"]
+    config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": HINTS[precision], "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
+    if device == "CPU":
+        config |= {"INFERENCE_NUM_THREADS": request["threads"], "ENABLE_CPU_PINNING": False, "CPU_DENORMALS_OPTIMIZATION": True}
+    else:
+        config["CACHE_DIR"] = str(cache_dir() / "openvino")
+    with naming_nodes(request["model"]):
+        model = core.read_model(request["model"])
+    shapes = {item.any_name: _shape(item, request) for item in model.inputs}
+    model.reshape(shapes)
+    with naming_nodes(request["model"]):
+        compiled = core.compile_model(model, device, config)
+    layers = _precisions(compiled)
+    if device == "CPU" and not any(p in COMPUTED[precision] for p in layers):
+        raise InputError(f"OpenVINO computes this model's convolutions in {' and '.join(layers) or 'nothing'}", precision, "choose another precision")
+    rng = np.random.default_rng(request["seed"])
+    run = compiled.create_infer_request()
+    for item in model.inputs:
+        name = item.any_name
+        run.get_tensor(name).data[:] = drawn(name, item.get_element_type().to_dtype(), shapes[name], rng)
+    info = {name: _plain(compiled.get_property(name)) for name in config if name != "CACHE_DIR"}
+    info |= {"devices": list(compiled.get_property("EXECUTION_DEVICES")), "convolutions": dict(layers), "inputs": shapes}
+    return lambda: run.infer(share_outputs=True), info
+
+
+def probe(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, Any]]:
+    """An engine that only says what the device is, or why there is none."""
+    try:
+        core = _core(request["device"])
+    except InputError as error:
+        return (lambda: None), {"error": str(error)}
+    name, driver = core.get_property(request["device"], "FULL_DEVICE_NAME"), core.get_versions(request["device"])
+    return (lambda: None), {"accelerator": str(name), "driver": ", ".join(v.build_number for v in driver.values())}
+
+
+def _core(device: str) -> Any:
+    """OpenVINO with that device, or an error that names those there are."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # importing openvino would send an event to its maker
+    import openvino
+
+    core = openvino.Core()
+    if device not in core.available_devices and f"{device}.0" not in core.available_devices:
+        hint = "" if device == "CPU" else "a GPU or NPU needs its driver"
+        raise InputError(f"OpenVINO finds no device {device}", f"one of {', '.join(core.available_devices)}", hint)
+    return core
+
+
+def _shape(item: Any, request: Mapping[str, Any]) -> list[int]:
+    dims = [d.get_length() if d.is_static else str(d) for d in item.get_partial_shape()]
+    return input_shape(item.any_name, dims, request["batch"], request["image_size"])
+
+
+def _precisions(compiled: Any) -> Counter[str]:
+    """Precision -> number of convolutions and matrix products computed in it; where there are none, of all operators."""
+    pairs = []
+    for op in compiled.get_runtime_model().get_ops():
+        about = op.get_rt_info()
+        if "layerType" in about and "runtimePrecision" in about:
+            pairs.append((about["layerType"].astype(str), about["runtimePrecision"].astype(str)))
+    heavy = Counter(precision for kind, precision in pairs if kind in ("Convolution", "Deconvolution", "FullyConnected", "MatMul"))
+    return heavy or Counter(precision for _, precision in pairs)
+
+
+def _plain(value: Any) -> Any:
+    """JSON-ready."""
+    return value if isinstance(value, (bool, int, float, str)) else value.get_type_name() if hasattr(value, "get_type_name") else str(value)
