@@ -14,6 +14,13 @@ RUNTIMES: Registry[type[Profiler]] = Registry(
     "nas.runtimes",
     {
         "onnxruntime": "latency_db.runtimes.onnxruntime:OnnxRuntime",
+        "onnxruntime-tensorrt": "latency_db.runtimes.onnxruntime:OnnxRuntimeTensorrt",
+        "openvino": "latency_db.runtimes.openvino:OpenVino",
+        "recorded": "latency_db.runtimes.recorded:Recorded",
+        "tensorrt": "latency_db.runtimes.tensorrt:TensorRt",
+        "tensorrt-rtx": "latency_db.runtimes.tensorrt:TensorRtRtx",
+        "torch": "latency_db.runtimes.torch:Torch",
+        "torch-compile": "latency_db.runtimes.torch:TorchCompile",
     },
 )
 

@@ -122,19 +122,12 @@ class Recorded(Profiler):
 
     def _predictor(self, space: str) -> Predictor:
         """Fitted on the table's networks of a space, at the first one that is asked for."""
-        from latency_db.predictor.features import network_features
-        from latency_db.predictor.model import Predictor, Row
+        from latency_db.predictor.database import rows_of_measurements
+        from latency_db.predictor.model import Predictor
 
         if space not in self._predictors:
-            usual = self.reference_anchor_ms()
-            rows = []
-            for _, m in self._rows.values():
-                known = Network.from_dict(m.environment["network"]) if m.environment.get("network") else None
-                if known is not None and known.architecture.space == space:
-                    level = m if usual is None else m.at_reference(usual)
-                    features = network_features(known, self.target.batch)
-                    rows.append(Row(features, level.median_ms, known.architecture.id, m.half_width))
-            self._predictors[space] = Predictor.fit(rows)
+            rows = rows_of_measurements(m for _, m in self._rows.values())
+            self._predictors[space] = Predictor.fit([row for row in rows if row.features.family == space])
         return self._predictors[space]
 
     def _missing(self, workload: str) -> MissingLatency:

@@ -1,0 +1,50 @@
+"""Latency predicted from what the database holds of the target; nothing is run."""
+
+from __future__ import annotations
+
+import logging
+
+from latency_db.predictor.database import rows_of
+from latency_db.predictor.features import network_features
+from latency_db.predictor.model import Predictor
+from latency_db.profiler import Network
+from latency_db.runtimes import open_profiler
+from nas.estimate import Estimate
+from nas.estimators.base import Context, Estimator, needed
+from search_spaces.architecture import Architecture
+from search_spaces.errors import InputError
+
+LOG = logging.getLogger(__name__)
+
+
+class PredictedLatency(Estimator):
+    """Milliseconds with the predictor's 95 % interval, at the machine's usual speed: what :class:`nas.estimators.latency.Latency` would measure.
+
+    Fitted once, on the networks measured on the context's target, this machine and runtime version. ``note`` says with what error (cross-validated; also
+    logged, once). A network unlike the measured ones is an error, not a number.
+    """
+
+    name, unit, direction, rank = "latency_ms", "ms", "min", 1
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        needed(context.target, "predicted_latency", "target", "name one: --target onnxruntime:fp32")
+        needed(context.database, "predicted_latency", "latency database", "name one: --latency-db FILE")
+        assert context.target is not None
+        assert context.database is not None
+        with open_profiler(context.target) as profiler:
+            key = profiler.key("")
+        try:
+            self.predictor = Predictor.fit(rows_of(context.database, key))
+        except InputError as error:
+            raise InputError(f"estimator predicted_latency has too little in its latency database for target {context.target}: {error}") from None
+        self.note = f"predicted latency on {context.target}: {self.predictor.report()}"
+        LOG.info(self.note)
+
+    def __call__(self, architecture: Architecture) -> Estimate:
+        target = self.context.target
+        assert target is not None
+        size = target.image_size or int(architecture["image_size"])
+        network = Network(self.context.space.check(architecture), self.context.num_classes, size)
+        p = self.predictor.predict(network_features(network, target.batch))
+        return Estimate(self.name, p.ms, self.unit, p.low_ms, p.high_ms, "predicted", str(target))
