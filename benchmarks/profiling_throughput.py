@@ -66,7 +66,10 @@ def main() -> None:
                 start = time.monotonic()
                 skeleton_onnx(space, architecture, 80, Path(folder) / "torch.onnx", SIZE, direct=False)
                 torch_s.append(time.monotonic() - start)
-                print(f"{text} {i + 1}/{args.candidates}: {measured.median_ms:.0f} ms, {', '.join(f'{k} {v:.2f}' for k, v in rows[-1].items())}", flush=True)
+                print(
+                    f"{text} {i + 1}/{args.candidates}: {measured.median_ms:.0f} ms, {', '.join(f'{k} {v:.2f}' for k, v in rows[-1].items())}",
+                    flush=True,
+                )
         # The first candidate also starts the anchor's process and fills memos, as the first of a search does: it is in the sums.
         spent = {name: sum(r[name] for r in rows) for name in rows[0]}
         figure[text] = {

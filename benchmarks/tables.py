@@ -49,6 +49,15 @@ def _aot_build(f: Figure) -> str:
     return f"all {sum(map(len, f['networks'].values()))} compile (TensorRT-RTX {f['version']}); build time, weights + activations: {'; '.join(nets)}"
 
 
+def _predictor(f: Figure) -> str:
+    def one(device: str, case: str, row: Figure) -> str:
+        return f"{device} {case}: {row['within_10']:.1%} (error {row['mape']:.1%}, rho {row['spearman']:.3f})"
+
+    parts = [one(device, case, row) for device, cases in f.get("yolobench", {}).items() for case, row in cases.items()]
+    parts += [one(target, case, row) for target, cases in f.get("measured", {}).items() for case, row in cases.items() if "random" in case]
+    return "within ±10 %: " + "; ".join(parts)
+
+
 ROWS: Mapping[str, tuple[str, Callable[[Figure], str]]] = {
     "quickstart": ("`make quickstart` after installation", _quickstart),
     "supernet_fidelity": ("supernet mAP against training alone", _fidelity),
@@ -87,7 +96,16 @@ ROWS: Mapping[str, tuple[str, Callable[[Figure], str]]] = {
             for name, row in f["targets"].items()
         ),
     ),
+    "against_other_tools": (
+        "the same file by another tool",
+        lambda f: "; ".join(
+            f"our median by {f[name]['tool']}'s, {name}: {f[name]['ratio_median']:.3f} ({f[name]['ratio_interval'][0]:.3f}…"
+            f"{f[name]['ratio_interval'][1]:.3f}; goal within 5 %)"
+            for name in ("openvino", "onnxruntime")
+        ),
+    ),
     "aot_build": ("plans of YOLO-NAS S, M, L at 640 px with no GPU", _aot_build),
+    "latency_predictor": ("latency predicted for unseen architectures", _predictor),
     "study_overhead_random": (
         "study and database per candidate, at 1,000",
         lambda f: f"{f['ms_per_candidate_median']:.0f} ms (goal 40)",

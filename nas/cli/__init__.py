@@ -20,6 +20,7 @@ VERBS = {
     "export": "trained weights to ONNX, checked against torch",
     "predict": "draw the boxes an exported model finds in pictures",
     "measure": "latency of an architecture, weights or ONNX file on a target",
+    "onboard": "measure just enough networks on a target to predict the latency of all others",
     "certify": "measure the chosen of a run again, each in fresh processes, against what was said",
     "db": "list, show, export, import and merge the latencies that were measured",
     "plot": "draw the efficiency frontier of a run again",

@@ -21,10 +21,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_data(parser, required=False)
     parser.add_argument("--num-classes", type=int, help="without a data set: number of classes (default 80)")
     parser.add_argument("--target", default="onnxruntime:fp32", help="what to measure on, runtime:precision[@size][/b8][/t2] (default %(default)s)")
+    parser.add_argument(
+        "--latency",
+        default="measured",
+        help="of candidates: measured, or predicted from what the database holds of the target (nas onboard); the chosen are always measured "
+        "(default %(default)s)",
+    )
     parser.add_argument("--accuracy", default="supernet", help="what stands for accuracy: supernet, nwot, synflow (default %(default)s)")
     parser.add_argument("--budgets", help="latency budgets of the chosen, for example S=2ms,M=4ms,L=6ms; without: spread over the front")
     parser.add_argument(
         "--bound", action="append", default=[], metavar="NAME<=N", help="constraint on an estimate, for example 'params<=1e6' (repeatable)"
+    )
+    parser.add_argument(
+        "--max-activation-mb",
+        type=float,
+        metavar="N",
+        help="bound on the compiled network's activation memory, in MB of 10^6 bytes (TensorRT-RTX, no GPU)",
     )
     parser.add_argument("--trials", type=int, default=100, help="architectures to try in all (default %(default)s)")
     parser.add_argument("--sampler", default="nsga2", help="random, nsga2 or tpe (default %(default)s)")
@@ -71,6 +83,9 @@ def run(args: argparse.Namespace) -> int:
         ESTIMATORS[args.accuracy], SAMPLERS[args.sampler], [parse_bound(b) for b in args.bound]
         folder = args.out
         recipe = {k: v for k, v in recipe_values(args).items() if k != "seed"}
+        bounds = tuple(args.bound)
+        if args.max_activation_mb is not None:
+            bounds += (f"engine_activations_mib<={args.max_activation_mb * 1e6 / 2**20:.6g}",)
         settings = SearchSettings(
             space=args.space,
             fixed=fixed_values(SPACES[args.space], args.fix),
@@ -78,12 +93,13 @@ def run(args: argparse.Namespace) -> int:
             num_classes=args.num_classes,
             limit=args.limit,
             target=args.target,
+            latency=args.latency,
             accuracy=args.accuracy,
             trials=args.trials,
             sampler=args.sampler,
             seed=args.seed,
             budgets=args.budgets,
-            bounds=tuple(args.bound),
+            bounds=bounds,
             supernet=args.supernet,
             recipe=recipe,
             augment=not args.no_augment,

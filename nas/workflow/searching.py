@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ from nas.console import Display
 from nas.data.source import DataPair
 from nas.estimate import Candidate
 from nas.estimators import ESTIMATORS
-from nas.estimators.base import Context, Estimator
+from nas.estimators.base import Context
 from nas.estimators.latency import Latency
+from nas.estimators.predicted_latency import PredictedLatency
 from nas.report.frontier import frontier_data, write_frontier
 from nas.report.tables import Front, write_front
 from nas.selection import Selection, confirm, select
@@ -25,7 +25,7 @@ from nas.supernet import Supernet
 from nas.training.precision import device_of
 from nas.weights import load_supernet
 from nas.workflow.measuring import default_latency_db
-from nas.workflow.settings import SearchSettings, registry_name
+from nas.workflow.settings import SearchSettings
 from nas.workflow.training import image_size_of, open_training_data, train_supernet, training_batches
 from search_spaces.errors import InputError
 from search_spaces.space import SearchSpace
@@ -47,6 +47,8 @@ def search(settings: SearchSettings, folder: Path, display: Display) -> SearchRe
     budgets = parse_budgets(settings.budgets) if settings.budgets else None
     data = open_training_data(settings.data, settings.limit, display) if settings.data else None
     classes = data.classes if data else tuple(f"class{i}" for i in range(settings.num_classes or 80))
+    if settings.latency == "predicted":
+        _say_error(settings, space, len(classes), display)
     supernet = None
     if settings.accuracy == "supernet":
         supernet = _given_supernet(settings, space, data, folder)
@@ -78,14 +80,14 @@ def search(settings: SearchSettings, folder: Path, display: Display) -> SearchRe
             seed=settings.seed,
             scratch=folder,
         )
-        names = dict.fromkeys(("params", "macs", "latency", settings.accuracy, *(registry_name(b.name) for b in settings.open_bounds())))
-        estimators = {name: ESTIMATORS[name](context) for name in names}
+        estimators = [ESTIMATORS[name](context) for name in settings.estimators]
+        latency = next((e for e in estimators if isinstance(e, Latency)), None) or Latency(context)
         try:
             with display.search() as watch:
-                study.run(list(estimators.values()), settings.trials, watch)
-            return _conclude(settings, study, estimators, classes, data, budgets, folder, display)
+                study.run(estimators, settings.trials, watch)
+            return _conclude(settings, study, latency, classes, data, budgets, folder, display)
         finally:
-            for estimator in estimators.values():
+            for estimator in (*estimators, latency):
                 estimator.close()
             (folder / "candidate.onnx").unlink(missing_ok=True)
 
@@ -93,7 +95,7 @@ def search(settings: SearchSettings, folder: Path, display: Display) -> SearchRe
 def _conclude(
     settings: SearchSettings,
     study: Study,
-    estimators: Mapping[str, Estimator],
+    latency: Latency,
     classes: tuple[str, ...],
     data: DataPair | None,
     budgets: Any,
@@ -105,8 +107,6 @@ def _conclude(
         first = study.failures[0][1] if study.failures else "no trial was run"
         raise InputError(f"no candidate was evaluated ({len(study.failures)} failed or outside a bound, the first: {first})", "at least one")
     display.note("measuring the chosen again, each in a fresh process")
-    latency = estimators["latency"]
-    assert isinstance(latency, Latency)
     # Every candidate, not the front alone: where noise put a pick over its budget, the next one may lie behind the front.
     selection = confirm(select(study.candidates, cost.name, gain.name, budgets), lambda c: latency.again(c.architecture))
     for note in (*selection.notes, *(f"{r.name}: {r.before.id} was replaced, {r.reason}" for r in selection.replaced)):
@@ -139,6 +139,12 @@ def write_outputs(settings: SearchSettings, candidates: list[Candidate], study: 
         title=f"Efficiency frontier: {settings.space}",
     )
     write_frontier(folder, data)
+
+
+def _say_error(settings: SearchSettings, space: SearchSpace, num_classes: int, display: Display) -> None:
+    """How far predicted latencies can be trusted, before anything is trained; an error where nothing was measured on the target."""
+    with LatencyDB(settings.latency_db or default_latency_db()) as database:
+        display.note(PredictedLatency(Context(space, num_classes, target=Target.parse(settings.target), database=database)).note)
 
 
 def _given_supernet(settings: SearchSettings, space: SearchSpace, data: DataPair | None, folder: Path) -> Supernet | None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from latency_db.runtimes import open_profiler
+from latency_db.runtimes import RUNTIMES, open_profiler
 from latency_db.target import Target
 from nas.budgets import parse_budgets
 from nas.estimate import Objective
@@ -20,8 +20,12 @@ from nas.training.recipe import Recipe
 from nas.workflow.training import Means
 from search_spaces.architecture import Value
 from search_spaces.errors import InputError
+from search_spaces.registry import unknown
 from search_spaces.space import SearchSpace
 from search_spaces.spaces import SPACES
+
+LATENCIES = {"measured": "latency", "predicted": "predicted_latency"}
+"""How candidates' latency is known -> the estimator of it."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class SearchSettings:
     num_classes: int | None = None
     limit: int | None = None
     target: str = "onnxruntime:fp32"
+    latency: str = "measured"
     accuracy: str = "supernet"
     trials: int = 100
     sampler: str = "nsga2"
@@ -75,9 +80,16 @@ class SearchSettings:
     def check(self) -> None:
         """Everything that can be wrong before work begins is said now."""
         self.open_space()
-        open_profiler(Target.parse(self.target)).close()
+        if self.latency not in LATENCIES:
+            raise unknown("latency", self.latency, tuple(LATENCIES))
+        target = Target.parse(self.target)
+        open_profiler(target).close()
+        if target.precision == "int8" and RUNTIMES[target.runtime].measures and not self.data:
+            raise InputError(f"--target {self.target} without --data", "a data set", "int8 takes the ranges of activations from its pictures")
         device_of(self.device)
-        self.open_bounds()
+        for bound in self.open_bounds():
+            if reason := ESTIMATORS[registry_name(bound.name)].available():
+                raise InputError(f"bound on {bound.name}: {reason}")
         if self.num_classes is not None and self.num_classes < 1:
             raise InputError(f"{self.num_classes} classes", "1 or more")
         if self.budgets:
@@ -106,6 +118,13 @@ class SearchSettings:
         """The bounds, each on an estimate's name, whether that or its estimator's was written."""
         bounds = (parse_bound(text) for text in self.bounds)
         return tuple(replace(b, name=ESTIMATORS[registry_name(b.name)].name) for b in bounds)
+
+    @property
+    def estimators(self) -> tuple[str, ...]:
+        """Registry names of all that a candidate is asked, each once."""
+        bounds = (registry_name(b.name) for b in self.open_bounds())
+        names = ("params", "macs", "latency", self.accuracy, *bounds)
+        return tuple(dict.fromkeys(LATENCIES[self.latency] if name == "latency" else name for name in names))
 
     @property
     def objectives(self) -> tuple[Objective, Objective]:

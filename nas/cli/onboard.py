@@ -1,0 +1,57 @@
+"""``nas onboard``."""
+
+from __future__ import annotations
+
+import argparse
+
+EXAMPLES = """\
+  nas onboard --target openvino:fp32 --fix image_size=320
+  nas onboard --target tensorrt:fp16@640 --space yolo-nas --within 5% --most 200
+  nas search --latency predicted --target openvino:fp32 …        (afterwards: candidates are predicted, the chosen measured)"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    from nas.cli.options import add_space
+
+    add_space(parser)
+    parser.add_argument("--target", default="onnxruntime:fp32", help="what to measure on, runtime:precision[@size][/b8][/t2] (default %(default)s)")
+    parser.add_argument("--within", default="10%", help="predictions to be this near for 95 %% of networks (default %(default)s)")
+    parser.add_argument("--most", type=int, default=120, help="measure at most so many networks (default %(default)s)")
+    parser.add_argument("--num-classes", type=int, default=80, help="default %(default)s")
+    parser.add_argument("--data", help="pictures to calibrate int8 with")
+    parser.add_argument("--latency-db", help="file or URL of latencies (default: one for all runs)")
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure until it can be predicted; status 1 when the goal was not reached."""
+    from latency_db.db import LatencyDB
+    from latency_db.target import Target
+    from nas.cli.options import fixed_values
+    from nas.console import Display
+    from nas.workflow.measuring import default_latency_db
+    from nas.workflow.onboarding import Goal, onboard
+    from search_spaces.spaces import SPACES
+
+    display = Display()
+    space = SPACES[args.space].restrict(fixed_values(SPACES[args.space], args.fix))
+    goal = Goal(share_of(args.within), most=args.most)
+    with LatencyDB(args.latency_db or default_latency_db()) as database:
+        done = onboard(space, args.num_classes, Target.parse(args.target), goal, database, display, args.data, args.seed)
+    said = f"{done.measured} networks measured: {done.share:.0%} are predicted within ±{goal.within:.0%}"
+    if not done.reached:
+        display.note(f"{said}, short of {goal.share:.0%}: go on with a larger --most, or expect errors beyond it")
+        return 1
+    display.note(f"{said}; now: nas search --latency predicted --target {args.target}")
+    return 0
+
+
+def share_of(text: str) -> float:
+    """``"5%"`` or ``"0.05"`` -> 0.05."""
+    from search_spaces.errors import InputError
+
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise InputError(f"--within {text!r}", "a share such as 5%") from None
