@@ -171,12 +171,10 @@ def main() -> None:
     if not args.table and not (args.database and args.target):
         parser.error("give --table, or --database with --target")
     seeds = range(args.seeds)
-    figure: dict[str, Any] = {}
     if args.table:
-        figure["yolobench"] = on_table(table_rows(args.table), seeds)
+        write("latency_predictor", {"yolobench": on_table(table_rows(args.table), seeds)}, seeds)
     if args.database:
-        figure["measured"] = on_database(args.database, args.target, seeds)
-    write("latency_predictor", figure, seeds)
+        write("latency_predictor_measured", on_database(args.database, args.target, seeds), seeds)
 
 
 if __name__ == "__main__":

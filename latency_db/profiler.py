@@ -92,13 +92,13 @@ def file_hash(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How long and how sure: warm-up in runs and seconds (both are met; a network so slow that ``FEW_RUNS`` take four times the seconds, no longer),
-    blocks, and when to stop.
+    """How long and how sure: warm-up in runs and seconds (both are met; where a run takes over 0.1 s, the seconds), blocks, and when to stop.
 
     Rounds go on until the relative half-width of the median's 95 % interval reaches ``half_width``, or ``max_rounds`` or ``max_s`` seconds
     of timing are over. ``settle`` runs open each block unrecorded, because the anchor has just used the caches.
     ``clean_share``: with fewer clean samples than this the machine counts as contended. ``seed`` draws input, order and bootstrap.
-    ``rebuilds``: fresh builds that are measured by runtimes that compile an engine.
+    ``rebuilds``: fresh builds that are measured by runtimes that compile an engine. ``processes``: fresh ones that share the effort on a CPU, because
+    where a process's memory comes to lie in the caches stays as it is for the process's life, and differs by some percent between them.
     """
 
     warmup_runs: int = 10
@@ -112,6 +112,7 @@ class Protocol:
     clean_share: float = 0.5
     seed: int = 0
     rebuilds: int = 1
+    processes: int = 1
 
     def __post_init__(self) -> None:
         if not (self.block >= 1 and 1 <= self.min_rounds <= self.max_rounds and min(self.warmup_runs, self.warmup_s, self.settle, self.seed) >= 0):
@@ -119,16 +120,30 @@ class Protocol:
         if not (0 < self.half_width < 1 and self.max_s > 0 and 0 < self.clean_share <= 1):
             raise InputError(f"measuring protocol {self}", "half_width and clean_share between 0 and 1, max_s above 0")
 
+    def parts(self) -> list[Protocol]:
+        """The same effort divided over ``processes``: the interval of one part is wider by the root of their number."""
+        n = self.processes
+        share = replace(
+            self,
+            min_rounds=-(-self.min_rounds // n),
+            max_rounds=-(-self.max_rounds // n),
+            max_s=self.max_s / n,
+            half_width=min(0.5, self.half_width * n**0.5),
+            processes=1,
+        )
+        return [replace(share, seed=self.seed + i) for i in range(n)]
+
     def for_runs_of(self, seconds: float) -> Protocol:
         """The same for a network whose run takes so long: a block lasts half a second or one run, and beside a long run the anchor's traces in the
-        caches are nothing that a run has to be thrown away for."""
+        caches are nothing that a run has to be thrown away for. Rounds go on until there are enough samples that an interval means something."""
         block = max(1, min(self.block, int(0.5 / seconds)))
-        return replace(self, block=block, settle=self.settle if seconds < 0.1 else 0)
+        least = max(self.min_rounds, min(-(-FEWEST_SAMPLES // block), self.max_rounds))
+        return replace(self, block=block, settle=self.settle if seconds < 0.1 else 0, min_rounds=least)
 
 
-FEW_RUNS = 3
+FEWEST_SAMPLES = 12
 SEARCHING = Protocol()
-FINALIST = Protocol(min_rounds=20, max_rounds=400, half_width=0.02, max_s=60.0, rebuilds=3)
+FINALIST = Protocol(min_rounds=20, max_rounds=400, half_width=0.02, max_s=60.0, rebuilds=3, processes=4)
 
 
 class Profiler(ABC):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -60,6 +60,13 @@ class Summary:
     @property
     def half_width(self) -> float:
         return (self.high_ms - self.low_ms) / 2 / self.median_ms
+
+    def between(self, medians: Sequence[float]) -> Summary:
+        """With an interval that also covers what the processes differ by: at least the normal one of the mean of their ``medians`` (ms), around the median."""
+        if len(medians) < 2:
+            return self
+        reach = 1.96 * float(np.std(medians, ddof=1)) / len(medians) ** 0.5
+        return replace(self, low_ms=min(self.low_ms, self.median_ms - reach), high_ms=max(self.high_ms, self.median_ms + reach))
 
 
 def summarise(blocks: Sequence[Block], threads: int, clean_share: float, seed: int) -> Summary:

@@ -125,7 +125,8 @@ def skeleton_onnx(
     """
     if direct:
         with contextlib.suppress(UnknownOperator):
-            return atomic_write(path, build_onnx(space.graph(space.check(architecture)), num_classes, image_size, batch))
+            content = build_onnx(space.graph(space.check(architecture)), num_classes, image_size, batch)
+            return atomic_write(path, content, durable=False)
     generator_state = torch.random.get_rng_state()
     torch.manual_seed(0)
     detector = space.build(architecture, num_classes)

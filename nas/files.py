@@ -26,18 +26,19 @@ _HINTS = {
 }
 
 
-def atomic_write(path: str | os.PathLike[str], content: str | bytes, write: Writer | None = None) -> Path:
+def atomic_write(path: str | os.PathLike[str], content: str | bytes, write: Writer | None = None, durable: bool = True) -> Path:
     """Replace the file at ``path`` by ``content`` (text as UTF-8) as a whole, or leave it as it was and raise :class:`InputError`.
 
     The content goes to a temporary file in the same folder (made if need be), to the disk, then takes the name in one step; a symbolic link
-    keeps pointing where it did. ``write`` does the writing if given: a test passes one that runs out of space.
+    keeps pointing where it did. ``write`` does the writing if given: a test passes one that runs out of space. Without ``durable`` nothing waits for the
+    disk: for what is of no use after a crash.
     """
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.name}.{os.getpid()}-{time.monotonic_ns()}.tmp")
     try:
         data = content.encode() if isinstance(content, str) else content
         target.parent.mkdir(parents=True, exist_ok=True)
-        _write_through(temporary, data, write)
+        _write_through(temporary, data, write, durable)
         os.replace(temporary, target)
     except UnicodeEncodeError as error:
         raise InputError(f"cannot write {os.fspath(path)}: {error.reason} in {error.object[error.start : error.end]!r}", "Unicode text") from None
@@ -47,17 +48,19 @@ def atomic_write(path: str | os.PathLike[str], content: str | bytes, write: Writ
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-    _sync_folder(target.parent)
+    if durable:
+        _sync_folder(target.parent)
     return Path(path)
 
 
-def _write_through(path: Path, data: bytes, write: Writer | None) -> None:
+def _write_through(path: Path, data: bytes, write: Writer | None, durable: bool) -> None:
     # os.open and not tempfile: the file gets the permissions of any new file (umask), where mkstemp gives 0600.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     with os.fdopen(descriptor, "wb") as file:
         write(file, data) if write else file.write(data)
         file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -7,6 +7,7 @@ through torch's exporter (``nas.export``); ``tests/test_onnx_graph.py`` holds th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -345,16 +346,20 @@ def _anonymous(n: Node) -> Node:
 
 
 class _Parts:
-    """Fragments put together under the names of their cells."""
+    """Fragments put together under the names of their cells. Written into the file's message at once: weights are large, and every copy takes time."""
 
     def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.tensors: list[Any] = []
+        import onnx
+
+        self._model = onnx.ModelProto(ir_version=IR_VERSION, producer_name="hw-nas-yolo")
+        self._model.opset_import.add(version=OPSET)
+        self._model.graph.name = "detector"
 
     def add(self, prefix: str, fragment: _Fragment, inputs: Sequence[str], module: nn.Module | None = None, outputs: Sequence[str] = ()) -> list[str]:
         """The global names of the fragment's outputs: those given, else its own under ``prefix``. Weights are the module's, or drawn."""
-        from onnx import helper, numpy_helper
+        from onnx import helper
 
+        graph = self._model.graph
         names = {f"in{i}": name for i, name in enumerate(inputs)} | {"": ""} | dict(zip(fragment.outputs, outputs, strict=False))
 
         def of(name: str) -> str:
@@ -362,24 +367,28 @@ class _Parts:
 
         for i, n in enumerate(fragment.nodes):
             attributes = dict(n.attributes)
-            self.nodes.append(helper.make_node(n.kind, [of(x) for x in n.inputs], [of(x) for x in n.outputs], f"{prefix}/{n.kind}_{i}", **attributes))
+            graph.node.append(helper.make_node(n.kind, [of(x) for x in n.inputs], [of(x) for x in n.outputs], f"{prefix}/{n.kind}_{i}", **attributes))
+        for name, values in fragment.constants.items():
+            self._tensor(of(name), values)
         own = None if module is None else {name: p.detach().cpu().numpy() for name, p in module.named_parameters()}
-        weights = {
-            name: drawn(shape, len(self.tensors) + i) if own is None else own[name] for i, (name, shape) in enumerate(fragment.parameters.items())
-        }
-        self.tensors += [numpy_helper.from_array(values, of(name)) for name, values in {**fragment.constants, **weights}.items()]
+        for name, shape in fragment.parameters.items():
+            self._tensor(of(name), drawn(shape, len(graph.initializer)) if own is None else own[name])
         return [of(name) for name in fragment.outputs]
+
+    def _tensor(self, name: str, values: Array) -> None:
+        from onnx import helper
+
+        self._model.graph.initializer.add(
+            name=name, dims=values.shape, data_type=helper.np_dtype_to_tensor_dtype(values.dtype), raw_data=values.tobytes()
+        )
 
     def model(self, batch: int, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape]) -> bytes:
         """The file, float32 in and out; shapes are without the batch."""
         from onnx import TensorProto, helper
 
-        given, found = (
-            [helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, *shape]) for name, shape in side.items()] for side in (inputs, outputs)
-        )
-        graph = helper.make_graph(self.nodes, "detector", given, found, self.tensors)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="hw-nas-yolo")
-        return bytes(model.SerializeToString())
+        for ends, side in ((self._model.graph.input, inputs), (self._model.graph.output, outputs)):
+            ends.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, *shape]) for name, shape in side.items())
+        return bytes(self._model.SerializeToString())
 
 
 POOL = 1_000_003
@@ -397,9 +406,9 @@ def drawn(shape: Shape, number: int = 0) -> NDArray[np.float32]:
     Repeats one million numbers: drawing 40 million takes longer than all the rest, and a runtime's time does not depend on them. Each number begins
     elsewhere among them: TensorRT keeps equal weights once, and a network of equal weights has less memory to read than a real one.
     """
-    start = number * 7919 % POOL
-    normals = _normals()[start : start + POOL]
-    if len(shape) < 2:
-        return np.ones(shape, np.float32) if shape in ((), (1,)) else np.resize(normals, shape) * np.float32(0.1)
-    fan_in = int(np.prod(shape[1:]))
-    return np.resize(normals, shape) * np.float32(np.sqrt(2 / fan_in))
+    if shape in ((), (1,)):
+        return np.ones(shape, np.float32)
+    scale = np.float32(0.1 if len(shape) == 1 else np.sqrt(2 / math.prod(shape[1:])))
+    start, count = number * 7919 % POOL, math.prod(shape)
+    normals = _normals()[start : start + min(count, POOL)]
+    return np.multiply(normals if count <= POOL else np.resize(normals, count), scale).reshape(shape)

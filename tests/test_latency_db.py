@@ -15,9 +15,10 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql
 
-from latency_db.db import LatencyDB, MissingLatency, upsert
+from latency_db.db import LatencyDB, MissingLatency
 from latency_db.measurement import LatencyKey, Measurement
 from latency_db.profiler import Profiler, Workload
+from latency_db.schema import upsert
 from latency_db.target import Target
 from search_spaces.errors import InputError
 

@@ -101,10 +101,8 @@ def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_a_runtime_prints_does_not_disturb(engines: Path) -> None:
     with Worker("engines_of_this_test:chatty") as worker:
         assert worker.load(engines, {"cpus": []}) == {"model": str(engines)}
-        runs, spent = worker.ask("warm", {"runs": 3, "few": 3, "seconds": 0.0})
+        runs, spent = worker.ask("warm", {"runs": 3, "seconds": 0.0})
         assert runs == 3 and spent > 0
-        runs, spent = worker.ask("warm", {"runs": 10**6, "few": 2, "seconds": 0.001})  # too slow for so many runs
-        assert 2 <= runs < 10**6 and spent >= 0.004
         rows = worker.ask("block", {"runs": 4, "settle": 1})
         assert len(rows) == 4 and all(wall > 0 and cpu >= 0 for wall, cpu, _, _ in rows)
     assert not worker.alive
@@ -127,7 +125,7 @@ def test_a_run_that_fails_says_why_and_a_closed_worker_that_it_is_gone(engines: 
             worker.ask("block", {"runs": 4, "settle": 1})
     worker.close()
     with pytest.raises(RuntimeFailure, match="gone"):
-        worker.ask("warm", {"runs": 1, "few": 1, "seconds": 0.0})
+        worker.ask("warm", {"runs": 1, "seconds": 0.0})
 
 
 def test_an_engine_that_is_not_there(engines: Path) -> None:

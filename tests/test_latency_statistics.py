@@ -198,4 +198,21 @@ def test_slow_networks_get_short_blocks() -> None:
     protocol = Protocol()
     assert protocol.for_runs_of(0.002) == protocol
     assert (protocol.for_runs_of(0.2).block, protocol.for_runs_of(0.2).settle) == (2, 0)
+    assert protocol.for_runs_of(0.6).min_rounds == 12 and protocol.for_runs_of(0.01).min_rounds == protocol.min_rounds
     assert (protocol.for_runs_of(3.0).block, protocol.for_runs_of(0.09).settle) == (1, protocol.settle)
+
+
+def test_an_effort_divided_over_processes() -> None:
+    parts = Protocol(min_rounds=20, max_rounds=400, half_width=0.02, max_s=60.0, processes=4).parts()
+    assert len(parts) == 4 and len({part.seed for part in parts}) == 4
+    assert [(part.min_rounds, part.max_rounds, part.max_s, part.processes) for part in parts] == [(5, 100, 15.0, 1)] * 4
+    assert parts[0].half_width == pytest.approx(0.04)
+    assert Protocol().parts() == [Protocol()]
+
+
+def test_the_interval_covers_what_processes_differ_by() -> None:
+    blocks = [[Sample(10.0 + 0.01 * i, 10.0, 0, 0.0) for i in range(5)]] * 8
+    summary = summarise(blocks, 1, 0.5, 0)
+    assert summary.between([10.02]) == summary and summary.half_width < 0.01
+    wide = summary.between([9.5, 10.0, 10.5, 10.1])
+    assert wide.high_ms - wide.median_ms == pytest.approx(wide.median_ms - wide.low_ms) == pytest.approx(1.96 * 0.411 / 2, rel=0.01)

@@ -15,6 +15,7 @@ from nas.export import skeleton_onnx
 from search_spaces import onnx as onnx_graph
 from search_spaces.blocks import BLOCKS
 from search_spaces.detector import Detector
+from search_spaces.graph import Node
 from search_spaces.heads import HEADS
 from search_spaces.layers import fuse
 from search_spaces.onnx import UnknownOperator, build_onnx
@@ -35,7 +36,7 @@ def run(model: bytes, feeds: dict[str, torch.Tensor]) -> list[np.ndarray]:
 @pytest.mark.parametrize("kind", sorted([*BLOCKS, *HEADS]))
 def test_every_block_and_head(kind: str, act: str) -> None:
     n, c_in = draw(kind, random.Random(2))
-    n = onnx_graph.Node(n.name, n.kind, n.inputs, (*n.options, ("act", act)))
+    n = Node(n.name, n.kind, n.inputs, (*n.options, ("act", act)))
     module = fuse(randomise(make(kind, n, c_in)).eval(), full=True)
     inputs = case(kind).inputs(c_in)
     shapes = tuple(tuple(x.shape[1:]) for x in inputs)

@@ -132,6 +132,13 @@ class OnnxRuntimeTensorrt(_OnnxRuntime):
         return super().available() or no_driver()
 
 
+def prepare() -> None:
+    """What the engines import."""
+    import numpy  # noqa: F401
+    import onnx  # noqa: F401
+    import onnxruntime  # noqa: F401
+
+
 def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, Any]]:
     """Loads ``request["model"]`` on the CPU: a function that runs it once on normally distributed input, and its settings.
 

@@ -129,12 +129,17 @@ def probe(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, A
     return (lambda: None), {"accelerator": str(name), "driver": ", ".join(v.build_number for v in driver.values())}
 
 
-def _core(device: str) -> Any:
-    """OpenVINO with that device, or an error that names those there are."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # importing openvino would send an event to its maker
+def prepare() -> Any:
+    """The library; importing it as it is would send an event to its maker."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
-    core = openvino.Core()
+    return openvino
+
+
+def _core(device: str) -> Any:
+    """OpenVINO with that device, or an error that names those there are."""
+    core = prepare().Core()
     if device not in core.available_devices and f"{device}.0" not in core.available_devices:
         hint = "" if device == "CPU" else "a GPU or NPU needs its driver"
         raise InputError(f"OpenVINO finds no device {device}", f"one of {', '.join(core.available_devices)}", hint)
