@@ -18,7 +18,7 @@ from benchmarks.latency_predictor import chosen_rows, evaluated, split
 from benchmarks.yolobench_networks import family, operations
 from latency_db.db import LatencyDB
 from latency_db.measurement import LatencyKey
-from latency_db.predictor.database import rows_of
+from latency_db.predictor.database import rows_of, usual_ms
 from latency_db.predictor.features import BASIS, SUMMARY, Array, Features, features, network_features
 from latency_db.predictor.fit import folds
 from latency_db.predictor.kernels import covariance
@@ -273,6 +273,24 @@ def test_rows_of_one_target_version_and_device_at_the_usual_speed(database: Late
     true = {m.architecture.id: ms_of(m) for m in networks()}
     assert [row.ms for row in rows] == pytest.approx([true[row.group] for row in rows])
     assert rows_of(database, LatencyKey("", "onnxruntime:fp32", "1.0", "another")) == []
+
+
+def test_networks_that_do_not_follow_the_anchor_in_proportion() -> None:
+    rng = np.random.default_rng(0)
+    described = [network_features(n) for n in networks()]
+    weights, macs = (np.array([f.summary[SUMMARY.index(name)] for f in described]) for name in ("log weights", "log MACs"))
+    density = ((weights - macs) - (weights - macs).mean()) / (weights - macs).std()
+    slow = np.where(rng.random(len(described)) < 0.5, 1.0, 1.3)  # a machine of two speeds
+    true = np.array([ms_of(n) for n in networks()])
+    raw = true * slow ** (1.2 + 0.5 * density)
+    kept = [measurement(n, float(ms), anchor={"wall_ms": 2 * s, "cpu_ms": 2 * s}) for n, ms, s in zip(networks(), raw, slow, strict=True)]
+
+    usual = 2 * float(np.median(slow))
+    there = true * (usual / 2) ** (1.2 + 0.5 * density)  # what each takes at the usual speed
+    fitted, proportional = usual_ms(kept, described), np.array([m.at_reference(usual).median_ms for m in kept])
+    assert np.std(np.log(fitted / there)) < 0.2 * np.std(np.log(proportional / there))
+    few = 2 * float(np.median(slow[:30]))
+    assert usual_ms(kept[:30], described[:30]) == pytest.approx([m.at_reference(few).median_ms for m in kept[:30]])
 
 
 def test_the_estimator_predicts_from_the_database(database: LatencyDB, monkeypatch: pytest.MonkeyPatch) -> None:
