@@ -140,6 +140,9 @@ def test_certify(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         assert len(c["measured"]) == 2 and c["said"]["name"] == "latency_ms"
         assert c["end_to_end_ms"] == pytest.approx(c["median_ms"] + sum(c["parts"][k] for k in ("read_ms", "prepare_ms", "suppress_ms")))
         assert c["measured"][0]["environment"]["network"]["image_size"] == 96
+    elsewhere = ["--target", "onnxruntime:int8", "--latency-db", str(tmp_path / "latency.sqlite")]
+    assert main(["certify", str(copy), "--repeat", "1", *elsewhere]) == 0  # calibrated with the run's own pictures; nothing to compare with
+    assert "int8" in (copy / "certificate.json").read_text()
     (copy / "S.json").write_text("{}")
     assert main(["certify", str(copy)]) == 2
 

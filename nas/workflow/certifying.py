@@ -33,8 +33,9 @@ def certify(run: Path, repeat: int, display: Display, target: str | None = None,
     said = {a.name: _latency(a, run) for a in artifacts}
     where = Target.parse(target or settings.target)
     measured: dict[str, list[Measurement]] = {a.name: [] for a in artifacts}
+    pictures = open_data(settings.data, limit=settings.limit) if settings.data and where.precision == "int8" else None
     with tempfile.TemporaryDirectory() as scratch, LatencyDB(database or settings.latency_db or default_latency_db()) as kept:
-        workloads = {a.name: workload_of(run / f"{a.name}.json", where, Path(scratch)) for a in artifacts}
+        workloads = {a.name: workload_of(run / f"{a.name}.json", where, Path(scratch), pictures) for a in artifacts}
         for i in range(repeat):
             for name, workload in workloads.items():
                 with open_profiler(where, FINALIST) as profiler:
