@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.collect_latencies latencies.sqlite --target onnxruntime:fp32 --target openvino:fp32 --networks 150``
 
-Everything measured is kept at once, under its content: stopped and started again with the same options it goes on where it was.
+Everything measured is kept at once, under its content: stopped and started again with the same options it goes on where it was. Then what was measured
+while the machine was off its usual speed is measured again (:mod:`latency_db.steady`), at most ``--passes`` times.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from latency_db.db import LatencyDB
+from latency_db.measurement import Measurement
+from latency_db.profiler import SEARCHING, Protocol, Workload
+from latency_db.steady import measure_again
 from latency_db.target import Target
 from nas.cli.options import fixed_values
 from nas.data.source import open_data
 from nas.estimators.base import Context
-from nas.estimators.latency import Latency
+from nas.estimators.latency import Latency, latency_workload
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 from search_spaces.space import SearchSpace
@@ -53,13 +57,15 @@ def spread_over_macs(space: SearchSpace, count: int, seed: int) -> list[Architec
     return kept
 
 
-def collect(space: SearchSpace, architectures: Sequence[Architecture], targets: Sequence[Target], database: LatencyDB, context: Context) -> int:
+def collect(
+    architectures: Sequence[Architecture], targets: Sequence[Target], database: LatencyDB, context: Context, protocol: Protocol, passes: int
+) -> int:
     """Measure every architecture on every target, one after the other; how many failed. A failure is said and leaves nothing."""
     failed, asked, start = 0, 0, time.monotonic()
     with ExitStack() as stack:
         estimators = []
         for target in targets:
-            estimators.append(Latency(replace(context, target=target)))
+            estimators.append(Latency(replace(context, target=target), protocol))
             stack.callback(estimators[-1].close)
         total = len(architectures) * len(targets)
         for architecture in architectures:
@@ -75,7 +81,16 @@ def collect(space: SearchSpace, architectures: Sequence[Architecture], targets: 
                 print(
                     f"{asked}/{total} {architecture.id} at {architecture['image_size']} px on {target}: {said}; {rest / 60:.0f} min left", flush=True
                 )
+        for number in range(1, passes + 1):
+            left = [measure_again(database, e.profiler, [latency_workload(e.context, a) for a in architectures], _say) for e in estimators]
+            print(f"pass {number}: {sum(left)} of {total} measured off the usual speed still", flush=True)
+            if not any(left):
+                break
     return failed
+
+
+def _say(workload: Workload, measured: Measurement, better: bool) -> None:
+    print(f"again {workload.key} on {measured.target}: {measured.median_ms:.3f} ms, {'kept' if better else 'no nearer to the usual speed'}", flush=True)
 
 
 def main() -> None:
@@ -90,6 +105,8 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=150)
     parser.add_argument("--num-classes", type=int, default=80)
     parser.add_argument("--data", help="pictures to calibrate int8 with")
+    parser.add_argument("--processes", type=int, default=3, help="fresh processes that share the effort on each network")
+    parser.add_argument("--passes", type=int, default=3, help="how often what was measured off the usual speed may be measured again")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     space = SPACES[args.space].restrict(fixed_values(SPACES[args.space], args.fix))
@@ -98,7 +115,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, LatencyDB(args.database) as database:
         data = open_data(args.data) if args.data else None
         context = Context(space, args.num_classes, data, database=database, scratch=Path(scratch))
-        failed = collect(space, architectures, targets, database, context)
+        failed = collect(architectures, targets, database, context, replace(SEARCHING, processes=args.processes), args.passes)
     print(f"{len(architectures) * len(targets) - failed} latencies in {args.database}" + (f", {failed} failed" if failed else ""))
 
 

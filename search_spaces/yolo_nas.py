@@ -103,3 +103,6 @@ def yolo_nas(size: str) -> Architecture:
         "l": ((("qci", 96), ("qci", 128), ("qci", 256), ("qci", 512)), ((4, 128), (4, 128), (4, 128), (4, 256)), 1.0),
     }
     return _published(*table[size])
+
+
+REFERENCES = {f"yolo-nas-{size}": yolo_nas(size) for size in "sml"}

@@ -1,0 +1,71 @@
+"""The reference YOLOs: published networks as points of their families' spaces, with what their authors say of them. No torch here."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from search_spaces.architecture import Architecture
+from search_spaces.registry import Registry, unknown
+
+FAMILIES: Registry[Mapping[str, Architecture]] = Registry("nas.references", {"YOLO-NAS": "search_spaces.yolo_nas:REFERENCES"})
+"""Family -> its networks by name. A new family is its space's file, a table ``REFERENCES`` in it, and one line here."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a reference's authors published at 640 px: COCO val2017 mAP50-95 in percent, parameters in millions, GFLOPs (2 per MAC), and where it stands.
+
+    None where they give no figure. ``cpu_onnxruntime_ms``: their latency of ONNX Runtime on a CPU. Where a family has a head with and one without
+    non-maximum suppression, mAP is that of the head that needs none, which is what is deployed here.
+    """
+
+    map50_95: float
+    params_m: float | None
+    gflops: float | None
+    cpu_onnxruntime_ms: float | None
+    source: str
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A published network by the name people know it by (``yolov8n``); ``published`` is None where nothing is on record."""
+
+    name: str
+    family: str
+    architecture: Architecture
+    published: Published | None = None
+
+
+@cache
+def references() -> Mapping[str, Reference]:
+    """All references by name, family by family, smallest first."""
+    figures = published()
+    return {name: Reference(name, family, a, figures.get(name)) for family in FAMILIES for name, a in FAMILIES[family].items()}
+
+
+def reference(name: str) -> Reference:
+    """The reference of a name; an unknown one is an error that lists the known and the nearest."""
+    known = references()
+    if name not in known:
+        raise unknown("reference", name, known)
+    return known[name]
+
+
+@cache
+def published() -> Mapping[str, Published]:
+    """The published figures by the reference's name (``published.csv``: facts, each with its source)."""
+    text = (resources.files("search_spaces") / "published.csv").read_text(encoding="utf-8")
+
+    def number(value: str) -> float | None:
+        return float(value) if value else None
+
+    return {
+        row["name"]: Published(
+            float(row["map50_95"]), number(row["params_m"]), number(row["gflops"]), number(row["cpu_onnxruntime_ms"]), row["source"]
+        )
+        for row in csv.DictReader(text.splitlines())
+    }
