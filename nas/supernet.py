@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, product
@@ -15,7 +15,7 @@ from torch.func import functional_call
 from search_spaces.architecture import Architecture
 from search_spaces.detector import Detector, cell, cell_name, channels, run
 from search_spaces.graph import Graph, Layout, Node
-from search_spaces.heads.base import Predictions
+from search_spaces.heads.base import Head, Predictions
 from search_spaces.space import SearchSpace
 
 
@@ -145,12 +145,17 @@ class Supernet(nn.Module):
             plan = self._plan(node, c_in[node.name], node is graph.head)
             return functional_call(plan.module, {own: _Take.apply(self.weights[name], where) for own, name, where in plan.cuts}, inputs)
 
-        return run(graph, images, call)
+        return run(graph, images, call, self._head(graph, c_in))
 
-    def head_of(self, architecture: Architecture) -> nn.Module:
+    def head_of(self, architecture: Architecture) -> Head:
         """The head's skeleton, for its decoding (it holds no weights)."""
         graph = self.space.graph(architecture)
-        return self._plan(graph.head, channels(graph)[graph.head.name], True).module
+        return self._head(graph, channels(graph))
+
+    def _head(self, graph: Graph, c_in: Mapping[str, Layout]) -> Head:
+        head = self._plan(graph.head, c_in[graph.head.name], True).module
+        assert isinstance(head, Head)
+        return head
 
     def parameters_of(self, architecture: Architecture) -> dict[str, Tensor]:
         """Views (copies where parts had to be joined) of the shared weights under the names of ``architecture``'s detector."""

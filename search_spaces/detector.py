@@ -10,7 +10,7 @@ from search_spaces.blocks import BLOCKS
 from search_spaces.errors import InputError
 from search_spaces.graph import IMAGE, Graph, Layout, Node
 from search_spaces.heads import HEADS
-from search_spaces.heads.base import Head, Predictions, flatten
+from search_spaces.heads.base import Head, Predictions
 from search_spaces.layers import fuse
 
 STRIDE = 32  # the coarsest level; image sides are multiples of it
@@ -38,8 +38,9 @@ def channels(graph: Graph) -> dict[str, Layout]:
     return c_in
 
 
-def run(graph: Graph, images: Tensor, call: Callable[[Node, tuple[Tensor, ...]], object]) -> Predictions:
-    """Execute a graph: ``call(node, inputs)`` runs one cell. Shared by :class:`Detector` and the supernet, so there is one forward."""
+def run(graph: Graph, images: Tensor, call: Callable[[Node, tuple[Tensor, ...]], object], head: Head) -> Predictions:
+    """Execute a graph: ``call(node, inputs)`` runs one cell, ``head`` says what its maps mean. Shared by :class:`Detector` and the supernet, so there is
+    one forward."""
     height, width = int(images.shape[2]), int(images.shape[3])
     if height % STRIDE or width % STRIDE:
         raise InputError(f"image of {width} x {height} pixels", f"sides that are multiples of {STRIDE}", "letterbox it first")
@@ -47,7 +48,7 @@ def run(graph: Graph, images: Tensor, call: Callable[[Node, tuple[Tensor, ...]],
     for n in graph.nodes:
         values[n.name] = call(n, tuple(values[i] for i in n.inputs))  # type: ignore[assignment]
     levels = call(graph.head, tuple(values[i] for i in graph.head.inputs))
-    return flatten(levels, (height, width))  # type: ignore[arg-type]
+    return head.flatten(levels, (height, width))  # type: ignore[arg-type]
 
 
 class Detector(nn.Module):
@@ -84,7 +85,7 @@ class Detector(nn.Module):
 
     def forward(self, images: Tensor) -> Predictions:
         """Raw predictions."""
-        return run(self.graph, images, lambda n, inputs: self.cell(n)(*inputs))
+        return run(self.graph, images, lambda n, inputs: self.cell(n)(*inputs), self.head)
 
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Boxes (N, A, 4) xyxy in pixels and scores (N, A, classes); non-maximum suppression is left to the caller."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from search_spaces.architecture import Value
@@ -34,6 +34,24 @@ class Node:
 def node(name: str, kind: str, inputs: str | tuple[str, ...], **options: Option) -> Node:
     """A :class:`Node` with its options as keywords, in canonical order."""
     return Node(name, kind, (inputs,) if isinstance(inputs, str) else inputs, tuple(sorted(options.items())))
+
+
+Cell = tuple[str, Mapping[str, Option]]
+"""What a cell is, without its place: kind and options, ``out`` among them."""
+
+
+def place(name: str, cell: Cell, inputs: str | tuple[str, ...]) -> Node:
+    """A cell at its place in a network."""
+    return node(name, cell[0], inputs, **cell[1])
+
+
+def backbone(stem: Cell, stages: Sequence[tuple[Cell, Cell]]) -> list[Node]:
+    """A stem and stages of a downsampling and a block each: ``stem``, ``stage1_down``, ``stage1_block``, …"""
+    nodes = [place("stem", stem, IMAGE)]
+    for i, (down, block) in enumerate(stages, 1):
+        nodes.append(place(f"stage{i}_down", down, nodes[-1].name))
+        nodes.append(place(f"stage{i}_block", block, nodes[-1].name))
+    return nodes
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Conv weights are tagged ``(out, in)``, transposed convs ``(in, out)``, vectors `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -28,6 +29,11 @@ def activation(name: str) -> nn.Module:
     return kind() if kind is nn.Identity else kind(inplace=True)
 
 
+def divisible(channels: float, by: int = 8) -> int:
+    """Rounded up to a multiple, as YOLOs round scaled widths."""
+    return math.ceil(channels / by) * by
+
+
 class Conv2d(nn.Conv2d):
     """Torch's, except that a module of shapes only (on the meta device) draws no first weights: drawing there takes longer than all the rest."""
 
@@ -38,9 +44,17 @@ class Conv2d(nn.Conv2d):
 
 
 def conv2d(c_in: Layout, c_out: Layout, kernel: int = 1, stride: int = 1, bias: bool = False) -> nn.Conv2d:
-    """Conv2d with "same" padding (kernel odd), tagged with its layouts."""
-    conv = Conv2d(sum(c_in), sum(c_out), kernel, stride, kernel // 2, bias=bias)
+    """Conv2d with "same" padding (of an even kernel: with stride 2), tagged with its layouts."""
+    conv = Conv2d(sum(c_in), sum(c_out), kernel, stride, (kernel - 1) // 2, bias=bias)
     conv.layouts = (c_out, c_in)  # type: ignore[assignment]
+    return conv
+
+
+def depthwise2d(channels: Layout, kernel: int, stride: int = 1, bias: bool = False) -> nn.Conv2d:
+    """Conv2d of each channel by itself, "same" padding (kernel odd); its weight's second axis is one channel, whatever the width."""
+    width = sum(channels)
+    conv = Conv2d(width, width, kernel, stride, kernel // 2, groups=width, bias=bias)
+    conv.layouts = (channels, (1,))  # type: ignore[assignment]
     return conv
 
 
@@ -95,8 +109,8 @@ class FusedConv(nn.Module):
 
 def _conv_like(conv: nn.Conv2d, merged: Callable[[], tuple[Tensor, Tensor]]) -> nn.Conv2d:
     """A conv of the same geometry with the weight and bias that ``merged`` computes (not called for a module of shapes only)."""
-    kernel = conv.kernel_size[0]
-    new = Conv2d(conv.in_channels, conv.out_channels, kernel, conv.stride[0], kernel // 2, groups=conv.groups, device="meta")
+    kernel, stride, padding = conv.kernel_size[0], conv.stride[0], conv.padding
+    new = Conv2d(conv.in_channels, conv.out_channels, kernel, stride, padding, groups=conv.groups, device="meta")
     if not conv.weight.is_meta:
         with torch.no_grad():
             weight, bias = merged()
@@ -105,11 +119,14 @@ def _conv_like(conv: nn.Conv2d, merged: Callable[[], tuple[Tensor, Tensor]]) -> 
 
 
 class ConvNormAct(nn.Module):
-    """Conv without bias, BatchNorm, activation: (N, sum(c_in), H, W) -> (N, sum(c_out), ceil(H/s), ceil(W/s))."""
+    """Conv without bias, BatchNorm, activation: (N, sum(c_in), H, W) -> (N, sum(c_out), ceil(H/s), ceil(W/s)).
 
-    def __init__(self, c_in: Layout, c_out: Layout, kernel: int = 1, stride: int = 1, act: str = "relu") -> None:
+    ``depthwise``: each channel by itself (``c_in`` and ``c_out`` are one).
+    """
+
+    def __init__(self, c_in: Layout, c_out: Layout, kernel: int = 1, stride: int = 1, act: str = "relu", depthwise: bool = False) -> None:
         super().__init__()
-        self.conv = conv2d(c_in, c_out, kernel, stride)
+        self.conv = depthwise2d(c_out, kernel, stride) if depthwise else conv2d(c_in, c_out, kernel, stride)
         self.norm = batch_norm(c_out)
         self.act = activation(act)
 
@@ -120,6 +137,53 @@ class ConvNormAct(nn.Module):
     def fused(self, full: bool) -> nn.Module:
         """One conv with bias; a partial fusion leaves it as it is (engines fold a trailing BatchNorm themselves)."""
         return FusedConv(self.conv, self.norm, self.act).fused(full) if full else self
+
+
+class RepVGG(nn.Module):
+    """RepVGG block: ``act(norm3(conv3x3(x)) + norm1(conv1x1(x)) [+ norm(x)])``, one 3x3 conv when deployed (Ding et al., arXiv:2101.03697).
+
+    The identity branch is there where shapes allow and ``identity`` asks for it. A partial fusion is a full one: no BatchNorm follows the sum.
+    """
+
+    def __init__(self, c_in: Layout, c_out: Layout, stride: int = 1, identity: bool = True, act: str = "relu") -> None:
+        super().__init__()
+        self.conv3 = conv2d(c_in, c_out, 3, stride)
+        self.norm3 = batch_norm(c_out)
+        self.conv1 = conv2d(c_in, c_out, 1, stride)
+        self.norm1 = batch_norm(c_out)
+        self.norm = batch_norm(c_out) if identity and stride == 1 and c_in == c_out else None
+        self.act = activation(act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C_in, H, W) -> (N, C_out, ceil(H/s), ceil(W/s))."""
+        y = self.norm3(self.conv3(x)) + self.norm1(self.conv1(x))
+        return self.act(y if self.norm is None else y + self.norm(x))
+
+    def fused(self, full: bool) -> nn.Module:
+        """The branches as one 3x3 conv."""
+        return FusedConv(_conv_like(self.conv3, self._merged), None, self.act)
+
+    def _merged(self) -> tuple[Tensor, Tensor]:
+        scale3, shift3 = norm_scale(self.norm3)
+        scale1, shift1 = norm_scale(self.norm1)
+        weight = self.conv3.weight * scale3[:, None, None, None] + _padded(self.conv1.weight * scale1[:, None, None, None])
+        if self.norm is None:
+            return weight, shift3 + shift1
+        scale, shift = norm_scale(self.norm)
+        return weight + _identity(weight) * scale[:, None, None, None], shift3 + shift1 + shift
+
+
+def _padded(weight: Tensor) -> Tensor:
+    """A 1x1 kernel as the centre of a 3x3 one."""
+    return nn.functional.pad(weight, (1, 1, 1, 1))
+
+
+def _identity(like: Tensor) -> Tensor:
+    """The 3x3 kernel (C, C, 3, 3) that changes nothing."""
+    channel = torch.arange(like.shape[0], device=like.device)
+    kernel = torch.zeros_like(like)
+    kernel[channel, channel, 1, 1] = 1.0
+    return kernel
 
 
 class QARepVGG(nn.Module):
@@ -149,13 +213,9 @@ class QARepVGG(nn.Module):
 
     def _merged(self) -> tuple[Tensor, Tensor]:
         scale, shift = norm_scale(self.norm3)
-        weight = self.conv3.weight * scale[:, None, None, None]
-        weight = weight + nn.functional.pad(self.conv1.weight, (1, 1, 1, 1))
+        weight = self.conv3.weight * scale[:, None, None, None] + _padded(self.conv1.weight)
         if self.identity:
-            channel = torch.arange(weight.shape[0], device=weight.device)
-            centre = torch.zeros_like(weight)
-            centre[channel, channel, 1, 1] = 1.0
-            weight = weight + centre
+            weight = weight + _identity(weight)
         assert self.conv1.bias is not None
         return weight, shift + self.conv1.bias
 

@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 from search_spaces.detector import Detector, cell, channels
 from search_spaces.errors import InputError
 from search_spaces.graph import IMAGE, Graph, Layout, Node
-from search_spaces.heads.base import Head, flatten
+from search_spaces.heads.base import Head
 from search_spaces.layers import fuse
 from search_spaces.op import Shape
 
@@ -310,7 +310,7 @@ def _decode(head: Node, c_in: Layout, levels: tuple[Shape, ...], batch: int, num
 
     def call(*flat: Tensor) -> tuple[Tensor, Tensor]:
         pairs = tuple(zip(flat[0::2], flat[1::2], strict=True))
-        return module.decode(flatten(pairs, (image_size, image_size)))
+        return module.decode(module.flatten(pairs, (image_size, image_size)))
 
     return _record(module, maps, call)
 

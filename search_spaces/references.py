@@ -11,7 +11,19 @@ from importlib import resources
 from search_spaces.architecture import Architecture
 from search_spaces.registry import Registry, unknown
 
-FAMILIES: Registry[Mapping[str, Architecture]] = Registry("nas.references", {"YOLO-NAS": "search_spaces.yolo_nas:REFERENCES"})
+FAMILIES: Registry[Mapping[str, Architecture]] = Registry(
+    "nas.references",
+    {
+        "YOLOv5": "search_spaces.yolov5:REFERENCES",
+        "YOLOv6": "search_spaces.yolov6:REFERENCES",
+        "YOLOv7": "search_spaces.yolov7:REFERENCES",
+        "YOLOv8": "search_spaces.yolov8:REFERENCES",
+        "YOLO-NAS": "search_spaces.yolo_nas:REFERENCES",
+        "YOLO11": "search_spaces.yolo11:REFERENCES",
+        "YOLO12": "search_spaces.yolo12:REFERENCES",
+        "YOLO26": "search_spaces.yolo26:REFERENCES",
+    },
+)
 """Family -> its networks by name. A new family is its space's file, a table ``REFERENCES`` in it, and one line here."""
 
 

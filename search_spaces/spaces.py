@@ -11,6 +11,13 @@ SPACES: Registry[SearchSpace] = Registry(
     {
         "yolo-nano": "search_spaces.yolo_nano:YOLO_NANO",
         "yolo-nas": "search_spaces.yolo_nas:YOLO_NAS",
+        "yolov5": "search_spaces.yolov5:YOLOV5",
+        "yolov6": "search_spaces.yolov6:YOLOV6",
+        "yolov7": "search_spaces.yolov7:YOLOV7",
+        "yolov8": "search_spaces.yolov8:YOLOV8",
+        "yolo11": "search_spaces.yolo11:YOLO11",
+        "yolo12": "search_spaces.yolo12:YOLO12",
+        "yolo26": "search_spaces.yolo26:YOLO26",
     },
 )
 

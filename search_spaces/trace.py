@@ -29,6 +29,10 @@ VIEWS |= {"slice", "select", "split", "split_with_sizes", "chunk"}
 POINTWISE = {"relu", "relu_", "silu", "silu_", "sigmoid", "hardswish", "hardswish_", "add", "add_", "mul", "mul_"}
 
 
+NAMES = {"cat": "concat", "_softmax": "softmax", "upsample_nearest2d": "upsample"}
+"""What operators are called here, where not by torch's name."""
+
+
 class _Recorder(TorchDispatchMode):
     """Collects a :class:`_Step` per dispatched operator."""
 
@@ -95,15 +99,31 @@ def _op(name: str, args: tuple[Any, ...], inputs: list[Tensor], result: Tensor, 
         weight, stride, transposed, groups = args[1], args[3][0], args[6], args[8]
         macs = (inputs[0] if transposed else result).numel() * weight.numel() // weight.shape[0]
         return Op("deconv" if transposed else "conv", shapes, _shape(result), int(weight.shape[2]), int(stride), int(groups), macs, params)
-    if name in ("mm", "bmm", "addmm", "baddbmm"):
+    if name == "bmm":
+        return _batched_product(shapes_of(inputs), params)
+    if name in ("mm", "addmm"):
         return Op("matmul", shapes, _shape(result), macs=result.numel() * int(inputs[-2 if len(inputs) > 1 else 0].shape[-1]), params=params)
     if "pool" in name:
         return Op("pool", shapes, _shape(result), int(args[1][0]), int(args[2][0]) if len(args) > 2 and args[2] else 1, params=params)
-    return Op({"cat": "concat"}.get(name, name.rstrip("_")), shapes, _shape(result), params=params)
+    return Op(NAMES.get(name, name.rstrip("_")), shapes, _shape(result), params=params)
+
+
+def _batched_product(shapes: tuple[Shape, ...], params: int) -> Op:
+    """(G, M, K) by (G, K, N), a batch of 1 merged into G: one product of G groups, channels first, as a grouped 1x1 conv of M positions would be."""
+    (groups, rows, inner), (_, _, columns) = shapes
+    inputs = ((groups * inner, rows), (groups * inner, columns))
+    return Op("matmul", inputs, (groups * columns, rows), groups=groups, macs=groups * rows * inner * columns, params=params)
+
+
+def shapes_of(tensors: list[Tensor]) -> tuple[Shape, ...]:
+    """Whole shapes."""
+    return tuple(tuple(int(n) for n in t.shape) for t in tensors)
 
 
 def _shape(t: Tensor) -> Shape:
-    return tuple(int(n) for n in t.shape[1:])
+    """Without the batch of 1; where heads were merged into it, with them merged into the channels."""
+    batch, *rest = (int(n) for n in t.shape)
+    return tuple(rest) if batch == 1 or not rest else (batch * rest[0], *rest[1:])
 
 
 def _storage(t: Tensor) -> int:

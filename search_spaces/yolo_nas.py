@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 
 from search_spaces.architecture import Architecture, Value
-from search_spaces.graph import IMAGE, Graph, Layout, node
+from search_spaces.graph import Cell, Graph, Layout, backbone, node
 from search_spaces.necks import NECKS
 from search_spaces.space import Choice, SearchSpace
 
@@ -20,20 +20,16 @@ STAGES = NECK = (1, 2, 3, 4)
 def macro(architecture: Architecture, *, stem: int, outs: Layout, neck_outs: Layout, head: Layout) -> Graph:
     """The YOLO-NAS skeleton: stem, four stages, SPP, PAN with C2, three heads; channels given, inner choices from the architecture."""
     a = architecture
-    nodes = [node("stem", "qarepvgg", IMAGE, out=stem)]
-    before = "stem"
-    for i, out in zip(STAGES, outs, strict=True):
-        block, hidden, depth = (a[f"stage{i}_{choice}"] for choice in ("block", "hidden", "depth"))
-        nodes.append(node(f"stage{i}_down", "qarepvgg", before, out=out))
-        nodes.append(node(f"stage{i}_block", str(block), f"stage{i}_down", out=out, hidden=hidden, depth=depth))
-        before = f"stage{i}_block"
-    nodes.append(node("spp", "spp", before, out=outs[-1]))
-    neck = NECKS["pan-c2"](
-        ("stage1_block", "stage2_block", "stage3_block", "spp"),
-        outs=neck_outs,
-        hidden=tuple(int(a[f"neck{i}_hidden"]) for i in NECK),
-        depth=tuple(int(a[f"neck{i}_depth"]) for i in NECK),
-    )
+
+    def cell(kind: str, group: str, out: int) -> Cell:
+        return kind, {"out": out, "hidden": a[f"{group}_hidden"], "depth": a[f"{group}_depth"]}
+
+    stages = [(("qarepvgg", {"out": out}), cell(str(a[f"stage{i}_block"]), f"stage{i}", out)) for i, out in zip(STAGES, outs, strict=True)]
+    nodes = backbone(("qarepvgg", {"out": stem}), stages)
+    nodes.append(node("spp", "spp", nodes[-1].name, out=outs[-1]))
+    kinds = ("qsp", "qsp", "csp", "csp")
+    cells = tuple(cell(kind, f"neck{i}", out) for i, kind, out in zip(NECK, kinds, neck_outs, strict=True))
+    neck = NECKS["pan-c2"](("stage1_block", "stage2_block", "stage3_block", "spp"), cells=cells)
     widths = tuple(multiple_of_8(base * float(a["head_width"])) for base in head)
     head_node = node("head", "dfl", ("neck2_block", "neck3_block", "neck4_block"), widths=widths)
     return Graph((*nodes, *neck), head_node, int(a["image_size"]))

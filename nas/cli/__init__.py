@@ -20,6 +20,8 @@ VERBS = {
     "export": "trained weights to ONNX, checked against torch",
     "predict": "draw the boxes an exported model finds in pictures",
     "measure": "latency of an architecture, weights or ONNX file on a target",
+    "bench": "latency of many models side by side, in rounds: references, families, searched architectures",
+    "models": "list the reference YOLOs with what they cost and what is published of them; write one as an architecture file",
     "onboard": "measure just enough networks on a target to predict the latency of all others",
     "certify": "measure the chosen of a run again, each in fresh processes, against what was said",
     "db": "list, show, export, import and merge the latencies that were measured",

@@ -8,12 +8,15 @@ from pathlib import Path
 EXAMPLES = """\
   nas measure runs/digits/S.onnx
   nas measure runs/digits/S.json --target onnxruntime:fp32/t2 --repeat 5
+  nas measure yolov8n
   nas measure runs/digits/S.onnx --target openvino:int8 --data digits@128"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    parser.add_argument("model", type=Path, help="ONNX file, architecture file (S.json) or trained weights (.safetensors)")
+    parser.add_argument(
+        "model", type=Path, help="ONNX file, architecture file (S.json), trained weights (.safetensors) or a reference's name (nas models)"
+    )
     parser.add_argument("--target", default="onnxruntime:fp32", help="runtime:precision[@size][/b8][/t2] (default %(default)s)")
     parser.add_argument("--data", help="int8 only: pictures to calibrate with (digits, a COCO or YOLO folder, or a yaml)")
     parser.add_argument("--repeat", type=int, default=1, help="measure so many times, each in fresh processes (default %(default)s)")
@@ -32,9 +35,9 @@ def run(args: argparse.Namespace) -> int:
     from latency_db.profiler import FINALIST
     from latency_db.runtimes import open_profiler
     from latency_db.target import Target
-    from nas.cli.options import existing
     from nas.console import Display
     from nas.data.source import open_data
+    from nas.models import existing_model
     from nas.workflow.measuring import default_latency_db, workload_of
     from search_spaces.errors import InputError
 
@@ -42,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--repeat {args.repeat}", "1 or more")
     display = Display()
     target = Target.parse(args.target)
-    model = existing(args.model, "model")
+    model = existing_model(args.model)
     with tempfile.TemporaryDirectory() as scratch, LatencyDB(args.latency_db or default_latency_db()) as database:
         workload = workload_of(model, target, Path(scratch), open_data(args.data) if args.data else None)
         measured: list[Measurement] = []

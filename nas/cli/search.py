@@ -8,6 +8,7 @@ from pathlib import Path
 EXAMPLES = """\
   nas search --data digits --fix image_size=128 --out runs/digits
   nas search --space yolo-nas --data coco.yaml --budgets S=20ms,M=40ms,L=60ms --trials 300 --out runs/coco
+  nas search --data shop/ --budgets S=like:yolo-nas-s,M=like:yolo-nas-m --out runs/dropin    (as fast as references here)
   nas search --accuracy nwot --num-classes 80 --trials 200 --out runs/quick      (no data, no training)
   nas search --data shop/ --bound 'params<=1e6' --sampler tpe --supernet runs/a/supernet.safetensors --out runs/b
   nas search --resume runs/digits                                                 (after Ctrl-C or a crash)"""
@@ -28,7 +29,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "(default %(default)s)",
     )
     parser.add_argument("--accuracy", default="supernet", help="what stands for accuracy: supernet, nwot, synflow (default %(default)s)")
-    parser.add_argument("--budgets", help="latency budgets of the chosen, for example S=2ms,M=4ms,L=6ms; without: spread over the front")
+    parser.add_argument(
+        "--budgets",
+        help="latency budgets of the chosen: S=2ms,M=4ms, or a reference's latency on the target, S=like:yolov8n or S=like:yolov8n@320 (pixels; "
+        "else the target's, else its own); without: spread over the front",
+    )
     parser.add_argument(
         "--bound", action="append", default=[], metavar="NAME<=N", help="constraint on an estimate, for example 'params<=1e6' (repeatable)"
     )

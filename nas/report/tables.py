@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.artifact import read_json
+from nas.baseline import Comparison
 from nas.estimate import Candidate, Objective, check_fields, check_type
 from nas.files import atomic_write
 from nas.report.quantities import label, quantity
@@ -21,18 +22,22 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 FRONT_VERSION = 1
-_FRONT_FIELDS = ("schema", "objectives", "hypervolume", "reference", "chosen", "candidates")
+_FRONT_FIELDS = ("schema", "objectives", "hypervolume", "reference", "chosen", "comparisons", "candidates")
 
 
 @dataclass(frozen=True)
 class Front:
-    """What ``front.json`` holds: objectives, hypervolume with its reference point (one number per objective), ids chosen by name, candidates."""
+    """What ``front.json`` holds: objectives, hypervolume with its reference point (one number per objective), ids chosen by name, candidates.
+
+    ``comparisons``, a key that is there where there are any: the chosen against the references that their budgets were taken from.
+    """
 
     objectives: tuple[Objective, ...]
     candidates: tuple[Candidate, ...]
     chosen: tuple[tuple[str, str], ...] = ()
     hypervolume: float | None = None
     reference: tuple[float, ...] | None = None
+    comparisons: tuple[Comparison, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, keys in the order of the file."""
@@ -42,6 +47,7 @@ class Front:
             "hypervolume": self.hypervolume,
             "reference": None if self.reference is None else list(self.reference),
             "chosen": dict(self.chosen),
+            **({"comparisons": [c.to_dict() for c in self.comparisons]} if self.comparisons else {}),
             "candidates": [candidate.to_dict() for candidate in self.candidates],
         }
 
@@ -56,10 +62,12 @@ def read_front(path: str | os.PathLike[str]) -> Front:
     """Inverse of the JSON part of :func:`write_front`; errors are one line that names the file."""
     data = read_json(path)
     try:
+        if isinstance(data, dict):
+            data.setdefault("comparisons", [])
         check_fields(data, _FRONT_FIELDS, "front file")
         if data["schema"] != FRONT_VERSION:
             raise InputError(f"schema version {data['schema']!r}", f"{FRONT_VERSION}", "install the version of this package that wrote the file")
-        for field, kind in (("objectives", list), ("candidates", list), ("chosen", dict)):
+        for field, kind in (("objectives", list), ("candidates", list), ("chosen", dict), ("comparisons", list)):
             check_type(data[field], kind, field)
         return Front(
             tuple(Objective.parse(str(text)) for text in data["objectives"]),
@@ -67,6 +75,7 @@ def read_front(path: str | os.PathLike[str]) -> Front:
             tuple((str(name), str(id_)) for name, id_ in data["chosen"].items()),
             None if data["hypervolume"] is None else float(data["hypervolume"]),
             None if data["reference"] is None else tuple(float(value) for value in data["reference"]),
+            tuple(Comparison.from_dict(c) for c in data["comparisons"]),
         )
     except InputError as error:
         raise InputError(f"{os.fspath(path)}: {error}") from None

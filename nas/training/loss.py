@@ -9,9 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nas.training import processes
-from nas.training.assigner import Assignment, assign
-from search_spaces.heads.base import Predictions
-from search_spaces.heads.dfl import decode_boxes
+from nas.training.assigner import TOP_K, Assignment, assign
+from search_spaces.heads.base import Predictions, decode_boxes
 
 Terms = dict[str, Tensor]
 
@@ -27,7 +26,11 @@ class Truth:
 
 @dataclass(frozen=True)
 class DetectionLoss:
-    """Weights of the three terms; varifocal ``alpha`` and ``gamma`` (arXiv:2008.13367)."""
+    """Weights of the three terms; varifocal ``alpha`` and ``gamma`` (arXiv:2008.13367).
+
+    One loss for every head. Where sides are predicted themselves and not as distributions, the third term is the error of the sides in strides; relative to
+    priors there is none. A head with a helping branch is trained as YOLOv10 (arXiv:2405.14458): the helper on many anchors per box, itself on the best one.
+    """
 
     classification: float = 1.0
     iou: float = 2.5
@@ -38,7 +41,9 @@ class DetectionLoss:
     def __call__(self, predictions: Predictions, truth: Truth) -> tuple[Tensor, Terms, Assignment]:
         """Loss (scalar), its weighted terms, and the assignment, which :meth:`assigned` and :meth:`distill` re-use."""
         boxes = decode_boxes(predictions)
-        matched = assign(predictions.logits.detach().sigmoid(), boxes.detach(), predictions.points, truth.boxes, truth.labels, truth.image_index)
+        matched = _match(predictions, boxes, truth, TOP_K if predictions.helper is None else 1)
+        if predictions.helper is not None:
+            matched = matched._replace(helper=_match(predictions.helper, decode_boxes(predictions.helper), truth, TOP_K))
         loss, terms = self.assigned(predictions, truth, matched, boxes)
         return loss, terms, matched
 
@@ -48,10 +53,14 @@ class DetectionLoss:
         targets = torch.zeros_like(predictions.logits, dtype=torch.float32)
         targets[matched.image, matched.anchor, truth.labels[matched.box]] = matched.score
         terms = {
-            "cls": self.classification * self._varifocal(predictions.logits.float(), targets) / norm,
+            "cls": self.classification * self._varifocal(predictions.log_odds.float(), targets) / norm,
             **self._box_terms(predictions, decode_boxes(predictions) if boxes is None else boxes, truth, matched, norm),
         }
-        return torch.stack(list(terms.values())).sum(), {k: v.detach() for k, v in terms.items()}
+        loss, said = torch.stack(list(terms.values())).sum(), {k: v.detach() for k, v in terms.items()}
+        if predictions.helper is None or matched.helper is None:
+            return loss, said
+        more, helped = self.assigned(predictions.helper, truth, matched.helper)
+        return loss + more, {k: v + helped[k] for k, v in said.items()}
 
     def distill(self, student: Predictions, teacher: Predictions, matched: Assignment) -> tuple[Tensor, Terms]:
         """What the teacher knows beyond the labels: its class probabilities and side distributions, at the anchors of ``matched``.
@@ -60,17 +69,16 @@ class DetectionLoss:
         Elsewhere a young teacher has nothing to say but noise, and there are a hundred times more such anchors.
         """
         norm = _norm(matched)
-        own, goal = (p.logits[matched.image, matched.anchor].float() for p in (student, teacher))
+        own, goal = (p.log_odds[matched.image, matched.anchor].float() for p in (student, teacher))
         probabilities = goal.detach().sigmoid()
         classes = F.binary_cross_entropy_with_logits(own, probabilities, reduction="none") - F.binary_cross_entropy(
             probabilities, probabilities, reduction="none"
         )
-        own_sides, goal_sides = (p.boxes[matched.image, matched.anchor].float().unflatten(1, (4, -1)) for p in (student, teacher))
-        sides = F.kl_div(own_sides.log_softmax(-1), goal_sides.detach().softmax(-1), reduction="none").sum(-1).mean(-1)
-        terms = {
-            "cls": self.classification * (classes.sum(-1) * matched.score).sum() / norm,
-            "dfl": self.dfl * (sides * matched.score).sum() / norm,
-        }
+        terms = {"cls": self.classification * (classes.sum(-1) * matched.score).sum() / norm}
+        if student.boxes.shape[-1] == teacher.boxes.shape[-1] > 4:  # two heads of one space may code boxes differently
+            own_sides, goal_sides = (p.boxes[matched.image, matched.anchor].float().unflatten(1, (4, -1)) for p in (student, teacher))
+            sides = F.kl_div(own_sides.log_softmax(-1), goal_sides.detach().softmax(-1), reduction="none").sum(-1).mean(-1)
+            terms["dfl"] = self.dfl * (sides * matched.score).sum() / norm
         return torch.stack(list(terms.values())).sum(), {k: v.detach() for k, v in terms.items()}
 
     def _varifocal(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -82,13 +90,18 @@ class DetectionLoss:
         goal = truth.boxes[matched.box].float()
         own = boxes[matched.image, matched.anchor].float()
         strides, points = predictions.strides[matched.anchor], predictions.points[matched.anchor]
-        bins = predictions.boxes[matched.image, matched.anchor].float().unflatten(1, (4, -1))
-        sides = torch.cat([points - goal[:, :2], goal[:, 2:] - points], 1) / strides
-        dfl = distribution_focal(bins, sides)
-        return {
-            "iou": self.iou * ((1 - giou(own, goal)) * matched.score).sum() / norm,
-            "dfl": self.dfl * (dfl * matched.score).sum() / norm,
-        }
+        terms = {"iou": self.iou * ((1 - giou(own, goal)) * matched.score).sum() / norm}
+        if predictions.priors is None:
+            coded = predictions.boxes[matched.image, matched.anchor].float().unflatten(1, (4, -1))
+            sides = torch.cat([points - goal[:, :2], goal[:, 2:] - points], 1) / strides
+            missed = distribution_focal(coded, sides) if coded.shape[-1] > 1 else (coded[..., 0] - sides).abs().mean(-1)
+            terms["dfl"] = self.dfl * (missed * matched.score).sum() / norm
+        return terms
+
+
+def _match(predictions: Predictions, boxes: Tensor, truth: Truth, top_k: int) -> Assignment:
+    scores = predictions.scores.detach()
+    return assign(scores, boxes.detach(), predictions.points, truth.boxes, truth.labels, truth.image_index, top_k)
 
 
 def _norm(matched: Assignment) -> Tensor:

@@ -12,6 +12,7 @@ from nas.training.loop import Task
 from nas.training.loss import DetectionLoss, Terms, Truth
 from search_spaces.architecture import Architecture
 from search_spaces.detector import Detector
+from search_spaces.heads.base import Predictions
 
 
 class DetectorTask(Task):
@@ -67,7 +68,7 @@ class SandwichTask(Task):
         largest, *others = self.architectures(step)
         teacher = self.supernet(images, largest)
         loss, terms, matched = self.loss(teacher, truth)
-        teacher = teacher._replace(logits=teacher.logits.detach(), boxes=teacher.boxes.detach())
+        teacher = detached(teacher)
         yield loss, terms
         if step < self.alone_steps:
             return
@@ -76,3 +77,8 @@ class SandwichTask(Task):
             student = self.supernet(images, architecture)
             taught, terms = self.loss.assigned(student, truth, matched)
             yield taught + trust * self.loss.distill(student, teacher, matched)[0], terms
+
+
+def detached(predictions: Predictions) -> Predictions:
+    """The same values without their history: a teacher's, that its graph may go."""
+    return Predictions(*(t.detach() if isinstance(t, Tensor) else None for t in predictions))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from latency_db.db import LatencyDB
 from latency_db.target import Target
 from nas.artifact import Artifact, DataRecord, StudyRecord, write_artifact
-from nas.budgets import parse_budgets
+from nas.baseline import Baseline, compare
+from nas.budgets import Budgets, Wanted, parse_wanted
 from nas.console import Display
 from nas.data.source import DataPair
 from nas.estimate import Candidate
@@ -17,14 +18,16 @@ from nas.estimators import ESTIMATORS
 from nas.estimators.base import Context
 from nas.estimators.latency import Latency
 from nas.estimators.predicted_latency import PredictedLatency
+from nas.models import NO_DATA, unnamed_classes
 from nas.report.frontier import frontier_data, write_frontier
+from nas.report.quantities import quantity
 from nas.report.tables import Front, write_front
 from nas.selection import Selection, confirm, select
 from nas.study import Study
 from nas.supernet import Supernet
 from nas.training.precision import device_of
 from nas.weights import load_supernet
-from nas.workflow.measuring import default_latency_db
+from nas.workflow.measuring import default_latency_db, measure_baseline
 from nas.workflow.settings import SearchSettings
 from nas.workflow.training import image_size_of, open_training_data, train_supernet, training_batches
 from search_spaces.errors import InputError
@@ -44,9 +47,9 @@ def search(settings: SearchSettings, folder: Path, display: Display) -> SearchRe
     """Run, or go on with, a search in ``folder``; S/M/L are measured again before they are written."""
     space = settings.open_space()
     cost, gain = settings.objectives
-    budgets = parse_budgets(settings.budgets) if settings.budgets else None
+    wanted = parse_wanted(settings.budgets) if settings.budgets else None
     data = open_training_data(settings.data, settings.limit, display) if settings.data else None
-    classes = data.classes if data else tuple(f"class{i}" for i in range(settings.num_classes or 80))
+    classes = data.classes if data else unnamed_classes(settings.num_classes or 80)
     if settings.latency == "predicted":
         _say_error(settings, space, len(classes), display)
     supernet = None
@@ -54,6 +57,9 @@ def search(settings: SearchSettings, folder: Path, display: Display) -> SearchRe
         supernet = _given_supernet(settings, space, data, folder)
         if supernet is None:
             training_batches(_with_data(data), settings.open_recipe(), image_size_of(space), settings.augment)
+    if wanted and not settings.baselines:
+        settings = replace(settings, baselines=_baselines(wanted, settings, len(classes), data, display))
+    budgets = wanted.resolve({name: b.latency.value for name, b in settings.baselines.items()}) if wanted else None
     if not (folder / "run.json").exists():  # only now: what is wrong with the input must not leave a run behind
         settings.write(folder)
     if settings.accuracy == "supernet":
@@ -98,7 +104,7 @@ def _conclude(
     latency: Latency,
     classes: tuple[str, ...],
     data: DataPair | None,
-    budgets: Any,
+    budgets: Budgets | None,
     folder: Path,
     display: Display,
 ) -> SearchResult:
@@ -111,12 +117,16 @@ def _conclude(
     selection = confirm(select(study.candidates, cost.name, gain.name, budgets), lambda c: latency.again(c.architecture))
     for note in (*selection.notes, *(f"{r.name}: {r.before.id} was replaced, {r.reason}" for r in selection.replaced)):
         display.note(note)
-    record = DataRecord(data.name, data.fingerprint) if data else DataRecord("none", "none")
+    record = DataRecord(data.name, data.fingerprint) if data else NO_DATA
+    comparisons = {c.name: c for c in compare(settings.baselines, selection)}
+    for comparison in comparisons.values():
+        display.note(f"{comparison} on {settings.target}")
     artifacts = []
     for pick in selection:
         c = pick.candidate
         origin = StudyRecord(settings.study_name(folder), settings.seed, c.trial, len(study.candidates))
-        artifacts.append(Artifact(pick.name, c.architecture, c.estimates, origin, classes, record))
+        gained = (comparisons[pick.name].speed_up,) if pick.name in comparisons else ()
+        artifacts.append(Artifact(pick.name, c.architecture, (*c.estimates, *gained), origin, classes, record))
         write_artifact(folder / f"{pick.name}.json", artifacts[-1])
     write_outputs(settings, study.candidates, study, selection, folder, data.name if data else "")
     return SearchResult(tuple(study.candidates), selection, tuple(artifacts))
@@ -127,7 +137,7 @@ def write_outputs(settings: SearchSettings, candidates: list[Candidate], study: 
     cost, gain = settings.objectives
     archive = study.archive
     chosen = tuple((pick.name, pick.candidate.id) for pick in selection)
-    write_front(folder, Front((cost, gain), archive.front, chosen, archive.hypervolume, archive.reference))
+    write_front(folder, Front((cost, gain), archive.front, chosen, archive.hypervolume, archive.reference, compare(settings.baselines, selection)))
     data = frontier_data(
         candidates,
         cost,
@@ -139,6 +149,18 @@ def write_outputs(settings: SearchSettings, candidates: list[Candidate], study: 
         title=f"Efficiency frontier: {settings.space}",
     )
     write_frontier(folder, data)
+
+
+def _baselines(wanted: Wanted, settings: SearchSettings, num_classes: int, data: DataPair | None, display: Display) -> dict[str, Baseline]:
+    """The references whose latency is a budget, each measured once, with the classes of the search."""
+    measured: dict[str, Baseline] = {}
+    with tempfile.TemporaryDirectory() as scratch, LatencyDB(settings.latency_db or default_latency_db()) as database:
+        context = Context(settings.open_space(), num_classes, data, Target.parse(settings.target), database, scratch=Path(scratch))
+        for like in wanted.likes.values():
+            if str(like) not in measured:
+                measured[str(like)] = found = measure_baseline(like, context)
+                display.note(f"budget {like}: {found} takes {quantity(found.latency)} on {settings.target}, with {num_classes} classes")
+    return {name: measured[str(like)] for name, like in wanted.likes.items()}
 
 
 def _say_error(settings: SearchSettings, space: SearchSpace, num_classes: int, display: Display) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 from latency_db.runtimes import RUNTIMES, open_profiler
 from latency_db.target import Target
-from nas.budgets import parse_budgets
+from nas.baseline import Baseline
+from nas.budgets import parse_wanted
 from nas.estimate import Objective
 from nas.estimators import ESTIMATORS
 from nas.files import atomic_write
@@ -30,7 +31,10 @@ LATENCIES = {"measured": "latency", "predicted": "predicted_latency"}
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """All that decides a search; kept as ``run.json``, so that ``--resume`` needs nothing else."""
+    """All that decides a search; kept as ``run.json``, so that ``--resume`` needs nothing else.
+
+    ``baselines``: the references whose latency is a budget, by the budget's name, as they were measured when the run began.
+    """
 
     space: str = "yolo-nano"
     fixed: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
@@ -44,6 +48,7 @@ class SearchSettings:
     sampler: str = "nsga2"
     seed: int = 0
     budgets: str | None = None
+    baselines: Mapping[str, Baseline] = field(default_factory=dict)
     bounds: tuple[str, ...] = ()
     supernet: str | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
@@ -71,6 +76,7 @@ class SearchSettings:
             data = json.loads(path.read_text())
             data["fixed"] = {name: tuple(values) for name, values in data["fixed"].items()}
             data["bounds"] = tuple(data["bounds"])
+            data["baselines"] = {name: Baseline.from_dict(b) for name, b in data.get("baselines", {}).items()}
             return cls(**data)
         except FileNotFoundError:
             raise InputError(f"{folder} is no run of nas search", "a folder with run.json") from None
@@ -93,7 +99,7 @@ class SearchSettings:
         if self.num_classes is not None and self.num_classes < 1:
             raise InputError(f"{self.num_classes} classes", "1 or more")
         if self.budgets:
-            parse_budgets(self.budgets)
+            parse_wanted(self.budgets)
         if self.trials < 1:
             raise InputError(f"{self.trials} trials", "1 or more")
         if self.accuracy == "supernet" and not self.data:

@@ -11,12 +11,13 @@ from search_spaces.layers import ConvNormAct
 
 
 class Residual(nn.Module):
-    """``x + conv(conv(x))`` with the two kernels given (shortcut optional)."""
+    """``x + conv(conv(x))`` with the two kernels given (shortcut optional) and ``inner`` channels between them (``hidden`` by default)."""
 
-    def __init__(self, hidden: int, kernels: tuple[int, int], shortcut: bool, act: str) -> None:
+    def __init__(self, hidden: int, kernels: tuple[int, int], shortcut: bool, act: str, inner: int | None = None) -> None:
         super().__init__()
-        self.conv1 = ConvNormAct((hidden,), (hidden,), kernels[0], act=act)
-        self.conv2 = ConvNormAct((hidden,), (hidden,), kernels[1], act=act)
+        inner = inner or hidden
+        self.conv1 = ConvNormAct((hidden,), (inner,), kernels[0], act=act)
+        self.conv2 = ConvNormAct((inner,), (hidden,), kernels[1], act=act)
         self.shortcut = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
@@ -26,7 +27,10 @@ class Residual(nn.Module):
 
 
 class C2f(Block):
-    """1x1 to two parts of ``hidden``, ``depth`` residual bottlenecks (3x3, 3x3) chained on the second, all 2 + depth concatenated, 1x1 to ``out``."""
+    """1x1 to two parts of ``hidden``, ``depth`` units chained on the second, all 2 + depth concatenated, 1x1 to ``out``.
+
+    A unit is a residual bottleneck of two 3x3; the blocks that YOLO11 and later put into this shell override :meth:`unit`.
+    """
 
     family = "c2f"
 
@@ -34,8 +38,13 @@ class C2f(Block):
         super().__init__(c_in, out)
         self.hidden = hidden
         self.conv1 = ConvNormAct(c_in, (hidden, hidden), act=act)
-        self.bottlenecks = nn.ModuleList(Residual(hidden, (3, 3), shortcut, act) for _ in range(depth))
+        self.bottlenecks = nn.ModuleList(self.unit(hidden, shortcut, act) for _ in range(depth))
         self.conv2 = ConvNormAct((hidden,) * (2 + depth), (out,), act=act)
+
+    @staticmethod
+    def unit(hidden: int, shortcut: bool, act: str) -> nn.Module:
+        """What is chained, ``hidden`` channels to as many."""
+        return Residual(hidden, (3, 3), shortcut, act)
 
     def transform(self, x: Tensor) -> Tensor:
         """(N, sum(c_in), H, W) -> (N, out, H, W)."""

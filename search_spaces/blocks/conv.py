@@ -1,12 +1,12 @@
-"""Single convolutions as cells: stems, downsampling, channel reduction."""
+"""Single layers as cells: stems, downsampling, channel reduction, resampling without weights."""
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from search_spaces.blocks.base import Block
 from search_spaces.graph import Layout
-from search_spaces.layers import ConvNormAct, QARepVGG
+from search_spaces.layers import ConvNormAct, QARepVGG, RepVGG
 
 
 class Conv(Block):
@@ -36,4 +36,65 @@ class QARepVGGConv(Block):
     def transform(self, x: Tensor) -> Tensor:
         """(N, sum(c_in), H, W) -> (N, out, H/stride, W/stride)."""
         y: Tensor = self.conv(x)
+        return y
+
+
+class RepVGGConv(Block):
+    """One RepVGG block, the stem and the downsampling of YOLOv6; at stride 1, RepConv of YOLOv7."""
+
+    family = "repvgg"
+
+    def __init__(self, c_in: Layout, *, out: int, stride: int = 2, act: str = "relu") -> None:
+        super().__init__(c_in, out)
+        self.conv = RepVGG(c_in, (out,), stride, identity=False, act=act)
+
+    def transform(self, x: Tensor) -> Tensor:
+        """(N, sum(c_in), H, W) -> (N, out, H/stride, W/stride)."""
+        y: Tensor = self.conv(x)
+        return y
+
+
+class RepStack(Block):
+    """``depth`` RepVGG blocks one after the other, the first to ``out`` channels: YOLOv6's RepBlock (arXiv:2301.05586)."""
+
+    family = "rep"
+
+    def __init__(self, c_in: Layout, *, out: int, depth: int, act: str = "relu") -> None:
+        super().__init__(c_in, out)
+        self.first = RepVGG(c_in, (out,), act=act)
+        self.more = nn.Sequential(*(RepVGG((out,), (out,), act=act) for _ in range(depth - 1)))
+
+    def transform(self, x: Tensor) -> Tensor:
+        """(N, sum(c_in), H, W) -> (N, out, H, W)."""
+        y: Tensor = self.more(self.first(x))
+        return y
+
+
+class Upsample(Block):
+    """Nearest neighbour, twice the size; ``out`` is the channels that come in."""
+
+    family = "upsample"
+
+    def __init__(self, c_in: Layout, *, out: int) -> None:
+        super().__init__(c_in, out)
+        self.resize = nn.Upsample(scale_factor=2.0, mode="nearest")
+
+    def transform(self, x: Tensor) -> Tensor:
+        """(N, out, H, W) -> (N, out, 2H, 2W)."""
+        y: Tensor = self.resize(x)
+        return y
+
+
+class MaxPool(Block):
+    """2x2 max-pooling of stride 2; ``out`` is the channels that come in."""
+
+    family = "pool"
+
+    def __init__(self, c_in: Layout, *, out: int) -> None:
+        super().__init__(c_in, out)
+        self.pool = nn.MaxPool2d(2, 2)
+
+    def transform(self, x: Tensor) -> Tensor:
+        """(N, out, H, W) -> (N, out, H/2, W/2)."""
+        y: Tensor = self.pool(x)
         return y

@@ -1,6 +1,6 @@
 """The cross-stage partial layers of YOLO-NAS: QARepVGG bottlenecks with (QCI) and without (QSP) intermediate concatenation, and plain ones.
 
-Deci's names QSP and QCI stand nowhere in its code; a plain and an intermediate-concatenating CSP of QARepVGG blocks is what its networks consist of.
+Those of YOLOv6 3.0 M and L (BepC3, arXiv:2301.05586) are the same with RepVGG bottlenecks and with plain ones. Deci's names QSP and QCI stand nowhere in its code; a plain and an intermediate-concatenating CSP of QARepVGG blocks is what its networks consist of.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from search_spaces.blocks.base import Block
 from search_spaces.graph import Layout
-from search_spaces.layers import ConvNormAct, QARepVGG
+from search_spaces.layers import ConvNormAct, QARepVGG, RepVGG
 
 
 class Bottleneck(nn.Module):
     """Two 3x3 units and a shortcut scaled by one learnable scalar (on the skip, initially 1): ``alpha * x + unit(unit(x))``."""
 
-    def __init__(self, hidden: int, rep: bool, act: str) -> None:
+    def __init__(self, hidden: int, rep: type[QARepVGG] | type[RepVGG] | None, act: str) -> None:
         super().__init__()
-        self.unit1, self.unit2 = (QARepVGG((hidden,), (hidden,), act=act) if rep else ConvNormAct((hidden,), (hidden,), 3, act=act) for _ in "12")
+        self.unit1, self.unit2 = (rep((hidden,), (hidden,), act=act) if rep else ConvNormAct((hidden,), (hidden,), 3, act=act) for _ in "12")
         self.alpha = nn.Parameter(torch.ones(1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ class CSP(Block):
     """
 
     family: ClassVar[str] = "csp"
-    rep: ClassVar[bool] = False
+    rep: ClassVar[type[QARepVGG] | type[RepVGG] | None] = None
     concat: ClassVar[bool] = False
 
     def __init__(self, c_in: Layout, *, out: int, hidden: int, depth: int, act: str = "relu") -> None:
@@ -60,10 +60,16 @@ class CSP(Block):
 class QSP(CSP):
     """CSP of QARepVGG bottlenecks."""
 
-    family, rep = "qcsp", True
+    family, rep = "qcsp", QARepVGG
 
 
 class QCI(CSP):
     """CSP of QARepVGG bottlenecks that concatenates every intermediate result."""
 
-    family, rep, concat = "qcsp", True, True
+    family, rep, concat = "qcsp", QARepVGG, True
+
+
+class BepC3(CSP):
+    """CSP of RepVGG bottlenecks, YOLOv6-M's; YOLOv6-L's is a plain :class:`CSP`."""
+
+    family, rep = "bepc3", RepVGG

@@ -9,4 +9,13 @@ from search_spaces.registry import Registry
 if TYPE_CHECKING:
     from search_spaces.heads.base import Head
 
-HEADS: Registry[type[Head]] = Registry("nas.heads", {"dfl": "search_spaces.heads.dfl:DFLHead"})
+HEADS: Registry[type[Head]] = Registry(
+    "nas.heads",
+    {
+        "dfl": "search_spaces.heads.dfl:DFLHead",
+        "decoupled": "search_spaces.heads.decoupled:Decoupled",
+        "decoupled-light": "search_spaces.heads.decoupled:DecoupledLight",
+        "dual-light": "search_spaces.heads.decoupled:DualLight",
+        "anchors": "search_spaces.heads.anchors:AnchorHead",
+    },
+)

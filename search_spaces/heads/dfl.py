@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor, nn
 
 from search_spaces.graph import Layout
-from search_spaces.heads.base import Head, Predictions
+from search_spaces.heads.base import Head, Levels
 from search_spaces.layers import ConvNormAct, conv2d
 
 PRIOR = 0.01  # initial class probability, Lin et al., arXiv:1708.02002
+
+
+def class_conv(c_in: int, num_classes: int) -> nn.Conv2d:
+    """The 1x1 to class logits, biased so that every class begins at :data:`PRIOR`."""
+    conv = conv2d((c_in,), (num_classes,), bias=True)
+    assert conv.bias is not None
+    nn.init.constant_(conv.bias, -math.log((1 - PRIOR) / PRIOR))
+    return conv
+
+
+def side_bias(conv: nn.Conv2d) -> Tensor:
+    """The bias of a conv to box sides."""
+    assert conv.bias is not None
+    return conv.bias
 
 
 class Level(nn.Module):
@@ -22,10 +35,10 @@ class Level(nn.Module):
         self.stem = ConvNormAct((c_in,), (width,), act=act)
         self.cls_conv = ConvNormAct((width,), (width,), 3, act=act)
         self.reg_conv = ConvNormAct((width,), (width,), 3, act=act)
-        self.cls = conv2d((width,), (num_classes,), bias=True)
+        self.cls = class_conv(width, num_classes)
         self.reg = conv2d((width,), (4 * bins,), bias=True)
-        assert self.cls.bias is not None
-        nn.init.constant_(self.cls.bias, -math.log((1 - PRIOR) / PRIOR))
+        if bins == 1:  # sides themselves: boxes of two strides to begin with
+            nn.init.constant_(side_bias(self.reg), 1.0)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(N, c_in, H, W) -> (N, classes, H, W), (N, 4 * bins, H, W)."""
@@ -34,7 +47,10 @@ class Level(nn.Module):
 
 
 class DFLHead(Head):
-    """``widths`` channels per level; each side l, t, r, b in strides is the mean of a distribution over 0..``reg_max``."""
+    """``widths`` channels per level; each side l, t, r, b in strides is the mean of a distribution over 0..``reg_max``.
+
+    With ``reg_max`` 0 the sides are predicted themselves, as YOLOv6 N and S do.
+    """
 
     family = "dfl"
 
@@ -43,21 +59,6 @@ class DFLHead(Head):
         self.reg_max = reg_max
         self.levels = nn.ModuleList(Level(c, w, num_classes, reg_max + 1, act) for c, w in zip(c_in, widths, strict=True))
 
-    def forward(self, *features: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
+    def forward(self, *features: Tensor) -> Levels:
         """Per level (N, classes, H, W) and (N, 4 * (reg_max + 1), H, W)."""
         return tuple(level(x) for level, x in zip(self.levels, features, strict=True))
-
-    def decode(self, predictions: Predictions) -> tuple[Tensor, Tensor]:
-        """Boxes (N, A, 4) xyxy in pixels, scores (N, A, classes)."""
-        return decode_boxes(predictions), predictions.logits.sigmoid()
-
-
-def decode_boxes(predictions: Predictions) -> Tensor:
-    """(N, A, 4) xyxy in pixels from side distributions (N, A, 4 * bins).
-
-    The expectation is a product and a sum, not a conv: OpenVINO has miscompiled the conv form (super-gradients' own note).
-    """
-    anchors, bins = int(predictions.boxes.shape[1]), int(predictions.boxes.shape[2]) // 4
-    distribution = predictions.boxes.reshape(-1, anchors, 4, bins).softmax(-1)
-    sides = (distribution * torch.arange(bins, dtype=distribution.dtype, device=distribution.device)).sum(-1) * predictions.strides
-    return torch.cat([predictions.points - sides[..., :2], predictions.points + sides[..., 2:]], -1)

@@ -7,4 +7,11 @@ from collections.abc import Callable
 from search_spaces.graph import Node
 from search_spaces.registry import Registry
 
-NECKS: Registry[Callable[..., tuple[Node, ...]]] = Registry("nas.necks", {"pan-c2": "search_spaces.necks.pan_c2:pan_c2"})
+NECKS: Registry[Callable[..., tuple[Node, ...]]] = Registry(
+    "nas.necks",
+    {
+        "pan": "search_spaces.necks.pan:pan",
+        "pan-c2": "search_spaces.necks.pan_c2:pan_c2",
+        "elan-pan": "search_spaces.necks.elan_pan:elan_pan",
+    },
+)

@@ -1,0 +1,33 @@
+"""PAN as YOLOv5 and YOLOv8 to YOLO26 have it (arXiv:1803.01534): nearest-neighbour upsampling, concatenation, a block; then down again."""
+
+from __future__ import annotations
+
+from search_spaces.graph import Cell, Node, node, place
+
+
+def pan(
+    features: tuple[str, str, str], *, top: int, cells: tuple[Cell, Cell, Cell, Cell], reduce: bool = False, act: str = "silu"
+) -> tuple[Node, ...]:
+    """Two up-stages, two down-stages on C3…C5 (names, finest first); the outputs are ``pan2_block``, ``pan3_block``, ``pan4_block`` (P3, P4, P5).
+
+    ``top`` is the channels of C5, ``cells`` the blocks of the four stages. With ``reduce`` (YOLOv5) a 1x1 to the channels of the stage's block comes before
+    each upsampling, and is the lateral input of the matching down-stage.
+    """
+    c3, c4, low = features
+    outs = [int(options["out"]) for _, options in cells]  # type: ignore[arg-type]
+    nodes: list[Node] = []
+    lateral: list[str] = []
+    wide = top
+    for i, finer in enumerate((c4, c3)):
+        if reduce:
+            nodes.append(node(f"pan{i + 1}_reduce", "conv", low, out=outs[i], act=act))
+            low, wide = nodes[-1].name, outs[i]
+        lateral.append(low)
+        nodes.append(node(f"pan{i + 1}_up", "upsample", low, out=wide))
+        nodes.append(place(f"pan{i + 1}_block", cells[i], (nodes[-1].name, finer)))
+        low, wide = nodes[-1].name, outs[i]
+    for i, skip in ((2, lateral[1]), (3, lateral[0])):
+        nodes.append(node(f"pan{i + 1}_down", "conv", low, out=outs[i - 1], kernel=3, stride=2, act=act))
+        nodes.append(place(f"pan{i + 1}_block", cells[i], (nodes[-1].name, skip)))
+        low = nodes[-1].name
+    return tuple(nodes)

@@ -1,0 +1,24 @@
+"""Compound scaling: how most YOLOs get their sizes from one table of repeats and widths, by a depth and a width multiple."""
+
+from __future__ import annotations
+
+import math
+
+from search_spaces.space import Choice
+
+IMAGE_SIZES = (96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448, 480, 512, 576, 640)
+
+
+def width(channels: int, multiple: float, widest: int = 1024) -> int:
+    """Channels of a layer that has ``channels`` at multiple 1, at most ``widest`` before scaling: a multiple of 8, rounded up."""
+    return math.ceil(min(channels, widest) * multiple / 8) * 8
+
+
+def repeats(number: int, multiple: float) -> int:
+    """How often a unit is repeated that is repeated ``number`` times at multiple 1; at least once."""
+    return max(round(number * multiple), 1)
+
+
+def image_size(values: tuple[int, ...] = IMAGE_SIZES) -> Choice:
+    """The choice of the picture's side in pixels."""
+    return Choice("image_size", values, weights=False)

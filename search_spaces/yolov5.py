@@ -1,0 +1,49 @@
+"""YOLOv5 6.0 and later by its multiples; n, s, m, l and x are points of it. Repeats and widths as in the project's documentation of the model.
+
+With ``head=decoupled`` it has YOLOv8's head, as YOLOBench (arXiv:2307.13901) compares it.
+"""
+
+from __future__ import annotations
+
+from search_spaces.architecture import Architecture
+from search_spaces.graph import Cell, Graph, backbone, node
+from search_spaces.necks import NECKS
+from search_spaces.scaling import image_size, repeats, width
+from search_spaces.space import Choice, SearchSpace
+
+
+def _graph(a: Architecture) -> Graph:
+    def w(channels: int) -> int:
+        return width(channels, float(a["width"]))
+
+    def conv(channels: int, kernel: int = 3) -> Cell:
+        return "conv", {"out": w(channels), "kernel": kernel, "stride": 2, "act": "silu"}
+
+    def c3(channels: int, number: int, shortcut: bool) -> Cell:
+        out = w(channels)
+        return "c3", {"out": out, "hidden": out // 2, "depth": repeats(number, float(a["depth"])), "shortcut": shortcut, "act": "silu"}
+
+    nodes = backbone(conv(64, 6), [(conv(c), c3(c, n, True)) for c, n in ((128, 3), (256, 6), (512, 9), (1024, 3))])
+    nodes.append(node("sppf", "sppf", nodes[-1].name, out=w(1024), act="silu"))
+    cells = tuple(c3(c, 3, False) for c in (512, 256, 512, 1024))
+    neck = NECKS["pan"](("stage2_block", "stage3_block", "sppf"), top=w(1024), cells=cells, reduce=True)
+    head = node("head", str(a["head"]), ("pan2_block", "pan3_block", "pan4_block"), act="silu")
+    return Graph((*nodes, *neck), head, int(a["image_size"]))
+
+
+YOLOV5 = SearchSpace(
+    name="yolov5",
+    version=1,
+    choices=(
+        Choice("depth", (0.33, 0.67, 1.0, 1.33)),
+        Choice("width", (0.125, 0.25, 0.5, 0.75, 1.0, 1.25)),
+        Choice("head", ("anchors", "decoupled"), ordered=False),
+        image_size(),
+    ),
+    graph=_graph,
+)
+
+SIZES = {"n": (0.33, 0.25), "s": (0.33, 0.5), "m": (0.67, 0.75), "l": (1.0, 1.0), "x": (1.33, 1.25)}
+REFERENCES = {
+    f"yolov5{size}": YOLOV5.architecture(depth=depth, width=wide, head="anchors", image_size=640) for size, (depth, wide) in SIZES.items()
+}

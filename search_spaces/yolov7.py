@@ -1,0 +1,74 @@
+"""YOLOv7 (arXiv:2207.02696) and YOLOv7-tiny with a free width; the published ones are at width 1. Shapes as in the paper and the project's documentation.
+
+In deployed form: implicit knowledge, which the authors fold into the last convs, and the auxiliary heads of larger sizes are left out.
+"""
+
+from __future__ import annotations
+
+from search_spaces.architecture import Architecture
+from search_spaces.graph import Cell, Graph, Node, backbone, node, place
+from search_spaces.necks import NECKS
+from search_spaces.necks.elan_pan import halve
+from search_spaces.scaling import image_size, width
+from search_spaces.space import Choice, SearchSpace
+
+LEVELS = ("elan2_block", "elan3_block", "elan4_block")
+
+
+def _graph(a: Architecture) -> Graph:
+    multiple = float(a["width"])
+    nodes, head = (_base if a["layout"] == "base" else _tiny)(lambda channels: width(channels, multiple))
+    return Graph(tuple(nodes), node("head", "anchors", head, priors="yolov7"), int(a["image_size"]))
+
+
+def _conv(out: int, stride: int = 1) -> Cell:
+    return "conv", {"out": out, "kernel": 3, "stride": stride, "act": "silu"}
+
+
+def _elan(out: int, hidden: int, inner: int, depth: int, convs: int) -> Cell:
+    return "elan", {"out": out, "hidden": hidden, "inner": inner, "depth": depth, "convs": convs, "act": "silu"}
+
+
+def _base(w) -> tuple[list[Node], tuple[str, ...]]:  # type: ignore[no-untyped-def]
+    nodes = [place("stem", _conv(w(32)), "image")]
+    for name, cell in (("stem_down", _conv(w(64), 2)), ("stem_conv", _conv(w(64))), ("stage1_down", _conv(w(128), 2))):
+        nodes.append(place(name, cell, nodes[-1].name))
+    nodes.append(place("stage1_block", _elan(w(256), w(64), w(64), 2, 2), "stage1_down"))
+    before = 256
+    for i, (hidden, out) in enumerate(((128, 512), (256, 1024), (256, 1024)), 2):
+        down = halve(f"stage{i}_down", nodes[-1].name, w(before) // 2, w(before), "silu")
+        nodes += [*down, place(f"stage{i}_block", _elan(w(out), w(hidden), w(hidden), 2, 2), (f"stage{i}_down_a", f"stage{i}_down_b"))]
+        before = out
+    nodes.append(node("spp", "sppcsp", "stage4_block", out=w(512), hidden=w(512), act="silu"))
+    cells = tuple(_elan(w(c), w(c), w(c) // 2, 4, 1) for c in (256, 128, 256, 512))
+    nodes += NECKS["elan-pan"](("stage2_block", "stage3_block", "spp"), cells=cells, pooled=True)
+    rep = [node(f"rep{i}", "repvgg", level, out=w(c), stride=1, act="silu") for i, (level, c) in enumerate(zip(LEVELS, (256, 512, 1024), strict=True), 3)]
+    return [*nodes, *rep], tuple(n.name for n in rep)
+
+
+def _tiny(w) -> tuple[list[Node], tuple[str, ...]]:  # type: ignore[no-untyped-def]
+    first = _elan(w(64), w(32), w(32), 2, 1)
+    nodes = backbone(_conv(w(32), 2), [(_conv(w(64), 2), first)])
+    before = 64
+    for i, out in enumerate((128, 256, 512), 2):
+        nodes.append(node(f"stage{i}_down", "pool", nodes[-1].name, out=w(before)))
+        nodes.append(place(f"stage{i}_block", _elan(w(out), w(out) // 2, w(out) // 2, 2, 1), f"stage{i}_down"))
+        before = out
+    nodes.append(node("spp", "sppcsp", "stage4_block", out=w(256), hidden=w(256), light=True, act="silu"))
+    cells = tuple(_elan(w(c), w(c) // 2, w(c) // 2, 2, 1) for c in (128, 64, 128, 256))
+    nodes += NECKS["elan-pan"](("stage2_block", "stage3_block", "spp"), cells=cells, pooled=False)
+    ends = [place(f"end{i}", _conv(w(c)), level) for i, (level, c) in enumerate(zip(LEVELS, (128, 256, 512), strict=True), 3)]
+    return [*nodes, *ends], tuple(n.name for n in ends)
+
+
+YOLOV7 = SearchSpace(
+    name="yolov7",
+    version=1,
+    choices=(Choice("layout", ("tiny", "base"), ordered=False), Choice("width", (0.25, 0.5, 0.75, 1.0)), image_size()),
+    graph=_graph,
+)
+
+REFERENCES = {
+    "yolov7-tiny": YOLOV7.architecture(layout="tiny", width=1.0, image_size=640),
+    "yolov7": YOLOV7.architecture(layout="base", width=1.0, image_size=640),
+}
