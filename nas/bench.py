@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from statistics import mean, median, stdev
 from typing import Any
 
@@ -64,7 +64,8 @@ class Model:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
-        return {**asdict(self), "network": self.network.to_dict(), "key": self.network.key}
+        accuracy = self.accuracy and asdict(self.accuracy)
+        return {**vars(self), "network": self.network.to_dict(), "key": self.network.key, "accuracy": accuracy}
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class Turn:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
-        return {**asdict(self), "measurement": self.measurement and self.measurement.to_dict()}
+        return {**vars(self), "measurement": self.measurement and self.measurement.to_dict()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Turn:
@@ -243,9 +244,3 @@ def together(measured: Sequence[Measurement], usual_anchor_ms: float | None = No
         reach = max(reach, _T95[min(n, len(_T95) + 1) - 2] * stdev(values) / math.sqrt(n))
     m = rounds[0]
     return Estimate("latency_ms", middle, "ms", max(0.0, middle - reach), middle + reach, m.source, str(m.target))
-
-
-def without_stray_accuracy(model: Model, classes: int, image_size: int) -> Model:
-    """The model, its accuracy only if it is of the network that is timed: of this number of classes and image size in pixels."""
-    same = (model.network.classes, model.network.image_size) == (classes, image_size)
-    return model if same else replace(model, accuracy=None)

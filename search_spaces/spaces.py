@@ -14,6 +14,7 @@ SPACES: Registry[SearchSpace] = Registry(
         "yolov5": "search_spaces.yolov5:YOLOV5",
         "yolov6": "search_spaces.yolov6:YOLOV6",
         "yolov7": "search_spaces.yolov7:YOLOV7",
+        "yolov7-tiny": "search_spaces.yolov7:YOLOV7_TINY",
         "yolov8": "search_spaces.yolov8:YOLOV8",
         "yolo11": "search_spaces.yolo11:YOLO11",
         "yolo12": "search_spaces.yolo12:YOLO12",

@@ -24,12 +24,12 @@ from search_spaces.op import Cost, Op, Shape
 
 # Operators that only rename memory: no operation of a runtime, no new buffer.
 VIEWS = {"view", "reshape", "squeeze", "unsqueeze", "expand", "permute", "transpose", "t", "detach", "alias"}
-VIEWS |= {"slice", "select", "split", "split_with_sizes", "chunk"}
+VIEWS |= {"slice", "select", "split", "split_with_sizes", "chunk", "_unsafe_view"}
 # Operators a runtime fuses into the convolution before them.
 POINTWISE = {"relu", "relu_", "silu", "silu_", "sigmoid", "hardswish", "hardswish_", "add", "add_", "mul", "mul_"}
 
 
-NAMES = {"cat": "concat", "_softmax": "softmax", "upsample_nearest2d": "upsample"}
+NAMES = {"cat": "concat", "clone": "copy", "_softmax": "softmax", "upsample_nearest2d": "upsample"}
 """What operators are called here, where not by torch's name."""
 
 

@@ -10,8 +10,6 @@ from search_spaces.space import Choice, SearchSpace
 
 
 def _graph(a: Architecture) -> Graph:
-    large = a["stages"] == "large"
-
     def w(channels: int) -> int:
         return width(channels, float(a["width"]), int(a["max_channels"]))
 
@@ -25,8 +23,7 @@ def _graph(a: Architecture) -> Graph:
         return kind, {"out": w(channels), "hidden": int(w(channels) * share), "depth": depth(number), "act": "silu", **more}
 
     def attention(channels: int, strips: int) -> Cell:
-        extra: dict[str, Option] = {"residual": True, "ratio": 1.2} if large else {}
-        return block("a2c2f", channels, 4, strips=strips, **extra)
+        return block("a2c2f-large" if a["stages"] == "large" else "a2c2f", channels, 4, strips=strips)
 
     shallow = "c3k2" if a["stages"] == "small" else "c3k2-deep"
     stages = [

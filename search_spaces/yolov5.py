@@ -27,7 +27,8 @@ def _graph(a: Architecture) -> Graph:
     nodes.append(node("sppf", "sppf", nodes[-1].name, out=w(1024), act="silu"))
     cells = tuple(c3(c, 3, False) for c in (512, 256, 512, 1024))
     neck = NECKS["pan"](("stage2_block", "stage3_block", "sppf"), top=w(1024), cells=cells, reduce=True)
-    head = node("head", str(a["head"]), ("pan2_block", "pan3_block", "pan4_block"), act="silu")
+    levels = ("pan2_block", "pan3_block", "pan4_block")
+    head = node("head", "anchors", levels) if a["head"] == "anchors" else node("head", "decoupled", levels, act="silu")
     return Graph((*nodes, *neck), head, int(a["image_size"]))
 
 

@@ -43,8 +43,8 @@ def _graph(a: Architecture) -> Graph:
     levels = ("neck2_block", "neck3_block", "neck4_block")
     if a["head"] == "decoupled":
         head = node("head", "decoupled", levels, act="silu")
-    else:  # N and S predict sides themselves
-        head = node("head", "dfl", levels, widths=(w(128), w(256), w(512)), reg_max=0 if stages == "rep" else 16, act="silu")
+    else:
+        head = node("head", "sides" if stages == "rep" else "dfl", levels, widths=(w(128), w(256), w(512)), act="silu")
     return Graph((*nodes, *neck), head, int(a["image_size"]))
 
 

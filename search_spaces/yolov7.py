@@ -5,6 +5,8 @@ In deployed form: implicit knowledge, which the authors fold into the last convs
 
 from __future__ import annotations
 
+from functools import partial
+
 from search_spaces.architecture import Architecture
 from search_spaces.graph import Cell, Graph, Node, backbone, node, place
 from search_spaces.necks import NECKS
@@ -15,10 +17,8 @@ from search_spaces.space import Choice, SearchSpace
 LEVELS = ("elan2_block", "elan3_block", "elan4_block")
 
 
-def _graph(a: Architecture) -> Graph:
-    multiple = float(a["width"])
-    nodes, head = (_base if a["layout"] == "base" else _tiny)(lambda channels: width(channels, multiple))
-    return Graph(tuple(nodes), node("head", "anchors", head, priors="yolov7"), int(a["image_size"]))
+def _width(a: Architecture, channels: int) -> int:
+    return width(channels, float(a["width"]))
 
 
 def _conv(out: int, stride: int = 1) -> Cell:
@@ -29,7 +29,13 @@ def _elan(out: int, hidden: int, inner: int, depth: int, convs: int) -> Cell:
     return "elan", {"out": out, "hidden": hidden, "inner": inner, "depth": depth, "convs": convs, "act": "silu"}
 
 
-def _base(w) -> tuple[list[Node], tuple[str, ...]]:  # type: ignore[no-untyped-def]
+def _graph(nodes: list[Node], ends: list[Node], a: Architecture) -> Graph:
+    head = node("head", "anchors", tuple(n.name for n in ends), priors="yolov7")
+    return Graph((*nodes, *ends), head, int(a["image_size"]))
+
+
+def _base(a: Architecture) -> Graph:
+    w = partial(_width, a)
     nodes = [place("stem", _conv(w(32)), "image")]
     for name, cell in (("stem_down", _conv(w(64), 2)), ("stem_conv", _conv(w(64))), ("stage1_down", _conv(w(128), 2))):
         nodes.append(place(name, cell, nodes[-1].name))
@@ -43,10 +49,11 @@ def _base(w) -> tuple[list[Node], tuple[str, ...]]:  # type: ignore[no-untyped-d
     cells = tuple(_elan(w(c), w(c), w(c) // 2, 4, 1) for c in (256, 128, 256, 512))
     nodes += NECKS["elan-pan"](("stage2_block", "stage3_block", "spp"), cells=cells, pooled=True)
     rep = [node(f"rep{i}", "repvgg", level, out=w(c), stride=1, act="silu") for i, (level, c) in enumerate(zip(LEVELS, (256, 512, 1024), strict=True), 3)]
-    return [*nodes, *rep], tuple(n.name for n in rep)
+    return _graph(nodes, rep, a)
 
 
-def _tiny(w) -> tuple[list[Node], tuple[str, ...]]:  # type: ignore[no-untyped-def]
+def _tiny(a: Architecture) -> Graph:
+    w = partial(_width, a)
     first = _elan(w(64), w(32), w(32), 2, 1)
     nodes = backbone(_conv(w(32), 2), [(_conv(w(64), 2), first)])
     before = 64
@@ -58,17 +65,10 @@ def _tiny(w) -> tuple[list[Node], tuple[str, ...]]:  # type: ignore[no-untyped-d
     cells = tuple(_elan(w(c), w(c) // 2, w(c) // 2, 2, 1) for c in (128, 64, 128, 256))
     nodes += NECKS["elan-pan"](("stage2_block", "stage3_block", "spp"), cells=cells, pooled=False)
     ends = [place(f"end{i}", _conv(w(c)), level) for i, (level, c) in enumerate(zip(LEVELS, (128, 256, 512), strict=True), 3)]
-    return [*nodes, *ends], tuple(n.name for n in ends)
+    return _graph(nodes, ends, a)
 
 
-YOLOV7 = SearchSpace(
-    name="yolov7",
-    version=1,
-    choices=(Choice("layout", ("tiny", "base"), ordered=False), Choice("width", (0.25, 0.5, 0.75, 1.0)), image_size()),
-    graph=_graph,
-)
-
-REFERENCES = {
-    "yolov7-tiny": YOLOV7.architecture(layout="tiny", width=1.0, image_size=640),
-    "yolov7": YOLOV7.architecture(layout="base", width=1.0, image_size=640),
-}
+CHOICES = (Choice("width", (0.125, 0.25, 0.5, 0.75, 1.0)), image_size())
+YOLOV7 = SearchSpace(name="yolov7", version=1, choices=CHOICES, graph=_base)
+YOLOV7_TINY = SearchSpace(name="yolov7-tiny", version=1, choices=CHOICES, graph=_tiny)
+REFERENCES = {"yolov7-tiny": YOLOV7_TINY.architecture(width=1.0, image_size=640), "yolov7": YOLOV7.architecture(width=1.0, image_size=640)}

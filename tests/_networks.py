@@ -43,10 +43,33 @@ BLOCK_CASES = {
     "csp": Case(((8, 16), (4, 8)), DEEP, (8, 8), 8),
     "c2f": Case(((8, 16, 24), (8, 16)), DEEP, (8, 8), 8),
     "c3": Case(((8, 16), (4, 8)), DEEP, (8, 8), 8),
+    "repvgg": Case(((8, 16), (4, 8)), {"out": (8, 16)}, (8, 8), 4),
+    "rep": Case(((8, 16), (4, 8)), {"out": (8, 16), "depth": (1, 2, 3)}, (8, 8), 8),
+    "upsample": Case(((8,),), {"out": (8,)}, (4,), 8),
+    "pool": Case(((8,),), {"out": (8,)}, (8,), 4),
+    "bepc3": Case(((8, 16), (4, 8)), DEEP, (8, 8), 8),
+    "c3k2": Case(((8, 16, 24), (8, 16)), DEEP, (8, 8), 8),
+    "c3k2-deep": Case(((8, 16, 24), (8, 16)), DEEP, (8, 8), 8),
+    "c3k2-attention": Case(((8, 16),), {"out": (8, 16), "hidden": (16, 64, 128), "depth": (1, 2)}, (4,), 4),
+    "c2psa": Case(((8, 16),), {"out": (8, 16), "hidden": (16, 64, 128), "depth": (1, 2)}, (4,), 4),
+    "a2c2f": Case(((8, 16),), {"out": (8, 16), "hidden": (32, 64, 96), "depth": (1, 2)}, (4,), 4, {"strips": 4}),
+    "a2c2f-large": Case(((16,),), {"out": (16,), "hidden": (32, 64), "depth": (1, 2)}, (4,), 4),
+    "r2c2f": Case(((8, 16, 24), (8, 16)), DEEP, (8, 8), 8),
+    "elan": Case(((8, 16), (4, 8)), {**DEEP, "inner": (4, 8)}, (8, 8), 8),
     "spp": Case(((8, 16, 24),), {"out": (8, 16)}, (8,), 8),
+    "sppf": Case(((8, 16, 24),), {"out": (8, 16)}, (8,), 8),
+    "sppcsp": Case(((8, 16, 24),), {"out": (8, 16), "hidden": (4, 8)}, (8,), 8),
     "bifusion": Case(((8, 16), (4, 8), (8, 12)), {"out": (8, 16)}, (4, 8, 16), 8),
 }
-HEAD_CASES = {"dfl": Case(((8, 16), (4, 8)), {"widths": ((8, 8), (8, 16), (16, 24))}, (8, 4), 8)}
+PYRAMID = ((8, 16), (4, 8), (8, 16))
+HEAD_CASES = {
+    "dfl": Case(((8, 16), (4, 8)), {"widths": ((8, 8), (8, 16), (16, 24))}, (8, 4), 8),
+    "sides": Case(((8, 16), (4, 8)), {"widths": ((8, 8), (8, 16), (16, 24))}, (8, 4), 8),
+    "decoupled": Case(PYRAMID, {"bins": (8,), "scale": (0.5, 1.0, 1.5)}, (8, 4, 2), 8),
+    "decoupled-light": Case(PYRAMID, {"bins": (8,), "scale": (0.5, 1.0, 1.5)}, (8, 4, 2), 8),
+    "dual-light": Case(PYRAMID, {}, (8, 4, 2), 8),
+    "anchors": Case(PYRAMID, {"priors": ("yolov5",)}, (8, 4, 2), 8),
+}
 
 
 def case(kind: str) -> Case:
@@ -125,13 +148,21 @@ def _mask(x: Tensor, kept: list[int]) -> Tensor:
 
 
 def mask_like(largest: nn.Module, small: nn.Module, rule=positions) -> None:  # type: ignore[no-untyped-def]
-    """Hooks on ``largest`` that zero every channel ``small`` lacks, before and after every layer; bottlenecks it lacks become identities."""
+    """Hooks on ``largest`` that zero every channel ``small`` lacks, before and after every layer; links of a chain that it lacks are passed by."""
     own = dict(laid_out(small))
+    theirs_all = dict(small.named_modules())
+    for name, chain in largest.named_modules():
+        if isinstance(chain, nn.Sequential) and name in theirs_all:
+            for i, link in enumerate(chain):
+                if f"{name}.{i}" not in theirs_all:
+                    link.register_forward_hook(lambda _, args, y: args[0])
     for name, layer in laid_out(largest):
         out, into = axes_of(layer)
         out_own, into_own = axes_of(own[name]) if name in own else ((), ())
         assert into is not None and into_own is not None
         keep_in, keep_out = (rule(into, into_own), rule(out, out_own)) if name in own else ([], [])
+        if isinstance(layer, nn.Conv2d) and layer.groups > 1:  # each channel by itself
+            keep_in = keep_out
         layer.register_forward_pre_hook(lambda _, args, kept=keep_in: (_mask(args[0], kept),))
         layer.register_forward_hook(lambda _, args, y, kept=keep_out: _mask(y, kept))
     theirs = dict(small.named_parameters())

@@ -135,7 +135,8 @@ def test_networks_of_a_space(name: str) -> None:
     for graph in graphs.values():
         for n in (*graph.nodes, graph.head):
             for option, value in n.options:
-                if option in ("out", "hidden", "widths"):
+                # YOLOv6-M takes two thirds of the channels, whatever comes of it
+                if option in ("out", "hidden", "widths") and not (option == "hidden" and n.kind == "bepc3"):
                     assert all(w % 8 == 0 and w > 0 for w in (value if isinstance(value, tuple) else (value,))), (n, option)  # type: ignore[operator]
         assert graph.image_size % 32 == 0
         known = [IMAGE]

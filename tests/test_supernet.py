@@ -15,6 +15,7 @@ from search_spaces.architecture import Architecture
 from search_spaces.blocks import BLOCKS
 from search_spaces.detector import Detector
 from search_spaces.heads import HEADS
+from search_spaces.heads.base import Predictions
 from search_spaces.space import SearchSpace
 from search_spaces.spaces import SPACES
 from tests._networks import axes_of, case, draw, laid_out, make, mask_like, naive_positions, positions, randomise, scatter, without_statistics
@@ -218,16 +219,18 @@ def scattered(supernet: Supernet, point: Architecture, grads: dict[str, Tensor])
     for name, layer in laid_out(own):
         o, i = (positions(w, s) for w, s in zip(axes_of(theirs[name]), axes_of(layer), strict=True) if w is not None and s is not None)
         for parameter, p in layer.named_parameters(recurse=False):
-            places[f"{name}.{parameter}"] = [o] if p.dim() == 1 else ([i, o] if isinstance(layer, nn.ConvTranspose2d) else [o, i])
+            one = len(layer.layouts) == 1 or p.dim() == 1  # type: ignore[arg-type]
+            places[f"{name}.{parameter}"] = [o] if one else ([i, o] if isinstance(layer, nn.ConvTranspose2d) else [o, i])
     for name, grad in grads.items():
         key = name.removeprefix("cells.").replace(".", "/")
         out[key] = scatter(grad, places[name], supernet.weights[key].shape) if name in places else grad
     return out
 
 
-def objective(out: tuple[Tensor, ...]) -> Tensor:
+def objective(out: Predictions) -> Tensor:
     rng = torch.Generator().manual_seed(5)
-    return sum(((t * torch.randn(t.shape, generator=rng, dtype=t.dtype)).sum() for t in out[:2]), torch.zeros((), dtype=out[0].dtype))
+    maps = [t for p in (out, out.helper) if p is not None for t in (p.logits, p.boxes)]
+    return sum(((t * torch.randn(t.shape, generator=rng, dtype=t.dtype)).sum() for t in maps), torch.zeros((), dtype=out[0].dtype))
 
 
 @pytest.mark.parametrize("name", sorted(SPACES))

@@ -50,15 +50,16 @@ class Axis:
 
 @dataclass(frozen=True)
 class Canvas:
-    """A plot of ``x`` to the right and ``y`` upwards on ``WIDTH`` by ``HEIGHT`` pixels, its area starting ``top`` pixels below the upper edge."""
+    """A plot of ``x`` to the right and ``y`` upwards on a sheet ``WIDTH`` pixels wide, from ``top`` to ``bottom`` pixels below the sheet's upper edge."""
 
     x: Axis
     y: Axis
     top: int = TOP
+    bottom: int = HEIGHT - BOTTOM
 
     @property
     def area(self) -> Box:
-        return Box(LEFT, self.top, WIDTH - RIGHT, HEIGHT - BOTTOM)
+        return Box(LEFT, self.top, WIDTH - RIGHT, self.bottom)
 
     def pixel(self, x: float, y: float) -> XY:
         """Where a point lies, from the upper left corner."""

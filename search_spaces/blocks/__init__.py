@@ -27,6 +27,7 @@ BLOCKS: Registry[type[Block]] = Registry(
         "c3k2-attention": "search_spaces.blocks.c3k2:C3k2Attention",
         "c2psa": "search_spaces.blocks.c2psa:C2PSA",
         "a2c2f": "search_spaces.blocks.a2c2f:A2C2f",
+        "a2c2f-large": "search_spaces.blocks.a2c2f:A2C2fLarge",
         "r2c2f": "search_spaces.blocks.a2c2f:R2C2f",
         "elan": "search_spaces.blocks.elan:ELAN",
         "rep": "search_spaces.blocks.conv:RepStack",

@@ -19,20 +19,20 @@ SCALE = 0.01  # of the outer residual at first, arXiv:2103.17239
 class A2C2f(Block):
     """1x1 to ``hidden``, ``depth`` units chained, all 1 + depth concatenated, 1x1 to ``out``; a unit is two area-attention blocks.
 
-    ``strips``: the areas. ``ratio``: of the MLPs. ``residual``: the input plus the result, scaled per channel (YOLO12 l and x).
+    ``strips``: the areas that positions attend within.
     """
 
     family: ClassVar[str] = "a2c2f"
+    ratio: ClassVar[float] = 2.0
+    residual: ClassVar[bool] = False
 
-    def __init__(
-        self, c_in: Layout, *, out: int, hidden: int, depth: int, strips: int = 1, ratio: float = 2.0, residual: bool = False, act: str = "relu"
-    ) -> None:
+    def __init__(self, c_in: Layout, *, out: int, hidden: int, depth: int, strips: int = 1, act: str = "relu") -> None:
         super().__init__(c_in, out)
-        self.strips, self.ratio = strips, ratio
+        self.strips = strips
         self.conv1 = ConvNormAct(c_in, (hidden,), act=act)
         self.units = nn.ModuleList(self.unit(hidden, act) for _ in range(depth))
         self.conv2 = ConvNormAct((hidden,) * (1 + depth), (out,), act=act)
-        self.scale = Scale(out) if residual and c_in == (out,) else None
+        self.scale = Scale(out) if self.residual and c_in == (out,) else None
 
     def unit(self, hidden: int, act: str) -> nn.Module:
         """What is chained, ``hidden`` channels to as many."""
@@ -45,6 +45,12 @@ class A2C2f(Block):
             y.append(unit(y[-1]))
         out: Tensor = self.conv2(torch.cat(y, 1))
         return out if self.scale is None else x + self.scale(out)
+
+
+class A2C2fLarge(A2C2f):
+    """Of YOLO12 l and x: a narrower MLP, and the input added to the result, which is scaled per channel."""
+
+    family, ratio, residual = "a2c2f-large", 1.2, True
 
 
 class R2C2f(A2C2f):

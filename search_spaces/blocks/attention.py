@@ -64,15 +64,13 @@ class Transformer(nn.Module):
 
 
 def psa(channels: int, act: str) -> Transformer:
-    """YOLO11's block: heads of 64 channels (one head, if there are fewer), keys half as wide, a 3x3 for the position, a doubling MLP."""
-    heads = heads_of(channels, 64)
-    return Transformer(channels, Attention(channels, heads, channels // heads // 2, 3), 2 * channels, act)
+    """YOLO11's block: heads of 64 channels with keys of 32, a 3x3 for the position, a doubling MLP. Fewer channels are one head."""
+    return Transformer(channels, Attention(channels, heads_of(channels, 64), 32, 3), 2 * channels, act)
 
 
 def area(channels: int, strips: int, ratio: float, act: str) -> Transformer:
     """YOLO12's block: heads of 32 channels, keys as wide, a 7x7 for the position, an MLP of ``ratio`` times the channels."""
-    heads = heads_of(channels, 32)
-    return Transformer(channels, Attention(channels, heads, channels // heads, 7, strips), int(channels * ratio), act)
+    return Transformer(channels, Attention(channels, heads_of(channels, 32), 32, 7, strips), int(channels * ratio), act)
 
 
 def heads_of(channels: int, wide: int) -> int:

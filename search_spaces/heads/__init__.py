@@ -13,6 +13,7 @@ HEADS: Registry[type[Head]] = Registry(
     "nas.heads",
     {
         "dfl": "search_spaces.heads.dfl:DFLHead",
+        "sides": "search_spaces.heads.dfl:SidesHead",
         "decoupled": "search_spaces.heads.decoupled:Decoupled",
         "decoupled-light": "search_spaces.heads.decoupled:DecoupledLight",
         "dual-light": "search_spaces.heads.decoupled:DualLight",

@@ -27,8 +27,8 @@ class AnchorHead(Head):
     family = "anchors"
     anchors = 3
 
-    def __init__(self, c_in: Layout, *, num_classes: int, priors: str = "yolov5", act: str = "relu") -> None:
-        super().__init__(c_in, num_classes)  # ``act`` is every head's option; this one has no activation
+    def __init__(self, c_in: Layout, *, num_classes: int, priors: str = "yolov5") -> None:
+        super().__init__(c_in, num_classes)
         self.priors = priors
         self.levels = nn.ModuleList(conv2d((c,), (3 * (5 + num_classes),), bias=True) for c in c_in)
         for level in self.levels:  # objectness times class begins at PRIOR

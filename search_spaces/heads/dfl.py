@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from search_spaces.graph import Layout
@@ -47,12 +49,9 @@ class Level(nn.Module):
 
 
 class DFLHead(Head):
-    """``widths`` channels per level; each side l, t, r, b in strides is the mean of a distribution over 0..``reg_max``.
+    """``widths`` channels per level; each side l, t, r, b in strides is the mean of a distribution over 0..``reg_max``."""
 
-    With ``reg_max`` 0 the sides are predicted themselves, as YOLOv6 N and S do.
-    """
-
-    family = "dfl"
+    family: ClassVar[str] = "dfl"
 
     def __init__(self, c_in: Layout, *, num_classes: int, widths: Layout, reg_max: int = 16, act: str = "relu") -> None:
         super().__init__(c_in, num_classes)
@@ -62,3 +61,12 @@ class DFLHead(Head):
     def forward(self, *features: Tensor) -> Levels:
         """Per level (N, classes, H, W) and (N, 4 * (reg_max + 1), H, W)."""
         return tuple(level(x) for level, x in zip(self.levels, features, strict=True))
+
+
+class SidesHead(DFLHead):
+    """The same with the sides predicted themselves, as YOLOv6 N and S have it."""
+
+    family = "sides"
+
+    def __init__(self, c_in: Layout, *, num_classes: int, widths: Layout, act: str = "relu") -> None:
+        super().__init__(c_in, num_classes=num_classes, widths=widths, reg_max=0, act=act)

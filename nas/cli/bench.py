@@ -1,0 +1,95 @@
+"""``nas bench``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from latency_db.target import Target
+    from nas.bench import Model
+    from nas.budgets import Wanted
+
+EXAMPLES = """\
+  nas bench all --out runs/bench                                        (every reference; nas models lists them)
+  nas bench yolov8n 'yolo11*' YOLO-NAS runs/shop --target openvino:fp32 --out runs/bench
+  nas bench YOLOv8 runs/shop/S.safetensors --int8 --data shop/ --out runs/int8
+  nas bench all --budgets S=5ms,M=like:yolo-nas-s --linear --out runs/bench    (of a finished bench: drawn again, nothing measured)"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    parser.add_argument(
+        "model", nargs="+", help="reference, family, pattern ('yolov8*'), all; architecture file (S.json), weights (.safetensors), folder of a search"
+    )
+    parser.add_argument("--target", default="onnxruntime:fp32", help="runtime:precision[@size][/b8][/t2] (default %(default)s)")
+    parser.add_argument("--int8", action="store_true", help="measure every model at int8 too, on the same runtime; needs --data")
+    parser.add_argument("--data", help="pictures to calibrate int8 with (digits, a COCO or YOLO folder, or a yaml)")
+    parser.add_argument("--num-classes", type=int, help="of all models (default: each its own, references 80)")
+    parser.add_argument("--rounds", type=int, default=3, help="measure each model so many times, all models once in each round (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the order in each round")
+    parser.add_argument("--budgets", help="latencies to draw: S=5ms, or S=like:MODEL for one that takes part")
+    parser.add_argument("--linear", action="store_true", help="linear latency axis (default: logarithmic)")
+    parser.add_argument("--title", help="heading")
+    parser.add_argument("--latency-db", help="file or URL of latencies to keep the figures in too (default: one for all runs)")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the bench; the same command goes on with an interrupted one")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, combine, write; status 1 where a model failed."""
+    from latency_db.db import LatencyDB
+    from latency_db.target import Target
+    from nas.console import Display
+    from nas.data.source import open_data
+    from nas.report.bench import bench_data, write_bench
+    from nas.report.bench_tables import bench_table, notes
+    from nas.workflow.benching import bench
+    from nas.workflow.lineup import lineup
+    from nas.workflow.measuring import default_latency_db
+    from search_spaces.errors import InputError
+
+    if args.num_classes is not None and args.num_classes < 1:
+        raise InputError(f"{args.num_classes} classes", "1 or more")
+    targets = _targets(Target.parse(args.target), args)
+    models = lineup(args.model, args.num_classes, targets[0].image_size)
+    wanted = _wanted(args.budgets, models)
+    data = open_data(args.data) if args.data else None
+    display = Display()
+    with LatencyDB(args.latency_db or default_latency_db()) as database:
+        done = bench(models, targets, args.out, display, rounds=args.rounds, seed=args.seed, data=data, database=database)
+    written = write_bench(args.out, done, bench_data(done, wanted, log_x=not args.linear, title=args.title))
+    display.console.print(bench_table(done).rich())
+    for line in notes(done):
+        display.note(line)
+    display.note("written: " + ", ".join(str(path) for path in written))
+    return 1 if done.failures else 0
+
+
+def _targets(target: Target, args: argparse.Namespace) -> list[Target]:
+    """The target, and with --int8 the same at int8; an error where that cannot be."""
+    from dataclasses import replace
+
+    from latency_db.runtimes import RUNTIMES
+    from search_spaces.errors import InputError
+
+    if args.int8 and target.precision == "int8":
+        raise InputError(f"--int8 with --target {args.target}", "a target of another precision, to compare with")
+    if (args.int8 or target.precision == "int8") and not args.data and RUNTIMES[target.runtime].measures:
+        raise InputError("int8 without --data", "a data set", "int8 takes the ranges of activations from its pictures")
+    return [target, replace(target, precision="int8")] if args.int8 else [target]
+
+
+def _wanted(text: str | None, models: Sequence[Model]) -> Wanted | None:
+    """The budgets to draw; one that is like a model has to be like one that takes part, at the size it takes part with."""
+    from nas.budgets import parse_wanted
+    from search_spaces.errors import InputError
+
+    wanted = parse_wanted(text) if text else None
+    sizes = {m.name: m.network.image_size for m in models}
+    for like in wanted.likes.values() if wanted else ():
+        if like.reference not in sizes or like.image_size not in (None, sizes[like.reference]):
+            taking_part = ", ".join(f"{name}@{size}" for name, size in sizes.items())
+            raise InputError(f"budget {like}, which does not take part", f"one of {taking_part}")
+    return wanted
