@@ -9,7 +9,9 @@ from functools import cache
 from importlib import resources
 
 from search_spaces.architecture import Architecture
+from search_spaces.errors import InputError
 from search_spaces.registry import Registry, unknown
+from search_spaces.space import SearchSpace
 
 FAMILIES: Registry[Mapping[str, Architecture]] = Registry(
     "nas.references",
@@ -25,6 +27,12 @@ FAMILIES: Registry[Mapping[str, Architecture]] = Registry(
     },
 )
 """Family -> its networks by name. A new family is its space's file, a table ``REFERENCES`` in it, and one line here."""
+
+
+LIKE: Registry[Mapping[str, Architecture]] = Registry(
+    "nas.likes", {"yolo-universal": "search_spaces.yolo_universal:LIKE", "yolo-universal-nano": "search_spaces.yolo_universal:LIKE_NANO"}
+)
+"""Space -> the references that it holds besides their own family's space, as its points."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,24 @@ def reference(name: str) -> Reference:
     if name not in known:
         raise unknown("reference", name, known)
     return known[name]
+
+
+def point_of(space: SearchSpace, name: str) -> Architecture:
+    """The reference of a name as a point of a space (or of a restriction of one), with the nearest image size that it allows.
+
+    An unknown name is an error that lists the known; one that the space does not hold is an error that lists what it does.
+    """
+    own = reference(name).architecture
+    known = {n: r.architecture for n, r in references().items() if r.architecture.space == space.name}
+    known |= dict(LIKE[space.name]) if space.name in LIKE else {}
+    if name not in known:
+        raise InputError(f"{name} is no point of {space.name}", f"one of {', '.join(known)}" if known else "a space that holds references")
+    sizes = [int(v) for v in space["image_size"].values]
+    point = known[name].replace(image_size=min(sizes, key=lambda s: abs(s - int(own["image_size"]))))
+    try:
+        return space.check(point)
+    except InputError as error:
+        raise InputError(f"{name} is no point of the search: {error}", hint="allow its values with --fix, or leave it out") from None
 
 
 @cache

@@ -11,6 +11,8 @@ SPACES: Registry[SearchSpace] = Registry(
     {
         "yolo-nano": "search_spaces.yolo_nano:YOLO_NANO",
         "yolo-nas": "search_spaces.yolo_nas:YOLO_NAS",
+        "yolo-universal": "search_spaces.yolo_universal:YOLO_UNIVERSAL",
+        "yolo-universal-nano": "search_spaces.yolo_universal:YOLO_UNIVERSAL_NANO",
         "yolov5": "search_spaces.yolov5:YOLOV5",
         "yolov6": "search_spaces.yolov6:YOLOV6",
         "yolov7": "search_spaces.yolov7:YOLOV7",

@@ -76,19 +76,21 @@ class Sheet:
             at, _ = canvas.pixel(bound, canvas.y.high)
             self.text(at, canvas.top - 6 - look.ROW_PX * row, text, look.SMALL_PX, look.SOFT_INK, ha="center", va="bottom")
 
-    def legend(self, handles: Sequence[Any], names: Sequence[str], top: float = 18, **style: Any) -> None:
-        """At the right, ``top`` pixels from the upper edge."""
+    def legend(self, handles: Sequence[Any], names: Sequence[str], top: float = 18, columns: int | None = None, left: bool = False) -> None:
+        """In rows of ``columns`` (default: one row), ``top`` pixels from the upper edge, at the right or the ``left``."""
+        x = look.LEFT / look.WIDTH if left else 1 - look.RIGHT / look.WIDTH
         legend = self.figure.legend(
             handles,
             names,
-            loc="upper right",
-            bbox_to_anchor=(1 - look.RIGHT / look.WIDTH, 1 - top / self.height),
+            loc="upper left" if left else "upper right",
+            bbox_to_anchor=(x, 1 - top / self.height),
+            ncols=columns or len(names),
             frameon=False,
             fontsize=points(look.TEXT_PX),
             handletextpad=0.3,
+            columnspacing=1.4,
             labelcolor=look.INK,
             borderaxespad=0,
-            **{"ncols": len(names), "columnspacing": 1.4, **style},
         )
         legend.set_zorder(10)
 

@@ -57,7 +57,7 @@ def search(settings: SearchSettings, folder: Path, display: Display) -> SearchRe
         supernet = _given_supernet(settings, space, data, folder)
         if supernet is None:
             training_batches(_with_data(data), settings.open_recipe(), image_size_of(space), settings.augment)
-    if wanted and not settings.baselines:
+    if wanted and wanted.likes and not settings.baselines:
         settings = replace(settings, baselines=_baselines(wanted, settings, len(classes), data, display))
     budgets = wanted.resolve({name: b.latency.value for name, b in settings.baselines.items()}) if wanted else None
     if not (folder / "run.json").exists():  # only now: what is wrong with the input must not leave a run behind
