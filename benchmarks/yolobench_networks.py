@@ -1,9 +1,9 @@
-"""The networks of YOLOBench as lists of operations, from their names: what a latency predictor may know of them without running anything.
+"""The networks of YOLOBench, from their names: as architectures of this project where its spaces hold them, and all as lists of operations.
 
-YOLOBench (arXiv:2307.13901) scales six families by a depth and a width multiple and gives all of them the head of YOLOv8. Each family is written here from
-its published description: YOLOv3 (arXiv:1804.02767), Scaled-YOLOv4's CSP variant (arXiv:2011.08036), YOLOv5 and YOLOv8 (block repeats and widths as in their
-documentation), YOLOv6 3.0 (arXiv:2301.05586), YOLOv7 (arXiv:2207.02696). That the reconstruction is right is checked, not believed: multiply-accumulates
-agree with the table's ``conv_gmacs_fused`` for all 968 rows, parameters with ``params_fused`` (``python -m benchmarks.yolobench_networks TABLE``).
+YOLOBench (arXiv:2307.13901) scales six families by a depth and a width multiple and gives all of them the head of YOLOv8. YOLOv5 to v8 are points of the
+spaces of those families. Two are no space here and are written down as operations from their published description: YOLOv3 (arXiv:1804.02767) and
+Scaled-YOLOv4's CSP variant (arXiv:2011.08036). That the reconstruction is right is checked, not believed: multiply-accumulates agree with the table's
+``conv_gmacs_fused`` for all 968 rows, parameters with ``params_fused`` (``python -m benchmarks.yolobench_networks TABLE``).
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+from search_spaces.architecture import Architecture, Value
 from search_spaces.errors import InputError
 from search_spaces.op import Op, Shape
+from search_spaces.spaces import SPACES, space_of
+from search_spaces.trace import trace
 
 CLASSES, BINS = 80, 16
 _SHORT = {"n": (0.33, 0.25), "s": (0.33, 0.5), "m": (0.67, 0.75), "l": (1.0, 1.0)}
@@ -31,11 +34,10 @@ class _Recorder:
 
     depth_multiple: float
     width_multiple: float
-    widest: int = 1024
     ops: list[Op] = field(default_factory=list)
 
     def width(self, channels: int) -> int:
-        return math.ceil(min(channels, self.widest) * self.width_multiple / 8) * 8
+        return math.ceil(channels * self.width_multiple / 8) * 8
 
     def depth(self, repeats: int) -> int:
         return max(round(repeats * self.depth_multiple), 1)
@@ -45,11 +47,6 @@ class _Recorder:
         weights = x[0] * out * kernel**2
         fused = (("silu",) if act else ()) + (("add",) if skip else ())
         self.ops.append(Op("conv", (x, y) if skip else (x,), y, kernel, stride, 1, weights * y[1] * y[2], weights + out, fused))
-        return y
-
-    def deconv(self, x: Shape, out: int) -> Shape:
-        y = (out, 2 * x[1], 2 * x[2])
-        self.ops.append(Op("deconv", (x,), y, 2, 2, 1, x[0] * out * y[1] * y[2], 4 * x[0] * out + out))
         return y
 
     def concat(self, *xs: Shape) -> Shape:
@@ -83,26 +80,6 @@ class _Recorder:
             x = self.conv(x, out, 3)
         return x
 
-    def c3(self, x: Shape, out: int, count: int, skip: bool = True) -> Shape:
-        a = self.bottlenecks(self.conv(x, out // 2), count, skip=skip)
-        return self.conv(self.concat(a, self.conv(x, out // 2)), out)
-
-    def c2f(self, x: Shape, out: int, count: int, skip: bool = True) -> Shape:
-        y = self.conv(x, 2 * (out // 2))
-        parts = [(out // 2, *y[1:])] * 2
-        for _ in range(count):
-            parts.append(self.bottlenecks(parts[-1], 1, kernel=3, skip=skip))
-        return self.conv(self.concat(*parts), out)
-
-    def bep(self, x: Shape, out: int, count: int, share: float) -> Shape:
-        """YOLOv6's BepC3: like C3 with bottlenecks of two 3x3 and a scaled skip, which no runtime fuses into the convolution."""
-        hidden = int(out * share)
-        a = self.conv(x, hidden)
-        for _ in range(max(count // 2, 1)):
-            a = self.bottlenecks(a, 1, kernel=3, skip=False)
-            self.ops.append(Op("add", (a, a), a))
-        return self.conv(self.concat(a, self.conv(x, hidden)), out)
-
     def csp(self, x: Shape, out: int, count: int) -> Shape:
         """YOLOv4's BottleneckCSP: the norm and activation follow the concatenation, so they are an operation of their own."""
         a = self.conv(self.bottlenecks(self.conv(x, out // 2), count), out // 2, act=False)
@@ -114,21 +91,11 @@ class _Recorder:
         a = self.bottlenecks(x, count, skip=False)
         return self.conv(self.pointwise(self.concat(a, self.conv(x, out, act=False))), out)
 
-    def sppf(self, x: Shape, out: int) -> Shape:
-        parts = [self.conv(x, x[0] // 2)]
-        for _ in range(3):
-            parts.append(self.pool(parts[-1], 5))
-        return self.conv(self.concat(*parts), out)
-
-    def spp_csp(self, x: Shape, out: int, hidden: int, chained: bool = False, late_norm: bool = False) -> Shape:
-        """SPP inside a CSP: three convolutions, pools of 5, 9, 13 side by side (or 5, 5, 5 ``chained``), two convolutions, beside a 1x1."""
+    def spp_csp(self, x: Shape, out: int, hidden: int) -> Shape:
+        """SPP inside a CSP: three convolutions, pools of 5, 9, 13 side by side, two convolutions, beside a 1x1; the norm follows the concatenation."""
         a = self.conv(self.conv(self.conv(x, hidden), hidden, 3), hidden)
-        parts = [a]
-        for kernel in (5, 9, 13):
-            parts.append(self.pool(parts[-1], 5) if chained else self.pool(a, kernel))
-        a = self.conv(self.conv(self.concat(*parts), hidden), hidden, 3)
-        y = self.concat(a, self.conv(x, hidden, act=not late_norm))
-        return self.conv(self.pointwise(y) if late_norm else y, out)
+        a = self.conv(self.conv(self.concat(a, *(self.pool(a, kernel) for kernel in (5, 9, 13))), hidden), hidden, 3)
+        return self.conv(self.pointwise(self.concat(a, self.conv(x, hidden, act=False))), out)
 
     def head(self, *levels: Shape) -> None:
         """YOLOv8's: two branches of two 3x3 and a 1x1 per level."""
@@ -170,7 +137,7 @@ def _yolov4(n: _Recorder, image: Shape) -> None:
     for channels, count in ((128, 2), (256, 8), (512, 8), (1024, 4)):
         x = n.csp(n.conv(x, w(channels), 3, 2), w(channels), n.depth(count))
         stages.append(x)
-    low = n.spp_csp(x, w(512), w(512), late_norm=True)
+    low = n.spp_csp(x, w(512), w(512))
     middle = n.csp2(n.concat(n.upsample(n.conv(low, w(256))), n.conv(stages[2], w(256))), w(256), repeats)
     high = n.csp2(n.concat(n.upsample(n.conv(middle, w(128))), n.conv(stages[1], w(128))), w(128), repeats)
     p3 = n.conv(high, w(256), 3)
@@ -180,120 +147,54 @@ def _yolov4(n: _Recorder, image: Shape) -> None:
     n.head(p3, p4, n.conv(low, w(1024), 3))
 
 
-def _yolov5(n: _Recorder, image: Shape) -> None:
-    w = n.width
-    x = n.conv(image, w(64), 6, 2)
-    stages = []
-    for channels, repeats in ((128, 3), (256, 6), (512, 9), (1024, 3)):
-        x = n.c3(n.conv(x, w(channels), 3, 2), w(channels), n.depth(repeats))
-        stages.append(x)
-    low = n.conv(n.sppf(x, w(1024)), w(512))
-    x = n.c3(n.concat(n.upsample(low), stages[2]), w(512), n.depth(3), skip=False)
-    middle = n.conv(x, w(256))
-    p3 = n.c3(n.concat(n.upsample(middle), stages[1]), w(256), n.depth(3), skip=False)
-    p4 = n.c3(n.concat(n.conv(p3, w(256), 3, 2), middle), w(512), n.depth(3), skip=False)
-    n.head(p3, p4, n.c3(n.concat(n.conv(p4, w(512), 3, 2), low), w(1024), n.depth(3), skip=False))
-
-
-def _yolov6(size: str) -> Callable[[_Recorder, Shape], None]:
-    def build(n: _Recorder, image: Shape) -> None:
-        w = n.width
-
-        def block(x: Shape, out: int, repeats: int) -> Shape:
-            return n.stack(x, out, n.depth(repeats)) if size == "s" else n.bep(x, out, n.depth(repeats), 2 / 3 if size == "m" else 1 / 2)
-
-        def bifusion(x: Shape, same: Shape, finer: Shape, out: int) -> Shape:
-            return n.conv(n.concat(n.deconv(x, out), n.conv(same, out), n.conv(n.conv(finer, out), out, 3, 2)), out)
-
-        x = n.conv(image, w(64), 3, 2)
-        stages = []
-        for channels, repeats in ((128, 6), (256, 12), (512, 18), (1024, 6)):
-            x = block(n.conv(x, w(channels), 3, 2), w(channels), repeats)
-            stages.append(x)
-        x = n.spp_csp(x, w(1024), w(1024) // 2, chained=True) if size == "s" else n.sppf(x, w(1024))
-        low = n.conv(x, w(256))
-        x = block(bifusion(low, stages[2], stages[1], w(256)), w(256), 12)
-        middle = n.conv(x, w(128))
-        p3 = block(bifusion(middle, stages[1], stages[0], w(128)), w(128), 12)
-        p4 = block(n.concat(n.conv(p3, w(128), 3, 2), middle), w(256), 12)
-        n.head(p3, p4, block(n.concat(n.conv(p4, w(256), 3, 2), low), w(512), 12))
-
-    return build
-
-
-def _yolov7(n: _Recorder, image: Shape) -> None:
-    w = n.width
-
-    def elan(x: Shape, hidden: int, inner: int, out: int, keep: int) -> Shape:
-        """Four 3x3 in a row beside a 1x1; every ``keep``-th result goes into the concatenation."""
-        parts = [n.conv(x, hidden), n.conv(x, hidden)]
-        y = parts[-1]
-        for i in range(4):
-            y = n.conv(y, inner, 3)
-            parts += [y] if (i + 1) % keep == 0 else []
-        return n.conv(n.concat(*parts), out)
-
-    def halve(x: Shape, out: int) -> Shape:
-        return n.concat(n.conv(n.pool(x, 2, 2), out), n.conv(n.conv(x, out), out, 3, 2))
-
-    x = n.conv(n.conv(image, w(32), 3), w(64), 3, 2)
-    x = n.conv(n.conv(x, w(64), 3), w(128), 3, 2)
-    stages = [elan(x, w(64), w(64), w(256), 2)]
-    for half, hidden, out in ((128, 128, 512), (256, 256, 1024), (512, 256, 1024)):
-        stages.append(elan(halve(stages[-1], w(half)), w(hidden), w(hidden), w(out), 2))
-    low = n.spp_csp(stages[3], w(512), w(512))
-
-    def fuse(x: Shape, finer: Shape, out: int) -> Shape:
-        joined = n.concat(n.conv(finer, out), n.upsample(n.conv(x, out)))
-        return elan(joined, out, out // 2, out, 1)
-
-    middle = fuse(low, stages[2], w(256))
-    high = fuse(middle, stages[1], w(128))
-    middle = elan(n.concat(halve(high, w(128)), middle), w(256), w(256) // 2, w(256), 1)
-    low = elan(n.concat(halve(middle, w(256)), low), w(512), w(512) // 2, w(512), 1)
-    n.head(*(n.conv(x, w(out), 3) for x, out in ((high, 256), (middle, 512), (low, 1024))))
-
-
-def _yolov8(n: _Recorder, image: Shape) -> None:
-    w = n.width
-    x = n.conv(image, w(64), 3, 2)
-    stages = []
-    for channels, repeats in ((128, 3), (256, 6), (512, 6), (1024, 3)):
-        x = n.c2f(n.conv(x, w(channels), 3, 2), w(channels), n.depth(repeats))
-        stages.append(x)
-    low = n.sppf(x, w(1024))
-    middle = n.c2f(n.concat(n.upsample(low), stages[2]), w(512), n.depth(3), skip=False)
-    p3 = n.c2f(n.concat(n.upsample(middle), stages[1]), w(256), n.depth(3), skip=False)
-    p4 = n.c2f(n.concat(n.conv(p3, w(256), 3, 2), middle), w(512), n.depth(3), skip=False)
-    n.head(p3, p4, n.c2f(n.concat(n.conv(p4, w(512), 3, 2), low), w(1024), n.depth(3), skip=False))
-
-
-_FAMILIES = {"3": _yolov3, "4": _yolov4, "5": _yolov5, "6s": _yolov6("s"), "6m": _yolov6("m"), "6l": _yolov6("l"), "7": _yolov7, "8": _yolov8}
+_FAMILIES = {"3": _yolov3, "4": _yolov4}
+_STAGES = {"s": "rep", "m": "bepc3", "l": "csp"}  # what YOLOv6's sizes differ by
 
 
 @lru_cache(4096)
-def operations(architecture: str, image_size: int) -> tuple[Op, ...]:
+def architecture(name: str) -> Architecture | None:
+    """The network of a name at its space's largest image size; None for a family that is no space of this project."""
+    number, kind, _, _, _ = _parsed(name)
+    if number in _FAMILIES:
+        return None
+    depth, width = _scales(name)
+    space = SPACES[f"yolov{number}"]
+    values: dict[str, Value] = {"depth": depth, "width": width, "head": "decoupled", "image_size": 640}
+    if number == "6":
+        values["stages"] = _STAGES[kind]
+    if number == "8":
+        values["max_channels"] = {1.0: 512, 0.67: 768}.get(depth, 1024)  # YOLOv8's m and l cap their widths
+    return space.architecture(**{c.name: values[c.name] for c in space.choices})
+
+
+@lru_cache(4096)
+def operations(name: str, image_size: int) -> tuple[Op, ...]:
     """Operations of ``yolo5d67w25`` or ``yolo8s`` at an image size in pixels, as a runtime fuses them."""
     if image_size % 32:
         raise InputError(f"image size {image_size}", "a multiple of 32")
-    number, kind, short, depth, width = _parsed(architecture)
-    d, w = _SHORT[short] if short else (_MULTIPLES[depth], _MULTIPLES[width])
-    widest = {1.0: 512, 0.67: 768}.get(d, 1024) if number == "8" else 1024  # YOLOv8's m and l cap their widths
-    recorder = _Recorder(d, w, widest)
-    _FAMILIES[number + kind](recorder, (3, image_size, image_size))
+    if point := architecture(name):
+        return trace(space_of(point).graph(point), CLASSES, image_size).ops
+    recorder = _Recorder(*_scales(name))
+    _FAMILIES[_parsed(name)[0]](recorder, (3, image_size, image_size))
     return tuple(recorder.ops)
 
 
-def family(architecture: str) -> str:
+def family(name: str) -> str:
     """``yolo5``, ``yolo6m``: what is the same but for the multiples."""
-    return "yolo" + "".join(_parsed(architecture)[:2])
+    return "yolo" + "".join(_parsed(name)[:2])
 
 
-def _parsed(architecture: str) -> tuple[str, str, str, str, str]:
+def _scales(name: str) -> tuple[float, float]:
+    """Depth and width multiple."""
+    _, _, short, depth, width = _parsed(name)
+    return _SHORT[short] if short else (_MULTIPLES[depth], _MULTIPLES[width])
+
+
+def _parsed(name: str) -> tuple[str, str, str, str, str]:
     """Version, kind of version 6, letter of the size or depth and width as they are written; "" where a name has none."""
-    match = _NAME.fullmatch(architecture)
+    match = _NAME.fullmatch(name)
     if not match or (match[1] == "6") != bool(match[2]):
-        raise InputError(f"network {architecture!r}", "a name such as yolo5d67w25, yolo6m-d33w5 or yolo8s")
+        raise InputError(f"network {name!r}", "a name such as yolo5d67w25, yolo6m-d33w5 or yolo8s")
     number, kind, short, depth, width = (part or "" for part in match.groups())
     return number, kind, short, depth, width
 

@@ -1,6 +1,6 @@
 """YOLOv7 (arXiv:2207.02696) and YOLOv7-tiny with a free width; the published ones are at width 1. Shapes as in the paper and the project's documentation.
 
-In deployed form: implicit knowledge, which the authors fold into the last convs, and the auxiliary heads of larger sizes are left out.
+With ``head=decoupled`` they have YOLOv8's head, as YOLOBench (arXiv:2307.13901) compares them. In deployed form: implicit knowledge, which the authors fold into the last convs, and the auxiliary heads of larger sizes are left out.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def _elan(out: int, hidden: int, inner: int, depth: int, convs: int) -> Cell:
 
 
 def _graph(nodes: list[Node], ends: list[Node], a: Architecture) -> Graph:
-    head = node("head", "anchors", tuple(n.name for n in ends), priors="yolov7")
+    levels = tuple(n.name for n in ends)
+    head = node("head", "anchors", levels, priors="yolov7") if a["head"] == "anchors" else node("head", "decoupled", levels, act="silu")
     return Graph((*nodes, *ends), head, int(a["image_size"]))
 
 
@@ -68,7 +69,14 @@ def _tiny(a: Architecture) -> Graph:
     return _graph(nodes, ends, a)
 
 
-CHOICES = (Choice("width", (0.125, 0.25, 0.5, 0.75, 1.0)), image_size())
+CHOICES = (
+    Choice("width", (0.125, 0.25, 0.5, 0.75, 1.0)),
+    Choice("head", ("anchors", "decoupled"), ordered=False),
+    image_size(),
+)
 YOLOV7 = SearchSpace(name="yolov7", version=1, choices=CHOICES, graph=_base)
 YOLOV7_TINY = SearchSpace(name="yolov7-tiny", version=1, choices=CHOICES, graph=_tiny)
-REFERENCES = {"yolov7-tiny": YOLOV7_TINY.architecture(width=1.0, image_size=640), "yolov7": YOLOV7.architecture(width=1.0, image_size=640)}
+REFERENCES = {
+    "yolov7-tiny": YOLOV7_TINY.architecture(width=1.0, head="anchors", image_size=640),
+    "yolov7": YOLOV7.architecture(width=1.0, head="anchors", image_size=640),
+}
