@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from nas.data.dataset import DetectionDataset
 from nas.data.loader import Batch, Loader
 from nas.evaluation import Metrics, evaluate
-from nas.postprocess import Detections, nms
+from nas.postprocess import NEVER, Detections, nms
 from search_spaces.detector import Detector
 
 
@@ -48,7 +48,12 @@ def images_of(batches_: Iterable[Batch], device: torch.device) -> Iterator[Tenso
 
 @torch.inference_mode()
 def detect(detector: Detector, batch: Batch, sizes: dict[int, tuple[int, int]], suppression: Suppression = EVALUATION) -> dict[int, Detections]:
-    """Detections of a batch by sample id, in pixels of the original pictures (``sizes``: id -> width, height)."""
+    """Detections of a batch by sample id, in pixels of the original pictures (``sizes``: id -> width, height).
+
+    Of a head that gives one box per object nothing is suppressed: that is what it is for.
+    """
+    if detector.head.end_to_end:
+        suppression = replace(suppression, iou_threshold=NEVER)
     device = next(detector.parameters()).device
     boxes, scores = (t.float().cpu().numpy() for t in detector.predict(batch.images.to(device).float() / 255.0))
     found: dict[int, Detections] = {}

@@ -19,8 +19,10 @@ from nas.files import atomic_write
 from search_spaces.architecture import Architecture
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
+from search_spaces.heads import HEADS
 from search_spaces.onnx import UnknownOperator, build_onnx
 from search_spaces.space import SearchSpace
+from search_spaces.spaces import space_of
 
 OPSET = 17
 TOLERANCE = 1e-4
@@ -107,11 +109,13 @@ def _random_pictures(count: int, size: int, generator: torch.Generator) -> Tenso
 
 def metadata_of(architecture: Architecture, classes: tuple[str, ...], image_size: int) -> dict[str, str]:
     """What an exported file says of itself."""
+    head = space_of(architecture).graph(architecture).head
     return {
         "architecture": json.dumps(architecture.to_dict()),
         "classes": json.dumps(list(classes)),
         "image_size": str(image_size),
         "preprocessing": "RGB, longest side to image_size, centre pad 114, / 255",
+        "suppression": "none" if HEADS[head.kind].end_to_end else "nms",
     }
 
 

@@ -14,6 +14,10 @@ from nas.data.transforms import Placement, letterbox
 from search_spaces.errors import InputError
 
 
+NEVER = 1.0
+"""An IoU threshold that nothing is over: no suppression."""
+
+
 @dataclass(frozen=True, eq=False)
 class Detections:
     """What was found in one picture: boxes float32 [K, 4] xyxy in pixels, scores float32 [K] in 0..1, labels int64 [K] (class indices)."""

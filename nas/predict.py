@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nas.data.pictures import read_picture
 from nas.files import atomic_write
-from nas.postprocess import Detections, Preprocessor, draw, nms
+from nas.postprocess import NEVER, Detections, Preprocessor, draw, nms
 from search_spaces.errors import InputError
 
 
@@ -32,6 +32,7 @@ class Predictor:
             raise InputError(f"{model} does not name its classes", "a file that nas export wrote", "export it again")
         self.classes: tuple[str, ...] = tuple(json.loads(said["classes"]))
         self.preprocess = Preprocessor(int(said["image_size"]))
+        self._suppressed = said.get("suppression") != "none"
 
     def __call__(self, path: Path, score_threshold: float = 0.3, iou_threshold: float = 0.6) -> tuple[NDArray[np.uint8], Detections]:
         """The picture (RGB) and what is found in it, in its own pixels."""
@@ -50,7 +51,8 @@ class Predictor:
     def suppress(
         self, boxes: NDArray[np.float32], scores: NDArray[np.float32], score_threshold: float = 0.3, iou_threshold: float = 0.6
     ) -> Detections:
-        """What is worth showing, one class per box."""
+        """What is worth showing, one class per box; of a model that gives one box per object all that is over the score threshold."""
+        iou_threshold = iou_threshold if self._suppressed else NEVER
         return nms(boxes, scores, score_threshold=score_threshold, iou_threshold=iou_threshold, multi_label=False)
 
 

@@ -122,21 +122,30 @@ class Study:
         if architecture.id not in self._known:
             self._study.enqueue_trial(self._params(architecture))
 
-    def run(self, estimators: Sequence[Estimator], trials: int, watch: Callable[[Event], None] = lambda event: None) -> None:
-        """Propose and estimate until ``trials`` architectures were tried in all, failed ones and those outside a bound included."""
+    def run(
+        self,
+        estimators: Sequence[Estimator],
+        trials: int,
+        watch: Callable[[Event], None] = lambda event: None,
+        first: Sequence[Architecture] = (),
+    ) -> None:
+        """Propose and estimate until ``trials`` architectures were tried in all, failed ones and those outside a bound included.
+
+        A new study begins with the space's extremes; ``first`` are tried next, those of them that are not known.
+        """
         ordered = sorted(estimators, key=lambda e: e.rank)
         names = {e.name for e in ordered}
         for wanted in (*(o.name for o in self.objectives), *(b.name for b in self.bounds)):
             if wanted not in names:
                 raise InputError(f"objective or bound on {wanted!r}", f"one of {', '.join(sorted(names))}")
         with explained(self._storage, opened=True):
-            self._run(ordered, trials, watch)
+            self._run(ordered, trials, watch, [self.space.check(a) for a in first])
 
-    def _run(self, ordered: Sequence[Estimator], trials: int, watch: Callable[[Event], None]) -> None:
+    def _run(self, ordered: Sequence[Estimator], trials: int, watch: Callable[[Event], None], first: Sequence[Architecture]) -> None:
         self._recover()
-        if not self._known:
-            for extreme in (self.space.smallest, self.space.largest):
-                self.enqueue(extreme)
+        extremes = () if self._known else (self.space.smallest, self.space.largest)
+        for architecture in dict.fromkeys((*extremes, *first)):
+            self.enqueue(architecture)
         duplicates = 0
         while len(self._known) < min(trials, self._size):
             trial = self._study.ask(self._distributions)

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import pyarrow.parquet as pq
 import pytest
 import torch
 
 from benchmarks.yolobench_networks import architecture
-from nas.export import write_onnx
+from nas.accuracy import Suppression, batches, detect
+from nas.data.source import open_data
+from nas.export import export_onnx, metadata_of, write_onnx
+from nas.postprocess import NEVER, nms
+from nas.predict import Predictor
 from nas.training.loss import DetectionLoss, Truth
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
@@ -228,3 +233,28 @@ def test_networks_of_yolobench_have_the_tables_parameters() -> None:
         assert point is not None
         ours = trace(space_of(point).graph(point), 80).params + DFL_CONSTANTS
         assert ours == params if not name.startswith("yolo6") else ours == pytest.approx(params, rel=0.01), name
+
+
+def test_what_needs_no_suppression_gets_none() -> None:
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 11]], np.float32)
+    scores = np.array([[0.9], [0.8], [0.7]], np.float32)
+    assert len(nms(boxes, scores, iou_threshold=0.7)) == 1 and len(nms(boxes, scores, iou_threshold=NEVER)) == 3
+    said = {name: metadata_of(reference(name).architecture, ("a",), 64)["suppression"] for name in ("yolo26n", "yolo11n")}
+    assert said == {"yolo26n": "none", "yolo11n": "nms"}
+
+
+def test_predictions_of_a_head_without_suppression_are_all_kept(tmp_path: Path) -> None:
+    """Through the file that is exported, and through evaluation."""
+    torch.manual_seed(0)
+    a = reference("yolo26n").architecture.replace(width=0.125, image_size=96)
+    detector = randomise(Detector(space_of(a).graph(a), 2)).eval().deploy()  # type: ignore[operator]
+    export_onnx(detector, tmp_path / "n.onnx", 96, metadata_of(a, ("a", "b"), 96))
+    predictor = Predictor(tmp_path / "n.onnx")
+    boxes, scores = predictor.run(np.random.default_rng(0).random((1, 3, 96, 96), np.float32))
+    sure = int((scores.max(1) > 0.2).sum())
+    assert sure > 1 and len(predictor.suppress(boxes, scores, 0.2)) == min(sure, 300)
+    data = open_data("digits@96", limit=4)
+    batch = next(batches(data.val, 96))
+    found = detect(detector, batch, {s.id: (s.width, s.height) for s in data.val.samples}, Suppression(score_threshold=0.2))
+    raw = detector.predict(batch.images.float() / 255)[1] > 0.2
+    assert [len(d) for d in found.values()] == [min(int(r.sum()), 300) for r in raw]

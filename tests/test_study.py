@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Sequence
@@ -85,6 +86,17 @@ def test_the_extremes_come_first_and_every_candidate_keeps_its_numbers(tmp_path:
     assert [e.done for e in events] == list(range(1, 11))
     assert {e.wanted for e in events} == {10} and events[-1].candidate == study.candidates[-1]
     assert list(read_candidates(tmp_path / "study.journal", "run")) == study.candidates
+
+
+def test_what_is_asked_to_be_first_comes_after_the_extremes_and_once(tmp_path: Path) -> None:
+    seeds = [SPACE.largest, *list(SPACE.enumerate())[5:8]]
+    latency, score = fakes()
+    open_study(tmp_path).run([latency, score], 4, first=seeds)
+    assert latency.asked == [SPACE.smallest.id, SPACE.largest.id, seeds[1].id, seeds[2].id]
+    open_study(tmp_path).run([latency, score], 10, first=seeds)
+    assert latency.asked[4] == seeds[3].id and len(latency.asked) == len(set(latency.asked)) == 10
+    with pytest.raises(InputError, match="version"):
+        open_study(tmp_path).run([latency, score], 20, first=[dataclasses.replace(SPACE.largest, version=9)])
 
 
 def test_the_front_is_that_of_brute_force(tmp_path: Path) -> None:
