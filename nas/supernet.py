@@ -126,12 +126,18 @@ class Supernet(nn.Module):
         self.num_classes = num_classes
         shared: dict[str, nn.Parameter] = {}
         self._layouts: dict[str, tuple[Layout, ...]] = {}
+        seen: set[tuple[Node, Layout]] = set()
         for corner in space.corners():
-            detector = space.build(corner, num_classes)
-            laid_out = layouts(detector.cells)
-            for name, parameter in detector.cells.named_parameters():
-                if name not in shared or parameter.numel() > shared[name].numel():
-                    shared[name], self._layouts[name] = parameter, laid_out.get(name, ())
+            for node, c_in, is_head in _cells(space.graph(corner)):
+                if (node, c_in) in seen:  # drawn before: most cells of a corner are another one's too
+                    continue
+                seen.add((node, c_in))
+                module = cell(node, c_in, num_classes if is_head else None)
+                prefix, laid_out = cell_name(node, module), layouts(module)
+                for own, parameter in module.named_parameters():
+                    name = f"{prefix}.{own}"
+                    if name not in shared or parameter.numel() > shared[name].numel():
+                        shared[name], self._layouts[name] = parameter, laid_out.get(own, ())
         self.weights = nn.ParameterDict({_key(name): parameter for name, parameter in shared.items()})
         # Cells recur between architectures: their skeletons and cuts are planned once. Bounded, because spaces are not.
         self._plan = lru_cache(20_000)(self._plan_cell)

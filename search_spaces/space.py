@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
-from math import prod
 from typing import TYPE_CHECKING
 
 from search_spaces.architecture import Architecture, Value
@@ -39,6 +39,14 @@ class Choice:
         raise unknown(f"value of {self.name!r}:", value, self.values)
 
 
+def _prime(least: int) -> int:
+    """The smallest prime that is not below ``least``."""
+    number = max(2, least)
+    while any(number % d == 0 for d in range(2, math.isqrt(number) + 1)):
+        number += 1
+    return number
+
+
 @dataclass(frozen=True)
 class SearchSpace:
     """Named ordered choices and the function from a point of them to a network graph (plain values, no torch).
@@ -54,7 +62,7 @@ class SearchSpace:
     @property
     def size(self) -> int:
         """Number of architectures."""
-        return prod(len(c.values) for c in self.choices)
+        return math.prod(len(c.values) for c in self.choices)
 
     @cached_property
     def _by_name(self) -> dict[str, Choice]:
@@ -129,10 +137,23 @@ class SearchSpace:
         return self._point(lambda c: c.values[end] if c.ordered and c.weights else rng.choice(c.values))
 
     def corners(self) -> Iterator[Architecture]:
-        """Largest architectures, one per round of the alternatives: together they hold every weight of the space."""
+        """Largest architectures that differ in the alternatives: together they hold every weight of the space.
+
+        Which cells there are may depend on two choices together (a neck, and the block in it), so pairs of alternatives are gone through: row (a, b) of an
+        orthogonal array takes of the m-th choice the value a + m b modulo a prime. Rows that bring no new cell are left out.
+        """
         alternatives = [c for c in self.choices if not c.ordered]
-        for i in range(max((len(c.values) for c in alternatives), default=1)):
-            yield self._point(lambda c, i=i: c.values[i % len(c.values)] if not c.ordered else c.values[-1])  # type: ignore[misc]
+        number = {c.name: m for m, c in enumerate(alternatives)}
+        prime = _prime(max([len(alternatives), *(len(c.values) for c in alternatives)], default=1))
+        seen: set[tuple[str, str]] = set()
+        for b in range(prime):
+            for a in range(prime):
+                point = self._point(lambda c, a=a, b=b: c.values[-1 if c.ordered else (a + number[c.name] * b) % prime % len(c.values)])  # type: ignore[misc]
+                graph = self.graph(point)
+                cells = {(n.name, n.kind) for n in (*graph.nodes, graph.head)}
+                if not cells <= seen:
+                    seen |= cells
+                    yield point
 
     def mutate(self, architecture: Architecture, rng: random.Random, probability: float) -> Architecture:
         """Each choice drawn anew with ``probability``."""

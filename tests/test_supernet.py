@@ -80,18 +80,19 @@ def test_masked_largest_equality_of_architectures(name: str) -> None:
     supernet = supernet_of(space)
     images = torch.rand(2, 3, SIDE, SIDE // 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     rng = random.Random(0)
-    points = [space.smallest, space.largest, *(space.sample(rng) for _ in range(30))]
-    unequal = 0
+    points = [space.smallest, space.largest, *(space.sample(rng) for _ in range(30 if space.size > 1e6 else 8))]
+    unequal = different = 0
     with torch.no_grad():
         for point in points:
             ours, whole = supernet(images, point), container(space, point)
             masked = owner(supernet, whole)
             if point in points[2:7]:
                 unequal += not close(ours.logits, masked(images).logits)
+                different += point != whole
             mask_like(masked, skeleton(space, point))
             theirs = masked(images)
             assert close(ours.logits, theirs.logits) and close(ours.boxes, theirs.boxes), point
-    assert unequal == 5  # the masks do something
+    assert unequal == different > 0  # the masks do something
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -192,7 +193,7 @@ def test_subnet_equals_extracted_network_bit_for_bit(name: str) -> None:
     space = small(name)
     supernet, rng = supernet_of(space, torch.float32), random.Random(3)
     images = torch.rand(2, 3, SIDE, SIDE)
-    for point in [space.smallest, space.largest, *(space.sample(rng) for _ in range(6))]:
+    for point in [space.smallest, space.largest, *(space.sample(rng) for _ in range(6 if space.size > 1e6 else 3))]:
         detector = supernet.extract(point)
         assert detector.training and type(detector) is Detector
         with torch.no_grad():

@@ -1,0 +1,230 @@
+"""The honest contest: are searched architectures better than the YOLOs that people would otherwise use, under the same conditions?
+
+``python -m benchmarks.against_references --out runs/contest --scale nano --data digits@96 --seeds 3``
+
+1. The references take part at one image size (``--scale nano``: families scaled down in width until a 2-core machine can train them; ``full``: as
+   published). They are measured on the target.
+2. A search of ``--space`` (``--fix`` restricts it) on the same data and target, its budgets spread over the references' latencies. It does not see the val
+   accuracy of any trained network.
+3. References and searched architectures are trained from fresh weights with the same recipe, budget and seeds, and evaluated on the same val split.
+4. All are measured in one bench, interleaved (:mod:`nas.workflow.benching`).
+
+Figure: per reference the best searched architecture at its mAP (how many times as fast) and at its latency (how many points of mAP more), each with the
+spread over seeds, and whether it is dominated: 1.15 times as fast at no less mAP, or a point more at no more latency. Everything is kept as it comes: the
+same command goes on with an interrupted contest.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from benchmarks.record import RESULTS, write
+from latency_db.profiler import Network
+from latency_db.target import Target
+from nas.artifact import Artifact, DataRecord, StudyRecord
+from nas.bench import TRAINED, Accuracy, Bench, Model
+from nas.cli.options import fixed_values, new_folder
+from nas.cli.quickstart import CHOSEN, SUPERNET
+from nas.console import Display
+from nas.data.source import DataPair
+from nas.report.bench import bench_data, write_bench
+from nas.training.recipe import Recipe
+from nas.workflow.benching import bench
+from nas.workflow.searching import search
+from nas.workflow.settings import SearchSettings
+from nas.workflow.training import open_training_data, train_detectors
+from search_spaces.architecture import Architecture
+from search_spaces.references import FAMILIES
+from search_spaces.spaces import SPACES, space_of
+from search_spaces.trace import trace
+
+FASTER, BETTER = 1.15, 1.0
+NANO_GMACS_640 = 5.0
+"""At nano scale a reference takes part up to so many GMACs at 640 px and 80 classes; at most two widths of a family do."""
+SIZES = ("S", "M", "L", "X")
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """Who takes part: ``ours`` was searched."""
+
+    name: str
+    family: str
+    architecture: Architecture
+    ours: bool = False
+
+
+def references(scale: str, image_size: int) -> list[Entrant]:
+    """The references at an image size: as published, or each family's smallest network at the widths that are small enough."""
+    found: list[Entrant] = []
+    for family in FAMILIES:
+        for name, a in list(FAMILIES[family].items())[: 1 if scale == "nano" else None]:
+            space = space_of(a)
+            if image_size not in space["image_size"].values:
+                continue
+            if scale == "full":
+                found.append(Entrant(name, family, a.replace(image_size=image_size)))
+                continue
+            widths = [c for c in space.choices if c.name == "width"]  # YOLO-NAS has no multiple to scale it with
+            scaled = [(w, a.replace(width=w, image_size=image_size)) for c in widths for w in c.values if w <= a["width"]]
+            small = [(w, s) for w, s in scaled if trace(space.graph(s), 80, 640).macs <= NANO_GMACS_640 * 1e9]
+            found += [Entrant(name if w == a["width"] else f"{name} x{w / float(a['width']):.2g}", family, s) for w, s in small[-2:]]
+    return found
+
+
+def models(entrants: Sequence[Entrant], data: DataPair, accuracy: Mapping[str, Sequence[float]]) -> list[Model]:
+    """As a bench takes them; ``accuracy`` gives mAP (0..1) per seed of those that were trained."""
+    made = []
+    for e in entrants:
+        network = Network(e.architecture, len(data.classes), int(e.architecture["image_size"]))
+        cost = trace(space_of(e.architecture).graph(e.architecture), network.classes)
+        own = accuracy.get(e.name)
+        source = f"mean of {len(own)} seeds" if own else ""
+        known = Accuracy(100 * mean(own), TRAINED, data.name, data.fingerprint, source) if own else None
+        made.append(Model(e.name, e.family, network, cost.params, cost.macs, known))
+    return made
+
+
+def searched(args: argparse.Namespace, latencies: Sequence[float], display: Display) -> list[Entrant]:
+    """Search with budgets spread evenly (in ratio) from the fastest reference's latency to the slowest's."""
+    low, high = min(latencies), max(latencies)
+    bounds = [low * (high / low) ** (i / (args.chosen - 1)) for i in range(args.chosen)]
+    space = SPACES[args.space]
+    settings = SearchSettings(
+        space=args.space,
+        fixed=fixed_values(space, [f"image_size={args.image_size}", *args.fix]),
+        data=args.data,
+        limit=args.limit,
+        target=args.target,
+        trials=args.trials,
+        seed=args.seed,
+        budgets=",".join(f"{name}={bound:.4g}ms" for name, bound in zip(SIZES, bounds, strict=False)),
+        recipe={**SUPERNET, "epochs": args.supernet_epochs},
+        augment=False,
+        eval_images=150,
+    )
+    folder = args.out / "search"
+    if (folder / "run.json").exists():
+        settings = SearchSettings.read(folder)
+    settings.check()
+    result = search(settings, new_folder(folder), display)
+    return [Entrant(f"searched {a.name}", "searched", a.architecture, ours=True) for a in result.artifacts]
+
+
+def trained(args: argparse.Namespace, entrants: Sequence[Entrant], data: DataPair, display: Display) -> dict[str, list[float]]:
+    """Entrant -> mAP50-95 on the val split per seed; all from fresh weights with one recipe."""
+    record = DataRecord(data.name, data.fingerprint)
+    found: dict[str, list[float]] = {}
+    for seed in range(args.seed, args.seed + args.seeds):
+        artifacts = [Artifact(e.name, e.architecture, (), StudyRecord("contest", seed, None, 0), data.classes, record) for e in entrants]
+        recipe = Recipe(**{**CHOSEN, "epochs": args.epochs, "seed": seed})
+        metrics = train_detectors(artifacts, data, recipe, new_folder(args.out / f"seed{seed}"), display, augment=args.augment)
+        for e, m in zip(entrants, metrics, strict=True):
+            found.setdefault(e.name, []).append(m.map)
+    return found
+
+
+def judged(entrants: Sequence[Entrant], accuracy: Mapping[str, Sequence[float]], done: Bench) -> dict[str, Any]:
+    """Per reference: the best searched one at its mAP and at its latency; mAP in points, latency in ms."""
+    latency = {name: entry.latency for name, entry in done.main.items()}
+
+    def ms(e: Entrant) -> float:
+        found = latency[e.name]
+        assert found is not None
+        return found.value
+
+    def row(e: Entrant) -> dict[str, Any]:
+        found, maps = latency[e.name], accuracy[e.name]
+        assert found is not None
+        return {
+            "ms": found.value,
+            "ms_interval": [found.low, found.high],
+            "map": 100 * mean(maps),
+            "map_deviation": 100 * stdev(maps) if len(maps) > 1 else None,
+            "map_per_seed": [100 * m for m in maps],
+            "params": done.main[e.name].model.params,
+            "macs": done.main[e.name].model.macs,
+        }
+
+    ours = [e for e in entrants if e.ours]
+    verdicts: dict[str, Any] = {}
+    for r in (e for e in entrants if not e.ours):
+        at_map = [e for e in ours if mean(accuracy[e.name]) >= mean(accuracy[r.name])]
+        at_latency = [e for e in ours if ms(e) <= ms(r)]
+        fast = min(at_map, key=ms, default=None)
+        good = max(at_latency, key=lambda e: mean(accuracy[e.name]), default=None)
+        faster = ms(r) / ms(fast) if fast else None
+        gains = [100 * (a - b) for a, b in zip(accuracy[good.name], accuracy[r.name], strict=True)] if good else []
+        better = mean(gains) if gains else None
+        verdicts[r.name] = {
+            **row(r),
+            "faster_at_its_map": faster,
+            "faster_by": fast.name if fast else None,
+            "points_more_at_its_latency": better,
+            "points_more_per_seed": gains,
+            "more_by": good.name if good else None,
+            "dominated": bool((faster or 0) >= FASTER or (better if better is not None else -100) >= BETTER),
+        }
+    return {"references": verdicts, "searched": {e.name: row(e) for e in ours}}
+
+
+def main() -> None:
+    """Measure, search, train, measure, judge."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the contest; the same command goes on with it")
+    parser.add_argument("--scale", choices=("nano", "full"), default="nano")
+    parser.add_argument("--data", default="digits@96")
+    parser.add_argument("--limit", type=int, help="use at most so many pictures of each split")
+    parser.add_argument("--image-size", type=int, default=96)
+    parser.add_argument("--target", default="onnxruntime:fp32")
+    parser.add_argument("--space", default="yolo-nano")
+    parser.add_argument("--fix", action="append", default=[], metavar="CHOICE=VALUE[,…]", help="of the search (repeatable)")
+    parser.add_argument("--trials", type=int, default=80)
+    parser.add_argument("--chosen", type=int, default=4, choices=(2, 3, 4), help="sizes to choose")
+    parser.add_argument("--supernet-epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=4, help="of every training")
+    parser.add_argument("--augment", action="store_true")
+    parser.add_argument("--rounds", type=int, default=5, help="of the final bench")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0, help="of the search, and the first of the trainings")
+    args = parser.parse_args()
+    display = Display()
+    new_folder(args.out)
+    data = open_training_data(args.data, args.limit, display)
+    target = Target.parse(args.target)
+    others = references(args.scale, args.image_size)
+    display.note(f"{len(others)} references: {', '.join(e.name for e in others)}")
+    before = bench(models(others, data, {}), [target], new_folder(args.out / "references"), display, rounds=1)
+    latencies = [e.latency.value for e in before.main.values() if e.latency]
+    everyone = [*others, *searched(args, latencies, display)]
+    accuracy = trained(args, everyone, data, display)
+    done = bench(models(everyone, data, accuracy), [target], new_folder(args.out / "bench"), display, rounds=args.rounds)
+    title = f"Searched against references on {data.name}: same recipe, budget and seeds"
+    picture = bench_data(done, title=title)
+    write_bench(args.out / "bench", done, picture)
+    (RESULTS / "against_references.png").write_bytes((args.out / "bench" / "bench.png").read_bytes())
+    figure = {
+        **judged(everyone, accuracy, done),
+        "goal": {"faster": FASTER, "points": BETTER},
+        "data": data.name,
+        "image_size": args.image_size,
+        "target": args.target,
+        "space": args.space,
+        "fixed": args.fix,
+        "recipe": {**CHOSEN, "epochs": args.epochs, "augment": args.augment},
+    }
+    for name, v in figure["references"].items():
+        faster, more = v["faster_at_its_map"], v["points_more_at_its_latency"]
+        said = f"{faster:.2f}x as fast at its mAP" if faster else "nobody has its mAP"
+        more_said = f"{more:+.1f} points at its latency" if more is not None else "nobody is as fast"
+        print(f"{name}: {v['ms']:.2f} ms, mAP {v['map']:.1f}; {said}, {more_said}; {'dominated' if v['dominated'] else 'not dominated'}")
+    write("against_references", figure, seeds=range(args.seed, args.seed + args.seeds))
+
+
+if __name__ == "__main__":
+    main()
