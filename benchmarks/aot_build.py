@@ -1,6 +1,6 @@
-"""TensorRT-RTX plans of YOLO-NAS S, M and L in fp32, fp16 and int8, built ahead of time with no GPU: seconds and memory.
+"""TensorRT-RTX plans of the references in fp32, fp16 and int8, built ahead of time with no GPU: seconds and memory.
 
-``python -m benchmarks.aot_build --repeat 3``
+``python -m benchmarks.aot_build all --repeat 1``
 
 Each build has a process of its own and one core; seconds are the builder's alone, without starting the process and reading the file. Memory is what the
 builder logs; a search bounds it with ``nas search --max-activation-mb``. int8 is calibrated on one random picture: memory does not depend on the ranges.
@@ -24,8 +24,9 @@ from latency_db.precision import converted
 from latency_db.profiler import Workload
 from latency_db.runtimes.tensorrt import INT8, TensorRtRtx
 from nas.export import skeleton_onnx
+from nas.models import matching
 from search_spaces.errors import InputError
-from search_spaces.yolo_nas import YOLO_NAS, yolo_nas
+from search_spaces.spaces import space_of
 
 RUNTIME, IMAGE_SIZE, CLASSES = "tensorrt-rtx", 640, 80
 
@@ -41,23 +42,28 @@ def build(model: Path, folder: Path, repeat: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Build all nine and write the result."""
+    """Build all and write the result; one that does not build is named with the reason, and the others go on."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="*", default=["YOLO-NAS"], help="references, families or patterns, or all (default YOLO-NAS)")
     parser.add_argument("--repeat", type=int, default=3, help="builds of each (default %(default)s)")
     args = parser.parse_args()
     if reason := installed(RUNTIME):
         raise InputError(reason)
     picture = np.random.default_rng(0).random((1, 3, IMAGE_SIZE, IMAGE_SIZE), dtype=np.float32)
     figure: dict[str, Any] = {"version": library_version(RUNTIME), "image_size": IMAGE_SIZE, "batch": 1, "repeat": args.repeat, "networks": {}}
-    for size in "sml":
-        figure["networks"][size.upper()] = rows = {}
+    for reference in dict.fromkeys(r for word in args.models for r in matching(word)):
+        a = reference.architecture
+        figure["networks"][reference.name] = rows = {}
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            onnx = skeleton_onnx(YOLO_NAS, yolo_nas(size), CLASSES, folder / "m.onnx", IMAGE_SIZE)
+            onnx = skeleton_onnx(space_of(a), a, CLASSES, folder / "m.onnx", IMAGE_SIZE)
             for precision in TensorRtRtx.precisions:
-                with converted(Workload(size, onnx, calibration=lambda: [picture]), precision, INT8) as ready:
-                    rows[precision] = build(ready.path(), folder / "engines", args.repeat)
-                print(size, precision, rows[precision])
+                try:
+                    with converted(Workload(reference.name, onnx, calibration=lambda: [picture]), precision, INT8) as ready:
+                        rows[precision] = build(ready.path(), folder / "engines", args.repeat)
+                except InputError as error:
+                    rows[precision] = {"failed": str(error)}
+                print(reference.name, precision, rows[precision], flush=True)
     write("aot_build", figure)
 
 

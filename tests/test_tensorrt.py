@@ -29,7 +29,8 @@ from nas.estimators.base import Context
 from nas.estimators.engine_memory import EngineActivations
 from nas.export import skeleton_onnx
 from search_spaces.errors import InputError
-from search_spaces.spaces import SPACES
+from search_spaces.references import FAMILIES
+from search_spaces.spaces import SPACES, space_of
 from search_spaces.yolo_nas import YOLO_NAS, yolo_nas
 from tests._gpu import FakeCuda
 from tests._models import write_model
@@ -86,6 +87,19 @@ def test_yolo_nas_compiles_without_a_gpu(size: str, precision: str, tmp_path: Pa
     with converted(Workload("w", onnx, calibration=lambda: [images]), precision, INT8) as ready:
         report = compile_plan(ready.path())[0].report
     assert report.activation_bytes and report.weights_bytes
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_of_references_compiles_without_a_gpu(family: str, tmp_path: Path) -> None:
+    """Its smallest network, narrowed where it can be; attention, depthwise convolutions and all."""
+    real()
+    a = next(iter(FAMILIES[family].values()))
+    a = a.replace(width=0.125) if "width" in dict(a.choices) else a
+    onnx = skeleton_onnx(space_of(a), a, 5, tmp_path / "m.onnx", 64)
+    images = np.random.default_rng(0).random((2, 3, 64, 64), dtype=np.float32)
+    for precision in ("fp16", "int8"):
+        with converted(Workload("w", onnx, calibration=lambda: [images]), precision, INT8) as ready:
+            assert compile_plan(ready.path())[0].report.weights_bytes
 
 
 def test_a_free_batch_gets_a_profile(tmp_path: Path) -> None:
