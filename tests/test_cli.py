@@ -19,8 +19,11 @@ from nas.artifact import read_artifact
 from nas.cli import VERBS, main
 from nas.estimators import ESTIMATORS
 from nas.export import export_onnx, metadata_of, write_onnx
+from nas.study import read_candidates
 from nas.supernet import Supernet
 from nas.weights import save_detector, save_supernet
+from nas.workflow.settings import SearchSettings
+from search_spaces.references import reference
 from search_spaces.spaces import SPACES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -168,6 +171,9 @@ CASES = {
     "unknown accuracy": (ZERO.replace("nwot", "nwott"), "'nwott'", "did you mean 'nwot'"),
     "accuracy that is a cost": (ZERO.replace("nwot", "params"), "params", "nwot"),
     "unknown sampler": (ZERO + "--sampler nsga3", "'nsga3'", "nsga2"),
+    "unknown reference": (ZERO + "--space yolov8 --seed-with yolo8n", "'yolo8n'", "did you mean 'yolov8n'"),
+    "reference of another space": (ZERO + "--seed-with yolov8n", "yolov8n is no point of yolo-nano", "holds references"),
+    "reference outside the search": (ZERO + "--space yolov8 --fix width=0.5 --seed-with yolov8n", "0.25", "--fix"),
     "bad budgets": (ZERO + "--budgets S:2ms", "'S:2ms'", "S=2ms"),
     "budget in another unit": (ZERO + "--budgets S=2km", "km", "ms"),
     "falling budgets": (ZERO + "--budgets S=4ms,M=2ms", "M=2", "small to large"),
@@ -313,3 +319,11 @@ def test_a_run_is_complete_can_be_moved_and_goes_on(shelf: Path, tmp_path: Path,
     monkeypatch.chdir(run)
     assert main(["search", "--resume", "."]) == 0
     assert (run / "study.journal").read_text().count('"candidate"') == 12
+
+
+def test_a_search_begins_with_the_references_it_is_seeded_with(shelf: Path, tmp_path: Path) -> None:
+    argv = f"search --space yolov8 --accuracy score --num-classes 3 --trials 4 --seed-with yolov8s,yolov8n --out {tmp_path}/run".split()
+    assert main(argv) == 0
+    tried = [c.architecture for c in read_candidates(tmp_path / "run" / "study.journal", "run")]
+    assert tried[2:] == [reference(name).architecture for name in ("yolov8s", "yolov8n")]
+    assert SearchSettings.read(tmp_path / "run").seeded == ("yolov8s", "yolov8n")

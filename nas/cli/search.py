@@ -9,6 +9,7 @@ EXAMPLES = """\
   nas search --data digits --fix image_size=128 --out runs/digits
   nas search --space yolo-nas --data coco.yaml --budgets S=20ms,M=40ms,L=60ms --trials 300 --out runs/coco
   nas search --data shop/ --budgets S=like:yolo-nas-s,M=like:yolo-nas-m --out runs/dropin    (as fast as references here)
+  nas search --space yolo-universal --seed-with yolov8n,yolo-nas-s --data coco.yaml --out runs/seeded
   nas search --accuracy nwot --num-classes 80 --trials 200 --out runs/quick      (no data, no training)
   nas search --data shop/ --bound 'params<=1e6' --sampler tpe --supernet runs/a/supernet.safetensors --out runs/b
   nas search --resume runs/digits                                                 (after Ctrl-C or a crash)"""
@@ -44,6 +45,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="bound on the compiled network's activation memory, in MB of 10^6 bytes (TensorRT-RTX, no GPU)",
     )
     parser.add_argument("--trials", type=int, default=100, help="architectures to try in all (default %(default)s)")
+    parser.add_argument("--seed-with", metavar="NAME[,…]", help="references to try first, for example yolov8n,yolo-nas-s; they must be points of the space")
     parser.add_argument("--sampler", default="nsga2", help="random, nsga2 or tpe (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--supernet", help="trained supernet (default: train one into the run)")
@@ -103,6 +105,7 @@ def run(args: argparse.Namespace) -> int:
             trials=args.trials,
             sampler=args.sampler,
             seed=args.seed,
+            seeded=tuple(args.seed_with.split(",")) if args.seed_with else (),
             budgets=args.budgets,
             bounds=bounds,
             supernet=args.supernet,

@@ -90,7 +90,7 @@ def search(settings: SearchSettings, folder: Path, display: Display) -> SearchRe
         latency = next((e for e in estimators if isinstance(e, Latency)), None) or Latency(context)
         try:
             with display.search() as watch:
-                study.run(estimators, settings.trials, watch)
+                study.run(estimators, settings.trials, watch, settings.first_candidates())
             return _conclude(settings, study, latency, classes, data, budgets, folder, display)
         finally:
             for estimator in (*estimators, latency):

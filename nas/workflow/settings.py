@@ -19,8 +19,9 @@ from nas.study import Bound
 from nas.training.precision import device_of
 from nas.training.recipe import Recipe
 from nas.workflow.training import Means
-from search_spaces.architecture import Value
+from search_spaces.architecture import Architecture, Value
 from search_spaces.errors import InputError
+from search_spaces.references import point_of
 from search_spaces.registry import unknown
 from search_spaces.space import SearchSpace
 from search_spaces.spaces import SPACES
@@ -33,7 +34,7 @@ LATENCIES = {"measured": "latency", "predicted": "predicted_latency"}
 class SearchSettings:
     """All that decides a search; kept as ``run.json``, so that ``--resume`` needs nothing else.
 
-    ``baselines``: the references whose latency is a budget, by the budget's name, as they were measured when the run began.
+    ``seeded``: references that are among the first candidates. ``baselines``: the references whose latency is a budget, by the budget's name, as they were measured when the run began.
     """
 
     space: str = "yolo-nano"
@@ -47,6 +48,7 @@ class SearchSettings:
     trials: int = 100
     sampler: str = "nsga2"
     seed: int = 0
+    seeded: tuple[str, ...] = ()
     budgets: str | None = None
     baselines: Mapping[str, Baseline] = field(default_factory=dict)
     bounds: tuple[str, ...] = ()
@@ -76,6 +78,7 @@ class SearchSettings:
             data = json.loads(path.read_text())
             data["fixed"] = {name: tuple(values) for name, values in data["fixed"].items()}
             data["bounds"] = tuple(data["bounds"])
+            data["seeded"] = tuple(data.get("seeded", ()))
             data["baselines"] = {name: Baseline.from_dict(b) for name, b in data.get("baselines", {}).items()}
             return cls(**data)
         except FileNotFoundError:
@@ -86,6 +89,7 @@ class SearchSettings:
     def check(self) -> None:
         """Everything that can be wrong before work begins is said now."""
         self.open_space()
+        self.first_candidates()
         if self.latency not in LATENCIES:
             raise unknown("latency", self.latency, tuple(LATENCIES))
         target = Target.parse(self.target)
@@ -111,6 +115,10 @@ class SearchSettings:
     def open_space(self) -> SearchSpace:
         """The space, restricted."""
         return SPACES[self.space].restrict(self.fixed)
+
+    def first_candidates(self) -> tuple[Architecture, ...]:
+        """What is tried first, besides the space's extremes."""
+        return tuple(point_of(self.open_space(), name) for name in self.seeded)
 
     def open_recipe(self) -> Recipe:
         """How the supernet is trained."""
