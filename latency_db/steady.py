@@ -1,4 +1,4 @@
-"""A shared machine has more than one speed: what was measured while it was off its usual one is measured again, and the better of two stays.
+"""A shared machine has more than one speed: what was measured while it was off its usual one, or busy, is measured again, and the better of two stays.
 
 The CPU's counterpart of a throttled GPU's "discard and repeat". The anchor timed beside each measurement tells the machine's speed. Bringing a figure to
 the anchor's usual time helps (:func:`latency_db.predictor.database.usual_ms`) and cannot do all: networks do not follow the anchor alike.
@@ -18,15 +18,19 @@ OFF = 0.05
 
 
 def off_speed(measurement: Measurement, usual_ms: float) -> float:
-    """How far from its usual time the anchor was beside a measurement, as a share of it; 0 where there was no anchor."""
-    return 0.0 if measurement.anchor_ms is None else abs(math.log(measurement.anchor_ms / usual_ms))
+    """How far from its usual time the anchor was beside a measurement, as a share of it; 0 where there was no anchor.
+
+    A whole more where other processes were in the way: a measurement at the usual speed that nothing disturbed is better than any that was.
+    """
+    off = 0.0 if measurement.anchor_ms is None else abs(math.log(measurement.anchor_ms / usual_ms))
+    return off + (measurement.verdict != "clean")
 
 
 def unsteady(database: LatencyDB, keys: Sequence[LatencyKey]) -> dict[LatencyKey, float]:
     """Which kept measurements are more than :data:`OFF` off the usual speed of all of them, and by how much; the farthest first."""
     found = {key: m for key in keys if (m := database.find(key)) is not None}
-    usual = usual_anchor_ms(found.values())
-    off = {} if usual is None else {key: off_speed(m, usual) for key, m in found.items()}
+    usual = usual_anchor_ms(found.values()) or 1.0  # without an anchor only what was disturbed is off
+    off = {key: off_speed(m, usual) for key, m in found.items()}
     return {key: share for key, share in sorted(off.items(), key=lambda item: -item[1]) if share > OFF}
 
 
@@ -39,9 +43,8 @@ def measure_again(
     ``said`` is told each time.
     """
     of_key = {profiler.key(w.key): w for w in workloads}
-    usual = usual_anchor_ms(m for key in of_key if (m := database.find(key)) is not None)
+    usual = usual_anchor_ms(m for key in of_key if (m := database.find(key)) is not None) or 1.0
     for key, off in unsteady(database, list(of_key)).items():
-        assert usual is not None
         measured = profiler.measure(of_key[key])
         better = off_speed(measured, usual) < off
         if better:

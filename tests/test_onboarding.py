@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -54,7 +55,7 @@ class Physics(Profiler):
         cost = trace(SPACES[network.architecture.space].graph(network.architecture), network.classes, network.image_size)
         ms = 0.02 * sum(op.kind == "conv" for op in cost.ops) + cost.macs / 2e7
         noise = 1 + 0.01 * (int(network.architecture.id[:4], 16) / 2**15 - 1)
-        return measurement(network, ms * noise)
+        return replace(measurement(network, ms * noise), verdict="clean")
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ class TwoSpeeds(Profiler):
     def __init__(self, anchors: list[float | None]) -> None:
         super().__init__(Target("onnxruntime"))
         self.anchors = anchors
+        self.busy = False
 
     @classmethod
     def available(cls) -> str | None:
@@ -39,7 +40,8 @@ class TwoSpeeds(Profiler):
         assert workload.network is not None
         anchor = self.anchors.pop(0)
         known = {} if anchor is None else {"anchor": {"wall_ms": anchor, "cpu_ms": anchor}}
-        return replace(measurement(workload.network, ms=3 * (anchor or 2.0), **known), target=self.target)
+        verdict = "contended" if self.busy else "clean"
+        return replace(measurement(workload.network, ms=3 * (anchor or 2.0), **known), target=self.target, verdict=verdict)
 
 
 def workloads(count: int) -> list[Workload]:
@@ -75,5 +77,20 @@ def test_without_an_anchor_nothing_is_off(tmp_path: Path) -> None:
         for workload in asked:
             database.measure_cached(profiler, workload)
         assert measure_again(database, profiler, [*asked, *workloads(4)[3:]]) == 0  # nor what was never measured
-    assert off_speed(measurement(asked[0].network), 2.0) == 0.0  # type: ignore[arg-type]
+    assert asked[0].network is not None and off_speed(measurement(asked[0].network), 2.0) == 1.0
     assert 0 < OFF < 0.2
+
+
+def test_what_was_disturbed_is_measured_again(tmp_path: Path) -> None:
+    asked = workloads(3)
+    profiler = TwoSpeeds([2.0, 2.0, 2.0])
+    with LatencyDB(tmp_path / "l.sqlite") as database:
+        for i, workload in enumerate(asked):
+            profiler.busy = i == 1
+            database.measure_cached(profiler, workload)
+        profiler.busy, profiler.anchors = True, [2.0]
+        assert measure_again(database, profiler, asked) == 1  # no better
+        profiler.busy, profiler.anchors = False, [2.3]
+        assert measure_again(database, profiler, asked) == 1  # better, and still off the usual speed
+        profiler.anchors = [2.02]
+        assert measure_again(database, profiler, asked) == 0
