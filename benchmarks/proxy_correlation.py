@@ -43,7 +43,7 @@ TOGETHER: Mapping[str, tuple[str, ...]] = {
 """Combinations: the mean of the ranks of these."""
 BANDS, QUARTERS, BEST = 12, 4, 0.15
 FEWEST = 4
-DRAWS = 200
+DRAWS = 100
 NWOT_AT, NWOT_BATCH = 160, 8
 
 
@@ -140,14 +140,14 @@ def correlations(values: Mapping[str, Array], latency: Array, sizes: Array, accu
     return found
 
 
-def with_interval(values: dict[str, Array], latency: Array, sizes: Array, accuracy: Array, groups: Array) -> dict[str, Any]:
-    """Grouping -> score -> tau and its 95 % interval over architectures drawn with replacement."""
+def with_interval(values: dict[str, Array], latency: Array, sizes: Array, accuracy: Array, groups: Array, draws: int) -> dict[str, Any]:
+    """Grouping -> score -> tau, and with ``draws`` its 95 % interval over architectures drawn with replacement."""
     point = correlations(values, latency, sizes, accuracy)
     rng = np.random.default_rng(0)
     names = np.unique(groups)
     rows_of = {name: np.flatnonzero(groups == name) for name in names}
     drawn = []
-    for _ in range(DRAWS):
+    for _ in range(draws):
         rows = np.concatenate([rows_of[name] for name in rng.choice(names, len(names))])
         drawn.append(correlations({k: v[rows] for k, v in values.items()}, latency[rows], sizes[rows], accuracy[rows]))
     out: dict[str, Any] = {}
@@ -155,8 +155,8 @@ def with_interval(values: dict[str, Array], latency: Array, sizes: Array, accura
         out[grouping] = {}
         for name, value in scores.items():
             many = [d[grouping][name] for d in drawn if name in d[grouping]]
-            low, high = np.quantile(many, (0.025, 0.975)) if many else (math.nan, math.nan)
-            out[grouping][name] = {"tau": round(value, 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+            low, high = (round(float(q), 4) for q in np.quantile(many, (0.025, 0.975))) if many else (None, None)
+            out[grouping][name] = {"tau": round(value, 4), "low": low, "high": high}
     return out
 
 
@@ -185,7 +185,8 @@ def main() -> None:
                 r = rows.to_numpy(bool)
                 used = {k: v[r] for k, v in values.items() if kept == "held" or k not in RUN}
                 used["latency"] = table[on].to_numpy(np.float64)[r]
-                found = with_interval(used, used["latency"], used["resolution"], table[what].to_numpy(np.float64)[r], table.arch.to_numpy()[r])
+                accuracy, groups = table[what].to_numpy(np.float64)[r], table.arch.to_numpy()[r]
+                found = with_interval(used, used["latency"], used["resolution"], accuracy, groups, DRAWS if kept == "table" else 0)
                 figure[kept][f"{what} x {on}"] = {"networks": int(r.sum()), "tau": found}
         print(f"{what}: done", flush=True)
     write("proxy_correlation", figure)

@@ -72,6 +72,38 @@ def _predictor_measured(f: Figure) -> str:
     return f"{'; '.join(parts)} (goals 95 %, tau 0.95)"
 
 
+def _bench(f: Figure) -> str:
+    first, *second = f["targets"]
+    rows = f["models"]
+    timed = [row[first] for row in rows.values() if "ms" in row[first]]
+    width = sorted((r["high"] - r["low"]) / 2 / r["ms"] for r in timed)[len(timed) // 2]
+    text = f"{len(timed)} references, {min(r['ms'] for r in timed):.0f} to {max(r['ms'] for r in timed):.0f} ms, median interval ± {width:.1%}"
+    ranks = [f"{family} {row['rho']:.3f}" for family, row in f["order_against_published_cpu_latencies"].items()]
+    text += f"; Spearman with the published latencies of ONNX Runtime on a CPU: {', '.join(ranks)} (goal 0.98)" if ranks else ""
+    ratios = [f"{family} {ratio:.2f}×" for family, ratio in f["int8_speed_up_by_family"].items()]
+    return text + (f"; int8 against {first.partition(':')[2].partition('@')[0]}: {', '.join(ratios)}" if second else "")
+
+
+def _contest(f: Figure) -> str:
+    rows = f["references"]
+    lost = [name for name, row in rows.items() if not row["dominated"]]
+    ratios = sorted(row["faster_at_its_map"] for row in rows.values() if row["faster_at_its_map"])
+    text = f"{len(rows) - len(lost)} of {len(rows)} references at {f['image_size']} px on {f['data']} are dominated"
+    text += f" (not: {', '.join(lost)})" if lost else ""
+    middle = f"; at a reference's mAP the searched are {ratios[0]:.2f} to {ratios[-1]:.2f} times as fast, median {ratios[len(ratios) // 2]:.2f}"
+    return text + (middle if ratios else "")
+
+
+def _proxies(f: Figure) -> str:
+    rows = f["table"]["map50_95_coco x latency_ms_a40_tensorrt"]["tau"]
+    parts = []
+    for grouping, scores in rows.items():
+        shown = (f"{name} {scores[name]['tau']:.2f}" for name in ("params", "macs", "activations", "nwot_table", "macs + latency + nwot") if name in scores)
+        parts.append(f"{grouping}: {', '.join(shown)}")
+    ours = f["nwot_against_the_table"]
+    return f"{'; '.join(parts)}; our NWOT against the table's: tau {ours['tau']:.3f} over {ours['architectures']} architectures"
+
+
 ROWS: Mapping[str, tuple[str, Callable[[Figure], str]]] = {
     "quickstart": ("`make quickstart` after installation", _quickstart),
     "supernet_fidelity": ("supernet mAP against training alone", _fidelity),
@@ -121,6 +153,10 @@ ROWS: Mapping[str, tuple[str, Callable[[Figure], str]]] = {
     "aot_build": ("plans of the references at 640 px with no GPU", _aot_build),
     "latency_predictor": ("latency predicted for unseen architectures, YOLOBench", _predictor),
     "latency_predictor_measured": ("the same, `yolo-nano` at 96 to 640 px on this machine", _predictor_measured),
+    "bench_onnxruntime-fp32": ("the references at 640 px on this machine, ONNX Runtime, one thread", _bench),
+    "bench_openvino-fp32": ("the same, OpenVINO, fp32 and int8", _bench),
+    "against_references": ("searched against width-scaled references, one recipe, budget and seeds", _contest),
+    "proxy_correlation": ("training-free scores against COCO mAP (YOLOBench; Kendall's tau)", _proxies),
     "study_overhead_random": (
         "study and database per candidate, at 1,000",
         lambda f: f"{f['ms_per_candidate_median']:.0f} ms (goal 40)",
