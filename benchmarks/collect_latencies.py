@@ -115,7 +115,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, LatencyDB(args.database) as database:
         data = open_data(args.data) if args.data else None
         context = Context(space, args.num_classes, data, database=database, scratch=Path(scratch))
-        failed = collect(architectures, targets, database, context, replace(SEARCHING, processes=args.processes), args.passes)
+        failed = collect(architectures, targets, database, context, replace(SEARCHING, processes=args.processes, most_processes=3 * args.processes), args.passes)
     print(f"{len(architectures) * len(targets) - failed} latencies in {args.database}" + (f", {failed} failed" if failed else ""))
 
 

@@ -9,7 +9,8 @@ name (:mod:`benchmarks.yolobench_networks`), and its family. ``new device``: as 
 all networks (transfer).
 
 ``--database``: measurements of a search space's networks (:mod:`benchmarks.collect_latencies`); per seed 100 at random (two thirds, if there are fewer than
-150) predict the others, split by architecture.
+150) predict the others, split by architecture. Beside it, what measuring again would give: how often the median of one fresh process is within 10 % of that
+of the other processes that measured the same network. No predictor can be judged finer than that.
 
 One configuration for all devices. A network that the predictor refuses counts as missed.
 """
@@ -17,6 +18,7 @@ One configuration for all devices. A network that the predictor refuses counts a
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -135,9 +137,26 @@ def on_database(path: str, texts: Sequence[str], seeds: Sequence[int]) -> dict[s
                 pool, test = split(rows, np.random.default_rng(seed), 1 - train / len(rows))
                 runs.append(evaluated(Predictor.fit(random_rows(pool, min(train, len(pool)), np.random.default_rng(seed))), test))
             whole = Predictor.fit(rows)
-            figure[text] = {f"{train} measured, random": summary(runs), "networks": len(rows), "series": origin, "all": whole.report().to_dict()}
+            figure[text] = {
+                f"{train} measured, random": summary(runs),
+                "networks": len(rows),
+                "series": origin,
+                "all": whole.report().to_dict(),
+                "same_network_in_another_process": again(database, Target.parse(text)),
+            }
+            print(f"{text}: {figure[text]['same_network_in_another_process']}")
             _show(text, {f"{train} measured, random": figure[text][f"{train} measured, random"]})
     return figure
+
+
+def again(database: LatencyDB, target: Target) -> dict[str, float]:
+    """How well a measurement predicts a measurement: one process's median against the median of the others', over all networks with at least three."""
+    missed = []
+    for m in (m for _, m in database.rows(Chosen(target=f"{target.runtime}:{target.precision}"))):
+        medians = m.environment.get("processes_ms", [])
+        for i, one in enumerate(medians if len(medians) > 2 else []):
+            missed.append(abs(one / float(np.median([*medians[:i], *medians[i + 1 :]])) - 1))
+    return {"pairs": len(missed), "within_10": float(np.mean(np.array(missed) <= 0.1)) if missed else math.nan}
 
 
 def _series(database: LatencyDB, target: Target) -> tuple[list[Row], str]:

@@ -68,7 +68,9 @@ def _predictor_measured(f: Figure) -> str:
     parts = []
     for target, cases in f.items():
         for case, row in ((name, row) for name, row in cases.items() if "random" in name):
-            parts.append(f"{target} {row['within_10']:.1%} within ±10 % from {case} (error {row['mape']:.1%}, tau {row['tau']:.3f})")
+            twice = cases.get("same_network_in_another_process", {}).get("pairs") and cases["same_network_in_another_process"]["within_10"]
+            beside = f"; another process measuring the same network: {twice:.1%}" if twice else ""
+            parts.append(f"{target} {row['within_10']:.1%} within ±10 % from {case} (error {row['mape']:.1%}, tau {row['tau']:.3f}{beside})")
     return f"{'; '.join(parts)} (goals 95 %, tau 0.95)"
 
 

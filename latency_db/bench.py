@@ -48,6 +48,8 @@ class CpuBench:
             one, *more = self._protocol.parts()
             sittings = [self._sit(first, model, cpus, one, watch)]
         for part in more:
+            if len(sittings) >= self._protocol.processes and self._conclude(sittings)[0].half_width <= self._protocol.half_width:
+                break  # the rest was for processes that differ too much
             self.close()  # the anchor's memory lies somewhere as well
             with self._worker() as worker:
                 sittings.append(self._sit(worker, model, cpus, part, watch))

@@ -98,7 +98,8 @@ class Protocol:
     of timing are over. ``settle`` runs open each block unrecorded, because the anchor has just used the caches.
     ``clean_share``: with fewer clean samples than this the machine counts as contended. ``seed`` draws input, order and bootstrap.
     ``rebuilds``: fresh builds that are measured by runtimes that compile an engine. ``processes``: fresh ones that share the effort on a CPU, because
-    where a process's memory comes to lie in the caches stays as it is for the process's life, and differs by some percent between them.
+    where a process's memory comes to lie in the caches stays as it is for the process's life, and differs by some percent between them. Where they differ
+    by so much that the interval is wider than ``half_width``, more are started, up to ``most_processes`` in all.
     """
 
     warmup_runs: int = 10
@@ -113,6 +114,7 @@ class Protocol:
     seed: int = 0
     rebuilds: int = 1
     processes: int = 1
+    most_processes: int = 0
 
     def __post_init__(self) -> None:
         if not (self.block >= 1 and 1 <= self.min_rounds <= self.max_rounds and min(self.warmup_runs, self.warmup_s, self.settle, self.seed) >= 0):
@@ -121,7 +123,8 @@ class Protocol:
             raise InputError(f"measuring protocol {self}", "half_width and clean_share between 0 and 1, max_s above 0")
 
     def parts(self) -> list[Protocol]:
-        """The same effort divided over ``processes``: the interval of one part is wider by the root of their number."""
+        """The same effort divided over ``processes``, and as much again for each that may have to follow: the interval of one part is wider by the root of
+        their number."""
         n = self.processes
         share = replace(
             self,
@@ -130,8 +133,9 @@ class Protocol:
             max_s=self.max_s / n,
             half_width=min(0.5, self.half_width * n**0.5),
             processes=1,
+            most_processes=0,
         )
-        return [replace(share, seed=self.seed + i) for i in range(n)]
+        return [replace(share, seed=self.seed + i) for i in range(max(n, self.most_processes))]
 
     def for_runs_of(self, seconds: float) -> Protocol:
         """The same for a network whose run takes so long: a block lasts half a second or one run, and beside a long run the anchor's traces in the
@@ -143,7 +147,7 @@ class Protocol:
 
 FEWEST_SAMPLES = 12
 SEARCHING = Protocol()
-FINALIST = Protocol(min_rounds=20, max_rounds=400, half_width=0.02, max_s=60.0, rebuilds=3, processes=4)
+FINALIST = Protocol(min_rounds=20, max_rounds=400, half_width=0.02, max_s=60.0, rebuilds=3, processes=4, most_processes=8)
 
 
 class Profiler(ABC):

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from latency_db.bench import CpuBench, _Sitting
 from latency_db.cpu import CpuTime, busy_elsewhere, core_siblings, cpu_times, order_by_use, steal_share
-from latency_db.profiler import Protocol
+from latency_db.device import DeviceFingerprint
+from latency_db.profiler import Protocol, Workload
 from latency_db.rounds import Block, Sample, drift, run_rounds, summarise
 from latency_db.statistics import median_interval, quantile
+from latency_db.target import Target
 from search_spaces.errors import InputError
 
 
@@ -208,6 +213,33 @@ def test_an_effort_divided_over_processes() -> None:
     assert [(part.min_rounds, part.max_rounds, part.max_s, part.processes) for part in parts] == [(5, 100, 15.0, 1)] * 4
     assert parts[0].half_width == pytest.approx(0.04)
     assert Protocol().parts() == [Protocol()]
+    assert len(replace(Protocol(processes=3), most_processes=7).parts()) == 7 and all(p.most_processes == 0 for p in Protocol(most_processes=3).parts())
+
+
+@pytest.mark.parametrize("medians, sat", [((10.0, 10.01, 10.02), 3), ((10.0, 12.0, 9.0, 10.1, 10.0, 10.1), 6), ((10.0, 10.6, 10.1, 10.2), 4)])
+def test_processes_that_differ_get_company(medians: tuple[float, ...], sat: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At least 3 processes, until the interval over them is within 3 %, at most 6."""
+    left = list(medians)
+
+    class Nobody:
+        def __enter__(self) -> Nobody:
+            return self
+
+        def __exit__(self, *error: object) -> None: ...
+
+    def sit(self: CpuBench, worker: object, model: Path, cpus: object, part: Protocol, watch: object) -> _Sitting:
+        ms = left.pop(0)
+        blocks = [[Sample(ms, ms, 0, 0.0)] * 5] * 4
+        return _Sitting(blocks, blocks, part, True, {}, 0.0, 0.0, 0, [0.0, 0.0])
+
+    monkeypatch.setattr(CpuBench, "_worker", lambda self: Nobody())
+    monkeypatch.setattr(CpuBench, "_sit", sit)
+    model = tmp_path / "m.onnx"
+    model.write_bytes(b"model")
+    bench = CpuBench("nothing:engine", Target("onnxruntime"), Protocol(half_width=0.03, processes=3, most_processes=6))
+    measured = bench.measure(Workload("w", model), "1", DeviceFingerprint.read())
+    assert measured.environment["processes_ms"] == list(medians[:sat]) and len(left) == len(medians) - sat
+    assert (measured.half_width <= 0.03) == (sat < 6)
 
 
 def test_the_interval_covers_what_processes_differ_by() -> None:
