@@ -71,9 +71,10 @@ def references(scale: str, image_size: int) -> list[Entrant]:
                 found.append(Entrant(name, family, a.replace(image_size=image_size)))
                 continue
             widths = [c for c in space.choices if c.name == "width"]  # YOLO-NAS has no multiple to scale it with
-            scaled = [(w, a.replace(width=w, image_size=image_size)) for c in widths for w in c.values if w <= a["width"]]
+            own = float(a["width"]) if widths else 0.0
+            scaled = [(float(w), a.replace(width=w, image_size=image_size)) for c in widths for w in c.values if float(w) <= own]
             small = [(w, s) for w, s in scaled if trace(space.graph(s), 80, 640).macs <= NANO_GMACS_640 * 1e9]
-            found += [Entrant(name if w == a["width"] else f"{name} x{w / float(a['width']):.2g}", family, s) for w, s in small[-2:]]
+            found += [Entrant(name if w == own else f"{name} x{w / own:.2g}", family, s) for w, s in small[-2:]]
     return found
 
 

@@ -90,7 +90,9 @@ def collect(
 
 
 def _say(workload: Workload, measured: Measurement, better: bool) -> None:
-    print(f"again {workload.key} on {measured.target}: {measured.median_ms:.3f} ms, {'kept' if better else 'no nearer to the usual speed'}", flush=True)
+    print(
+        f"again {workload.key} on {measured.target}: {measured.median_ms:.3f} ms, {'kept' if better else 'no nearer to the usual speed'}", flush=True
+    )
 
 
 def main() -> None:
@@ -115,7 +117,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, LatencyDB(args.database) as database:
         data = open_data(args.data) if args.data else None
         context = Context(space, args.num_classes, data, database=database, scratch=Path(scratch))
-        failed = collect(architectures, targets, database, context, replace(SEARCHING, processes=args.processes, most_processes=3 * args.processes), args.passes)
+        protocol = replace(SEARCHING, processes=args.processes, most_processes=3 * args.processes)
+        failed = collect(architectures, targets, database, context, protocol, args.passes)
     print(f"{len(architectures) * len(targets) - failed} latencies in {args.database}" + (f", {failed} failed" if failed else ""))
 
 

@@ -32,6 +32,7 @@ from nas.estimators.base import Context
 from search_spaces.spaces import space_of
 
 Array = NDArray[np.float64]
+Rows = NDArray[np.intp]
 RUN = ("nwot", "synflow")
 ALONE = ("params", "macs", "activations", "resolution", "latency", "nwot_table", *RUN)
 TOGETHER: Mapping[str, tuple[str, ...]] = {
@@ -86,30 +87,30 @@ def tau(score: Array, accuracy: Array) -> float:
     return float(kendalltau(score, accuracy).statistic)
 
 
-Grouping = Callable[[Array, Array, Array], list[Array]]
+Grouping = Callable[[Array, Array, Array], list[Rows]]
 
 
-def bands(latency: Array, sizes: Array, accuracy: Array) -> list[Array]:
+def bands(latency: Array, sizes: Array, accuracy: Array) -> list[Rows]:
     """Bands of equal count by latency."""
     return [np.asarray(part) for part in np.array_split(np.argsort(latency, kind="stable"), BANDS)]
 
 
-def at_resolution(latency: Array, sizes: Array, accuracy: Array) -> list[Array]:
+def at_resolution(latency: Array, sizes: Array, accuracy: Array) -> list[Rows]:
     """Rows of each resolution."""
     return [np.flatnonzero(sizes == size) for size in np.unique(sizes)]
 
 
-def at_resolution_and_quarter(latency: Array, sizes: Array, accuracy: Array) -> list[Array]:
+def at_resolution_and_quarter(latency: Array, sizes: Array, accuracy: Array) -> list[Rows]:
     """Rows of each resolution in each quarter of its latencies."""
     return [part[q] for part in at_resolution(latency, sizes, accuracy) for q in np.array_split(np.argsort(latency[part], kind="stable"), QUARTERS)]
 
 
-def best(latency: Array, sizes: Array, accuracy: Array) -> list[Array]:
+def best(latency: Array, sizes: Array, accuracy: Array) -> list[Rows]:
     """The most accurate."""
     return [np.argsort(-accuracy, kind="stable")[: max(FEWEST, round(BEST * len(accuracy)))]]
 
 
-def everything(latency: Array, sizes: Array, accuracy: Array) -> list[Array]:
+def everything(latency: Array, sizes: Array, accuracy: Array) -> list[Rows]:
     """All rows."""
     return [np.arange(len(accuracy))]
 
@@ -166,7 +167,9 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--yolobench", type=Path, required=True, help="the table as parquet")
-    parser.add_argument("--scores", type=Path, default=Path("runs/proxy_scores.json"), help="where our scores are kept while and after they are computed")
+    parser.add_argument(
+        "--scores", type=Path, default=Path("runs/proxy_scores.json"), help="where our scores are kept while and after they are computed"
+    )
     args = parser.parse_args()
     table = pandas.read_parquet(args.yolobench)
     scores = scored(sorted(set(table.arch)), args.scores)

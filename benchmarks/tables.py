@@ -100,7 +100,9 @@ def _proxies(f: Figure) -> str:
     rows = f["table"]["map50_95_coco x latency_ms_a40_tensorrt"]["tau"]
     parts = []
     for grouping, scores in rows.items():
-        shown = (f"{name} {scores[name]['tau']:.2f}" for name in ("params", "macs", "activations", "nwot_table", "macs + latency + nwot") if name in scores)
+        shown = (
+            f"{name} {scores[name]['tau']:.2f}" for name in ("params", "macs", "activations", "nwot_table", "macs + latency + nwot") if name in scores
+        )
         parts.append(f"{grouping}: {', '.join(shown)}")
     ours = f["nwot_against_the_table"]
     return f"{'; '.join(parts)}; our NWOT against the table's: tau {ours['tau']:.3f} over {ours['architectures']} architectures"

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from nas.data.transforms import Placement, letterbox
 from search_spaces.errors import InputError
 
-
 NEVER = 1.0
 """An IoU threshold that nothing is over: no suppression."""
 

@@ -109,7 +109,8 @@ class FusedConv(nn.Module):
 
 def _conv_like(conv: nn.Conv2d, merged: Callable[[], tuple[Tensor, Tensor]]) -> nn.Conv2d:
     """A conv of the same geometry with the weight and bias that ``merged`` computes (not called for a module of shapes only)."""
-    kernel, stride, padding = conv.kernel_size[0], conv.stride[0], conv.padding
+    assert isinstance(conv.padding, tuple)  # torch's type has the names of paddings too
+    kernel, stride, padding = conv.kernel_size[0], conv.stride[0], conv.padding[0]
     new = Conv2d(conv.in_channels, conv.out_channels, kernel, stride, padding, groups=conv.groups, device="meta")
     if not conv.weight.is_meta:
         with torch.no_grad():

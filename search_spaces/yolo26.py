@@ -1,4 +1,7 @@
-"""YOLO26 by its multiples; n, s, m, l and x are points of it: YOLO11 with a head that needs no suppression. Repeats and widths as in Ultralytics' documentation of the model."""
+"""YOLO26 by its multiples; n, s, m, l and x are points of it: YOLO11 with a head that needs no suppression.
+
+Repeats and widths as in Ultralytics' documentation of the model.
+"""
 
 from __future__ import annotations
 

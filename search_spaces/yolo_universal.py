@@ -143,10 +143,12 @@ def _point(
     depth: Layout,
     head: tuple[str, float],
 ) -> Architecture:
-    """``look``: activation, downsampling, stem. Stages: (block, down, out, hidden, depth). ``neck``: its kind, the blocks of its way up and of the two stages down."""
+    """``look``: activation, downsampling, stem. Stages: (block, down, out, hidden, depth). ``neck``: its kind, the block of its way up, those of the two
+    stages down."""
     values: dict[str, Value] = dict(zip(("act", "down", "stem"), look, strict=True))
     for i, stage in zip(STAGES, stages, strict=True):
-        values |= {f"stage{i}_{what}": v for what, v in zip(("block", "down", "out", "hidden", "depth"), stage, strict=True)}
+        names = (f"stage{i}_{what}" for what in ("block", "down", "out", "hidden", "depth"))
+        values.update(zip(names, stage, strict=True))
     values |= {"top": top, **dict(zip(("neck", "neck_up", "neck3_block", "neck4_block", "p3", "p4", "p5"), (*neck, *p), strict=True))}
     for i in NECK:
         values |= {f"neck{i}_hidden": hidden[i - 1], f"neck{i}_depth": depth[i - 1]}

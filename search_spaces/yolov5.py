@@ -45,6 +45,4 @@ YOLOV5 = SearchSpace(
 )
 
 SIZES = {"n": (0.33, 0.25), "s": (0.33, 0.5), "m": (0.67, 0.75), "l": (1.0, 1.0), "x": (1.33, 1.25)}
-REFERENCES = {
-    f"yolov5{size}": YOLOV5.architecture(depth=depth, width=wide, head="anchors", image_size=640) for size, (depth, wide) in SIZES.items()
-}
+REFERENCES = {f"yolov5{size}": YOLOV5.architecture(depth=depth, width=wide, head="anchors", image_size=640) for size, (depth, wide) in SIZES.items()}

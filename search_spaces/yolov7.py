@@ -1,6 +1,7 @@
 """YOLOv7 (arXiv:2207.02696) and YOLOv7-tiny with a free width; the published ones are at width 1. Shapes as in the paper and the project's documentation.
 
-With ``head=decoupled`` they have YOLOv8's head, as YOLOBench (arXiv:2307.13901) compares them. In deployed form: implicit knowledge, which the authors fold into the last convs, and the auxiliary heads of larger sizes are left out.
+With ``head=decoupled`` they have YOLOv8's head, as YOLOBench (arXiv:2307.13901) compares them. In deployed form: implicit knowledge, which the authors fold
+into the last convs, and the auxiliary heads of larger sizes are left out.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def _base(a: Architecture) -> Graph:
     nodes.append(node("spp", "sppcsp", "stage4_block", out=w(512), hidden=w(512), act="silu"))
     cells = tuple(_elan(w(c), w(c), w(c) // 2, 4, 1) for c in (256, 128, 256, 512))
     nodes += NECKS["elan-pan"](("stage2_block", "stage3_block", "spp"), cells=cells, pooled=True)
-    rep = [node(f"rep{i}", "repvgg", level, out=w(c), stride=1, act="silu") for i, (level, c) in enumerate(zip(LEVELS, (256, 512, 1024), strict=True), 3)]
+    rep = [
+        node(f"rep{i}", "repvgg", level, out=w(c), stride=1, act="silu") for i, (level, c) in enumerate(zip(LEVELS, (256, 512, 1024), strict=True), 3)
+    ]
     return _graph(nodes, rep, a)
 
 

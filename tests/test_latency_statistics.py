@@ -213,7 +213,9 @@ def test_an_effort_divided_over_processes() -> None:
     assert [(part.min_rounds, part.max_rounds, part.max_s, part.processes) for part in parts] == [(5, 100, 15.0, 1)] * 4
     assert parts[0].half_width == pytest.approx(0.04)
     assert Protocol().parts() == [Protocol()]
-    assert len(replace(Protocol(processes=3), most_processes=7).parts()) == 7 and all(p.most_processes == 0 for p in Protocol(most_processes=3).parts())
+    assert len(replace(Protocol(processes=3), most_processes=7).parts()) == 7 and all(
+        p.most_processes == 0 for p in Protocol(most_processes=3).parts()
+    )
 
 
 @pytest.mark.parametrize("medians, sat", [((10.0, 10.01, 10.02), 3), ((10.0, 12.0, 9.0, 10.1, 10.0, 10.1), 6), ((10.0, 10.6, 10.1, 10.2), 4)])
@@ -229,7 +231,7 @@ def test_processes_that_differ_get_company(medians: tuple[float, ...], sat: int,
 
     def sit(self: CpuBench, worker: object, model: Path, cpus: object, part: Protocol, watch: object) -> _Sitting:
         ms = left.pop(0)
-        blocks = [[Sample(ms, ms, 0, 0.0)] * 5] * 4
+        blocks: list[Block] = [[Sample(ms, ms, 0, 0.0)] * 5] * 4
         return _Sitting(blocks, blocks, part, True, {}, 0.0, 0.0, 0, [0.0, 0.0])
 
     monkeypatch.setattr(CpuBench, "_worker", lambda self: Nobody())

@@ -114,7 +114,7 @@ def test_trains_and_deploys_and_exports(name: str, tmp_path: Path) -> None:
         after = []
         for step in (1e-2, -9e-3, -9e-4):  # to 0.01, 0.001, 0.0001 along the slope: how far it holds differs
             for p, g in grads:
-                p -= step / length * g
+                p.sub_(g, alpha=step / length)
             after.append(loss.assigned(detector(images), truth, matched)[0])
     assert min(after) < before
     randomise(detector).eval()
@@ -157,8 +157,8 @@ def test_points_of_a_search() -> None:
 # decoding
 
 
-def of(boxes: list[float], **more: torch.Tensor) -> Predictions:
-    return Predictions(torch.zeros(1, 1, 2), torch.tensor([[boxes]]), torch.tensor([[20.0, 12.0]]), torch.tensor([[8.0]]), **more)
+def of(boxes: list[float]) -> Predictions:
+    return Predictions(torch.zeros(1, 1, 2), torch.tensor([[boxes]]), torch.tensor([[20.0, 12.0]]), torch.tensor([[8.0]]))
 
 
 def test_sides_by_hand() -> None:
@@ -171,7 +171,7 @@ def test_priors_by_hand() -> None:
     s = [torch.tensor(x).sigmoid().item() for x in t]
     x, y = (2 * s[0] - 0.5 + 2) * 8, (2 * s[1] - 0.5 + 1) * 8
     w, h = (2 * s[2]) ** 2 * 10, (2 * s[3]) ** 2 * 13
-    p = of(t, objectness=torch.tensor([[[0.7]]]), priors=torch.tensor([[10.0, 13.0]]))
+    p = of(t)._replace(objectness=torch.tensor([[[0.7]]]), priors=torch.tensor([[10.0, 13.0]]))
     assert decode_boxes(p)[0, 0].tolist() == pytest.approx([x - w / 2, y - h / 2, x + w / 2, y + h / 2], rel=1e-5)
 
 

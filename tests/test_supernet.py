@@ -303,5 +303,5 @@ def test_head_of_an_architecture_decodes() -> None:
     supernet = supernet_of(space, torch.float32)
     with torch.no_grad():
         out = supernet(torch.rand(1, 3, SIDE, SIDE), space.smallest)
-        boxes, scores = supernet.head_of(space.smallest).decode(out)  # type: ignore[operator]
+        boxes, scores = supernet.head_of(space.smallest).decode(out)
     assert boxes.shape == (1, 84, 4) and scores.shape == (1, 84, 3) and boxes.isfinite().all()

@@ -35,9 +35,7 @@ def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def assign(
-    scores: Tensor, boxes: Tensor, points: Tensor, truth: Tensor, labels: Tensor, image_index: Tensor, top_k: int = TOP_K
-) -> Assignment:
+def assign(scores: Tensor, boxes: Tensor, points: Tensor, truth: Tensor, labels: Tensor, image_index: Tensor, top_k: int = TOP_K) -> Assignment:
     """Match anchors to ground truth.
 
     ``scores`` (N, A, classes) and ``boxes`` (N, A, 4) are predictions; ``points`` (A, 2) anchor centres; ``truth`` (M, 4), ``labels`` (M,) and

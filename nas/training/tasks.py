@@ -80,5 +80,10 @@ class SandwichTask(Task):
 
 
 def detached(predictions: Predictions) -> Predictions:
-    """The same values without their history: a teacher's, that its graph may go."""
-    return Predictions(*(t.detach() if isinstance(t, Tensor) else None for t in predictions))
+    """The same values without their history and without a helper: a teacher's, that its graph may go."""
+
+    def alone(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.detach()
+
+    p = predictions
+    return Predictions(p.logits.detach(), p.boxes.detach(), p.points, p.strides, alone(p.objectness), p.priors)

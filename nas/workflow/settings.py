@@ -34,7 +34,8 @@ LATENCIES = {"measured": "latency", "predicted": "predicted_latency"}
 class SearchSettings:
     """All that decides a search; kept as ``run.json``, so that ``--resume`` needs nothing else.
 
-    ``seeded``: references that are among the first candidates. ``baselines``: the references whose latency is a budget, by the budget's name, as they were measured when the run began.
+    ``seeded``: references that are among the first candidates. ``baselines``: the references whose latency is a budget, by the budget's name, as they were
+    measured when the run began.
     """
 
     space: str = "yolo-nano"

@@ -1,6 +1,7 @@
 """The cross-stage partial layers of YOLO-NAS: QARepVGG bottlenecks with (QCI) and without (QSP) intermediate concatenation, and plain ones.
 
-Those of YOLOv6 3.0 M and L (BepC3, arXiv:2301.05586) are the same with RepVGG bottlenecks and with plain ones. Deci's names QSP and QCI stand nowhere in its code; a plain and an intermediate-concatenating CSP of QARepVGG blocks is what its networks consist of.
+Those of YOLOv6 3.0 M and L (BepC3, arXiv:2301.05586) are the same with RepVGG bottlenecks and with plain ones. Deci's names QSP and QCI stand nowhere in
+its code; a plain and an intermediate-concatenating CSP of QARepVGG blocks is what its networks consist of.
 """
 
 from __future__ import annotations

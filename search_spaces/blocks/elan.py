@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +22,7 @@ class ELAN(Block):
         self.conv1 = ConvNormAct(c_in, (hidden,), act=act)
         self.conv2 = ConvNormAct(c_in, (hidden,), act=act)
         widths = [hidden] + [inner] * (depth * convs)
-        chain = [ConvNormAct((a,), (b,), 3, act=act) for a, b in zip(widths, widths[1:], strict=False)]
+        chain = [ConvNormAct((a,), (b,), 3, act=act) for a, b in pairwise(widths)]
         self.groups = nn.ModuleList(nn.Sequential(*chain[i * convs : (i + 1) * convs]) for i in range(depth))
         self.merge = ConvNormAct((hidden, hidden, *(inner,) * depth), (out,), act=act)
 

@@ -32,7 +32,7 @@ class AnchorHead(Head):
         self.priors = priors
         self.levels = nn.ModuleList(conv2d((c,), (3 * (5 + num_classes),), bias=True) for c in c_in)
         for level in self.levels:  # objectness times class begins at PRIOR
-            bias = level.bias.view(3, -1)  # type: ignore[operator, union-attr]
+            bias = level.bias.view(3, -1)  # type: ignore[operator]
             nn.init.constant_(bias[:, 4:].detach(), math.log(PRIOR**0.5 / (1 - PRIOR**0.5)))
 
     def forward(self, *features: Tensor) -> Levels:

@@ -91,7 +91,8 @@ class DualLight(Head):
     def forward(self, *features: Tensor) -> Levels:
         """Per level (N, classes, H, W) and (N, 4, H, W); then those of the helper, if it is there."""
         if self.helper is None:
-            return self.own(*features)  # type: ignore[no-any-return]
+            levels: Levels = self.own(*features)
+            return levels
         return (*self.own(*(x.detach() for x in features)), *self.helper(*features))
 
     def flatten(self, levels: Levels, image_size: tuple[int, int]) -> Predictions:
