@@ -18,6 +18,7 @@ from nas.baseline import Baseline, Comparison, speed_up
 from nas.budgets import Like, parse_budgets, parse_wanted
 from nas.cli import main
 from nas.estimate import Estimate
+from nas.estimators import ESTIMATORS
 from nas.report.tables import read_front
 from nas.workflow.settings import SearchSettings
 from search_spaces.errors import InputError
@@ -62,9 +63,10 @@ def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int
     monkeypatch.setenv("NAS_TABLES", str(tmp_path / "desk.csv"))
     monkeypatch.setenv("NAS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setitem(ESTIMATORS._targets, "score", "tests._fakes:FakeScore")
 
     def run(*more: str, out: str = "run") -> int:
-        argv = ["search", "--accuracy", "synflow", "--num-classes", str(CLASSES), "--trials", "12", "--sampler", "random", *FIXED]
+        argv = ["search", "--accuracy", "score", "--num-classes", str(CLASSES), "--trials", "12", "--sampler", "random", *FIXED]
         return main([*argv, "--target", "recorded:fp32/desk", "--out", str(tmp_path / out), *more])
 
     return run
@@ -116,8 +118,8 @@ def test_the_wrong_order_names_both_measured_values() -> None:
 
 
 def latency(ms: float, half: float | None = None) -> Estimate:
-    ends = (None, None) if half is None else (ms - half, ms + half)
-    return Estimate("latency_ms", ms, "ms", *ends, source="measured", target="onnxruntime:fp32")
+    low, high = (None, None) if half is None else (ms - half, ms + half)
+    return Estimate("latency_ms", ms, "ms", low, high, "measured", "onnxruntime:fp32")
 
 
 def test_ratio_of_two_latencies_with_its_interval() -> None:
@@ -153,7 +155,7 @@ def test_a_search_as_fast_as_references(search: Callable[..., int], tmp_path: Pa
         artifact = read_artifact(tmp_path / "run" / f"{comparison.name}.json")
         assert comparison.speed_up in artifact.estimates
     small, large = (c.baseline for c in front.comparisons)
-    assert small.params == large.params and large.macs == 4 * small.macs
+    assert small.params == large.params and large.macs > 3 * small.macs
 
 
 def test_a_resumed_search_keeps_the_budgets_it_began_with(search: Callable[..., int], tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nas.console import Display
     from nas.report.tables import TextTable
 
 EXAMPLES = """\
@@ -95,7 +96,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> TextTable:
     cells = []
     for row in rows:
         said = row["published"] or {}
-        figures = [f"{said[name]:g}" if said.get(name) is not None else "–" for name in ("map50_95", "params_m", "gflops")]
+        figures = [f"{said[name]:.4g}" if said.get(name) is not None else "–" for name in ("map50_95", "params_m", "gflops")]
         source = f"[{sources.index(said['source']) + 1}]" if said else "–"
         cells.append((row["name"], row["family"], f"{row['params'] / 1e6:.2f}", f"{row['macs'] / 1e9:.2f}", *figures, source))
     return TextTable(head, tuple(cells), left=2)

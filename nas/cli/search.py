@@ -45,7 +45,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="bound on the compiled network's activation memory, in MB of 10^6 bytes (TensorRT-RTX, no GPU)",
     )
     parser.add_argument("--trials", type=int, default=100, help="architectures to try in all (default %(default)s)")
-    parser.add_argument("--seed-with", metavar="NAME[,…]", help="references to try first, for example yolov8n,yolo-nas-s; they must be points of the space")
+    parser.add_argument(
+        "--seed-with", metavar="NAME[,…]", help="references to try first, for example yolov8n,yolo-nas-s; they must be points of the space"
+    )
     parser.add_argument("--sampler", default="nsga2", help="random, nsga2 or tpe (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--supernet", help="trained supernet (default: train one into the run)")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
-from nas.bench import PUBLISHED, SAYS, Bench, Entry
+from nas.bench import PUBLISHED, SAYS, Accuracy, Bench, Entry
 from nas.budgets import Like, Wanted
 from nas.estimate import Estimate, Objective
 from nas.files import atomic_write
@@ -27,11 +29,12 @@ OWN_COLOURS = (look.VERMILION, "#7A3E00", "#B8860B", "#8B1A1A")
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "pentagon", "hexagon", "triangle-left", "triangle-right", "star")
 
 LEGEND_PX, HEADING_PX, GAP_PX = 24, 26, 62
-SINGLE_PX, FIRST_PX, OTHER_PX, EMPTY_PX = 560, 480, 300, 150
+SINGLE_PX, FIRST_PX, OTHER_PX, EMPTY_PX = 560, 480, 240, 150
 LEGEND_COLUMNS = 8
 
 # Degrees to try for a short label, best first.
 _AROUND = (135, 90, 45, 180, 0, -45, -90, -135, 160, 20, 110, 70)
+_ABOVE = (90, 60, 120, 30, 150)
 
 
 @dataclass(frozen=True)
@@ -53,19 +56,23 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
-    """Models whose mAP is of one kind and data set. ``hollow``: it is the authors' and not measured here. ``front`` is the edge of what is dominated."""
+    """Models whose mAP is of one kind and data set. ``hollow``: it is the authors' and not measured here. ``front`` is the edge of what is dominated.
+
+    ``ticks`` stand on the latency axis: models of no known mAP. ``labels`` have their colours.
+    """
 
     heading: str
     hollow: bool
     canvas: Canvas
     series: tuple[Series, ...]
     front: tuple[XY, ...]
+    ticks: tuple[tuple[Point, Family], ...]
     labels: tuple[tuple[Label, str], ...]
 
 
 @dataclass(frozen=True)
 class BenchData:
-    """What both renderers draw: panels from top to bottom over one latency axis, and on the lowest the ``ticks`` of models without a known mAP."""
+    """What both renderers draw: panels from top to bottom over one latency axis."""
 
     title: str
     subtitle: tuple[str, ...]
@@ -73,9 +80,13 @@ class BenchData:
     legend_top: int
     legend_columns: int
     panels: tuple[Panel, ...]
-    ticks: tuple[tuple[Point, Label, Family], ...]
     budgets: tuple[BudgetLine, ...]
     families: tuple[Family, ...]
+
+    def heading_px(self, panel: Panel) -> int:
+        """How far above a panel its heading stands: over the texts of the budgets, which are above the first."""
+        rows = 1 + max((row for *_, row in self.budgets), default=-1) if panel is self.panels[0] else 0
+        return 10 + look.ROW_PX * rows
 
 
 def bench_data(bench: Bench, wanted: Wanted | None = None, log_x: bool = True, title: str | None = None) -> BenchData:
@@ -91,14 +102,13 @@ def bench_data(bench: Bench, wanted: Wanted | None = None, log_x: bool = True, t
     rows = budget_lines(bounds, Canvas(x, Axis("", 0, 1, ())), "ms")
     top += look.ROW_PX * (1 + max((row for *_, row in rows), default=-1))
     panels, bottom = [], top - GAP_PX
-    for i, (kind, data) in enumerate(scales):
+    for i, scale in enumerate(scales or [None]):
         first = bottom + GAP_PX
-        bottom = first + (SINGLE_PX if len(scales) == 1 else OTHER_PX if i else FIRST_PX)
-        members = [e for e in measured if e.model.accuracy and e.model.accuracy.scale == (kind, data)]
-        panels.append(_panel(members, bench, families, Canvas(x, _map_axis(members), first, bottom), [bound for _, bound in bounds]))
-    if not panels:
-        bottom = top + EMPTY_PX
-        panels.append(Panel("No mAP is known of these models", False, Canvas(x, Axis("", 0, 1, ()), top, bottom), (), (), ()))
+        bottom = first + (EMPTY_PX if scale is None else SINGLE_PX if len(scales) == 1 else OTHER_PX if i else FIRST_PX)
+        members = [e for e in measured if e.model.accuracy and e.model.accuracy.scale == scale]
+        others = [e for e in measured if e.model.accuracy is None] if i >= len(scales) - 1 else []
+        canvas = Canvas(x, _map_axis(members), first, bottom)
+        panels.append(_panel(canvas, members, others, bench, families, [bound for _, bound in bounds]))
     return BenchData(
         title=title or f"{len(measured)} models on {bench.settings.targets[0]}",
         subtitle=subtitle,
@@ -106,7 +116,6 @@ def bench_data(bench: Bench, wanted: Wanted | None = None, log_x: bool = True, t
         legend_top=legend_top,
         legend_columns=LEGEND_COLUMNS,
         panels=tuple(panels),
-        ticks=_ticks([e for e in measured if e.model.accuracy is None], bench, families, panels[-1]),
         budgets=rows,
         families=tuple(families.values()),
     )
@@ -166,8 +175,8 @@ def _subtitle(bench: Bench, measured: Sequence[Entry]) -> tuple[str, ...]:
     parts = [
         str(device.get("accelerator") or device.get("cpu") or ""),
         f"{settings.targets[0].partition(':')[0]} {bench.machine.get('runtime', '')}".strip(),
-        f"{' and '.join(map(str, sizes))} px",
-        f"{' and '.join(map(str, classes))} classes",
+        f"{', '.join(map(str, sizes))} px",
+        f"{', '.join(map(str, classes))} classes",
         f"{settings.rounds} round{'s' * (settings.rounds != 1)}, 95 % intervals",
     ]
     return tuple(textwrap.wrap("  ·  ".join(part for part in parts if part), 150, max_lines=2, placeholder=" …"))
@@ -182,45 +191,52 @@ def _latency_axis(entries: Sequence[Entry], bounds: Sequence[float], target: str
 
 def _map_axis(members: Sequence[Entry]) -> Axis:
     accuracies = [e.model.accuracy for e in members if e.model.accuracy]
-    first = accuracies[0]
-    name = "Published mAP 50–95" if first.kind == PUBLISHED else f"mAP 50–95 on {first.data}"
+    if not accuracies:
+        return Axis("", 0, 1, ())
+    name = "Published mAP 50–95" if accuracies[0].kind == PUBLISHED else f"mAP 50–95 on {accuracies[0].data}"
     return gain_axis(Objective(name.replace(":", " "), "max", "%"), [a.percent for a in accuracies])
 
 
-def _panel(members: Sequence[Entry], bench: Bench, families: dict[str, Family], canvas: Canvas, bounds: Sequence[float]) -> Panel:
+def _panel(
+    canvas: Canvas, members: Sequence[Entry], others: Sequence[Entry], bench: Bench, families: Mapping[str, Family], bounds: Sequence[float]
+) -> Panel:
+    """The ``members``, all of one kind of mAP, and ticks for the ``others``."""
     points = {e.model.name: _point(e, bench, e.model.accuracy.percent) for e in members if e.model.accuracy}
-    accuracy = next(e.model.accuracy for e in members if e.model.accuracy)
-    series = []
+    ticks = {e.model.name: _point(e, bench, canvas.y.low) for e in others}
+    series = _series(members, points, families)
+    occupied = obstacles(canvas, list(points.values()), list(points.values()), bounds)
+    front = steps(edge(list(points.values())), canvas) if points else ()
+    lines = [*([(p.x, p.y) for p in s.points] for s in series), front]
+    occupied += [at for line in lines for a, b in pairwise(line) for at in _between(canvas, a, b)]
+    texts = [(families[e.model.family].colour, (short(e.model.name, e.model.family),), points[e.model.name]) for e in members]
+    texts += [(families[e.model.family].colour, (e.model.name,), ticks[e.model.name]) for e in others]
+    angles = [_AROUND] * len(members) + [_ABOVE] * len(others)
+    labels = placed(canvas, [(lines, (p.x, p.y)) for _, lines, p in texts], angles, occupied, gap=12)
+    marked = tuple((ticks[e.model.name], families[e.model.family]) for e in others)
+    coloured = tuple((label, colour) for label, (colour, *_) in zip(labels, texts, strict=True))
+    first = next((e.model.accuracy for e in members), None)
+    return Panel(_heading(first), first is not None and first.kind == PUBLISHED, canvas, series, front, marked, coloured)
+
+
+def _heading(accuracy: Accuracy | None) -> str:
+    if accuracy is None:
+        return "No mAP is known of these models"
+    return f"mAP 50–95 on {accuracy.data}, {SAYS[accuracy.kind]}{' (hollow)' if accuracy.kind == PUBLISHED else ''}"
+
+
+def _series(members: Sequence[Entry], points: Mapping[str, Point], families: Mapping[str, Family]) -> tuple[Series, ...]:
+    found = []
     for family in families.values():
         own = sorted((points[e.model.name] for e in members if e.model.family == family.name), key=lambda p: (p.x, p.id))
-        if own:
-            series.append(Series(family, tuple(own)))
-    occupied = obstacles(canvas, list(points.values()), list(points.values()), bounds)
-    occupied += [at for s in series for a, b in zip(s.points, s.points[1:], strict=False) for at in _between(canvas, a, b)]
-    shown = [(e.model.family, (short(e.model.name, e.model.family),), points[e.model.name]) for e in members]
-    labels = placed(canvas, [(lines, (p.x, p.y)) for _, lines, p in shown], [_AROUND] * len(shown), occupied, gap=10)
-    heading = f"mAP 50–95 on {accuracy.data}, {SAYS[accuracy.kind]}{' (hollow)' if accuracy.kind == PUBLISHED else ''}"
-    coloured = tuple((label, families[family].colour) for label, (family, *_) in zip(labels, shown, strict=True))
-    return Panel(heading, accuracy.kind == PUBLISHED, canvas, tuple(series), steps(edge(list(points.values())), canvas), coloured)
+        found += [Series(family, tuple(own))] if own else []
+    return tuple(found)
 
 
-def _between(canvas: Canvas, a: Point, b: Point) -> list[XY]:
-    """Pixels on the line from one point to another."""
-    (x0, y0), (x1, y1) = canvas.pixel(a.x, a.y), canvas.pixel(b.x, b.y)
-    return [(x0 + (x1 - x0) * i / 8, y0 + (y1 - y0) * i / 8) for i in range(1, 8)]
-
-
-def _ticks(entries: Sequence[Entry], bench: Bench, families: dict[str, Family], panel: Panel) -> tuple[tuple[Point, Label, Family], ...]:
-    low = panel.canvas.y.low
-    points = [_point(e, bench, low) for e in entries]
-    there = [p for s in panel.series for p in s.points]
-    names = [(e.model.name,) for e in entries]
-    labels = placed(panel.canvas, [(n, (p.x, p.y)) for n, p in zip(names, points, strict=True)], [(90, 60, 120, 30, 150)] * len(points), _pixels(panel, there), gap=18)
-    return tuple((p, label, families[e.model.family]) for p, label, e in zip(points, labels, entries, strict=True))
-
-
-def _pixels(panel: Panel, points: Sequence[Point]) -> list[XY]:
-    return obstacles(panel.canvas, points, points, [])
+def _between(canvas: Canvas, a: XY, b: XY) -> list[XY]:
+    """Pixels on the line from one point to another, ends left out."""
+    (x0, y0), (x1, y1) = canvas.pixel(*a), canvas.pixel(*b)
+    count = max(2, round(math.hypot(x1 - x0, y1 - y0) / 12))
+    return [(x0 + (x1 - x0) * i / count, y0 + (y1 - y0) * i / count) for i in range(1, count)]
 
 
 def _point(entry: Entry, bench: Bench, y: float) -> Point:

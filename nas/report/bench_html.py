@@ -33,11 +33,6 @@ def bench_figure(data: BenchData) -> go.Figure:
         _add_panel(figure, panel, data, y, listed)
         texts += [page.annotation(panel.canvas, label, colour, yref=y) for label, colour in panel.labels]
         texts.append(_heading(panel, data))
-    for point, label, family in data.ticks:
-        y = _axis(len(data.panels) - 1)
-        marker = {"color": family.colour, "size": 16, "symbol": "line-ns-open", "line": {"width": 2}}
-        figure.add_trace(page.markers(family.name, [point], marker, yaxis=y, cliponaxis=False, **_group(family, listed)))
-        texts.append(page.annotation(data.panels[-1].canvas, label, family.colour, yref=y))
     legend = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1 - data.legend_top / data.height, "yref": "container", "yanchor": "top"}
     layout = page.layout(data.title, data.subtitle, data.panels[0].canvas.top) | {"legend": {**legend, "itemsizing": "constant"}}
     figure.update_layout(**layout, **axes, annotations=texts)
@@ -55,10 +50,15 @@ def _add_panel(figure: go.Figure, panel: Panel, data: BenchData, y: str, listed:
         figure.add_trace(page.line(panel.front[1:], {"color": look.GREY, "width": 1.4}, yaxis=y, **named))
     for series in panel.series:
         family = series.family
-        figure.add_trace(page.line([(p.x, p.y) for p in series.points], {"color": family.colour, "width": 1}, opacity=0.55, yaxis=y, legendgroup=family.name))
+        figure.add_trace(
+            page.line([(p.x, p.y) for p in series.points], {"color": family.colour, "width": 1}, opacity=0.55, yaxis=y, legendgroup=family.name)
+        )
         face, rim = (look.PAPER, family.colour) if panel.hollow else (family.colour, look.PAPER)
         marker = {"color": face, "size": 10, "symbol": family.shape, "line": {"color": rim, "width": 2 if panel.hollow else 1}}
         figure.add_trace(page.markers(family.name, series.points, marker, bars=family.colour, yaxis=y, **_group(family, listed)))
+    for point, family in panel.ticks:
+        marker = {"color": family.colour, "size": 16, "symbol": "line-ns-open", "line": {"width": 2}}
+        figure.add_trace(page.markers(family.name, [point], marker, yaxis=y, cliponaxis=False, **_group(family, listed)))
 
 
 def _group(family: Family, listed: set[str]) -> dict[str, Any]:
@@ -69,7 +69,6 @@ def _group(family: Family, listed: set[str]) -> dict[str, Any]:
 
 
 def _heading(panel: Panel, data: BenchData) -> dict[str, Any]:
-    rows = 1 + max((row for *_, row in data.budgets), default=-1) if panel is data.panels[0] else 0
     return {
         "x": 0,
         "xref": "paper",
@@ -77,7 +76,7 @@ def _heading(panel: Panel, data: BenchData) -> dict[str, Any]:
         "y": _domain(panel, data)[1],
         "yref": "paper",
         "yanchor": "bottom",
-        "yshift": 6 + look.ROW_PX * rows,
+        "yshift": data.heading_px(panel) - 4,
         "text": f"<b>{html.escape(panel.heading)}</b>",
         "showarrow": False,
         "font": {"size": look.TEXT_PX, "color": look.INK},

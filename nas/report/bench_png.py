@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -28,6 +28,7 @@ _MARKERS = {
     "star": "*",
 }
 _SIZE = 7.0
+_TICK_UP = 2  # matplotlib's name of the marker, which its types do not have
 
 
 def write_png(path: str | os.PathLike[str], data: BenchData, scale: float = 2.0) -> Path:
@@ -43,14 +44,9 @@ def bench_sheet(data: BenchData) -> Sheet:
     for panel in data.panels:
         axes = sheet.axes(panel.canvas, x_named=panel is data.panels[-1])
         _draw(axes, panel, data)
-        above = panel.canvas.top - 10 - (look.ROW_PX * (1 + max((row for *_, row in data.budgets), default=-1)) if panel is data.panels[0] else 0)
-        sheet.text(look.LEFT, above, panel.heading, look.TEXT_PX, look.INK, weight="bold", va="bottom")
+        sheet.text(look.LEFT, panel.canvas.top - data.heading_px(panel), panel.heading, look.TEXT_PX, look.INK, weight="bold", va="bottom")
         for label, colour in panel.labels:
             sheet.label(axes, panel.canvas, label, colour)
-        if panel is data.panels[-1]:
-            for point, label, family in data.ticks:
-                axes.plot([point.x], [point.y], marker="|", markersize=22, markeredgewidth=2, color=family.colour, clip_on=False, zorder=6)
-                sheet.label(axes, panel.canvas, label, family.colour)
     _legend(sheet, data)
     return sheet
 
@@ -68,17 +64,19 @@ def _draw(axes: Axes, panel: Panel, data: BenchData) -> None:
         axes.plot(x, y, color=colour, linewidth=1.0, alpha=0.55, zorder=4)
         bars(axes, series.points, colour, 0.8, 5)
         axes.plot(x, y, linestyle="none", zorder=6, **_marker(series.family.shape, colour, panel.hollow))
+    for point, family in panel.ticks:
+        axes.plot([point.x], [point.y], marker=_TICK_UP, markersize=8, markeredgewidth=2, color=family.colour, clip_on=False, zorder=6)
 
 
-def _marker(shape: str, colour: str, hollow: bool) -> dict[str, object]:
+def _marker(shape: str, colour: str, hollow: bool) -> dict[str, Any]:
     face, rim = (look.PAPER, colour) if hollow else (colour, look.PAPER)
     size = _SIZE * {"diamond": 0.88, "star": 1.5, "square": 0.92}.get(shape, 1.08)
     return {"marker": _MARKERS[shape], "markersize": size, "markerfacecolor": face, "markeredgecolor": rim, "markeredgewidth": 1.5 if hollow else 0.8}
 
 
 def _legend(sheet: Sheet, data: BenchData) -> None:
-    hollow = all(panel.hollow for panel in data.panels)
-    handles = [Line2D([], [], color=f.colour, linewidth=1.0, **_marker(f.shape, f.colour, hollow)) for f in data.families]  # type: ignore[arg-type]
+    hollow, filled = ({s.family for panel in data.panels if panel.hollow == which for s in panel.series} for which in (True, False))
+    handles = [Line2D([], [], color=f.colour, linewidth=1.0, **_marker(f.shape, f.colour, f in hollow - filled)) for f in data.families]
     names = [f.name for f in data.families]
     if any(panel.front for panel in data.panels):
         handles.append(Line2D([], [], color=look.GREY, linewidth=1.2))

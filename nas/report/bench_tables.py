@@ -34,11 +34,14 @@ def bench_table(bench: Bench) -> TextTable:
 
 
 def notes(bench: Bench) -> list[str]:
-    """What does not fit into the table: families at the second target, failures, and where mAP is from."""
+    """What does not fit into the table: families at the second target, models without mAP, failures."""
     found = []
     if len(bench.settings.targets) > 1 and (families := bench.family_speed_ups()):
         said = ", ".join(f"{family} {ratio:.2f}x" for family, ratio in families.items())
         found.append(f"{bench.settings.targets[1]} against {bench.settings.targets[0]}, geometric mean of each family: {said}")
+    if unknown := [e.model.name for e in bench.main.values() if e.model.accuracy is None]:
+        said = "published figures are of 640 px and 80 classes, own ones of the size and classes of their evaluation"
+        found.append(f"no mAP is known of {', '.join(unknown)} as timed here: {said}")
     found += [f"failed: {e.model.name} on {e.target}: {e.failure}" for e in bench.failures]
     return found
 
@@ -54,7 +57,7 @@ def bench_markdown(bench: Bench) -> str:
         f"# {len(bench.main)} models on {settings.targets[0]}",
         "",
         f"{name}; {runtime}; {settings.rounds} rounds in drawn orders (seed {settings.seed}), {when}. Latencies are medians with 95 % intervals that cover "
-        "what the rounds differ by, at the machine's usual speed (by the anchor timed beside each model).",
+        "what the rounds differ by, at the machine's usual speed (by the anchor timed beside each model); non-maximum suppression is in none.",
         "",
     ]
     sources = _sources([e.model.accuracy for e in bench.main.values()])

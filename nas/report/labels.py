@@ -62,9 +62,13 @@ def place(
     boxes: list[Box] = []
     leaders: list[XY] = []
     for anchor, size, turns in zip(anchors, sizes, angles, strict=True):
-        places = enumerate(_around(anchor, size, turns, gap))
-        costs = ((_trouble(box, anchor, boxes, leaders, anchors, obstacles, area) + 0.15 * i, i, box) for i, box in places)
-        best = min(costs, key=lambda cost: cost[:2])[2]
+        least, best = math.inf, Box.around(anchor, *size)
+        for i, box in enumerate(_around(anchor, size, turns, gap)):
+            if 0.15 * i >= least:  # further on, the way alone costs more
+                break
+            cost = _trouble(box, anchor, boxes, leaders, anchors, obstacles, area) + 0.15 * i
+            if cost < least:
+                least, best = cost, box
         boxes.append(best)
         leaders += best.leader(anchor)
     return [((box.left + box.right) / 2, (box.top + box.bottom) / 2) for box in boxes]

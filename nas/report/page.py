@@ -25,7 +25,7 @@ _PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
-<style>html, body {{ margin: 0; height: 100%; background: {paper}; }} #{id} {{ min-width: 1000px; min-height: {least}px; }}</style>
+<style>html, body {{ margin: 0; height: 100%; background: {paper}; }} #{id} {{ min-width: 1000px; min-height: 640px; }}</style>
 </head>
 <body>
 {plot}
@@ -34,13 +34,13 @@ _PAGE = """<!doctype html>
 """
 
 
-def write_page(path: str | os.PathLike[str], figure: go.Figure, title: str, least_height: int = 640) -> Path:
-    """Write the page, whole or not at all; the figure fills the window and is at least ``least_height`` pixels high."""
+def write_page(path: str | os.PathLike[str], figure: go.Figure, title: str, height: int | None = None) -> Path:
+    """Write the page, whole or not at all; the figure is as wide as the window and ``height`` pixels high (default: as the window)."""
     name = Path(path).stem
     plot = figure.to_html(
         include_plotlyjs=True,
         full_html=False,
-        default_height="100vh",
+        default_height=f"{height}px" if height else "100vh",
         div_id=name,
         config={
             "displaylogo": False,
@@ -49,7 +49,7 @@ def write_page(path: str | os.PathLike[str], figure: go.Figure, title: str, leas
             "toImageButtonOptions": {"filename": name, "scale": 2},
         },
     )
-    return atomic_write(path, _PAGE.format(title=html.escape(title), paper=look.PAPER, plot=plot, id=name, least=least_height))
+    return atomic_write(path, _PAGE.format(title=html.escape(title), paper=look.PAPER, plot=plot, id=name))
 
 
 def layout(title: str, subtitle: Sequence[str], top: int) -> dict[str, Any]:

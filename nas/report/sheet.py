@@ -78,13 +78,15 @@ class Sheet:
 
     def legend(self, handles: Sequence[Any], names: Sequence[str], top: float = 18, columns: int | None = None, left: bool = False) -> None:
         """In rows of ``columns`` (default: one row), ``top`` pixels from the upper edge, at the right or the ``left``."""
+        columns = columns or len(names)
+        order = [i for column in range(columns) for i in range(column, len(names), columns)]  # matplotlib fills column by column
         x = look.LEFT / look.WIDTH if left else 1 - look.RIGHT / look.WIDTH
         legend = self.figure.legend(
-            handles,
-            names,
+            [handles[i] for i in order],
+            [names[i] for i in order],
             loc="upper left" if left else "upper right",
             bbox_to_anchor=(x, 1 - top / self.height),
-            ncols=columns or len(names),
+            ncols=columns,
             frameon=False,
             fontsize=points(look.TEXT_PX),
             handletextpad=0.3,

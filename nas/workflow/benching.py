@@ -96,9 +96,7 @@ def bench(
     return conclude(settings, models, turns, machine)
 
 
-def _describe(
-    models: Sequence[Model], targets: Sequence[Target], rounds: int, seed: int, data: DataPair | None
-) -> tuple[Settings, dict[str, Any]]:
+def _describe(models: Sequence[Model], targets: Sequence[Target], rounds: int, seed: int, data: DataPair | None) -> tuple[Settings, dict[str, Any]]:
     """The settings, and the machine as ``bench.json`` has it; an error now where a target cannot be used here."""
     versions, devices = {}, {}
     for target in targets:
@@ -131,7 +129,8 @@ def _due(job: Job, turns: Sequence[Turn]) -> bool:
 def _measure(job: Job, model: Model, profiler: Profiler, context: Context, database: LatencyDB | None) -> Turn:
     start = time.monotonic()
     network = model.network
-    own = replace(context, space=space_of(network.architecture), num_classes=network.classes, target=profiler.target)
+    sized = replace(profiler.target, image_size=network.image_size)
+    own = replace(context, space=space_of(network.architecture), num_classes=network.classes, target=sized)
     workload = latency_workload(own, network.architecture)
     try:
         measured = profiler.measure(workload)
@@ -202,7 +201,7 @@ class Journal:
             return []
         except OSError as error:
             raise InputError(f"cannot read {self.path}: {error.strerror}") from None
-        return whole.split(b"\n") if end else [torn]
+        return whole.split(b"\n") if end else [torn] * bool(torn)
 
     def _parse(self, line: bytes, number: int) -> Mapping[str, Any]:
         try:
@@ -217,4 +216,6 @@ class Journal:
         try:
             return Turn.from_dict(data)
         except (InputError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"line {number} of {self.path} is no turn of a bench ({error})", hint="remove that line, or take another --out") from None
+            raise InputError(
+                f"line {number} of {self.path} is no turn of a bench ({error})", hint="remove that line, or take another --out"
+            ) from None

@@ -95,12 +95,16 @@ def _estimated(artifact: Artifact, path: Path) -> Accuracy | None:
 
 
 def _names(found: Sequence[_Found]) -> list[str]:
-    """The shortest that differ: ``S``, else with the folder ``shop/S``, else with the whole path."""
+    """The shortest that differ: ``S``, else with its folder ``shop/S``, else the whole path."""
     names = [one.artifact.name for one in found]
-    for longer in (lambda f: f"{f.path.resolve().parent.name}/{f.artifact.name}", lambda f: str(f.path)):
+    for full in (False, True):
         twice = {name for name, count in Counter(names).items() if count > 1}
-        names = [longer(one) if name in twice and one.path else name for one, name in zip(found, names, strict=True)]
+        names = [_longer(one.path, name, full) if one.path and name in twice else name for one, name in zip(found, names, strict=True)]
     return names
+
+
+def _longer(path: Path, name: str, full: bool) -> str:
+    return str(path) if full else f"{path.resolve().parent.name}/{name}"
 
 
 def _model(found: _Found, name: str, num_classes: int | None, image_size: int | None) -> Model:
