@@ -55,7 +55,7 @@ class Comparison:
         said = f"{ratio:.2f}x faster" if ratio >= 1 else f"{1 / ratio:.2f}x slower"
         times = f"{quantity(self.latency)} against {quantity(self.baseline.latency)}"
         costs = f"{self.params / self.baseline.params:.2f}x its parameters, {self.macs / self.baseline.macs:.2f}x its MACs"
-        return f"{self.name}: {said} than {self.baseline} ({times}), {costs}"
+        return f"{self.name}: {said} than {self.baseline} on {self.latency.target} ({times}), {costs}"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: both sides and the ratios."""

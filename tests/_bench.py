@@ -54,9 +54,10 @@ def measured(model: Model, target: str, ms: float, anchor_ms: float = 2.0, verdi
     return replace(m, target=Target.read(target), verdict=verdict)
 
 
-def example(own: Sequence[Model] = (), int8: bool = False, limit: int | None = None) -> Bench:
-    """All references (or the first ``limit``) and ``own``, three rounds each on a machine of changing speed."""
-    models = [*[reference_model(r) for r in references().values()][:limit], *own]
+def example(own: Sequence[Model] = (), int8: bool = False, limit: int | None = None, published: bool = True) -> Bench:
+    """All references (or the first ``limit``; with what is ``published`` or without) and ``own``, three rounds each on a machine of changing speed."""
+    models = [reference_model(r) for r in references().values()][:limit]
+    models = [*(m if published else replace(m, accuracy=None) for m in models), *own]
     targets = (FP32, INT8) if int8 else (FP32,)
     settings = Settings(targets, {m.name: m.network.key for m in models}, 3, 0)
     rng, turns = random.Random(0), []

@@ -107,9 +107,9 @@ def boxes(panel: Panel) -> list[Box]:
     return found
 
 
-@pytest.mark.parametrize("log", [True, False])
-def test_labels_cover_neither_each_other_nor_a_point(log: bool) -> None:
-    drawn = bench_data(example(OWN), BUDGETS, log_x=log)
+@pytest.mark.parametrize(("log", "published"), [(True, True), (False, True), (True, False)])
+def test_labels_cover_neither_each_other_nor_a_point(log: bool, published: bool) -> None:
+    drawn = bench_data(example(OWN, published=published), BUDGETS, log_x=log)
     for panel in drawn.panels:
         found = boxes(panel)
         assert all(box.inside(panel.canvas.area) for box in found)
@@ -155,7 +155,7 @@ def test_who_failed_is_in_the_table_and_not_in_the_picture() -> None:
 def test_table_has_everyone_fastest_first() -> None:
     bench = example(OWN, int8=True)
     table = bench_table(bench)
-    assert table.headers[2:5] == (FP32, INT8, "as fast") and len(table.rows) == len(bench.main)
+    assert table.headers[2:5] == (FP32, INT8, "speed-up") and len(table.rows) == len(bench.main)
     shown = [bench.main[row[0]].latency for row in table.rows]
     assert [e.value for e in shown if e] == sorted(e.value for e in shown if e)
     assert all(row[2] == quantity(e) for row, e in zip(table.rows, shown, strict=True) if e)

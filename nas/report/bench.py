@@ -34,7 +34,7 @@ LEGEND_COLUMNS = 8
 
 # Degrees to try for a short label, best first.
 _AROUND = (135, 90, 45, 180, 0, -45, -90, -135, 160, 20, 110, 70)
-_ABOVE = (90, 60, 120, 30, 150)
+_ABOVE = (90, 75, 105, 60, 120, 45, 135)
 
 
 @dataclass(frozen=True)
@@ -208,8 +208,8 @@ def _panel(
     front = steps(edge(list(points.values())), canvas) if points else ()
     lines = [*([(p.x, p.y) for p in s.points] for s in series), front]
     occupied += [at for line in lines for a, b in pairwise(line) for at in _between(canvas, a, b)]
-    texts = [(families[e.model.family].colour, (short(e.model.name, e.model.family),), points[e.model.name]) for e in members]
-    texts += [(families[e.model.family].colour, (e.model.name,), ticks[e.model.name]) for e in others]
+    drawn = {**points, **ticks}
+    texts = [(families[e.model.family].colour, (short(e.model.name, e.model.family),), drawn[e.model.name]) for e in (*members, *others)]
     angles = [_AROUND] * len(members) + [_ABOVE] * len(others)
     labels = placed(canvas, [(lines, (p.x, p.y)) for _, lines, p in texts], angles, occupied, gap=12)
     marked = tuple((ticks[e.model.name], families[e.model.family]) for e in others)

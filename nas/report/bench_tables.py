@@ -19,7 +19,7 @@ def bench_table(bench: Bench) -> TextTable:
     other = bench.of(second[0]) if second else {}
     ratios = bench.speed_ups()
     headers = ["model", "family", main]
-    headers += [*second, "as fast"] if second else []
+    headers += [*second, "speed-up"] if second else []
     headers += ["mAP 50–95, %", "whose", "M params", "GMACs", "px", "classes", "machine"]
     rows = []
     for entry in _by_latency(list(bench.main.values())):
@@ -62,7 +62,7 @@ def bench_markdown(bench: Bench) -> str:
     ]
     sources = _sources([e.model.accuracy for e in bench.main.values()])
     tail = ["", *(f"- {line}" for line in notes(bench)), *(f"- {line}" for line in sources)]
-    return "\n".join(head) + bench_table(bench).markdown() + "\n".join(tail).rstrip() + "\n"
+    return "\n".join(head) + "\n" + bench_table(bench).markdown() + "\n".join(tail).rstrip() + "\n"
 
 
 def bench_csv(bench: Bench) -> str:

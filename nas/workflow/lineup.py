@@ -13,7 +13,7 @@ from nas.bench import PUBLISHED, SUPERNET, TRAINED, Accuracy, Model
 from nas.models import COCO_CLASSES, PUBLISHED_SIZE, matching, reference_artifact, reference_of
 from nas.report.tables import read_front
 from search_spaces.errors import InputError
-from search_spaces.references import Published, references
+from search_spaces.references import FAMILIES, Published, references
 from search_spaces.spaces import space_of
 from search_spaces.trace import trace
 
@@ -45,7 +45,7 @@ def lineup(words: Sequence[str], num_classes: int | None = None, image_size: int
 
 def _found(word: str) -> Iterator[_Found]:
     path = Path(word)
-    if path.is_dir() and word not in references():
+    if path.is_dir() and word not in (*references(), *FAMILIES, "all"):
         yield from _of_run(path)
     elif path.is_file():
         yield _of_file(path)

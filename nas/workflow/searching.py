@@ -120,7 +120,7 @@ def _conclude(
     record = DataRecord(data.name, data.fingerprint) if data else NO_DATA
     comparisons = {c.name: c for c in compare(settings.baselines, selection)}
     for comparison in comparisons.values():
-        display.note(f"{comparison} on {settings.target}")
+        display.note(str(comparison))
     artifacts = []
     for pick in selection:
         c = pick.candidate
