@@ -96,27 +96,19 @@ def bench_data(bench: Bench, wanted: Wanted | None = None, log_x: bool = True, t
     bounds = _bounds(wanted, bench)
     subtitle = _subtitle(bench, measured)
     x = _latency_axis(measured, [bound for _, bound in bounds], bench.settings.targets[0], log_x)
-    scales = _scales(measured)
+    lines = budget_lines(bounds, Canvas(x, Axis("", 0, 1, ())), "ms")
     legend_top = 64 + 19 * len(subtitle) + 12
     top = legend_top + LEGEND_PX * -(-(len(families) + 1) // LEGEND_COLUMNS) + HEADING_PX + 8
-    rows = budget_lines(bounds, Canvas(x, Axis("", 0, 1, ())), "ms")
-    top += look.ROW_PX * (1 + max((row for *_, row in rows), default=-1))
-    panels, bottom = [], top - GAP_PX
-    for i, scale in enumerate(scales or [None]):
-        first = bottom + GAP_PX
-        bottom = first + (EMPTY_PX if scale is None else SINGLE_PX if len(scales) == 1 else OTHER_PX if i else FIRST_PX)
-        members = [e for e in measured if e.model.accuracy and e.model.accuracy.scale == scale]
-        others = [e for e in measured if e.model.accuracy is None] if i >= len(scales) - 1 else []
-        canvas = Canvas(x, _map_axis(members), first, bottom)
-        panels.append(_panel(canvas, members, others, bench, families, [bound for _, bound in bounds]))
+    top += look.ROW_PX * (1 + max((row for *_, row in lines), default=-1))
+    panels = _panels(measured, bench, families, x, top, [bound for _, bound in bounds])
     return BenchData(
         title=title or f"{len(measured)} models on {bench.settings.targets[0]}",
         subtitle=subtitle,
-        height=bottom + look.BOTTOM,
+        height=panels[-1].canvas.bottom + look.BOTTOM,
         legend_top=legend_top,
         legend_columns=LEGEND_COLUMNS,
-        panels=tuple(panels),
-        budgets=rows,
+        panels=panels,
+        budgets=lines,
         families=tuple(families.values()),
     )
 
@@ -195,6 +187,20 @@ def _map_axis(members: Sequence[Entry]) -> Axis:
         return Axis("", 0, 1, ())
     name = "Published mAP 50–95" if accuracies[0].kind == PUBLISHED else f"mAP 50–95 on {accuracies[0].data}"
     return gain_axis(Objective(name.replace(":", " "), "max", "%"), [a.percent for a in accuracies])
+
+
+def _panels(measured: Sequence[Entry], bench: Bench, families: Mapping[str, Family], x: Axis, top: int, bounds: Sequence[float]) -> tuple[Panel, ...]:
+    """One below the other from ``top`` on, one for each kind and data set of mAP; one without any where no mAP is known at all."""
+    scales = _scales(measured)
+    others = [e for e in measured if e.model.accuracy is None]
+    panels = []
+    for i, scale in enumerate(scales or [None]):
+        height = EMPTY_PX if scale is None else SINGLE_PX if len(scales) == 1 else OTHER_PX if i else FIRST_PX
+        members = [e for e in measured if e.model.accuracy and e.model.accuracy.scale == scale]
+        canvas = Canvas(x, _map_axis(members), top, top + height)
+        panels.append(_panel(canvas, members, others if i >= len(scales) - 1 else [], bench, families, bounds))
+        top += height + GAP_PX
+    return tuple(panels)
 
 
 def _panel(
