@@ -72,13 +72,12 @@ def _tiny(a: Architecture) -> Graph:
     return _graph(nodes, ends, a)
 
 
-CHOICES = (
-    Choice("width", (0.125, 0.25, 0.5, 0.75, 1.0)),
-    Choice("head", ("anchors", "decoupled"), ordered=False),
-    image_size(),
-)
-YOLOV7 = SearchSpace(name="yolov7", version=1, choices=CHOICES, graph=_base)
-YOLOV7_TINY = SearchSpace(name="yolov7-tiny", version=1, choices=CHOICES, graph=_tiny)
+def _choices(*widths: float) -> tuple[Choice, ...]:
+    return Choice("width", widths), Choice("head", ("anchors", "decoupled"), ordered=False), image_size()
+
+
+YOLOV7 = SearchSpace(name="yolov7", version=1, choices=_choices(0.125, 0.25, 0.5, 0.75, 1.0), graph=_base)
+YOLOV7_TINY = SearchSpace(name="yolov7-tiny", version=1, choices=_choices(0.25, 0.5, 0.75, 1.0), graph=_tiny)
 REFERENCES = {
     "yolov7-tiny": YOLOV7_TINY.architecture(width=1.0, head="anchors", image_size=640),
     "yolov7": YOLOV7.architecture(width=1.0, head="anchors", image_size=640),

@@ -56,7 +56,9 @@ def test_every_block_and_head(kind: str, act: str) -> None:
 
 def network(space: SearchSpace, seed: int) -> Detector:
     rng = random.Random(seed)
-    return Detector(space.graph(space.sample(rng)), CLASSES)
+    architecture = space.sample(rng)
+    widths = [c.values for c in space.choices if c.name == "width"]  # a family's multiples go up to a hundred million parameters
+    return Detector(space.graph(architecture.replace(width=widths[0][1]) if widths else architecture), CLASSES)
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -67,7 +69,7 @@ def test_a_network_with_its_weights_equals_torch(name: str) -> None:
     with torch.no_grad():
         want_boxes, want_scores = detector.double().predict(images.double())
     np.testing.assert_allclose(scores, want_scores.numpy(), atol=1e-4)
-    np.testing.assert_allclose(boxes, want_boxes.numpy(), atol=64e-4)
+    np.testing.assert_allclose(boxes, want_boxes.numpy(), atol=64e-4, rtol=4e-4)  # sides that are no distributions know no bounds
 
 
 def test_the_file_is_complete_and_always_the_same() -> None:

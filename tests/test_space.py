@@ -75,7 +75,7 @@ def test_mutate_crossover_neighbours(name: str) -> None:
 def test_extremes(name: str) -> None:
     space = SPACES[name]
     seen = set()
-    for seed in range(40):
+    for seed in range(150):
         for end in (0, -1):
             point = space.extreme(end, random.Random(seed))
             assert all(point[c.name] == c.values[end] for c in space.choices if c.ordered and c.weights)
