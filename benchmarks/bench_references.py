@@ -25,7 +25,7 @@ from nas.cli.options import new_folder
 from nas.console import Display
 from nas.data.source import open_data
 from nas.report.bench import bench_data, write_bench
-from nas.workflow.benching import bench
+from nas.workflow.benching import ROUND, bench
 from nas.workflow.lineup import lineup
 from search_spaces.references import references
 
@@ -80,13 +80,14 @@ def main() -> None:
     parser.add_argument("--int8", action="store_true", help="each model in int8 too")
     parser.add_argument("--data", default="digits", help="pictures to calibrate int8 with")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=ROUND.max_s, help="of timing, at most, for a model in a round (default %(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the bench; the same command goes on with it")
     args = parser.parse_args()
     target = Target.parse(args.target)
     targets = [target, replace(target, precision="int8")] if args.int8 else [target]
     models = lineup(args.models, image_size=target.image_size)
     data = open_data(args.data) if args.int8 else None
-    done = bench(models, targets, new_folder(args.out), Display(), rounds=args.rounds, data=data)
+    done = bench(models, targets, new_folder(args.out), Display(), rounds=args.rounds, data=data, protocol=replace(ROUND, max_s=args.seconds))
     write_bench(args.out, done, bench_data(done))
     name = f"bench_{target.runtime}-{target.precision}"
     for kind in ("png", "md", "csv"):

@@ -250,3 +250,9 @@ def test_the_interval_covers_what_processes_differ_by() -> None:
     assert summary.between([10.02]) == summary and summary.half_width < 0.01
     wide = summary.between([9.5, 10.0, 10.5, 10.1])
     assert wide.high_ms - wide.median_ms == pytest.approx(wide.median_ms - wide.low_ms) == pytest.approx(1.96 * 0.411 / 2, rel=0.01)
+
+
+def test_a_long_run_meets_the_kernel_and_is_judged_by_its_delay() -> None:
+    assert Sample(1000.0, 999.0, 8, 3.0).clean(1) and Sample(50.0, 50.0, 0, 0.1).clean(1)
+    assert not Sample(1000.0, 999.0, 12, 3.0).clean(1) and not Sample(1000.0, 960.0, 2, 40.0).clean(1)
+    assert not Sample(50.0, 50.0, 1, 0.0).clean(1)
