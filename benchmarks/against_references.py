@@ -35,6 +35,7 @@ from nas.data.source import DataPair
 from nas.report.bench import bench_data, write_bench
 from nas.training.recipe import Recipe
 from nas.workflow.benching import bench
+from nas.workflow.certifying import chosen
 from nas.workflow.searching import search
 from nas.workflow.settings import SearchSettings
 from nas.workflow.training import open_training_data, train_detectors
@@ -110,11 +111,13 @@ def searched(args: argparse.Namespace, latencies: Sequence[float], display: Disp
         eval_images=150,
     )
     folder = args.out / "search"
-    if (folder / "run.json").exists():
-        settings = SearchSettings.read(folder)
-    settings.check()
-    result = search(settings, new_folder(folder), display)
-    return [Entrant(f"searched {a.name}", "searched", a.architecture, ours=True) for a in result.artifacts]
+    if (folder / "front.json").exists():  # finished: measured again, others might be chosen than were trained
+        artifacts: Sequence[Artifact] = chosen(folder)
+    else:
+        settings = SearchSettings.read(folder) if (folder / "run.json").exists() else settings
+        settings.check()
+        artifacts = search(settings, new_folder(folder), display).artifacts
+    return [Entrant(f"searched {a.name}", "searched", a.architecture, ours=True) for a in artifacts]
 
 
 def trained(args: argparse.Namespace, entrants: Sequence[Entrant], data: DataPair, display: Display) -> dict[str, list[float]]:
