@@ -39,6 +39,7 @@ def test_every_block_and_head(kind: str, act: str) -> None:
     n, c_in = draw(kind, random.Random(2))
     if "act" in inspect.signature((BLOCKS if kind in BLOCKS else HEADS)[kind]).parameters:
         n = Node(n.name, n.kind, n.inputs, (*n.options, ("act", act)))
+    torch.manual_seed(0)
     module = fuse(randomise(make(kind, n, c_in)).eval(), full=True)
     inputs = case(kind).inputs(c_in)
     shapes = tuple(tuple(x.shape[1:]) for x in inputs)
@@ -63,13 +64,16 @@ def network(space: SearchSpace, seed: int) -> Detector:
 
 @pytest.mark.parametrize("name", SPACES)
 def test_a_network_with_its_weights_equals_torch(name: str) -> None:
+    torch.manual_seed(0)
     detector = randomise(network(SPACES[name], 3)).eval().deploy()  # type: ignore[operator]
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     boxes, scores = run(build_onnx(detector.graph, CLASSES, 64, 2, detector), {"images": images})
     with torch.no_grad():
         want_boxes, want_scores = detector.double().predict(images.double())
-    np.testing.assert_allclose(scores, want_scores.numpy(), atol=1e-4)
-    np.testing.assert_allclose(boxes, want_boxes.numpy(), atol=64e-4, rtol=4e-4)  # sides that are no distributions know no bounds
+    # Untrained weights amplify what float32 rounds away (up to 1.3e-4 was seen over draws); a wrong operator shows as a tenth and more.
+    np.testing.assert_allclose(scores, want_scores.numpy(), atol=3e-4)
+    want = want_boxes.numpy()
+    np.testing.assert_allclose(boxes, want, atol=3e-4 * max(64.0, np.abs(want).max()))  # sides that are no distributions know no bounds
 
 
 def test_the_file_is_complete_and_always_the_same() -> None:
