@@ -8,10 +8,11 @@ from search_spaces.necks import NECKS
 from search_spaces.scaling import image_size, repeats, width
 from search_spaces.space import Choice, SearchSpace
 
-SHALLOW, DEEP = "c3k2", "c3k2-deep"
+SHALLOW, DEEP, ATTENTIVE = "c3k2", "c3k2-deep", "c3k2-attention"
 
 
-def _graph(a: Architecture) -> Graph:
+def network(a: Architecture, neck_kinds: tuple[str, str, str, str], head: str, **pooling: bool) -> Graph:
+    """YOLO11 and, with other blocks in the neck, another head and options of its pooling, YOLO26."""
     depth = repeats(2, float(a["depth"]))
 
     def w(channels: int) -> int:
@@ -21,31 +22,32 @@ def _graph(a: Architecture) -> Graph:
         return "conv", {"out": w(channels), "kernel": 3, "stride": 2, "act": "silu"}
 
     def c3k2(channels: int, kind: str, share: float = 0.5) -> Cell:
-        kind = DEEP if a["c3k"] == "everywhere" else kind
-        return kind, {"out": w(channels), "hidden": int(w(channels) * share), "depth": depth, "act": "silu"}
+        kind = DEEP if a["c3k"] == "everywhere" and kind == SHALLOW else kind
+        number = 1 if kind == ATTENTIVE else depth
+        return kind, {"out": w(channels), "hidden": int(w(channels) * share), "depth": number, "act": "silu"}
 
     stages = ((128, 256, SHALLOW, 0.25), (256, 512, SHALLOW, 0.25), (512, 512, DEEP, 0.5), (1024, 1024, DEEP, 0.5))
     nodes = backbone(conv(64), [(conv(down), c3k2(out, kind, share)) for down, out, kind, share in stages])
     top = w(1024)
-    nodes.append(node("sppf", "sppf", nodes[-1].name, out=top, act="silu"))
+    nodes.append(node("sppf", "sppf", nodes[-1].name, out=top, act="silu", **pooling))
     nodes.append(node("psa", "c2psa", "sppf", out=top, hidden=top // 2, depth=depth, act="silu"))
-    cells = tuple(c3k2(c, kind) for c, kind in ((512, SHALLOW), (256, SHALLOW), (512, SHALLOW), (1024, DEEP)))
+    cells = tuple(c3k2(c, kind) for c, kind in zip((512, 256, 512, 1024), neck_kinds, strict=True))
     neck = NECKS["pan"](("stage2_block", "stage3_block", "psa"), top=top, cells=cells)
-    return Graph((*nodes, *neck), node("head", "decoupled-light", ("pan2_block", "pan3_block", "pan4_block"), act="silu"), int(a["image_size"]))
+    return Graph((*nodes, *neck), node("head", head, ("pan2_block", "pan3_block", "pan4_block"), act="silu"), int(a["image_size"]))
 
 
-YOLO11 = SearchSpace(
-    name="yolo11",
-    version=1,
-    choices=(
-        Choice("c3k", ("deep", "everywhere"), ordered=False),  # n and s have C3k units in the deep stages only
-        Choice("depth", (0.5, 1.0)),
-        Choice("width", (0.125, 0.25, 0.5, 1.0, 1.5)),
-        Choice("max_channels", (512, 1024)),
-        image_size(),
-    ),
-    graph=_graph,
+def _graph(a: Architecture) -> Graph:
+    return network(a, (SHALLOW, SHALLOW, SHALLOW, DEEP), "decoupled-light")
+
+
+CHOICES = (
+    Choice("c3k", ("deep", "everywhere"), ordered=False),  # n and s have C3k units in the deep stages only
+    Choice("depth", (0.5, 1.0)),
+    Choice("width", (0.125, 0.25, 0.5, 1.0, 1.5)),
+    Choice("max_channels", (512, 1024)),
+    image_size(),
 )
+YOLO11 = SearchSpace(name="yolo11", version=1, choices=CHOICES, graph=_graph)
 
 SIZES = {
     "n": ("deep", 0.5, 0.25, 1024),

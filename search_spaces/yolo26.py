@@ -1,4 +1,4 @@
-"""YOLO26 by its multiples; n, s, m, l and x are points of it: YOLO11 with a head that needs no suppression.
+"""YOLO26 by its multiples; n, s, m, l and x are points of it: YOLO11 with a deeper neck, attention in it, and a head that needs no suppression.
 
 Repeats and widths as in Ultralytics' documentation of the model.
 """
@@ -6,58 +6,16 @@ Repeats and widths as in Ultralytics' documentation of the model.
 from __future__ import annotations
 
 from search_spaces.architecture import Architecture
-from search_spaces.graph import Cell, Graph, backbone, node
-from search_spaces.necks import NECKS
-from search_spaces.scaling import image_size, repeats, width
-from search_spaces.space import Choice, SearchSpace
-
-SHALLOW, DEEP, ATTENTIVE = "c3k2", "c3k2-deep", "c3k2-attention"
+from search_spaces.graph import Graph
+from search_spaces.space import SearchSpace
+from search_spaces.yolo11 import ATTENTIVE, CHOICES, DEEP, SIZES, network
 
 
 def _graph(a: Architecture) -> Graph:
-    depth = repeats(2, float(a["depth"]))
-
-    def w(channels: int) -> int:
-        return width(channels, float(a["width"]), int(a["max_channels"]))
-
-    def conv(channels: int) -> Cell:
-        return "conv", {"out": w(channels), "kernel": 3, "stride": 2, "act": "silu"}
-
-    def c3k2(channels: int, kind: str, share: float = 0.5) -> Cell:
-        kind = DEEP if a["c3k"] == "everywhere" and kind == SHALLOW else kind
-        number = 1 if kind == ATTENTIVE else depth
-        return kind, {"out": w(channels), "hidden": int(w(channels) * share), "depth": number, "act": "silu"}
-
-    stages = ((128, 256, SHALLOW, 0.25), (256, 512, SHALLOW, 0.25), (512, 512, DEEP, 0.5), (1024, 1024, DEEP, 0.5))
-    nodes = backbone(conv(64), [(conv(down), c3k2(out, kind, share)) for down, out, kind, share in stages])
-    top = w(1024)
-    nodes.append(node("sppf", "sppf", nodes[-1].name, out=top, shortcut=True, bare=True, act="silu"))
-    nodes.append(node("psa", "c2psa", "sppf", out=top, hidden=top // 2, depth=depth, act="silu"))
-    cells = tuple(c3k2(c, kind) for c, kind in ((512, DEEP), (256, DEEP), (512, DEEP), (1024, ATTENTIVE)))
-    neck = NECKS["pan"](("stage2_block", "stage3_block", "psa"), top=top, cells=cells)
-    return Graph((*nodes, *neck), node("head", "dual-light", ("pan2_block", "pan3_block", "pan4_block"), act="silu"), int(a["image_size"]))
+    return network(a, (DEEP, DEEP, DEEP, ATTENTIVE), "dual-light", shortcut=True, bare=True)
 
 
-YOLO26 = SearchSpace(
-    name="yolo26",
-    version=1,
-    choices=(
-        Choice("c3k", ("deep", "everywhere"), ordered=False),  # n and s have bottlenecks in the first two stages
-        Choice("depth", (0.5, 1.0)),
-        Choice("width", (0.125, 0.25, 0.5, 1.0, 1.5)),
-        Choice("max_channels", (512, 1024)),
-        image_size(),
-    ),
-    graph=_graph,
-)
-
-SIZES = {
-    "n": ("deep", 0.5, 0.25, 1024),
-    "s": ("deep", 0.5, 0.5, 1024),
-    "m": ("everywhere", 0.5, 1.0, 512),
-    "l": ("everywhere", 1.0, 1.0, 512),
-    "x": ("everywhere", 1.0, 1.5, 512),
-}
+YOLO26 = SearchSpace(name="yolo26", version=1, choices=CHOICES, graph=_graph)
 REFERENCES = {
     f"yolo26{size}": YOLO26.architecture(c3k=c3k, depth=depth, width=wide, max_channels=most, image_size=640)
     for size, (c3k, depth, wide, most) in SIZES.items()
