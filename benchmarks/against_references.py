@@ -4,8 +4,8 @@
 
 1. The references take part at one image size (``--scale nano``: families scaled down in width until a 2-core machine can train them; ``full``: as
    published). They are measured on the target.
-2. A search of ``--space`` (``--fix`` restricts it) on the same data and target, its budgets spread over the references' latencies. It does not see the val
-   accuracy of any trained network.
+2. A search of ``--space`` (``--fix`` restricts it, ``--seed-with`` puts references into its beginning) on the same data and target, its budgets spread over
+   the references' latencies, from a little below the fastest. It does not see the val accuracy of any trained network.
 3. References and searched architectures are trained from fresh weights with the same recipe, budget and seeds, and evaluated on the same val split.
 4. All are measured in one bench, interleaved (:mod:`nas.workflow.benching`).
 
@@ -48,7 +48,7 @@ from search_spaces.trace import trace
 FASTER, BETTER = 1.15, 1.0
 NANO_GMACS_640 = 5.0
 """At nano scale a reference takes part up to so many GMACs at 640 px and 80 classes; at most two widths of a family do."""
-SIZES = ("S", "M", "L", "X")
+SIZES = ("N", "S", "M", "L", "X")
 DATABASE = "latencies.sqlite"
 """The contest's own: a figure is brought to the usual speed of what its database holds, and budgets must be of the same speed as the search."""
 
@@ -96,8 +96,8 @@ def models(entrants: Sequence[Entrant], data: DataPair, accuracy: Mapping[str, S
 
 
 def searched(args: argparse.Namespace, latencies: Sequence[float], display: Display) -> list[Entrant]:
-    """Search with budgets spread evenly (in ratio) from the fastest reference's latency to the slowest's."""
-    low, high = min(latencies), max(latencies)
+    """Search with budgets spread evenly (in ratio) from a tenth below the fastest reference's latency to the slowest's."""
+    low, high = min(latencies) / 1.1, max(latencies)
     bounds = [low * (high / low) ** (i / (args.chosen - 1)) for i in range(args.chosen)]
     space = SPACES[args.space]
     settings = SearchSettings(
@@ -107,7 +107,9 @@ def searched(args: argparse.Namespace, latencies: Sequence[float], display: Disp
         limit=args.limit,
         target=args.target,
         trials=args.trials,
+        sampler=args.sampler,
         seed=args.seed,
+        seeded=tuple(args.seed_with.split(",")) if args.seed_with else (),
         budgets=",".join(f"{name}={bound:.4g}ms" for name, bound in zip(SIZES, bounds, strict=False)),
         recipe={**SUPERNET, "epochs": args.supernet_epochs},
         augment=False,
@@ -192,8 +194,10 @@ def main() -> None:
     parser.add_argument("--target", default="onnxruntime:fp32")
     parser.add_argument("--space", default="yolo-nano")
     parser.add_argument("--fix", action="append", default=[], metavar="CHOICE=VALUE[,…]", help="of the search (repeatable)")
+    parser.add_argument("--seed-with", help="references that are among the first candidates")
     parser.add_argument("--trials", type=int, default=80)
-    parser.add_argument("--chosen", type=int, default=4, choices=(2, 3, 4), help="sizes to choose")
+    parser.add_argument("--sampler", default="guided")
+    parser.add_argument("--chosen", type=int, default=5, choices=(2, 3, 4, 5), help="sizes to choose")
     parser.add_argument("--supernet-epochs", type=int, default=4)
     parser.add_argument("--epochs", type=int, default=4, help="of every training")
     parser.add_argument("--augment", action="store_true")

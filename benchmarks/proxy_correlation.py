@@ -44,7 +44,7 @@ TOGETHER: Mapping[str, tuple[str, ...]] = {
 """Combinations: the mean of the ranks of these."""
 BANDS, QUARTERS, BEST = 12, 4, 0.15
 FEWEST = 4
-DRAWS = 40
+DRAWS = 100
 NWOT_AT, NWOT_BATCH = 160, 8
 
 

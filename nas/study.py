@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.estimate import Candidate, Estimate, Objective
 from nas.estimators.base import Estimator
 from nas.front import Archive
-from nas.samplers import SAMPLERS
+from nas.samplers import SAMPLERS, Known
 from nas.storage import explained, open_storage
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
@@ -85,11 +85,12 @@ class Study:
         self._storage = storage
         self._free = {c.name: c for c in space.choices if len(c.values) > 1}
         directions = [StudyDirection.MINIMIZE if o.direction == "min" else StudyDirection.MAXIMIZE for o in objectives]
+        log = tuple(i for i, o in enumerate(self.objectives) if o.unit == "ms")
+        sampling = Known(self._distributions, log)
         settings = {"space": space.name, "version": space.version, "objectives": [str(o) for o in objectives]}
+        make = SAMPLERS[sampler]
         with explained(storage):
-            self._study = optuna.create_study(
-                storage=open_storage(storage), study_name=name, directions=directions, sampler=SAMPLERS[sampler](seed), load_if_exists=True
-            )
+            self._study = optuna.create_study(storage=open_storage(storage), study_name=name, directions=directions, load_if_exists=True)
             known = self._study.user_attrs.get("settings")
             if known is None:
                 self._study.set_user_attr("settings", settings)
@@ -97,8 +98,8 @@ class Study:
                 raise InputError(f"study {name!r} is of {known}", f"{settings}", "give the run another folder or name")
             trials = self._study.get_trials(deepcopy=False)
         # A reopened study must not repeat the random numbers of its beginning.
-        self._study.sampler = SAMPLERS[sampler](seed + len(trials))
-        self.archive = Archive(objectives, log=tuple(o.name for o in objectives if o.unit == "ms"))
+        self._study.sampler = make(seed + len(trials), sampling)
+        self.archive = Archive(objectives, log=tuple(self.objectives[i].name for i in log))
         self._known: dict[str, FrozenTrial] = {}
         self._running: list[FrozenTrial] = []
         for trial in trials:

@@ -138,8 +138,9 @@ class _Supervisor:
                     self._fail(pressed)
         finally:
             for _, process in self._running.values():
-                process.kill()
-                process.join()
+                if process.pid is not None:  # it may be what failed to start
+                    process.kill()
+                    process.join()
         if self._failure:
             raise self._failure
 

@@ -1,36 +1,47 @@
-"""The samplers by name: ordinary Optuna samplers, made from a seed. A new one is one line here (and a file, if it is ours)."""
+"""The samplers by name: ordinary Optuna samplers, made from a seed and what is known of the study. A new one is one line here (and a file, if it is ours)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from search_spaces.registry import Registry
 
 if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
 
-SAMPLERS: Registry[Callable[[int], BaseSampler]] = Registry(
+
+@dataclass(frozen=True)
+class Known:
+    """What a study knows before its first trial: the distributions of the parameters, and which objectives count by their logarithm (a latency)."""
+
+    space: Mapping[str, BaseDistribution] = field(default_factory=dict)
+    log: tuple[int, ...] = ()
+
+
+SAMPLERS: Registry[Callable[[int, Known], BaseSampler]] = Registry(
     "nas.samplers",
-    {"random": "nas.samplers:random", "nsga2": "nas.samplers:nsga2", "tpe": "nas.samplers:tpe"},
+    {"random": "nas.samplers:random", "nsga2": "nas.samplers:nsga2", "tpe": "nas.samplers:tpe", "guided": "nas.samplers.guided:guided"},
 )
 
 
-def random(seed: int) -> BaseSampler:
+def random(seed: int, known: Known) -> BaseSampler:
     """Uniform over the choices."""
     from optuna.samplers import RandomSampler
 
     return RandomSampler(seed=seed)
 
 
-def nsga2(seed: int) -> BaseSampler:
+def nsga2(seed: int, known: Known) -> BaseSampler:
     """NSGA-II (Deb et al., doi:10.1109/4235.996017) with a population of 20: searches here have tens to hundreds of evaluations, not thousands."""
     from optuna.samplers import NSGAIISampler
 
     return NSGAIISampler(population_size=20, seed=seed)
 
 
-def tpe(seed: int) -> BaseSampler:
+def tpe(seed: int, known: Known) -> BaseSampler:
     """Multi-objective TPE (Ozaki et al., doi:10.1613/jair.1.13188), choices modelled together; slow beyond a thousand trials."""
     import warnings
 

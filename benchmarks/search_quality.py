@@ -1,0 +1,202 @@
+"""How good is a front after so many evaluations? Our sampler against Optuna's and a greedy predictor loop, on tables where every answer is known.
+
+``python -m benchmarks.search_quality --yolobench yolobench.parquet --nas-bench-201 nas_bench_201_hw.parquet --seeds 10``
+
+Figure: hypervolume of what was evaluated as a share of the true front's, at several counts of evaluations; mean over seeds and a 95 % interval of that mean
+(Student's t). On YOLOBench of log latency, the reference point being the worst of the table; on NAS-Bench-201 of plain latency, the reference being the
+worst of the true front and a tenth of its range further. A point that was asked before costs nothing; one that the table lacks is told to Optuna's
+samplers as the worst of the table, and costs nothing either. Ours knows which points exist, as a space does.
+
+Methods: ``guided`` (ours; MACs, params and on YOLOBench NWOT are free inputs of its models and choose its beginning), ``guided, latency known`` (only
+accuracy is evaluated), ``guided, bare`` (no free inputs), Optuna's ``random``, ``nsga2`` (population 20), ``tpe`` (multivariate), ``gp``, and ``greedy``: fit
+Gaussian processes, evaluate what they predict to be the front, again (as LINAS does; arXiv:2205.10358).
+
+Every (problem, method, seed) is kept as it is done: the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.samplers import BaseSampler
+
+from benchmarks.record import write
+from benchmarks.search_tables import DIRECTIONS, Problem, nas_bench_201, yolobench
+from nas.front import non_dominated
+from nas.samplers import SAMPLERS, Known
+from nas.samplers.encoding import Encoding
+from nas.samplers.gaussian import Process
+from nas.samplers.guided import GuidedSampler
+
+COUNTS = (10, 20, 30, 50, 75, 100, 150, 200)
+T_975 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26, 20: 2.09}
+"""Student's t for so many seeds."""
+TOO_MANY = 40
+"""Asks in a row that bring nothing new, after which a random unseen row is evaluated (samplers converge; it is the next thing a user would do)."""
+
+
+def guided(problem: Problem, seed: int, latency_known: bool = False, free: bool = True) -> BaseSampler:
+    """Ours."""
+    row = {frozenset(r.items()): i for i, r in enumerate(problem.rows)}
+
+    def at(params: Mapping[str, Any]) -> int:
+        return row[frozenset(params.items())]
+
+    def latency(params: Mapping[str, Any]) -> float:
+        return float(problem.latency[at(params)])
+
+    cost = problem.latency if latency_known else problem.free[problem.guess_cost]
+    return GuidedSampler(
+        seed,
+        space=problem.space,
+        log=(0,) if problem.log else (),
+        known={0: latency} if latency_known else None,
+        features=problem.features() if free else None,
+        guess=(lambda p: (float(cost[at(p)]), float(problem.free[problem.zero_cost][at(p)]))) if free or latency_known else None,
+        candidates=None if problem.whole else problem.rows,
+    )
+
+
+def gp(problem: Problem, seed: int) -> BaseSampler:
+    """Optuna's Gaussian-process sampler."""
+    from optuna.exceptions import ExperimentalWarning
+    from optuna.samplers import GPSampler
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return GPSampler(seed=seed)
+
+
+METHODS: Mapping[str, Callable[[Problem, int], BaseSampler]] = {
+    "guided": guided,
+    "guided, latency known": lambda problem, seed: guided(problem, seed, latency_known=True),
+    "guided, bare": lambda problem, seed: guided(problem, seed, free=False),
+    "random": lambda problem, seed: SAMPLERS["random"](seed, Known()),
+    "nsga2": lambda problem, seed: SAMPLERS["nsga2"](seed, Known()),
+    "tpe": lambda problem, seed: SAMPLERS["tpe"](seed, Known()),
+    "gp": gp,
+}
+
+
+def asked(problem: Problem, sampler: BaseSampler, evaluations: int, seed: int) -> tuple[list[int], list[float]]:
+    """Rows in the order in which they were evaluated, and the seconds that each new one took to be proposed."""
+    rng = np.random.default_rng(seed)
+    study = optuna.create_study(directions=["minimize", "maximize"], sampler=sampler)
+    seen: dict[int, None] = {}
+    seconds, stuck = [], 0
+    while len(seen) < evaluations:
+        start = time.perf_counter()
+        trial = study.ask(dict(problem.space))
+        took = time.perf_counter() - start
+        row = problem.row(trial.params)
+        if row is None or row in seen:
+            study.tell(trial, problem.worst if row is None else problem.answer(row))
+            stuck += 1
+            if stuck >= TOO_MANY:
+                unseen = [i for i in range(len(problem.rows)) if i not in seen]
+                study.enqueue_trial(dict(problem.rows[rng.choice(unseen)]))
+            continue
+        stuck = 0
+        seen[row] = None
+        seconds.append(took)
+        study.tell(trial, problem.answer(row))
+    return list(seen), seconds
+
+
+def greedy(problem: Problem, evaluations: int, seed: int) -> tuple[list[int], list[float]]:
+    """Ten at random; then as long as it takes: models of both objectives, the front that their means predict is evaluated, ten at most."""
+    rng = np.random.default_rng(seed)
+    encoding = Encoding(problem.space)
+    x = encoding.embed(encoding.points(problem.rows))
+    latency = np.log(problem.latency) if problem.log else problem.latency
+    order = [int(i) for i in rng.permutation(len(problem.rows))[:10]]
+    seconds = [0.0] * 10
+    while len(order) < evaluations:
+        start = time.perf_counter()
+        unseen = np.setdiff1d(np.arange(len(problem.rows)), order)
+        fits = [Process(x[order], y[order], encoding.groups) for y in (latency, problem.accuracy)]
+        predicted = np.column_stack([fit.mean(x[unseen]) for fit in fits])
+        front = unseen[non_dominated(predicted, DIRECTIONS)]
+        new = [int(i) for i in rng.permutation(front)[: min(10, evaluations - len(order))]]
+        order += new
+        seconds += [(time.perf_counter() - start) / len(new)] * len(new)
+    return order, seconds
+
+
+def run(problem: Problem, method: str, evaluations: int, seed: int) -> dict[str, Any]:
+    """Shares of hypervolume at :data:`COUNTS`, and the median seconds of a proposal."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if method == "greedy":
+        rows, seconds = greedy(problem, evaluations, seed)
+    else:
+        rows, seconds = asked(problem, METHODS[method](problem, seed), evaluations, seed)
+    return {"shares": {str(n): problem.share(rows[:n]) for n in COUNTS if n <= evaluations}, "seconds": median(seconds[10:] or seconds)}
+
+
+def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean over seeds per count with the half-width of its 95 % interval, and the median seconds of a proposal."""
+    t = T_975.get(len(runs), 2.0)
+    shares = {}
+    for count in runs[0]["shares"]:
+        values = [r["shares"][count] for r in runs]
+        shares[count] = {"mean": mean(values), "half_width": t * stdev(values) / len(values) ** 0.5 if len(values) > 1 else None}
+    return {"shares": shares, "seconds": median(r["seconds"] for r in runs), "seeds": len(runs)}
+
+
+def main() -> None:
+    """All problems, methods and seeds that are not there yet; then the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--yolobench", type=Path, help="the table as parquet")
+    parser.add_argument("--nas-bench-201", type=Path, help="the table as parquet")
+    parser.add_argument("--method", action="append", help="repeatable; without it all")
+    parser.add_argument("--only", help="problems with this in their name")
+    parser.add_argument("--evaluations", type=int, default=150)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--cache", type=Path, default=Path("runs/search_quality.json"))
+    parser.add_argument("--dry", action="store_true", help="print, write no result")
+    args = parser.parse_args()
+    problems = []
+    if args.yolobench:
+        import pandas
+
+        columns = [c for c in pandas.read_parquet(args.yolobench).columns]
+        devices = [c for c in columns if c.startswith("latency_ms_")]
+        problems += [yolobench(args.yolobench, a, d) for a in columns if a.startswith("map50") for d in devices]
+    if args.nas_bench_201:
+        import pandas
+
+        devices = [c for c in pandas.read_parquet(args.nas_bench_201).columns if c.startswith("latency_ms_")]
+        problems += [nas_bench_201(args.nas_bench_201, d) for d in devices]
+    problems = [p for p in problems if args.only is None or args.only in p.name]
+    known: dict[str, Any] = json.loads(args.cache.read_text()) if args.cache.exists() else {}
+    figure: dict[str, Any] = {}
+    for problem in problems:
+        evaluations = min(max(args.evaluations, 200 if problem.whole else 0), len(problem.rows))
+        for method in args.method or (*METHODS, "greedy"):
+            runs = []
+            for seed in range(args.seeds):
+                key = f"{problem.name} | {method} | {evaluations} | {seed}"
+                if key not in known:
+                    known[key] = run(problem, method, evaluations, seed)
+                    args.cache.parent.mkdir(parents=True, exist_ok=True)
+                    args.cache.write_text(json.dumps(known))
+                runs.append(known[key])
+            found = summary(runs)
+            figure.setdefault(problem.name, {})[method] = found
+            text = "  ".join(f"{n}: {v['mean']:.4f}" for n, v in found["shares"].items())
+            print(f"{problem.name} | {method}: {text}  ({found['seconds'] * 1e3:.0f} ms a proposal)", flush=True)
+    if not args.dry:
+        write("search_quality", figure, seeds=range(args.seeds))
+
+
+if __name__ == "__main__":
+    main()

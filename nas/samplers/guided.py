@@ -1,0 +1,347 @@
+"""A sampler that learns: models of the objectives, and proposals where the hypervolume is expected to grow most."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.search_space import IntersectionSearchSpace
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from nas.front import non_dominated
+from nas.samplers import Known
+from nas.samplers.encoding import Encoding
+from nas.samplers.gain import gains, nearness
+from nas.samplers.gaussian import Hyper, Process, Warp
+
+Floats = NDArray[np.float64]
+Params = Mapping[str, Any]
+
+DRAWS = 8
+"""Functions drawn per objective and proposal: their mean gain is the expected one, the fewness of them makes parallel workers differ."""
+POOL, ROUNDS, PARENTS = 400, 4, 60
+EVERY = 0.1
+"""Hyperparameters are fitted anew when the trials have grown by so much."""
+
+
+class GuidedSampler(BaseSampler):
+    """Expected hypervolume improvement on Gaussian processes, optimised over the whole space by evolution and one-change local search.
+
+    An ordinary Optuna sampler: any study, one to four objectives, constraints, failed and pruned trials, workers side by side. The first ``initial`` trials
+    fill the space (or lie along the front of ``guess``). Then, for every trial, functions are drawn from each objective's model (Matheron's rule), points are
+    evolved on them, and the one whose mean gain of hypervolume over the drawn functions is the largest is proposed (Daulton et al., arXiv:2105.08195;
+    Thompson sampling with few draws). Running trials count as if they had the values that the functions give them. Random numbers follow ``seed`` and the
+    trial's number alone.
+
+    ``space``: the distributions, if known, so that the first trials can fill it. ``log``: objectives (by position) of which the logarithm counts, such as
+    a latency. ``known``: objectives that cost nothing, as functions of the parameters: computed, not modelled. ``features``: numbers that cost nothing
+    (params, MACs, a zero-cost score), as further inputs of the models. ``guess``: per objective a cheap stand-in, for the start only. ``candidates``: the
+    only points that exist, such as the rows of a table.
+    """
+
+    def __init__(
+        self,
+        seed: int | None = None,
+        *,
+        initial: int = 10,
+        space: Mapping[str, BaseDistribution] | None = None,
+        log: Sequence[int] = (),
+        known: Mapping[int, Callable[[Params], float]] | None = None,
+        features: Callable[[Params], Sequence[float] | Floats] | None = None,
+        guess: Callable[[Params], Sequence[float]] | None = None,
+        candidates: Sequence[Params] | None = None,
+    ) -> None:
+        self._seed = int(np.random.default_rng(seed).integers(2**31)) if seed is None else seed
+        self._initial, self._space, self._log = initial, space, tuple(log)
+        self._known, self._features, self._guess = dict(known or {}), features, guess
+        self._candidates = candidates
+        self._intersection = IntersectionSearchSpace()
+        self._hyper: dict[str, tuple[int, Hyper]] = {}
+        self._encodings: list[tuple[Mapping[str, BaseDistribution], Encoding]] = []
+        self._cheap: dict[tuple[str, tuple[float, ...]], Any] = {}
+        self._design: Floats | None = None
+
+    def reseed_rng(self) -> None:
+        """Nothing: random numbers follow the trial's number, so threads do not repeat each other."""
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """What all complete trials have in common, or the space that was given."""
+        if self._space is not None:
+            return dict(self._space)
+        found = self._intersection.calculate(study)
+        return {name: d for name, d in found.items() if not d.single()}
+
+    def sample_independent(self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution) -> Any:
+        """Uniform: for parameters that not all trials have, and before there are any."""
+        rng = np.random.default_rng([self._seed, trial.number, *param_name.encode()])
+        encoding = Encoding({param_name: param_distribution})
+        return encoding.params(encoding.random(rng, 1)[0])[param_name]
+
+    def sample_relative(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
+        """The next point."""
+        if not search_space:
+            return {}
+        encoding = self._encoding(search_space)
+        rng = np.random.default_rng([self._seed, trial.number])
+        history = _History.of(study, trial, encoding, search_space, self._log)
+        propose = self._first if len(history.values) < max(2, self._initial) else self._best
+        return encoding.params(propose(rng, encoding, history))
+
+    def _encoding(self, space: Mapping[str, BaseDistribution]) -> Encoding:
+        for known, encoding in self._encodings:
+            if known == space:
+                return encoding
+        self._encodings.append((dict(space), Encoding(space)))
+        self._hyper.clear()  # of other columns
+        self._cheap.clear()
+        self._design = None
+        return self._encodings[-1][1]
+
+    def _all(self, encoding: Encoding) -> Floats | None:
+        return None if self._candidates is None else encoding.points(self._candidates)
+
+    def _first(self, rng: np.random.Generator, encoding: Encoding, history: _History) -> Floats:
+        """The first point of the plan that was not tried."""
+        if self._design is None:
+            self._design = self._plan(np.random.default_rng(self._seed), encoding, history)
+        for point in self._design:
+            if not history.has(point):
+                return point
+        everything = self._all(encoding)
+        pool = encoding.random(rng, 64) if everything is None else rng.permutation(everything)
+        return next((p for p in pool if not history.has(p)), pool[0])
+
+    def _plan(self, rng: np.random.Generator, encoding: Encoding, history: _History) -> Floats:
+        everything = self._all(encoding)
+        count = max(2, self._initial)
+        if self._guess is None:
+            return encoding.filling(rng, 2 * count) if everything is None else everything[rng.permutation(len(everything))[: 2 * count]]
+        guess = self._guess
+        signs = history.signs
+
+        def guessed(points: Floats) -> Floats:
+            values = np.array([self._cached("guess", guess, encoding, p) for p in points], np.float64) * signs
+            return _logarithms(values, self._log, signs)
+
+        pool = _evolved(rng, encoding, guessed, encoding.filling(rng, POOL)) if everything is None else everything
+        values = guessed(pool)
+        front = pool[non_dominated(values, ["min"] * values.shape[1])]
+        order = np.argsort(guessed(front)[:, 0])
+        # Spread over the front by the first objective's places, its ends included.
+        wanted = np.unique(np.round(np.linspace(0, len(front) - 1, count)).astype(int))
+        return np.concatenate([front[order[wanted]], rng.permutation(front)])
+
+    def _best(self, rng: np.random.Generator, encoding: Encoding, history: _History) -> Floats:
+        objectives = range(history.values.shape[1])
+        inputs, groups = self._inputs(encoding, history.points)
+        drawn = {j: self._objective(rng, j, inputs, history.values[:, j], groups) for j in objectives if j not in self._known}
+        limits = [self._draws(rng, f"limit {name}", inputs[rows], values, groups) for name, rows, values in history.limits]
+        if history.failed.any():
+            everyone, same = self._inputs(encoding, history.everyone)
+            limits.append(self._draws(rng, "failed", everyone, history.failed - 0.5, same))
+
+        def values(points: Floats) -> Floats:
+            """(n, draws, m)."""
+            x, _ = self._inputs(encoding, points)
+            columns = []
+            for j in objectives:
+                if j in self._known:
+                    exact = np.array([self._cached(f"known {j}", self._known[j], encoding, p) for p in points]) * history.signs[j]
+                    exact = np.log(np.maximum(exact, 1e-300)) if j in self._log else exact
+                    columns.append(np.repeat(exact[:, None], DRAWS, 1))
+                else:
+                    columns.append(drawn[j](x))
+            return np.stack(columns, 2)
+
+        def allowed(points: Floats) -> Floats:
+            """Share (n,) of the drawn functions by which a point is inside all limits."""
+            if not limits:
+                return np.ones(len(points))
+            x, _ = self._inputs(encoding, points)
+            inside = np.stack([draw(x) <= 0 for draw in limits], 2).all(2)
+            return np.asarray(inside.mean(1))
+
+        pending = values(history.pending) if len(history.pending) else None
+        front = history.front
+        spread = np.maximum(np.ptp(history.values, axis=0), 1e-12)
+        fronts = [front if pending is None else np.concatenate([front, pending[:, s]]) for s in range(DRAWS)]
+
+        def merit(points: Floats) -> Floats:
+            """Mean gain; where there is none at all, less than nothing, and the nearer to the front the more."""
+            v, share = values(points), allowed(points)
+            gained = np.mean([gains(v[:, s], fronts[s], history.reference) for s in range(DRAWS)], 0) * share
+            short = np.mean([nearness(v[:, s], fronts[s], spread) for s in range(DRAWS)], 0)
+            return np.where(gained > 0, gained, np.minimum(short, 0.0) - 1 + share - 1e-9)
+
+        everything = self._all(encoding)
+        if everything is not None:
+            unseen = np.array([p for p in everything if not history.has(p)])
+            pool = unseen if len(unseen) else everything
+            return np.asarray(pool[merit(pool).argmax()])
+        return self._evolve(rng, encoding, history, merit)
+
+    def _evolve(self, rng: np.random.Generator, encoding: Encoding, history: _History, merit: Callable[[Floats], Floats]) -> Floats:
+        good = history.points[history.on_front]
+        near = encoding.mutated(rng, good[rng.integers(len(good), size=POOL // 2)])
+        pool = np.concatenate([near, encoding.crossed(rng, good, POOL // 4), encoding.random(rng, POOL - POOL // 2 - POOL // 4)])
+        pool = history.unseen(pool)
+        scores = merit(pool) if len(pool) else np.empty(0)
+        for round_ in range(ROUNDS):
+            if len(pool) == 0:
+                break
+            order = np.argsort(-scores, kind="stable")[:PARENTS]
+            pool, scores = pool[order], scores[order]
+            if round_ < ROUNDS - 1:
+                more = np.concatenate([encoding.mutated(rng, pool[rng.integers(len(pool), size=2 * PARENTS)]), encoding.crossed(rng, pool, PARENTS)])
+            else:
+                more = encoding.neighbours(pool[0])
+            more = history.unseen(np.concatenate([pool, more]))[len(pool) :]
+            if len(more):
+                pool, scores = np.concatenate([pool, more]), np.concatenate([scores, merit(more)])
+        if len(pool) == 0:  # a small space that was seen whole, or nearly
+            return encoding.random(rng, 1)[0]
+        return np.asarray(pool[scores.argmax()])
+
+    def _objective(self, rng: np.random.Generator, j: int, x: Floats, y: Floats, groups: NDArray[np.intp]) -> Callable[[Floats], Floats]:
+        warp = Warp.of(y)
+        draw = self._draws(rng, f"objective {j}", x, warp(y), groups)
+        return lambda points: warp.back(draw(points))
+
+    def _draws(self, rng: np.random.Generator, name: str, x: Floats, y: Floats, groups: NDArray[np.intp]) -> Callable[[Floats], Floats]:
+        """:data:`DRAWS` functions: (n, D) -> (n, draws)."""
+        fitted, start = self._hyper.get(name, (0, None))
+        stale = len(y) >= fitted * (1 + EVERY) or len(y) < fitted
+        process = Process(x, y, groups, start, steps=(30 if start is None else 15) if stale else 0)
+        if stale:
+            self._hyper[name] = (len(y), process.hyper)
+        return process.draw(rng, DRAWS)
+
+    def _inputs(self, encoding: Encoding, points: Floats) -> tuple[Floats, NDArray[np.intp]]:
+        """Columns of the models and which parameter (or feature) each is of."""
+        x, groups = encoding.embed(points), encoding.groups
+        if self._features is None:
+            return x, groups
+        more = np.array([self._cached("features", self._features, encoding, p) for p in points], np.float64).reshape(len(points), -1)
+        return np.concatenate([x, more], 1), np.concatenate([groups, len(encoding.names) + np.arange(more.shape[1])])
+
+    def _cached(self, what: str, function: Callable[[Params], Any], encoding: Encoding, point: Floats) -> Any:
+        key = (what, tuple(point.tolist()))
+        if key not in self._cheap:
+            self._cheap[key] = function(encoding.params(point))
+        return self._cheap[key]
+
+
+def guided(seed: int, known: Known) -> GuidedSampler:
+    """As ``--sampler guided`` makes it."""
+    return GuidedSampler(seed, space=known.space or None, log=known.log)
+
+
+@dataclass(frozen=True)
+class _History:
+    """What the trials of a study say, as numbers to minimise (logarithms where asked)."""
+
+    points: Floats
+    values: Floats
+    everyone: Floats
+    failed: Floats
+    pending: Floats
+    limits: list[tuple[str, NDArray[np.bool_], Floats]]
+    inside: NDArray[np.bool_]
+    signs: Floats
+    known: frozenset[tuple[float, ...]]
+
+    @classmethod
+    def of(cls, study: Study, own: FrozenTrial, encoding: Encoding, space: Mapping[str, BaseDistribution], log: Sequence[int]) -> _History:
+        done, points, values, failed, pending = [], [], [], [], []
+        signs = np.array([1.0 if d == StudyDirection.MINIMIZE else -1.0 for d in study.directions])
+        trials = [t for t in study.get_trials(deepcopy=False) if t.number != own.number and _within(t, space)]
+        rows = encoding.points([t.params for t in trials])
+        for t, row in zip(trials, rows, strict=True):
+            if t.state == TrialState.COMPLETE:
+                done.append(t)
+                points.append(row)
+                values.append(t.values)
+            elif t.state in (TrialState.FAIL, TrialState.PRUNED):
+                failed.append(row)
+            elif t.state == TrialState.RUNNING:
+                pending.append(row)
+        dims = len(encoding.names)
+        x = np.array(points).reshape(-1, dims)
+        y = _finite(_logarithms(np.array(values, np.float64).reshape(-1, len(signs)) * signs, log, signs))
+        given = [getattr(t, "constraints", {}) for t in done]
+        limits = []
+        inside = np.ones(len(done), bool)
+        for name in sorted({n for c in given for n in c}):
+            has = np.array([name in c for c in given])
+            limit = np.array([c[name] for c in given if name in c])
+            limits.append((name, has, limit))
+            inside[has] &= limit <= 0
+        everyone = np.concatenate([x, np.array(failed).reshape(-1, dims)])
+        return cls(
+            x, y, everyone, np.repeat([0.0, 1.0], [len(x), len(failed)]), np.array(pending).reshape(-1, dims), limits, inside, signs,
+            frozenset(tuple(np.round(r, 9).tolist()) for r in rows),
+        )  # fmt: skip
+
+    def has(self, point: Floats) -> bool:
+        """Whether it was tried or is being tried."""
+        return tuple(np.round(point, 9).tolist()) in self.known
+
+    def unseen(self, points: Floats) -> Floats:
+        """Those not tried, each once, in their order."""
+        fresh = dict.fromkeys(tuple(np.round(p, 9).tolist()) for p in points)
+        return np.array([p for p in fresh if p not in self.known]).reshape(-1, points.shape[1])
+
+    @property
+    def on_front(self) -> NDArray[np.bool_]:
+        """Of the points inside all limits (all points where none is), those not dominated."""
+        inside = self.inside if self.inside.any() else np.ones(len(self.values), bool)
+        mask = np.zeros(len(self.values), bool)
+        mask[inside] = non_dominated(self.values[inside], ["min"] * self.values.shape[1])
+        return mask
+
+    @property
+    def front(self) -> Floats:
+        """Their values; empty where no point is inside the limits."""
+        return self.values[self.on_front] if self.inside.any() else np.empty((0, self.values.shape[1]))
+
+    @property
+    def reference(self) -> Floats:
+        """The worst value of every objective."""
+        return np.asarray(self.values.max(0))
+
+
+def _within(trial: FrozenTrial, space: Mapping[str, BaseDistribution]) -> bool:
+    return all(name in trial.params and d._contains(d.to_internal_repr(trial.params[name])) for name, d in space.items())
+
+
+def _logarithms(values: Floats, log: Sequence[int], signs: Floats) -> Floats:
+    out = values.copy()
+    for j in log:
+        out[:, j] = signs[j] * np.log(np.maximum(signs[j] * values[:, j], 1e-300))
+    return out
+
+
+def _finite(values: Floats) -> Floats:
+    """Infinite values become the worst (or best) finite one of their objective."""
+    out = values.copy()
+    for column in out.T:
+        finite = column[np.isfinite(column)]
+        column[:] = (
+            np.clip(np.nan_to_num(column, nan=np.inf), finite.min(initial=0.0), finite.max(initial=0.0)) if len(finite) < len(column) else column
+        )
+    return out
+
+
+def _evolved(rng: np.random.Generator, encoding: Encoding, values: Callable[[Floats], Floats], pool: Floats) -> Floats:
+    """The pool and what evolution finds along the front of ``values``."""
+    for _ in range(ROUNDS):
+        v = values(pool)
+        good = pool[non_dominated(v, ["min"] * v.shape[1])]
+        pool = np.concatenate([pool, encoding.mutated(rng, good[rng.integers(len(good), size=PARENTS)]), encoding.crossed(rng, good, PARENTS)])
+    return pool
