@@ -111,7 +111,7 @@ def searched(args: argparse.Namespace, latencies: Sequence[float], display: Disp
         seed=args.seed,
         seeded=tuple(args.seed_with.split(",")) if args.seed_with else (),
         budgets=",".join(f"{name}={bound:.4g}ms" for name, bound in zip(SIZES, bounds, strict=False)),
-        recipe={**SUPERNET, "epochs": args.supernet_epochs},
+        recipe={**SUPERNET, "epochs": args.supernet_epochs, "largest_first": args.largest_first},
         augment=False,
         eval_images=150,
         latency_db=str(args.out / DATABASE),
@@ -199,6 +199,7 @@ def main() -> None:
     parser.add_argument("--sampler", default="guided")
     parser.add_argument("--chosen", type=int, default=5, choices=(2, 3, 4, 5), help="sizes to choose")
     parser.add_argument("--supernet-epochs", type=int, default=4)
+    parser.add_argument("--largest-first", type=float, default=0.7, help="share of the supernet's steps in which its largest network learns alone")
     parser.add_argument("--epochs", type=int, default=4, help="of every training")
     parser.add_argument("--augment", action="store_true")
     parser.add_argument("--rounds", type=int, default=5, help="of the final bench")

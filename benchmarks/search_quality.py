@@ -168,7 +168,7 @@ def main() -> None:
     if args.yolobench:
         import pandas
 
-        columns = [c for c in pandas.read_parquet(args.yolobench).columns]
+        columns = list(pandas.read_parquet(args.yolobench).columns)
         devices = [c for c in columns if c.startswith("latency_ms_")]
         problems += [yolobench(args.yolobench, a, d) for a in columns if a.startswith("map50") for d in devices]
     if args.nas_bench_201:

@@ -1,12 +1,22 @@
-"""Optuna's own conformance suite, for the samplers that are ours."""
+"""The sampler that is ours: Optuna's own conformance suite, its parts against what is known, and what it promises on problems with known answers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
 
+import numpy as np
+import optuna
 import pytest
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
+from optuna.trial import TrialState
 
+from nas.front import hypervolume
+from nas.samplers.encoding import Encoding
+from nas.samplers.gain import gains, nearness
+from nas.samplers.gaussian import Hyper, Process, Warp
 from nas.samplers.guided import GuidedSampler
 
 suites = pytest.importorskip("optuna.testing.pytest_samplers", reason="this optuna has no sampler suite (5.0 has)")
@@ -16,3 +26,213 @@ class TestGuided(suites.BasicSamplerTestCase, suites.RelativeSamplerTestCase, su
     @pytest.fixture
     def sampler(self) -> Callable[[], BaseSampler]:
         return lambda: GuidedSampler(0, initial=3)
+
+
+SPACE: dict[str, BaseDistribution] = {
+    "kind": CategoricalDistribution(("a", "b", "c")),
+    "depth": IntDistribution(0, 4),
+    "width": IntDistribution(8, 128, log=True),
+    "step": FloatDistribution(-1.0, 1.0, step=0.25),
+    "rate": FloatDistribution(1e-4, 1.0, log=True),
+    "only": IntDistribution(3, 3),
+}
+
+
+def test_points_and_parameters_are_inverse() -> None:
+    encoding, rng = Encoding(SPACE), np.random.default_rng(0)
+    for points in (encoding.random(rng, 50), encoding.filling(rng, 50), encoding.mutated(rng, encoding.random(rng, 50))):
+        params = [encoding.params(p) for p in points]
+        for values in params:
+            assert all(d._contains(d.to_internal_repr(values[name])) for name, d in SPACE.items()), values
+        again = encoding.points(params)
+        assert [encoding.params(p) for p in again] == params
+        assert np.allclose(again, points, atol=1e-9)
+
+
+def test_neighbours_differ_in_one_parameter_and_are_all_there() -> None:
+    space = {name: SPACE[name] for name in ("kind", "depth", "step", "only")}
+    encoding = Encoding(space)
+    middle = {"kind": "b", "depth": 2, "step": 0.0, "only": 3}
+    found = [encoding.params(p) for p in encoding.neighbours(encoding.points([middle])[0])]
+    assert all(sum(f[k] != middle[k] for k in space) == 1 for f in found)
+    assert {(f["kind"], f["depth"], f["step"]) for f in found} == {
+        *((k, 2, 0.0) for k in "ac"),
+        *(("b", d, 0.0) for d in (1, 3)),
+        *(("b", 2, s) for s in (-0.25, 0.25)),
+    }
+
+
+def test_two_categories_are_as_far_apart_as_the_ends_of_a_number() -> None:
+    encoding = Encoding({"kind": SPACE["kind"], "depth": SPACE["depth"]})
+    a, b, c = encoding.embed(encoding.points([{"kind": k, "depth": d} for k, d in (("a", 0), ("b", 0), ("a", 4))]))
+    assert np.linalg.norm(a - b) == pytest.approx(1) == np.linalg.norm(a - c)
+
+
+def _data(count: int = 40) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    x = np.random.default_rng(1).random((count, 3))
+    return x, np.sin(5 * x[:, 0]) + 2 * x[:, 1]
+
+
+def test_the_gradient_of_the_posterior_is_that_of_differences() -> None:
+    x, y = _data()
+    process = Process(x, y, np.arange(3), steps=0)
+    row = np.array([0.3, -0.5, 1.0, 0.2, -0.7, -4.0])
+    _, gradient = process._loss(row)
+    for i in range(len(row)):
+        up, down = (process._loss(row + sign * 1e-5 * np.eye(len(row))[i])[0] for sign in (1, -1))
+        assert gradient[i] == pytest.approx((up - down) / 2e-5, rel=1e-4, abs=1e-4)
+
+
+def test_a_process_finds_what_matters_and_predicts_what_it_did_not_see() -> None:
+    x, y = _data()
+    process = Process(x, y, np.arange(3))
+    assert process.hyper.lengths[2] > process.hyper.lengths[0]  # the third column does nothing
+    unseen = np.random.default_rng(2).random((200, 3))
+    error = process.mean(unseen) - (np.sin(5 * unseen[:, 0]) + 2 * unseen[:, 1])
+    assert np.sqrt((error**2).mean()) < 0.05 * y.std()
+    assert Hyper.of(process.hyper.array).array.tolist() == process.hyper.array.tolist()
+
+
+def test_drawn_functions_are_distributed_as_the_posterior_says() -> None:
+    x, y = _data(12)
+    process = Process(x, y, np.arange(3))
+    unseen = np.random.default_rng(3).random((30, 3))
+    drawn = process.draw(np.random.default_rng(4), 4000)(unseen)
+    assert drawn.mean(1) == pytest.approx(process.mean(unseen), abs=0.15 * y.std())
+    assert np.log(drawn.std(1) / process.deviation(unseen)) == pytest.approx(0, abs=0.35)
+    assert process.draw(np.random.default_rng(4), 8)(x) == pytest.approx(np.repeat(y[:, None], 8, 1), abs=0.15 * y.std())
+
+
+def test_a_warp_keeps_order_and_the_better_half_and_can_be_undone() -> None:
+    y = np.array([-3.0, -2.0, -1.0, 0.0, 5.0, 500.0])
+    warp = Warp.of(y)
+    assert (np.diff(warp(y)) > 0).all() and warp(y)[:3].tolist() == y[:3].tolist() and warp(y).max() < 20
+    assert warp.back(warp(y)) == pytest.approx(y)
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_gains_are_differences_of_hypervolume(dims: int) -> None:
+    rng = np.random.default_rng(dims)
+    front, points, reference = rng.random((6, dims)), 1.3 * rng.random((40, dims)), np.full(dims, 1.1)
+    directions = ["min"] * dims
+    before = hypervolume(front, reference, directions)
+    expected = [hypervolume(np.concatenate([front, p[None]]), reference, directions) - before for p in points]
+    assert gains(points, front, reference) == pytest.approx(expected, abs=1e-9 if dims < 3 else 0.02)
+    assert gains(points, front[:0], reference) == pytest.approx([hypervolume(p[None], reference, directions) for p in points], abs=0.02)
+
+
+def test_nearness_tells_before_from_behind() -> None:
+    front = np.array([[0.0, 1.0], [1.0, 0.0]])
+    before, on, behind, further = nearness(np.array([[0.4, 0.4], [1.0, 0.0], [1.1, 1.1], [2.0, 2.0]]), front, np.ones(2))
+    assert before > on == 0 > behind > further
+
+
+GRID: dict[str, BaseDistribution] = {f"x{i}": IntDistribution(0, 7) for i in range(6)} | {"kind": CategoricalDistribution("abc")}
+
+
+def _tradeoff(params: Mapping[str, Any]) -> tuple[float, float]:
+    """Cost and accuracy of a made-up network: widths cost by their product, and help with diminishing returns; one kind is better, one cheaper."""
+    widths = np.array([params[f"x{i}"] + 1.0 for i in range(6)])
+    cost = float(widths[:-1] @ widths[1:]) * {"a": 1.0, "b": 0.9, "c": 1.2}[params["kind"]]
+    return cost, float(np.log(widths) @ [3, 1, 2, 1, 0.5, 0.2]) + {"a": 0.0, "b": -0.5, "c": 0.7}[params["kind"]]
+
+
+def _search(sampler: BaseSampler, count: int) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(directions=["minimize", "maximize"], sampler=sampler)
+    for _ in range(count):
+        trial = study.ask(GRID)
+        study.tell(trial, _tradeoff(trial.params))
+    return study
+
+
+def _volume(study: optuna.Study) -> float:
+    values = np.array([t.values for t in study.trials if t.state == TrialState.COMPLETE])
+    return hypervolume(np.column_stack([np.log(values[:, 0]), values[:, 1]]), [math.log(5 * 64 * 1.2), -0.5], ["min", "max"])
+
+
+def test_it_finds_in_forty_trials_more_than_chance_in_a_hundred_and_sixty() -> None:
+    for seed in (0, 1):
+        ours = _volume(_search(GuidedSampler(seed, space=GRID, log=(0,)), 40))
+        assert ours > _volume(_search(optuna.samplers.RandomSampler(seed=seed), 160))
+
+
+def test_the_seed_decides() -> None:
+    first, again, other = ([t.params for t in _search(GuidedSampler(s, space=GRID, initial=5), 12).trials] for s in (0, 0, 1))
+    assert first == again != other
+
+
+def test_nothing_is_proposed_twice_even_while_it_runs() -> None:
+    study = _search(GuidedSampler(0, space=GRID, initial=5), 8)
+    running = [study.ask(GRID) for _ in range(8)]  # eight workers ask before any of them tells
+    everything = [tuple(sorted(t.params.items())) for t in (*study.trials[:8], *running)]
+    assert len(set(everything)) == 16
+
+
+def test_a_known_objective_is_computed_and_features_are_asked_once_a_point() -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def features(params: Mapping[str, Any]) -> list[float]:
+        asked.append(tuple(sorted(params.items())))
+        return [math.log(_tradeoff(params)[0])]
+
+    sampler = GuidedSampler(0, space=GRID, initial=5, log=(0,), known={0: lambda p: _tradeoff(p)[0]}, features=features)
+    study = _search(sampler, 10)
+    assert len(asked) == len(set(asked)) > 100
+    assert not any(name == "objective 0" for name in sampler._hyper) and "objective 1" in sampler._hyper
+    assert _volume(study) > 0
+
+
+def test_the_beginning_lies_along_the_front_of_guesses() -> None:
+    sampler = GuidedSampler(0, space=GRID, initial=6, log=(0,), guess=_tradeoff)
+    values = np.array([t.values for t in _search(sampler, 6).trials])
+    order = np.argsort(values[:, 0])
+    assert (np.diff(values[order, 1]) > 0).all()  # none of them dominates another
+    assert values[:, 0].max() > 10 * values[:, 0].min()
+
+
+def test_only_candidates_are_proposed() -> None:
+    encoding = Encoding(GRID)
+    rows = [encoding.params(p) for p in encoding.random(np.random.default_rng(0), 30)]
+    study = _search(GuidedSampler(0, space=GRID, initial=5, candidates=rows), 30)
+    assert all(t.params in rows for t in study.trials)
+    assert len({tuple(sorted(t.params.items())) for t in study.trials}) == len({tuple(sorted(r.items())) for r in rows})
+
+
+def test_constraints_are_learned() -> None:
+    study = optuna.create_study(directions=["minimize", "maximize"], sampler=GuidedSampler(0, space=GRID, log=(0,)))
+    for _ in range(40):
+        trial = study.ask(GRID)
+        cost, accuracy = _tradeoff(trial.params)
+        trial.set_constraint("x0 at most 3", trial.params["x0"] - 3.0)
+        study.tell(trial, (cost, accuracy))
+    begun, learned = study.trials[:10], study.trials[20:]
+    assert np.mean([t.params["x0"] <= 3 for t in learned]) > 0.8 > np.mean([t.params["x0"] <= 3 for t in begun])
+
+
+@pytest.mark.parametrize("state", [TrialState.FAIL, TrialState.PRUNED])
+def test_what_fails_is_avoided(state: TrialState) -> None:
+    study = optuna.create_study(directions=["minimize", "maximize"], sampler=GuidedSampler(0, space=GRID, log=(0,)))
+    for _ in range(50):
+        trial = study.ask(GRID)
+        if trial.params["kind"] == "c":
+            study.tell(trial, state=state)
+        else:
+            study.tell(trial, _tradeoff(trial.params))
+    assert np.mean([t.state == state for t in study.trials[25:]]) < 0.15
+
+
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_one_and_many_objectives(count: int) -> None:
+    def values(params: Mapping[str, Any]) -> list[float]:
+        widths = np.array([params[f"x{i}"] for i in range(6)], float)
+        return [float(((widths - centre) ** 2).sum()) for centre in (2, 5, 0, 7)[:count]]
+
+    def volume(sampler: BaseSampler, trials: int) -> float:
+        study = optuna.create_study(directions=["minimize"] * count, sampler=sampler)
+        for _ in range(trials):
+            trial = study.ask(GRID)
+            study.tell(trial, values(trial.params))
+        return hypervolume([t.values for t in study.trials], [100.0] * count, ["min"] * count)
+
+    assert volume(GuidedSampler(0, space=GRID, initial=8), 25) > volume(optuna.samplers.RandomSampler(seed=0), 100)

@@ -78,14 +78,19 @@ class Process:
         self._prior = _prior(self._count)
         self.hyper = start if start is not None else Hyper.of(self._prior[0])
         if steps and len(y) > 1:
-            low, high = self._prior[0] - 4 * self._prior[1], self._prior[0] + 4 * self._prior[1]
-            found = minimize(
-                self._loss, np.clip(self.hyper.array, low, high), jac=True, method="L-BFGS-B", bounds=list(zip(low, high, strict=True)),
-                options={"maxiter": steps},
-            )  # fmt: skip
-            self.hyper = Hyper.of(found.x)
+            self.hyper = self._fitted(steps)
         self._factor = cholesky(self._covariance(self._x, self._x, self.hyper) + self._nugget(self.hyper) * np.eye(len(y)), lower=True)
         self._weights = cho_solve((self._factor, True), self._y)
+
+    def _fitted(self, steps: int) -> Hyper:
+        """The most probable hyperparameters that are found from the start, and from short lengthscales: from long ones alone everything may pass for noise."""
+        low, high = self._prior[0] - 4 * self._prior[1], self._prior[0] + 4 * self._prior[1]
+        bounds = list(zip(low, high, strict=True))
+        short = self._prior[0].copy()
+        short[: self._count] -= 1.5
+        starts = [np.clip(row, low, high) for row in (self.hyper.array, short)]
+        found = [minimize(self._loss, row, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": steps}) for row in starts]
+        return Hyper.of(min(found, key=lambda f: float(f.fun)).x)
 
     def mean(self, x: Floats) -> Floats:
         """(m, D) -> expected values (m,)."""
@@ -167,7 +172,7 @@ class Process:
 
 def _prior(groups: int) -> tuple[Floats, Floats]:
     """Means and standard deviations of the logarithms of hyperparameters, in the order of :attr:`Hyper.array`."""
-    length = math.sqrt(2) + 0.5 * math.log(max(1, groups))
+    length = math.sqrt(2) + 0.5 * math.log(max(1, groups)) - 1.5
     mean = np.array([*[length] * groups, 0.0, -1.0, -7.0])
     deviation = np.array([*[math.sqrt(3)] * groups, 1.0, 1.5, 2.0])
     return mean, deviation

@@ -25,7 +25,9 @@ Params = Mapping[str, Any]
 
 DRAWS = 8
 """Functions drawn per objective and proposal: their mean gain is the expected one, the fewness of them makes parallel workers differ."""
-POOL, ROUNDS, PARENTS = 400, 4, 60
+POOL, ROUNDS, PARENTS = 400, 6, 60
+GOOD = 20
+"""So many of the points that were tried are parents at least: the front, and the next ones behind it."""
 EVERY = 0.1
 """Hyperparameters are fitted anew when the trials have grown by so much."""
 
@@ -187,7 +189,7 @@ class GuidedSampler(BaseSampler):
         return self._evolve(rng, encoding, history, merit)
 
     def _evolve(self, rng: np.random.Generator, encoding: Encoding, history: _History, merit: Callable[[Floats], Floats]) -> Floats:
-        good = history.points[history.on_front]
+        good = history.good
         near = encoding.mutated(rng, good[rng.integers(len(good), size=POOL // 2)])
         pool = np.concatenate([near, encoding.crossed(rng, good, POOL // 4), encoding.random(rng, POOL - POOL // 2 - POOL // 4)])
         pool = history.unseen(pool)
@@ -304,6 +306,13 @@ class _History:
         mask = np.zeros(len(self.values), bool)
         mask[inside] = non_dominated(self.values[inside], ["min"] * self.values.shape[1])
         return mask
+
+    @property
+    def good(self) -> Floats:
+        """The points of the front, and those nearest behind it, up to :data:`GOOD`."""
+        spread = np.maximum(np.ptp(self.values, axis=0), 1e-12)
+        order = np.argsort(-nearness(self.values, self.values[self.on_front], spread), kind="stable")
+        return self.points[order[: max(GOOD, int(self.on_front.sum()))]]
 
     @property
     def front(self) -> Floats:
