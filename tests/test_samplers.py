@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -99,7 +103,8 @@ def test_drawn_functions_are_distributed_as_the_posterior_says() -> None:
     unseen = np.random.default_rng(3).random((30, 3))
     drawn = process.draw(np.random.default_rng(4), 4000)(unseen)
     assert drawn.mean(1) == pytest.approx(process.mean(unseen), abs=0.15 * y.std())
-    assert np.log(drawn.std(1) / process.deviation(unseen)) == pytest.approx(0, abs=0.35)
+    ratio = drawn.std(1) / process.deviation(unseen)
+    assert 0.8 < np.median(ratio) < 1.25 and ((ratio > 0.5) & (ratio < 2)).all(), ratio  # 512 frequencies are an approximation
     assert process.draw(np.random.default_rng(4), 8)(x) == pytest.approx(np.repeat(y[:, None], 8, 1), abs=0.15 * y.std())
 
 
@@ -178,7 +183,7 @@ def test_a_known_objective_is_computed_and_features_are_asked_once_a_point() -> 
 
     sampler = GuidedSampler(0, space=GRID, initial=5, log=(0,), known={0: lambda p: _tradeoff(p)[0]}, features=features)
     study = _search(sampler, 10)
-    assert len(asked) == len(set(asked)) > 100
+    assert len(asked) == len(set(asked)) > 100, "each point once, however often it came up"
     assert not any(name == "objective 0" for name in sampler._hyper) and "objective 1" in sampler._hyper
     assert _volume(study) > 0
 
@@ -220,6 +225,14 @@ def test_what_fails_is_avoided(state: TrialState) -> None:
         else:
             study.tell(trial, _tradeoff(trial.params))
     assert np.mean([t.state == state for t in study.trials[25:]]) < 0.15
+
+
+def test_the_example_of_the_documentation_runs() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "samplers.md").read_text()
+    found = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    assert found
+    done = subprocess.run([sys.executable, "-c", found[1]], capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"\d+ on the front", done.stdout.strip())
 
 
 @pytest.mark.parametrize("count", [1, 3, 4])

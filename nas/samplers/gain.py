@@ -36,7 +36,10 @@ def _volumes(points: Floats, front: Floats, reference: Floats) -> Floats:
     ideal = np.minimum(front.min(0, initial=np.inf), points.min(0))
     box = ideal + _filling(points.shape[1]) * np.maximum(reference - ideal, 0.0)
     free = box[~(front[:, None] <= box).all(2).any(0)] if len(front) else box
-    return np.array([(p <= free).all(1).sum() for p in points]) / len(box) * float(np.prod(np.maximum(reference - ideal, 1e-300)))
+    below = np.ones((len(points), len(free)), bool)
+    for column, sample in zip(points.T, free.T, strict=True):
+        below &= column[:, None] <= sample
+    return np.asarray(below.sum(1) / len(box) * np.prod(np.maximum(reference - ideal, 1e-300)))
 
 
 @lru_cache(8)

@@ -172,7 +172,7 @@ class Process:
 
 def _prior(groups: int) -> tuple[Floats, Floats]:
     """Means and standard deviations of the logarithms of hyperparameters, in the order of :attr:`Hyper.array`."""
-    length = math.sqrt(2) + 0.5 * math.log(max(1, groups)) - 1.5
-    mean = np.array([*[length] * groups, 0.0, -1.0, -7.0])
+    length = math.sqrt(2) + 0.5 * math.log(max(1, groups)) - 3  # the mode of that log-normal, not its median: where an optimum should be drawn to
+    mean = np.array([*[length] * groups, 0.0, -4.0, -7.0])
     deviation = np.array([*[math.sqrt(3)] * groups, 1.0, 1.5, 2.0])
     return mean, deviation

@@ -23,8 +23,8 @@ from nas.samplers.gaussian import Hyper, Process, Warp
 Floats = NDArray[np.float64]
 Params = Mapping[str, Any]
 
-DRAWS = 8
-"""Functions drawn per objective and proposal: their mean gain is the expected one, the fewness of them makes parallel workers differ."""
+DRAWS = 32
+"""Functions drawn per objective and proposal; the mean of their gains stands for the expected gain."""
 POOL, ROUNDS, PARENTS = 400, 6, 60
 GOOD = 20
 """So many of the points that were tried are parents at least: the front, and the next ones behind it."""
@@ -37,8 +37,8 @@ class GuidedSampler(BaseSampler):
 
     An ordinary Optuna sampler: any study, one to four objectives, constraints, failed and pruned trials, workers side by side. The first ``initial`` trials
     fill the space (or lie along the front of ``guess``). Then, for every trial, functions are drawn from each objective's model (Matheron's rule), points are
-    evolved on them, and the one whose mean gain of hypervolume over the drawn functions is the largest is proposed (Daulton et al., arXiv:2105.08195;
-    Thompson sampling with few draws). Running trials count as if they had the values that the functions give them. Random numbers follow ``seed`` and the
+    evolved on them, and the one whose mean gain of hypervolume over the drawn functions is the largest is proposed (Daulton et al., arXiv:2105.08195).
+    Running trials count as if they had the values that the functions give them. Random numbers follow ``seed`` and the
     trial's number alone.
 
     ``space``: the distributions, if known, so that the first trials can fill it. ``log``: objectives (by position) of which the logarithm counts, such as
@@ -177,9 +177,11 @@ class GuidedSampler(BaseSampler):
         def merit(points: Floats) -> Floats:
             """Mean gain; where there is none at all, less than nothing, and the nearer to the front the more."""
             v, share = values(points), allowed(points)
-            gained = np.mean([gains(v[:, s], fronts[s], history.reference) for s in range(DRAWS)], 0) * share
-            short = np.mean([nearness(v[:, s], fronts[s], spread) for s in range(DRAWS)], 0)
-            return np.where(gained > 0, gained, np.minimum(short, 0.0) - 1 + share - 1e-9)
+            merits = np.mean([gains(v[:, s], fronts[s], history.reference) for s in range(DRAWS)], 0) * share
+            none = merits <= 0
+            short = np.mean([nearness(v[none, s], fronts[s], spread) for s in range(DRAWS)], 0)
+            merits[none] = np.minimum(short, 0.0) - 1 + share[none] - 1e-9
+            return np.asarray(merits)
 
         everything = self._all(encoding)
         if everything is not None:
@@ -233,7 +235,7 @@ class GuidedSampler(BaseSampler):
         return np.concatenate([x, more], 1), np.concatenate([groups, len(encoding.names) + np.arange(more.shape[1])])
 
     def _cached(self, what: str, function: Callable[[Params], Any], encoding: Encoding, point: Floats) -> Any:
-        key = (what, tuple(point.tolist()))
+        key = (what, _key(point))
         if key not in self._cheap:
             self._cheap[key] = function(encoding.params(point))
         return self._cheap[key]
@@ -287,17 +289,17 @@ class _History:
         everyone = np.concatenate([x, np.array(failed).reshape(-1, dims)])
         return cls(
             x, y, everyone, np.repeat([0.0, 1.0], [len(x), len(failed)]), np.array(pending).reshape(-1, dims), limits, inside, signs,
-            frozenset(tuple(np.round(r, 9).tolist()) for r in rows),
+            frozenset(_key(r) for r in rows),
         )  # fmt: skip
 
     def has(self, point: Floats) -> bool:
         """Whether it was tried or is being tried."""
-        return tuple(np.round(point, 9).tolist()) in self.known
+        return _key(point) in self.known
 
     def unseen(self, points: Floats) -> Floats:
         """Those not tried, each once, in their order."""
-        fresh = dict.fromkeys(tuple(np.round(p, 9).tolist()) for p in points)
-        return np.array([p for p in fresh if p not in self.known]).reshape(-1, points.shape[1])
+        fresh = {_key(p): p for p in points}
+        return np.array([p for key, p in fresh.items() if key not in self.known]).reshape(-1, points.shape[1])
 
     @property
     def on_front(self) -> NDArray[np.bool_]:
@@ -323,6 +325,11 @@ class _History:
     def reference(self) -> Floats:
         """The worst value of every objective."""
         return np.asarray(self.values.max(0))
+
+
+def _key(point: Floats) -> tuple[float, ...]:
+    """The same for points that differ by rounding only."""
+    return tuple(np.round(point, 9).tolist())
 
 
 def _within(trial: FrozenTrial, space: Mapping[str, BaseDistribution]) -> bool:
