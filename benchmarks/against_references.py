@@ -5,7 +5,9 @@
 1. The references take part at one image size (``--scale nano``: families scaled down in width until a 2-core machine can train them; ``full``: as
    published). They are measured on the target.
 2. A search of ``--space`` (``--fix`` restricts it, ``--seed-with`` puts references into its beginning) on the same data and target, its budgets spread over
-   the references' latencies, from a little below the fastest. It does not see the val accuracy of any trained network.
+   the references' latencies, from a little below the fastest. It does not see the val accuracy of any trained network. With ``--part "CHOICE=VALUE …"``
+   (repeatable) every part of the space has a supernet and a search of its own, with those budgets that its smallest network meets: shared weights compare
+   networks badly that differ in activation, neck or head (few-shot NAS, arXiv:2006.06863).
 3. References and searched architectures are trained from fresh weights with the same recipe, budget and seeds, and evaluated on the same val split.
 4. All are measured in one bench, interleaved (:mod:`nas.workflow.benching`).
 
@@ -42,13 +44,14 @@ from nas.workflow.settings import SearchSettings
 from nas.workflow.training import open_training_data, train_detectors
 from search_spaces.architecture import Architecture
 from search_spaces.references import FAMILIES
+from search_spaces.space import SearchSpace
 from search_spaces.spaces import SPACES, space_of
 from search_spaces.trace import trace
 
 FASTER, BETTER = 1.15, 1.0
 NANO_GMACS_640 = 5.0
 """At nano scale a reference takes part up to so many GMACs at 640 px and 80 classes; at most two widths of a family do."""
-SIZES = ("N", "S", "M", "L", "X")
+SIZES = ("T", "N", "S", "M", "L", "X")
 DATABASE = "latencies.sqlite"
 """The contest's own: a figure is brought to the usual speed of what its database holds, and budgets must be of the same speed as the search."""
 
@@ -95,14 +98,33 @@ def models(entrants: Sequence[Entrant], data: DataPair, accuracy: Mapping[str, S
     return made
 
 
-def searched(args: argparse.Namespace, latencies: Sequence[float], display: Display) -> list[Entrant]:
+def searched(args: argparse.Namespace, latencies: Sequence[float], data: DataPair, display: Display) -> list[Entrant]:
     """Search with budgets spread evenly (in ratio) from a tenth below the fastest reference's latency to the slowest's."""
     low, high = min(latencies) / 1.1, max(latencies)
-    bounds = [low * (high / low) ** (i / (args.chosen - 1)) for i in range(args.chosen)]
+    bounds = {name: low * (high / low) ** (i / (args.chosen - 1)) for i, name in enumerate(SIZES[: args.chosen])}
+    if not args.part:
+        return _searched(args, bounds, [], "", display)
+    found = []
+    with LatencyDB(args.out / DATABASE) as database:
+        least = [Entrant(part, "smallest", _restricted(args, part.split()).smallest) for part in args.part]
+        done = bench(models(least, data, {}), [Target.parse(args.target)], new_folder(args.out / "smallest"), display, rounds=1, database=database)
+    for number, part in enumerate(args.part, 1):
+        latency = done.main[part].latency
+        assert latency is not None
+        met = {name: bound for name, bound in bounds.items() if bound >= latency.value}
+        found += _searched(args, met, part.split(), str(number), display) if met else []
+    return found
+
+
+def _restricted(args: argparse.Namespace, part: Sequence[str]) -> SearchSpace:
     space = SPACES[args.space]
+    return space.restrict(fixed_values(space, [f"image_size={args.image_size}", *args.fix, *part]))
+
+
+def _searched(args: argparse.Namespace, bounds: Mapping[str, float], part: Sequence[str], number: str, display: Display) -> list[Entrant]:
     settings = SearchSettings(
         space=args.space,
-        fixed=fixed_values(space, [f"image_size={args.image_size}", *args.fix]),
+        fixed=fixed_values(SPACES[args.space], [f"image_size={args.image_size}", *args.fix, *part]),
         data=args.data,
         limit=args.limit,
         target=args.target,
@@ -110,20 +132,20 @@ def searched(args: argparse.Namespace, latencies: Sequence[float], display: Disp
         sampler=args.sampler,
         seed=args.seed,
         seeded=tuple(args.seed_with.split(",")) if args.seed_with else (),
-        budgets=",".join(f"{name}={bound:.4g}ms" for name, bound in zip(SIZES, bounds, strict=False)),
+        budgets=",".join(f"{name}={bound:.4g}ms" for name, bound in bounds.items()),
         recipe={**SUPERNET, "epochs": args.supernet_epochs, "largest_first": args.largest_first},
         augment=False,
         eval_images=150,
         latency_db=str(args.out / DATABASE),
     )
-    folder = args.out / "search"
+    folder = args.out / f"search{number}"
     if (folder / "front.json").exists():  # finished: measured again, others might be chosen than were trained
         artifacts: Sequence[Artifact] = chosen(folder)
     else:
         settings = SearchSettings.read(folder) if (folder / "run.json").exists() else settings
         settings.check()
         artifacts = search(settings, new_folder(folder), display).artifacts
-    return [Entrant(f"searched {a.name}", "searched", a.architecture, ours=True) for a in artifacts]
+    return [Entrant(f"searched {number}{a.name}", "searched", a.architecture, ours=True) for a in artifacts]
 
 
 def trained(args: argparse.Namespace, entrants: Sequence[Entrant], data: DataPair, display: Display) -> dict[str, list[float]]:
@@ -194,10 +216,13 @@ def main() -> None:
     parser.add_argument("--target", default="onnxruntime:fp32")
     parser.add_argument("--space", default="yolo-nano")
     parser.add_argument("--fix", action="append", default=[], metavar="CHOICE=VALUE[,…]", help="of the search (repeatable)")
+    parser.add_argument(
+        "--part", action="append", default=[], metavar="'CHOICE=VALUE …'", help="a part of the space, searched for itself (repeatable)"
+    )
     parser.add_argument("--seed-with", help="references that are among the first candidates")
     parser.add_argument("--trials", type=int, default=80)
     parser.add_argument("--sampler", default="guided")
-    parser.add_argument("--chosen", type=int, default=5, choices=(2, 3, 4, 5), help="sizes to choose")
+    parser.add_argument("--chosen", type=int, default=6, choices=(2, 3, 4, 5, 6), help="sizes to choose")
     parser.add_argument("--supernet-epochs", type=int, default=4)
     parser.add_argument("--largest-first", type=float, default=0.7, help="share of the supernet's steps in which its largest network learns alone")
     parser.add_argument("--epochs", type=int, default=4, help="of every training")
@@ -215,7 +240,7 @@ def main() -> None:
     with LatencyDB(args.out / DATABASE) as database:
         before = bench(models(others, data, {}), [target], new_folder(args.out / "references"), display, rounds=1, database=database)
     latencies = [e.latency.value for e in before.main.values() if e.latency]
-    everyone = [*others, *searched(args, latencies, display)]
+    everyone = [*others, *searched(args, latencies, data, display)]
     accuracy = trained(args, everyone, data, display)
     done = bench(models(everyone, data, accuracy), [target], new_folder(args.out / "bench"), display, rounds=args.rounds)
     title = f"Searched against references on {data.name}: same recipe, budget and seeds"
@@ -230,6 +255,7 @@ def main() -> None:
         "target": args.target,
         "space": args.space,
         "fixed": args.fix,
+        "parts": args.part,
         "recipe": {**CHOSEN, "epochs": args.epochs, "augment": args.augment},
     }
     for name, v in figure["references"].items():

@@ -79,6 +79,7 @@ class Study:
         sampler: str = "nsga2",
         seed: int = 0,
         bounds: Sequence[Bound] = (),
+        budgets: Sequence[float] = (),
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space, self.objectives, self.bounds, self.seed = space, tuple(objectives), tuple(bounds), seed
@@ -86,7 +87,7 @@ class Study:
         self._free = {c.name: c for c in space.choices if len(c.values) > 1}
         directions = [StudyDirection.MINIMIZE if o.direction == "min" else StudyDirection.MAXIMIZE for o in objectives]
         log = tuple(i for i, o in enumerate(self.objectives) if o.unit == "ms")
-        sampling = Known(self._distributions, log)
+        sampling = Known(self._distributions, log, tuple(budgets))
         settings = {"space": space.name, "version": space.version, "objectives": [str(o) for o in objectives]}
         make = SAMPLERS[sampler]
         with explained(storage):

@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 
 from nas.front import hypervolume
 from nas.samplers.encoding import Encoding
-from nas.samplers.gain import gains, nearness
+from nas.samplers.gain import corners, gains, gains_within, nearness, nearness_within
 from nas.samplers.gaussian import Hyper, Process, Warp
 from nas.samplers.guided import GuidedSampler
 
@@ -249,3 +249,27 @@ def test_one_and_many_objectives(count: int) -> None:
         return hypervolume([t.values for t in study.trials], [100.0] * count, ["min"] * count)
 
     assert volume(GuidedSampler(0, space=GRID, initial=8), 25) > volume(optuna.samplers.RandomSampler(seed=0), 100)
+
+
+def test_improving_within_budgets() -> None:
+    front, reference = np.array([[1.0, 5.0], [2.0, 3.0], [4.0, 1.0]]), np.array([9.0, 8.0])
+    best = corners(front, reference, np.array([0.5, 2.5, 4.0]))
+    assert best.tolist() == [[0.5, 8.0], [2.5, 3.0], [4.0, 1.0]]
+    points = np.array([[0.4, 7.0], [2.5, 2.0], [2.5, 0.0], [5.0, 0.0], [3.0, 2.0]])
+    assert gains_within(points, best).tolist() == [1.0, 1.0, 4.0, 0.0, 0.0]
+    near = nearness_within(points, best, np.ones(2))
+    assert near[:3].tolist() == [0, 0, 0] and near[3:].tolist() == [-1, -0.5]
+    assert gains_within(points, corners(front[:0], reference, np.array([2.5]))).tolist() == [1.0, 6.0, 8.0, 0.0, 0.0]
+
+
+def test_budgets_draw_the_search_to_themselves() -> None:
+    budgets = (20.0, 60.0)
+
+    def wanted(study: optuna.Study) -> float:
+        return sum(max(t.values[1] for t in study.trials if t.values[0] <= b) for b in budgets)
+
+    focused = [wanted(_search(GuidedSampler(s, space=GRID, log=(0,), budgets=budgets), 35)) for s in range(2)]
+    free = [wanted(_search(GuidedSampler(s, space=GRID, log=(0,)), 35)) for s in range(2)]
+    assert sum(focused) > sum(free)
+    with pytest.raises(ValueError, match="positive"):
+        GuidedSampler(0, budgets=(0.0, 2.0))

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Known:
-    """What a study knows before its first trial: the distributions of the parameters, and which objectives count by their logarithm (a latency)."""
+    """What a study knows before its first trial: the distributions of the parameters, which objectives count by their logarithm (a latency), and the
+    budgets on the first objective for which something is wanted."""
 
     space: Mapping[str, BaseDistribution] = field(default_factory=dict)
     log: tuple[int, ...] = ()
+    budgets: tuple[float, ...] = ()
 
 
 SAMPLERS: Registry[Callable[[int, Known], BaseSampler]] = Registry(

@@ -57,3 +57,20 @@ def nearness(points: Floats, front: Floats, spread: Floats) -> Floats:
     if len(front) == 0:
         return -(points / spread).sum(1)
     return np.asarray(((front[:, None] - points) / spread).max(2).min(0))
+
+
+def corners(front: Floats, reference: Floats, budgets: Floats) -> Floats:
+    """Per budget on the first of two objectives (k,): it, and the best second value (k, 2) that a point of the front has within it (the reference's: none)."""
+    within = np.where(front[:, 0] <= budgets[:, None], front[:, 1], np.inf)
+    return np.column_stack([budgets, np.minimum(within.min(1, initial=np.inf), reference[1])])
+
+
+def gains_within(points: Floats, best: Floats) -> Floats:
+    """How much (n,) each of the points (n, 2) improves on the best second values within budgets, ``best`` from :func:`corners`; summed over budgets."""
+    better = np.maximum(best[:, 1] - points[:, 1:], 0.0)
+    return np.asarray((better * (points[:, :1] <= best[:, 0])).sum(1))
+
+
+def nearness_within(points: Floats, best: Floats, spread: Floats) -> Floats:
+    """How far (n,) each point is from improving on any budget's best: 0 or less, 0 where it does."""
+    return -np.maximum(((points[:, None] - best) / spread).max(2).min(1), 0.0)

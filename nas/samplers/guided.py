@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.front import non_dominated
 from nas.samplers import Known
 from nas.samplers.encoding import Encoding
-from nas.samplers.gain import gains, nearness
+from nas.samplers.gain import corners, gains, gains_within, nearness, nearness_within
 from nas.samplers.gaussian import Hyper, Process, Warp
 
 Floats = NDArray[np.float64]
@@ -42,9 +42,11 @@ class GuidedSampler(BaseSampler):
     trial's number alone.
 
     ``space``: the distributions, if known, so that the first trials can fill it. ``log``: objectives (by position) of which the logarithm counts, such as
-    a latency. ``known``: objectives that cost nothing, as functions of the parameters: computed, not modelled. ``features``: numbers that cost nothing
-    (params, MACs, a zero-cost score), as further inputs of the models. ``guess``: per objective a cheap stand-in, for the start only. ``candidates``: the
-    only points that exist, such as the rows of a table.
+    a latency. ``budgets``: upper bounds on the first of two objectives, the cost; every other proposal then goes where the best accuracy within one of
+    them is expected to improve most, the rest to the whole front, without which the models would know nothing else. ``known``: objectives that cost
+    nothing, as functions of the parameters: computed, not modelled. ``features``: numbers that cost nothing (params, MACs, a zero-cost score), as further
+    inputs of the models. ``guess``: per objective a cheap stand-in, for the start only. ``candidates``: the only points that exist, such as the rows of a
+    table.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class GuidedSampler(BaseSampler):
         initial: int = 10,
         space: Mapping[str, BaseDistribution] | None = None,
         log: Sequence[int] = (),
+        budgets: Sequence[float] = (),
         known: Mapping[int, Callable[[Params], float]] | None = None,
         features: Callable[[Params], Sequence[float] | Floats] | None = None,
         guess: Callable[[Params], Sequence[float]] | None = None,
@@ -63,6 +66,9 @@ class GuidedSampler(BaseSampler):
         self._initial, self._space, self._log = initial, space, tuple(log)
         self._known, self._features, self._guess = dict(known or {}), features, guess
         self._candidates = candidates
+        if any(b <= 0 for b in budgets):
+            raise ValueError(f"budgets {list(budgets)}; expected positive numbers")
+        self._budgets = np.sort(np.log(budgets) if 0 in self._log else np.asarray(budgets, np.float64)) if len(budgets) else None
         self._intersection = IntersectionSearchSpace()
         self._hyper: dict[str, tuple[int, Hyper]] = {}
         self._encodings: list[tuple[Mapping[str, BaseDistribution], Encoding]] = []
@@ -172,14 +178,23 @@ class GuidedSampler(BaseSampler):
         pending = values(history.pending) if len(history.pending) else None
         front = history.front
         spread = np.maximum(np.ptp(history.values, axis=0), 1e-12)
+        focused = self._budgets is not None and len(objectives) == 2 and history.signs[0] > 0 and len(history.values) % 2 == 0
         fronts = [front if pending is None else np.concatenate([front, pending[:, s]]) for s in range(DRAWS)]
+
+        bests = [corners(f, history.reference, self._budgets) for f in fronts] if focused and self._budgets is not None else []
+
+        def gain(v: Floats, s: int) -> Floats:
+            return gains_within(v, bests[s]) if bests else gains(v, fronts[s], history.reference)
+
+        def near(v: Floats, s: int) -> Floats:
+            return nearness_within(v, bests[s], spread) if bests else nearness(v, fronts[s], spread)
 
         def merit(points: Floats) -> Floats:
             """Mean gain; where there is none at all, less than nothing, and the nearer to the front the more."""
             v, share = values(points), allowed(points)
-            merits = np.mean([gains(v[:, s], fronts[s], history.reference) for s in range(DRAWS)], 0) * share
+            merits = np.mean([gain(v[:, s], s) for s in range(DRAWS)], 0) * share
             none = merits <= 0
-            short = np.mean([nearness(v[none, s], fronts[s], spread) for s in range(DRAWS)], 0)
+            short = np.mean([near(v[none, s], s) for s in range(DRAWS)], 0)
             merits[none] = np.minimum(short, 0.0) - 1 + share[none] - 1e-9
             return np.asarray(merits)
 
@@ -243,7 +258,7 @@ class GuidedSampler(BaseSampler):
 
 def guided(seed: int, known: Known) -> GuidedSampler:
     """As ``--sampler guided`` makes it."""
-    return GuidedSampler(seed, space=known.space or None, log=known.log)
+    return GuidedSampler(seed, space=known.space or None, log=known.log, budgets=known.budgets)
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,7 @@ def search(settings: SearchSettings, folder: Path, display: Display) -> SearchRe
         settings.sampler,
         settings.seed,
         settings.open_bounds(),
+        [bound for _, bound in budgets] if budgets else (),
     )
     with LatencyDB(settings.latency_db or default_latency_db()) as database:
         context = Context(

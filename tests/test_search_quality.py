@@ -1,0 +1,56 @@
+"""The comparison of samplers on tables: its problems and its counting, on a table small enough to check."""
+
+from __future__ import annotations
+
+import numpy as np
+import optuna
+import pytest
+from optuna.distributions import BaseDistribution, IntDistribution
+
+from benchmarks.search_quality import METHODS, asked, greedy, run, summary
+from benchmarks.search_tables import Problem
+
+SPACE: dict[str, BaseDistribution] = {"depth": IntDistribution(0, 7), "width": IntDistribution(0, 7)}
+
+
+def problem(whole: bool, log: bool = True) -> Problem:
+    """Latency and accuracy rise with depth and width; without ``whole`` every third point is missing."""
+    rows = tuple({"depth": d, "width": w} for d in range(8) for w in range(8) if whole or (d + w) % 3)
+    depth, width = (np.array([r[name] for r in rows], float) for name in ("depth", "width"))
+    latency = (1 + depth) * (1 + width) ** 1.5
+    accuracy = np.log1p(depth) + 2 * np.log1p(width) + 0.1 * np.sin(7 * depth + 3 * width)
+    return Problem("made up", SPACE, rows, latency, accuracy, {"macs": latency * 2, "score": accuracy + 1}, "score", "macs", log, whole)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_problem_knows_its_rows_and_its_front(whole: bool) -> None:
+    p = problem(whole)
+    everything = list(range(len(p.rows)))
+    assert p.share(everything) == pytest.approx(1) and 0 < p.share(everything[:5]) < 1
+    assert [p.row(r) for r in p.rows] == everything and (whole or p.row({"depth": 0, "width": 0}) is None)
+    assert p.worst == (p.latency.max(), p.accuracy.min())
+    features = np.array([p.features()(r) for r in p.rows])
+    assert features.min(0).tolist() == [0, 0] and features.max(0).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_is_charged_for_new_rows_only(method: str) -> None:
+    if method == "gp":
+        pytest.importorskip("optuna", minversion="4.4", reason="the GP sampler of this optuna has one objective")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    p = problem(whole=False)
+    rows, seconds = asked(p, METHODS[method](p, 0), 14, 0)
+    assert len(rows) == len(set(rows)) == len(seconds) == 14 and set(rows) <= set(range(len(p.rows)))
+
+
+def test_greedy_evaluates_what_it_predicts() -> None:
+    rows, seconds = greedy(problem(whole=True), 30, 0)
+    assert len(rows) == len(set(rows)) == len(seconds) == 30
+
+
+def test_shares_grow_and_are_averaged_with_an_interval() -> None:
+    runs = [run(problem(whole=False), "guided", 30, seed) for seed in (0, 1)]
+    found = summary(runs)
+    shares = [v["mean"] for v in found["shares"].values()]
+    assert list(found["shares"]) == ["10", "20", "30"] and shares == sorted(shares) and shares[-1] > 0.97
+    assert found["shares"]["10"]["half_width"] >= 0 and found["seeds"] == 2
