@@ -108,6 +108,20 @@ def _proxies(f: Figure) -> str:
     return f"{'; '.join(parts)}; our NWOT against the table's: tau {ours['tau']:.3f} over {ours['architectures']} architectures"
 
 
+def _search_quality(f: Figure) -> str:
+    parts = []
+    for problem, methods in f.items():
+        counts = [n for n in ("50", "100", "200") if all(n in m["shares"] for m in methods.values())]
+        shown = (f"{name} {' / '.join(format(m['shares'][n]['mean'], '.3f') for n in counts)}" for name, m in methods.items())
+        parts.append(f"{problem} after {' / '.join(counts)}: {', '.join(shown)}")
+    return "; ".join(parts)
+
+
+def _sampler_overhead(f: Figure) -> str:
+    shown = (f"{name} {1e3 * s['median']:.0f} ms (90 % within {1e3 * s['p90']:.0f})" for name, s in f["seconds"].items())
+    return f"at {f['trials']} trials of `{f['space']}`: {', '.join(shown)} (goal {1e3 * f['goal']:.0f} ms)"
+
+
 ROWS: Mapping[str, tuple[str, Callable[[Figure], str]]] = {
     "quickstart": ("`make quickstart` after installation", _quickstart),
     "supernet_fidelity": ("supernet mAP against training alone", _fidelity),
@@ -161,6 +175,8 @@ ROWS: Mapping[str, tuple[str, Callable[[Figure], str]]] = {
     "bench_openvino-fp32": ("the same, OpenVINO, fp32 and int8", _bench),
     "against_references": ("searched against width-scaled references, one recipe, budget and seeds", _contest),
     "proxy_correlation": ("training-free scores against COCO mAP (YOLOBench; Kendall's tau)", _proxies),
+    "search_quality": ("share of the true front's hypervolume that a search holds, tables of trained networks", _search_quality),
+    "sampler_overhead": ("a proposal", _sampler_overhead),
     "study_overhead_random": (
         "study and database per candidate, at 1,000",
         lambda f: f"{f['ms_per_candidate_median']:.0f} ms (goal 40)",

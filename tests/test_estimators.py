@@ -146,7 +146,7 @@ def test_macs_grow_with_the_picture_and_params_do_not() -> None:
     assert memory(large).value == pytest.approx(4 * memory(small).value, rel=0.05)
 
 
-@pytest.mark.parametrize("name", ["nwot", "synflow"])
+@pytest.mark.parametrize("name", ["nwot", "synflow", "elements"])
 def test_the_largest_network_scores_above_the_smallest(name: str) -> None:
     estimator = ESTIMATORS[name](Context(SPACE, 10))
     assert estimator(SPACE.largest).value > estimator(SPACE.smallest).value
@@ -168,7 +168,7 @@ def test_nwot_extends_to_large_pictures() -> None:
     assert scores == sorted(scores) and len(set(scores)) == len(scores)
 
 
-@pytest.mark.parametrize("name", ["params", "macs", "nwot", "synflow"])
+@pytest.mark.parametrize("name", ["params", "macs", "elements", "nwot", "synflow"])
 def test_an_architecture_of_another_space_is_refused(name: str) -> None:
     with pytest.raises(InputError, match="yolo-nas"):
         ESTIMATORS[name](Context(SPACE, 10))(SPACES["yolo-nas"].smallest)

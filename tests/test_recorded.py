@@ -157,7 +157,7 @@ def test_a_published_table_is_replayed_by_name(shelf: Path, tmp_path: Path) -> N
         assert (found.median_ms, found.source) == (2.5, "table") and profiler.fingerprint().accelerator == "NVIDIA A40"
 
 
-@pytest.mark.parametrize("accuracy", ["synflow", "nwot"])
+@pytest.mark.parametrize("accuracy", ["synflow", "nwot", "elements"])
 def test_a_whole_search_from_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accuracy: str) -> None:
     monkeypatch.setenv("NAS_CACHE", str(tmp_path / "cache"))
     fixed = [part for c in SPACE.choices for part in ("--fix", f"{c.name}={','.join(map(str, c.values))}")]

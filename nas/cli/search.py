@@ -29,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="of candidates: measured, or predicted from what the database holds of the target (nas onboard); the chosen are always measured "
         "(default %(default)s)",
     )
-    parser.add_argument("--accuracy", default="supernet", help="what stands for accuracy: supernet, nwot, synflow (default %(default)s)")
+    parser.add_argument("--accuracy", default="supernet", help="what stands for accuracy: supernet, elements, nwot, synflow (default %(default)s)")
     parser.add_argument(
         "--budgets",
         help="latency budgets of the chosen: S=2ms,M=4ms, or a reference's latency on the target, S=like:yolov8n or S=like:yolov8n@320 (pixels; "

@@ -15,6 +15,7 @@ ESTIMATORS: Registry[type[Estimator]] = Registry(
         "params": "nas.estimators.costs:Params",
         "macs": "nas.estimators.costs:Macs",
         "activations": "nas.estimators.costs:PeakActivations",
+        "elements": "nas.estimators.costs:ElementsWritten",
         "engine-activations": "nas.estimators.engine_memory:EngineActivations",
         "engine-weights": "nas.estimators.engine_memory:EngineWeights",
         "latency": "nas.estimators.latency:Latency",

@@ -15,6 +15,7 @@ LABELS = {
     "map50": "mAP 50",
     "params": "Parameters",
     "macs": "MACs",
+    "elements_written": "Elements written",
     "nwot": "NWOT score",
     "synflow": "Synflow score",
 }

@@ -110,7 +110,7 @@ class SearchSettings:
         if self.accuracy == "supernet" and not self.data:
             raise InputError("--accuracy supernet without --data", "a data set", "or use a zero-cost score: --accuracy nwot")
         if self.objectives[1].direction != "max" or self.accuracy == "latency":
-            raise InputError(f"--accuracy {self.accuracy}", "an estimator to maximise: supernet, nwot or synflow")
+            raise InputError(f"--accuracy {self.accuracy}", "an estimator to maximise: supernet, elements, nwot or synflow")
         self.open_means().check(self.open_recipe())
 
     def open_space(self) -> SearchSpace:
