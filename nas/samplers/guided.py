@@ -71,7 +71,7 @@ class GuidedSampler(BaseSampler):
         self._budgets = np.sort(np.log(budgets) if 0 in self._log else np.asarray(budgets, np.float64)) if len(budgets) else None
         self._intersection = IntersectionSearchSpace()
         self._hyper: dict[str, tuple[int, Hyper]] = {}
-        self._encodings: list[tuple[Mapping[str, BaseDistribution], Encoding]] = []
+        self._current: tuple[Mapping[str, BaseDistribution], Encoding] | None = None
         self._cheap: dict[tuple[str, tuple[float, ...]], Any] = {}
         self._design: Floats | None = None
 
@@ -102,14 +102,12 @@ class GuidedSampler(BaseSampler):
         return encoding.params(propose(rng, encoding, history))
 
     def _encoding(self, space: Mapping[str, BaseDistribution]) -> Encoding:
-        for known, encoding in self._encodings:
-            if known == space:
-                return encoding
-        self._encodings.append((dict(space), Encoding(space)))
-        self._hyper.clear()  # of other columns
-        self._cheap.clear()
-        self._design = None
-        return self._encodings[-1][1]
+        if self._current is None or self._current[0] != space:
+            self._current = dict(space), Encoding(space)
+            self._hyper.clear()  # of other columns
+            self._cheap.clear()
+            self._design = None
+        return self._current[1]
 
     def _all(self, encoding: Encoding) -> Floats | None:
         return None if self._candidates is None else encoding.points(self._candidates)
@@ -180,7 +178,6 @@ class GuidedSampler(BaseSampler):
         spread = np.maximum(np.ptp(history.values, axis=0), 1e-12)
         focused = self._budgets is not None and len(objectives) == 2 and history.signs[0] > 0 and len(history.values) % 2 == 0
         fronts = [front if pending is None else np.concatenate([front, pending[:, s]]) for s in range(DRAWS)]
-
         bests = [corners(f, history.reference, self._budgets) for f in fronts] if focused and self._budgets is not None else []
 
         def gain(v: Floats, s: int) -> Floats:
