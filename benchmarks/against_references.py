@@ -42,9 +42,8 @@ from nas.workflow.certifying import chosen
 from nas.workflow.searching import search
 from nas.workflow.settings import SearchSettings
 from nas.workflow.training import open_training_data, train_detectors
-from search_spaces.architecture import Architecture
+from search_spaces.architecture import Architecture, Value
 from search_spaces.references import FAMILIES
-from search_spaces.space import SearchSpace
 from search_spaces.spaces import SPACES, space_of
 from search_spaces.trace import trace
 
@@ -106,25 +105,27 @@ def searched(args: argparse.Namespace, latencies: Sequence[float], data: DataPai
         return _searched(args, bounds, [], "", display)
     found = []
     with LatencyDB(args.out / DATABASE) as database:
-        least = [Entrant(part, "smallest", _restricted(args, part.split()).smallest) for part in args.part]
+        least = [Entrant(part, "smallest", SPACES[args.space].restrict(_fixed(args, part.split())).smallest) for part in args.part]
         done = bench(models(least, data, {}), [Target.parse(args.target)], new_folder(args.out / "smallest"), display, rounds=1, database=database)
     for number, part in enumerate(args.part, 1):
         latency = done.main[part].latency
         assert latency is not None
         met = {name: bound for name, bound in bounds.items() if bound >= latency.value}
-        found += _searched(args, met, part.split(), str(number), display) if met else []
+        if met:
+            found += _searched(args, met, part.split(), str(number), display)
+        else:
+            display.note(f"{part}: not searched, its smallest network takes {latency.value:.3g} ms and the largest budget is {high:.3g} ms")
     return found
 
 
-def _restricted(args: argparse.Namespace, part: Sequence[str]) -> SearchSpace:
-    space = SPACES[args.space]
-    return space.restrict(fixed_values(space, [f"image_size={args.image_size}", *args.fix, *part]))
+def _fixed(args: argparse.Namespace, part: Sequence[str]) -> dict[str, tuple[Value, ...]]:
+    return fixed_values(SPACES[args.space], [f"image_size={args.image_size}", *args.fix, *part])
 
 
 def _searched(args: argparse.Namespace, bounds: Mapping[str, float], part: Sequence[str], number: str, display: Display) -> list[Entrant]:
     settings = SearchSettings(
         space=args.space,
-        fixed=fixed_values(SPACES[args.space], [f"image_size={args.image_size}", *args.fix, *part]),
+        fixed=_fixed(args, part),
         data=args.data,
         limit=args.limit,
         target=args.target,

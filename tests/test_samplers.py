@@ -16,6 +16,7 @@ import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
+from scipy.linalg import cho_solve
 
 from nas.front import hypervolume
 from nas.samplers.encoding import Encoding
@@ -103,7 +104,10 @@ def test_drawn_functions_are_distributed_as_the_posterior_says() -> None:
     unseen = np.random.default_rng(3).random((30, 3))
     drawn = process.draw(np.random.default_rng(4), 4000)(unseen)
     assert drawn.mean(1) == pytest.approx(process.mean(unseen), abs=0.15 * y.std())
-    ratio = drawn.std(1) / process.deviation(unseen)
+    across, hyper = process._covariance(unseen, x, process.hyper), process.hyper
+    own = math.exp(hyper.smooth) + math.exp(hyper.linear) * ((unseen - x.mean(0)) ** 2).sum(1)
+    deviation = y.std() * np.sqrt(own - (across * cho_solve((process._factor, True), across.T).T).sum(1))
+    ratio = drawn.std(1) / deviation
     assert 0.8 < np.median(ratio) < 1.25 and ((ratio > 0.5) & (ratio < 2)).all(), ratio  # 512 frequencies are an approximation
     assert process.draw(np.random.default_rng(4), 8)(x) == pytest.approx(np.repeat(y[:, None], 8, 1), abs=0.15 * y.std())
 

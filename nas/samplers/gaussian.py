@@ -96,13 +96,6 @@ class Process:
         """(m, D) -> expected values (m,)."""
         return self._mean + self._scale * (self._covariance(x, self._x, self.hyper) @ self._weights)
 
-    def deviation(self, x: Floats) -> Floats:
-        """(m, D) -> standard deviations (m,), without the noise."""
-        across = self._covariance(x, self._x, self.hyper)
-        own = math.exp(self.hyper.smooth) + math.exp(self.hyper.linear) * ((x - self._centre) ** 2).sum(1)
-        left = own - (across * cho_solve((self._factor, True), across.T).T).sum(1)
-        return self._scale * np.sqrt(np.maximum(left, 1e-12))
-
     def draw(self, rng: np.random.Generator, count: int) -> Callable[[Floats], Floats]:
         """``count`` functions drawn from the posterior: (m, D) -> (m, count).
 
