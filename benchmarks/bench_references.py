@@ -5,7 +5,8 @@
 
 ``nas bench`` does the measuring (:mod:`nas.workflow.benching`): every round measures all models once, in an order of its own, each beside an anchor. Of
 families whose authors give latencies of ONNX Runtime on a CPU, Spearman's rank correlation with ours is computed, over each family and over all of them
-together. With ``--int8`` every model is measured in the runtime's own int8 form as well. Table and picture go to ``results/`` beside the figure.
+together. With ``--int8`` every model is measured in the runtime's own int8 form as well. ``--so-far`` writes what a bench has that was interrupted, here or
+on another machine, which is the one that is named then. Table and picture go to ``results/`` beside the figure.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from nas.cli.options import new_folder
 from nas.console import Display
 from nas.data.source import open_data
 from nas.report.bench import bench_data, write_bench
-from nas.workflow.benching import ROUND, bench
+from nas.workflow.benching import ROUND, bench, so_far
 from nas.workflow.lineup import lineup
 from search_spaces.references import references
 
@@ -33,7 +34,9 @@ FEWEST = 3
 
 
 def order(done: Bench) -> dict[str, Any]:
-    """Family (and ``all``) -> Spearman's rho of our latencies with the published ones of ONNX Runtime on a CPU, and over how many networks."""
+    """Family (and ``all``) -> Spearman's rho of our latencies with the published ones of ONNX Runtime on a CPU, and over how many networks. On a GPU: none."""
+    if done.machine["device"].get("accelerator"):
+        return {}
     known = references()
     rows: dict[str, list[tuple[float, float]]] = {}
     for name, entry in done.main.items():
@@ -82,12 +85,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=ROUND.max_s, help="of timing, at most, for a model in a round (default %(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the bench; the same command goes on with it")
+    parser.add_argument("--so-far", action="store_true", help="measure nothing: write what the folder holds of a bench that was interrupted")
     args = parser.parse_args()
     target = Target.parse(args.target)
     targets = [target, replace(target, precision="int8")] if args.int8 else [target]
     models = lineup(args.models, image_size=target.image_size)
-    data = open_data(args.data) if args.int8 else None
-    done = bench(models, targets, new_folder(args.out), Display(), rounds=args.rounds, data=data, protocol=replace(ROUND, max_s=args.seconds))
+    if args.so_far:
+        done = so_far(models, args.out)
+    else:
+        data = open_data(args.data) if args.int8 else None
+        done = bench(models, targets, new_folder(args.out), Display(), rounds=args.rounds, data=data, protocol=replace(ROUND, max_s=args.seconds))
     write_bench(args.out, done, bench_data(done))
     name = f"bench_{target.runtime}-{target.precision}"
     for kind in ("png", "md", "csv"):
@@ -97,7 +104,7 @@ def main() -> None:
         print(f"{group}: rho {row['rho']:.3f} over {row['networks']} networks with the published latencies of ONNX Runtime on a CPU")
     for family, ratio in figure["int8_speed_up_by_family"].items():
         print(f"{family}: int8 {ratio:.2f} times as fast")
-    write(name, figure)
+    write(name, figure, machine=done.machine)
 
 
 if __name__ == "__main__":

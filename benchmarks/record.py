@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,21 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 PACKAGES = ("torch", "onnxruntime", "optuna", "numpy", "faster-coco-eval")
 
 
-def write(name: str, figure: dict[str, Any], seeds: Sequence[int] = (0,)) -> Path:
-    """``results/<name>.json``: figure, command, machine, versions, seeds, date."""
+def write(name: str, figure: dict[str, Any], seeds: Sequence[int] = (0,), machine: Mapping[str, Any] | None = None) -> Path:
+    """``results/<name>.json``: figure, command, machine, versions, seeds, date.
+
+    ``machine``: the one that a bench was measured on (:attr:`nas.bench.Bench.machine`), where that may be another, or a GPU took part.
+    """
+    here = DeviceFingerprint.read().to_dict()
+    device = dict(machine["device"]) if machine else here
+    versions: dict[str, Any] = {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}}
+    if machine and {**device, "accelerator": "", "driver": ""} != {**here, "accelerator": "", "driver": ""}:
+        versions = {"python": machine["python"], "runtime": machine["runtime"]}
     record = {
         "figure": figure,
         "command": "python -m " + " ".join([f"benchmarks.{Path(sys.argv[0]).stem}", *map(_shown, sys.argv[1:])]),
-        "machine": DeviceFingerprint.read().to_dict(),
-        "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
+        "machine": device,
+        "versions": versions,
         "seeds": list(seeds),
         "date": now(),
     }

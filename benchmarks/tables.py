@@ -79,11 +79,24 @@ def _bench(f: Figure) -> str:
     rows = f["models"]
     timed = [row[first] for row in rows.values() if "ms" in row[first]]
     width = sorted((r["high"] - r["low"]) / 2 / r["ms"] for r in timed)[len(timed) // 2]
-    text = f"{len(timed)} references, {min(r['ms'] for r in timed):.0f} to {max(r['ms'] for r in timed):.0f} ms, median interval ± {width:.1%}"
+    text = f"{len(timed)} references, {min(r['ms'] for r in timed):.3g} to {max(r['ms'] for r in timed):.3g} ms, median interval ± {width:.1%}"
     ranks = [f"{family} {row['rho']:.3f}" for family, row in f["order_against_published_cpu_latencies"].items()]
     text += f"; Spearman with the published latencies of ONNX Runtime on a CPU: {', '.join(ranks)} (goal 0.98)" if ranks else ""
     ratios = [f"{family} {ratio:.2f}×" for family, ratio in f["int8_speed_up_by_family"].items()]
     return text + (f"; int8 against {first.partition(':')[2].partition('@')[0]}: {', '.join(ratios)}" if second else "")
+
+
+def _gpu_bench(f: Figure) -> str:
+    (target,) = f["targets"]
+    shown = sorted((row[target]["ms"], name) for name, row in f["models"].items() if "ms" in row[target])
+    return ", ".join(f"{name} {ms:.3g} ms" for ms, name in shown)
+
+
+def _training(f: Figure) -> str:
+    rows = sorted(f["models"].items(), key=lambda item: -item[1]["map"])
+    recipe = f["recipe"]
+    shown = ", ".join(f"{name} {row['map']:.1f}" for name, row in rows)
+    return f"mAP50-95 after {recipe['epochs']} epochs of {f['pictures']['train']} pictures at {f['image_size']} px, from fresh weights: {shown}"
 
 
 def _contest(f: Figure) -> str:
@@ -173,6 +186,9 @@ ROWS: Mapping[str, tuple[str, Callable[[Figure], str]]] = {
     "latency_predictor_measured": ("the same, `yolo-nano` at 96 to 640 px on this machine", _predictor_measured),
     "bench_onnxruntime-fp32": ("the references at 640 px on this machine, ONNX Runtime, one thread", _bench),
     "bench_openvino-fp32": ("the same, OpenVINO, fp32 and int8", _bench),
+    "bench_tensorrt-rtx-fp16": ("references at 640 px on an NVIDIA H100, TensorRT-RTX, batch 1 (one round of an interrupted bench)", _gpu_bench),
+    "bench_torch-fp16": ("the same, PyTorch as one CUDA graph", _gpu_bench),
+    "train_models_digits-320_NVIDIA-H100-80GB-HBM3": ("references trained on an NVIDIA H100, `digits@320`", _training),
     "against_references": ("searched against width-scaled references, one recipe, budget and seeds", _contest),
     "proxy_correlation": ("training-free scores against COCO mAP (YOLOBench; Kendall's tau)", _proxies),
     "search_quality": ("share of the true front's hypervolume that a search holds, tables of trained networks", _search_quality),
@@ -195,7 +211,9 @@ def table(folder: Path = RESULTS) -> str:
         if path.exists():
             record = json.loads(path.read_text())
             machine = record["machine"]
-            machines.add(f"{machine['cpu']}, {machine['cores']} cores, {' '.join(machine['flags'])}; torch {record['versions']['torch']}")
+            versions, gpu = record["versions"], machine.get("accelerator")
+            ran = f"torch {versions['torch']}" if "torch" in versions else f"runtime {versions['runtime']}"
+            machines.add(f"{machine['cpu']}, {machine['cores']} cores, {gpu or ' '.join(machine['flags'])}; {ran}")
             lines.append(f"| {title} | {text(record['figure'])} | `{record['command']}`, {record['date'][:10]} |")
     return "\n".join([*lines, "", *(f"Machine: {m}." for m in sorted(machines)), ""])
 

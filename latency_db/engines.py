@@ -83,6 +83,7 @@ class EngineCache:
             except InputError:
                 origin = "rebuilt, the kept one was damaged"
         self.folder.mkdir(parents=True, exist_ok=True)
+        _drop_kernels(path)
         report = _build(job, path, self._timings(job), lock)
         self._prune(path)
         return Engine(path, report, origin)
@@ -112,7 +113,14 @@ class EngineCache:
                 return
             if path != spared:
                 path.unlink(missing_ok=True)
+                _drop_kernels(path)
                 size -= bytes_
+
+
+def _drop_kernels(plan: Path) -> None:
+    """Removes what GPUs compiled of a plan that is to be replaced or is gone."""
+    for path in plan.parent.glob(f"{plan.stem}.*.kernels"):
+        path.unlink(missing_ok=True)
 
 
 def _build(job: EngineJob, path: Path, timings: Path, lock: str) -> PlanReport:
@@ -135,14 +143,19 @@ def builder(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str,
 
     out, timings = Path(request["out"]), Path(request["timings"])
     with exclusive(request["lock"]) if request["lock"] else nullcontext():
-        plan, timed = compile_plan(Path(request["model"]), request["runtime"], request["batch"], request["image_size"], _read_checked(timings))
+        plan, timed = compile_plan(Path(request["model"]), request["runtime"], request["batch"], request["image_size"], read_checked(timings))
         if timed is not None:
-            _replace(timings, hashlib.sha256(timed).digest() + timed)
+            save_checked(timings, timed)
     _replace(out, plan.to_bytes())
     return (lambda: None), asdict(plan.report)
 
 
-def _read_checked(path: Path) -> bytes | None:
+def save_checked(path: Path, content: bytes) -> None:
+    """Writes a file for :func:`read_checked`."""
+    _replace(path, hashlib.sha256(content).digest() + content)
+
+
+def read_checked(path: Path) -> bytes | None:
     """A file's content after its 32-byte SHA-256; None where it is missing or damaged."""
     try:
         data = path.read_bytes()

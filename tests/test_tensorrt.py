@@ -14,7 +14,7 @@ import pytest
 
 from latency_db import engines, plans
 from latency_db.cpu import exclusive
-from latency_db.engines import EngineCache, EngineJob
+from latency_db.engines import EngineCache, EngineJob, read_checked, save_checked
 from latency_db.gpu import bench
 from latency_db.gpu.bench import probe
 from latency_db.gpu.cuda import OutOfDeviceMemory
@@ -236,6 +236,20 @@ def test_tensorrt_rtx_captures_itself_and_its_cache_stays_alive() -> None:
     gc.collect()
     run.enqueue()
     assert library.calls == ["load", "context", *["run whole"] * 3]
+
+
+def test_kernels_that_rtx_compiled_are_kept(tmp_path: Path) -> None:
+    kernels = tmp_path / "m.kernels"
+    said = [device_run(Library(rtx=True), fake_cuda(), b"plan", 0, kernels).info["kernels"] for _ in range(2)]
+    kernels.write_bytes(b"damaged")
+    again = device_run(Library(rtx=True), fake_cuda(), b"plan", 0, kernels).info
+    assert [*said, again["kernels"]] == ["compiled", "kept", "compiled"] and again["ready_s"] >= 0
+    save_checked(kernels, b"of another driver")
+    assert device_run(Library(rtx=True), fake_cuda(), b"plan", 0, kernels).info["kernels"] == "compiled"
+    assert read_checked(kernels) == b"kernels"
+    no_rtx = fake_cuda()
+    no_rtx.graphs = False  # type: ignore[misc]
+    assert "kernels" not in device_run(Library(), no_rtx, b"plan", 0, kernels).info
 
 
 def test_a_provider_without_graphs_runs_without() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import time
@@ -24,6 +25,8 @@ from latency_db.target import Target
 from search_spaces.errors import InputError
 
 PROBE = "latency_db.gpu.providers:probe"
+CORES_FOR_TWO = 4
+"""CPU cores from which on the next process is started while a network is timed: one queues the runs, one imports, and the system has some."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class GpuBench:
         self._protocol = GpuProtocol.of(protocol) if isinstance(protocol, Protocol) else protocol
         self._make_anchor = anchor or (lambda: Ready(anchor_model(GPU_ANCHOR), {"batch": 1, "image_size": None, "precision": "fp32"}))
         self._anchor: Worker | None = None
+        self._next: Worker | None = None
 
     def measure(self, workload: Workload, version: str, fingerprint: DeviceFingerprint) -> Measurement:
         """One measurement; of as many fresh processes as the protocol has rebuilds. Raises InputError (the model) or RuntimeFailure (the run)."""
@@ -102,12 +106,19 @@ class GpuBench:
 
     def _sit(self, ready: Ready) -> _Sat:
         """One model in a fresh process between two looks at the anchor, with the device to itself."""
-        with cpu.exclusive(lock_name(self._target.device)), Worker(self._engine) as worker:
+        with cpu.exclusive(lock_name(self._target.device)), self._fresh() as worker:
             anchor = self._ready_anchor()
             before = self._time(anchor, self._short)
             settings = self._load(worker, ready)
             timed = self._time(worker, self._protocol)
             return _Sat(timed, settings, before, self._time(anchor, self._short))
+
+    def _fresh(self) -> Worker:
+        """A process that has loaded no model. The one after it is started too, where there are cores for that: importing its libraries takes longer than a
+        network is timed, and touches no GPU."""
+        worker = self._next if self._next is not None and self._next.alive else Worker(self._engine)
+        self._next = Worker(self._engine) if (os.cpu_count() or 1) >= CORES_FOR_TWO else None
+        return worker
 
     @property
     def _short(self) -> GpuProtocol:
@@ -141,20 +152,26 @@ class GpuBench:
     def _ready_anchor(self) -> Worker:
         """The anchor's process; started anew if it has died."""
         if self._anchor is None or not self._anchor.alive:
-            self.close()
+            self._close_anchor()
             self._anchor = Worker(self._engine)
             try:
                 self._load(self._anchor, self._make_anchor())
             except InputError:
-                self.close()
+                self._close_anchor()
                 raise
         return self._anchor
 
-    def close(self) -> None:
-        """Ends the anchor's process; it may be called twice."""
+    def _close_anchor(self) -> None:
         if self._anchor is not None:
             self._anchor.close()
         self._anchor = None
+
+    def close(self) -> None:
+        """Ends the processes that wait; it may be called twice."""
+        self._close_anchor()
+        if self._next is not None:
+            self._next.close()
+        self._next = None
 
 
 @dataclass(frozen=True)

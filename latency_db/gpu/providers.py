@@ -211,7 +211,7 @@ def open_cuda(device: str, providers: Mapping[str, type[Cuda]] = PROVIDERS) -> C
     index = device_index(device)
     reasons = []
     for module, provider in providers.items():
-        if not _installed(module):
+        if not is_installed(module):
             reasons.append(f"{provider.name} not installed")
             continue
         try:
@@ -223,7 +223,8 @@ def open_cuda(device: str, providers: Mapping[str, type[Cuda]] = PROVIDERS) -> C
     raise InputError(f"no CUDA device {device} ({'; '.join(reasons)})", "an NVIDIA GPU with its driver and one of these libraries")
 
 
-def _installed(module: str) -> bool:
+def is_installed(module: str) -> bool:
+    """Whether a module is there; nothing but its parent is imported."""
     try:
         return find_spec(module) is not None
     except ModuleNotFoundError:  # its parent

@@ -1,24 +1,27 @@
 """TensorRT 10 and 11, and TensorRT-RTX, on NVIDIA GPUs. The library belongs to the processes that build and run; see docs/tensorrt.md.
 
 Figures of the two are not comparable (TensorRT chooses kernels by timing them on the GPU, TensorRT-RTX compiles them when a plan is loaded), so they are two
-runtimes. Not run on a GPU so far; building is.
+runtimes. TensorRT-RTX 1.6.1 was run on a GPU (fp16, an NVIDIA H100: results/bench_tensorrt-rtx-fp16.json); TensorRT and int8 were not.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
 from latency_db.anchor import GPU_ANCHOR, anchor_model
 from latency_db.device import DeviceFingerprint
-from latency_db.engines import Engine, EngineCache, EngineJob
+from latency_db.engines import Engine, EngineCache, EngineJob, read_checked, save_checked
 from latency_db.gpu.bench import GpuBench, Ready, lock_name, probe, with_gpu
-from latency_db.gpu.cuda import Cuda, OutOfDeviceMemory, device_index, no_driver
+from latency_db.gpu.cuda import Cuda, CudaDevice, OutOfDeviceMemory, device_index, no_driver
 from latency_db.gpu.protocol import DeviceRun, GpuProtocol, Served, serve
-from latency_db.gpu.providers import open_cuda
+from latency_db.gpu.providers import PROVIDERS, is_installed, open_cuda
 from latency_db.measurement import LatencyKey, Measurement
 from latency_db.onnx_file import drawn
 from latency_db.plans import Log, Plan, installed, library_version, load_library
@@ -118,22 +121,32 @@ class TensorRtRtx(_TensorRt):
     builds_on_gpu = False
 
 
+def prepare() -> None:
+    """See :meth:`latency_db.worker.Bench.prepare`: the library that reaches CUDA is often torch, which takes seconds to import."""
+    import_module(next(filter(is_installed, PROVIDERS)))
+
+
 def engine(request: Mapping[str, Any]) -> tuple[Served, dict[str, Any]]:
     """Loads the plan ``request["model"]`` on the device, ready to be timed, on normally distributed input."""
-    plan = Plan.from_bytes(Path(request["model"]).read_bytes())
+    path = Path(request["model"])
+    plan = Plan.from_bytes(path.read_bytes())
     cuda = open_cuda(request["device"])  # first: what TensorRT allocates is to be in this library's context
-    return serve(device_run(load_library(request["runtime"]), cuda, plan.content, request["seed"]))
+    return serve(device_run(load_library(request["runtime"]), cuda, plan.content, request["seed"], kernels_file(path, cuda.device)))
 
 
-def device_run(library: Any, cuda: Cuda, content: bytes, seed: int) -> DeviceRun:
-    """A plan as one launch of a CUDA graph: captured here with TensorRT, by the library itself with TensorRT-RTX. Two calls have warmed it up."""
+def device_run(library: Any, cuda: Cuda, content: bytes, seed: int, kernels: Path | None = None) -> DeviceRun:
+    """A plan as one launch of a CUDA graph: captured here with TensorRT, by the library itself with TensorRT-RTX. Two calls have warmed it up.
+
+    ``kernels`` is where TensorRT-RTX's compiled kernels are kept from one process to the next: compiling them takes seconds.
+    """
+    start = time.monotonic()
     log = Log(library)
     runtime = library.Runtime(log.listener)
     loaded = runtime.deserialize_cuda_engine(content)
     if loaded is None:
         raise _refusal(log, f"this plan does not load on {cuda.device.name}")
     own_graph = hasattr(library, "CudaGraphStrategy")
-    config = _runtime_config(library, loaded) if own_graph else None
+    config = _runtime_config(library, loaded, read_checked(kernels) if kernels else None) if own_graph else None
     context = loaded.create_execution_context(config[0]) if config else loaded.create_execution_context()
     if context is None:
         raise _refusal(log, f"no execution context on {cuda.device.name}")
@@ -146,9 +159,13 @@ def device_run(library: Any, cuda: Cuda, content: bytes, seed: int) -> DeviceRun
     for _ in range(2):  # the first call allocates and compiles, neither of which a graph can hold
         step()
         cuda.synchronize()
+    compiled = config is not None and not config[2]
+    if config and compiled and kernels:
+        save_checked(kernels, bytes(memoryview(config[1].serialize())))
     graphs = own_graph or cuda.graphs
     launch = step if own_graph or not cuda.graphs else cuda.capture(step)
-    info = {"library": library.__name__, "library_version": str(library.__version__), "cuda_graph": graphs, "inputs": inputs}
+    ready = {"ready_s": round(time.monotonic() - start, 3), **({"kernels": "compiled" if compiled else "kept"} if config else {})}
+    info = {"library": library.__name__, "library_version": str(library.__version__), "cuda_graph": graphs, "inputs": inputs, **ready}
     # What the context reads must outlive it; dropping the runtime cache of TensorRT-RTX crashes the process.
     return DeviceRun(cuda, _Keeping(launch, runtime, loaded, context, config), info)
 
@@ -164,13 +181,19 @@ class _Keeping:
         self._launch()
 
 
-def _runtime_config(library: Any, loaded: Any) -> tuple[Any, Any]:
-    """TensorRT-RTX's settings of a run, and the cache of compiled kernels that they refer to."""
+def kernels_file(plan: Path, gpu: CudaDevice) -> Path:
+    """Beside a plan: the kernels that TensorRT-RTX compiled of it on this kind of GPU with this driver."""
+    return plan.with_name(f"{plan.stem}.{hashlib.sha256(f'{gpu.name}, {gpu.driver}'.encode()).hexdigest()[:12]}.kernels")
+
+
+def _runtime_config(library: Any, loaded: Any, kernels: bytes | None) -> tuple[Any, Any, bool]:
+    """TensorRT-RTX's settings of a run, the cache of compiled kernels that they refer to, and whether that holds ``kernels``, which the library may refuse."""
     config = loaded.create_runtime_config()
     cache = config.create_runtime_cache()
+    kept = kernels is not None and bool(cache.deserialize(kernels))
     config.set_runtime_cache(cache)
     config.cuda_graph_strategy = library.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-    return config, cache
+    return config, cache, kept
 
 
 def _bind(library: Any, loaded: Any, context: Any, cuda: Cuda, seed: int) -> dict[str, list[int]]:

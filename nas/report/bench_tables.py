@@ -46,6 +46,10 @@ def notes(bench: Bench) -> list[str]:
     return found
 
 
+def _rounds(count: int) -> str:
+    return "one round in a drawn order" if count == 1 else f"{count} rounds in drawn orders"
+
+
 def bench_markdown(bench: Bench) -> str:
     """Machine and settings in words, the table, the notes, the sources of what is published."""
     device, settings = bench.machine.get("device", {}), bench.settings
@@ -56,7 +60,7 @@ def bench_markdown(bench: Bench) -> str:
     head = [
         f"# {len(bench.main)} models on {settings.targets[0]}",
         "",
-        f"{name}; {runtime}; {settings.rounds} rounds in drawn orders (seed {settings.seed}), {when}. Latencies are medians with 95 % intervals that cover "
+        f"{name}; {runtime}; {_rounds(settings.rounds)} (seed {settings.seed}), {when}. Latencies are medians with 95 % intervals that cover "
         "what the rounds differ by, at the machine's usual speed (by the anchor timed beside each model); non-maximum suppression is in none.",
         "",
     ]

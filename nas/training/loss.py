@@ -71,8 +71,8 @@ class DetectionLoss:
         norm = _norm(matched)
         own, goal = (p.log_odds[matched.image, matched.anchor].float() for p in (student, teacher))
         probabilities = goal.detach().sigmoid()
-        classes = F.binary_cross_entropy_with_logits(own, probabilities, reduction="none") - F.binary_cross_entropy(
-            probabilities, probabilities, reduction="none"
+        classes = F.binary_cross_entropy_with_logits(own, probabilities, reduction="none") - (
+            torch.special.entr(probabilities) + torch.special.entr(1 - probabilities)
         )
         terms = {"cls": self.classification * (classes.sum(-1) * matched.score).sum() / norm}
         if student.boxes.shape[-1] == teacher.boxes.shape[-1] > 4:  # two heads of one space may code boxes differently

@@ -96,6 +96,31 @@ def bench(
     return conclude(settings, models, turns, machine)
 
 
+def so_far(models: Sequence[Model], folder: Path) -> Bench:
+    """What the journal of an interrupted bench says, also of one that another machine began; nothing is measured. Models without a turn are left out.
+
+    InputError where there is no journal, it is damaged, or these models are not those that it measured.
+    """
+    journal = Journal(folder / JOURNAL)
+    settings, turns = journal.read()
+    taken = [m for m in models if any(turn.model == m.name for turn in turns)]
+    if other := [m.name for m in taken if settings.models.get(m.name) != m.network.key]:
+        raise InputError(f"{folder} measured other networks as {', '.join(other)}", "the models that it began with, at its image size")
+    measured = next((turn.measurement for turn in turns if turn.measurement), None)
+    if not taken or measured is None:
+        raise InputError(f"nothing was measured in {folder} so far", "a bench with a finished turn")
+    said = measured.environment
+    machine = {
+        "program": version("hw-nas-yolo"),
+        "python": said["python"],
+        "system": said["system"],
+        "runtime": said["runtime_version"],
+        "device": said["device"],
+    }
+    rounds = 1 + max(turn.round for turn in turns)
+    return conclude(replace(settings, models={m.name: m.network.key for m in taken}, rounds=rounds), taken, turns, machine)
+
+
 def _describe(models: Sequence[Model], targets: Sequence[Target], rounds: int, seed: int, data: DataPair | None) -> tuple[Settings, dict[str, Any]]:
     """The settings, and the machine as ``bench.json`` has it; an error now where a target cannot be used here."""
     versions, devices = {}, {}
@@ -179,6 +204,18 @@ class Journal:
             raise InputError(f"{self.path.parent} holds a bench of other settings: {'; '.join(differences)}", hint=hint)
         turns = [self._turn(data, i) for i, data in enumerate(others, 2)]
         return [turn for turn in turns if turn.measurement is not None]
+
+    def read(self) -> tuple[Settings, list[Turn]]:
+        """What was asked and what was measured, whatever was asked for; InputError if there is no journal, or it is damaged."""
+        lines = self._lines()
+        if not lines:
+            raise InputError(f"no bench in {self.path.parent}", "the folder of one that was begun")
+        first, *others = (self._parse(line, i) for i, line in enumerate(lines, 1))
+        try:
+            settings = Settings(**{**{name: value for name, value in first.items() if name != "bench"}, "targets": tuple(first["targets"])})
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{self.path} is not the journal of a bench of this version ({error})") from None
+        return settings, [self._turn(data, i) for i, data in enumerate(others, 2)]
 
     def append(self, turn: Turn) -> None:
         """Keep a turn; once this returns, a kill loses nothing of it."""

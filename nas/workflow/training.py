@@ -35,6 +35,8 @@ from search_spaces.space import SearchSpace
 from search_spaces.spaces import space_of
 from search_spaces.trace import trace
 
+MOST_LOADERS = 8
+"""Threads that prepare batches for a GPU; more of them wait for the interpreter's lock."""
 CACHE_BYTES = 2 << 30
 """Decoded pictures kept in memory while training, by all processes together."""
 
@@ -69,12 +71,16 @@ def image_size_of(space: SearchSpace) -> int:
     return int(space["image_size"].values[-1])
 
 
-def training_batches(data: DataPair, recipe: Recipe, image_size: int, augment: bool) -> Loader:
-    """What a training goes through, this process's share of it; an error where the train split does not fill a batch."""
+def training_batches(data: DataPair, recipe: Recipe, image_size: int, augment: bool, device: str = "cpu") -> Loader:
+    """What a training goes through, this process's share of it; an error where the train split does not fill a batch.
+
+    A GPU takes pictures faster than one thread makes them; on a CPU more threads would only take cores from the network.
+    """
     augmentation = data.augmentation if augment else Augmentation.NONE
     share = processes.rank(), processes.count()
     pictures = data.train.cached(CACHE_BYTES // processes.count())
-    return Loader(pictures, recipe.batch_size, image_size, augmentation, recipe.seed, shuffle=True, drop_last=True, share=share)
+    workers = 1 if device_of(device).type == "cpu" else max(1, min(MOST_LOADERS, processes.cores() - 1))
+    return Loader(pictures, recipe.batch_size, image_size, augmentation, recipe.seed, shuffle=True, drop_last=True, workers=workers, share=share)
 
 
 def train_supernet(
@@ -97,7 +103,7 @@ def _fit_supernet(space: SearchSpace, data: DataPair, recipe: Recipe, path: Path
     torch.manual_seed(recipe.seed)
     supernet = Supernet(space, len(data.classes)).to(device_of(means.device))
     values = {c.name: c.values for c in space.choices}
-    loader = training_batches(data, recipe, image_size_of(space), means.augment)
+    loader = training_batches(data, recipe, image_size_of(space), means.augment, means.device)
     alone = round(recipe.largest_first * recipe.epochs * len(loader))
     identity = f"supernet {space.name}@{space.version} {values} {data.fingerprint}"
     task = SandwichTask(supernet, identity, recipe.seed, ramp_steps=alone or 500, alone_steps=alone, loss=recipe.loss())
@@ -130,23 +136,31 @@ def train_detector(
 
 
 def train_detectors(
-    artifacts: Sequence[Artifact], data: DataPair, recipe: Recipe, folder: Path, display: Display, init: Path | None = None, augment: bool = True
+    artifacts: Sequence[Artifact],
+    data: DataPair,
+    recipe: Recipe,
+    folder: Path,
+    display: Display,
+    init: Path | None = None,
+    augment: bool = True,
+    device: str = "auto",
+    at_once: int | None = None,
 ) -> list[Metrics]:
-    """:func:`train_detector` of each into ``folder``, on CPUs side by side; what an earlier call finished is kept.
+    """:func:`train_detector` of each into ``folder``; what an earlier call finished is kept. ``at_once``: side by side, by default one on a GPU.
 
-    Small networks train faster so, each on one core, than one after the other on all of them: their operators are too short to be divided.
+    On a CPU it is one on each core: small networks train faster so than one after the other on all cores, their operators being too short to be divided.
     """
-    means = Means(augment=augment).check(recipe)
+    means = Means(device, augment=augment).check(recipe)
     paths = [folder / f"{artifact.name}.safetensors" for artifact in artifacts]
     left = [(a, path) for a, path in zip(artifacts, paths, strict=True) if not _finished(a, data, recipe, path, init)]
     for artifact, _ in left:
         check_classes(artifact, data)
     left.sort(key=lambda job: -_macs(job[0]))  # the longest first, so that the others fill what it leaves
     works = [partial(_fit_detector, artifact, data, recipe, path, init, means) for artifact, path in left]
-    at_once = min(processes.cores(), len(works)) if device_of(means.device).type == "cpu" else 1
+    at_once = at_once or (processes.cores() if device_of(means.device).type == "cpu" else 1)
     if works:
         with display.trainings([f"train {artifact.name}" for artifact, _ in left]) as watches:
-            processes.each(works, at_once, watches)
+            processes.each(works, min(at_once, len(works)), watches)
     return [_finish(path) for path in paths]
 
 
@@ -168,7 +182,7 @@ def _fit_detector(artifact: Artifact, data: DataPair, recipe: Recipe, path: Path
     detector = load_supernet(init)[0].extract(architecture) if init else space_of(architecture).build(architecture, len(data.classes))
     detector.to(device_of(means.device))
     size = int(architecture["image_size"])
-    loader = training_batches(data, recipe, size, means.augment)
+    loader = training_batches(data, recipe, size, means.augment, means.device)
     identity = f"detector {architecture.id} {data.fingerprint} {'from supernet' if init else 'from scratch'}"
     averaged = fit(DetectorTask(detector, identity, recipe.loss()), loader, recipe, path.with_suffix(".ckpt"), watch)
     assert isinstance(averaged, Detector)

@@ -1,0 +1,147 @@
+"""Models trained with one recipe on one data set: accuracy, and how fast a training goes.
+
+``python -m benchmarks.train_models yolov8n yolo11n runs/search --data digits@320 --image-size 320 --epochs 30 --batch-size 64 --at-once 8 --out runs/train``
+
+Models are what ``nas bench`` takes: references, families, architecture files, folders of a search. All begin from fresh weights, with the same recipe, seeds
+and pictures, and are evaluated on the val split (BCCD: ``--data shared/bccd``). Before that, ``--steps`` steps of each are timed alone on the device: with
+the pictures as they come from the loader, and with one batch that lies ready, so that the ratio says what the loader costs. Trainings that are finished in
+``--out`` are kept; the same command goes on. ``results/train_models_<data>_<device>.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+
+from benchmarks.record import write
+from nas.artifact import Artifact, DataRecord, StudyRecord
+from nas.bench import Model
+from nas.cli.options import new_folder
+from nas.console import Display
+from nas.data.loader import Batch, Loader
+from nas.data.source import DataPair
+from nas.evaluation import Metrics
+from nas.training.loop import fit
+from nas.training.precision import device_of
+from nas.training.progress import Progress
+from nas.training.recipe import Recipe
+from nas.training.tasks import DetectorTask
+from nas.workflow.lineup import lineup
+from nas.workflow.training import Means, open_training_data, train_detectors, training_batches
+from search_spaces.architecture import Architecture
+from search_spaces.spaces import space_of
+
+WARM = 20
+"""Steps before a training is timed: kernels are chosen, memory is reserved, pictures are in memory."""
+
+
+class Ready(Loader):
+    """The first batch of a loader, again and again."""
+
+    def __init__(self, loader: Loader) -> None:
+        super().__init__(loader.dataset, loader.batch_size, loader.image_size, loader.augmentation, loader.seed, loader.shuffle, loader.drop_last)
+
+    def epoch(self, epoch: int = 0, start_step: int = 0) -> Iterator[Batch]:
+        batch = next(iter(super().epoch()))
+        for _ in range(start_step, len(self)):
+            yield batch
+
+
+def sized(model: Model) -> Architecture:
+    """The architecture at the size it takes part at."""
+    return model.network.architecture.replace(image_size=model.network.image_size)
+
+
+def pictures_per_second(model: Model, data: DataPair, recipe: Recipe, means: Means, steps: int, ready: bool) -> float:
+    """Of a training without its end (BatchNorm, evaluation, file). Every tenth step waits for the device, so a clock read then counts finished steps."""
+    torch.manual_seed(recipe.seed)
+    size = model.network.image_size
+    loader = training_batches(data, recipe, size, means.augment, means.device)
+    recipe = replace(recipe, epochs=-(-(steps + WARM) // len(loader)))
+    architecture = sized(model)
+    detector = space_of(architecture).build(architecture, len(data.classes)).to(device_of(means.device))
+    times: dict[int, float] = {}
+
+    def watch(progress: Progress) -> None:
+        times[progress.step] = time.perf_counter()
+
+    fit(DetectorTask(detector, model.name, recipe.loss()), Ready(loader) if ready else loader, recipe, None, watch)
+    last = max(times)
+    return (last - WARM) * recipe.batch_size / (times[last] - times[WARM])
+
+
+def row(model: Model, metrics: list[Metrics], speed: dict[str, float] | None) -> dict[str, Any]:
+    """What is kept of a model; mAP in percent."""
+    return {
+        "family": model.family,
+        "params": model.params,
+        "gmacs": model.macs / 1e9,
+        "map": 100 * mean(m.map for m in metrics),
+        "map50": 100 * mean(m.map50 for m in metrics),
+        "map_per_seed": [100 * m.map for m in metrics],
+        "pictures_per_second": speed,
+    }
+
+
+def main() -> None:
+    """Time, train, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+", help="as nas bench takes them")
+    parser.add_argument("--data", default="digits@320")
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--image-size", type=int, default=320)
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--lr", type=float, default=Recipe.lr)
+    parser.add_argument("--cls-weight", type=float, default=Recipe.cls_weight, help="of the classification loss")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--at-once", type=int, help="trainings side by side (default: one on a GPU, as many as cores on a CPU)")
+    parser.add_argument("--steps", type=int, default=60, help="to time of each model, 0: none")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    display = Display()
+    new_folder(args.out)
+    data = open_training_data(args.data, args.limit, display)
+    models = lineup(args.models, len(data.classes), args.image_size)
+    recipe = Recipe(epochs=args.epochs, batch_size=args.batch_size, lr=args.lr, cls_weight=args.cls_weight)
+    device = device_of(args.device)
+    means = Means(args.device)
+    speeds: dict[str, dict[str, float]] = {}
+    for model in models if args.steps else ():
+        with_loader, alone = (pictures_per_second(model, data, recipe, means, args.steps, ready) for ready in (False, True))
+        speeds[model.name] = {"with_loader": with_loader, "batch_ready": alone}
+        display.note(f"{model.name}: {with_loader:.0f} pictures/s, {alone:.0f} with a batch that lies ready")
+    found: dict[str, list[Metrics]] = {m.name: [] for m in models}
+    record = DataRecord(data.name, data.fingerprint)
+    for seed in range(args.seeds):
+        artifacts = [Artifact(m.name, sized(m), (), StudyRecord("train_models", seed, None, 0), data.classes, record) for m in models]
+        folder = new_folder(args.out / f"seed{seed}")
+        metrics = train_detectors(artifacts, data, replace(recipe, seed=seed), folder, display, device=args.device, at_once=args.at_once)
+        for model, m in zip(models, metrics, strict=True):
+            found[model.name].append(m)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    figure = {
+        "device": name,
+        "data": data.name,
+        "pictures": {"train": len(data.train), "val": len(data.val)},
+        "image_size": args.image_size,
+        "recipe": recipe.to_dict(),
+        "at_once": args.at_once,
+        "models": {m.name: row(m, found[m.name], speeds.get(m.name)) for m in models},
+    }
+    for model_name, r in figure["models"].items():
+        print(f"{model_name}: mAP {r['map']:.1f}, mAP50 {r['map50']:.1f}, {r['params'] / 1e6:.2f} M params, {r['gmacs']:.2f} GMACs")
+    short = args.data.partition(":")[0].replace("@", "-").rstrip("/").rpartition("/")[2]
+    write(f"train_models_{short}_{name.replace(' ', '-')}", figure, seeds=range(args.seeds))
+
+
+if __name__ == "__main__":
+    main()
