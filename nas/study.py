@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import platform
+import contextlib
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -21,6 +21,7 @@ from nas.estimators.base import Estimator
 from nas.front import Archive
 from nas.samplers import SAMPLERS, Known
 from nas.storage import explained, open_storage
+from nas.workers import Heart, Signed, Watcher, name_of_this, workers
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 from search_spaces.space import SearchSpace
@@ -29,6 +30,11 @@ HOPELESS = 8
 """Failures in a row from the beginning after which a search stops: that is the set-up, not a candidate."""
 MAX_DUPLICATES = 5
 """Known architectures in a row after which an unseen one is asked for: samplers converge, and small spaces run out."""
+
+LOOK_S = 0.5
+"""How often a worker with nothing to do looks what became of the others' candidates."""
+STREAM = 1_000_003
+"""Between the seeds of two workers' samplers."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class Study:
         self._free = {c.name: c for c in space.choices if len(c.values) > 1}
         directions = [StudyDirection.MINIMIZE if o.direction == "min" else StudyDirection.MAXIMIZE for o in objectives]
         log = tuple(i for i, o in enumerate(self.objectives) if o.unit == "ms")
-        sampling = Known(self._distributions, log, tuple(budgets))
+        sampling = Known(self._distributions, log, budgets=tuple(budgets))
         settings = {"space": space.name, "version": space.version, "objectives": [str(o) for o in objectives]}
         make = SAMPLERS[sampler]
         with explained(storage):
@@ -98,16 +104,16 @@ class Study:
             elif known != settings:
                 raise InputError(f"study {name!r} is of {known}", f"{settings}", "give the run another folder or name")
             trials = self._study.get_trials(deepcopy=False)
-        # A reopened study must not repeat the random numbers of its beginning.
-        self._study.sampler = make(seed + len(trials), sampling)
+            begun = len(workers(self._study.user_attrs))
+        # A reopened study must not repeat the random numbers of its beginning, nor one worker those of another.
+        self.worker = name_of_this()
+        self._study.sampler = Signed(make(seed, replace(sampling, begun=len(trials) + STREAM * begun)), self.worker)
         self.archive = Archive(objectives, log=tuple(self.objectives[i].name for i in log))
+        self._watcher = Watcher(self.worker)
         self._known: dict[str, FrozenTrial] = {}
-        self._running: list[FrozenTrial] = []
-        for trial in trials:
-            if trial.state == TrialState.RUNNING:
-                self._running.append(trial)
-            elif trial.state.is_finished() and _evaluated(trial):
-                self._remember(trial)
+        self._open: dict[int, FrozenTrial] = {}
+        self._read = 0
+        self._learn(trials)
 
     @property
     def candidates(self) -> list[Candidate]:
@@ -120,9 +126,10 @@ class Study:
         return [(id_, str(t.user_attrs["message"])) for id_, t in self._known.items() if t.state != TrialState.COMPLETE]
 
     def enqueue(self, architecture: Architecture) -> None:
-        """Ask for this one next (unless it is known)."""
-        if architecture.id not in self._known:
+        """Ask for this one next (unless it is known, or somebody has it in hand)."""
+        if architecture.id not in self._known and architecture.id not in self._claims():
             self._study.enqueue_trial(self._params(architecture))
+            self._sync()
 
     def run(
         self,
@@ -144,24 +151,91 @@ class Study:
             self._run(ordered, trials, watch, [self.space.check(a) for a in first])
 
     def _run(self, ordered: Sequence[Estimator], trials: int, watch: Callable[[Event], None], first: Sequence[Architecture]) -> None:
+        self._sync()
         self._recover()
         extremes = () if self._known else (self.space.smallest, self.space.largest)
         for architecture in dict.fromkeys((*extremes, *first)):
             self.enqueue(architecture)
-        duplicates = 0
-        while len(self._known) < min(trials, self._size):
+        wanted, repeated = min(trials, self._size), 0
+        with Heart(self._study, self.worker):
+            while len(self._known) < wanted:
+                if not self._to_begin(wanted):
+                    time.sleep(LOOK_S)  # others have the rest in hand; what of it is lost with them has to be done again
+                    self._sync()
+                    self._recover()
+                    continue
+                taken = self._take(wanted)
+                if taken is None:
+                    repeated += 1
+                    if repeated >= MAX_DUPLICATES and self._to_begin(wanted):
+                        self.enqueue(self._unseen(len(self._known)))
+                    continue
+                repeated = 0
+                self._evaluate(*taken, ordered, trials, watch)
+                if len(self._known) >= HOPELESS and all(t.state == TrialState.FAIL for t in self._known.values()):
+                    raise InputError(f"all of the first {HOPELESS} candidates failed ({self.failures[-1][1]})", hint="mend the cause and start anew")
+
+    def _to_begin(self, wanted: int) -> bool:
+        """Whether something is left that nobody has in hand."""
+        waiting = any(t.state == TrialState.WAITING for t in self._open.values())
+        return waiting or len(self._known.keys() | self._claims()) < wanted
+
+    def _take(self, wanted: int) -> tuple[optuna.Trial, Architecture] | None:
+        """A trial, and its architecture, which nobody else has or had; None where the proposal turned out to be somebody's.
+
+        Workers may propose the same at the same time. Who has the lower number keeps it (Lamport's bakery, doi:10.1145/361082.361093): everyone says
+        what was proposed to it, waits until all with lower numbers have said so too, and steps back if one of them has it.
+        """
+        try:
             trial = self._study.ask(self._distributions)
             architecture = self._architecture(trial.params)
-            if architecture.id in self._known:
-                duplicates += 1
-                self._tell_again(trial, self._known[architecture.id])
-                if duplicates >= MAX_DUPLICATES:
-                    self.enqueue(self._unseen(len(self._known)))
+            trial.set_user_attr("architecture", architecture.id)
+        except UpdateFinishedTrialError:  # taken for dead while the sampler thought
+            return None
+        while True:
+            self._sync()
+            lower = [t for t in self._open.values() if t.number < trial.number]
+            if not any(t.state == TrialState.RUNNING and self._claim(t) is None for t in lower):
+                break
+            self._recover()
+            time.sleep(LOOK_S / 10)
+        taken = {claim: t.number for t in lower if (claim := self._claim(t))}
+        if architecture.id in self._known:
+            self._tell_again(trial, self._known[architecture.id])
+        elif architecture.id in taken:
+            trial.set_user_attr("duplicate", taken[architecture.id])
+            self._study.tell(trial, state=TrialState.FAIL)
+        elif len(self._known.keys() | taken.keys()) >= wanted:
+            self._study.tell(trial, state=TrialState.FAIL)  # no longer needed
+        else:
+            return trial, architecture
+        self._sync()
+        return None
+
+    def _sync(self) -> None:
+        """Learns what happened in the study since the last look."""
+        self._learn(self._study.get_trials(deepcopy=False))
+
+    def _learn(self, trials: Sequence[FrozenTrial]) -> None:
+        for number in (*self._open, *range(self._read, len(trials))):
+            trial = trials[number]
+            if not trial.state.is_finished():
+                self._open[number] = trial
                 continue
-            duplicates = 0
-            self._evaluate(trial, architecture, ordered, trials, watch)
-            if len(self._known) >= HOPELESS and all(t.state == TrialState.FAIL for t in self._known.values()):
-                raise InputError(f"all of the first {HOPELESS} candidates failed ({self.failures[-1][1]})", hint="mend the cause and start anew")
+            self._open.pop(number, None)
+            if _evaluated(trial):
+                self._remember(trial)
+        self._read = len(trials)
+
+    def _claim(self, trial: FrozenTrial) -> str | None:
+        """Id of the architecture that an unfinished trial is of; None where it does not say (yet)."""
+        if id_ := trial.user_attrs.get("architecture"):
+            return str(id_)
+        fixed = trial.system_attrs.get("fixed_params", {})
+        return self._architecture(fixed).id if fixed.keys() == self._free.keys() else None
+
+    def _claims(self) -> set[str]:
+        return {claim for t in self._open.values() if (claim := self._claim(t))}
 
     @property
     def _size(self) -> int:
@@ -183,22 +257,22 @@ class Study:
     def _unseen(self, number: int) -> Architecture:
         """An architecture not tried yet: a neighbour of one on the front, else any."""
         rng = random.Random(f"{self.seed}/{number}")
+        taken = self._known.keys() | self._claims()
         front = list(self.archive.front)
         rng.shuffle(front)
         for candidate in front:
-            new = [a for a in self.space.neighbours(candidate.architecture) if a.id not in self._known]
+            new = [a for a in self.space.neighbours(candidate.architecture) if a.id not in taken]
             if new:
                 return rng.choice(new)
         while True:
             sample = self.space.sample(rng)
-            if sample.id not in self._known:
+            if sample.id not in taken:
                 return sample
 
     def _evaluate(
         self, trial: optuna.Trial, architecture: Architecture, estimators: Sequence[Estimator], wanted: int, watch: Callable[[Event], None]
     ) -> None:
         start = time.monotonic()
-        trial.set_user_attr("worker", f"{platform.node()}:{os.getpid()}")
         estimates: list[Estimate] = []
         candidate, message, values, state = None, "", None, TrialState.FAIL
         try:
@@ -211,17 +285,16 @@ class Study:
             message, state = str(violated), TrialState.PRUNED
         except KeyboardInterrupt:
             self._study.enqueue_trial(self._params(architecture))
-            self._study.tell(trial, state=TrialState.FAIL)
+            self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
             raise
         except Exception as error:  # noqa: BLE001 - whatever goes wrong with one candidate is recorded with it, and the search goes on
             message = f"{type(error).__name__}: {error}".splitlines()[0]
-        trial.set_user_attr("architecture", architecture.id)
-        if candidate is None:
-            trial.set_user_attr("message", message)
-        else:
-            trial.set_user_attr("candidate", candidate.to_dict())
-        told = self._study.tell(trial, values, state=state)
-        self._remember(told)
+        try:
+            trial.set_user_attr(*(("message", message) if candidate is None else ("candidate", candidate.to_dict())))
+            self._study.tell(trial, values, state=state)
+        except (UpdateFinishedTrialError, ValueError):
+            pass  # this process was stopped for so long that others took it for dead: they have asked for the architecture again
+        self._sync()
         watch(Event(candidate, message, len(self._known), wanted, self.archive, time.monotonic() - start))
 
     def _check(self, estimate: Estimate) -> None:
@@ -244,44 +317,35 @@ class Study:
         self._study.tell(trial, values, state=known.state)
 
     def _recover(self) -> None:
-        """Trials of processes that are no more: recorded as interrupted, their architectures asked again first."""
-        for trial in self._running:
-            if _alive(trial.user_attrs.get("worker")):
+        """Trials of processes that are no more: recorded as interrupted, their architectures asked again first. Several may do this at once."""
+        foreign = [t for t in self._open.values() if t.state == TrialState.RUNNING and t.user_attrs.get("worker") != self.worker]
+        attributes = self._study.user_attrs if foreign else {}
+        for trial in foreign:
+            if self._watcher.alive(trial.user_attrs.get("worker"), attributes, trial.number):
                 continue
-            if _evaluated(trial):  # killed between its last estimate and the telling
-                values = None
-                if "candidate" in trial.user_attrs:
-                    candidate = Candidate.from_dict(trial.user_attrs["candidate"])
-                    values = [candidate[o.name].value for o in self.objectives]
-                self._remember(self._study.tell(trial.number, values, state=TrialState.COMPLETE if values else TrialState.FAIL))
-                continue
-            if trial.params.keys() == self._free.keys():
-                self.enqueue(self._architecture(trial.params))  # first: a kill in between asks it twice, which is found out, instead of never
-            self._study.tell(trial.number, state=TrialState.FAIL)
-        self._running.clear()
+            values, state = None, TrialState.FAIL
+            if "candidate" in trial.user_attrs:  # killed between its last estimate and the telling
+                candidate = Candidate.from_dict(trial.user_attrs["candidate"])
+                values, state = [candidate[o.name].value for o in self.objectives], TrialState.COMPLETE
+            elif "message" not in trial.user_attrs and trial.params.keys() == self._free.keys():
+                # First: a kill in between asks it twice, which is found out, instead of never.
+                self._ask_again(trial)
+            with contextlib.suppress(UpdateFinishedTrialError):  # another worker was first
+                self._study.tell(trial.number, values, state=state, skip_if_finished=True)
+        if foreign:
+            self._sync()
+
+    def _ask_again(self, lost: FrozenTrial) -> None:
+        architecture = self._architecture(lost.params)
+        others = {claim for t in self._open.values() if t.number != lost.number and (claim := self._claim(t))}
+        if architecture.id not in self._known and architecture.id not in others:
+            self._study.enqueue_trial(self._params(architecture))
+            self._sync()
 
 
 def _evaluated(trial: FrozenTrial) -> bool:
     """Whether the trial holds an outcome of its own (a duplicate or an interrupted one does not)."""
     return "candidate" in trial.user_attrs or "message" in trial.user_attrs
-
-
-def _alive(worker: str | None) -> bool:
-    """Whether the process that asked is still there; of another host, nobody here can know, so it is left alone."""
-    if worker is None:
-        return False
-    host, _, pid = worker.rpartition(":")
-    if host != platform.node():
-        return True
-    if int(pid) == os.getpid():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def read_candidates(storage: Path | str, name: str) -> Iterator[Candidate]:

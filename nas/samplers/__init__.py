@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Known:
-    """What a study knows before its first trial: the distributions of the parameters, which objectives count by their logarithm (a latency), and the
-    budgets on the first objective for which something is wanted."""
+    """What a study knows before its first trial: the distributions of the parameters, which objectives count by their logarithm (a latency), the budgets on
+    the first objective for which something is wanted, and ``begun``, which differs whenever the study is opened again or by another worker: samplers with
+    one stream of random numbers add it to the seed."""
 
     space: Mapping[str, BaseDistribution] = field(default_factory=dict)
     log: tuple[int, ...] = ()
     budgets: tuple[float, ...] = ()
+    begun: int = 0
 
 
 SAMPLERS: Registry[Callable[[int, Known], BaseSampler]] = Registry(
@@ -33,14 +35,14 @@ def random(seed: int, known: Known) -> BaseSampler:
     """Uniform over the choices."""
     from optuna.samplers import RandomSampler
 
-    return RandomSampler(seed=seed)
+    return RandomSampler(seed=seed + known.begun)
 
 
 def nsga2(seed: int, known: Known) -> BaseSampler:
     """NSGA-II (Deb et al., doi:10.1109/4235.996017) with a population of 20: searches here have tens to hundreds of evaluations, not thousands."""
     from optuna.samplers import NSGAIISampler
 
-    return NSGAIISampler(population_size=20, seed=seed)
+    return NSGAIISampler(population_size=20, seed=seed + known.begun)
 
 
 def tpe(seed: int, known: Known) -> BaseSampler:
@@ -52,4 +54,4 @@ def tpe(seed: int, known: Known) -> BaseSampler:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # `multivariate` has been marked so for years
-        return TPESampler(multivariate=True, n_startup_trials=16, seed=seed)
+        return TPESampler(multivariate=True, n_startup_trials=16, seed=seed + known.begun)

@@ -283,7 +283,7 @@ class _History:
                 done.append(t)
                 points.append(row)
                 values.append(t.values)
-            elif t.state in (TrialState.FAIL, TrialState.PRUNED):
+            elif t.state in (TrialState.FAIL, TrialState.PRUNED) and not _void(t):
                 failed.append(row)
             elif t.state == TrialState.RUNNING:
                 pending.append(row)
@@ -337,6 +337,11 @@ class _History:
     def reference(self) -> Floats:
         """The worst value of every objective."""
         return np.asarray(self.values.max(0))
+
+
+def _void(trial: FrozenTrial) -> bool:
+    """Whether a trial of :class:`nas.study.Study` has no outcome of its own: interrupted, or another worker had its architecture."""
+    return "worker" in trial.user_attrs and "message" not in trial.user_attrs
 
 
 def _key(point: Floats) -> tuple[float, ...]:
