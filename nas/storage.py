@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import warnings
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
+from sqlalchemy.engine import make_url
 
 from search_spaces.errors import InputError
 
+BUSY_S = 60.0
+"""How long one of many workers waits for the others' writing to an SQLite file."""
 _DAMAGED = (json.JSONDecodeError, UnicodeDecodeError, KeyError, ValueError, AssertionError, TypeError, AttributeError)
 
 
@@ -43,7 +49,7 @@ class KernelLock(BaseJournalFileLock):
 def open_storage(storage: Path | str, write: bool = True) -> optuna.storages.BaseStorage | str:
     """What Optuna takes as ``storage``; a journal that is opened for writing loses the half line of a process that died while it wrote."""
     if isinstance(storage, str) and "://" in storage:
-        return storage
+        return _of_url(storage)
     path = Path(storage)
     lock = KernelLock(path)
     if write:
@@ -56,6 +62,45 @@ def open_storage(storage: Path | str, write: bool = True) -> optuna.storages.Bas
         raise InputError(f"no study file {path}", "the folder of a search that has begun")
     backend: BaseJournalBackend = JournalFileBackend(str(path), lock)
     return JournalStorage(backend)
+
+
+def _of_url(url: str) -> optuna.storages.BaseStorage | str:
+    """A database of Optuna's, or ``grpc://host:port``, its proxy in front of one, for more workers than a database likes to have connections."""
+    kind, _, rest = url.partition("://")
+    if kind == "grpc":
+        host, colon, port = rest.rstrip("/").rpartition(":")
+        if not colon or not port.isdecimal():
+            raise InputError(f"study storage {url!r}", "grpc://HOST:PORT, where Optuna's proxy runs")
+        if find_spec("grpc") is None:
+            raise InputError(f"study storage {url!r} needs grpcio", hint="pip install 'hw-nas-yolo[grpc]'")
+        return optuna.storages.GrpcStorageProxy(host=host, port=int(port))
+    if kind == "sqlite":
+        _write_ahead(url)
+        return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": BUSY_S}})
+    # The driver of the extra [postgresql], where none is named.
+    return f"postgresql+psycopg://{rest}" if kind == "postgresql" else url
+
+
+@contextlib.contextmanager
+def asking(storage: Path | str) -> Iterator[None]:
+    """To be held while a trial is asked for: of an SQLite file two processes may else be given the same waiting trial (it has no row locks)."""
+    path = make_url(storage).database if isinstance(storage, str) and storage.startswith("sqlite:") else None
+    if not path or path == ":memory:":
+        yield
+        return
+    with open(f"{path}.ask", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # freed by the kernel with the process
+        yield
+
+
+def _write_ahead(url: str) -> None:
+    """SQLite's log that lets others read while one writes; it is a property of the file."""
+    import sqlite3
+
+    path = make_url(url).database
+    if path and path != ":memory:":
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path, timeout=BUSY_S)) as connection:  # Optuna says what is wrong
+            connection.execute("PRAGMA journal_mode=WAL")
 
 
 def _drop_half_line(path: Path) -> None:

@@ -20,7 +20,7 @@ from nas.estimate import Candidate, Estimate, Objective
 from nas.estimators.base import Estimator
 from nas.front import Archive
 from nas.samplers import SAMPLERS, Known
-from nas.storage import explained, open_storage
+from nas.storage import asking, explained, open_storage
 from nas.workers import Heart, Signed, Watcher, name_of_this, workers
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
@@ -186,12 +186,17 @@ class Study:
         Workers may propose the same at the same time. Who has the lower number keeps it (Lamport's bakery, doi:10.1145/361082.361093): everyone says
         what was proposed to it, waits until all with lower numbers have said so too, and steps back if one of them has it.
         """
-        try:
-            trial = self._study.ask(self._distributions)
+        with contextlib.suppress(UpdateFinishedTrialError):  # taken for dead meanwhile: this process was stopped, or the storage kept it waiting
+            with asking(self._storage):
+                trial = self._study.ask(self._distributions)
             architecture = self._architecture(trial.params)
             trial.set_user_attr("architecture", architecture.id)
-        except UpdateFinishedTrialError:  # taken for dead while the sampler thought
-            return None
+            if self._is_mine(trial, architecture, wanted):
+                return trial, architecture
+        self._sync()
+        return None
+
+    def _is_mine(self, trial: optuna.Trial, architecture: Architecture, wanted: int) -> bool:
         while True:
             self._sync()
             lower = [t for t in self._open.values() if t.number < trial.number]
@@ -204,13 +209,12 @@ class Study:
             self._tell_again(trial, self._known[architecture.id])
         elif architecture.id in taken:
             trial.set_user_attr("duplicate", taken[architecture.id])
-            self._study.tell(trial, state=TrialState.FAIL)
+            self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
         elif len(self._known.keys() | taken.keys()) >= wanted:
-            self._study.tell(trial, state=TrialState.FAIL)  # no longer needed
+            self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)  # no longer needed
         else:
-            return trial, architecture
-        self._sync()
-        return None
+            return True
+        return False
 
     def _sync(self) -> None:
         """Learns what happened in the study since the last look."""
@@ -314,7 +318,7 @@ class Study:
         """A proposal already tried gets the known answer, so that the sampler learns from it; it counts as nothing."""
         trial.set_user_attr("duplicate", known.number)
         values = known.values if known.state == TrialState.COMPLETE else None
-        self._study.tell(trial, values, state=known.state)
+        self._study.tell(trial, values, state=known.state, skip_if_finished=True)
 
     def _recover(self) -> None:
         """Trials of processes that are no more: recorded as interrupted, their architectures asked again first. Several may do this at once."""

@@ -23,6 +23,8 @@ UNSIGNED_S = 10.0
 """The same for a trial that nobody has signed, which takes milliseconds."""
 PREFIX = "beat "
 LEFT = -1
+_beating: set[str] = set()
+"""Workers in this process: threads may each have one."""
 
 
 def name_of_this() -> str:
@@ -37,18 +39,20 @@ class Heart:
     """
 
     def __init__(self, study: optuna.Study, worker: str, every_s: float = BEAT_S) -> None:
-        self._study, self._key, self._every_s = study, PREFIX + worker, every_s
+        self._study, self._worker, self._key, self._every_s = study, worker, PREFIX + worker, every_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heart", daemon=True)
 
     def __enter__(self) -> Heart:
         self._study.set_user_attr(self._key, 0)
+        _beating.add(self._worker)
         self._thread.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._stop.set()
         self._thread.join()
+        _beating.discard(self._worker)
         with contextlib.suppress(Exception):
             self._study.set_user_attr(self._key, LEFT)
 
@@ -123,7 +127,7 @@ def _gone(worker: str) -> bool:
     if host != platform.node() or not pid.isdecimal():
         return False
     if int(pid) == os.getpid():
-        return True  # an earlier process with our number
+        return worker not in _beating  # a study that is no longer run, or an earlier process with our number
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:

@@ -26,6 +26,7 @@ Params = Mapping[str, Any]
 DRAWS = 32
 """Functions drawn per objective and proposal; the mean of their gains stands for the expected gain."""
 POOL, ROUNDS, PARENTS = 400, 6, 60
+MOST_INITIAL = 10
 GOOD = 20
 """So many of the points that were tried are parents at least: the front, and the next ones behind it."""
 EVERY = 0.1
@@ -36,10 +37,10 @@ class GuidedSampler(BaseSampler):
     """Expected hypervolume improvement on Gaussian processes, optimised over the whole space by evolution and one-change local search.
 
     An ordinary Optuna sampler: any study, one to four objectives, constraints, failed and pruned trials, workers side by side. The first ``initial`` trials
-    fill the space (or lie along the front of ``guess``). Then, for every trial, functions are drawn from each objective's model (Matheron's rule), points are
-    evolved on them, and the one whose mean gain of hypervolume over the drawn functions is the largest is proposed (Daulton et al., arXiv:2105.08195).
-    Running trials count as if they had the values that the functions give them. Random numbers follow ``seed`` and the
-    trial's number alone.
+    (by default one more than there are parameters, ten at most) fill the space, or lie along the front of ``guess``. Then, for every trial, functions are
+    drawn from each objective's model (Matheron's rule), points are evolved on them, and the one whose mean gain of hypervolume over the drawn functions is
+    the largest is proposed (Daulton et al., arXiv:2105.08195). Running trials count as if they had the values that the functions give them. Random numbers
+    follow ``seed`` and the trial's number alone.
 
     ``space``: the distributions, if known, so that the first trials can fill it. ``log``: objectives (by position) of which the logarithm counts, such as
     a latency. ``budgets``: upper bounds on the first of two objectives, the cost; every other proposal then goes where the best accuracy within one of
@@ -53,7 +54,7 @@ class GuidedSampler(BaseSampler):
         self,
         seed: int | None = None,
         *,
-        initial: int = 10,
+        initial: int | None = None,
         space: Mapping[str, BaseDistribution] | None = None,
         log: Sequence[int] = (),
         budgets: Sequence[float] = (),
@@ -98,7 +99,7 @@ class GuidedSampler(BaseSampler):
         encoding = self._encoding(search_space)
         rng = np.random.default_rng([self._seed, trial.number])
         history = _History.of(study, trial, encoding, search_space, self._log)
-        propose = self._first if len(history.values) < max(2, self._initial) else self._best
+        propose = self._first if len(history.values) < self._beginning(encoding) else self._best
         return encoding.params(propose(rng, encoding, history))
 
     def _encoding(self, space: Mapping[str, BaseDistribution]) -> Encoding:
@@ -108,6 +109,10 @@ class GuidedSampler(BaseSampler):
             self._cheap.clear()
             self._design = None
         return self._current[1]
+
+    def _beginning(self, encoding: Encoding) -> int:
+        """How many trials come before the models."""
+        return max(2, self._initial if self._initial is not None else min(MOST_INITIAL, len(encoding.names) + 1))
 
     def _all(self, encoding: Encoding) -> Floats | None:
         return None if self._candidates is None else encoding.points(self._candidates)
@@ -125,7 +130,7 @@ class GuidedSampler(BaseSampler):
 
     def _plan(self, rng: np.random.Generator, encoding: Encoding, history: _History) -> Floats:
         everything = self._all(encoding)
-        count = max(2, self._initial)
+        count = self._beginning(encoding)
         if self._guess is None:
             return encoding.filling(rng, 2 * count) if everything is None else everything[rng.permutation(len(everything))[: 2 * count]]
         guess = self._guess
