@@ -49,7 +49,7 @@ class KernelLock(BaseJournalFileLock):
 def open_storage(storage: Path | str, write: bool = True) -> optuna.storages.BaseStorage | str:
     """What Optuna takes as ``storage``; a journal that is opened for writing loses the half line of a process that died while it wrote."""
     if isinstance(storage, str) and "://" in storage:
-        return _of_url(storage)
+        return _of_url(storage, write)
     path = Path(storage)
     lock = KernelLock(path)
     if write:
@@ -64,7 +64,7 @@ def open_storage(storage: Path | str, write: bool = True) -> optuna.storages.Bas
     return JournalStorage(backend)
 
 
-def _of_url(url: str) -> optuna.storages.BaseStorage | str:
+def _of_url(url: str, write: bool) -> optuna.storages.BaseStorage | str:
     """A database of Optuna's, or ``grpc://host:port``, its proxy in front of one, for more workers than a database likes to have connections."""
     kind, _, rest = url.partition("://")
     if kind == "grpc":
@@ -75,6 +75,9 @@ def _of_url(url: str) -> optuna.storages.BaseStorage | str:
             raise InputError(f"study storage {url!r} needs grpcio", hint="pip install 'hw-nas-yolo[grpc]'")
         return optuna.storages.GrpcStorageProxy(host=host, port=int(port))
     if kind == "sqlite":
+        path = make_url(url).database
+        if not write and path and not Path(path).is_file():
+            raise InputError(f"no study file {path}", "the storage of a search that has begun")
         _write_ahead(url)
         return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": BUSY_S}})
     # The driver of the extra [postgresql], where none is named.

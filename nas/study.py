@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ MAX_DUPLICATES = 5
 
 LOOK_S = 0.5
 """How often a worker with nothing to do looks what became of the others' candidates."""
+RECORD = "run"
 STREAM = 1_000_003
 """Between the seeds of two workers' samplers."""
 
@@ -125,6 +126,13 @@ class Study:
         """(architecture id, message) of those that failed or are outside a bound."""
         return [(id_, str(t.user_attrs["message"])) for id_, t in self._known.items() if t.state != TrialState.COMPLETE]
 
+    def describe(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep, in the study itself, what another worker must know to take part (JSON); what was kept first stays. The record that holds."""
+        with explained(self._storage):
+            if RECORD not in self._study.user_attrs:
+                self._study.set_user_attr(RECORD, dict(record))
+            return dict(self._study.user_attrs[RECORD])
+
     def enqueue(self, architecture: Architecture) -> None:
         """Ask for this one next (unless it is known, or somebody has it in hand)."""
         if architecture.id not in self._known and architecture.id not in self._claims():
@@ -167,7 +175,7 @@ class Study:
                 taken = self._take(wanted)
                 if taken is None:
                     repeated += 1
-                    if repeated >= MAX_DUPLICATES and self._to_begin(wanted):
+                    if repeated >= MAX_DUPLICATES and len(self._known.keys() | self._claims()) < wanted:
                         self.enqueue(self._unseen(len(self._known)))
                     continue
                 repeated = 0
@@ -359,3 +367,21 @@ def read_candidates(storage: Path | str, name: str) -> Iterator[Candidate]:
         for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             if "candidate" in trial.user_attrs:
                 yield Candidate.from_dict(trial.user_attrs["candidate"])
+
+
+def read_record(storage: Path | str, name: str | None) -> tuple[str, dict[str, Any]]:
+    """Name and :meth:`Study.describe` record of a study in a storage; ``name`` may be left out where there is one only."""
+    with explained(storage):
+        opened = open_storage(storage, write=False)
+        names = optuna.get_all_study_names(opened)
+        if name is None and len(names) == 1:
+            (name,) = names
+        if name not in names:
+            said = ", ".join(names[:8]) or "none"
+            raise InputError(f"no study {name!r} in {storage}" if name else f"{len(names)} studies in {storage}", f"--study with one of: {said}")
+        record = optuna.load_study(study_name=name, storage=opened).user_attrs.get(RECORD)
+    if record is None:
+        raise InputError(
+            f"the study {name!r} does not say yet what is searched", "one that nas search has begun", "wait for its supernet to be trained"
+        )
+    return name, dict(record)

@@ -22,6 +22,7 @@ from nas.cli import main
 from search_spaces.errors import InputError
 from search_spaces.spaces import SPACES
 from tests._measured import DEVICE, measurement, row
+from tests._workers import counted, killed
 
 pytest.importorskip("psycopg", reason="pip install psycopg[binary]")
 ROOT = Path(__file__).resolve().parents[1]
@@ -208,3 +209,8 @@ def test_what_cannot_be_opened(server: Server, url: str) -> None:
             LatencyDB(wrong)
         one_line(error, *words)
         assert "secret" not in str(error.value)
+
+
+def test_workers_share_a_study_on_a_server_and_some_are_killed(url: str, tmp_path: Path) -> None:
+    killed(tmp_path, url, kills=2, trials=30, seconds=0.1, seed=3)
+    counted(tmp_path, url, 30, kills=2)

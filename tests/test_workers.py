@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import signal
 import threading
 import time
 from pathlib import Path
@@ -18,7 +16,7 @@ from nas.study import Study
 from nas.workers import GRACE_S, LEFT, PREFIX, UNSIGNED_S, Heart, Watcher, workers
 from search_spaces.errors import InputError
 from tests._fakes import FakeLatency, FakeScore, tiny_space
-from tests._workers import counted, open_shared, read, start
+from tests._workers import counted, go, killed, open_shared, read, start
 
 TINY = tiny_space()
 OBJECTIVES = [FakeLatency(Context(TINY, 3)).objective(), FakeScore(Context(TINY, 3)).objective()]
@@ -37,6 +35,8 @@ def test_four_processes_share_a_study(kind: str, tmp_path: Path) -> None:
     storage = storage_of(kind, tmp_path)
     open_shared(storage)  # SQLite: one process makes the tables
     processes = [start(tmp_path, storage, 30, 0.1, "guided" if kind == "journal" else "random") for _ in range(4)]
+    for process in processes:
+        go(process)
     assert [p.wait(120) for p in processes] == [0] * 4
     counted(tmp_path, storage, 30)
     study = open_shared(storage)
@@ -44,31 +44,18 @@ def test_four_processes_share_a_study(kind: str, tmp_path: Path) -> None:
     assert workers(study._study.user_attrs) == []
 
 
-def killed(folder: Path, kind: str, kills: int, trials: int, seed: int) -> None:
-    """Four workers, one of which is killed now and then and another one started; the last four end the study."""
-    rng = random.Random(seed)
-    storage = storage_of(kind, folder)
-    open_shared(storage)
-    processes = [start(folder, storage, trials, 0.05) for _ in range(4)]
-    for i in range(kills):
-        unlucky = processes[i % 4]
-        assert unlucky.stdout is not None and unlucky.stdout.readline() == b"ready\n"
-        time.sleep(rng.uniform(0, 0.3))
-        unlucky.send_signal(signal.SIGKILL)
-        unlucky.wait()
-        processes[i % 4] = start(folder, storage, trials, 0.05)
-    assert [p.wait(180) for p in processes] == [0] * 4
-    counted(folder, storage, trials, kills)
-
-
 def test_kills_at_random_moments(tmp_path: Path) -> None:
-    killed(tmp_path, "journal", kills=6, trials=120, seed=1)
+    storage = tmp_path / "study.journal"
+    killed(tmp_path, storage, kills=5, trials=80, seconds=0.05, seed=1)
+    counted(tmp_path, storage, 80, kills=5)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["journal", "sqlite"])
 def test_fifty_kills_at_random_moments(kind: str, tmp_path: Path) -> None:
-    killed(tmp_path, kind, kills=50, trials=600, seed=2)
+    storage = storage_of(kind, tmp_path)
+    killed(tmp_path, storage, kills=50, trials=600, seconds=0.05, seed=2)
+    counted(tmp_path, storage, 600, kills=50)
 
 
 def test_the_same_proposals_at_the_same_time_are_evaluated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

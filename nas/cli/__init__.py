@@ -14,6 +14,7 @@ from search_spaces.errors import InputError
 VERBS = {
     "quickstart": "the whole job on the embedded data set, in minutes on a CPU",
     "search": "find the efficiency frontier of a data set and a target, choose S/M/L",
+    "worker": "take part in a search that is under way, on this machine or another",
     "supernet": "train the shared weights that a search ranks candidates with",
     "train": "train a chosen architecture",
     "evaluate": "COCO metrics of trained weights on a data set",

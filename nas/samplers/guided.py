@@ -37,10 +37,10 @@ class GuidedSampler(BaseSampler):
     """Expected hypervolume improvement on Gaussian processes, optimised over the whole space by evolution and one-change local search.
 
     An ordinary Optuna sampler: any study, one to four objectives, constraints, failed and pruned trials, workers side by side. The first ``initial`` trials
-    (by default one more than there are parameters, ten at most) fill the space, or lie along the front of ``guess``. Then, for every trial, functions are
-    drawn from each objective's model (Matheron's rule), points are evolved on them, and the one whose mean gain of hypervolume over the drawn functions is
-    the largest is proposed (Daulton et al., arXiv:2105.08195). Running trials count as if they had the values that the functions give them. Random numbers
-    follow ``seed`` and the trial's number alone.
+    (by default one more than there are parameters, ten at most; ten with ``known`` and ``guess``) fill the space, or lie along the front of ``guess``.
+    Then, for every trial, functions are drawn from each objective's model (Matheron's rule), points are evolved on them, and the one whose mean gain of
+    hypervolume over the drawn functions is the largest is proposed (Daulton et al., arXiv:2105.08195). Running trials count as if they had the values that
+    the functions give them. Random numbers follow ``seed`` and the trial's number alone.
 
     ``space``: the distributions, if known, so that the first trials can fill it. ``log``: objectives (by position) of which the logarithm counts, such as
     a latency. ``budgets``: upper bounds on the first of two objectives, the cost; every other proposal then goes where the best accuracy within one of
@@ -111,8 +111,10 @@ class GuidedSampler(BaseSampler):
         return self._current[1]
 
     def _beginning(self, encoding: Encoding) -> int:
-        """How many trials come before the models."""
-        return max(2, self._initial if self._initial is not None else min(MOST_INITIAL, len(encoding.names) + 1))
+        """How many trials come before the models. A guess along which one objective is exact is worth more than models of a few points."""
+        exact = self._known and self._guess is not None
+        usual = MOST_INITIAL if exact else min(MOST_INITIAL, len(encoding.names) + 1)
+        return max(2, self._initial if self._initial is not None else usual)
 
     def _all(self, encoding: Encoding) -> Floats | None:
         return None if self._candidates is None else encoding.points(self._candidates)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from latency_db.db import LatencyDB
+from latency_db.runtimes import open_profiler
 from latency_db.target import Target
 from nas.artifact import Artifact, DataRecord, StudyRecord, write_artifact
 from nas.baseline import Baseline, compare
@@ -15,7 +19,7 @@ from nas.console import Display
 from nas.data.source import DataPair
 from nas.estimate import Candidate
 from nas.estimators import ESTIMATORS
-from nas.estimators.base import Context
+from nas.estimators.base import Context, Estimator
 from nas.estimators.latency import Latency
 from nas.estimators.predicted_latency import PredictedLatency
 from nas.models import NO_DATA, unnamed_classes
@@ -46,7 +50,6 @@ class SearchResult:
 def search(settings: SearchSettings, folder: Path, display: Display) -> SearchResult:
     """Run, or go on with, a search in ``folder``; S/M/L are measured again before they are written."""
     space = settings.open_space()
-    cost, gain = settings.objectives
     wanted = parse_wanted(settings.budgets) if settings.budgets else None
     data = open_training_data(settings.data, settings.limit, display) if settings.data else None
     classes = data.classes if data else unnamed_classes(settings.num_classes or 80)
@@ -54,7 +57,7 @@ def search(settings: SearchSettings, folder: Path, display: Display) -> SearchRe
         _say_error(settings, space, len(classes), display)
     supernet = None
     if settings.accuracy == "supernet":
-        supernet = _given_supernet(settings, space, data, folder)
+        supernet = given_supernet(settings, space, data, folder)
         if supernet is None:
             training_batches(_with_data(data), settings.open_recipe(), image_size_of(space), settings.augment)
     if wanted and wanted.likes and not settings.baselines:
@@ -64,20 +67,29 @@ def search(settings: SearchSettings, folder: Path, display: Display) -> SearchRe
         settings.write(folder)
     if settings.accuracy == "supernet":
         supernet = (supernet or _train_supernet(settings, space, data, folder, display)).to(device_of(settings.device))
-    study = Study(
-        settings.storage or folder / "study.journal",
-        settings.study_name(folder),
-        space,
-        (cost, gain),
-        settings.sampler,
-        settings.seed,
-        settings.open_bounds(),
-        [bound for _, bound in budgets] if budgets else (),
-    )
+    study = open_study(settings, settings.storage or folder / "study.journal", settings.study_name(folder), budgets)
+    with evaluation(settings, len(classes), data, supernet, folder) as (estimators, latency):
+        _share(study, settings, folder, data)
+        with display.search() as watch:
+            study.run(estimators, settings.trials, watch, settings.first_candidates())
+        return _conclude(settings, study, latency, classes, data, budgets, folder, display)
+
+
+def open_study(settings: SearchSettings, storage: Path | str, name: str, budgets: Budgets | None) -> Study:
+    """The study of a search, new or begun."""
+    bounds = [bound for _, bound in budgets] if budgets else ()
+    return Study(storage, name, settings.open_space(), settings.objectives, settings.sampler, settings.seed, settings.open_bounds(), bounds)
+
+
+@contextmanager
+def evaluation(
+    settings: SearchSettings, num_classes: int, data: DataPair | None, supernet: Supernet | None, scratch: Path
+) -> Iterator[tuple[list[Estimator], Latency]]:
+    """All that a candidate is asked, and the measuring of latencies, which may be among it."""
     with LatencyDB(settings.latency_db or default_latency_db()) as database:
         context = Context(
-            space,
-            len(classes),
+            settings.open_space(),
+            num_classes,
             data,
             Target.parse(settings.target),
             database,
@@ -85,18 +97,39 @@ def search(settings: SearchSettings, folder: Path, display: Display) -> SearchRe
             settings.device,
             settings.eval_images,
             seed=settings.seed,
-            scratch=folder,
+            scratch=scratch,
         )
         estimators = [ESTIMATORS[name](context) for name in settings.estimators]
         latency = next((e for e in estimators if isinstance(e, Latency)), None) or Latency(context)
         try:
-            with display.search() as watch:
-                study.run(estimators, settings.trials, watch, settings.first_candidates())
-            return _conclude(settings, study, latency, classes, data, budgets, folder, display)
+            yield estimators, latency
         finally:
             for estimator in (*estimators, latency):
                 estimator.close()
-            (folder / "candidate.onnx").unlink(missing_ok=True)
+            (scratch / "candidate.onnx").unlink(missing_ok=True)
+
+
+def _share(study: Study, settings: SearchSettings, folder: Path, data: DataPair | None) -> None:
+    """Says in the study what ``nas worker`` needs. A run goes on where it began: latencies of two devices are not to be compared."""
+    path = str(Path(settings.supernet or folder / "supernet.safetensors").resolve()) if settings.accuracy == "supernet" else None
+    shared = replace(settings, supernet=path, name=settings.study_name(folder)).to_dict()
+    check_device(study.describe({"settings": shared, "data": data.fingerprint if data else None, "device": device_id(settings)}), settings)
+
+
+def device_id(settings: SearchSettings) -> str | None:
+    """What this machine is, where latencies are measured on it."""
+    if settings.latency != "measured":
+        return None
+    with open_profiler(Target.parse(settings.target)) as profiler:
+        return profiler.fingerprint().id
+
+
+def check_device(record: Mapping[str, Any], settings: SearchSettings) -> None:
+    """An error where the study's latencies are those of another device."""
+    here, there = device_id(settings), record.get("device")
+    if here and there and here != there:
+        hint = "run it on such a device, or search anew here (with --latency predicted, any machine can take part)"
+        raise InputError(f"this device ({here}) is not the one whose latencies the study holds", there, hint)
 
 
 def _conclude(
@@ -170,7 +203,7 @@ def _say_error(settings: SearchSettings, space: SearchSpace, num_classes: int, d
         display.note(PredictedLatency(Context(space, num_classes, target=Target.parse(settings.target), database=database)).note)
 
 
-def _given_supernet(settings: SearchSettings, space: SearchSpace, data: DataPair | None, folder: Path) -> Supernet | None:
+def given_supernet(settings: SearchSettings, space: SearchSpace, data: DataPair | None, folder: Path) -> Supernet | None:
     """The supernet that is named, or that the run has trained already, checked to fit; none where it has yet to be trained."""
     data = _with_data(data)
     path = Path(settings.supernet) if settings.supernet else folder / "supernet.safetensors"

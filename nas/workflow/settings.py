@@ -65,7 +65,7 @@ class SearchSettings:
 
     def write(self, folder: Path) -> None:
         """``run.json``; the study keeps its name when the folder is moved."""
-        atomic_write(folder / "run.json", json.dumps({**asdict(self), "name": self.study_name(folder)}, indent=2) + "\n")
+        atomic_write(folder / "run.json", json.dumps({**self.to_dict(), "name": self.study_name(folder)}, indent=2) + "\n")
 
     def study_name(self, folder: Path) -> str:
         """The name that the run began with: its folder's."""
@@ -76,16 +76,22 @@ class SearchSettings:
         """Inverse of :meth:`write`."""
         path = folder / "run.json"
         try:
-            data = json.loads(path.read_text())
-            data["fixed"] = {name: tuple(values) for name, values in data["fixed"].items()}
-            data["bounds"] = tuple(data["bounds"])
-            data["seeded"] = tuple(data.get("seeded", ()))
-            data["baselines"] = {name: Baseline.from_dict(b) for name, b in data.get("baselines", {}).items()}
-            return cls(**data)
+            return cls.from_dict(json.loads(path.read_text()))
         except FileNotFoundError:
             raise InputError(f"{folder} is no run of nas search", "a folder with run.json") from None
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(f"{path} cannot be used ({type(error).__name__}: {error})", "the file that nas search wrote") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> SearchSettings:
+        """Inverse of :meth:`to_dict` after JSON; KeyError, TypeError, AttributeError or InputError for what is none."""
+        lists = {"bounds": tuple(data["bounds"]), "seeded": tuple(data.get("seeded", ()))}
+        fixed = {name: tuple(values) for name, values in data["fixed"].items()}
+        return cls(**{**data, **lists, "fixed": fixed, "baselines": {n: Baseline.from_dict(b) for n, b in data.get("baselines", {}).items()}})
 
     def check(self) -> None:
         """Everything that can be wrong before work begins is said now."""
