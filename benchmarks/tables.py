@@ -86,6 +86,27 @@ def _bench(f: Figure) -> str:
     return text + (f"; int8 against {first.partition(':')[2].partition('@')[0]}: {', '.join(ratios)}" if second else "")
 
 
+def _workers(f: Figure) -> str:
+    shown = ", ".join(f"{n} workers {100 * e:.0f} %" for n, e in f["efficiency"].items() if n != "1")
+    text = (
+        f"efficiency on evaluations of {f['seconds_of_an_evaluation']:g} s, {f['trials']} candidates: {shown} (goal {100 * f['goal']:.0f} % with 4)"
+    )
+    if kills := f.get("kills"):
+        text += (
+            f"; {kills['kills']} workers killed: {kills['lost']} evaluations lost (goal at most one a kill), {kills['told_twice']} candidates twice, "
+        )
+        text += f"{kills['candidates']} of {kills['wanted']} at the end"
+    if quality := f.get("share_of_hypervolume"):
+        shares = "; ".join(f"{n} in hand {row['50']:.3f} / {row['100']:.3f}" for n, row in quality.items())
+        text += f"; share of the front's hypervolume on YOLOBench after 50 / 100: {shares}"
+    return text
+
+
+def _end_to_end(f: Figure) -> str:
+    ours = f"{f['median_each_seed']:g} ({f['median_mean']:g} to the mean of all seeds)"
+    return f"`guided` has the hypervolume that NSGA-II has after {f['trials']} evaluations after {ours}, median of seeds (goal {f['trials'] // 2})"
+
+
 def _gpu_bench(f: Figure) -> str:
     (target,) = f["targets"]
     shown = sorted((row[target]["ms"], name) for name, row in f["models"].items() if "ms" in row[target])
@@ -193,6 +214,8 @@ ROWS: Mapping[str, tuple[str, Callable[[Figure], str]]] = {
     "proxy_correlation": ("training-free scores against COCO mAP (YOLOBench; Kendall's tau)", _proxies),
     "search_quality": ("share of the true front's hypervolume that a search holds, tables of trained networks", _search_quality),
     "sampler_overhead": ("a proposal", _sampler_overhead),
+    "search_end_to_end": ("the quickstart's search, evaluations recorded", _end_to_end),
+    "workers": ("many workers on one study", _workers),
     "study_overhead_random": (
         "study and database per candidate, at 1,000",
         lambda f: f"{f['ms_per_candidate_median']:.0f} ms (goal 40)",

@@ -102,6 +102,7 @@ class Study:
             known = self._study.user_attrs.get("settings")
             if known is None:
                 self._study.set_user_attr("settings", settings)
+                self._study.set_metric_names([o.name for o in objectives])  # for dashboards
             elif known != settings:
                 raise InputError(f"study {name!r} is of {known}", f"{settings}", "give the run another folder or name")
             trials = self._study.get_trials(deepcopy=False)
@@ -255,16 +256,16 @@ class Study:
 
     @property
     def _distributions(self) -> dict[str, BaseDistribution]:
-        return {
-            name: IntDistribution(0, len(c.values) - 1) if c.ordered else CategoricalDistribution(range(len(c.values)))
-            for name, c in self._free.items()
-        }
+        return {name: IntDistribution(0, len(c.values) - 1) if c.ordered else CategoricalDistribution(c.values) for name, c in self._free.items()}
 
-    def _architecture(self, params: dict[str, Any]) -> Architecture:
-        return self.space.architecture(**{c.name: c.values[int(params.get(c.name, 0))] for c in self.space.choices})
+    def _architecture(self, params: Mapping[str, Any]) -> Architecture:
+        """Parameters are places in a choice's list where it is ordered, else the values themselves."""
+        return self.space.architecture(
+            **{c.name: c.values[0] if c.name not in params else c.values[params[c.name]] if c.ordered else params[c.name] for c in self.space.choices}
+        )
 
-    def _params(self, architecture: Architecture) -> dict[str, int]:
-        return {name: c.index(architecture[name]) for name, c in self._free.items()}
+    def _params(self, architecture: Architecture) -> dict[str, Any]:
+        return {name: c.index(architecture[name]) if c.ordered else architecture[name] for name, c in self._free.items()}
 
     def _unseen(self, number: int) -> Architecture:
         """An architecture not tried yet: a neighbour of one on the front, else any."""

@@ -34,11 +34,11 @@ def storage_of(kind: str, folder: Path) -> Path | str:
 def test_four_processes_share_a_study(kind: str, tmp_path: Path) -> None:
     storage = storage_of(kind, tmp_path)
     open_shared(storage)  # SQLite: one process makes the tables
-    processes = [start(tmp_path, storage, 30, 0.1, "guided" if kind == "journal" else "random") for _ in range(4)]
+    processes = [start(tmp_path, storage, 16, 0.1, "guided" if kind == "journal" else "random") for _ in range(4)]
     for process in processes:
         go(process)
     assert [p.wait(120) for p in processes] == [0] * 4
-    counted(tmp_path, storage, 30)
+    counted(tmp_path, storage, 16)
     study = open_shared(storage)
     assert {t.user_attrs["worker"] for t in study._study.trials} == set(read(tmp_path / "ready"))
     assert workers(study._study.user_attrs) == []
@@ -46,8 +46,8 @@ def test_four_processes_share_a_study(kind: str, tmp_path: Path) -> None:
 
 def test_kills_at_random_moments(tmp_path: Path) -> None:
     storage = tmp_path / "study.journal"
-    killed(tmp_path, storage, kills=5, trials=80, seconds=0.05, seed=1)
-    counted(tmp_path, storage, 80, kills=5)
+    killed(tmp_path, storage, kills=4, trials=60, seconds=0.05, seed=1)
+    counted(tmp_path, storage, 60, kills=4)
 
 
 @pytest.mark.slow

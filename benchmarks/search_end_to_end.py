@@ -1,0 +1,138 @@
+"""The quickstart's search with our sampler against NSGA-II: how many evaluations until the front is as good?
+
+``python -m benchmarks.search_end_to_end --out runs/end-to-end --seeds 5 --trials 100``
+
+Space, data, supernet and pictures are the quickstart's. Evaluations are recorded: an architecture is asked once, whichever search asks it, and all searches
+get the same answer. Accuracy is the supernet's; latency is the predictor's, fitted to the table of this project's own measurements of yolo-nano (``--table``),
+so that it does not change from one run to the next. Hypervolume is of log latency and mAP, bounded by the worst of everything that was evaluated.
+Everything is kept in ``--out``: the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+import numpy as np
+
+from benchmarks.record import write
+from latency_db.exchange import read_table
+from latency_db.predictor.database import rows_of_measurements
+from latency_db.predictor.features import network_features
+from latency_db.predictor.model import Predictor
+from latency_db.profiler import Network
+from nas.cli.options import fixed_values, new_folder
+from nas.cli.quickstart import RESTRICTED, SUPERNET
+from nas.console import Display
+from nas.estimate import Estimate
+from nas.estimators import ESTIMATORS
+from nas.estimators.base import Context, Estimator
+from nas.files import atomic_write
+from nas.front import hypervolume
+from nas.study import Study
+from nas.training.recipe import Recipe
+from nas.weights import load_supernet
+from nas.workflow.training import Means, open_training_data, train_supernet
+from search_spaces.architecture import Architecture
+from search_spaces.space import SearchSpace
+from search_spaces.spaces import SPACES
+
+TABLE = Path(__file__).resolve().parents[1] / "latency_db" / "tables" / "epyc-zen3-onnxruntime-fp32.csv"
+RIVALS = ("nsga2", "guided")
+COUNTS = (10, 20, 30, 40, 50, 75, 100)
+
+
+class TableLatency(Estimator):
+    """Predicted from a table."""
+
+    name, unit, direction = "latency_ms", "ms", "min"
+
+    def __init__(self, context: Context, table: Path) -> None:
+        super().__init__(context)
+        self.predictor = Predictor.fit(rows_of_measurements(m for _, m in read_table(table).rows))
+
+    def __call__(self, architecture: Architecture) -> Estimate:
+        network = Network(architecture, self.context.num_classes, int(architecture["image_size"]))
+        return Estimate(self.name, self.predictor.predict(network_features(network, 1)).ms, self.unit, source="predicted")
+
+
+class Recorded(Estimator):
+    """Another estimator, asked once per architecture; its answers stay in a file."""
+
+    def __init__(self, estimator: Estimator, path: Path) -> None:
+        super().__init__(estimator.context)
+        self.name, self.unit, self.direction, self.rank = estimator.name, estimator.unit, estimator.direction, estimator.rank  # type: ignore[misc]
+        self._estimator, self._path = estimator, path
+        self.known: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+
+    def __call__(self, architecture: Architecture) -> Estimate:
+        if architecture.id not in self.known:
+            self.known[architecture.id] = self._estimator(architecture).value
+            atomic_write(self._path, json.dumps(self.known))
+        return Estimate(self.name, self.known[architecture.id], self.unit, source="table")
+
+
+def searched(space: SearchSpace, estimators: list[Estimator], sampler: str, seed: int, trials: int) -> list[tuple[float, float]]:
+    """(log latency, mAP) of the candidates in the order of their evaluation."""
+    with tempfile.TemporaryDirectory() as folder:
+        study = Study(Path(folder) / "study.journal", "run", space, [e.objective() for e in estimators], sampler, seed)
+        study.run(estimators, trials)
+        return [(float(np.log(c["latency_ms"].value)), c["map"].value) for c in study.candidates]
+
+
+def compared(runs: dict[str, list[list[tuple[float, float]]]], trials: int) -> dict[str, Any]:
+    """Hypervolume at several counts, and when ours has what NSGA-II has at the end."""
+    everything = [point for of_sampler in runs.values() for run in of_sampler for point in run]
+    reference = (max(p[0] for p in everything), min(p[1] for p in everything))
+    volumes = {s: [[hypervolume(run[: n + 1], reference, ("min", "max")) for n in range(len(run))] for run in rs] for s, rs in runs.items()}
+    figure: dict[str, Any] = {"trials": trials, "reference": reference, "hypervolume": {}}
+    for sampler, of_seeds in volumes.items():
+        figure["hypervolume"][sampler] = {str(n): [v[n - 1] for v in of_seeds] for n in COUNTS if n <= trials}
+    goals = [v[-1] for v in volumes["nsga2"]]
+    for name, at in (("each_seed", goals), ("mean", [mean(goals)] * len(goals))):
+        reached = [next((n for n, v in enumerate(ours, 1) if v >= goal), None) for ours, goal in zip(volumes["guided"], at, strict=True)]
+        figure[f"evaluations_to_nsga2_at_the_end_{name}"] = reached
+        figure[f"median_{name}"] = median(trials if n is None else n for n in reached)
+    return figure
+
+
+def main() -> None:
+    """Train the supernet, search, compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--data", default="digits@96")
+    parser.add_argument("--image-size", type=int, default=96)
+    parser.add_argument("--supernet-epochs", type=int, default=3)
+    parser.add_argument("--table", type=Path, default=TABLE)
+    args = parser.parse_args()
+    display, folder = Display(), new_folder(args.out)
+    space = SPACES["yolo-nano"]
+    space = space.restrict(fixed_values(space, [f"image_size={args.image_size}", *RESTRICTED]))
+    data = open_training_data(args.data, None, display)
+    weights = folder / "supernet.safetensors"
+    if not weights.exists():
+        recipe = Recipe(**{**SUPERNET, "epochs": args.supernet_epochs})
+        train_supernet(space, data, recipe, weights, display, Means(augment=False))
+    context = Context(space, len(data.classes), data, supernet=load_supernet(weights)[0], eval_images=150)
+    estimators: list[Estimator] = [
+        Recorded(TableLatency(context, args.table), folder / "latency.json"),
+        Recorded(ESTIMATORS["supernet"](context), folder / "map.json"),
+    ]
+    runs: dict[str, list[list[tuple[float, float]]]] = {}
+    for seed in range(args.seeds):
+        for sampler in RIVALS:
+            runs.setdefault(sampler, []).append(searched(space, estimators, sampler, seed, args.trials))
+            display.note(f"{sampler}, seed {seed}: {len(estimators[1].known)} architectures evaluated so far")  # type: ignore[attr-defined]
+    figure = compared(runs, args.trials)
+    print({k: v for k, v in figure.items() if k.startswith(("median", "evaluations"))})
+    write("search_end_to_end", figure, seeds=range(args.seeds))
+
+
+if __name__ == "__main__":
+    main()
