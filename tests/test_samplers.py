@@ -283,8 +283,8 @@ def test_budgets_draw_the_search_to_themselves() -> None:
     def wanted(study: optuna.Study) -> float:
         return sum(max(t.values[1] for t in study.trials if t.values[0] <= b) for b in budgets)
 
-    focused = [wanted(_search(GuidedSampler(s, space=GRID, log=(0,), budgets=budgets), 30)) for s in range(2)]
-    free = [wanted(_search(GuidedSampler(s, space=GRID, log=(0,)), 30)) for s in range(2)]
+    focused = [wanted(_search(GuidedSampler(s, space=GRID, log=(0,), budgets=budgets), 26)) for s in range(2)]
+    free = [wanted(_search(GuidedSampler(s, space=GRID, log=(0,)), 26)) for s in range(2)]
     assert sum(focused) > sum(free)
     with pytest.raises(ValueError, match="positive"):
         GuidedSampler(0, budgets=(0.0, 2.0))

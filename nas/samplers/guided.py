@@ -27,6 +27,8 @@ DRAWS = 32
 """Functions drawn per objective and proposal; the mean of their gains stands for the expected gain."""
 POOL, ROUNDS, PARENTS = 400, 6, 60
 MOST_INITIAL = 10
+MARGIN = 0.1
+"""Of the range of an objective: how far the reference point of the hypervolume lies beyond the worst value."""
 GOOD = 20
 """So many of the points that were tried are parents at least: the front, and the next ones behind it."""
 EVERY = 0.1
@@ -342,8 +344,8 @@ class _History:
 
     @property
     def reference(self) -> Floats:
-        """The worst value of every objective."""
-        return np.asarray(self.values.max(0))
+        """The worst value of every objective, and a little further: else nothing would be gained by the ends of the front that were not seen yet."""
+        return np.asarray(self.values.max(0) + MARGIN * np.ptp(self.values, axis=0))
 
 
 def _void(trial: FrozenTrial) -> bool:
