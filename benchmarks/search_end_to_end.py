@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -28,7 +29,7 @@ from latency_db.profiler import Network
 from nas.cli.options import fixed_values, new_folder
 from nas.cli.quickstart import RESTRICTED, SUPERNET
 from nas.console import Display
-from nas.estimate import Estimate
+from nas.estimate import Estimate, Objective
 from nas.estimators import ESTIMATORS
 from nas.estimators.base import Context, Estimator
 from nas.files import atomic_write
@@ -76,10 +77,11 @@ class Recorded(Estimator):
         return Estimate(self.name, self.known[architecture.id], self.unit, source="table")
 
 
-def searched(space: SearchSpace, estimators: list[Estimator], sampler: str, seed: int, trials: int) -> list[tuple[float, float]]:
+def searched(space: SearchSpace, estimators: Sequence[Estimator], sampler: str, seed: int, trials: int) -> list[tuple[float, float]]:
     """(log latency, mAP) of the candidates in the order of their evaluation."""
     with tempfile.TemporaryDirectory() as folder:
-        study = Study(Path(folder) / "study.journal", "run", space, [e.objective() for e in estimators], sampler, seed)
+        objectives = [Objective(e.name, e.direction, e.unit) for e in estimators]
+        study = Study(Path(folder) / "study.journal", "run", space, objectives, sampler, seed)
         study.run(estimators, trials)
         return [(float(np.log(c["latency_ms"].value)), c["map"].value) for c in study.candidates]
 

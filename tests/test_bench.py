@@ -6,6 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -206,6 +207,21 @@ def test_a_whole_bench(bureau: type[Bureau], tmp_path: Path, capsys: pytest.Capt
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3 * len(OWN) and "ETA" in lines[0] and lines[-1].startswith(f"{len(lines)}/{len(lines)} (round 3 of 3, ETA 0 s)")
     json.dumps(done.to_dict())
+
+
+def test_what_an_interrupted_bench_has_can_be_read_without_measuring(bureau: type[Bureau], tmp_path: Path) -> None:
+    bureau.stop_after = len(OWN) + 1
+    with pytest.raises(KeyboardInterrupt):
+        start(tmp_path / "out")
+    bureau.release = "another machine's"
+    done = benching.so_far(OWN, tmp_path / "out")
+    assert len(bureau.asked) == len(OWN) + 1
+    assert sum(len(e.measured) for e in done.entries) == len(OWN) + 1 and done.settings.rounds == 2
+    with pytest.raises(InputError, match="measured other networks as"):
+        benching.so_far([replace(OWN[0], network=replace(OWN[0].network, classes=7))], tmp_path / "out")
+    for folder in (tmp_path / "none", tmp_path):
+        with pytest.raises(InputError, match="no bench in"):
+            benching.so_far(OWN, folder)
 
 
 def test_figures_are_kept_in_the_database_too(bureau: type[Bureau], tmp_path: Path) -> None:

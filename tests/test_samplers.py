@@ -281,7 +281,7 @@ def test_budgets_draw_the_search_to_themselves() -> None:
     budgets = (20.0, 60.0)
 
     def wanted(study: optuna.Study) -> float:
-        return sum(max(t.values[1] for t in study.trials if t.values[0] <= b) for b in budgets)
+        return sum(max((t.values[1] for t in study.trials if t.values[0] <= b), default=0.0) for b in budgets)
 
     focused = [wanted(_search(GuidedSampler(s, space=GRID, log=(0,), budgets=budgets), 26)) for s in range(2)]
     free = [wanted(_search(GuidedSampler(s, space=GRID, log=(0,)), 26)) for s in range(2)]

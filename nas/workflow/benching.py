@@ -112,10 +112,10 @@ def so_far(models: Sequence[Model], folder: Path) -> Bench:
     said = measured.environment
     machine = {
         "program": version("hw-nas-yolo"),
-        "python": said["python"],
-        "system": said["system"],
-        "runtime": said["runtime_version"],
-        "device": said["device"],
+        "python": said.get("python", ""),
+        "system": said.get("system", ""),
+        "runtime": said.get("runtime_version", ""),
+        "device": said.get("device", {}),
     }
     rounds = 1 + max(turn.round for turn in turns)
     return conclude(replace(settings, models={m.name: m.network.key for m in taken}, rounds=rounds), taken, turns, machine)
