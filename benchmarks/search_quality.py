@@ -11,7 +11,8 @@ Methods: ``guided`` (ours; MACs, params and on YOLOBench NWOT are free inputs of
 accuracy is evaluated), ``guided, bare`` (no free inputs), Optuna's ``random``, ``nsga2`` (population 20), ``tpe`` (multivariate), ``gp``, and ``greedy``: fit
 Gaussian processes, evaluate what they predict to be the front, again (as LINAS does; arXiv:2205.10358).
 
-Every (problem, method, seed) is kept as it is done: the same command goes on.
+Every (problem, method, seed) is kept as it is done: the same command goes on, and ``--so-far`` makes do with what is there. Curves with their intervals go to
+``results/search_quality.png`` and, as a plotly page, beside the cache.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ import numpy as np
 import optuna
 from optuna.samplers import BaseSampler
 
-from benchmarks.record import write
+from benchmarks.record import RESULTS, write
+from benchmarks.search_picture import draw_html, draw_png
 from benchmarks.search_tables import DIRECTIONS, Problem, nas_bench_201, yolobench
 from nas.front import non_dominated
 from nas.samplers import SAMPLERS, Known
@@ -163,6 +165,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--cache", type=Path, default=Path("runs/search_quality.json"))
     parser.add_argument("--dry", action="store_true", help="print, write no result")
+    parser.add_argument("--so-far", action="store_true", help="run nothing: the result of what all seeds are in the cache of")
     args = parser.parse_args()
     problems = []
     if args.yolobench:
@@ -183,6 +186,8 @@ def main() -> None:
         evaluations = min(max(args.evaluations, 200 if problem.whole else 0), len(problem.rows))
         for method in args.method or (*METHODS, "greedy"):
             runs = []
+            if args.so_far and any(f"{problem.name} | {method} | {evaluations} | {seed}" not in known for seed in range(args.seeds)):
+                continue
             for seed in range(args.seeds):
                 key = f"{problem.name} | {method} | {evaluations} | {seed}"
                 if key not in known:
@@ -195,6 +200,8 @@ def main() -> None:
             text = "  ".join(f"{n}: {v['mean']:.4f}" for n, v in found["shares"].items())
             print(f"{problem.name} | {method}: {text}  ({found['seconds'] * 1e3:.0f} ms a proposal)", flush=True)
     if not args.dry:
+        draw_png(figure, RESULTS / "search_quality.png")
+        draw_html(figure, args.cache.with_suffix(".html"))
         write("search_quality", figure, seeds=range(args.seeds))
 
 
