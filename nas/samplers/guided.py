@@ -77,6 +77,7 @@ class GuidedSampler(BaseSampler):
         self._current: tuple[Mapping[str, BaseDistribution], Encoding] | None = None
         self._cheap: dict[tuple[str, tuple[float, ...]], Any] = {}
         self._design: Floats | None = None
+        self._rows: dict[tuple[str, int], Floats | None] = {}
 
     def reseed_rng(self) -> None:
         """Nothing: random numbers follow the trial's number, so threads do not repeat each other."""
@@ -100,7 +101,7 @@ class GuidedSampler(BaseSampler):
             return {}
         encoding = self._encoding(search_space)
         rng = np.random.default_rng([self._seed, trial.number])
-        history = _History.of(study, trial, encoding, search_space, self._log)
+        history = _History.of(study, trial, encoding, search_space, self._log, self._rows)
         propose = self._first if len(history.values) < self._beginning(encoding) else self._best
         return encoding.params(propose(rng, encoding, history))
 
@@ -109,6 +110,7 @@ class GuidedSampler(BaseSampler):
             self._current = dict(space), Encoding(space)
             self._hyper.clear()  # of other columns
             self._cheap.clear()
+            self._rows.clear()
             self._design = None
         return self._current[1]
 
@@ -282,12 +284,26 @@ class _History:
     known: frozenset[tuple[float, ...]]
 
     @classmethod
-    def of(cls, study: Study, own: FrozenTrial, encoding: Encoding, space: Mapping[str, BaseDistribution], log: Sequence[int]) -> _History:
+    def of(
+        cls,
+        study: Study,
+        own: FrozenTrial,
+        encoding: Encoding,
+        space: Mapping[str, BaseDistribution],
+        log: Sequence[int],
+        kept: dict[tuple[str, int], Floats | None],
+    ) -> _History:
+        """``kept``: rows of trials that have ended, filled here; None for one that is not of the space."""
         done, points, values, failed, pending = [], [], [], [], []
         signs = np.array([1.0 if d == StudyDirection.MINIMIZE else -1.0 for d in study.directions])
-        trials = [t for t in study.get_trials(deepcopy=False) if t.number != own.number and _within(t, space)]
-        rows = encoding.points([t.params for t in trials])
-        for t, row in zip(trials, rows, strict=True):
+        found = [t for t in study.get_trials(deepcopy=False) if t.number != own.number]
+        new = [t for t in found if (study.study_name, t.number) not in kept]
+        inside_space = [t for t in new if _within(t, space)]
+        rows_of_new = dict(zip([t.number for t in inside_space], encoding.points([t.params for t in inside_space]), strict=True))
+        kept.update({(study.study_name, t.number): rows_of_new.get(t.number) for t in new if t.state.is_finished()})
+        given_rows = [(t, kept.get((study.study_name, t.number), rows_of_new.get(t.number))) for t in found]
+        rows = [row for _, row in given_rows if row is not None]
+        for t, row in ((t, row) for t, row in given_rows if row is not None):
             if t.state == TrialState.COMPLETE:
                 done.append(t)
                 points.append(row)
