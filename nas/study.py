@@ -83,7 +83,7 @@ class Study:
         name: str,
         space: SearchSpace,
         objectives: Sequence[Objective],
-        sampler: str = "nsga2",
+        sampler: str = "guided",
         seed: int = 0,
         bounds: Sequence[Bound] = (),
         budgets: Sequence[float] = (),

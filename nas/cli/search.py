@@ -48,7 +48,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed-with", metavar="NAME[,…]", help="references to try first, for example yolov8n,yolo-nas-s; they must be points of the space"
     )
-    parser.add_argument("--sampler", default="nsga2", help="guided, nsga2, tpe or random (default %(default)s)")
+    parser.add_argument("--sampler", default="guided", help="guided, nsga2, tpe or random (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--supernet", help="trained supernet (default: train one into the run)")
     parser.add_argument("--epochs", type=int, default=20, help="of the supernet's training (default %(default)s)")

@@ -47,7 +47,7 @@ class SearchSettings:
     latency: str = "measured"
     accuracy: str = "supernet"
     trials: int = 100
-    sampler: str = "nsga2"
+    sampler: str = "guided"
     seed: int = 0
     seeded: tuple[str, ...] = ()
     budgets: str | None = None
