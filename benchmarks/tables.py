@@ -74,12 +74,16 @@ def _predictor_measured(f: Figure) -> str:
     return f"{'; '.join(parts)} (goals 95 %, tau 0.95)"
 
 
+def _ms(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def _bench(f: Figure) -> str:
     first, *second = f["targets"]
     rows = f["models"]
     timed = [row[first] for row in rows.values() if "ms" in row[first]]
     width = sorted((r["high"] - r["low"]) / 2 / r["ms"] for r in timed)[len(timed) // 2]
-    text = f"{len(timed)} references, {min(r['ms'] for r in timed):.3g} to {max(r['ms'] for r in timed):.3g} ms, median interval ± {width:.1%}"
+    text = f"{len(timed)} references, {_ms(min(r['ms'] for r in timed))} to {_ms(max(r['ms'] for r in timed))} ms, median interval ± {width:.1%}"
     ranks = [f"{family} {row['rho']:.3f}" for family, row in f["order_against_published_cpu_latencies"].items()]
     text += f"; Spearman with the published latencies of ONNX Runtime on a CPU: {', '.join(ranks)} (goal 0.98)" if ranks else ""
     ratios = [f"{family} {ratio:.2f}×" for family, ratio in f["int8_speed_up_by_family"].items()]

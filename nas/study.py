@@ -302,11 +302,13 @@ class Study:
             raise
         except Exception as error:  # noqa: BLE001 - whatever goes wrong with one candidate is recorded with it, and the search goes on
             message = f"{type(error).__name__}: {error}".splitlines()[0]
-        try:
-            trial.set_user_attr(*(("message", message) if candidate is None else ("candidate", candidate.to_dict())))
-            self._study.tell(trial, values, state=state)
-        except (UpdateFinishedTrialError, ValueError):
-            pass  # this process was stopped for so long that others took it for dead: they have asked for the architecture again
+        # Finished by others: this process was stopped for so long that they took it for dead, and asked for the architecture again.
+        with contextlib.suppress(UpdateFinishedTrialError):
+            if candidate is None:
+                trial.set_user_attr("message", message)
+            else:
+                trial.set_user_attr("candidate", candidate.to_dict())
+            self._study.tell(trial, values, state=state, skip_if_finished=True)
         self._sync()
         watch(Event(candidate, message, len(self._known), wanted, self.archive, time.monotonic() - start))
 

@@ -113,7 +113,8 @@ def _share(study: Study, settings: SearchSettings, folder: Path, data: DataPair 
     """Says in the study what ``nas worker`` needs. A run goes on where it began: latencies of two devices are not to be compared."""
     path = str(Path(settings.supernet or folder / "supernet.safetensors").resolve()) if settings.accuracy == "supernet" else None
     shared = replace(settings, supernet=path, name=settings.study_name(folder)).to_dict()
-    check_device(study.describe({"settings": shared, "data": data.fingerprint if data else None, "device": device_id(settings)}), settings)
+    here = device_id(settings)
+    check_device(study.describe({"settings": shared, "data": data.fingerprint if data else None, "device": here}), here)
 
 
 def device_id(settings: SearchSettings) -> str | None:
@@ -124,9 +125,9 @@ def device_id(settings: SearchSettings) -> str | None:
         return profiler.fingerprint().id
 
 
-def check_device(record: Mapping[str, Any], settings: SearchSettings) -> None:
-    """An error where the study's latencies are those of another device."""
-    here, there = device_id(settings), record.get("device")
+def check_device(record: Mapping[str, Any], here: str | None) -> None:
+    """An error where the study's latencies are those of another device than :func:`device_id` says."""
+    there = record.get("device")
     if here and there and here != there:
         hint = "run it on such a device, or search anew here (with --latency predicted, any machine can take part)"
         raise InputError(f"this device ({here}) is not the one whose latencies the study holds", there, hint)

@@ -12,7 +12,7 @@ from nas.budgets import parse_wanted
 from nas.console import Display
 from nas.study import read_record
 from nas.training.precision import device_of
-from nas.workflow.searching import check_device, evaluation, given_supernet, open_study
+from nas.workflow.searching import check_device, device_id, evaluation, given_supernet, open_study
 from nas.workflow.settings import SearchSettings
 from nas.workflow.training import open_training_data
 from search_spaces.errors import InputError
@@ -50,7 +50,7 @@ def work(storage: Path | str, name: str | None, own: Own, display: Display) -> i
     if settings.supernet and not Path(settings.supernet).is_file():
         raise InputError(f"no supernet at {settings.supernet}", "the file that the search trained", "copy it here and name it: --supernet FILE")
     settings.check()
-    check_device(record, settings)
+    check_device(record, device_id(settings))
     data = open_training_data(settings.data, settings.limit, display) if settings.data else None
     if (data.fingerprint if data else None) != record["data"]:
         raise InputError(f"data set {settings.data} is not the one of the search", "the same pictures and boxes", "name it: --data PATH")
