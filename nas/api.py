@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nas.estimators.function import Function
-from nas.study import Bound, Event, Study
+from nas.evaluating import Bound
+from nas.stopping import NEVER, StopRule
+from nas.study import Event, Study
 from search_spaces.architecture import Architecture
 from search_spaces.space import SearchSpace
 
@@ -28,15 +30,19 @@ def search(
     name: str = "search",
     first: Sequence[Architecture] = (),
     watch: Callable[[Event], None] = lambda event: None,
+    early_stop: bool = False,
+    stop: str | None = None,
 ) -> Study:
     """Evaluate ``trials`` architectures of ``space`` and return the study: ``study.archive.front``, ``study.candidates``, ``study.failures``.
 
     ``objectives``: one to four. ``others``: evaluated too, and recorded; ``bounds`` may be on any of both. ``budgets``: upper bounds on the first of two
     objectives for which the best of the second is wanted. ``storage``: a file or URL; the same call goes on with it, and other processes may call it at the
-    same time (docs/workers.md). Without one, nothing is kept. InputError for what cannot be.
+    same time (docs/workers.md). Without one, nothing is kept. ``early_stop``: candidates that have hardly a chance, by what is known of them, are not evaluated
+    to the end. ``stop``: ``auto``, or percent of hypervolume per minute below which the search ends before ``trials``. InputError for what cannot be.
     """
     with tempfile.TemporaryDirectory() as scratch:
         where = storage if storage is not None else Path(scratch) / "study.journal"
         study = Study(where, name, space, [o.objective() for o in objectives], sampler, seed, bounds, budgets)
-        study.run([*objectives, *others], trials, watch, first)
+        enough = StopRule.parse(stop) if stop else NEVER
+        study.run([*objectives, *others], trials, watch, first, early_stop, enough)
     return study

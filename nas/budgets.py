@@ -118,7 +118,7 @@ def _entry(part: str, unit: str) -> tuple[str, float | Like]:
         bound = float(number)
     except ValueError:
         raise InputError(f"budget {part!r}", _EXAMPLE) from None
-    return name, _convert(bound, given or unit, unit, part)
+    return name, converted(bound, given or unit, unit, f"budget {part!r}")
 
 
 def _check_names(names: Sequence[str]) -> None:
@@ -132,15 +132,16 @@ def _check_order(entries: Sequence[tuple[str, float]], said: Mapping[str, str]) 
             raise InputError(f"budget {said[after]} is not above {said[name].rstrip(',')}", "budgets written from small to large")
 
 
-def _convert(bound: float, given: str, unit: str, part: str) -> float:
+def converted(number: float, given: str, unit: str, what: str) -> float:
+    """A number in ``given`` as one in ``unit``: equal ones, or both of time; ``what`` names it in the error."""
     if given == unit:
-        return bound
+        return number
     if unit not in _SECONDS:
-        raise InputError(f"budget {part!r}", f"a number in {unit or 'the plain unit of its estimate'}")
+        raise InputError(what, f"a number in {unit or 'the plain unit of its estimate'}")
     if given not in _SECONDS:
-        raise unknown(f"unit of budget {part!r}:", given, ("ms", "us", "s"))
+        raise unknown(f"unit of {what}:", given, ("ms", "us", "s"))
     # Fifteen digits: 0.002 s is 2 ms and not 2.0000000000000004.
-    return float(f"{bound * _SECONDS[given] / _SECONDS[unit]:.15g}")
+    return float(f"{number * _SECONDS[given] / _SECONDS[unit]:.15g}")
 
 
 def _shortest(number: float) -> str:

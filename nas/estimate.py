@@ -14,6 +14,7 @@ from search_spaces.registry import unknown
 SOURCES = ("computed", "measured", "predicted", "trained", "table")
 DIRECTIONS = ("min", "max")
 _UNIT_SUFFIXES = ("ms", "us", "s", "mib", "gib", "mj", "j", "w")
+_LOGARITHMIC = ("ms", "us", "s", "mj", "j", "w", "img/s")
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,11 @@ class Objective:
     def sign(self) -> int:
         """Times a value, this gives a number to minimise: 1 or -1."""
         return 1 if self.direction == "min" else -1
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether ratios count and not differences: from 1 to 2 ms is as much as from 10 to 20. So of times, energies, rates, and costs on paper."""
+        return self.unit in _LOGARITHMIC or self.name in ("params", "macs")
 
     def __str__(self) -> str:
         return f"{self.direction}:{self.name}" + ("" if self.unit == _implied_unit(self.name) else f":{self.unit}")

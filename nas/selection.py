@@ -103,11 +103,13 @@ def select(
     gain: str,
     budgets: Budgets | None = None,
     names: Sequence[str] = ("S", "M", "L"),
+    goals: Budgets | None = None,
 ) -> Selection:
     """One candidate per name, small to large; ``cost`` and ``gain`` name estimates, less of the one and more of the other is better.
 
     With ``budgets`` (their names count): under each, the highest gain whose cost is within it, from the largest budget down, each pick below the
-    one above it in cost and gain. A budget that no candidate meets is an error. Without: the front of cost and gain is walked on a logarithmic
+    one above it in cost and gain. A budget that no candidate meets is an error. With ``goals`` instead: for each, the least cost whose gain is at least so
+    much, from the smallest goal on. Without both: the front of cost and gain is walked on a logarithmic
     cost axis from the fastest of use (:data:`USEFUL`) to the highest gain, both axes scaled to 0..1, and the names stand at equal steps of the
     way, so that the middle one sits about where the front bends. Where there are fewer distinct candidates than names (or than budgets that
     differ in what they admit) the selection is shorter and a note names what is missing.
@@ -116,7 +118,10 @@ def select(
         raise InputError("no candidate to select from", "at least one on the front", "run more trials, or loosen the constraints")
     scale = _Scale(cost, gain)
     distinct = list({candidate.id: candidate for candidate in front}.values())
-    queues = _spread_queues(distinct, scale, names) if budgets is None else _budget_queues(distinct, scale, budgets)
+    if budgets is not None:
+        queues = _budget_queues(distinct, scale, budgets)
+    else:
+        queues = _spread_queues(distinct, scale, names) if goals is None else _goal_queues(distinct, scale, goals)
     chosen = _assign(queues, scale)
     bounds = dict(budgets.entries) if budgets else {}
     picks = [
@@ -142,6 +147,19 @@ def _budget_queues(candidates: Sequence[Candidate], scale: _Scale, budgets: Budg
             )
     ordered = scale.best_first(candidates)
     return {name: [c for c in ordered if scale.cost(c) <= bound] for name, bound in budgets}
+
+
+def _goal_queues(candidates: Sequence[Candidate], scale: _Scale, goals: Budgets) -> dict[str, list[Candidate]]:
+    best = max(candidates, key=lambda c: (scale.gain(c), c.id))
+    for name, bound in goals:
+        if scale.gain(best) < bound:
+            raise InputError(
+                f"no candidate is as accurate as {name}={bound:g} asks",
+                f"at most {scale.gain(best):.4g}, what the best one has ({best.id})",
+                "lower that goal, run more trials, or search a larger space",
+            )
+    ordered = sorted(candidates, key=lambda c: (scale.cost(c), -scale.gain(c), c.id))
+    return {name: [c for c in ordered if scale.gain(c) >= bound] for name, bound in goals}
 
 
 def _spread_queues(candidates: Sequence[Candidate], scale: _Scale, names: Sequence[str]) -> dict[str, list[Candidate]]:

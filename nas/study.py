@@ -16,10 +16,13 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.estimate import Candidate, Estimate, Objective
+from nas.estimate import Candidate, Objective
 from nas.estimators.base import Estimator
-from nas.front import Archive
+from nas.evaluating import Bound, Course, Evaluation, Outcome
+from nas.fidelity import Fidelity, Saving, saving
+from nas.front import Archive, values_of
 from nas.samplers import SAMPLERS, Known
+from nas.stopping import Progress
 from nas.storage import asking, explained, open_storage
 from nas.workers import Heart, Signed, Watcher, name_of_this, workers
 from search_spaces.architecture import Architecture
@@ -36,26 +39,6 @@ LOOK_S = 0.5
 RECORD = "run"
 STREAM = 1_000_003
 """Between the seeds of two workers' samplers."""
-
-
-@dataclass(frozen=True)
-class Bound:
-    """A constraint: an estimate at most (``<=``) or at least (``>=``) so much."""
-
-    name: str
-    at_most: bool
-    value: float
-
-    def excess(self, estimate: Estimate) -> float:
-        """Above 0 when violated, in the estimate's unit."""
-        return (estimate.value - self.value) * (1 if self.at_most else -1)
-
-    def __str__(self) -> str:
-        return f"{self.name} {'<=' if self.at_most else '>='} {self.value:g}"
-
-
-class Violated(Exception):
-    """A candidate is outside a bound; it is recorded, not evaluated further."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +70,15 @@ class Study:
         seed: int = 0,
         bounds: Sequence[Bound] = (),
         budgets: Sequence[float] = (),
+        goals: Sequence[float] = (),
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space, self.objectives, self.bounds, self.seed = space, tuple(objectives), tuple(bounds), seed
         self._storage = storage
         self._free = {c.name: c for c in space.choices if len(c.values) > 1}
         directions = [StudyDirection.MINIMIZE if o.direction == "min" else StudyDirection.MAXIMIZE for o in objectives]
-        log = tuple(i for i, o in enumerate(self.objectives) if o.unit == "ms")
-        sampling = Known(self._distributions, log, budgets=tuple(budgets))
+        log = tuple(i for i, o in enumerate(self.objectives) if o.logarithmic)
+        sampling = Known(self._distributions, log, tuple(budgets), tuple(goals))
         settings = {"space": space.name, "version": space.version, "objectives": [str(o) for o in objectives]}
         make = SAMPLERS[sampler]
         with explained(storage):
@@ -111,6 +95,9 @@ class Study:
         self.worker = name_of_this()
         self._study.sampler = Signed(make(seed, replace(sampling, begun=len(trials) + STREAM * begun)), self.worker)
         self.archive = Archive(objectives, log=tuple(self.objectives[i].name for i in log))
+        self.fidelity = Fidelity(self.objectives, seed)
+        self.progress = Progress()
+        self._without_promise = 0
         self._watcher = Watcher(self.worker)
         self._known: dict[str, FrozenTrial] = {}
         self._open: dict[int, FrozenTrial] = {}
@@ -120,7 +107,29 @@ class Study:
     @property
     def candidates(self) -> list[Candidate]:
         """All evaluated candidates, in the order of their trials."""
-        return [Candidate.from_dict(t.user_attrs["candidate"]) for t in self._known.values() if t.state == TrialState.COMPLETE]
+        return [Candidate.from_dict(t.user_attrs["candidate"]) for t in self._known.values() if t.state == TrialState.COMPLETE and not _stopped(t)]
+
+    @property
+    def stopped(self) -> list[tuple[str, str]]:
+        """(architecture id, message) of those that were not estimated to the end because they had hardly a chance."""
+        return [(id_, str(t.user_attrs["message"])) for id_, t in self._known.items() if _stopped(t)]
+
+    @property
+    def draws(self) -> dict[str, Mapping[str, Sequence[float]]]:
+        """Of every candidate the values that its estimates might have had, by the estimate's name (:attr:`nas.estimators.base.Estimator.draws`)."""
+        return {id_: course.draws for id_, course in self._courses.items()}
+
+    @property
+    def saving(self) -> Saving:
+        """What stopping early has saved so far."""
+        courses = self._courses
+        audited = [id_ for id_, course in courses.items() if course.audited]
+        front = [c.id for c in self.archive.front]
+        return saving({i: c.seconds for i, c in courses.items()}, [i for i, _ in self.stopped], audited, front, self.fidelity.rank_correlations())
+
+    @property
+    def _courses(self) -> dict[str, Course]:
+        return {id_: Course(**t.user_attrs.get("course", {})) for id_, t in self._known.items()}
 
     @property
     def failures(self) -> list[tuple[str, str]]:
@@ -146,20 +155,26 @@ class Study:
         trials: int,
         watch: Callable[[Event], None] = lambda event: None,
         first: Sequence[Architecture] = (),
+        early_stop: bool = False,
+        enough: Callable[[Progress], bool] = lambda progress: False,
     ) -> None:
-        """Propose and estimate until ``trials`` architectures were tried in all, failed ones and those outside a bound included.
+        """Propose and estimate until ``trials`` architectures were tried in all, failed ones and those outside a bound included, or ``enough`` says so.
 
-        A new study begins with the space's extremes; ``first`` are tried next, those of them that are not known.
+        A new study begins with the space's extremes; ``first`` are tried next, those of them that are not known. ``early_stop``: candidates that have hardly
+        a chance to come to the front are not estimated to the end (:mod:`nas.fidelity`).
         """
-        ordered = sorted(estimators, key=lambda e: e.rank)
-        names = {e.name for e in ordered}
-        for wanted in (*(o.name for o in self.objectives), *(b.name for b in self.bounds)):
-            if wanted not in names:
-                raise InputError(f"objective or bound on {wanted!r}", f"one of {', '.join(sorted(names))}")
+        evaluation = Evaluation(estimators, self.objectives, self.bounds, self.fidelity if early_stop else None)
         with explained(self._storage, opened=True):
-            self._run(ordered, trials, watch, [self.space.check(a) for a in first])
+            self._run(evaluation, trials, watch, [self.space.check(a) for a in first], enough)
 
-    def _run(self, ordered: Sequence[Estimator], trials: int, watch: Callable[[Event], None], first: Sequence[Architecture]) -> None:
+    def _run(
+        self,
+        evaluation: Evaluation,
+        trials: int,
+        watch: Callable[[Event], None],
+        first: Sequence[Architecture],
+        enough: Callable[[Progress], bool],
+    ) -> None:
         self._sync()
         self._recover()
         extremes = () if self._known else (self.space.smallest, self.space.largest)
@@ -167,7 +182,7 @@ class Study:
             self.enqueue(architecture)
         wanted, repeated = min(trials, self._size), 0
         with Heart(self._study, self.worker):
-            while len(self._known) < wanted:
+            while len(self._known) < wanted and not enough(self.progress):
                 if not self._to_begin(wanted):
                     time.sleep(LOOK_S)  # others have the rest in hand; what of it is lost with them has to be done again
                     self._sync()
@@ -180,7 +195,7 @@ class Study:
                         self.enqueue(self._unseen(len(self._known)))
                     continue
                 repeated = 0
-                self._evaluate(*taken, ordered, trials, watch)
+                self._evaluate(*taken, evaluation, trials, watch)
                 if len(self._known) >= HOPELESS and all(t.state == TrialState.FAIL for t in self._known.values()):
                     raise InputError(f"all of the first {HOPELESS} candidates failed ({self.failures[-1][1]})", hint="mend the cause and start anew")
 
@@ -282,48 +297,43 @@ class Study:
             if sample.id not in taken:
                 return sample
 
-    def _evaluate(
-        self, trial: optuna.Trial, architecture: Architecture, estimators: Sequence[Estimator], wanted: int, watch: Callable[[Event], None]
-    ) -> None:
+    def _evaluate(self, trial: optuna.Trial, architecture: Architecture, evaluation: Evaluation, wanted: int, watch: Callable[[Event], None]) -> None:
         start = time.monotonic()
-        estimates: list[Estimate] = []
-        candidate, message, values, state = None, "", None, TrialState.FAIL
         try:
-            for estimator in estimators:
-                estimates.append(estimator(architecture))
-                self._check(estimates[-1])
-            candidate = Candidate(architecture, tuple(estimates), trial.number)
-            values, state = [candidate[o.name].value for o in self.objectives], TrialState.COMPLETE
-        except Violated as violated:
-            message, state = str(violated), TrialState.PRUNED
+            outcome = evaluation(architecture, trial.number, values_of(self.archive.front, self.objectives), self._without_promise)
         except KeyboardInterrupt:
             self._study.enqueue_trial(self._params(architecture))
             self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
             raise
-        except Exception as error:  # noqa: BLE001 - whatever goes wrong with one candidate is recorded with it, and the search goes on
-            message = f"{type(error).__name__}: {error}".splitlines()[0]
+        self._tell(trial, outcome)
+        self._sync()
+        watch(Event(outcome.candidate, outcome.message, len(self._known), wanted, self.archive, time.monotonic() - start))
+
+    def _tell(self, trial: optuna.Trial, outcome: Outcome) -> None:
+        candidate, values = outcome.candidate, outcome.expected
         # Finished by others: this process was stopped for so long that they took it for dead, and asked for the architecture again.
         with contextlib.suppress(UpdateFinishedTrialError):
+            trial.set_user_attr("course", outcome.course.to_dict())
             if candidate is None:
-                trial.set_user_attr("message", message)
+                trial.set_user_attr("message", outcome.message)
             else:
                 trial.set_user_attr("candidate", candidate.to_dict())
-            self._study.tell(trial, values, state=state, skip_if_finished=True)
-        self._sync()
-        watch(Event(candidate, message, len(self._known), wanted, self.archive, time.monotonic() - start))
-
-    def _check(self, estimate: Estimate) -> None:
-        for bound in self.bounds:
-            if bound.name == estimate.name and bound.excess(estimate) > 0:
-                raise Violated(f"{estimate.name} {estimate.value:.4g} violates {bound}")
+                values = tuple(candidate[o.name].value for o in self.objectives)
+            self._study.tell(trial, values, state=outcome.state, skip_if_finished=True)
 
     def _remember(self, trial: FrozenTrial) -> None:
         id_ = trial.user_attrs["architecture"]
         if id_ in self._known:
             return
         self._known[id_] = trial
-        if trial.state == TrialState.COMPLETE:
-            self.archive.add(Candidate.from_dict(trial.user_attrs["candidate"]))
+        course = Course(**trial.user_attrs.get("course", {}))
+        stopped = _stopped(trial)
+        self._without_promise += stopped or course.audited
+        if trial.state == TrialState.COMPLETE and not stopped:
+            candidate = Candidate.from_dict(trial.user_attrs["candidate"])
+            self.archive.add(candidate)
+            self.fidelity.learn({**{e.name: e.value for e in candidate.estimates}, **course.early})
+        self.progress.add(trial, self.archive.hypervolume)
 
     def _tell_again(self, trial: optuna.Trial, known: FrozenTrial) -> None:
         """A proposal already tried gets the known answer, so that the sampler learns from it; it counts as nothing."""
@@ -361,6 +371,10 @@ class Study:
 def _evaluated(trial: FrozenTrial) -> bool:
     """Whether the trial holds an outcome of its own (a duplicate or an interrupted one does not)."""
     return "candidate" in trial.user_attrs or "message" in trial.user_attrs
+
+
+def _stopped(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.COMPLETE and "candidate" not in trial.user_attrs
 
 
 def read_candidates(storage: Path | str, name: str) -> Iterator[Candidate]:

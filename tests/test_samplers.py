@@ -20,7 +20,7 @@ from scipy.linalg import cho_solve
 
 from nas.front import hypervolume
 from nas.samplers.encoding import Encoding
-from nas.samplers.gain import corners, gains, gains_within, nearness, nearness_within
+from nas.samplers.gain import Focus, gains, nearness
 from nas.samplers.gaussian import Hyper, Process, Warp
 from nas.samplers.guided import GuidedSampler
 
@@ -263,18 +263,29 @@ def test_one_and_many_objectives(count: int) -> None:
             study.tell(trial, values(trial.params))
         return hypervolume([t.values for t in study.trials], [100.0] * count, ["min"] * count)
 
-    assert volume(GuidedSampler(0, space=GRID, initial=8), 25) > volume(optuna.samplers.RandomSampler(seed=0), 100)
+    assert volume(GuidedSampler(0, space=GRID, initial=8), 35) > volume(optuna.samplers.RandomSampler(seed=0), 100)
 
 
-def test_improving_within_budgets() -> None:
+def test_improving_within_budgets_and_up_to_goals() -> None:
     front, reference = np.array([[1.0, 5.0], [2.0, 3.0], [4.0, 1.0]]), np.array([9.0, 8.0])
-    best = corners(front, reference, np.array([0.5, 2.5, 4.0]))
+    focus = Focus.of([2.5, 0.5, 4.0], (), ())
+    assert focus is not None
+    best = focus.bests(front, reference)
     assert best.tolist() == [[0.5, 8.0], [2.5, 3.0], [4.0, 1.0]]
     points = np.array([[0.4, 7.0], [2.5, 2.0], [2.5, 0.0], [5.0, 0.0], [3.0, 2.0]])
-    assert gains_within(points, best).tolist() == [1.0, 1.0, 4.0, 0.0, 0.0]
-    near = nearness_within(points, best, np.ones(2))
+    assert focus.gains(points, best).tolist() == [1.0, 1.0, 4.0, 0.0, 0.0]
+    near = focus.nearness(points, best, np.ones(2))
     assert near[:3].tolist() == [0, 0, 0] and near[3:].tolist() == [-1, -0.5]
-    assert gains_within(points, corners(front[:0], reference, np.array([2.5]))).tolist() == [1.0, 6.0, 8.0, 0.0, 0.0]
+    one = Focus.of([2.5], (), ())
+    assert one is not None
+    assert one.gains(points, one.bests(front[:0], reference)).tolist() == [1.0, 6.0, 8.0, 0.0, 0.0]
+
+    goals = Focus.of((), [-3.0], ())  # a gain of -3 or more is a second value of 3 or less
+    assert goals is not None and goals.fits(np.array([1.0, -1.0])) and not goals.fits(np.array([1.0, 1.0]))
+    assert goals.bests(front, reference).tolist() == [[3.0, 2.0]]
+    assert goals.gains(np.array([[1.5, 3.0], [1.5, 3.1], [3.0, 0.0]]), goals.bests(front, reference)).tolist() == [0.5, 0.0, 0.0]
+    with pytest.raises(ValueError, match="one of both"):
+        Focus.of([1.0], [1.0], ())
 
 
 def test_budgets_draw_the_search_to_themselves() -> None:

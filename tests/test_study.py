@@ -12,8 +12,9 @@ import pytest
 
 from nas.estimate import Objective
 from nas.estimators.base import Context, Estimator
+from nas.evaluating import Bound
 from nas.samplers import SAMPLERS
-from nas.study import HOPELESS, Bound, Event, Study, read_candidates
+from nas.study import HOPELESS, Event, Study, read_candidates
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 from search_spaces.space import SearchSpace

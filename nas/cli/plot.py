@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     folder = existing(args.run, "run")
     settings = SearchSettings.read(folder)
     candidates = list(read_candidates(settings.storage or folder / "study.journal", settings.study_name(folder)))
-    cost, gain = settings.objectives
+    cost, gain = settings.aims.cost, settings.aims.gain
     chosen = [
         read_artifact(path) for path in sorted(folder.glob("*.json")) if path.name not in ("run.json", "front.json") and ".metrics" not in path.name
     ]

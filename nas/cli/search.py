@@ -9,9 +9,11 @@ EXAMPLES = """\
   nas search --data digits --fix image_size=128 --out runs/digits
   nas search --space yolo-nas --data coco.yaml --budgets S=20ms,M=40ms,L=60ms --trials 300 --out runs/coco
   nas search --data shop/ --budgets S=like:yolo-nas-s,M=like:yolo-nas-m --out runs/dropin    (as fast as references here)
+  nas search --space yolo-universal --at-least S=like:yolov8n --data shop/ --out runs/asgood   (as accurate as yolov8n, as fast as can be)
   nas search --space yolo-universal --seed-with yolov8n,yolo-nas-s --data coco.yaml --out runs/seeded
   nas search --accuracy nwot --num-classes 80 --trials 200 --out runs/quick      (no data, no training)
-  nas search --data shop/ --bound 'params<=1e6' --sampler tpe --supernet runs/a/supernet.safetensors --out runs/b
+  nas search --data shop/ --minimize latency-p99 --minimize params --maximize supernet-small --max latency=5ms --stop auto --out runs/small
+  nas search --data shop/ --max params=1M --sampler tpe --supernet runs/a/supernet.safetensors --out runs/b
   nas search --resume runs/digits                                                 (after Ctrl-C or a crash)"""
 
 
@@ -31,13 +33,34 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--accuracy", default="supernet", help="what stands for accuracy: supernet, elements, nwot, synflow (default %(default)s)")
     parser.add_argument(
+        "--minimize",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="an objective by its estimator's name, instead of latency: latency-p99, params, macs, activations, energy … (nas spaces lists them; "
+        "repeatable, the first is the cost that budgets and S/M/L go by)",
+    )
+    parser.add_argument(
+        "--maximize",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="an objective, instead of --accuracy: supernet-small (AP of small objects), throughput (at the target's batch) … (repeatable)",
+    )
+    parser.add_argument(
         "--budgets",
         help="latency budgets of the chosen: S=2ms,M=4ms, or a reference's latency on the target, S=like:yolov8n or S=like:yolov8n@320 (pixels; "
         "else the target's, else its own); without: spread over the front",
     )
     parser.add_argument(
+        "--at-least",
+        help="instead of --budgets: accuracies that the chosen are to reach at the least cost, S=0.40,M=0.45, or a reference's (of the space), S=like:yolov8n",
+    )
+    parser.add_argument(
         "--bound", action="append", default=[], metavar="NAME<=N", help="constraint on an estimate, for example 'params<=1e6' (repeatable)"
     )
+    parser.add_argument("--max", action="append", default=[], metavar="NAME=N", help="the same without quotes: --max latency=5ms, --max params=1.5M")
+    parser.add_argument("--min", action="append", default=[], metavar="NAME=N", help="at least so much: --min supernet=0.4")
     parser.add_argument(
         "--max-activation-mb",
         type=float,
@@ -56,6 +79,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lr", type=float, help="of the supernet's training")
     parser.add_argument("--no-augment", action="store_true", help="train the supernet on the pictures as they are")
     parser.add_argument("--eval-images", type=int, default=500, help="val pictures that rank candidates, 0 for all (default %(default)s)")
+    parser.add_argument("--no-early-stop", action="store_true", help="estimate every candidate to the end, those without a chance too")
+    parser.add_argument(
+        "--stop",
+        metavar="auto|PERCENT",
+        help="end before --trials: auto, where another tenth of the work would gain less than 0.1 %% of hypervolume, or below so many percent a minute",
+    )
+    parser.add_argument("--quote", action="store_true", help="measure what the search would cost, say it, and end; nothing is written")
     parser.add_argument("--latency-db", help="file or database URL of latencies (default: one for all runs, in the cache folder)")
     parser.add_argument("--storage", help="Optuna storage URL (default: a journal file in the run)")
     add_largest_first(parser)
@@ -74,8 +104,9 @@ def run(args: argparse.Namespace) -> int:
     from nas.estimators import ESTIMATORS
     from nas.report.tables import results_table
     from nas.samplers import SAMPLERS
+    from nas.workflow.quoting import quote
     from nas.workflow.searching import search
-    from nas.workflow.settings import SearchSettings, parse_bound
+    from nas.workflow.settings import SearchSettings
     from search_spaces.errors import InputError
     from search_spaces.spaces import SPACES
 
@@ -85,14 +116,14 @@ def run(args: argparse.Namespace) -> int:
         if args.more:
             settings = replace(settings, trials=args.more)
     else:
-        if args.out is None:
+        if args.out is None and not args.quote:
             raise InputError("no folder for the run", "--out FOLDER (or --resume RUN)")
-        if (args.out / "run.json").exists():
+        if args.out and (args.out / "run.json").exists():
             raise InputError(f"{args.out} holds a run already", "a new folder", f"to go on with it: nas search --resume {args.out}")
-        ESTIMATORS[args.accuracy], SAMPLERS[args.sampler], [parse_bound(b) for b in args.bound]
-        folder = args.out
+        ESTIMATORS[args.accuracy], SAMPLERS[args.sampler]
+        folder = args.out or Path()
         recipe = {k: v for k, v in recipe_values(args).items() if k != "seed"}
-        bounds = tuple(args.bound)
+        bounds = (*args.bound, *(_compared(b, "<=") for b in args.max), *(_compared(b, ">=") for b in args.min))
         if args.max_activation_mb is not None:
             bounds += (f"engine_activations_mib<={args.max_activation_mb * 1e6 / 2**20:.6g}",)
         settings = SearchSettings(
@@ -104,16 +135,21 @@ def run(args: argparse.Namespace) -> int:
             target=args.target,
             latency=args.latency,
             accuracy=args.accuracy,
+            minimize=tuple(args.minimize),
+            maximize=tuple(args.maximize),
             trials=args.trials,
             sampler=args.sampler,
             seed=args.seed,
             seeded=tuple(args.seed_with.split(",")) if args.seed_with else (),
             budgets=args.budgets,
+            at_least=args.at_least,
             bounds=bounds,
             supernet=args.supernet,
             recipe=recipe,
             augment=not args.no_augment,
             eval_images=args.eval_images,
+            early_stop=not args.no_early_stop,
+            stop=args.stop,
             latency_db=args.latency_db,
             storage=args.storage,
             device=args.device,
@@ -121,7 +157,20 @@ def run(args: argparse.Namespace) -> int:
         )
         settings.check()
     display = Display()
+    if args.quote:
+        display.console.print(quote(settings, display).table().rich())
+        return 0
     result = search(settings, folder, display)
     display.console.print(results_table([(p.name, p.candidate) for p in result.selection]).rich())
     display.note(f"written: {folder}/{{{','.join(p.name for p in result.selection)}}}.json, front.json, front.csv, frontier.html, frontier.png")
     return 0
+
+
+def _compared(text: str, sign: str) -> str:
+    """``NAME=N`` as a bound."""
+    from search_spaces.errors import InputError
+
+    name, found, value = text.partition("=")
+    if not found:
+        raise InputError(f"{text!r} after --{'max' if sign == '<=' else 'min'}", "NAME=NUMBER, for example params=1e6")
+    return f"{name}{sign}{value}"

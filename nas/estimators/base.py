@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nas.estimate import Estimate, Objective
 from search_spaces.architecture import Architecture
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Context:
-    """What a run has to estimate with; an estimator says which parts it cannot do without. ``eval_images`` of the val split rank candidates (0: all)."""
+    """What a run has to estimate with; an estimator says which parts it cannot do without. ``eval_images`` of the val split rank candidates (0: all).
+
+    ``shared``: what estimators of this run have in common, such as one evaluation that gives several numbers.
+    """
 
     space: SearchSpace
     num_classes: int
@@ -34,6 +38,7 @@ class Context:
     calibration_images: int = 100
     seed: int = 0
     scratch: Path = field(default_factory=Path)
+    shared: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 class Estimator(ABC):
@@ -54,6 +59,20 @@ class Estimator(ABC):
     @abstractmethod
     def __call__(self, architecture: Architecture) -> Estimate:
         """The estimate of a point of the context's space."""
+
+    def rungs(self, architecture: Architecture) -> Iterator[Estimate]:
+        """What can be said early, under names of their own (``map@62``), and at last the estimate; whoever asks may stop in between (:mod:`nas.fidelity`)."""
+        yield self(architecture)
+
+    def again(self, architecture: Architecture) -> Estimate:
+        """The estimate of one that was chosen: measured anew where it is measured."""
+        return self(architecture)
+
+    @property
+    def draws(self) -> Sequence[float]:
+        """Values that the last estimate might have had with other pictures, the same drawn pictures for every candidate, so that differences of two
+        candidates can be judged; empty where there is no such thing."""
+        return ()
 
     @classmethod
     def available(cls) -> str | None:

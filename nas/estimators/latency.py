@@ -13,6 +13,7 @@ from latency_db.runtimes import open_profiler
 from nas.estimate import Estimate
 from nas.estimators.base import Context, Estimator, needed
 from search_spaces.architecture import Architecture
+from search_spaces.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,15 +60,55 @@ class Latency(Estimator):
         return self.context.database.measure_cached(self.profiler, latency_workload(self.context, architecture), fresh)
 
     def _estimate(self, measured: Measurement) -> Estimate:
+        return self.figure(self._at_usual_speed(measured))
+
+    def figure(self, m: Measurement) -> Estimate:
+        """What is taken from a measurement."""
+        return Estimate(self.name, m.median_ms, self.unit, m.low_ms, m.high_ms, m.source, str(m.target))
+
+    def _at_usual_speed(self, measured: Measurement) -> Measurement:
         if self._reference is None:
             assert self.context.database is not None
             database, key = self.context.database, self.profiler.key(measured.workload)
             self._reference = self.profiler.reference_anchor_ms() or database.reference_anchor_ms(key)
-        m = measured if self._reference is None or measured.anchor_ms is None else measured.at_reference(self._reference)
-        return Estimate(self.name, m.median_ms, self.unit, m.low_ms, m.high_ms, m.source, str(m.target))
+        return measured if self._reference is None or measured.anchor_ms is None else measured.at_reference(self._reference)
 
     def close(self) -> None:
         self.profiler.close()
+
+
+class TailLatency(Latency):
+    """The 99th percentile of the same runs, in ms: what a deadline has to allow for. A sample quantile of some hundred runs, given without an interval."""
+
+    name = "latency_p99_ms"
+
+    def figure(self, m: Measurement) -> Estimate:
+        return Estimate(self.name, m.p99_ms, self.unit, source=m.source, target=str(m.target))
+
+
+class Throughput(Latency):
+    """Pictures per second, one batch after the other, at the target's batch (``onnxruntime:fp32@320/b8``)."""
+
+    name, unit, direction = "throughput", "img/s", "max"
+
+    def figure(self, m: Measurement) -> Estimate:
+        low, value, high = (1e3 * m.target.batch / ms for ms in (m.high_ms, m.median_ms, m.low_ms))
+        return Estimate(self.name, value, self.unit, low, high, m.source, str(m.target))
+
+
+class Energy(Latency):
+    """Millijoules per picture: the GPU's power at the two ends of the timed runs, their mean, times the latency. The whole board's, idle power included."""
+
+    name, unit = "energy_mj", "mj"
+
+    def figure(self, m: Measurement) -> Estimate:
+        gpu = m.environment.get("gpu") or {}
+        powers = [state["power_w"] for name in ("before", "after") if (state := gpu.get(name)) and state.get("power_w")]
+        if not powers:
+            raise InputError(f"{m.target} does not report its power", "a GPU whose power NVML reads", "leave energy out, or pip install nvidia-ml-py")
+        watts = sum(powers) / len(powers)
+        low, value, high = (watts * ms / m.target.batch for ms in (m.low_ms, m.median_ms, m.high_ms))
+        return Estimate(self.name, value, self.unit, low, high, m.source, str(m.target))
 
 
 def latency_workload(context: Context, architecture: Architecture) -> Workload:

@@ -7,7 +7,7 @@ import io
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +22,15 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 FRONT_VERSION = 1
-_FRONT_FIELDS = ("schema", "objectives", "hypervolume", "reference", "chosen", "comparisons", "candidates")
+_FRONT_FIELDS = ("schema", "objectives", "hypervolume", "reference", "chosen", "comparisons", "notes", "candidates")
 
 
 @dataclass(frozen=True)
 class Front:
     """What ``front.json`` holds: objectives, hypervolume with its reference point (one number per objective), ids chosen by name, candidates.
 
-    ``comparisons``, a key that is there where there are any: the chosen against the references that their budgets were taken from.
+    Keys that are there where there is something to say: ``comparisons``, the chosen against the references that their budgets were taken from; ``notes``, what
+    the search says of itself (:class:`nas.certainty.Certainty`, :class:`nas.fidelity.Saving`), by name.
     """
 
     objectives: tuple[Objective, ...]
@@ -38,6 +39,7 @@ class Front:
     hypervolume: float | None = None
     reference: tuple[float, ...] | None = None
     comparisons: tuple[Comparison, ...] = ()
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, keys in the order of the file."""
@@ -48,6 +50,7 @@ class Front:
             "reference": None if self.reference is None else list(self.reference),
             "chosen": dict(self.chosen),
             **({"comparisons": [c.to_dict() for c in self.comparisons]} if self.comparisons else {}),
+            **({"notes": dict(self.notes)} if self.notes else {}),
             "candidates": [candidate.to_dict() for candidate in self.candidates],
         }
 
@@ -64,10 +67,11 @@ def read_front(path: str | os.PathLike[str]) -> Front:
     try:
         if isinstance(data, dict):
             data.setdefault("comparisons", [])
+            data.setdefault("notes", {})
         check_fields(data, _FRONT_FIELDS, "front file")
         if data["schema"] != FRONT_VERSION:
             raise InputError(f"schema version {data['schema']!r}", f"{FRONT_VERSION}", "install the version of this package that wrote the file")
-        for field, kind in (("objectives", list), ("candidates", list), ("chosen", dict), ("comparisons", list)):
+        for field, kind in (("objectives", list), ("candidates", list), ("chosen", dict), ("comparisons", list), ("notes", dict)):
             check_type(data[field], kind, field)
         return Front(
             tuple(Objective.parse(str(text)) for text in data["objectives"]),
@@ -76,6 +80,7 @@ def read_front(path: str | os.PathLike[str]) -> Front:
             None if data["hypervolume"] is None else float(data["hypervolume"]),
             None if data["reference"] is None else tuple(float(value) for value in data["reference"]),
             tuple(Comparison.from_dict(c) for c in data["comparisons"]),
+            data["notes"],
         )
     except InputError as error:
         raise InputError(f"{os.fspath(path)}: {error}") from None
@@ -108,8 +113,8 @@ def _row(candidate: Candidate, name: str) -> dict[str, object]:
     row: dict[str, object] = {"name": name, "id": candidate.id, "trial": candidate.trial, "space": f"{architecture.space}@{architecture.version}"}
     for estimate in candidate.estimates:
         row[estimate.name] = repr(estimate.value)
-        for field in ("low", "high", "unit", "source", "target"):
-            row[f"{estimate.name}.{field}"] = getattr(estimate, field)
+        for part in ("low", "high", "unit", "source", "target"):
+            row[f"{estimate.name}.{part}"] = getattr(estimate, part)
     return row | {f"choice.{choice}": value for choice, value in architecture.choices}
 
 

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Known:
     """What a study knows before its first trial: the distributions of the parameters, which objectives count by their logarithm (a latency), the budgets on
-    the first objective for which something is wanted, and ``begun``, which differs whenever the study is opened again or by another worker: samplers with
-    one stream of random numbers add it to the seed."""
+    the first objective for which something is wanted, ``goals`` on the second that something is to reach at the least cost, and ``begun``, which differs
+    whenever the study is opened again or by another worker: samplers with one stream of random numbers add it to the seed."""
 
     space: Mapping[str, BaseDistribution] = field(default_factory=dict)
     log: tuple[int, ...] = ()
     budgets: tuple[float, ...] = ()
+    goals: tuple[float, ...] = ()
     begun: int = 0
 
 

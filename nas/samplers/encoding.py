@@ -83,8 +83,10 @@ class Encoding:
             return children
         rows = np.arange(len(children))
         for part in (rows, rows[rng.random(len(rows)) < 1 / 3]):
-            for i, j in zip(part, rng.choice(variable, len(part)), strict=True):
-                children[i, j] = self._moved(rng, int(j), children[i, j])
+            columns = rng.choice(variable, len(part))
+            for j in np.unique(columns):
+                hit = part[columns == j]
+                children[hit, j] = self._moved(rng, int(j), children[hit, j])
         return children
 
     def crossed(self, rng: np.random.Generator, parents: Floats, count: int) -> Floats:
@@ -114,16 +116,18 @@ class Encoding:
         one = [n == 1 or (s is not None and len(s) == 1) for n, s in zip(self._categories, self._steps, strict=True)]
         return np.flatnonzero(~np.array(one, bool))
 
-    def _moved(self, rng: np.random.Generator, j: int, value: float) -> float:
+    def _moved(self, rng: np.random.Generator, j: int, values: Floats) -> Floats:
+        """Other values (n,) of parameter ``j``: any other category; of numbers seven in ten times a neighbour, else any other."""
         count, steps = self._categories[j], self._steps[j]
         if count:
-            return float((value + rng.integers(1, count)) % count)
+            return np.asarray((values + rng.integers(1, count, len(values))) % count)
         if steps is None:
-            return float(np.clip(value + rng.normal(0, 0.1), 0, 1))
-        at = int(np.abs(steps - value).argmin())
-        near = [k for k in (at - 1, at + 1) if 0 <= k < len(steps)]
-        others = [k for k in range(len(steps)) if k != at]
-        return float(steps[rng.choice(near if rng.random() < 0.7 else others)])
+            return np.clip(values + rng.normal(0, 0.1, len(values)), 0, 1)
+        last = len(steps) - 1
+        at = np.abs(steps - values[:, None]).argmin(1)
+        near = at + np.where(at == 0, 1, np.where(at == last, -1, rng.choice((-1, 1), len(values))))
+        other = (at + rng.integers(1, last + 1, len(values))) % (last + 1)
+        return np.asarray(steps[np.where(rng.random(len(values)) < 0.7, near, other)])
 
 
 _MANY = 10_000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -24,12 +26,23 @@ def gains(points: Floats, front: Floats, reference: Floats) -> Floats:
 
 
 def _areas(points: Floats, front: Floats, reference: Floats) -> Floats:
+    # Under the front lies a staircase: steps i from edges[i] to edges[i + 1] at falling heights. A point gains over those right of it that are higher than it,
+    # which are neighbours: sums of steps do, whatever the length of the front.
     front = front[(front < reference).all(1)]
     front = front[np.lexsort((front[:, 1], front[:, 0]))]
     heights = np.minimum.accumulate(np.concatenate([[reference[1]], front[:, 1]]))
-    edges = np.concatenate([[-np.inf], front[:, 0], [reference[0]]])
-    widths = np.maximum(np.minimum(edges[1:], reference[0]) - np.maximum(edges[:-1], points[:, :1]), 0.0)
-    return (widths * np.maximum(heights - points[:, 1:], 0.0)).sum(1)
+    edges = np.concatenate([front[:, 0], [reference[0]]])  # right ends
+    sums = np.concatenate(
+        [[0.0, 0.0], np.cumsum(np.diff(edges) * heights[1:])]
+    )  # of the steps before i; the first has no left end, and is never summed
+    x, y = points.T
+    first = np.searchsorted(front[:, 0], x, side="right")
+    end = np.searchsorted(-heights, -y, side="left")
+    higher = (end > first) & (x < reference[0])
+    first, end = np.where(higher, first, 0), np.where(higher, end, 1)
+    right = edges[first]
+    gained = (right - x) * (heights[first] - y) + sums[end] - sums[first + 1] - y * (edges[end - 1] - right)
+    return np.where(higher, gained, 0.0)
 
 
 def _volumes(points: Floats, front: Floats, reference: Floats) -> Floats:
@@ -59,18 +72,45 @@ def nearness(points: Floats, front: Floats, spread: Floats) -> Floats:
     return np.asarray(((front[:, None] - points) / spread).max(2).min(0))
 
 
-def corners(front: Floats, reference: Floats, budgets: Floats) -> Floats:
-    """Per budget on the first of two objectives (k,): it, and the best second value (k, 2) that a point of the front has within it (the reference's: none)."""
-    within = np.where(front[:, 0] <= budgets[:, None], front[:, 1], np.inf)
-    return np.column_stack([budgets, np.minimum(within.min(1, initial=np.inf), reference[1])])
+@dataclass(frozen=True)
+class Focus:
+    """Bounds on one of two objectives (to be minimised, sorted) within which the other is to improve; ``swapped``: they are on the second one."""
 
+    bounds: Floats
+    swapped: bool = False
 
-def gains_within(points: Floats, best: Floats) -> Floats:
-    """How much (n,) each of the points (n, 2) improves on the best second values within budgets, ``best`` from :func:`corners`; summed over budgets."""
-    better = np.maximum(best[:, 1] - points[:, 1:], 0.0)
-    return np.asarray((better * (points[:, :1] <= best[:, 0])).sum(1))
+    @classmethod
+    def of(cls, budgets: Sequence[float], goals: Sequence[float], log: Sequence[int]) -> Focus | None:
+        """From upper bounds on the first objective, minimised, or lower ones on the second, maximised; both by their logarithm where ``log`` says so."""
+        if len(budgets) and len(goals):
+            raise ValueError("budgets and goals; expected one of both")
+        if any(b <= 0 for b in budgets):
+            raise ValueError(f"budgets {list(budgets)}; expected positive numbers")
+        if not len(budgets) and not len(goals):
+            return None
+        values = np.asarray(budgets if len(budgets) else goals, np.float64)
+        values = np.log(values) if (0 if len(budgets) else 1) in log else values
+        return cls(np.sort(values)) if len(budgets) else cls(np.sort(-values), True)
 
+    def fits(self, signs: Floats) -> bool:
+        """Whether the first objective is minimised and, for goals, the second maximised."""
+        return bool(signs[0] > 0 and (not self.swapped or signs[1] < 0))
 
-def nearness_within(points: Floats, best: Floats, spread: Floats) -> Floats:
-    """How far (n,) each point is from improving on any budget's best: 0 or less, 0 where it does."""
-    return -np.maximum(((points[:, None] - best) / spread).max(2).min(1), 0.0)
+    def bests(self, front: Floats, reference: Floats) -> Floats:
+        """Per bound (k,): it, and the best other value (k, 2) that a point of the front has within it (the reference's: none)."""
+        front, reference = self._turned(front), self._turned(reference)
+        within = np.where(front[:, 0] <= self.bounds[:, None], front[:, 1], np.inf)
+        return np.column_stack([self.bounds, np.minimum(within.min(1, initial=np.inf), reference[1])])
+
+    def gains(self, points: Floats, best: Floats) -> Floats:
+        """How much (n,) each of the points (n, 2) improves on ``best`` of :meth:`bests`; summed over bounds."""
+        points = self._turned(points)
+        better = np.maximum(best[:, 1] - points[:, 1:], 0.0)
+        return np.asarray((better * (points[:, :1] <= best[:, 0])).sum(1))
+
+    def nearness(self, points: Floats, best: Floats, spread: Floats) -> Floats:
+        """How far (n,) each point is from improving on any bound's best: 0 or less, 0 where it does."""
+        return -np.maximum(((self._turned(points)[:, None] - best) / self._turned(spread)).max(2).min(1), 0.0)
+
+    def _turned(self, values: Floats) -> Floats:
+        return values[..., ::-1] if self.swapped else values

@@ -14,11 +14,12 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.front import non_dominated
+from nas.front import hypervolume, non_dominated
 from nas.samplers import Known
 from nas.samplers.encoding import Encoding
-from nas.samplers.gain import corners, gains, gains_within, nearness, nearness_within
+from nas.samplers.gain import Focus, gains, nearness
 from nas.samplers.gaussian import Hyper, Process, Warp
+from nas.stopping import GAIN
 
 Floats = NDArray[np.float64]
 Params = Mapping[str, Any]
@@ -46,7 +47,8 @@ class GuidedSampler(BaseSampler):
 
     ``space``: the distributions, if known, so that the first trials can fill it. ``log``: objectives (by position) of which the logarithm counts, such as
     a latency. ``budgets``: upper bounds on the first of two objectives, the cost; every other proposal then goes where the best accuracy within one of
-    them is expected to improve most, the rest to the whole front, without which the models would know nothing else. ``known``: objectives that cost
+    them is expected to improve most, the rest to the whole front, without which the models would know nothing else. ``goals``: lower bounds on the second of
+    two objectives, the gain, instead: there the least cost that reaches one of them is what should improve. ``known``: objectives that cost
     nothing, as functions of the parameters: computed, not modelled. ``features``: numbers that cost nothing (params, MACs, a zero-cost score), as further
     inputs of the models. ``guess``: per objective a cheap stand-in, for the start only. ``candidates``: the only points that exist, such as the rows of a
     table.
@@ -60,6 +62,7 @@ class GuidedSampler(BaseSampler):
         space: Mapping[str, BaseDistribution] | None = None,
         log: Sequence[int] = (),
         budgets: Sequence[float] = (),
+        goals: Sequence[float] = (),
         known: Mapping[int, Callable[[Params], float]] | None = None,
         features: Callable[[Params], Sequence[float] | Floats] | None = None,
         guess: Callable[[Params], Sequence[float]] | None = None,
@@ -69,9 +72,7 @@ class GuidedSampler(BaseSampler):
         self._initial, self._space, self._log = initial, space, tuple(log)
         self._known, self._features, self._guess = dict(known or {}), features, guess
         self._candidates = candidates
-        if any(b <= 0 for b in budgets):
-            raise ValueError(f"budgets {list(budgets)}; expected positive numbers")
-        self._budgets = np.sort(np.log(budgets) if 0 in self._log else np.asarray(budgets, np.float64)) if len(budgets) else None
+        self._focus = Focus.of(budgets, goals, self._log)
         self._intersection = IntersectionSearchSpace()
         self._hyper: dict[str, tuple[int, Hyper]] = {}
         self._current: tuple[Mapping[str, BaseDistribution], Encoding] | None = None
@@ -102,8 +103,12 @@ class GuidedSampler(BaseSampler):
         encoding = self._encoding(search_space)
         rng = np.random.default_rng([self._seed, trial.number])
         history = _History.of(study, trial, encoding, search_space, self._log, self._rows)
-        propose = self._first if len(history.values) < self._beginning(encoding) else self._best
-        return encoding.params(propose(rng, encoding, history))
+        if len(history.values) < self._beginning(encoding):
+            return encoding.params(self._first(rng, encoding, history))
+        point, gain = self._best(rng, encoding, history)
+        if gain is not None:
+            study._storage.set_trial_system_attr(trial._trial_id, GAIN, gain)
+        return encoding.params(point)
 
     def _encoding(self, space: Mapping[str, BaseDistribution]) -> Encoding:
         if self._current is None or self._current[0] != space:
@@ -154,7 +159,8 @@ class GuidedSampler(BaseSampler):
         wanted = np.unique(np.round(np.linspace(0, len(front) - 1, count)).astype(int))
         return np.concatenate([front[order[wanted]], rng.permutation(front)])
 
-    def _best(self, rng: np.random.Generator, encoding: Encoding, history: _History) -> Floats:
+    def _best(self, rng: np.random.Generator, encoding: Encoding, history: _History) -> tuple[Floats, float | None]:
+        """The point, and the gain of hypervolume that is expected of it, as a share of what there is; None where it was chosen by something else."""
         objectives = range(history.values.shape[1])
         inputs, groups = self._inputs(encoding, history.points)
         drawn = {j: self._objective(rng, j, inputs, history.values[:, j], groups) for j in objectives if j not in self._known}
@@ -187,22 +193,22 @@ class GuidedSampler(BaseSampler):
         pending = values(history.pending) if len(history.pending) else None
         front = history.front
         spread = np.maximum(np.ptp(history.values, axis=0), 1e-12)
-        focused = self._budgets is not None and len(objectives) == 2 and history.signs[0] > 0 and len(history.values) % 2 == 0
+        focus = self._focus if len(objectives) == 2 and len(history.values) % 2 == 0 and self._focus and self._focus.fits(history.signs) else None
         fronts = [front if pending is None else np.concatenate([front, pending[:, s]]) for s in range(DRAWS)]
-        bests = [corners(f, history.reference, self._budgets) for f in fronts] if focused and self._budgets is not None else []
+        bests = [focus.bests(f, history.reference) for f in fronts] if focus else []
 
         def gain(v: Floats, s: int) -> Floats:
-            return gains_within(v, bests[s]) if bests else gains(v, fronts[s], history.reference)
+            return focus.gains(v, bests[s]) if focus else gains(v, fronts[s], history.reference)
 
         def near(v: Floats, s: int) -> Floats:
-            return nearness_within(v, bests[s], spread) if bests else nearness(v, fronts[s], spread)
+            return focus.nearness(v, bests[s], spread) if focus else nearness(v, fronts[s], spread)
 
         def merit(points: Floats) -> Floats:
             """Mean gain; where there is none at all, less than nothing, and the nearer to the front the more."""
             v, share = values(points), allowed(points)
             merits = np.mean([gain(v[:, s], s) for s in range(DRAWS)], 0) * share
             none = merits <= 0
-            short = np.mean([near(v[none, s], s) for s in range(DRAWS)], 0)
+            short = np.mean([near(v[none, s], s) for s in range(0, DRAWS, 4)], 0)  # only an order among those that gain nothing
             merits[none] = np.minimum(short, 0.0) - 1 + share[none] - 1e-9
             return np.asarray(merits)
 
@@ -210,10 +216,15 @@ class GuidedSampler(BaseSampler):
         if everything is not None:
             unseen = np.array([p for p in everything if not history.has(p)])
             pool = unseen if len(unseen) else everything
-            return np.asarray(pool[merit(pool).argmax()])
-        return self._evolve(rng, encoding, history, merit)
+            scores = merit(pool)
+            point, best = np.asarray(pool[scores.argmax()]), float(scores.max())
+        else:
+            point, best = self._evolve(rng, encoding, history, merit)
+        volume = hypervolume(history.front, history.reference, ["min"] * len(objectives)) if len(objectives) > 1 and not focus else 0.0
+        return point, max(best, 0.0) / volume if volume > 0 else None
 
-    def _evolve(self, rng: np.random.Generator, encoding: Encoding, history: _History, merit: Callable[[Floats], Floats]) -> Floats:
+    def _evolve(self, rng: np.random.Generator, encoding: Encoding, history: _History, merit: Callable[[Floats], Floats]) -> tuple[Floats, float]:
+        """A point and its merit."""
         good = history.good
         near = encoding.mutated(rng, good[rng.integers(len(good), size=POOL // 2)])
         pool = np.concatenate([near, encoding.crossed(rng, good, POOL // 4), encoding.random(rng, POOL - POOL // 2 - POOL // 4)])
@@ -232,8 +243,8 @@ class GuidedSampler(BaseSampler):
             if len(more):
                 pool, scores = np.concatenate([pool, more]), np.concatenate([scores, merit(more)])
         if len(pool) == 0:  # a small space that was seen whole, or nearly
-            return encoding.random(rng, 1)[0]
-        return np.asarray(pool[scores.argmax()])
+            return encoding.random(rng, 1)[0], 0.0
+        return np.asarray(pool[scores.argmax()]), float(scores.max())
 
     def _objective(self, rng: np.random.Generator, j: int, x: Floats, y: Floats, groups: NDArray[np.intp]) -> Callable[[Floats], Floats]:
         warp = Warp.of(y)
@@ -266,7 +277,7 @@ class GuidedSampler(BaseSampler):
 
 def guided(seed: int, known: Known) -> GuidedSampler:
     """As ``--sampler guided`` makes it."""
-    return GuidedSampler(seed, space=known.space or None, log=known.log, budgets=known.budgets)
+    return GuidedSampler(seed, space=known.space or None, log=known.log, budgets=known.budgets, goals=known.goals)
 
 
 @dataclass(frozen=True)
@@ -335,7 +346,7 @@ class _History:
 
     def unseen(self, points: Floats) -> Floats:
         """Those not tried, each once, in their order."""
-        fresh = {_key(p): p for p in points}
+        fresh = dict(zip(_keys(points), points, strict=True))
         return np.array([p for key, p in fresh.items() if key not in self.known]).reshape(-1, points.shape[1])
 
     @property
@@ -371,7 +382,11 @@ def _void(trial: FrozenTrial) -> bool:
 
 def _key(point: Floats) -> tuple[float, ...]:
     """The same for points that differ by rounding only."""
-    return tuple(np.round(point, 9).tolist())
+    return _keys(point[None])[0]
+
+
+def _keys(points: Floats) -> list[tuple[float, ...]]:
+    return [tuple(row) for row in np.round(points, 9).tolist()]
 
 
 def _within(trial: FrozenTrial, space: Mapping[str, BaseDistribution]) -> bool:

@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -63,6 +64,20 @@ def fit(
         raise
     ema: nn.Module = run.ema.module
     return ema
+
+
+def steps_timed(task: Task, loader: Loader, recipe: Recipe, count: int) -> list[float]:
+    """Seconds of each of the first ``count`` steps of such a training, its data included; ``task.model`` is trained by them."""
+    run = _Run(task, recipe, len(loader) * recipe.epochs, next(task.model.parameters()).device)
+    seconds = []
+    start = time.monotonic()
+    for batch, _ in zip(loader.epoch(0), range(count), strict=False):
+        run.train_step(batch.to(run.device))
+        if run.device.type == "cuda":
+            torch.cuda.synchronize(run.device)
+        seconds.append(time.monotonic() - start)
+        start = time.monotonic()
+    return seconds
 
 
 def _steps(run: _Run, loader: Loader, checkpoint: Path | None, watch: Watch, save_every: int, check: Callable[[], None]) -> None:

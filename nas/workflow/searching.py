@@ -3,82 +3,102 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from latency_db.db import LatencyDB
 from latency_db.runtimes import open_profiler
 from latency_db.target import Target
-from nas.artifact import Artifact, DataRecord, StudyRecord, write_artifact
-from nas.baseline import Baseline, compare
+from nas.baseline import Baseline
 from nas.budgets import Budgets, Wanted, parse_wanted
 from nas.console import Display
 from nas.data.source import DataPair
-from nas.estimate import Candidate
 from nas.estimators import ESTIMATORS
 from nas.estimators.base import Context, Estimator
 from nas.estimators.latency import Latency
 from nas.estimators.predicted_latency import PredictedLatency
-from nas.models import NO_DATA, unnamed_classes
-from nas.report.frontier import frontier_data, write_frontier
-from nas.report.quantities import quantity
-from nas.report.tables import Front, write_front
-from nas.selection import Selection, confirm, select
+from nas.models import unnamed_classes
+from nas.report.quantities import label, quantity
+from nas.stopping import said
 from nas.study import Study
 from nas.supernet import Supernet
 from nas.training.precision import device_of
 from nas.weights import load_supernet
+from nas.workflow.concluding import Bounds, Live, SearchResult, conclude
 from nas.workflow.measuring import default_latency_db, measure_baseline
 from nas.workflow.settings import SearchSettings
 from nas.workflow.training import image_size_of, open_training_data, train_supernet, training_batches
 from search_spaces.errors import InputError
+from search_spaces.references import point_of
 from search_spaces.space import SearchSpace
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """What a search gives: everything evaluated, and the chosen."""
-
-    candidates: tuple[Candidate, ...]
-    selection: Selection
-    artifacts: tuple[Artifact, ...]
 
 
 def search(settings: SearchSettings, folder: Path, display: Display) -> SearchResult:
     """Run, or go on with, a search in ``folder``; S/M/L are measured again before they are written."""
     space = settings.open_space()
-    wanted = parse_wanted(settings.budgets) if settings.budgets else None
+    wanted = parse_wanted(settings.budgets, settings.aims.cost.unit) if settings.budgets else None
     data = open_training_data(settings.data, settings.limit, display) if settings.data else None
     classes = data.classes if data else unnamed_classes(settings.num_classes or 80)
     if settings.latency == "predicted":
         _say_error(settings, space, len(classes), display)
     supernet = None
-    if settings.accuracy == "supernet":
+    if settings.trains:
         supernet = given_supernet(settings, space, data, folder)
         if supernet is None:
             training_batches(_with_data(data), settings.open_recipe(), image_size_of(space), settings.augment)
     if wanted and wanted.likes and not settings.baselines:
         settings = replace(settings, baselines=_baselines(wanted, settings, len(classes), data, display))
-    budgets = wanted.resolve({name: b.latency.value for name, b in settings.baselines.items()}) if wanted else None
+    budgets_of(settings)
     if not (folder / "run.json").exists():  # only now: what is wrong with the input must not leave a run behind
         settings.write(folder)
-    if settings.accuracy == "supernet":
+    if settings.trains:
         supernet = (supernet or _train_supernet(settings, space, data, folder, display)).to(device_of(settings.device))
-    study = open_study(settings, settings.storage or folder / "study.journal", settings.study_name(folder), budgets)
     with evaluation(settings, len(classes), data, supernet, folder) as (estimators, latency):
+        settings = with_goals(settings, space, estimators, display)
+        bounds = bounds_of(settings)
+        study = open_study(settings, settings.storage or folder / "study.journal", settings.study_name(folder), bounds)
         _share(study, settings, folder, data)
         with display.search() as watch:
-            study.run(estimators, settings.trials, watch, settings.first_candidates())
-        return _conclude(settings, study, latency, classes, data, budgets, folder, display)
+            live = Live(settings, study, folder, data.name if data else "", watch)
+            study.run(estimators, settings.trials, live, settings.first_candidates(), settings.early_stop, settings.open_stop())
+        if len(study.progress) < settings.trials and settings.stop:
+            display.note(f"ended after {len(study.progress)} candidates (--stop {settings.stop}): {said(study.progress)}")
+        return conclude(settings, study, estimators, latency, classes, data, bounds, folder, display)
 
 
-def open_study(settings: SearchSettings, storage: Path | str, name: str, budgets: Budgets | None) -> Study:
+def bounds_of(settings: SearchSettings) -> Bounds:
+    """Budgets and goals as numbers; those of references were measured before."""
+    goals = parse_wanted(settings.at_least, settings.aims.gain.unit).resolve(settings.goals) if settings.at_least else None
+    return Bounds(budgets_of(settings), goals)
+
+
+def budgets_of(settings: SearchSettings) -> Budgets | None:
+    """Budgets as numbers; an error where two are in the wrong order."""
+    wanted = parse_wanted(settings.budgets, settings.aims.cost.unit) if settings.budgets else None
+    return wanted.resolve({name: b.latency.value for name, b in settings.baselines.items()}) if wanted else None
+
+
+def with_goals(settings: SearchSettings, space: SearchSpace, estimators: Sequence[Estimator], display: Display) -> SearchSettings:
+    """With the accuracy of the references that something is to be as accurate as, estimated as a candidate's is."""
+    likes = parse_wanted(settings.at_least, settings.aims.gain.unit).likes if settings.at_least else {}
+    if not likes or settings.goals:
+        return settings
+    estimator = next(e for e in estimators if e.name == settings.aims.gain.name)
+    goals = {}
+    for name, like in likes.items():
+        estimate = estimator(point_of(space, like.reference))
+        display.note(f"goal {name}: {like.reference} has {quantity(estimate)} {label(estimate.name)} by the same estimate")
+        goals[name] = estimate.value
+    return replace(settings, goals=goals)
+
+
+def open_study(settings: SearchSettings, storage: Path | str, name: str, bounds: Bounds) -> Study:
     """The study of a search, new or begun."""
-    bounds = [bound for _, bound in budgets] if budgets else ()
-    return Study(storage, name, settings.open_space(), settings.objectives, settings.sampler, settings.seed, settings.open_bounds(), bounds)
+    budgets, goals = ([bound for _, bound in entries] if entries else () for entries in (bounds.budgets, bounds.goals))
+    return Study(storage, name, settings.open_space(), settings.objectives, settings.sampler, settings.seed, settings.open_bounds(), budgets, goals)
 
 
 @contextmanager
@@ -100,7 +120,7 @@ def evaluation(
             scratch=scratch,
         )
         estimators = [ESTIMATORS[name](context) for name in settings.estimators]
-        latency = next((e for e in estimators if isinstance(e, Latency)), None) or Latency(context)
+        latency = next((e for e in estimators if type(e) is Latency), None) or Latency(context)
         try:
             yield estimators, latency
         finally:
@@ -111,7 +131,7 @@ def evaluation(
 
 def _share(study: Study, settings: SearchSettings, folder: Path, data: DataPair | None) -> None:
     """Says in the study what ``nas worker`` needs. A run goes on where it began: latencies of two devices are not to be compared."""
-    path = str(Path(settings.supernet or folder / "supernet.safetensors").resolve()) if settings.accuracy == "supernet" else None
+    path = str(Path(settings.supernet or folder / "supernet.safetensors").resolve()) if settings.trains else None
     shared = replace(settings, supernet=path, name=settings.study_name(folder)).to_dict()
     here = device_id(settings)
     check_device(study.describe({"settings": shared, "data": data.fingerprint if data else None, "device": here}), here)
@@ -131,59 +151,6 @@ def check_device(record: Mapping[str, Any], here: str | None) -> None:
     if here and there and here != there:
         hint = "run it on such a device, or search anew here (with --latency predicted, any machine can take part)"
         raise InputError(f"this device ({here}) is not the one whose latencies the study holds", there, hint)
-
-
-def _conclude(
-    settings: SearchSettings,
-    study: Study,
-    latency: Latency,
-    classes: tuple[str, ...],
-    data: DataPair | None,
-    budgets: Budgets | None,
-    folder: Path,
-    display: Display,
-) -> SearchResult:
-    cost, gain = settings.objectives
-    if not study.archive.front:
-        first = study.failures[0][1] if study.failures else "no trial was run"
-        raise InputError(f"no candidate was evaluated ({len(study.failures)} failed or outside a bound, the first: {first})", "at least one")
-    display.note("measuring the chosen again, each in a fresh process")
-    # Every candidate, not the front alone: where noise put a pick over its budget, the next one may lie behind the front.
-    selection = confirm(select(study.candidates, cost.name, gain.name, budgets), lambda c: latency.again(c.architecture))
-    for note in (*selection.notes, *(f"{r.name}: {r.before.id} was replaced, {r.reason}" for r in selection.replaced)):
-        display.note(note)
-    record = DataRecord(data.name, data.fingerprint) if data else NO_DATA
-    comparisons = {c.name: c for c in compare(settings.baselines, selection)}
-    for comparison in comparisons.values():
-        display.note(str(comparison))
-    artifacts = []
-    for pick in selection:
-        c = pick.candidate
-        origin = StudyRecord(settings.study_name(folder), settings.seed, c.trial, len(study.candidates))
-        gained = (comparisons[pick.name].speed_up,) if pick.name in comparisons else ()
-        artifacts.append(Artifact(pick.name, c.architecture, (*c.estimates, *gained), origin, classes, record))
-        write_artifact(folder / f"{pick.name}.json", artifacts[-1])
-    write_outputs(settings, study.candidates, study, selection, folder, data.name if data else "")
-    return SearchResult(tuple(study.candidates), selection, tuple(artifacts))
-
-
-def write_outputs(settings: SearchSettings, candidates: list[Candidate], study: Study, selection: Selection, folder: Path, data_name: str) -> None:
-    """``front.json``, ``front.csv``, ``frontier.html``, ``frontier.png``."""
-    cost, gain = settings.objectives
-    archive = study.archive
-    chosen = tuple((pick.name, pick.candidate.id) for pick in selection)
-    write_front(folder, Front((cost, gain), archive.front, chosen, archive.hypervolume, archive.reference, compare(settings.baselines, selection)))
-    data = frontier_data(
-        candidates,
-        cost,
-        gain,
-        selection=selection,
-        target=settings.target,
-        data_set=data_name,
-        hypervolume=archive.hypervolume,
-        title=f"Efficiency frontier: {settings.space}",
-    )
-    write_frontier(folder, data)
 
 
 def _baselines(wanted: Wanted, settings: SearchSettings, num_classes: int, data: DataPair | None, display: Display) -> dict[str, Baseline]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from nas.baseline import Baseline
 from nas.budgets import parse_wanted
 from nas.estimate import Objective
 from nas.estimators import ESTIMATORS
+from nas.evaluating import Bound
 from nas.files import atomic_write
-from nas.study import Bound
+from nas.stopping import NEVER, Progress, StopRule
 from nas.training.precision import device_of
 from nas.training.recipe import Recipe
+from nas.workflow.objectives import LATENCIES, Aims, estimators_of, parse_bound
 from nas.workflow.training import Means
 from search_spaces.architecture import Architecture, Value
 from search_spaces.errors import InputError
@@ -26,16 +28,15 @@ from search_spaces.registry import unknown
 from search_spaces.space import SearchSpace
 from search_spaces.spaces import SPACES
 
-LATENCIES = {"measured": "latency", "predicted": "predicted_latency"}
-"""How candidates' latency is known -> the estimator of it."""
-
 
 @dataclass(frozen=True)
 class SearchSettings:
     """All that decides a search; kept as ``run.json``, so that ``--resume`` needs nothing else.
 
-    ``seeded``: references that are among the first candidates. ``baselines``: the references whose latency is a budget, by the budget's name, as they were
-    measured when the run began.
+    ``minimize`` and ``maximize`` are names of estimators; empty: latency, and ``accuracy``. ``early_stop``: candidates without a chance are not estimated to
+    the end. ``stop``: see :class:`nas.stopping.StopRule`. ``seeded``: references that are among the first candidates. ``baselines``: the references whose
+    latency is a budget, by the budget's name, as they were measured when the run began. ``goals``: the same of ``at_least``, accuracies that something is to
+    reach at the least cost.
     """
 
     space: str = "yolo-nano"
@@ -46,17 +47,23 @@ class SearchSettings:
     target: str = "onnxruntime:fp32"
     latency: str = "measured"
     accuracy: str = "supernet"
+    minimize: tuple[str, ...] = ()
+    maximize: tuple[str, ...] = ()
     trials: int = 100
     sampler: str = "guided"
     seed: int = 0
     seeded: tuple[str, ...] = ()
     budgets: str | None = None
+    at_least: str | None = None
+    goals: Mapping[str, float] = field(default_factory=dict)
     baselines: Mapping[str, Baseline] = field(default_factory=dict)
     bounds: tuple[str, ...] = ()
     supernet: str | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
     augment: bool = True
     eval_images: int = 500
+    early_stop: bool = True
+    stop: str | None = None
     latency_db: str | None = None
     storage: str | None = None
     device: str = "auto"
@@ -89,7 +96,7 @@ class SearchSettings:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SearchSettings:
         """Inverse of :meth:`to_dict` after JSON; KeyError, TypeError, AttributeError or InputError for what is none."""
-        lists = {"bounds": tuple(data["bounds"]), "seeded": tuple(data.get("seeded", ()))}
+        lists = {name: tuple(data.get(name, ())) for name in ("bounds", "seeded", "minimize", "maximize")}
         fixed = {name: tuple(values) for name, values in data["fixed"].items()}
         return cls(**{**data, **lists, "fixed": fixed, "baselines": {n: Baseline.from_dict(b) for n, b in data.get("baselines", {}).items()}})
 
@@ -104,18 +111,25 @@ class SearchSettings:
         if target.precision == "int8" and RUNTIMES[target.runtime].measures and not self.data:
             raise InputError(f"--target {self.target} without --data", "a data set", "int8 takes the ranges of activations from its pictures")
         device_of(self.device)
-        for bound in self.open_bounds():
-            if reason := ESTIMATORS[registry_name(bound.name)].available():
-                raise InputError(f"bound on {bound.name}: {reason}")
+        for name in self.estimators:
+            if reason := ESTIMATORS[name].available():
+                raise InputError(f"{name} cannot be estimated here: {reason}")
+        if self.stop:
+            StopRule.parse(self.stop)
         if self.num_classes is not None and self.num_classes < 1:
             raise InputError(f"{self.num_classes} classes", "1 or more")
-        if self.budgets:
-            parse_wanted(self.budgets)
+        if self.budgets and parse_wanted(self.budgets, self.aims.cost.unit).likes and self.aims.cost.name != "latency_ms":
+            raise InputError(f"budgets {self.budgets} where {self.aims.cost.name} is the cost", "numbers", "like: is a reference's latency")
+        if self.budgets and self.at_least:
+            raise InputError("--budgets and --at-least", "one of both: S/M/L go by cost or by accuracy")
+        if self.at_least:
+            for like in parse_wanted(self.at_least, self.aims.gain.unit).likes.values():
+                point_of(self.open_space(), like.reference)
         if self.trials < 1:
             raise InputError(f"{self.trials} trials", "1 or more")
-        if self.accuracy == "supernet" and not self.data:
-            raise InputError("--accuracy supernet without --data", "a data set", "or use a zero-cost score: --accuracy nwot")
-        if self.objectives[1].direction != "max" or self.accuracy == "latency":
+        if self.trains and not self.data:
+            raise InputError("accuracy of a supernet without --data", "a data set", "or use a zero-cost score: --accuracy nwot")
+        if ESTIMATORS[self.accuracy].direction != "max" or self.accuracy == "throughput":
             raise InputError(f"--accuracy {self.accuracy}", "an estimator to maximise: supernet, elements, nwot or synflow")
         self.open_means().check(self.open_recipe())
 
@@ -137,37 +151,28 @@ class SearchSettings:
 
     def open_bounds(self) -> tuple[Bound, ...]:
         """The bounds, each on an estimate's name, whether that or its estimator's was written."""
-        bounds = (parse_bound(text) for text in self.bounds)
-        return tuple(replace(b, name=ESTIMATORS[registry_name(b.name)].name) for b in bounds)
+        return tuple(parse_bound(text) for text in self.bounds)
+
+    def open_stop(self) -> Callable[[Progress], bool]:
+        """When the search ends before all candidates are tried."""
+        return StopRule.parse(self.stop) if self.stop else NEVER
+
+    @property
+    def aims(self) -> Aims:
+        """What is minimised and maximised."""
+        return Aims.of(self.minimize, self.maximize, self.accuracy)
+
+    @property
+    def trains(self) -> bool:
+        """Whether a supernet is needed."""
+        return any(name.partition("-")[0] == "supernet" for name in self.estimators)
 
     @property
     def estimators(self) -> tuple[str, ...]:
         """Registry names of all that a candidate is asked, each once."""
-        bounds = (registry_name(b.name) for b in self.open_bounds())
-        names = ("params", "macs", "latency", self.accuracy, *bounds)
-        return tuple(dict.fromkeys(LATENCIES[self.latency] if name == "latency" else name for name in names))
+        return estimators_of(self.aims, self.open_bounds(), self.latency)
 
     @property
-    def objectives(self) -> tuple[Objective, Objective]:
-        """Cost and gain."""
-        return ESTIMATORS["latency"].objective(), ESTIMATORS[self.accuracy].objective()
-
-
-def parse_bound(text: str) -> Bound:
-    """``latency_ms<=5`` or ``map>=0.4``."""
-    for sign in ("<=", ">="):
-        name, found, value = text.partition(sign)
-        if found:
-            try:
-                return Bound(name.strip(), sign == "<=", float(value))
-            except ValueError:
-                break
-    raise InputError(f"bound {text!r}", "NAME<=NUMBER or NAME>=NUMBER, for example params<=1e6")
-
-
-def registry_name(estimate: str) -> str:
-    """The registry's name of the estimator that gives an estimate."""
-    for name in ESTIMATORS:
-        if estimate in (ESTIMATORS[name].name, name):
-            return name
-    raise InputError(f"bound on {estimate!r}", f"one of {', '.join(ESTIMATORS[n].name for n in ESTIMATORS)}")
+    def objectives(self) -> tuple[Objective, ...]:
+        """All of them, costs first."""
+        return self.aims.objectives

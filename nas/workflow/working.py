@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from latency_db.target import Target
-from nas.budgets import parse_wanted
 from nas.console import Display
 from nas.study import read_record
 from nas.training.precision import device_of
-from nas.workflow.searching import check_device, device_id, evaluation, given_supernet, open_study
+from nas.workflow.searching import bounds_of, check_device, device_id, evaluation, given_supernet, open_study
 from nas.workflow.settings import SearchSettings
 from nas.workflow.training import open_training_data
 from search_spaces.errors import InputError
@@ -56,13 +55,11 @@ def work(storage: Path | str, name: str | None, own: Own, display: Display) -> i
         raise InputError(f"data set {settings.data} is not the one of the search", "the same pictures and boxes", "name it: --data PATH")
     space = settings.open_space()
     supernet = None
-    if settings.accuracy == "supernet":
+    if settings.trains:
         supernet = given_supernet(settings, space, data, Path())
         assert supernet is not None
         supernet = supernet.to(device_of(settings.device))
-    wanted = parse_wanted(settings.budgets) if settings.budgets else None
-    budgets = wanted.resolve({n: b.latency.value for n, b in settings.baselines.items()}) if wanted else None
-    study = open_study(settings, storage, name, budgets)
+    study = open_study(settings, storage, name, bounds_of(settings))
     own_work = 0
 
     def watch(event: Any) -> None:
@@ -75,5 +72,5 @@ def work(storage: Path | str, name: str | None, own: Own, display: Display) -> i
         evaluation(settings, len(data.classes) if data else settings.num_classes or 80, data, supernet, Path(scratch)) as (estimators, _),
         display.search() as shown,
     ):
-        study.run(estimators, settings.trials, watch)
+        study.run(estimators, settings.trials, watch, (), settings.early_stop, settings.open_stop())
     return own_work
