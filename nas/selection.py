@@ -43,7 +43,10 @@ class Replacement:
 
 @dataclass(frozen=True)
 class Selection:
-    """Picks from small to large: cost and gain (names of estimates) both strictly increase. ``notes`` say which names stayed empty and why."""
+    """Picks from small to large: cost and gain (names of estimates) both strictly increase. ``notes`` say which names stayed empty and why.
+
+    ``each_for_itself``: chosen by goals, each the cheapest that reaches its own, whatever the others are.
+    """
 
     picks: tuple[Pick, ...]
     cost: str
@@ -51,6 +54,7 @@ class Selection:
     notes: tuple[str, ...] = ()
     replaced: tuple[Replacement, ...] = ()
     confirmed: bool = False
+    each_for_itself: bool = False
 
     def __iter__(self) -> Iterator[Pick]:
         return iter(self.picks)
@@ -109,7 +113,7 @@ def select(
 
     With ``budgets`` (their names count): under each, the highest gain whose cost is within it, from the largest budget down, each pick below the
     one above it in cost and gain. A budget that no candidate meets is an error. With ``goals`` instead: for each, the least cost whose gain is at least so
-    much, from the smallest goal on. Without both: the front of cost and gain is walked on a logarithmic
+    much; one that reaches several goals has the name of the highest. Without both: the front of cost and gain is walked on a logarithmic
     cost axis from the fastest of use (:data:`USEFUL`) to the highest gain, both axes scaled to 0..1, and the names stand at equal steps of the
     way, so that the middle one sits about where the front bends. Where there are fewer distinct candidates than names (or than budgets that
     differ in what they admit) the selection is shorter and a note names what is missing.
@@ -122,7 +126,7 @@ def select(
         queues = _budget_queues(distinct, scale, budgets)
     else:
         queues = _spread_queues(distinct, scale, names) if goals is None else _goal_queues(distinct, scale, goals)
-    chosen = _assign(queues, scale)
+    chosen = _assign(queues, scale) if goals is None else _cheapest(queues)
     bounds = dict(budgets.entries) if budgets else {}
     picks = [
         Pick(name, chosen[name], bounds.get(name), tuple(c for c in queue if c.id != chosen[name].id))
@@ -130,6 +134,9 @@ def select(
         if name in chosen
     ]
     missing = [name for name in queues if name not in chosen]
+    if goals is not None:
+        notes = [f"{name} is missing: the cheapest that reaches its goal reaches a higher one too" for name in missing]
+        return Selection(tuple(picks), cost, gain, tuple(notes), each_for_itself=True)
     notes = [f"{name} is missing: every candidate it could be is taken ({len(distinct)} to choose from); run more trials" for name in missing]
     return Selection(tuple(picks), cost, gain, tuple(notes))
 
@@ -203,6 +210,12 @@ def _assign(queues: Queues, scale: _Scale) -> dict[str, Candidate]:
     return {}
 
 
+def _cheapest(queues: Queues) -> dict[str, Candidate]:
+    """The first of every queue; a candidate that is first of several goes by the last name."""
+    last = {queue[0].id: name for name, queue in queues.items() if queue}
+    return {name: queue[0] for name, queue in queues.items() if queue and last[queue[0].id] == name}
+
+
 def _chain(queues: Queues, scale: _Scale) -> dict[str, Candidate] | None:
     """A rising candidate for every name, each the first of its queue that leaves room for the smaller ones; ``None`` if there is no such chain."""
     reachable: dict[str, list[Candidate]] = {}
@@ -245,7 +258,7 @@ def confirm(selection: Selection, remeasure: Callable[[Candidate], Estimate], to
         for candidate in pending.values():
             known[candidate.id] = _measured(candidate, remeasure, selection.cost, why)
         queues = {pick.name: _admissible(pick, known, scale, tolerance, why) for pick in selection}
-        after = _assign(queues, scale)
+        after = _cheapest(queues) if selection.each_for_itself else _assign(queues, scale)
         replaced += _changes(chosen, after, known, scale, why)
         chosen = after
     if not chosen:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +12,6 @@ from scipy.linalg import cho_solve, cholesky
 from scipy.optimize import minimize
 
 Floats = NDArray[np.float64]
-Numbers = NDArray[np.floating[Any]]
-"""Of either precision."""
 
 FREQUENCIES = 512
 """Random Fourier features of a drawn function's prior part."""
@@ -123,27 +120,30 @@ class Process:
         noise = rng.standard_normal((len(self._y), count)) * math.sqrt(self._nugget(hyper))
         correction = cho_solve((self._factor, True), self._y[:, None] - prior(self._x) - noise)
 
-        known, weights = self._x.astype(np.float32), correction.astype(np.float32)
-
         def drawn(x: Floats) -> Floats:
-            return self._mean + self._scale * (prior(x) + self._covariance(x.astype(np.float32), known, hyper) @ weights)
+            return self._mean + self._scale * (prior(x) + self._covariance(x, self._x, hyper) @ correction)
 
         return drawn
 
     def _nugget(self, hyper: Hyper) -> float:
         return math.exp(hyper.noise) + JITTER
 
-    def _distances(self, x: Numbers, y: Numbers, hyper: Hyper) -> Numbers:
+    def _distances(self, x: Floats, y: Floats, hyper: Hyper) -> Floats:
         """Squared distances in lengthscales."""
-        scale = np.exp(-hyper.lengths)[self._groups].astype(x.dtype)
+        scale = np.exp(-hyper.lengths)[self._groups]
         a, b = x * scale, y * scale
         return np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T, 0.0)
 
-    def _covariance(self, x: Numbers, y: Numbers, hyper: Hyper) -> Numbers:
+    def _covariance(self, x: Floats, y: Floats, hyper: Hyper) -> Floats:
         root = np.sqrt(5 * self._distances(x, y, hyper))
-        smooth = math.exp(hyper.smooth) * (1 + root + root**2 / 3) * np.exp(-root)
-        centre = self._centre.astype(x.dtype)
-        return np.asarray(smooth + math.exp(hyper.linear) * (x - centre) @ (y - centre).T)
+        smooth = root * (1 / 3)
+        smooth += 1.0
+        smooth *= root
+        smooth += 1.0
+        smooth *= np.exp(-root, out=root)  # in place: this is where a proposal's time goes
+        smooth *= math.exp(hyper.smooth)
+        smooth += (math.exp(hyper.linear) * (x - self._centre)) @ (y - self._centre).T
+        return smooth
 
     def _loss(self, row: Floats) -> tuple[float, Floats]:
         """Negative log posterior of hyperparameters and its gradient."""
