@@ -393,7 +393,7 @@ BAD_COCO: dict[str, tuple[Callable[[Path], object], str]] = {
         r"classes of train and val differ: train alone has \['cow'\]",
     ),
     "class only in val": (_edit("categories", CATEGORIES[:1]), r"classes of train and val differ: val alone has \['cat'\]"),
-    "no val": (lambda f: (f / "val.json").unlink(), r"no data set in .*; expected train.json and val.json"),
+    "no val": (lambda f: (f / "val.json").unlink(), r"no val split in .* \(it has train\); expected train.json and val.json"),
 }
 
 
