@@ -26,6 +26,7 @@ Files = tuple[Path, list[Path]]
 class Coco(DataFormat):
     """A json for each split, found by name or named by a yaml."""
 
+    kind = "COCO"
     looked_for = (
         "train.json and val.json, annotations/instances_train*.json and instances_val*.json, train/_annotations.coco.json and valid/_annotations.coco.json,"
         " or a yaml with train_json and val_json (COCO)"

@@ -18,6 +18,7 @@ SPLIT = "pictures"
 class Pictures(DataFormat):
     """Pictures at any depth of a folder; no sample has a box."""
 
+    kind = "pictures without annotations"
     looked_for = "a folder of pictures"
     annotated = False
 

@@ -22,6 +22,8 @@ SPLITS: Mapping[str, tuple[str, ...]] = {"train": ("train",), "val": ("val", "va
 class DataFormat(ABC):
     """A data set that was found on disk: ``name``, and the ``splits`` it has, of ``train``, ``val`` and ``test``."""
 
+    kind: ClassVar[str]
+    """What people call the format."""
     looked_for: ClassVar[str]
     """What ``find`` goes by, for the error where nothing fits."""
     annotated: ClassVar[bool] = True
@@ -71,7 +73,7 @@ def recognise(path: Path) -> DataFormat:
 
 def nothing_at(path: Path) -> InputError:
     """The error that names everything that was looked for, what is there instead, and the folder inside that would do."""
-    return InputError(f"no data set in {path}{_holding(path)}", expected_formats(), _deeper(path))
+    return InputError(f"no data set in {path}{_holding(path)}", expected_formats(), deeper(path))
 
 
 def expected_formats() -> str:
@@ -110,8 +112,8 @@ def _holding(folder: Path) -> str:
     return f" (it holds {', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''})"
 
 
-def _deeper(folder: Path) -> str:
-    """An archive often brings a folder of its own."""
+def deeper(folder: Path) -> str:
+    """A hint at the folder inside that holds an annotated data set: an archive often brings a folder of its own."""
     inside = sorted(path for path in folder.glob("*") if path.is_dir())[:20]
     for path in inside:
         for name in FORMATS:

@@ -26,7 +26,7 @@ from pathlib import Path
 from nas.data.coco import Coco
 from nas.data.dataset import DetectionDataset, choose, same_classes
 from nas.data.digits import DigitsOptions, digits_folder
-from nas.data.formats import DataFormat, expected_formats, recognise
+from nas.data.formats import DataFormat, deeper, expected_formats, recognise
 from nas.data.transforms import Augmentation
 from nas.data.yamls import SUFFIXES
 from search_spaces.errors import InputError
@@ -75,10 +75,7 @@ def open_data(spec: str | Path, *, limit: int | None = None, cache: Path | None 
     """
     choose(1, limit)
     found = find_data(spec, cache)
-    if lacking := [split for split in ("train", "val") if split not in found.splits]:
-        has = f"it has {' and '.join(found.splits)}" if found.splits else "it has none"
-        expected = found.looked_for if found.annotated else expected_formats()
-        raise InputError(f"no {' and no '.join(lacking)} split in {spec} ({has})", expected)
+    check_splits(found, spec)
     train = found.read("train", limit=limit)
     return DataPair(found.name, train, found.read("val", limit=limit), Augmentation.UNMIRRORED if is_digits(spec) else Augmentation.DEFAULT)
 
@@ -104,6 +101,15 @@ def find_data(spec: str | Path, cache: Path | None = None) -> DataFormat:
             "digits, digits@160, a folder with a COCO, YOLO or Pascal VOC data set, or a .yaml that describes one",
         )
     return recognise(path)
+
+
+def check_splits(found: DataFormat, spec: str | Path) -> None:
+    """An error unless there is a train and a val split."""
+    if not found.annotated:
+        raise InputError(f"{spec} has pictures but no annotations, good for prediction only", expected_formats(), deeper(Path(spec).expanduser()))
+    if lacking := [split for split in ("train", "val") if split not in found.splits]:
+        has = f"it has {' and '.join(found.splits)}" if found.splits else "it has none"
+        raise InputError(f"no {' and no '.join(lacking)} split in {spec} ({has})", found.looked_for)
 
 
 def is_digits(spec: str | Path) -> bool:

@@ -50,6 +50,7 @@ class _File:
 class Voc(DataFormat):
     """A folder as in VOCdevkit (``VOCdevkit/VOC2012``); classes are the lines of ``classes.txt``, else all names in the annotations, sorted."""
 
+    kind = "Pascal VOC"
     looked_for = "Annotations/*.xml with ImageSets/Main/train.txt and val.txt (Pascal VOC)"
 
     def __init__(self, root: Path, lists: Mapping[str, Path]) -> None:

@@ -22,6 +22,7 @@ _LAYOUTS = ("images/{split}", "{split}/images")
 class Yolo(DataFormat):
     """Folders of pictures and of labels; splits and class names from a yaml, else from the folders' names and ``classes.txt``, else numbers."""
 
+    kind = "YOLO"
     looked_for = "a yaml with train, val and names, or images/train, images/val, labels/train and labels/val (YOLO)"
 
     def __init__(self, name: str, sources: Mapping[str, list[Path]], classes: tuple[str, ...]) -> None:
