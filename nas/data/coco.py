@@ -124,7 +124,7 @@ def load_json(path: Path) -> dict[str, Any]:
         raise InputError(f"no annotation file {path}", "a COCO json") from None
     except OSError as error:
         raise InputError(f"cannot read {path} ({error.strerror})", "a COCO json") from None
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError alike
+    except (ValueError, RecursionError) as error:  # the first is JSONDecodeError and UnicodeDecodeError alike
         raise InputError(f"{path} is not JSON ({error})", "a COCO json") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}", f"a COCO object with {', '.join(_PARTS)}")

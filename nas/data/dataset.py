@@ -164,6 +164,11 @@ class DetectionDataset:
         """Number of annotated objects, crowds included."""
         return sum(len(s) for s in self.samples)
 
+    @property
+    def ignored(self) -> int:
+        """Number of crowds and difficult objects among them, which are neither learnt nor to be found."""
+        return sum(int(s.crowd.sum()) for s in self.samples)
+
     def cached(self, cache_bytes: int) -> DetectionDataset:
         """The same data set, keeping decoded pictures in memory up to ``cache_bytes``."""
         return DetectionDataset(self.name, self.split, self.classes, self.samples, self.problems, cache_bytes)

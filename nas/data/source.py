@@ -47,10 +47,12 @@ class DataPair:
         same_classes(self.train.classes, self.val.classes)
         if self.train.classes != self.val.classes:
             raise InputError(f"train orders the classes {self.train.classes}, val {self.val.classes}", "the same order in both")
-        if not self.train.boxes:
-            raise InputError(f"the train split of {self.name} has no usable box", "at least one", "; ".join(self.train.problems.lines()))
-        if not self.val.boxes:
-            raise InputError(f"the val split of {self.name} has no usable box", "at least one", "; ".join(self.val.problems.lines()))
+        for data in (self.train, self.val):
+            if data.boxes == data.ignored:
+                ignored = f" ({data.ignored} ignored: crowd or difficult)" if data.ignored else ""
+                raise InputError(
+                    f"the {data.split} split of {self.name} has no usable box{ignored}", "at least one", "; ".join(data.problems.lines())
+                )
         shared = {s.path.resolve() for s in self.train.samples} & {s.path.resolve() for s in self.val.samples}
         if shared:
             self.val.problems.add("picture in both splits", min(shared), "also in train: its accuracy says nothing", len(shared))
