@@ -74,36 +74,41 @@ class Report:
 def check(spec: str | Path, watch: Watch = lambda done, total: None, cache: Path | None = None) -> Report:
     """Read every split, decode every picture. InputError where there is no data set at all; what is wrong within one is in the report."""
     found = find_data(spec, cache)
-    splits, unusable = _splits(found, spec)
+    splits, unread, unusable = _splits(found, spec)
     digests = _decode(splits, watch)
     for split, data in splits.items():
         _repeated(data, digests[split])
         _twice(data)
     for first, second in combinations(splits, 2):
         _shared(splits[first], digests[first], splits[second], digests[second])
-    problems = {split: data.problems for split, data in splits.items()}
+    problems = {**{split: data.problems for split, data in splits.items()}, **unread}
     problems["files"] = _strays(found)
     broken = [_too_many_broken(data, len(digests[split])) for split, data in splits.items() if split in ("train", "val")]
     reasons = [unusable, *broken]
     return Report(found.name, found.kind, tuple(map(statistics, splits.values())), problems, "; ".join(filter(None, reasons)))
 
 
-def _splits(found: DataFormat, spec: str | Path) -> tuple[dict[str, DetectionDataset], str]:
-    """The splits that can be read, and why the data set cannot be trained on, if so."""
+def _splits(found: DataFormat, spec: str | Path) -> tuple[dict[str, DetectionDataset], dict[str, Problems], str]:
+    """The splits that can be read; those that cannot and why; why the data set cannot be trained on, if so."""
     splits: dict[str, DetectionDataset] = {}
+    unread: dict[str, Problems] = {}
     reasons = []
     for split in found.splits:
         try:
             splits[split] = found.read(split)
         except InputError as error:
-            reasons.append(f"{split}: {error}")
+            if split in ("train", "val"):
+                reasons.append(f"{split}: {error}")
+            else:
+                unread[split] = Problems()
+                unread[split].add("split that cannot be read", spec, str(error))
     try:
         check_splits(found, spec)
         if "train" in splits and "val" in splits:
             DataPair(found.name, splits["train"], splits["val"])
     except InputError as error:
         reasons.append(str(error))
-    return splits, "; ".join(reasons)
+    return splits, unread, "; ".join(reasons)
 
 
 def _decode(splits: Mapping[str, DetectionDataset], watch: Watch) -> dict[str, Digests]:

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from search_spaces.errors import InputError
 
@@ -19,6 +19,8 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 MOST_PIXELS = 1 << 27
 """Of one picture: 134 million, 400 MB decoded. Several are decoded at a time, and a picture reduced to a network's input from there shows nothing small."""
 
+_PLUGINS = (BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin)
+"""Imported here, and not by Pillow when the first threads open pictures at once."""
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 _ORIENTATION = 0x0112  # Exif 2.3 table 4
 _SIDEWAYS = frozenset({5, 6, 7, 8})  # orientations that swap width and height
