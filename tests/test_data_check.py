@@ -1,8 +1,7 @@
-"""``nas data check`` and ``nas data write``: what is counted, what is found, and what is written."""
+"""``nas data check``: what is counted and what is found."""
 
 from __future__ import annotations
 
-import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -13,13 +12,10 @@ import numpy as np
 import pytest
 
 from nas.cli import main
-from nas.data import write
 from nas.data.check import Report, check
 from nas.data.pictures import read_picture
-from nas.data.source import open_data
-from nas.data.write import write_coco
 from search_spaces.errors import InputError
-from tests._data import Coco, coco, coco_folder, picture, voc_folder, voc_object, voc_xml, yolo_folder
+from tests._data import Coco, coco, coco_folder, picture, voc_folder, voc_xml, yolo_folder
 
 
 def lines_of(folder: Path) -> list[str]:
@@ -67,7 +63,7 @@ def test_numbers_of_a_split(tmp_path: Path) -> None:
     np.testing.assert_allclose(train.per_picture, np.quantile([4, 0, 0], [0.05, 0.5, 0.95]))
     assert (train.sizes, train.size_kinds) == (((40, 30, 3),), 1)
     text = list(report.lines())
-    assert "train: 3 pictures, 4 boxes; 2 pictures show nothing; 1 boxes are ignored (crowd, difficult)" in text
+    assert "train: 3 pictures (2 show nothing), 4 boxes (1 more ignored: crowd or difficult)" in text
     assert "  never used: cow" in text and "  balance: the most frequent class has 3 times the boxes of the rarest" in text
 
 
@@ -100,6 +96,11 @@ def the_same_file(folder: Path) -> None:
     (folder / "images" / "100.jpg").unlink()
 
 
+def other_case(folder: Path) -> None:
+    for split in ("train", "val"):
+        edit(folder, split, lambda c: c["categories"].append({"id": 9, "name": "Dog"}))
+
+
 FLAWS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object], str, str, str]] = {
     # case: (data set, what happens to it, where it is told, problem, a part of the message)
     "repeated picture": (coco_folder, repeated, "train", "picture that repeats another", "2.jpg: the same pixels as"),
@@ -107,6 +108,7 @@ FLAWS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object], str, st
     "leaked file": (coco_folder, the_same_file, "val", "picture in both splits", "1.jpg: also in train"),
     "cut-off picture": (coco_folder, cut_off, "train", "broken picture", "2.jpg: is cut off or damaged, left out"),
     "box given twice": (coco_folder, boxed_twice, "train", "box that stands there twice", "1.jpg: 1 with the same corners and class"),
+    "class written in two ways": (coco_folder, other_case, "classes", "class names that are alike", "'Dog': differs from 'dog'"),
     "coco picture in no json": (coco_folder, lambda f: picture(f / "images" / "new.jpg"), "files", "picture without annotations", "new.jpg"),
     "yolo picture without labels": (
         yolo_folder,
@@ -231,81 +233,3 @@ def test_report_of_pictures_alone(tmp_path: Path) -> None:
     picture(tmp_path / "a.jpg")
     report = check(tmp_path)
     assert isinstance(report, Report) and report.format == "pictures without annotations" and "good for prediction only" in report.unusable
-
-
-# --- writing -------------------------------------------------------------------------------------------------------------------------------
-
-
-def test_voc_written_as_coco(tmp_path: Path) -> None:
-    hard = voc_xml(voc_object(), voc_object("cat", (1, 1, 9, 9), "<difficult>1</difficult>"))
-    source = voc_folder(tmp_path / "voc", {"train": {"a": hard, "b": voc_xml()}, "val": {"c": hard}, "test": {"d": hard}})
-    write_coco(source, tmp_path / "coco")
-    assert sorted(path.name for path in (tmp_path / "coco").iterdir()) == ["images", "test.json", "train.json", "val.json"]
-    before, after = open_data(source), open_data(tmp_path / "coco")
-    assert after.classes == before.classes and after.fingerprint == before.fingerprint
-    assert after.train.samples[0].crowd.tolist() == [False, True] and len(after.train.samples[1]) == 0
-    np.testing.assert_array_equal(after.val.load(0)[0], before.val.load(0)[0])
-
-
-def test_pictures_of_one_name_stay_apart(tmp_path: Path) -> None:
-    source = yolo_folder(tmp_path / "yolo")
-    for i, name in enumerate(("x/0.png", "y/0.PNG"), 5):
-        picture(source / "images" / "train" / name, seed=i)
-        label = (source / "labels" / "train" / name).with_suffix(".txt")
-        label.parent.mkdir()
-        label.write_text(f"0 0.5 0.5 0.{i} 0.5\n")
-    write_coco(source, tmp_path / "coco")
-    before, after = open_data(source).train, open_data(tmp_path / "coco").train
-    assert len(after) == 4 and len({s.path.name.lower() for s in after.samples}) == 4
-    for i, (a, b) in enumerate(zip(after.samples, before.samples, strict=True)):
-        np.testing.assert_array_equal(a.boxes, b.boxes)
-        np.testing.assert_array_equal(after.load(i)[0], before.load(i)[0])
-
-
-def test_broken_pictures_are_left_out_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = coco_folder(tmp_path / "shop")
-    (source / "images" / "2.jpg").write_bytes(b"")
-    assert main(["data", "write", str(source), "--out", str(tmp_path / "out")]) == 0
-    assert "broken picture" in capsys.readouterr().out
-    assert sorted(path.name for path in (tmp_path / "out" / "images" / "train").iterdir()) == ["1.jpg", "3.jpg"]
-
-
-@pytest.mark.parametrize("link", [False, True])
-def test_copied_or_linked(tmp_path: Path, link: bool) -> None:
-    source = coco_folder(tmp_path / "shop")
-    argv = ["data", "write", str(source), "--out", str(tmp_path / "out"), *(["--link"] if link else [])]
-    assert main(argv) == 0
-    assert (tmp_path / "out" / "images" / "val" / "100.jpg").samefile(source / "images" / "100.jpg") == link
-    assert open_data(tmp_path / "out").fingerprint == open_data(source).fingerprint
-
-
-def test_digits_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NAS_CACHE", str(tmp_path / "cache"))
-    assert main(["data", "write", "digits@32:train=3,val=2", "--out", str(tmp_path / "digits")]) == 0
-    assert open_data(tmp_path / "digits").fingerprint == open_data("digits@32:train=3,val=2").fingerprint
-
-
-def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    source = coco_folder(tmp_path / "shop")
-    monkeypatch.setattr(write.shutil, "copyfile", full)  # type: ignore[attr-defined]
-    with pytest.raises(InputError, match=r"cannot write .*out \(No space left on device\); expected a folder with write permission and free space"):
-        write_coco(source, tmp_path / "out")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["shop"]
-
-
-@pytest.mark.parametrize("what", ["there", "pictures", "none"])
-def test_what_is_not_written(tmp_path: Path, what: str, capsys: pytest.CaptureFixture[str]) -> None:
-    source = coco_folder(tmp_path / "shop")
-    picture(tmp_path / "pictures" / "a.jpg")
-    argv = {
-        "there": ["data", "write", str(source), "--out", str(tmp_path / "pictures")],
-        "pictures": ["data", "write", str(tmp_path / "pictures"), "--out", str(tmp_path / "out")],
-        "none": ["data", "write", str(source)],
-    }[what]
-    assert main(argv) == 2
-    said = {"there": "a folder that does not exist yet", "pictures": "has pictures but no annotations", "none": "no --out"}[what]
-    assert said in capsys.readouterr().err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures", "shop"]

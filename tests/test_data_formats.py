@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import unicodedata
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -200,6 +201,34 @@ def test_a_test_split_shares_the_classes_of_train(tmp_path: Path) -> None:
     assert data.classes == ("cat", "dog") and data.samples[0].labels.tolist() == [0]
     with pytest.raises(InputError, match="no pictures split in .*; expected one of train, val, test"):
         open_split(folder, "pictures")
+
+
+COMPOSED, DECOMPOSED = unicodedata.normalize("NFC", "größe.jpg"), unicodedata.normalize("NFD", "größe.jpg")
+
+
+@pytest.mark.parametrize("said", ["sub\\1.jpg", "sub/1.jpg", f"sub/{DECOMPOSED}", f"sub\\{COMPOSED}"])
+@pytest.mark.parametrize("accented", [COMPOSED, DECOMPOSED])
+def test_coco_names_from_another_system(tmp_path: Path, said: str, accented: str) -> None:
+    content = coco(1)
+    folder = coco_folder(tmp_path, content)
+    content["images"][0]["file_name"] = said
+    (folder / "train.json").write_text(json.dumps(content))
+    on_disk = "1.jpg" if "1" in said else accented
+    (folder / "images" / "sub").mkdir()
+    (folder / "images" / "1.jpg").rename(folder / "images" / "sub" / on_disk)
+    data = open_data(folder).train
+    assert data.samples[0].path.name == on_disk and not data.problems
+    assert not recognise(folder).strays().counts
+
+
+@pytest.mark.parametrize("name", ["a\0.jpg", "a" * 5000 + ".jpg", ""])
+def test_coco_names_that_no_file_can_have(tmp_path: Path, name: str) -> None:
+    content = coco(2)
+    folder = coco_folder(tmp_path, content)
+    content["images"][0]["file_name"] = name
+    (folder / "train.json").write_text(json.dumps(content))
+    data = open_data(folder).train
+    assert len(data) == 1 and sum(data.problems.counts.values()) == 1
 
 
 def test_yolo_splits_above_their_pictures(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -33,7 +33,8 @@ Watch = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Report:
-    """The result: numbers of each split that could be read, problems by split (and of ``files`` that belong to none), and why it cannot be used, if so."""
+    """The result: numbers of each split that could be read; problems by split, and of ``classes`` and of ``files`` that belong to no split; ``unusable``: why
+    it cannot be trained on, if so."""
 
     name: str
     format: str
@@ -82,6 +83,7 @@ def check(spec: str | Path, watch: Watch = lambda done, total: None, cache: Path
     for first, second in combinations(splits, 2):
         _shared(splits[first], digests[first], splits[second], digests[second])
     problems = {**{split: data.problems for split, data in splits.items()}, **unread}
+    problems["classes"] = _alike(next(iter(splits.values())).classes if splits else ())
     problems["files"] = _strays(found)
     broken = [_too_many_broken(data, len(digests[split])) for split, data in splits.items() if split in ("train", "val")]
     reasons = [unusable, *broken]
@@ -162,9 +164,19 @@ def _shared(one: DetectionDataset, digests: Digests, two: DetectionDataset, othe
 
 def _twice(data: DetectionDataset) -> None:
     for sample in data.samples:
-        rows = np.column_stack([sample.boxes, sample.labels])
+        rows = np.column_stack([sample.boxes, sample.labels, sample.crowd])
         if repeated := len(rows) - len(np.unique(rows, axis=0)):
             data.problems.add("box that stands there twice", sample.path, f"{repeated} with the same corners and class, all are used", repeated)
+
+
+def _alike(classes: Sequence[str]) -> Problems:
+    """One class that was written in two ways, most likely."""
+    problems, first = Problems(), dict[str, str]()
+    for name in classes:
+        other = first.setdefault("".join(filter(str.isalnum, name.casefold())) or name, name)
+        if other != name:
+            problems.add("class names that are alike", repr(name), f"differs from {other!r} in case or punctuation only, taken for another class")
+    return problems
 
 
 def _strays(found: DataFormat) -> Problems:

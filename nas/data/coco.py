@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -78,7 +80,7 @@ class Coco(DataFormat):
             images = [entry for entry in load_json(file)["images"] if isinstance(entry, dict) and isinstance(entry.get("file_name"), str)]
             folder = _folder(images, folders, file)
             looked.add(folder)
-            listed.update(folder / image["file_name"] for image in images)
+            listed.update(_located(folder, image["file_name"]) for image in images)
         for path in sorted({path for folder in looked for path in pictures_in(folder)} - listed):
             problems.add("picture without annotations", path, "in no json, not used")
         return problems
@@ -188,11 +190,18 @@ def _annotations(entries: list[Any], images: set[int], labels: dict[int, int], p
 def _folder(images: list[dict[str, Any]], folders: Sequence[Path], path: Path) -> Path:
     """The first folder that has one of the pictures. All names are tried before giving up: a few missing ones must not hide the rest."""
     for folder in folders:
-        if folder.is_dir() and any((folder / image["file_name"]).is_file() for image in images):
+        if folder.is_dir() and any(os.path.isfile(_located(folder, image["file_name"])) for image in images):
             return folder
     looked = ", ".join(str(folder) for folder in folders)
     first = images[0]["file_name"] if images else "pictures"
     raise InputError(f"none of the {len(images)} pictures of {path} found", f"{first} in one of {looked}")
+
+
+def _located(folder: Path, name: str) -> Path:
+    """The file of that name, also where the json was written on a system that separates by ``\\`` or composes accents otherwise."""
+    slashes = name.replace("\\", "/")
+    names = (name, slashes, unicodedata.normalize("NFC", slashes), unicodedata.normalize("NFD", slashes))
+    return folder / next((form for form in names if os.path.exists(folder / form)), name)
 
 
 def _picture_folders(folder: Path, annotations: Path) -> list[Path]:
@@ -208,11 +217,11 @@ def _yaml_files(content: Mapping[str, Any], split: str, root: Path) -> Files:
 
 
 def _sample(image: dict[str, Any], folder: Path, objects: list[Annotation], json_path: Path, problems: Problems) -> Sample | None:
-    path = folder / image["file_name"]
+    path = _located(folder, image["file_name"])
     try:
         size = annotated_size(path, image.get("width"), image.get("height"))
     except BrokenImage as error:
-        problems.add("missing picture" if not path.is_file() else "broken picture", path, f"{error.reason}, skipped")
+        problems.add("broken picture" if os.path.exists(path) else "missing picture", path, f"{error.reason}, skipped")
         return None
     return make_sample(image["id"], path, size, objects, problems, where=f"{json_path.name}, {image['file_name']}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,7 +57,7 @@ def picture_sizes(path: Path) -> tuple[Size, Size]:
     try:
         with path.open("rb") as file:
             sizes = _header(file, path)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
     return sizes or (_shape(read_picture(path)),) * 2
 
@@ -80,7 +81,7 @@ def read_picture(path: Path, size: Size | None = None) -> NDArray[np.uint8]:
     """
     try:
         data = path.read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
     if not data:
         raise BrokenImage(path, "is an empty file")
@@ -140,12 +141,12 @@ def _decode(data: bytes, path: Path, flags: int, otherwise: str) -> NDArray[np.u
     return np.asarray(image, np.uint8)
 
 
-def _unreadable(path: Path, error: OSError) -> BrokenImage:
+def _unreadable(path: Path, error: OSError | ValueError) -> BrokenImage:
     if isinstance(error, FileNotFoundError):
         return BrokenImage(path, "no such picture")
-    if path.is_dir():
+    if os.path.isdir(path):
         return BrokenImage(path, "is a folder")
-    return BrokenImage(path, f"cannot be read ({error.strerror})")
+    return BrokenImage(path, f"cannot be read ({getattr(error, 'strerror', None) or error})")
 
 
 def _shape(rgb: NDArray[np.uint8]) -> Size:

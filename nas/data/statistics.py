@@ -68,9 +68,9 @@ class Statistics:
 
     def lines(self) -> Iterator[str]:
         """For a person."""
-        yield f"{self.split}: {self.pictures} pictures, {self.boxes} boxes" + _counted(
-            (self.empty if self.classes else 0, "pictures show nothing"), (self.ignored, "boxes are ignored (crowd, difficult)")
-        )
+        empty = f" ({self.empty} show nothing)" if self.empty and self.classes else ""
+        ignored = f" ({self.ignored} more ignored: crowd or difficult)" if self.ignored else ""
+        yield f"{self.split}: {self.pictures} pictures{empty}, {self.boxes} boxes{ignored}"
         ranked = sorted(self.classes, key=lambda c: -c.boxes)
         if self.boxes:
             yield "  classes: " + some([f"{c.name}: {c.boxes} in {c.pictures}" for c in ranked if c.boxes], MOST_CLASSES) + " pictures"
@@ -98,7 +98,7 @@ def statistics(data: DetectionDataset) -> Statistics:
         len(data),
         per_picture.count(0),
         sum(per_picture),
-        data.boxes - sum(per_picture),
+        data.ignored,
         _class_counts(data),
         int((areas < SMALL).sum()),
         int(((areas >= SMALL) & (areas < LARGE)).sum()),
@@ -133,10 +133,6 @@ def _quantiles(values: ArrayLike) -> Spread | None:
 
 def _spread(spread: Spread) -> str:
     return " / ".join(f"{value:.2g}" if value < 100 else f"{value:.0f}" for value in spread)
-
-
-def _counted(*counts: tuple[int, str]) -> str:
-    return "".join(f"; {count} {what}" for count, what in counts if count)
 
 
 def some(texts: Sequence[str], most: int) -> str:

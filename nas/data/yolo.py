@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -82,9 +84,9 @@ def read_yolo(sources: Sequence[Path], classes: Sequence[str], *, name: str, spl
     """
     problems = Problems()
     paths = [path for source in sources for path in _pictures(source)]
-    if len(set(paths)) != len(paths):
-        twice = next(path for i, path in enumerate(paths) if path in paths[:i])
-        raise InputError(f"{twice} stands twice in the {split} split of {name}", "every picture once")
+    path, times = Counter(paths).most_common(1)[0] if paths else (None, 0)
+    if times > 1:
+        raise InputError(f"{path} stands twice in the {split} split of {name}", "every picture once")
     if not paths:
         raise InputError(f"no picture in {', '.join(map(str, sources))}", f"files ending in {', '.join(sorted(SUFFIXES))}")
     if not any(label_path(path).is_file() for path in paths):
@@ -151,7 +153,7 @@ def _sample(id: int, path: Path, classes: Sequence[str], problems: Problems) -> 
     try:
         size, _ = picture_sizes(path)
     except BrokenImage as error:
-        problems.add("missing picture" if not path.is_file() else "broken picture", path, f"{error.reason}, skipped")
+        problems.add("broken picture" if os.path.exists(path) else "missing picture", path, f"{error.reason}, skipped")
         return None
     labels = label_path(path)
     try:
