@@ -63,7 +63,7 @@ class Report:
         for place, found in self.problems.items():
             for line in found.report():
                 yield f"{place}: {line}" if not line.startswith(" ") else line
-        kinds = sum(len(found.counts) for found in self.problems.values())
+        kinds = len({kind for found in self.problems.values() for kind in found.counts})
         told = f"{kinds} {'kind' if kinds == 1 else 'kinds'} of problems" if kinds else "no problem found"
         if self.unusable:
             yield f"not usable: {self.unusable}; {told}"
