@@ -94,7 +94,7 @@ REFUSED: dict[str, tuple[Build, str, str, str]] = {
     "other files": (
         other_files,
         "no data set in {root} (it holds a, b, c, d and 1 more)",
-        "Annotations/*.xml with ImageSets/Main/train.txt and val.txt (Pascal VOC); or a yaml with train, val and names, or images/train",
+        "or train/*.xml and valid/*.xml beside pictures (Pascal VOC); or a yaml with train, val and names, or images/train",
         "",
     ),
     "one folder too high": (one_folder_too_high, "{root} has pictures but no annotations", "train.json", "did you mean {root}/shop-v2?"),
@@ -124,7 +124,12 @@ REFUSED: dict[str, tuple[Build, str, str, str]] = {
         "",
     ),
     "voc without lists": (removed(voc_folder, "ImageSets"), "no train and no val split in {root} (it has none)", "ImageSets/Main/train.txt", ""),
-    "voc without val": (removed(voc_folder, "ImageSets/Main/val.txt"), "no val split in {root} (it has train)", "and val.txt (Pascal VOC)", ""),
+    "voc without val": (
+        removed(voc_folder, "ImageSets/Main/val.txt"),
+        "no val split in {root} (it has train)",
+        "ImageSets/Main/train.txt and val.txt",
+        "",
+    ),
     "voc with an empty list": (written(voc_folder, "ImageSets/Main/train.txt", "\n"), "train.txt lists no picture", "one name a line", ""),
     "voc with a list of other bytes": (written(voc_folder, "ImageSets/Main/train.txt", b"\xff\xfe\x00"), "cannot read {root}", "a text file", ""),
     "voc without pictures": (

@@ -108,6 +108,22 @@ def test_voc_is_found_in_its_devkit(tmp_path: Path, depth: str) -> None:
     assert pair.name == (Path(depth).name or tmp_path.name) and len(pair.train) == 2
 
 
+def test_voc_in_a_folder_for_each_split(tmp_path: Path) -> None:
+    """xml beside pictures, as labelling services export it; both splits count their pictures alike."""
+    for split, name in (("train", "dog"), ("valid", "cat")):
+        for i in range(2):
+            picture(tmp_path / split / f"{i}.jpg", seed=i if split == "train" else 9 + i)
+            (tmp_path / split / f"{i}.xml").write_text(voc_xml(voc_object(name)))
+    found = recognise(tmp_path)
+    assert found.kind == "Pascal VOC" and not found.strays().counts
+    pair = open_data(tmp_path)
+    assert pair.classes == ("cat", "dog") and not pair.problems()
+    assert [s.labels.tolist() for s in pair.train.samples + pair.val.samples] == [[1], [1], [0], [0]]
+    assert not np.array_equal(pair.train.load(0)[0], pair.val.load(0)[0])
+    picture(tmp_path / "valid" / "new.jpg")
+    assert found.strays().counts == {} and recognise(tmp_path).strays().counts == {"picture without annotations": 1}
+
+
 def test_voc_difficult_is_not_trained_on_and_ignored_in_evaluation(tmp_path: Path) -> None:
     hard = voc_object(box=(21, 11, 40, 30), extra="<difficult>1</difficult>")
     easy = voc_object(extra="<difficult>0</difficult><truncated>1</truncated>")

@@ -5,7 +5,8 @@
 ``digits@160:train=500,val=100,seed=1``  the same at 160 px, with other numbers; each part may be left out
 a folder, COCO                 ``train.json``, ``val.json`` beside ``images/``; or ``annotations/instances_train*.json`` and ``…val*.json``;
                                or ``train/_annotations.coco.json`` and ``valid/_annotations.coco.json``
-a folder, Pascal VOC           ``Annotations/*.xml``, ``JPEGImages/``, ``ImageSets/Main/train.txt`` and ``val.txt``; classes in ``classes.txt``, or all
+a folder, Pascal VOC           ``Annotations/*.xml``, ``JPEGImages/``, ``ImageSets/Main/train.txt`` and ``val.txt``; or ``train/*.xml`` and
+                               ``valid/*.xml`` beside pictures; classes in ``classes.txt``, else all that occur
 a folder, YOLO                 ``images/train``, ``images/val``, ``labels/train``, ``labels/val``; classes in ``classes.txt``, or a yaml inside
 a yaml, YOLO                   ``train``, ``val`` (folders of pictures, or .txt lists), ``names`` (list, or index: name); ``path`` is prepended
 a yaml, COCO                   ``train_json``, ``val_json``; ``train_images``, ``val_images`` or ``images``; ``path`` is prepended

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -47,84 +47,106 @@ class _File:
     flaws: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where a split is: its annotation files, its pictures, the list of those that belong to it (without one all do)."""
+
+    annotations: Path
+    pictures: Path
+    listing: Path | None = None
+
+    @cached_property
+    def stems(self) -> tuple[str, ...]:
+        """The names of its pictures without suffix, each once."""
+        found = lines_of(self.listing) if self.listing else [path.stem for path in sorted(self.annotations.glob("*.xml"))]
+        return tuple(dict.fromkeys(found))
+
+
 class Voc(DataFormat):
-    """A folder as in VOCdevkit (``VOCdevkit/VOC2012``); classes are the lines of ``classes.txt``, else all names in the annotations, sorted."""
+    """A folder as in VOCdevkit (``VOCdevkit/VOC2012``), or a folder for each split with xml beside pictures.
+
+    Classes are the lines of ``classes.txt``, else all names in the annotations, sorted.
+    """
 
     kind = "Pascal VOC"
-    looked_for = "Annotations/*.xml with ImageSets/Main/train.txt and val.txt (Pascal VOC)"
+    looked_for = "Annotations/*.xml with ImageSets/Main/train.txt and val.txt, or train/*.xml and valid/*.xml beside pictures (Pascal VOC)"
 
-    def __init__(self, root: Path, lists: Mapping[str, Path]) -> None:
-        super().__init__(root.resolve().name, lists)
+    def __init__(self, root: Path, places: Mapping[str, _Place]) -> None:
+        super().__init__(root.resolve().name, places)
         self._root = root
-        self._lists = lists
-        self._files: dict[str, _File | InputError] = {}
+        self._places = places
+        self._files: dict[Path, _File | InputError] = {}
+        self._pictures: dict[Path, dict[str, Path]] = {}
 
     @classmethod
     def find(cls, path: Path) -> Voc | None:
-        roots = [root for root in (path, *sorted(path.glob("VOC*")), *sorted(path.glob("VOCdevkit/VOC*"))) if _has_annotations(root)]
+        roots = [root for root in (path, *sorted(path.glob("VOC*")), *sorted(path.glob("VOCdevkit/VOC*"))) if _has_xml(root / "Annotations")]
         if len(roots) > 1:
             raise InputError(f"{len(roots)} VOC data sets in {path}", "one", f"name the one you mean: {', '.join(map(str, roots))}")
-        return cls(roots[0], split_files(roots[0], "ImageSets/Main/{split}.txt")) if roots else None
+        if roots:
+            (root,) = roots
+            pictures = next((folder for folder in (root / "JPEGImages", root / "images") if folder.is_dir()), root / "JPEGImages")
+            lists = split_files(root, "ImageSets/Main/{split}.txt")
+            return cls(root, {split: _Place(root / "Annotations", pictures, file) for split, file in lists.items()})
+        folders = {split: folder for split, folder in split_files(path, "{split}").items() if _has_xml(folder)}
+        return cls(path, {split: _Place(folder, folder) for split, folder in folders.items()}) if folders else None
 
     def read(self, split: str, limit: int | None = None) -> DetectionDataset:
-        stems = self._listed[split]
-        if not stems:
-            raise InputError(f"{self._lists[split]} lists no picture", "one name a line, without suffix")
+        place = self._places[split]
+        if not place.stems:
+            raise InputError(f"{place.listing} lists no picture", "one name a line, without suffix")
         problems = Problems()
-        samples = [self._sample(i + 1, stems[i], self._classes, problems) for i in choose(len(stems), limit)]
+        samples = [self._sample(i + 1, place, place.stems[i], problems) for i in choose(len(place.stems), limit)]
         return DetectionDataset(self.name, split, self._classes, [s for s in samples if s is not None], problems)
 
     def strays(self) -> Problems:
         """Annotation files without a picture, pictures without an annotation file, and those that are in no list."""
-        problems, listed = Problems(), {stem for stems in self._listed.values() for stem in stems}
-        annotated = {path.stem: path for path in sorted((self._root / "Annotations").glob("*.xml"))}
-        for stem, path in self._pictures.items():
-            if stem not in annotated:
-                problems.add("picture without annotations", path, f"no Annotations/{stem}.xml, not used")
-        for stem, path in annotated.items():
-            if stem not in self._pictures:
-                problems.add("annotations without a picture", path, "not used")
-            elif stem not in listed:
-                problems.add("picture in no split", self._pictures[stem], "in no list of ImageSets/Main, not used")
+        problems, listed = Problems(), {place.annotations / f"{stem}.xml" for place in self._places.values() for stem in place.stems}
+        for source, folder in dict.fromkeys((place.annotations, place.pictures) for place in self._places.values()):
+            pictures = self._pictures_in(folder)
+            files = {path.stem: path for path in sorted(source.glob("*.xml"))}
+            for stem in sorted(pictures.keys() - files):
+                problems.add("picture without annotations", pictures[stem], f"no {source.name}/{stem}.xml, not used")
+            for stem, path in files.items():
+                if stem not in pictures:
+                    problems.add("annotations without a picture", path, "not used")
+                elif path not in listed:
+                    problems.add("picture in no split", pictures[stem], "in no list of ImageSets/Main, not used")
         return problems
 
-    @cached_property
-    def _listed(self) -> dict[str, list[str]]:
-        """Split -> the names in its list, each once."""
-        return {split: list(dict.fromkeys(lines_of(path))) for split, path in self._lists.items()}
-
-    @cached_property
-    def _pictures(self) -> dict[str, Path]:
-        folders = [folder for folder in (self._root / "JPEGImages", self._root / "images") if folder.is_dir()]
-        return {path.stem: path for folder in reversed(folders) for path in pictures_in(folder)}
+    def _pictures_in(self, folder: Path) -> dict[str, Path]:
+        """Name without suffix -> picture; looked up once."""
+        if folder not in self._pictures:
+            self._pictures[folder] = {path.stem: path for path in pictures_in(folder)}
+        return self._pictures[folder]
 
     @cached_property
     def _classes(self) -> tuple[str, ...]:
         named = class_names(self._root / "classes.txt")
         if named:
             return named
-        files = [self._file(stem) for stems in self._listed.values() for stem in stems]
+        files = [self._file(place.annotations / f"{stem}.xml") for place in self._places.values() for stem in place.stems]
         found = tuple(sorted({object.name for file in files if isinstance(file, _File) for object in file.objects}))
         if not found:
             broken = next((str(file) for file in files if isinstance(file, InputError)), "")
             raise InputError(f"no object in the {len(files)} annotation files of {self._root}", "at least one", broken)
         return found
 
-    def _file(self, stem: str) -> _File | InputError:
-        """What the annotation file of a picture holds, or what is wrong with it; read once."""
-        if stem not in self._files:
+    def _file(self, path: Path) -> _File | InputError:
+        """What an annotation file holds, or what is wrong with it; read once."""
+        if path not in self._files:
             try:
-                self._files[stem] = _read(self._root / "Annotations" / f"{stem}.xml")
+                self._files[path] = _read(path)
             except InputError as error:
-                self._files[stem] = error
-        return self._files[stem]
+                self._files[path] = error
+        return self._files[path]
 
-    def _sample(self, id: int, stem: str, classes: Sequence[str], problems: Problems) -> Sample | None:
-        path, where = self._pictures.get(stem), self._root / "Annotations" / f"{stem}.xml"
+    def _sample(self, id: int, place: _Place, stem: str, problems: Problems) -> Sample | None:
+        path, where = self._pictures_in(place.pictures).get(stem), place.annotations / f"{stem}.xml"
         if path is None:
-            problems.add("missing picture", self._root / "JPEGImages" / stem, "no such picture, skipped")
+            problems.add("missing picture", place.pictures / stem, "no such picture, skipped")
             return None
-        file = self._file(stem)
+        file = self._file(where)
         if isinstance(file, InputError):
             problems.add("broken annotation file" if where.is_file() else "missing annotation file", where, f"{file}, its picture is skipped")
             return None
@@ -133,16 +155,19 @@ class Voc(DataFormat):
         except BrokenImage as error:
             problems.add("broken picture", path, f"{error.reason}, skipped")
             return None
+        return make_sample(id, path, size, self._objects(file, where, problems), problems, where=where)
+
+    def _objects(self, file: _File, where: Path, problems: Problems) -> list[Annotation]:
+        """The objects whose class is known; the others are told."""
         for flaw in file.flaws:
             problems.add("malformed object", where, f"{flaw}, skipped")
-        for name in [object.name for object in file.objects if object.name not in classes]:
-            problems.add("annotation of an unknown class", where, f"class {name!r} is none of {len(classes)}, skipped")
-        known = [Annotation(o.box, classes.index(o.name), crowd=o.difficult) for o in file.objects if o.name in classes]
-        return make_sample(id, path, size, known, problems, where=where)
+        for name in [object.name for object in file.objects if object.name not in self._classes]:
+            problems.add("annotation of an unknown class", where, f"class {name!r} is none of {len(self._classes)}, skipped")
+        return [Annotation(o.box, self._classes.index(o.name), crowd=o.difficult) for o in file.objects if o.name in self._classes]
 
 
-def _has_annotations(root: Path) -> bool:
-    return any((root / "Annotations").glob("*.xml"))
+def _has_xml(folder: Path) -> bool:
+    return any(folder.glob("*.xml"))
 
 
 def _read(path: Path) -> _File:
