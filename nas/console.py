@@ -69,6 +69,12 @@ class Display:
             yield watch
 
     @contextmanager
+    def counting(self, title: str) -> Iterator[Callable[[int, int], None]]:
+        """A watcher of work that comes in pieces: (done, in all)."""
+        with self._bars([title]) as (update,):
+            yield lambda done, total: update(done, total, "")
+
+    @contextmanager
     def search(self) -> Iterator[Callable[[Event], None]]:
         """A watcher for ``nas.study.Study.run``: candidates done, hypervolume, size of the front, the last candidate."""
         with self._bars(["search"]) as (update,):

@@ -113,7 +113,7 @@ def test_a_picture_that_breaks_is_replaced_and_named_once(tmp_path: Path, worker
     assert all(103 not in b.sample_ids for run in runs for b in run)
     assert all(same(a, b) for a, b in zip(runs[0], runs[1], strict=True))
     assert data.problems.counts == {"picture broken while loading": 1}
-    assert "3.png: cannot be decoded, replaced by another" in data.problems.lines()[0]
+    assert "3.png: is no picture of a known kind, replaced by another" in data.problems.lines()[0]
 
 
 def test_a_picture_that_breaks_in_evaluation_keeps_its_place(tmp_path: Path) -> None:

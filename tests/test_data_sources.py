@@ -17,44 +17,9 @@ from nas.data.pictures import BrokenImage, picture_sizes, read_picture
 from nas.data.source import DataPair, open_data
 from nas.data.yolo import label_path
 from search_spaces.errors import InputError
+from tests._data import CATEGORIES, Coco, coco, coco_folder, exif_jpeg, picture, yolo_folder
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-CATEGORIES = [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}]
-Coco = dict[str, Any]
-
-
-def picture(path: Path, width: int = 40, height: int = 30, seed: int = 0) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)
-    assert cv2.imwrite(str(path), noise)
-    return path
-
-
-def coco(count: int = 3, first: int = 1) -> Coco:
-    """``count`` pictures with one box of 10 x 8 each; ids with gaps, as real files have."""
-    images = [{"id": first + 5 * i, "file_name": f"{first + i}.jpg", "width": 40, "height": 30} for i in range(count)]
-    boxes = [{"id": i, "image_id": first + 5 * i, "category_id": 7, "bbox": [5, 6, 10, 8], "area": 80, "iscrowd": 0} for i in range(count)]
-    return {"images": images, "annotations": boxes, "categories": [dict(c) for c in CATEGORIES]}
-
-
-def coco_folder(root: Path, train: Coco | None = None, val: Coco | None = None) -> Path:
-    for split, content in (("train", train or coco()), ("val", val or coco(2, 100))):
-        for image in content["images"]:
-            picture(root / "images" / image["file_name"], seed=image["id"])
-        (root / f"{split}.json").write_text(json.dumps(content))
-    return root
-
-
-def yolo_folder(root: Path, train: str = "0 0.5 0.5 0.5 0.5\n", val: str = "1 0.5 0.5 0.2 0.2\n", names: Any = ("cat", "dog")) -> Path:
-    for split, text in (("train", train), ("val", val)):
-        for i in range(2):
-            picture(root / "images" / split / f"{i}.png", seed=i)
-            labels = root / "labels" / split / f"{i}.txt"
-            labels.parent.mkdir(parents=True, exist_ok=True)
-            labels.write_text(text)
-    lines = json.dumps(list(names) if isinstance(names, tuple) else names)
-    (root / "data.yaml").write_text(f"path: .\ntrain: images/train\nval: images/val\nnames: {lines}\n")
-    return root
 
 
 def test_coco_boxes_ids_and_classes(tmp_path: Path) -> None:
@@ -218,15 +183,6 @@ def test_cache_gives_the_same_picture_within_its_bounds(tmp_path: Path) -> None:
         kept.load(1)
     with pytest.raises(ValueError, match="read-only"):
         kept.load(0)[0][0] = 0
-
-
-def exif_jpeg(path: Path, orientation: int) -> Path:
-    """A 40 x 30 JPEG whose Exif block names an orientation."""
-    data = picture(path).read_bytes()
-    entry = b"\x12\x01\x03\x00\x01\x00\x00\x00" + orientation.to_bytes(2, "little") + b"\0\0"
-    exif = b"Exif\0\0" + b"II*\0\x08\0\0\0" + b"\x01\0" + entry + b"\0\0\0\0"
-    path.write_bytes(data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:])
-    return path
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp"])
@@ -393,7 +349,7 @@ BAD_COCO: dict[str, tuple[Callable[[Path], object], str]] = {
         r"classes of train and val differ: train alone has \['cow'\]",
     ),
     "class only in val": (_edit("categories", CATEGORIES[:1]), r"classes of train and val differ: val alone has \['cat'\]"),
-    "no val": (lambda f: (f / "val.json").unlink(), r"no data set in .*; expected train.json and val.json"),
+    "no val": (lambda f: (f / "val.json").unlink(), r"no val split in .* \(it has train\); expected train.json and val.json"),
 }
 
 

@@ -27,8 +27,8 @@ VERBS = {
     "certify": "measure the chosen of a run again, each in fresh processes, against what was said",
     "db": "list, show, export, import and merge the latencies that were measured",
     "plot": "draw the efficiency frontier of a run again",
-    "data": "check a data set; write the embedded one",
-    "spaces": "list search spaces, blocks, runtimes, estimators, samplers",
+    "data": "check a data set; write one as a COCO folder",
+    "spaces": "list search spaces, blocks, runtimes, estimators, samplers, formats of data sets",
 }
 
 

@@ -6,41 +6,57 @@ import argparse
 from pathlib import Path
 
 EXAMPLES = """\
-  nas data check shop/                 counts, classes, and every problem by name
-  nas data write digits --out digits   the embedded set as a COCO folder that any tool can read"""
+  nas data check shop/                     counts, classes, boxes, every problem by name; decodes every picture
+  nas data check shop/ --json              the same for a program
+  nas data write VOCdevkit/VOC2012 --out voc   a data set of any format as a COCO folder
+  nas data write digits --out digits       the embedded set, likewise"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     parser.add_argument("action", choices=("check", "write"))
-    parser.add_argument("spec", help="data set: digits, a COCO or YOLO folder, or a yaml")
+    parser.add_argument("spec", help="data set: digits, a COCO, YOLO or Pascal VOC folder, or a yaml")
+    parser.add_argument("--json", action="store_true", help="with check: the report as JSON")
     parser.add_argument("--out", type=Path, help="with write: the folder to make")
+    parser.add_argument("--link", action="store_true", help="with write: hard-link the pictures and do not copy them")
 
 
 def run(args: argparse.Namespace) -> int:
     """Check or write."""
-    import shutil
+    return _write(args) if args.action == "write" else _check(args)
+
+
+def _check(args: argparse.Namespace) -> int:
+    import json
+
+    from rich.console import Console
 
     from nas.console import Display
-    from nas.data.source import open_data
+    from nas.data.check import check
+
+    display = Display(Console(stderr=True, highlight=False)) if args.json else Display()
+    with display.counting("pictures") as watch:
+        report = check(args.spec, watch)
+    if args.json:
+        print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        for line in report.lines():
+            display.note(line)
+    return 2 if report.unusable else 0
+
+
+def _write(args: argparse.Namespace) -> int:
+    from nas.console import Display
+    from nas.data.write import write_coco
     from search_spaces.errors import InputError
 
+    if args.out is None:
+        raise InputError("no --out", "the folder to make")
     display = Display()
-    data = open_data(args.spec)
-    if args.action == "write":
-        if args.out is None or args.out.exists():
-            raise InputError(f"--out {args.out}", "a folder that does not exist yet")
-        if not args.spec.startswith("digits"):
-            raise InputError(f"data set {args.spec}", "digits: others are files already")
-        shutil.copytree(data.train.samples[0].path.parent.parent, args.out)
-        display.note(f"written: {args.out} (train.json, val.json, images/)")
-        return 0
-    for split in (data.train, data.val):
-        counts = [sum(int((s.labels == k).sum()) for s in split.samples) for k in range(len(split.classes))]
-        display.note(f"{data.name}/{split.split}: {len(split)} pictures, {split.boxes} boxes")
-        display.note("  " + ", ".join(f"{name} {count}" for name, count in zip(split.classes, counts, strict=True)))
-    problems = data.problems()
-    for line in problems:
-        display.note(f"  {line}")
-    display.note("no problem found" if not problems else f"{len(problems)} kinds of problems")
+    with display.counting("pictures") as watch:
+        splits = write_coco(args.spec, args.out, args.link, watch)
+    for data in splits:
+        display.note(f"{args.out / data.split}.json: {len(data)} pictures, {data.boxes} boxes")
+        for line in data.problems.lines():
+            display.note(f"  {line}")
     return 0

@@ -29,7 +29,7 @@ def add_space(parser: argparse.ArgumentParser) -> None:
 
 def add_data(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """--data, --limit."""
-    parser.add_argument("--data", required=required, help="data set: digits, a COCO or YOLO folder, or a yaml")
+    parser.add_argument("--data", required=required, help="data set: digits, a COCO, YOLO or Pascal VOC folder, or a yaml")
     parser.add_argument("--limit", type=int, help="use at most so many pictures of each split")
 
 

@@ -17,6 +17,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """List what is registered."""
     from latency_db.runtimes import RUNTIMES
+    from nas.data.formats import FORMATS
     from nas.estimators import ESTIMATORS
     from nas.samplers import SAMPLERS
     from search_spaces.blocks import BLOCKS
@@ -39,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
         ("runtimes", RUNTIMES),
         ("estimators", ESTIMATORS),
         ("samplers", SAMPLERS),
+        ("datasets", FORMATS),
     ):
         print(f"{what}: {', '.join(registry)}")
     return 0

@@ -3,17 +3,87 @@
 from __future__ import annotations
 
 import json
+import os
+import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nas.data import yamls
 from nas.data.dataset import Annotation, DetectionDataset, Sample, choose, make_sample, same_classes
-from nas.data.pictures import BrokenImage, picture_sizes, size_mismatch
+from nas.data.formats import SPLITS, DataFormat, split_files, whole
+from nas.data.pictures import BrokenImage, annotated_size, pictures_in
 from nas.data.problems import Problems
 from search_spaces.errors import InputError
 
 _PARTS = ("images", "annotations", "categories")
+_LAYOUTS = ("{split}.json", "annotations/{split}.json", "{split}/_annotations.coco.json", "annotations/instances_{split}*.json")
+
+Files = tuple[Path, list[Path]]
+"""A COCO json and the folders where its pictures may be, the likeliest first."""
+
+
+class Coco(DataFormat):
+    """A json for each split, found by name or named by a yaml."""
+
+    kind = "COCO"
+    looked_for = (
+        "train.json and val.json, annotations/instances_train*.json and instances_val*.json, train/_annotations.coco.json and valid/_annotations.coco.json,"
+        " or a yaml with train_json and val_json (COCO)"
+    )
+
+    def __init__(self, name: str, files: Mapping[str, Files]) -> None:
+        super().__init__(name, files)
+        self._files = files
+
+    @classmethod
+    def find(cls, path: Path) -> Coco | None:
+        if path.is_dir() and (found := whole([split_files(path, layout) for layout in _LAYOUTS])):
+            return cls(path.resolve().name, {split: (file, _picture_folders(path, file)) for split, file in found.items()})
+        described = yamls.yamls_in(path)
+        return cls._described(described[0]) if len(described) == 1 else None
+
+    @classmethod
+    def _described(cls, path: Path) -> Coco | None:
+        try:
+            content = yamls.load_yaml(path)
+        except InputError:  # YOLO, which most yamls are for, complains
+            return None
+        keys = {split: f"{split}_json" for split in SPLITS}
+        if not any(key in content for key in keys.values()):
+            return None
+        yamls.need(content, path, keys["train"], keys["val"])
+        root = yamls.root_of(content, path)
+        return cls(yamls.name_of(path), {split: _yaml_files(content, split, root) for split, key in keys.items() if content.get(key)})
+
+    def read(self, split: str, limit: int | None = None) -> DetectionDataset:
+        file, folders = self._files[split]
+        leads = split == self.splits[0]
+        data = read_coco(file, folders, name=self.name, split=split, classes=None if leads else self._classes, limit=limit)
+        if leads:
+            self.__dict__["_classes"] = data.classes  # a json of hundreds of megabytes is not read again for them
+        return data
+
+    @cached_property
+    def _classes(self) -> tuple[str, ...]:
+        """Those of the first split, which the others must share."""
+        file, _ = self._files[self.splits[0]]
+        categories = _categories(load_json(file)["categories"], file)
+        return tuple(categories[id] for id in sorted(categories))
+
+    def strays(self) -> Problems:
+        """Pictures beside the listed ones."""
+        problems, looked, listed = Problems(), set[Path](), set[Path]()
+        for file, folders in self._files.values():
+            images = [entry for entry in load_json(file)["images"] if isinstance(entry, dict) and isinstance(entry.get("file_name"), str)]
+            folder = _folder(images, folders, file)
+            looked.add(folder)
+            listed.update(_located(folder, image["file_name"]) for image in images)
+        for path in sorted({path for folder in looked for path in pictures_in(folder)} - listed):
+            problems.add("picture without annotations", path, "in no json, not used")
+        return problems
 
 
 def read_coco(
@@ -33,7 +103,7 @@ def read_coco(
     categories = _categories(content["categories"], annotations)
     names = [categories[id] for id in sorted(categories)]
     if classes is not None:
-        same_classes(classes, names)
+        same_classes(classes, names, split)
     names = list(names if classes is None else classes)
     problems = Problems()
     images = _images(content["images"], annotations, problems)
@@ -56,7 +126,7 @@ def load_json(path: Path) -> dict[str, Any]:
         raise InputError(f"no annotation file {path}", "a COCO json") from None
     except OSError as error:
         raise InputError(f"cannot read {path} ({error.strerror})", "a COCO json") from None
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError alike
+    except (ValueError, RecursionError) as error:  # the first is JSONDecodeError and UnicodeDecodeError alike
         raise InputError(f"{path} is not JSON ({error})", "a COCO json") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}", f"a COCO object with {', '.join(_PARTS)}")
@@ -120,32 +190,40 @@ def _annotations(entries: list[Any], images: set[int], labels: dict[int, int], p
 def _folder(images: list[dict[str, Any]], folders: Sequence[Path], path: Path) -> Path:
     """The first folder that has one of the pictures. All names are tried before giving up: a few missing ones must not hide the rest."""
     for folder in folders:
-        if folder.is_dir() and any((folder / image["file_name"]).is_file() for image in images):
+        if folder.is_dir() and any(os.path.isfile(_located(folder, image["file_name"])) for image in images):
             return folder
     looked = ", ".join(str(folder) for folder in folders)
-    raise InputError(f"none of the {len(images)} pictures of {path} found", f"{images[0]['file_name']} in one of {looked}")
+    first = images[0]["file_name"] if images else "pictures"
+    raise InputError(f"none of the {len(images)} pictures of {path} found", f"{first} in one of {looked}")
+
+
+def _located(folder: Path, name: str) -> Path:
+    """The file of that name, also where the json was written on a system that separates by ``\\`` or composes accents otherwise."""
+    slashes = name.replace("\\", "/")
+    names = (name, slashes, unicodedata.normalize("NFC", slashes), unicodedata.normalize("NFD", slashes))
+    return folder / next((form for form in names if os.path.exists(folder / form)), name)
+
+
+def _picture_folders(folder: Path, annotations: Path) -> list[Path]:
+    """Where the pictures of a COCO json in ``folder`` may be: in a folder called as its split, or in one for all."""
+    split = annotations.parent.name if annotations.stem.startswith("_") else annotations.stem.removeprefix("instances_")
+    return [folder / "images" / split, folder / split, folder / "images", folder]
+
+
+def _yaml_files(content: Mapping[str, Any], split: str, root: Path) -> Files:
+    annotations = root / str(content[f"{split}_json"])
+    folders = [root / str(content[key]) for key in (f"{split}_images", "images") if content.get(key)]
+    return annotations, folders or [*_picture_folders(root, annotations), annotations.parent]
 
 
 def _sample(image: dict[str, Any], folder: Path, objects: list[Annotation], json_path: Path, problems: Problems) -> Sample | None:
-    path = folder / image["file_name"]
+    path = _located(folder, image["file_name"])
     try:
-        size = _size(image, path)
+        size = annotated_size(path, image.get("width"), image.get("height"))
     except BrokenImage as error:
-        problems.add("missing picture" if not path.is_file() else "broken picture", path, f"{error.reason}, skipped")
+        problems.add("broken picture" if os.path.exists(path) else "missing picture", path, f"{error.reason}, skipped")
         return None
     return make_sample(image["id"], path, size, objects, problems, where=f"{json_path.name}, {image['file_name']}")
-
-
-def _size(image: dict[str, Any], path: Path) -> tuple[int, int]:
-    """(width, height) that the boxes refer to: what the json says, if the file agrees; what the file says, if the json says nothing."""
-    shown, stored = picture_sizes(path)
-    width, height = image.get("width", 0), image.get("height", 0)
-    if not (_is_number(width) and _is_number(height) and width > 0 and height > 0):
-        return shown
-    size = (int(width), int(height))
-    if size not in (shown, stored):
-        raise BrokenImage(path, size_mismatch(shown, size))
-    return size
 
 
 def _is_id(value: object) -> bool:

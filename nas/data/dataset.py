@@ -25,7 +25,11 @@ ROUNDING_PX = 1.0
 
 @dataclass(frozen=True)
 class Annotation:
-    """One marked object as a file states it, unchecked: box xyxy in pixels, index of its class, crowd (a group, not one object), area in px²."""
+    """One marked object as a file states it, unchecked: box xyxy in pixels, index of its class, area in px².
+
+    ``crowd``: no single object to learn or to find, but a region that is ignored: COCO's *iscrowd*, VOC's *difficult*. Training leaves it out, and a detection
+    there is neither right nor wrong.
+    """
 
     box: tuple[float, float, float, float]
     label: int
@@ -140,8 +144,6 @@ class DetectionDataset:
 
     def _check(self) -> None:
         what = f"{self.split} split of {self.name}"
-        if not self.classes:
-            raise InputError(f"the {what} has no class", "at least one class name")
         if len(set(self.classes)) != len(self.classes):
             twice = sorted({c for c in self.classes if self.classes.count(c) > 1})
             raise InputError(f"the {what} names classes twice: {twice}", "every class once")
@@ -161,6 +163,11 @@ class DetectionDataset:
     def boxes(self) -> int:
         """Number of annotated objects, crowds included."""
         return sum(len(s) for s in self.samples)
+
+    @property
+    def ignored(self) -> int:
+        """Number of crowds and difficult objects among them, which are neither learnt nor to be found."""
+        return sum(int(s.crowd.sum()) for s in self.samples)
 
     def cached(self, cache_bytes: int) -> DetectionDataset:
         """The same data set, keeping decoded pictures in memory up to ``cache_bytes``."""
@@ -218,13 +225,17 @@ class DetectionDataset:
         return digest.hexdigest()[:16]
 
 
-def same_classes(train: Sequence[str], val: Sequence[str]) -> None:
-    """An error that names the classes only one of the two splits has."""
-    only_train = [c for c in train if c not in val]
-    only_val = [c for c in val if c not in train]
-    if only_train or only_val:
-        parts = [f"{split} alone has {names}" for split, names in (("train", only_train), ("val", only_val)) if names]
-        raise InputError(f"the classes of train and val differ: {', '.join(parts)}", "the same classes in both")
+def same_classes(train: Sequence[str], other: Sequence[str], split: str = "val") -> None:
+    """An error that names the classes only one of the two splits, train and ``split``, has."""
+    only_train = [c for c in train if c not in other]
+    only_other = [c for c in other if c not in train]
+    if only_train or only_other:
+        parts = [f"{which} alone has {_some(names)}" for which, names in (("train", only_train), (split, only_other)) if names]
+        raise InputError(f"the classes of train and {split} differ: {', '.join(parts)}", "the same classes in both")
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{list(names[:10])}" + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 def choose(count: int, limit: int | None) -> list[int]:

@@ -1,26 +1,38 @@
-"""Picture files: their size from the header, their pixels by OpenCV. Whatever is wrong with one is a :class:`BrokenImage`."""
+"""Picture files: their size from the header (Pillow), their pixels (OpenCV). Whatever is wrong with one is a :class:`BrokenImage`."""
 
 from __future__ import annotations
 
-import struct
+import io
+import os
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from search_spaces.errors import InputError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+MOST_PIXELS = 1 << 27
+"""Of one picture: 134 million, 400 MB decoded. Several are decoded at a time, and a picture reduced to a network's input from there shows nothing small."""
 
-_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # ITU T.81 table B.1: C4, C8, CC are tables, not frames
+_PLUGINS = (BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin)
+"""Imported here, and not by Pillow when the first threads open pictures at once."""
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 _ORIENTATION = 0x0112  # Exif 2.3 table 4
 _SIDEWAYS = frozenset({5, 6, 7, 8})  # orientations that swap width and height
 
+# What Pillow and OpenCV would print of a damaged file, a BrokenImage says with the file's name.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
 
 class BrokenImage(InputError):
-    """A picture that is missing, unreadable, or not of the size its annotations were made for."""
+    """A picture that is missing, unreadable, too large, or not of the size its annotations were made for."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}", "a readable picture", "replace the file, or remove it from the data set")
@@ -32,47 +44,57 @@ Size = tuple[int, int]
 """(width, height) in pixels."""
 
 
+def pictures_in(folder: Path) -> Iterator[Path]:
+    """Everything below ``folder`` that is called as a picture, in the order of its path; not what is hidden (macOS writes ``._a.jpg`` beside ``a.jpg``)."""
+    return (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+
+
 def picture_sizes(path: Path) -> tuple[Size, Size]:
     """(width, height) in pixels as shown (Exif orientation applied, as :func:`read_picture` gives it) and as stored; from the header where possible.
 
-    PNG and JPEG headers are read here because decoding a whole data set only to learn its sizes takes minutes.
+    Decoding a whole data set only to learn its sizes would take minutes.
     """
     try:
         with path.open("rb") as file:
-            head = file.read(24)
-            if head.startswith(b"\x89PNG\r\n\x1a\n"):
-                size = struct.unpack(">II", head[16:24])
-                return size, size
-            if head.startswith(b"\xff\xd8"):
-                return _jpeg_sizes(file, path)
-    except FileNotFoundError:
-        raise BrokenImage(path, "no such picture") from None
-    except OSError as error:
-        raise BrokenImage(path, f"cannot be read ({error.strerror})") from None
-    except struct.error:
-        raise BrokenImage(path, "cut off within its header") from None
-    height, width = read_picture(path).shape[:2]
-    return (width, height), (width, height)
+            sizes = _header(file, path)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    return sizes or (_shape(read_picture(path)),) * 2
+
+
+def annotated_size(path: Path, width: object, height: object) -> Size:
+    """(width, height) that the boxes refer to: what the annotations say, if the file agrees; what the file says, if they say nothing usable."""
+    shown, stored = picture_sizes(path)
+    if not (_is_side(width) and _is_side(height)):
+        return shown
+    size = (int(width), int(height))  # type: ignore[call-overload]
+    if size not in (shown, stored):
+        raise BrokenImage(path, size_mismatch(shown, size))
+    return size
 
 
 def read_picture(path: Path, size: Size | None = None) -> NDArray[np.uint8]:
     """RGB uint8 [H, W, 3]. ``size`` (width, height) is what the annotations were made for: another one is broken.
 
-    Exif orientation is applied, unless the annotations were made for the stored, unturned picture.
+    Exif orientation is applied, unless the annotations were made for the stored, unturned picture. Grey and palette become RGB, CMYK is converted, of
+    16 bits the upper eight stay, alpha is dropped, of several pages or frames the first is taken.
     """
     try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
-    except FileNotFoundError:
-        raise BrokenImage(path, "no such picture") from None
-    except OSError as error:
-        raise BrokenImage(path, f"cannot be read ({error.strerror})") from None
-    rgb = _decode(data, path, cv2.IMREAD_COLOR_RGB)
-    if size is None or rgb.shape[1::-1] == size:
-        return rgb
-    unturned = _decode(data, path, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
-    if unturned.shape[1::-1] == size:
-        return unturned
-    raise BrokenImage(path, size_mismatch(rgb.shape[1::-1], size))
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    if not data:
+        raise BrokenImage(path, "is an empty file")
+    sizes = _header(io.BytesIO(data), path)
+    flags = cv2.IMREAD_COLOR_RGB
+    if sizes and size is not None and size != sizes[0]:
+        if size != sizes[1]:
+            raise BrokenImage(path, size_mismatch(sizes[0], size))
+        flags |= cv2.IMREAD_IGNORE_ORIENTATION
+    rgb = _decode(data, path, flags, "is no picture of a known kind" if sizes is None else "is cut off or damaged")
+    if size is not None and _shape(rgb) != size:
+        raise BrokenImage(path, size_mismatch(_shape(rgb), size))
+    return rgb
 
 
 def size_mismatch(found: Size, declared: Size) -> str:
@@ -80,50 +102,56 @@ def size_mismatch(found: Size, declared: Size) -> str:
     return f"is {found[0]}x{found[1]} pixels, but its annotations are for {declared[0]}x{declared[1]}"
 
 
-def _decode(data: NDArray[np.uint8], path: Path, flags: int) -> NDArray[np.uint8]:
+def _header(file: BinaryIO, path: Path) -> tuple[Size, Size] | None:
+    """(shown, stored) sizes; None where Pillow cannot tell, which may still be a picture of a kind that only OpenCV reads."""
     try:
-        image = cv2.imdecode(data, flags) if data.size else None
-    except cv2.error as error:  # larger than OpenCV's limit on pixels, for one
+        with Image.open(file, formats=_FORMATS) as image:
+            width, height = image.size
+            sideways = image.format != "TIFF" and _orientation(image) in _SIDEWAYS  # of a TIFF both libraries know the turned one only
+    except Image.DecompressionBombError:
+        raise BrokenImage(path, _too_large("")) from None
+    except Exception:  # noqa: BLE001 - damaged headers raise types of all kinds
+        return None
+    if width * height > MOST_PIXELS:
+        raise BrokenImage(path, _too_large(f" ({width}x{height})"))
+    return ((height, width) if sideways else (width, height)), (width, height)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Exif orientation, 1 (upright) where there is none; not ``getexif()`` of a PNG, which decodes the pixels to look behind them."""
+    exif = Image.Exif()
+    try:
+        exif.load(image.info.get("exif") or b"")
+        return int(exif.get(_ORIENTATION, 1))
+    except Exception:  # noqa: BLE001 - a damaged Exif block does not make the pixels unreadable
+        return 1
+
+
+def _too_large(size: str) -> str:
+    return f"has too many pixels{size}, at most {MOST_PIXELS / 1e6:.0f} million are decoded; cut it into tiles"
+
+
+def _decode(data: bytes, path: Path, flags: int, otherwise: str) -> NDArray[np.uint8]:
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
         raise BrokenImage(path, f"cannot be decoded ({str(error).splitlines()[0][:80]})") from None
     if image is None:
-        raise BrokenImage(path, "cannot be decoded" if data.size else "is an empty file")
+        raise BrokenImage(path, otherwise)
     return np.asarray(image, np.uint8)
 
 
-def _jpeg_sizes(file: BinaryIO, path: Path) -> tuple[Size, Size]:
-    """Walk the segments (ITU T.81 annex B) up to the frame header."""
-    file.seek(2)
-    sideways = False
-    while True:
-        prefix, marker = struct.unpack(">BB", file.read(2))
-        while marker == 0xFF:  # fill bytes
-            (marker,) = struct.unpack(">B", file.read(1))
-        (length,) = struct.unpack(">H", file.read(2))
-        if prefix != 0xFF or marker == 0xD9 or length < 2:
-            raise BrokenImage(path, "is not a complete JPEG")
-        if marker in _START_OF_FRAME:
-            height, width = struct.unpack(">xHH", file.read(5))
-            return ((height, width) if sideways else (width, height)), (width, height)
-        if marker == 0xE1:
-            segment = file.read(length - 2)
-            sideways = sideways or _exif_orientation(segment) in _SIDEWAYS
-        else:
-            file.seek(length - 2, 1)
+def _unreadable(path: Path, error: OSError | ValueError) -> BrokenImage:
+    if isinstance(error, FileNotFoundError):
+        return BrokenImage(path, "no such picture")
+    if os.path.isdir(path):
+        return BrokenImage(path, "is a folder")
+    return BrokenImage(path, f"cannot be read ({getattr(error, 'strerror', None) or error})")
 
 
-def _exif_orientation(segment: bytes) -> int:
-    """The orientation tag of an APP1 segment; 1 (upright) where there is none."""
-    tiff = segment[6:]
-    if not segment.startswith(b"Exif\0\0") or tiff[:2] not in (b"II", b"MM"):
-        return 1
-    order = "<" if tiff[:2] == b"II" else ">"
-    try:
-        (offset,) = struct.unpack_from(order + "I", tiff, 4)
-        (count,) = struct.unpack_from(order + "H", tiff, offset)
-        for entry in range(count):
-            tag, _, _, value = struct.unpack_from(order + "HHIH", tiff, offset + 2 + 12 * entry)
-            if tag == _ORIENTATION:
-                return int(value)
-    except struct.error:  # a damaged Exif block does not make the pixels unreadable
-        return 1
-    return 1
+def _shape(rgb: NDArray[np.uint8]) -> Size:
+    return rgb.shape[1], rgb.shape[0]
+
+
+def _is_side(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < MOST_PIXELS

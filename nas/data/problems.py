@@ -10,6 +10,8 @@ from typing import Any
 
 KEPT_PER_KIND = 20
 """Examples remembered of each kind; all are counted."""
+SHOWN_PER_KIND = 3
+"""Examples in a report for a person."""
 
 
 @dataclass(frozen=True)
@@ -60,3 +62,20 @@ class Problems:
     def lines(self) -> list[str]:
         """One line per kind, most frequent first: how many, and the first of them by name."""
         return [f"{count} x {kind}, first in {self._examples[kind][0]}" for kind, count in self._counts.most_common()]
+
+    def report(self) -> list[str]:
+        """For each kind, most frequent first, a line with its count and indented ones with its first examples."""
+        lines = []
+        for kind, count in self._counts.most_common():
+            examples = self._examples[kind][:SHOWN_PER_KIND]
+            lines += [f"{count} x {kind}", *(f"    {example}" for example in examples)]
+            if len(examples) < min(len(self._examples[kind]), count):
+                lines.append(f"    and {count - len(examples)} more")
+        return lines
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """JSON-ready: kinds with their counts and the examples that are remembered."""
+        return [
+            {"kind": kind, "count": count, "examples": [{"where": e.where, "message": e.message} for e in self._examples[kind]]}
+            for kind, count in self._counts.most_common()
+        ]

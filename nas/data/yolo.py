@@ -3,13 +3,78 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from nas.data import yamls
 from nas.data.dataset import Annotation, DetectionDataset, Sample, choose, make_sample
-from nas.data.pictures import SUFFIXES, BrokenImage, picture_sizes
+from nas.data.formats import SPLITS, DataFormat, split_files, whole
+from nas.data.pictures import SUFFIXES, BrokenImage, picture_sizes, pictures_in
 from nas.data.problems import Problems
+from nas.data.texts import class_names, lines_of
 from search_spaces.errors import InputError
+
+_LAYOUTS = ("images/{split}", "{split}/images")
+
+
+class Yolo(DataFormat):
+    """Folders of pictures and of labels; splits and class names from a yaml, else from the folders' names and ``classes.txt``, else numbers."""
+
+    kind = "YOLO"
+    looked_for = "a yaml with train, val and names, or images/train, images/val, labels/train and labels/val (YOLO)"
+
+    def __init__(self, name: str, sources: Mapping[str, list[Path]], classes: tuple[str, ...]) -> None:
+        super().__init__(name, sources)
+        self._sources = sources
+        self._named = classes
+
+    @classmethod
+    def find(cls, path: Path) -> Yolo | None:
+        described = yamls.yamls_in(path)
+        if len(described) > 1:
+            raise InputError(f"{len(described)} yaml files in {path}", "one", f"name the one you mean: {', '.join(map(str, described[:5]))}")
+        if described and (found := cls._described(described[0])):
+            return found
+        splits = whole([split_files(path, layout) for layout in _LAYOUTS])
+        names = class_names(path / "classes.txt", path / "labels" / "classes.txt")
+        return cls(path.resolve().name, {split: [folder] for split, folder in splits.items()}, names) if splits else None
+
+    @classmethod
+    def _described(cls, path: Path) -> Yolo | None:
+        content = yamls.load_yaml(path)
+        keys = {split: next((name for name in names if name in content), names[0]) for split, names in SPLITS.items()}
+        if not {keys["train"], keys["val"], "names"} & set(content):
+            return None
+        yamls.need(content, path, keys["train"], keys["val"], "names")
+        root = yamls.root_of(content, path)
+        sources = {split: _sources(content[key], root) for split, key in keys.items() if content.get(key)}
+        if not all(source.exists() for source in sources.get("test", [])):  # exports name a test split whether there is one or not
+            del sources["test"]
+        return cls(yamls.name_of(path), sources, _names(content, path))
+
+    def read(self, split: str, limit: int | None = None) -> DetectionDataset:
+        return read_yolo(self._sources[split], self._classes, name=self.name, split=split, limit=limit)
+
+    @cached_property
+    def _classes(self) -> tuple[str, ...]:
+        return self._named or numbered_classes([source for sources in self._sources.values() for source in sources])
+
+    def strays(self) -> Problems:
+        """Pictures without a label file, label files without a picture."""
+        problems = Problems()
+        labels = {label_path(path): path for sources in self._sources.values() for source in sources for path in _pictures(source)}
+        for label, picture in labels.items():
+            if not label.is_file():
+                problems.add("picture without a label file", picture, "taken to show nothing")
+        for folder in sorted({label.parent for label in labels}):
+            for path in sorted(folder.glob("*.txt")):
+                if path not in labels and path.name not in ("classes.txt", "train.txt", "val.txt", "test.txt"):
+                    problems.add("label file without a picture", path, "not used")
+        return problems
 
 
 def read_yolo(sources: Sequence[Path], classes: Sequence[str], *, name: str, split: str, limit: int | None = None) -> DetectionDataset:
@@ -19,9 +84,9 @@ def read_yolo(sources: Sequence[Path], classes: Sequence[str], *, name: str, spl
     """
     problems = Problems()
     paths = [path for source in sources for path in _pictures(source)]
-    if len(set(paths)) != len(paths):
-        twice = next(path for i, path in enumerate(paths) if path in paths[:i])
-        raise InputError(f"{twice} stands twice in the {split} split of {name}", "every picture once")
+    path, times = Counter(paths).most_common(1)[0] if paths else (None, 0)
+    if times > 1:
+        raise InputError(f"{path} stands twice in the {split} split of {name}", "every picture once")
     if not paths:
         raise InputError(f"no picture in {', '.join(map(str, sources))}", f"files ending in {', '.join(sorted(SUFFIXES))}")
     if not any(label_path(path).is_file() for path in paths):
@@ -44,7 +109,7 @@ def numbered_classes(sources: Sequence[Path]) -> tuple[str, ...]:
     """Class names "0", "1", … up to the highest index in the labels of these folders, for data sets that name no classes."""
     highest = -1
     for path in {label_path(picture) for source in sources for picture in _pictures(source)}:
-        for line in _lines(path) if path.is_file() else []:
+        for line in lines_of(path) if path.is_file() else []:
             if (index := line.split()[0]).isdecimal():
                 highest = max(highest, int(index))
     return tuple(str(i) for i in range(highest + 1))
@@ -52,28 +117,47 @@ def numbered_classes(sources: Sequence[Path]) -> tuple[str, ...]:
 
 def _pictures(source: Path) -> list[Path]:
     if source.is_dir():
-        return sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
+        return list(pictures_in(source))
     if source.is_file() and source.suffix == ".txt":
-        return [path if path.is_absolute() else source.parent / path for path in map(Path, _lines(source))]
+        return [path if path.is_absolute() else source.parent / path for path in map(Path, lines_of(source))]
     raise InputError(f"no pictures at {source}", "a folder of pictures, or a .txt that lists them")
 
 
-def _lines(path: Path) -> list[str]:
-    try:
-        return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path} ({error})", "a text file") from None
+def _names(content: Mapping[str, Any], path: Path) -> tuple[str, ...]:
+    """``names`` as a list, or as index: name without gaps; ``nc``, where it stands there, must agree."""
+    names = content["names"]
+    if isinstance(names, dict):
+        if sorted(names, key=str) != sorted(range(len(names)), key=str):
+            raise InputError(f"{path}: names are numbered {list(names)[:20]}", f"0..{len(names) - 1} without gaps")
+        names = [names[i] for i in range(len(names))]
+    if not isinstance(names, list):
+        raise InputError(f"{path}: names is a {type(names).__name__}", "a list of class names, or index: name")
+    if wrong := [name for name in names if not isinstance(name, (str, int, float))]:
+        raise InputError(f"{path}: one of the names is a {type(wrong[0]).__name__}", "a list of class names, or index: name")
+    if content.get("nc", len(names)) != len(names):
+        raise InputError(f"{path}: nc is {content['nc']}, but there are {len(names)} names", "the same number")
+    return tuple(str(name) for name in names)
+
+
+def _sources(entry: Any, root: Path) -> list[Path]:
+    """One path or a list of them. Exports of a well-known labelling service write ``../train/images`` for a folder beside the yaml: tolerated."""
+    paths = []
+    for text in map(str, entry if isinstance(entry, list) else [entry]):
+        path = root / text
+        beside = root / text.removeprefix("../")
+        paths.append(beside if not path.exists() and beside.exists() else path)
+    return paths
 
 
 def _sample(id: int, path: Path, classes: Sequence[str], problems: Problems) -> Sample | None:
     try:
         size, _ = picture_sizes(path)
     except BrokenImage as error:
-        problems.add("missing picture" if not path.is_file() else "broken picture", path, f"{error.reason}, skipped")
+        problems.add("broken picture" if os.path.exists(path) else "missing picture", path, f"{error.reason}, skipped")
         return None
     labels = label_path(path)
     try:
-        lines = _lines(labels) if labels.is_file() else []
+        lines = lines_of(labels) if labels.is_file() else []
     except InputError as error:
         problems.add("broken label file", labels, f"{error}, its picture is skipped")
         return None

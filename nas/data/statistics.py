@@ -1,0 +1,140 @@
+"""What a split is made of, in numbers: classes, sizes and shapes of boxes, sizes of pictures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nas.data.dataset import DetectionDataset
+
+SMALL, LARGE = 32**2, 96**2
+"""px²: below is small, from there on large (cocodataset.org, detection-eval)."""
+MOST_CLASSES = 30
+"""Named in a line; all are in the JSON."""
+MOST_SIZES = 5
+
+QUANTILES = (0.05, 0.5, 0.95)
+Spread = tuple[float, float, float]
+"""The 5 % quantile, the median, the 95 % quantile."""
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """How many boxes a class has, in how many pictures; ignored ones (crowd, difficult) do not count."""
+
+    name: str
+    boxes: int
+    pictures: int
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Of one split. ``boxes`` are those to learn and to find, ``ignored`` crowds and difficult ones, ``empty`` pictures without any of the former.
+
+    ``side_share``: square root of a box's area over its picture's. ``aspect``: width over height. Spreads are None without a box. ``sizes``: (width, height,
+    number) of the most frequent picture sizes, of ``size_kinds``.
+    """
+
+    split: str
+    pictures: int
+    empty: int
+    boxes: int
+    ignored: int
+    classes: tuple[ClassCount, ...]
+    small: int
+    medium: int
+    large: int
+    side_share: Spread | None
+    aspect: Spread | None
+    per_picture: Spread
+    sizes: tuple[tuple[int, int, int], ...]
+    size_kinds: int
+
+    @property
+    def unused(self) -> list[str]:
+        """Classes without a box."""
+        return [c.name for c in self.classes if not c.boxes]
+
+    @property
+    def imbalance(self) -> float | None:
+        """Boxes of the most frequent class over those of the rarest that has any; None with fewer than two such classes."""
+        counts = [c.boxes for c in self.classes if c.boxes]
+        return max(counts) / min(counts) if len(counts) > 1 else None
+
+    def lines(self) -> Iterator[str]:
+        """For a person."""
+        empty = f" ({self.empty} show nothing)" if self.empty and self.classes else ""
+        ignored = f" ({self.ignored} more ignored: crowd or difficult)" if self.ignored else ""
+        yield f"{self.split}: {self.pictures} pictures{empty}, {self.boxes} boxes{ignored}"
+        ranked = sorted(self.classes, key=lambda c: -c.boxes)
+        if self.boxes:
+            yield "  classes: " + some([f"{c.name}: {c.boxes} in {c.pictures}" for c in ranked if c.boxes], MOST_CLASSES) + " pictures"
+        if self.imbalance is not None:
+            yield f"  balance: the most frequent class has {self.imbalance:.3g} times the boxes of the rarest"
+        if self.unused and self.classes:
+            yield f"  never used: {some(self.unused, MOST_CLASSES)}"
+        if self.side_share and self.aspect:
+            yield f"  boxes: {self.small} small, {self.medium} medium, {self.large} large (COCO: under 32², under 96², from 96² px on)"
+            yield f"  side, as share of the picture's: {_spread(self.side_share)}; width over height: {_spread(self.aspect)} (5 %, median, 95 %)"
+            yield f"  boxes in a picture: {_spread(self.per_picture)}"
+        sizes = ", ".join(f"{width}x{height} ({count})" for width, height, count in self.sizes)
+        yield f"  picture sizes: {sizes}" + (f" and {self.size_kinds - len(self.sizes)} more" if self.size_kinds > len(self.sizes) else "")
+
+
+def statistics(data: DetectionDataset) -> Statistics:
+    """The numbers of a split, from its annotations and headers: nothing is decoded."""
+    per_picture = [int((~s.crowd).sum()) for s in data.samples]
+    sizes = Counter((s.width, s.height) for s in data.samples)
+    areas = _joined([s.areas[~s.crowd] for s in data.samples])
+    spans = _joined([s.boxes[~s.crowd, 2:] - s.boxes[~s.crowd, :2] for s in data.samples], (0, 2))
+    pictures = _joined([np.full(n, s.width * s.height) for s, n in zip(data.samples, per_picture, strict=True)])
+    return Statistics(
+        data.split,
+        len(data),
+        per_picture.count(0),
+        sum(per_picture),
+        data.ignored,
+        _class_counts(data),
+        int((areas < SMALL).sum()),
+        int(((areas >= SMALL) & (areas < LARGE)).sum()),
+        int((areas >= LARGE).sum()),
+        _quantiles(np.sqrt(spans.prod(1) / pictures)),
+        _quantiles(spans[:, 0] / spans[:, 1]),
+        _quantiles(per_picture) or (0, 0, 0),
+        tuple((width, height, count) for (width, height), count in sizes.most_common(MOST_SIZES)),
+        len(sizes),
+    )
+
+
+def _class_counts(data: DetectionDataset) -> tuple[ClassCount, ...]:
+    boxes, pictures = np.zeros(len(data.classes), int), np.zeros(len(data.classes), int)
+    for sample in data.samples:
+        labels = sample.labels[~sample.crowd]
+        np.add.at(boxes, labels, 1)
+        pictures[np.unique(labels)] += 1
+    return tuple(ClassCount(name, int(b), int(p)) for name, b, p in zip(data.classes, boxes, pictures, strict=True))
+
+
+def _joined(arrays: Sequence[NDArray[Any]], empty: tuple[int, ...] = (0,)) -> NDArray[Any]:
+    return np.concatenate([np.zeros(empty), *arrays])
+
+
+def _quantiles(values: ArrayLike) -> Spread | None:
+    if not np.size(values):
+        return None
+    low, middle, high = np.quantile(np.asarray(values, float), QUANTILES).tolist()
+    return low, middle, high
+
+
+def _spread(spread: Spread) -> str:
+    return " / ".join(f"{value:.2g}" if value < 100 else f"{value:.0f}" for value in spread)
+
+
+def some(texts: Sequence[str], most: int) -> str:
+    """The texts with commas, of many the first and how many more there are."""
+    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")

@@ -1,0 +1,202 @@
+"""Pascal VOC: ``Annotations/*.xml``, ``JPEGImages/``, ``ImageSets/Main/train.txt`` (Everingham et al., doi:10.1007/s11263-009-0275-4, and the devkit).
+
+Boxes are corners in pixels that count from 1 and belong to the box, so that (1, 1, width, height) is the whole picture. An object marked ``difficult`` is
+left out of training, and ignored in evaluation, as the challenge has it.
+"""
+
+from __future__ import annotations
+
+import math
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from xml.etree.ElementTree import Element
+
+from nas.data.dataset import Annotation, DetectionDataset, Sample, choose, make_sample
+from nas.data.formats import DataFormat, split_files
+from nas.data.pictures import BrokenImage, annotated_size, pictures_in
+from nas.data.problems import Problems
+from nas.data.texts import class_names, lines_of
+from search_spaces.errors import InputError
+
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+class _NoDoctype(ElementTree.TreeBuilder):
+    """Refuses a document type before any of its entities is read: none of VOC's files has one, and entities can name files or grow without bound."""
+
+    def doctype(self, name: str, *_: object) -> None:
+        raise ValueError(f"it declares a document type ({name[:40]}), which is not read")
+
+
+@dataclass(frozen=True)
+class _Object:
+    name: str
+    box: tuple[float, float, float, float]
+    difficult: bool
+
+
+@dataclass(frozen=True)
+class _File:
+    """One annotation file: size of its picture (what the file says, 0 where nothing), objects, and what was wrong with others of its objects."""
+
+    size: tuple[float, float]
+    objects: tuple[_Object, ...]
+    flaws: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a split is: its annotation files, its pictures, the list of those that belong to it (without one all do)."""
+
+    annotations: Path
+    pictures: Path
+    listing: Path | None = None
+
+    @cached_property
+    def stems(self) -> tuple[str, ...]:
+        """The names of its pictures without suffix, each once."""
+        found = lines_of(self.listing) if self.listing else [path.stem for path in sorted(self.annotations.glob("*.xml"))]
+        return tuple(dict.fromkeys(found))
+
+
+class Voc(DataFormat):
+    """A folder as in VOCdevkit (``VOCdevkit/VOC2012``), or a folder for each split with xml beside pictures.
+
+    Classes are the lines of ``classes.txt``, else all names in the annotations, sorted.
+    """
+
+    kind = "Pascal VOC"
+    looked_for = "Annotations/*.xml with ImageSets/Main/train.txt and val.txt, or train/*.xml and valid/*.xml beside pictures (Pascal VOC)"
+
+    def __init__(self, root: Path, places: Mapping[str, _Place]) -> None:
+        super().__init__(root.resolve().name, places)
+        self._root = root
+        self._places = places
+        self._files: dict[Path, _File | InputError] = {}
+        self._pictures: dict[Path, dict[str, Path]] = {}
+
+    @classmethod
+    def find(cls, path: Path) -> Voc | None:
+        roots = [root for root in (path, *sorted(path.glob("VOC*")), *sorted(path.glob("VOCdevkit/VOC*"))) if _has_xml(root / "Annotations")]
+        if len(roots) > 1:
+            raise InputError(f"{len(roots)} VOC data sets in {path}", "one", f"name the one you mean: {', '.join(map(str, roots))}")
+        if roots:
+            (root,) = roots
+            pictures = next((folder for folder in (root / "JPEGImages", root / "images") if folder.is_dir()), root / "JPEGImages")
+            lists = split_files(root, "ImageSets/Main/{split}.txt")
+            return cls(root, {split: _Place(root / "Annotations", pictures, file) for split, file in lists.items()})
+        folders = {split: folder for split, folder in split_files(path, "{split}").items() if _has_xml(folder)}
+        return cls(path, {split: _Place(folder, folder) for split, folder in folders.items()}) if folders else None
+
+    def read(self, split: str, limit: int | None = None) -> DetectionDataset:
+        place = self._places[split]
+        if not place.stems:
+            raise InputError(f"{place.listing} lists no picture", "one name a line, without suffix")
+        problems = Problems()
+        samples = [self._sample(i + 1, place, place.stems[i], problems) for i in choose(len(place.stems), limit)]
+        return DetectionDataset(self.name, split, self._classes, [s for s in samples if s is not None], problems)
+
+    def strays(self) -> Problems:
+        """Annotation files without a picture, pictures without an annotation file, and those that are in no list."""
+        problems, listed = Problems(), {place.annotations / f"{stem}.xml" for place in self._places.values() for stem in place.stems}
+        for source, folder in dict.fromkeys((place.annotations, place.pictures) for place in self._places.values()):
+            pictures = self._pictures_in(folder)
+            files = {path.stem: path for path in sorted(source.glob("*.xml"))}
+            for stem in sorted(pictures.keys() - files):
+                problems.add("picture without annotations", pictures[stem], f"no {source.name}/{stem}.xml, not used")
+            for stem, path in files.items():
+                if stem not in pictures:
+                    problems.add("annotations without a picture", path, "not used")
+                elif path not in listed:
+                    problems.add("picture in no split", pictures[stem], "in no list of ImageSets/Main, not used")
+        return problems
+
+    def _pictures_in(self, folder: Path) -> dict[str, Path]:
+        """Name without suffix -> picture; looked up once."""
+        if folder not in self._pictures:
+            self._pictures[folder] = {path.stem: path for path in pictures_in(folder)}
+        return self._pictures[folder]
+
+    @cached_property
+    def _classes(self) -> tuple[str, ...]:
+        named = class_names(self._root / "classes.txt")
+        if named:
+            return named
+        files = [self._file(place.annotations / f"{stem}.xml") for place in self._places.values() for stem in place.stems]
+        found = tuple(sorted({object.name for file in files if isinstance(file, _File) for object in file.objects}))
+        if not found:
+            broken = next((str(file) for file in files if isinstance(file, InputError)), "")
+            raise InputError(f"no object in the {len(files)} annotation files of {self._root}", "at least one", broken)
+        return found
+
+    def _file(self, path: Path) -> _File | InputError:
+        """What an annotation file holds, or what is wrong with it; read once."""
+        if path not in self._files:
+            try:
+                self._files[path] = _read(path)
+            except InputError as error:
+                self._files[path] = error
+        return self._files[path]
+
+    def _sample(self, id: int, place: _Place, stem: str, problems: Problems) -> Sample | None:
+        path, where = self._pictures_in(place.pictures).get(stem), place.annotations / f"{stem}.xml"
+        if path is None:
+            problems.add("missing picture", place.pictures / stem, "no such picture, skipped")
+            return None
+        file = self._file(where)
+        if isinstance(file, InputError):
+            problems.add("broken annotation file" if where.is_file() else "missing annotation file", where, f"{file}, its picture is skipped")
+            return None
+        try:
+            size = annotated_size(path, *file.size)
+        except BrokenImage as error:
+            problems.add("broken picture", path, f"{error.reason}, skipped")
+            return None
+        return make_sample(id, path, size, self._objects(file, where, problems), problems, where=where)
+
+    def _objects(self, file: _File, where: Path, problems: Problems) -> list[Annotation]:
+        """The objects whose class is known; the others are told."""
+        for flaw in file.flaws:
+            problems.add("malformed object", where, f"{flaw}, skipped")
+        for name in [object.name for object in file.objects if object.name not in self._classes]:
+            problems.add("annotation of an unknown class", where, f"class {name!r} is none of {len(self._classes)}, skipped")
+        return [Annotation(o.box, self._classes.index(o.name), crowd=o.difficult) for o in file.objects if o.name in self._classes]
+
+
+def _has_xml(folder: Path) -> bool:
+    return any(folder.glob("*.xml"))
+
+
+def _read(path: Path) -> _File:
+    try:
+        root = ElementTree.fromstring(path.read_bytes(), ElementTree.XMLParser(target=_NoDoctype()))
+    except FileNotFoundError:
+        raise InputError("no such file", "an annotation file") from None
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", "an annotation file") from None
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last two: a document type, an encoding nobody knows
+        raise InputError(f"is not XML that is read here ({error})", "a VOC annotation file") from None
+    if root.tag != "annotation":
+        raise InputError(f"holds <{root.tag[:40]}>", "<annotation>")
+    objects: list[_Object] = []
+    flaws: list[str] = []
+    for number, entry in enumerate(root.iterfind("object"), 1):
+        name, corners = (entry.findtext("name") or "").strip(), entry.find("bndbox")
+        if not name or corners is None:
+            flaws.append(f"object {number} has no {'name' if not name else 'bndbox'}")
+            continue
+        x1, y1, x2, y2 = (_number(corners, corner) for corner in _CORNERS)
+        objects.append(_Object(name, (x1 - 1, y1 - 1, x2, y2), (entry.findtext("difficult") or "").strip() == "1"))
+    width, height = (_number(root, f"size/{side}") for side in ("width", "height"))
+    return _File((width, height), tuple(objects), tuple(flaws))
+
+
+def _number(entry: Element, path: str) -> float:
+    """The number at ``path``; NaN where there is none, which the checks of boxes and sizes take for what it is."""
+    try:
+        return float(entry.findtext(path) or "")
+    except ValueError:
+        return math.nan

@@ -1,0 +1,88 @@
+"""Any data set as a COCO folder: ``train.json``, ``val.json`` and ``images/train``, ``images/val``, which this and most other tools read."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from nas.data.dataset import DetectionDataset, Sample
+from nas.data.source import find_data
+from search_spaces.errors import InputError
+
+Watch = Callable[[int, int], None]
+"""Called with (pictures done, pictures in all)."""
+
+
+def write_coco(
+    spec: str | Path, out: Path, link: bool = False, watch: Watch = lambda done, total: None, cache: Path | None = None
+) -> list[DetectionDataset]:
+    """Write all splits of ``spec`` into the new folder ``out``; what was read, for its numbers and problems.
+
+    Files are copied as they are, or with ``link`` hard-linked (no space taken; a change of one is a change of the other). What reading leaves out (broken
+    pictures, boxes without area) is left out here too. The folder appears complete or not at all.
+    """
+    if os.path.lexists(out):
+        raise InputError(f"--out {out}", "a folder that does not exist yet")
+    found = find_data(spec, cache)
+    if not found.annotated:
+        raise InputError(f"{spec} has pictures but no annotations", "a data set with boxes")
+    splits = [found.read(split) for split in found.splits]
+    if not splits:
+        raise InputError(f"{spec} has no split", found.looked_for)
+    partial = None
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        _write_all(splits, partial, link, watch)
+        partial.chmod(0o755)  # mkdtemp's 0700 would hide the folder from everyone else
+        os.rename(partial, out)
+    except OSError as error:
+        raise InputError(f"cannot write {out} ({error.strerror or error})", "a folder with write permission and free space") from None
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+    return splits
+
+
+def _write_all(splits: Sequence[DetectionDataset], folder: Path, link: bool, watch: Watch) -> None:
+    done, total = 0, sum(len(data) for data in splits)
+    for data in splits:
+        pictures = folder / "images" / data.split
+        pictures.mkdir(parents=True)
+        names = _names(data.samples)
+        for sample in data.samples:
+            _place(sample.path, pictures / names[sample.id], link)
+            done += 1
+            watch(done, total)
+        content = data.to_coco()
+        for image in content["images"]:
+            image["file_name"] = names[image["id"]]
+        (folder / f"{data.split}.json").write_text(json.dumps(content))
+
+
+def _names(samples: Sequence[Sample]) -> dict[int, str]:
+    """Id -> a name of its own; where pictures of several folders have the same name, the later ones get a number. Case does not tell two names apart."""
+    names: dict[int, str] = {}
+    taken: set[str] = set()
+    for sample in samples:
+        name, number = sample.path.name, 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{sample.path.stem}-{number}{sample.path.suffix}"
+        taken.add(name.casefold())
+        names[sample.id] = name
+    return names
+
+
+def _place(source: Path, target: Path, link: bool) -> None:
+    if link:
+        try:
+            os.link(source.resolve(), target)
+            return
+        except OSError:  # another disk, or one that knows no links
+            pass
+    shutil.copyfile(source, target)
