@@ -86,6 +86,20 @@ def searched(space: SearchSpace, estimators: Sequence[Estimator], sampler: str, 
         return [(float(np.log(c["latency_ms"].value)), c["map"].value) for c in study.candidates]
 
 
+def quickstart_context(
+    folder: Path, display: Display, eval_images: int, data_set: str = "digits@96", image_size: int = 96, epochs: int = 3
+) -> Context:
+    """The quickstart's space, data and supernet, which is trained into ``folder`` unless it is there."""
+    space = SPACES["yolo-nano"]
+    space = space.restrict(fixed_values(space, [f"image_size={image_size}", *RESTRICTED]))
+    data = open_training_data(data_set, None, display)
+    weights = folder / "supernet.safetensors"
+    if not weights.exists():
+        recipe = Recipe(**{**SUPERNET, "epochs": epochs})
+        train_supernet(space, data, recipe, weights, display, Means(augment=False))
+    return Context(space, len(data.classes), data, supernet=load_supernet(weights)[0], eval_images=eval_images)
+
+
 def compared(runs: dict[str, list[list[tuple[float, float]]]], trials: int) -> dict[str, Any]:
     """Hypervolume at several counts, and when ours has what NSGA-II has at the end."""
     everything = [point for of_sampler in runs.values() for run in of_sampler for point in run]
@@ -114,14 +128,8 @@ def main() -> None:
     parser.add_argument("--table", type=Path, default=TABLE)
     args = parser.parse_args()
     display, folder = Display(), new_folder(args.out)
-    space = SPACES["yolo-nano"]
-    space = space.restrict(fixed_values(space, [f"image_size={args.image_size}", *RESTRICTED]))
-    data = open_training_data(args.data, None, display)
-    weights = folder / "supernet.safetensors"
-    if not weights.exists():
-        recipe = Recipe(**{**SUPERNET, "epochs": args.supernet_epochs})
-        train_supernet(space, data, recipe, weights, display, Means(augment=False))
-    context = Context(space, len(data.classes), data, supernet=load_supernet(weights)[0], eval_images=150)
+    context = quickstart_context(folder, display, 150, args.data, args.image_size, args.supernet_epochs)
+    space = context.space
     estimators: list[Estimator] = [
         Recorded(TableLatency(context, args.table), folder / "latency.json"),
         Recorded(ESTIMATORS["supernet"](context), folder / "map.json"),
