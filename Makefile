@@ -1,6 +1,7 @@
 # `make quickstart` and `make test` need Python >= 3.10 and a package registry, nothing else: each makes .venv and installs what it needs.
 PYTHON ?= python3
 VENV ?= .venv
+TEST_PROCESSES ?= 0
 BIN := $(VENV)/bin
 # The pins have no versions for Python 3.10; there the bounds of setup.cfg decide.
 PINS = $(shell $(BIN)/python -c 'import sys; print("-c constraints.txt" if sys.version_info >= (3, 11) else "")')
@@ -20,10 +21,11 @@ quickstart: $(VENV)/.installed
 	$(BIN)/nas quickstart --out runs/quickstart
 
 # tests/test_layers.py, the layer check, goes first: it takes a second and says what the rest would only hint at.
-# One process: some tests measure this machine, and two of them at once would measure each other.
+# One process: some tests measure this machine, and what runs beside them disturbs them. `make test TEST_PROCESSES=2` shares the files out between two;
+# those that measure then take turns (latency_db.cpu.exclusive locks the CPU), but other tests run beside them.
 test: lint
 	$(BIN)/python -m pytest -q tests/test_layers.py
-	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -q --durations=10
+	OMP_NUM_THREADS=$(if $(filter 0,$(TEST_PROCESSES)),2,1) $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --durations=10
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

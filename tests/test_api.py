@@ -21,7 +21,9 @@ COST, GAIN = Function("cost", lambda a: numbers_of(a)[0], "min", "ms"), Function
 def test_the_example_of_the_documentation_runs() -> None:
     found = re.search(r"```python\n(.*?)```", (Path(__file__).parents[1] / "docs" / "python.md").read_text(), re.DOTALL)
     assert found
-    done = subprocess.run([sys.executable, "-c", found[1]], capture_output=True, text=True, check=True)
+    program = found[1].replace("trials=30", "trials=6")  # each is traced twice
+    assert program != found[1]
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
     assert lines and all(re.fullmatch(r"[0-9a-f]{12} macs \S+ params \S+ accuracy \S+", line) for line in lines)
 

@@ -212,5 +212,5 @@ def test_what_cannot_be_opened(server: Server, url: str) -> None:
 
 
 def test_workers_share_a_study_on_a_server_and_some_are_killed(url: str, tmp_path: Path) -> None:
-    killed(tmp_path, url, kills=1, trials=16, seconds=0.1, seed=3)
+    killed(tmp_path, url, kills=1, trials=16, seconds=0.1, seed=3, workers=3)
     counted(tmp_path, url, 16, kills=1)

@@ -160,8 +160,8 @@ def _volume(study: optuna.Study) -> float:
     return hypervolume(np.column_stack([np.log(values[:, 0]), values[:, 1]]), [math.log(5 * 64 * 1.2), -0.5], ["min", "max"])
 
 
-def test_it_finds_in_forty_trials_more_than_chance_in_a_hundred_and_sixty() -> None:
-    ours = _volume(_search(GuidedSampler(0, space=GRID, log=(0,)), 40))
+def test_it_finds_in_thirty_trials_more_than_chance_in_a_hundred_and_sixty() -> None:
+    ours = _volume(_search(GuidedSampler(0, space=GRID, log=(0,)), 30))
     assert ours > _volume(_search(optuna.samplers.RandomSampler(seed=0), 160))
 
 
@@ -263,7 +263,7 @@ def test_one_and_many_objectives(count: int) -> None:
             study.tell(trial, values(trial.params))
         return hypervolume([t.values for t in study.trials], [100.0] * count, ["min"] * count)
 
-    assert volume(GuidedSampler(0, space=GRID, initial=8), 35) > volume(optuna.samplers.RandomSampler(seed=0), 100)
+    assert volume(GuidedSampler(0, space=GRID, initial=8), 35 if count == 1 else 20) > volume(optuna.samplers.RandomSampler(seed=0), 100)
 
 
 def test_improving_within_budgets_and_up_to_goals() -> None:
@@ -288,14 +288,21 @@ def test_improving_within_budgets_and_up_to_goals() -> None:
         Focus.of([1.0], [1.0], ())
 
 
-def test_budgets_draw_the_search_to_themselves() -> None:
-    budgets = (20.0, 60.0)
+@pytest.mark.parametrize(("budgets", "goals"), [((40.0,), ()), ((), (2.0,))])
+def test_budgets_and_goals_draw_proposals_to_themselves(budgets: tuple[float, ...], goals: tuple[float, ...]) -> None:
+    """From the same thirty random trials, five proposals each: those with a budget (or goal) lie nearer to it than those without."""
+    known = _search(optuna.samplers.RandomSampler(seed=0), 30)
+    column, at = (0, 40.0) if budgets else (1, 2.0)
 
-    def wanted(study: optuna.Study) -> float:
-        return sum(max((t.values[1] for t in study.trials if t.values[0] <= b), default=0.0) for b in budgets)
+    def away(sampler: GuidedSampler) -> float:
+        study = optuna.create_study(directions=["minimize", "maximize"], sampler=sampler)
+        study.add_trials(known.trials)
+        values = [_tradeoff(study.ask(GRID).params)[column] for _ in range(5)]
+        return float(np.median([abs(v - at) for v in values]))
 
-    focused = [wanted(_search(GuidedSampler(s, space=GRID, log=(0,), budgets=budgets), 26)) for s in range(2)]
-    free = [wanted(_search(GuidedSampler(s, space=GRID, log=(0,)), 26)) for s in range(2)]
-    assert sum(focused) > sum(free)
+    assert away(GuidedSampler(0, space=GRID, log=(0,), budgets=budgets, goals=goals)) < 0.75 * away(GuidedSampler(0, space=GRID, log=(0,)))
+
+
+def test_what_cannot_be_a_budget() -> None:
     with pytest.raises(ValueError, match="positive"):
         GuidedSampler(0, budgets=(0.0, 2.0))

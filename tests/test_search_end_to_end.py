@@ -9,6 +9,8 @@ import pytest
 from benchmarks.search_end_to_end import TABLE as OWN_TABLE
 from benchmarks.search_end_to_end import Recorded, TableLatency, compared, searched
 from benchmarks.workers import MadeUpLatency, size_of
+from latency_db.exchange import read_table, write_table
+from latency_db.profiler import Network
 from nas.estimators.base import Context
 from search_spaces.spaces import SPACES
 from tests._fakes import FakeScore, tiny_space
@@ -36,10 +38,13 @@ def test_an_architecture_is_asked_once_by_all_searches(tmp_path: Path) -> None:
     assert len(again.known) == 20
 
 
-def test_the_table_of_latencies_grows_with_the_network() -> None:
+def test_the_table_of_latencies_grows_with_the_network(tmp_path: Path) -> None:
     space = SPACES["yolo-nano"].restrict({"image_size": (96,)})
-    latency = TableLatency(Context(space, 10), OWN_TABLE)
-    small, large = latency(space.smallest), latency(space.largest)
+    measured = [(k, m) for k, m in read_table(OWN_TABLE).rows if m.environment["network"]["image_size"] == 96]
+    measured.sort(key=lambda row: row[1].median_ms)
+    write_table(tmp_path / "table.csv", measured, "test")
+    latency = TableLatency(Context(space, 10), tmp_path / "table.csv")
+    small, large = (latency(Network.from_dict(m.environment["network"]).architecture) for _, m in (measured[0], measured[-1]))
     assert 0 < small.value < large.value and small.source == "predicted"
     assert size_of(SPACES["yolo-nano"].smallest) == 0
 

@@ -26,7 +26,10 @@ from nas.training.tasks import DetectorTask, SandwichTask
 from search_spaces.errors import InputError
 from search_spaces.spaces import SPACES
 
-SPACE = SPACES["yolo-nano"].restrict({"width": (8, 16)})
+NANO = SPACES["yolo-nano"]
+DEEP = ("stage2_depth", "stage3_depth")
+MOST = {c.name: 1 if c.name.endswith("_depth") and c.name not in DEEP else 2 for c in NANO.choices if c.ordered and c.weights}
+SPACE = NANO.restrict({name: NANO[name].values[:most] for name, most in MOST.items()})  # small, with all alternatives
 RECIPE = Recipe(epochs=4, batch_size=4, warmup_steps=3, precision="fp32", lr=1e-3)
 IDENTITY = "toy"
 
@@ -46,6 +49,22 @@ def detector_task() -> Task:
 def sandwich_task() -> Task:
     torch.manual_seed(0)
     return SandwichTask(Supernet(SPACE, 10), IDENTITY, seed=1, between=1, ramp_steps=5)
+
+
+@pytest.fixture(scope="module")
+def whole(loader: Loader) -> tuple[nn.Module, nn.Module]:
+    """A detector after an uninterrupted training, and the average of it."""
+    task = detector_task()
+    return task.model, fit(task, loader, RECIPE)
+
+
+@pytest.fixture(scope="module")
+def stopped(loader: Loader, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The checkpoint of the same training, stopped after 10 of its 16 steps."""
+    path = tmp_path_factory.mktemp("stopped") / "checkpoint.pt"
+    with pytest.raises(KeyboardInterrupt):
+        fit(detector_task(), loader, RECIPE, path, stop_at(10))
+    return path.read_bytes()
 
 
 def equal(a: nn.Module, b: nn.Module) -> bool:
@@ -100,22 +119,19 @@ class Interrupted(DetectorTask):
             yield loss
 
 
-def test_ctrl_c_in_the_middle_of_a_step(loader: Loader, tmp_path: Path) -> None:
+def test_ctrl_c_in_the_middle_of_a_step(whole: tuple[nn.Module, nn.Module], loader: Loader, tmp_path: Path) -> None:
     """The step is finished first: batch statistics and half of an update must not end up in the file."""
-    whole, resumed = detector_task(), detector_task()
-    average = fit(whole, loader, RECIPE)
+    (model, average), resumed = whole, detector_task()
     path = tmp_path / "checkpoint.pt"
     with pytest.raises(KeyboardInterrupt):
         fit(Interrupted(6, lambda: os.kill(os.getpid(), signal.SIGINT)), loader, RECIPE, path)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert torch.load(path, weights_only=True)["step"] == 7
-    assert equal(fit(resumed, loader, RECIPE, path), average) and equal(resumed.model, whole.model)
+    assert equal(fit(resumed, loader, RECIPE, path), average) and equal(resumed.model, model)
 
 
-def test_a_torn_state_is_not_saved(loader: Loader, tmp_path: Path) -> None:
+def test_a_torn_state_is_not_saved(whole: tuple[nn.Module, nn.Module], loader: Loader, tmp_path: Path) -> None:
     """An interrupt that cannot wait leaves the last whole state."""
-    whole, resumed = detector_task(), detector_task()
-    average = fit(whole, loader, RECIPE)
 
     def at_once() -> None:
         raise KeyboardInterrupt
@@ -124,17 +140,12 @@ def test_a_torn_state_is_not_saved(loader: Loader, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         fit(Interrupted(6, at_once), loader, RECIPE, path, save_every=5)
     assert torch.load(path, weights_only=True)["step"] == 5
-    assert equal(fit(resumed, loader, RECIPE, path), average)
+    assert equal(fit(detector_task(), loader, RECIPE, path), whole[1])
 
 
-def interrupted(loader: Loader, path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        fit(detector_task(), loader, RECIPE, path, stop_at(10))
-
-
-def test_checkpoints_of_something_else_are_refused(loader: Loader, tmp_path: Path) -> None:
+def test_checkpoints_of_something_else_are_refused(stopped: bytes, loader: Loader, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
-    interrupted(loader, path)
+    path.write_bytes(stopped)
     other = detector_task()
     other.identity = "another"
     for task, recipe, what in (
@@ -153,11 +164,10 @@ def test_checkpoints_of_something_else_are_refused(loader: Loader, tmp_path: Pat
 
 
 @pytest.mark.parametrize("damage", ["empty", "text", "cut", "list", "dict", "pickle"])
-def test_damaged_checkpoints_are_refused(damage: str, loader: Loader, tmp_path: Path) -> None:
+def test_damaged_checkpoints_are_refused(damage: str, stopped: bytes, loader: Loader, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     if damage == "cut":
-        interrupted(loader, path)
-        path.write_bytes(path.read_bytes()[:-2000])
+        path.write_bytes(stopped[:-2000])
     elif damage in ("list", "dict"):
         torch.save([1, 2] if damage == "list" else {"identity": IDENTITY, "recipe": RECIPE.to_dict(), "steps": 16}, path)
     elif damage == "pickle":  # would run code, were it unpickled
@@ -197,8 +207,8 @@ def test_divergence_names_the_step(loader: Loader, tmp_path: Path) -> None:
 def test_progress_and_learning_rates(loader: Loader) -> None:
     """Warm-up to the full rate, then down to its final share."""
     task, seen = detector_task(), list[Progress]()
-    fit(task, loader, replace(RECIPE, epochs=10), watch=seen.append)
-    assert [p.step for p in seen] == [10, 20, 30, 40] and seen[-1].steps == 40 and [p.epoch for p in seen] == [2, 4, 7, 9]
+    fit(task, loader, replace(RECIPE, epochs=7), watch=seen.append)
+    assert [p.step for p in seen] == [10, 20, 28] and seen[-1].steps == 28 and [p.epoch for p in seen] == [2, 4, 6]
     assert all(set(p.terms) == {"cls", "iou", "dfl"} and all(math.isfinite(v) for v in p.terms.values()) for p in seen)
     rates = [p.lr for p in seen]
     assert rates == sorted(rates, reverse=True) and rates[0] < RECIPE.lr and rates[-1] == pytest.approx(RECIPE.lr * RECIPE.final_lr)
