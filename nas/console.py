@@ -53,6 +53,12 @@ class Display:
         return update
 
     @contextmanager
+    def progress(self, title: str) -> Iterator[Callable[[int, int], None]]:
+        """A bar for what counts its parts: call it with how many are done, and with all."""
+        with self._bars([title]) as (update,):
+            yield lambda done, all_: update(done, all_, "")
+
+    @contextmanager
     def trainings(self, titles: Sequence[str]) -> Iterator[list[Watch]]:
         """A watcher of each training for ``nas.training.loop.fit``."""
 

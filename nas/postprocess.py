@@ -67,10 +67,22 @@ class Detections:
         """Nothing found."""
         return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
 
+    def of(self, labels: Sequence[int], most: int) -> Detections:
+        """The first ``most`` of some classes."""
+        kept = np.flatnonzero(np.isin(self.labels, labels))[:most]
+        return Detections(self.boxes[kept], self.scores[kept], self.labels[kept])
+
     def to_picture(self, placement: Placement, width: int, height: int) -> Detections:
         """From pixels of the canvas to pixels of the picture that lies on it, clipped to its ``width`` x ``height``."""
         boxes = np.clip(placement.inverse(self.boxes), 0, np.array([width, height, width, height], np.float32))
         return Detections(boxes.astype(np.float32), self.scores, self.labels)
+
+
+def in_picture(
+    boxes: NDArray[np.floating], scores: NDArray[np.floating], suppression: Suppression, placement: Placement, width: int, height: int
+) -> Detections:
+    """What a network says of one canvas, boxes [A, 4] and scores [A, C], as detections in the picture of ``width`` x ``height`` that lies on it."""
+    return nms(boxes, scores, **vars(suppression)).to_picture(placement, width, height)
 
 
 @dataclass(frozen=True)
@@ -209,10 +221,12 @@ def draw(
     classes: Sequence[str],
     *,
     min_side: int = 512,
+    colours: Sequence[tuple[int, int, int]] | None = None,
 ) -> NDArray[np.uint8]:
     """A copy of the RGB picture uint8 [H, W, 3] with boxes [K, 4] xyxy px, each tagged with class and score in a colour of its class.
 
-    A picture whose longer side is under ``min_side`` px is first enlarged to it by a whole factor, or tags would hide what they name.
+    ``colours``: RGB of each box instead. A score that is NaN, as marked objects have it, is left out of the tag. A picture whose longer side is under
+    ``min_side`` px is first enlarged to it by a whole factor, or tags would hide what they name.
     """
     factor = max(1, -(-min_side // max(image.shape[:2])))
     canvas = np.ascontiguousarray(image)
@@ -220,11 +234,12 @@ def draw(
     unit = max(canvas.shape[:2]) / 640
     placed = np.rint(np.asarray(boxes, np.float64).reshape(-1, 4) * factor).astype(int)
     order = np.argsort(scores, kind="stable")  # the surest on top
+    paint = [class_colour(int(label)) for label in labels] if colours is None else colours
     for i in order:
-        cv2.rectangle(canvas, placed[i, :2].tolist(), placed[i, 2:].tolist(), class_colour(int(labels[i])), max(1, round(2 * unit)), cv2.LINE_AA)
+        cv2.rectangle(canvas, placed[i, :2].tolist(), placed[i, 2:].tolist(), paint[i], max(1, round(2 * unit)), cv2.LINE_AA)
     for i in order:
         name = classes[labels[i]] if labels[i] < len(classes) else str(labels[i])
-        _tag(canvas, f"{name} {scores[i]:.2f}", placed[i], class_colour(int(labels[i])), unit)
+        _tag(canvas, name if np.isnan(scores[i]) else f"{name} {scores[i]:.2f}", placed[i], paint[i], unit)
     return canvas
 
 
