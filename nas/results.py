@@ -96,8 +96,9 @@ class Result:
 
 def encode(suffix: str, rgb: NDArray[np.uint8]) -> bytes:
     """A picture uint8 [H, W, 3] RGB as the bytes of a file of that kind."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, 90] if suffix in (".jpg", ".jpeg") else []
     try:
-        done, encoded = cv2.imencode(suffix, rgb[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
+        done, encoded = cv2.imencode(suffix, rgb[:, :, ::-1], options)
     except cv2.error:
         done = False
     if not done:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.console import Display
-from nas.data.pictures import read_picture
+from nas.data.pictures import BrokenImage, read_picture
 from nas.postprocess import Suppression
 from nas.predict import Model
 from nas.results import Result
@@ -20,6 +20,9 @@ from nas.sources import is_video
 from nas.video import Video, VideoWriter
 from nas.writers import WRITERS, Drawn, Writer
 from search_spaces.errors import InputError
+
+NAMED = 20
+"""Objects listed of a picture."""
 
 
 @dataclass
@@ -99,7 +102,8 @@ class Job:
 
     def _fail(self, path: Path, error: InputError) -> None:
         self.failed += 1
-        self.display.note(str(error) if str(error).startswith(str(path)) else f"{path}: {error}")
+        said = f"{path}: {error.reason}" if isinstance(error, BrokenImage) else str(error)
+        self.display.note(said)
 
     def _name(self, path: Path) -> str:
         """A name for the files of a picture that no other has: two folders may have pictures of one name."""
@@ -136,5 +140,6 @@ def _size(path: Path) -> int:
 
 
 def _said(result: Result) -> str:
-    named = ", ".join(f"{name} {score:.2f}" for name, score in zip(result.names, result.scores, strict=True))
+    surest = list(zip(result.names, result.scores, strict=True))[:NAMED]
+    named = ", ".join(f"{name} {score:.2f}" for name, score in surest) + (", …" if len(result) > NAMED else "")
     return f"{len(result)} found" + (f" ({named})" if named else "")
