@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import random
@@ -11,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
 from nas.artifact import Artifact, DataRecord
@@ -19,7 +21,7 @@ from nas.data.source import DataPair, open_data
 from nas.export import metadata_of, write_onnx
 from nas.models import NO_STUDY
 from nas.training.recipe import Recipe
-from nas.weights import load_detector
+from nas.weights import load_detector, save_detector
 from nas.workflow.training import Means, train_detector
 from search_spaces.spaces import SPACES
 
@@ -50,9 +52,16 @@ def detector_files(base: Path) -> Files:
     architecture = space.restrict({c.name: c.values[:1] for c in space.choices}).sample(random.Random(0))
     artifact = Artifact("S", architecture, (), NO_STUDY, data.classes, DataRecord(data.name, data.fingerprint))
     quiet, means = Display(Console(file=io.StringIO())), Means(device="cpu", augment=False)
-    for name, epochs in (("S", 60), ("other", 20)):
-        train_detector(artifact, data, Recipe(epochs=epochs, **SETTINGS), folder / f"{name}.safetensors", quiet, means=means)  # type: ignore[arg-type]
-    detector = load_detector(folder / "S.safetensors")[0].deploy()
+    recipe = Recipe(epochs=60, **SETTINGS)  # type: ignore[arg-type]
+    train_detector(artifact, data, recipe, folder / "S.safetensors", quiet, means=means)
+    detector = load_detector(folder / "S.safetensors")[0]
+    worse = copy.deepcopy(detector)
+    rng = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weights in worse.parameters():
+            weights.add_(0.1 * weights.std(correction=0) * torch.randn(weights.shape, generator=rng))
+    save_detector(folder / "other.safetensors", worse, artifact, {})
+    detector.deploy()
     metadata = metadata_of(architecture, data.classes, SIZE)
     write_onnx(detector, folder / "S.onnx", SIZE, metadata)
     write_onnx(detector, folder / "pairs.onnx", SIZE, metadata, batch=2)

@@ -39,7 +39,7 @@ def curve_of(matches: Matches, label: int) -> Curve:
     envelope = np.append(np.maximum.accumulate((right / all_)[::-1])[::-1], 0.0)
     precision = envelope[np.searchsorted(right / total, RECALLS)]
     f1 = np.append(_f1(scores, right, all_, total), 0.0)
-    reached = np.searchsorted(-scores, -SCORES, side="right")  # detections of at least that score
+    reached = np.searchsorted(-scores, -SCORES.astype(scores.dtype), side="right")  # detections of at least that score
     best = int(f1.argmax())
     below = float(scores[best + 1]) if best + 1 < len(scores) else 0.0
     at = (float(scores[best]) + below) / 2 if len(scores) else 0.0
