@@ -116,7 +116,7 @@ def _plots(evaluation: Evaluation) -> str:
 def _layout(title: str, x: str, y: str, height: int = 520) -> dict[str, Any]:
     def axis(text: str) -> dict[str, Any]:
         shared = {"zeroline": False, "gridcolor": look.GRID, "linecolor": look.SOFT_INK, "automargin": True}
-        return {"title": {"text": text}, "tickfont": {"size": look.SMALL_PX, "color": look.SOFT_INK}, **shared}
+        return {"title": {"text": text, "standoff": 14}, "tickfont": {"size": look.SMALL_PX, "color": look.SOFT_INK}, **shared}
 
     return {
         "template": "none",
@@ -212,9 +212,10 @@ def confusion_figure(confusion: Confusion, shares: bool) -> go.Figure:
     title = "Confusions, shares of each row" if shares else "Confusions, counts"
     figure.update_layout(**_layout(title, "found as", "truth", size))
     ticks = {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": names, "showgrid": False, "tickfont": {"size": 12 if few else 9}}
-    longest = max(map(len, confusion.classes))
-    upright = (max(longest, 6) + 1) * len(names) * 7 < _PLOT_PX
-    figure.update_xaxes(**{**ticks, "ticktext": [*names[:-1], "back-<br>ground"] if upright else names}, tickangle=0 if upright else -60)
+    room = _PLOT_PX / len(names)
+    upright = 7 * (max(map(len, (*confusion.classes, "ground"))) + 1) < room
+    across = {"ticktext": [*names[:-1], "back-<br>ground"] if upright else names, "showticklabels": room > 10}
+    figure.update_xaxes(**{**ticks, **across}, tickangle=0 if upright else -60)
     figure.update_yaxes(**ticks, autorange="reversed")
     edge = len(names) - 1.5
     for line in ({"x0": edge, "x1": edge, "y0": -0.5, "y1": edge + 1}, {"y0": edge, "y1": edge, "x0": -0.5, "x1": edge + 1}):
