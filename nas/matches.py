@@ -142,9 +142,9 @@ def _take(ious: NDArray[np.float64], crowd: NDArray[np.bool_], counting: int) ->
     rows = np.arange(len(IOU_THRESHOLDS))
     for d in np.flatnonzero(ious.max(1, initial=-1) >= IOU_THRESHOLDS[0]):
         reach = np.where(free & (ious[d] >= IOU_THRESHOLDS[:, None]), ious[d], -1.0)
-        for part, flags in ((slice(0, counting), hit), (slice(counting, None), ignored)):
-            if reach[:, part].shape[1]:
-                best = reach.shape[1] - 1 - reach[:, ::-1].argmax(1) if part.stop is None else counting - 1 - reach[:, part][:, ::-1].argmax(1)
+        for flags, first, end in ((hit, 0, counting), (ignored, counting, ious.shape[1])):
+            if first < end:
+                best = end - 1 - reach[:, first:end][:, ::-1].argmax(1)
                 taken = reach[rows, best] > 0
                 flags[d] = taken
                 free[rows[taken], best[taken]] = crowd[best[taken]]
@@ -163,13 +163,13 @@ def precisions(matches: Matches, weights: NDArray[np.number] | None = None) -> N
     if weights.ndim != 2 or weights.shape[1] != len(matches.images) or (weights < 0).any():
         raise InputError(f"weights of shape {weights.shape}", f"[B, {len(matches.images)}], none below 0: one for each picture")
     table = np.full((len(weights), len(matches.classes), len(IOU_THRESHOLDS)), np.nan)
-    totals = weights @ matches.truths.astype(weights.dtype)
+    totals = weights.astype(np.float64) @ matches.truths.astype(np.float64)
     for label in range(len(matches.classes)):
         where = matches.of_class(label)
         rows = max(1, _AT_ONCE // max(1, where.stop - where.start))
         for start in range(0, len(weights), rows):
             part = slice(start, start + rows)
-            table[part, label] = _class_precisions(matches, where, weights[part], totals[part, label].astype(np.float64))
+            table[part, label] = _class_precisions(matches, where, weights[part], totals[part, label])
     return table
 
 

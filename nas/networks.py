@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,15 +81,16 @@ class OnnxNetwork(Network):
         return boxes[: len(images)], scores[: len(images)]
 
 
-def _providers(available: Sequence[str], device: str) -> list[str]:
-    """Execution providers for ``auto``, ``cpu`` or ``cuda``; an error where the installed ONNX Runtime has none for it."""
+def _providers(available: Sequence[str], device: str) -> list[str | tuple[str, dict[str, int]]]:
+    """Execution providers for ``auto``, ``cpu``, ``cuda`` or ``cuda:1``; an error where the installed ONNX Runtime has none for it."""
     cuda = "CUDAExecutionProvider"
-    if device.partition(":")[0] not in ("auto", "cpu", "cuda"):
-        raise InputError(f"device {device!r}", "auto, cpu or cuda")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise InputError(f"device {device!r}", "auto, cpu, cuda or cuda:<index>")
     if device.startswith("cuda") and cuda not in available:
         raise InputError(f"device {device!r} for an .onnx file", "an ONNX Runtime with CUDA", "use --device cpu, or install onnxruntime-gpu")
-    wanted = [cuda] if device != "cpu" and cuda in available else []
-    return [*wanted, "CPUExecutionProvider"]
+    if device == "cpu" or cuda not in available:
+        return ["CPUExecutionProvider"]
+    return [(cuda, {"device_id": int(device.partition(":")[2] or 0)}), "CPUExecutionProvider"]
 
 
 class TorchNetwork(Network):

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
 
     from nas.cli.options import new_folder
     from nas.console import Display
-    from nas.report.evaluation import write_evaluation
+    from nas.report.evaluation import against_dict, write_evaluation
     from nas.report.evaluation_tables import class_table, difference_text, summary
     from nas.workflow.evaluating import Settings, compare_files, evaluate_file
     from nas.workflow.training import open_training_data
@@ -47,19 +47,21 @@ def run(args: argparse.Namespace) -> int:
     data = open_training_data(args.data, args.limit, display)
     settings = Settings(args.device, args.batch, args.iou, args.score, args.resamples, args.seed)
     evaluation = evaluate_file(args.model, data, settings, display)
-    other, difference = compare_files(evaluation, args.against, data, settings, display) if args.against else (None, None)
+    against = compare_files(evaluation, args.against, data, settings, display) if args.against else None
+    compared = (args.against.name, against[1]) if against else None
     if args.json:
-        print(json.dumps({**evaluation.to_dict(), **({"against": difference.to_dict()} if difference else {})}, indent=2))
+        print(json.dumps({**evaluation.to_dict(), **against_dict(compared)}, indent=2))
     else:
         display.note(f"{args.model} on {len(data.val)} val pictures of {data.name}, {evaluation.runtime}")
         display.note(summary(evaluation.metrics, evaluation.interval))
         display.console.print(class_table(evaluation.rows).rich())
-        if other and difference:
-            display.note(f"{args.against} on the same pictures, {other.runtime}")
-            display.note(summary(other.metrics, difference.b))
-            display.note(difference_text(difference, *_names(args.model, args.against)))
+    if against and not args.json:
+        other, difference = against
+        display.note(f"{args.against} on the same pictures, {other.runtime}")
+        display.note(summary(other.metrics, difference.b))
+        display.note(difference_text(difference, *_names(args.model, args.against)))
     if args.out:
-        written = write_evaluation(new_folder(args.out), evaluation, args.pictures, args.seed, difference)
+        written = write_evaluation(new_folder(args.out), evaluation, args.pictures, args.seed, compared)
         display.note(f"written: {', '.join(map(str, written))}")
     return 0
 

@@ -116,15 +116,25 @@ def _defined(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def write_evaluation(folder: Path, evaluation: Evaluation, pictures: int = 12, seed: int = 0, difference: Difference | None = None) -> list[Path]:
-    """``metrics.json``, ``per_class.csv``, ``report.html`` (gives their paths) and ``pictures/``: so many of the worst and as many drawn by chance."""
+def against_dict(against: tuple[str, Difference] | None) -> dict[str, Any]:
+    """The comparison with another model, by its name, as a part of the JSON; nothing for None."""
+    return {"against": {"model": against[0], **against[1].to_dict()}} if against else {}
+
+
+def write_evaluation(
+    folder: Path, evaluation: Evaluation, pictures: int = 12, seed: int = 0, against: tuple[str, Difference] | None = None
+) -> list[Path]:
+    """``metrics.json``, ``per_class.csv``, ``report.html`` (gives their paths) and ``pictures/``: so many of the worst and as many drawn by chance.
+
+    ``against``: name of another model and the difference to it.
+    """
     from nas.report.evaluation_html import write_html
     from nas.report.evaluation_pictures import write_pictures
 
-    content = {**evaluation.to_dict(), "confusion": evaluation.confusion.to_dict(), **({"against": difference.to_dict()} if difference else {})}
+    content = {**evaluation.to_dict(), "confusion": evaluation.confusion.to_dict(), **against_dict(against)}
     shown = write_pictures(folder, evaluation, pictures, seed)
     return [
         atomic_write(folder / "metrics.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n"),
         atomic_write(folder / "per_class.csv", class_csv(evaluation.rows)),
-        write_html(folder / "report.html", evaluation, shown, difference),
+        write_html(folder / "report.html", evaluation, shown, against),
     ]

@@ -58,16 +58,16 @@ figure {{ margin: 0; }} figure img {{ width: 100%; display: block; }} figcaption
 """
 
 
-def write_html(path: str | os.PathLike[str], evaluation: Evaluation, shown: Sequence[Shown], difference: Difference | None = None) -> Path:
+def write_html(path: str | os.PathLike[str], evaluation: Evaluation, shown: Sequence[Shown], against: tuple[str, Difference] | None = None) -> Path:
     """Write the page, whole or not at all."""
     fonts = ", ".join(f"'{font}'" for font in look.FONTS) + ", sans-serif"
     title = f"{evaluation.model} on {evaluation.dataset.name}"
-    body = "\n".join([_head(evaluation, title, difference), _classes(evaluation), _plots(evaluation), _gallery(evaluation, shown)])
+    body = "\n".join([_head(evaluation, title, against), _classes(evaluation), _plots(evaluation), _gallery(evaluation, shown)])
     styles = {"paper": look.PAPER, "ink": look.INK, "soft": look.SOFT_INK, "grid": look.GRID, "fonts": fonts}
     return atomic_write(path, _PAGE.format(title=html.escape(title), body=body, **styles))
 
 
-def _head(evaluation: Evaluation, title: str, difference: Difference | None) -> str:
+def _head(evaluation: Evaluation, title: str, against: tuple[str, Difference] | None) -> str:
     m, data = evaluation.metrics, evaluation.dataset
     named = (("mAP50", m.map50), ("mAP75", m.map75), ("AP small", m.map_small), ("AP medium", m.map_medium), ("AP large", m.map_large))
     numbers = [(name, _number(value)) for name, value in (*named, ("AR1", m.ar1), ("AR10", m.ar10), ("AR100", m.ar100))]
@@ -75,7 +75,7 @@ def _head(evaluation: Evaluation, title: str, difference: Difference | None) -> 
     marked = sum(row.boxes for row in evaluation.rows)
     about = f"{len(data)} pictures of the {data.split} split, {marked} objects of {len(data.classes)} classes  ·  {evaluation.runtime}"
     lines = [f"<h1>{html.escape(title)}</h1>", f"<p>{html.escape(about)}</p>"]
-    lines += [f"<p>{html.escape(difference_text(difference, evaluation.model, 'the other'))}</p>"] if difference else []
+    lines += [f"<p>{html.escape(difference_text(against[1], evaluation.model, against[0]))}</p>"] if against else []
     shown = "".join(f'<div class="tile"><b>{value}</b><span>{html.escape(name)}</span></div>' for name, value in tiles)
     return "\n".join([*lines, f'<div class="tiles">{shown}</div>'])
 
