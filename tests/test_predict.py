@@ -24,7 +24,7 @@ from nas.evaluation import evaluate
 from nas.networks import _providers
 from nas.postprocess import EVALUATION
 from nas.predict import Model, load
-from nas.results import Result, _window
+from nas.results import Result, _window, write_picture
 from nas.sources import sources
 from nas.video import Video, VideoWriter
 from nas.weights import load_detector
@@ -325,6 +325,15 @@ def test_what_is_saved_gives_the_map_of_evaluate(files: Files, tmp_path: Path, c
         detections[id] = found(*rows)
     stats, _ = pycocotools_of(files.data.val, detections)
     assert said["map"] > 0.3 and stats[0] == pytest.approx(said["map"], abs=2e-3)
+
+
+def test_what_is_drawn_never_takes_the_place_of_its_picture(files: Files, tmp_path: Path) -> None:
+    picture = write_picture(tmp_path / "a.png", read_picture(pictures(files)[0]))
+    video, before = clip(tmp_path / "b.mp4", 2), picture.read_bytes()
+    film = video.read_bytes()
+    assert main(["predict", str(files.onnx), str(picture), str(video), "--out", str(tmp_path)]) == 0
+    assert picture.read_bytes() == before and video.read_bytes() == film
+    assert {p.name for p in tmp_path.iterdir()} == {"a.png", "a-2.png", "b.mp4", "b-2.mp4"}
 
 
 def test_nothing_is_drawn_when_nothing_is_asked(files: Files, shelf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

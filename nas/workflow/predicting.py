@@ -42,6 +42,8 @@ class Job:
     def run(self, paths: Sequence[Path]) -> None:
         """All of them; a broken one is named, counted in ``failed`` and passed over. What is for all together is written however it ends."""
         writers = [WRITERS[name](self.folder, self.model.classes) for name in self.save]
+        if "drawn" in self.save:  # drawn beside its picture or video, a file must not take its place
+            self._names |= {path.stem for path in paths if path.parent.resolve() == self.folder.resolve()}
         done, total = 0, sum(_size(path) for path in paths)
         with ExitStack() as stack:
             watch = stack.enter_context(self.display.progress("predict")) if self.display.console.is_terminal else None
