@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -149,6 +153,20 @@ def test_two_hundred_resamples_of_500_pictures_take_seconds() -> None:
     start = time.process_time()
     average_precision(many, resamples(500, 200))
     assert len(many) > 30_000 and time.process_time() - start < 8
+
+
+def test_the_example_of_the_documentation_runs() -> None:
+    root = Path(__file__).parents[1]
+    shown = re.search(r"```python\n(.*?)```", (root / "docs" / "evaluate.md").read_text(), re.DOTALL)
+    assert shown
+    before = """import numpy as np
+from tests.test_evaluation import random_case
+from nas.matches import match
+dataset, detections = random_case(np.random.default_rng(0))
+others = match(dataset, {})
+"""
+    after = "\nfound = compare(matches, others)\nassert found.certain and found.b.value == 0 and map_interval(matches).low > 0\n"
+    subprocess.run([sys.executable, "-c", before + shown[1] + after], cwd=root, check=True)
 
 
 def test_bytes_of_a_detection() -> None:
