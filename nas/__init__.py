@@ -1,1 +1,19 @@
-"""L2: estimators, supernet, samplers, study, front, selection, data, training, export and the command line."""
+"""L2: estimators, supernet, samplers, study, front, selection, data, training, export and the command line. ``nas.load`` opens a trained detector."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nas.predict import load
+
+__all__ = ["load"]
+
+
+def __getattr__(name: str) -> object:
+    """``nas.load`` on demand: importing ``nas`` imports nothing else."""
+    if name == "load":
+        from nas.predict import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

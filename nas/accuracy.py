@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nas.data.dataset import DetectionDataset
 from nas.data.loader import Batch, Loader
 from nas.evaluation import Metrics, evaluate
-from nas.postprocess import NEVER, Detections, nms
+from nas.postprocess import EVALUATION, NEVER, RANKING, Detections, Suppression, in_picture
 from search_spaces.detector import Detector
 
+if TYPE_CHECKING:
+    from nas.predict import Model
 
-@dataclass(frozen=True)
-class Suppression:
-    """Which of all anchors count as detections: see :func:`nas.postprocess.nms`."""
+__all__ = ["EVALUATION", "RANKING", "Suppression", "batches", "detect", "detect_all", "images_of", "mean_average_precision"]
 
-    score_threshold: float = 0.01
-    iou_threshold: float = 0.7
-    max_detections: int = 300
-    max_candidates: int = 1000
-
-
-EVALUATION = Suppression()
-"""As super-gradients evaluates YOLO-NAS in its recipe."""
-RANKING = Suppression(max_detections=100, max_candidates=300)
-"""To compare candidates: where a young network finds something everywhere, sorting that out took longer than running it."""
+Watch = Callable[[int, int], None]
+"""Told the pictures done and all of them."""
 
 
 def batches(dataset: DetectionDataset, image_size: int, batch_size: int = 50, limit: int | None = None, seed: int = 0) -> Iterator[Batch]:
@@ -52,14 +47,35 @@ def detect(detector: Detector, batch: Batch, sizes: dict[int, tuple[int, int]], 
 
     Of a head that gives one box per object nothing is suppressed: that is what it is for.
     """
-    if detector.head.end_to_end:
-        suppression = replace(suppression, iou_threshold=NEVER)
     device = next(detector.parameters()).device
     boxes, scores = (t.float().cpu().numpy() for t in detector.predict(batch.images.to(device).float() / 255.0))
+    if detector.head.end_to_end:
+        suppression = replace(suppression, iou_threshold=NEVER)
+    return _in_pictures(boxes, scores, batch, sizes, suppression)
+
+
+def _in_pictures(
+    boxes: NDArray[np.float32], scores: NDArray[np.float32], batch: Batch, sizes: dict[int, tuple[int, int]], suppression: Suppression
+) -> dict[int, Detections]:
+    places = enumerate(zip(batch.sample_ids, batch.placements, strict=True))
+    return {id: in_picture(boxes[i], scores[i], suppression, placement, *sizes[id]) for i, (id, placement) in places}
+
+
+def detect_all(
+    model: Model, dataset: DetectionDataset, batch_size: int = 8, suppression: Suppression = EVALUATION, watch: Watch = lambda done, all_: None
+) -> dict[int, Detections]:
+    """Detections of a model on all pictures of a data set by sample id, in pixels of the pictures; an error where the classes are not the model's.
+
+    Pictures are read ahead in a thread; one that turns out broken is named in ``dataset.problems`` and counts as one in which nothing was found.
+    """
+    model.check_classes(dataset.classes)
+    sizes = {sample.id: (sample.width, sample.height) for sample in dataset.samples}
+    suppression = model.suppression(suppression)
     found: dict[int, Detections] = {}
-    for i, (sample_id, placement) in enumerate(zip(batch.sample_ids, batch.placements, strict=True)):
-        kept = nms(boxes[i], scores[i], **asdict(suppression))
-        found[sample_id] = kept.to_picture(placement, *sizes[sample_id])
+    for batch in batches(dataset, model.network.image_size, batch_size):
+        boxes, scores = model.network.run(batch.images.numpy().astype(np.float32) / np.float32(255))
+        found |= _in_pictures(boxes, scores, batch, sizes, suppression)
+        watch(len(found), len(dataset))
     return found
 
 

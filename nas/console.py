@@ -53,6 +53,12 @@ class Display:
         return update
 
     @contextmanager
+    def progress(self, title: str) -> Iterator[Callable[[int, int], None]]:
+        """A bar for what counts its parts: call it with how many are done, and with all."""
+        with self._bars([title]) as (update,):
+            yield lambda done, all_: update(done, all_, "")
+
+    @contextmanager
     def trainings(self, titles: Sequence[str]) -> Iterator[list[Watch]]:
         """A watcher of each training for ``nas.training.loop.fit``."""
 
@@ -67,12 +73,6 @@ class Display:
         """A watcher of one training."""
         with self.trainings([title]) as (watch,):
             yield watch
-
-    @contextmanager
-    def counting(self, title: str) -> Iterator[Callable[[int, int], None]]:
-        """A watcher of work that comes in pieces: (done, in all)."""
-        with self._bars([title]) as (update,):
-            yield lambda done, total: update(done, total, "")
 
     @contextmanager
     def search(self) -> Iterator[Callable[[Event], None]]:

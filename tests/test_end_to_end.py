@@ -18,7 +18,7 @@ from nas.data.loader import Loader
 from nas.data.source import open_data
 from nas.data.transforms import Augmentation
 from nas.export import TOLERANCE, export_onnx, metadata_of, parity
-from nas.predict import Predictor
+from nas.predict import load
 from nas.study import read_candidates
 from nas.supernet import Supernet
 from nas.training.bn import recalibrate
@@ -92,7 +92,7 @@ def test_weights_and_exports_agree(run: Path) -> None:
         assert artifact == read_artifact(run / f"{name}.json")
         assert record == json.loads((run / f"{name}.metrics.json").read_text())
         assert parity(detector.deploy(), run / f"{name}.onnx", 96, seed=7) <= TOLERANCE
-        assert Predictor(run / f"{name}.onnx").classes == artifact.classes
+        assert load(run / f"{name}.onnx").classes == artifact.classes
     supernet, classes, _ = load_supernet(run / "supernet.safetensors")
     assert classes == open_data(DATA).classes and isinstance(supernet, Supernet)
 
@@ -103,7 +103,7 @@ def test_evaluate_gives_the_metrics_of_the_training(run: Path, capsys: pytest.Ca
     shown = capsys.readouterr().out
     metrics = json.loads(shown[shown.index("{") :])
     trained = json.loads((run / f"{name}.metrics.json").read_text())["metrics"]
-    assert metrics.keys() == trained.keys()
+    assert metrics.keys() > trained.keys()
     for key, value in trained.items():
         assert metrics[key] == pytest.approx(value, abs=1e-6), key
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from nas.data.dataset import Annotation, DetectionDataset, make_sample
 from nas.data.problems import Problems
 from nas.evaluation import Detections, Metrics, evaluate
+from nas.matches import AREAS, average_precision, match, precisions
 from search_spaces.errors import InputError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -111,7 +113,7 @@ def test_nothing_to_find_is_an_error() -> None:
 def random_case(rng: np.random.Generator) -> tuple[DetectionDataset, dict[int, Detections]]:
     """Pictures with up to 12 objects of 3 classes, some crowds, found roughly, doubly, wrongly or not at all."""
     objects, detections = {}, {}
-    for id in rng.permutation(1000)[:30].tolist():
+    for id in rng.permutation(1000)[:12].tolist():
         truth, rows = [], []
         for _ in range(rng.integers(0, 12)):
             x, y, w, h = *rng.uniform(0, 700, 2), *rng.uniform(4, 250, 2)
@@ -124,13 +126,40 @@ def random_case(rng: np.random.Generator) -> tuple[DetectionDataset, dict[int, D
     return data_set(objects, ("a", "b", "c")), detections
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_equal_to_pycocotools(seed: int) -> None:
+def odd_case(rng: np.random.Generator) -> tuple[DetectionDataset, dict[int, Detections]]:
+    """What evaluators trip over: crowds, areas of outlines on the borders of the ranges, pictures with nothing to find or nothing found, a class with no
+    object, one with no detection, over 100 detections of a class in a picture, few different scores, detections that repeat."""
+    objects, detections = {}, {}
+    step = int(rng.choice([5, 1000]))
+    crowded = int(rng.integers(12))
+    for i, id in enumerate(rng.permutation(1000)[:12].tolist()):
+        truth, rows = [], []
+        for _ in range(int(rng.choice([0, 1, 8]))):
+            (x, y), (w, h) = rng.integers(0, 700, 2).astype(float), rng.integers(4, 250, 2).astype(float)
+            label = int(rng.choice([0, 1, 3]))
+            area = float(rng.choice([w * h * 0.6, 32.0**2, 96.0**2])) if rng.random() < 0.4 else None
+            truth.append(Annotation((x, y, x + w, y + h), label, bool(rng.random() < 0.15), area))
+            for _ in range(rng.integers(0, 4)):
+                dx, dy = np.rint(rng.normal(0, 0.1, 2) * (w, h))
+                score = float(rng.integers(1, step + 1)) / step
+                rows.append((x + dx, y + dy, x + w + dx, y + h + dy, score, label if label != 3 and rng.random() < 0.8 else int(rng.integers(3))))
+        for _ in range(150 if i == crowded else int(rng.integers(3))):
+            x, y, w, h = *rng.uniform(0, 700, 2), *rng.uniform(4, 250, 2)
+            rows.append((x, y, x + w, y + h, float(rng.integers(1, step + 1)) / step, 1 if i == crowded else int(rng.integers(3))))
+        objects[id] = truth
+        if rng.random() < 0.9:
+            detections[id] = found(*rows, *rows[:2])
+    if not any(not a.crowd for truth in objects.values() for a in truth):
+        return odd_case(rng)
+    return data_set(objects, ("a", "b", "nowhere", "never found")), detections
+
+
+def pycocotools_of(data: DetectionDataset, detections: dict[int, Detections]) -> tuple[list[float], list[list[float]]]:
+    """The twelve numbers, and AP of each class at each size (all, small, medium, large), by pycocotools; -1: nothing to find."""
     pytest.importorskip("pycocotools", reason="pycocotools, the oracle of this test, is not installed")
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    data, detections = random_case(np.random.default_rng(seed))
     rows = []
     for id, d in detections.items():
         for (x1, y1, x2, y2), score, label in zip(d.boxes.astype(float), d.scores.astype(float), d.labels.tolist(), strict=True):
@@ -143,8 +172,40 @@ def test_equal_to_pycocotools(seed: int) -> None:
         oracle.evaluate()
         oracle.accumulate()
         oracle.summarize()
-    ours = evaluate(data, detections).to_dict()
-    np.testing.assert_allclose([ours[name] for name in NUMBERS], oracle.stats, atol=1e-9)
+    tables = [[oracle.eval["precision"][:, :, k, a, -1] for a in range(4)] for k in range(len(data.classes))]
+    return list(oracle.stats), [[float(t[t > -1].mean()) if (t > -1).any() else -1.0 for t in row] for row in tables]
+
+
+@pytest.mark.parametrize("case", [random_case, odd_case])
+def test_equal_to_pycocotools(case: Callable[[np.random.Generator], tuple[DetectionDataset, dict[int, Detections]]]) -> None:
+    """The evaluator's numbers, and those that come of the matches: all twelve, each class, each class at each size, on 16 cases of each kind."""
+    for seed in range(16):
+        data, detections = case(np.random.default_rng(seed))
+        stats, per_class = pycocotools_of(data, detections)
+        metrics = evaluate(data, detections)
+        ours = [-1.0 if (value := getattr(metrics, name)) is None else value for name in NUMBERS]
+        np.testing.assert_allclose(ours, stats, atol=1e-9, err_msg=str(seed))
+        np.testing.assert_allclose([-1.0 if ap is None else ap for _, ap in metrics.per_class], [row[0] for row in per_class], atol=1e-9)
+        for i, area in enumerate(AREAS):
+            matches = match(data, detections, area)
+            by_class = np.nan_to_num(precisions(matches)[0].mean(1), nan=-1.0)
+            np.testing.assert_allclose(by_class, [row[i] for row in per_class], atol=1e-9, err_msg=f"{seed} {area}")
+            mean = np.nan_to_num(average_precision(matches), nan=-1.0)
+            np.testing.assert_allclose(mean, [stats[(0, 3, 4, 5)[i]]], atol=1e-9)
+        np.testing.assert_allclose([average_precision(match(data, detections), iou=iou)[0] for iou in (0.5, 0.75)], stats[1:3], atol=1e-9)
+
+
+def test_the_odd_cases_are_odd() -> None:
+    cases = [odd_case(np.random.default_rng(seed)) for seed in range(20)]
+    samples = [s for data, _ in cases for s in data.samples]
+    assert any(s.crowd.any() for s in samples) and any(not len(s) for s in samples)
+    assert any(s.id not in detections for data, detections in cases for s in data.samples)
+    assert all(not any((s.labels == 2).any() for s in data.samples) for data, _ in cases)
+    assert any((s.areas == 32**2).any() for s in samples) and any((s.areas == 96**2).any() for s in samples)
+    counts = [np.bincount(d.labels, minlength=4) for _, detections in cases for d in detections.values()]
+    assert max(c.max() for c in counts) > 100 and not any(c[3] for c in counts) and any((s.labels == 3).any() for s in samples)
+    scores = [np.concatenate([d.scores for d in detections.values()]) for _, detections in cases]
+    assert any(len(np.unique(s)) < len(s) / 2 for s in scores)
 
 
 def published(folder: Path) -> tuple[DetectionDataset, dict[int, Detections], dict[str, Any]]:

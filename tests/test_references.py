@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from benchmarks.yolobench_networks import architecture
-from nas.accuracy import Suppression, batches, detect
+from nas.accuracy import batches, detect
 from nas.data.source import open_data
 from nas.export import export_onnx, metadata_of, write_onnx
-from nas.postprocess import NEVER, nms
-from nas.predict import Predictor
+from nas.postprocess import NEVER, Suppression, nms
+from nas.predict import load
 from nas.training.loss import DetectionLoss, Truth
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
@@ -249,10 +249,11 @@ def test_predictions_of_a_head_without_suppression_are_all_kept(tmp_path: Path) 
     a = reference("yolo26n").architecture.replace(width=0.125, image_size=96)
     detector = randomise(Detector(space_of(a).graph(a), 2)).eval().deploy()  # type: ignore[operator]
     export_onnx(detector, tmp_path / "n.onnx", 96, metadata_of(a, ("a", "b"), 96))
-    predictor = Predictor(tmp_path / "n.onnx")
-    boxes, scores = predictor.run(np.random.default_rng(0).random((1, 3, 96, 96), np.float32))
-    sure = int((scores.max(1) > 0.2).sum())
-    assert sure > 1 and len(predictor.suppress(boxes, scores, 0.2)) == min(sure, 300)
+    model = load(tmp_path / "n.onnx")
+    picture = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+    _, scores = model.network.run(model.preprocess(picture)[0])
+    sure = int((scores[0].max(1) > 0.2).sum())
+    assert sure > 1 and len(model.predict(picture, score=0.2)) == min(sure, 300)
     data = open_data("digits@96", limit=4)
     batch = next(batches(data.val, 96))
     found = detect(detector, batch, {s.id: (s.width, s.height) for s in data.val.samples}, Suppression(score_threshold=0.2))

@@ -35,7 +35,7 @@ def _check(args: argparse.Namespace) -> int:
     from nas.data.check import check
 
     display = Display(Console(stderr=True, highlight=False)) if args.json else Display()
-    with display.counting("pictures") as watch:
+    with display.progress("pictures") as watch:
         report = check(args.spec, watch)
     if args.json:
         print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
@@ -53,7 +53,7 @@ def _write(args: argparse.Namespace) -> int:
     if args.out is None:
         raise InputError("no --out", "the folder to make")
     display = Display()
-    with display.counting("pictures") as watch:
+    with display.progress("pictures") as watch:
         splits = write_coco(args.spec, args.out, args.link, watch)
     for data in splits:
         display.note(f"{args.out / data.split}.json: {len(data)} pictures, {data.boxes} boxes")

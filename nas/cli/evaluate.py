@@ -8,6 +8,8 @@ from pathlib import Path
 
 EXAMPLES = """\
   nas evaluate runs/digits/S.safetensors --data digits
+  nas evaluate S.onnx --data shop/ --out report              curves, confusions, the worst pictures: report/report.html
+  nas evaluate M.safetensors --data shop/ --against S.onnx   is M better than S, or is it chance?
   nas evaluate S.safetensors --data coco.yaml --json"""
 
 
@@ -15,28 +17,65 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     from nas.cli.options import add_data, add_device
 
-    parser.add_argument("weights", type=Path, help="trained weights (.safetensors)")
+    parser.add_argument("model", type=Path, help="trained weights (.safetensors) or an exported model (.onnx)")
     add_data(parser)
     add_device(parser)
-    parser.add_argument("--json", action="store_true", help="all metrics as JSON")
+    parser.add_argument("--out", type=Path, help="folder for report.html, metrics.json, per_class.csv and pictures/")
+    parser.add_argument("--against", type=Path, metavar="MODEL", help="another model: the difference on the same pictures, with its interval")
+    parser.add_argument("--batch", type=int, default=8, help="pictures run at once (default %(default)s)")
+    parser.add_argument("--iou", type=float, default=0.5, help="of the confusions in the report (default %(default)s)")
+    parser.add_argument("--score", type=float, help="of the confusions in the report (default: where the mean F1 of the classes is best)")
+    parser.add_argument("--pictures", type=int, default=12, help="in the report: so many of the worst and as many by chance (default %(default)s)")
+    parser.add_argument("--resamples", type=int, default=1000, help="of the pictures, for the 95 %% interval (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the resamples and of the pictures by chance (default %(default)s)")
+    parser.add_argument("--json", action="store_true", help="everything as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """COCO metrics on the val split."""
-    from nas.accuracy import batches, mean_average_precision
-    from nas.console import Display
-    from nas.training.precision import device_of
-    from nas.weights import load_detector
-    from nas.workflow.training import check_classes, open_training_data
+    from rich.console import Console
 
-    display = Display()
-    detector, artifact, _ = load_detector(args.weights)
+    from nas.cli.options import new_folder
+    from nas.console import Display
+    from nas.report.evaluation import against_dict, write_evaluation
+    from nas.report.evaluation_tables import class_table, difference_text, summary
+    from nas.workflow.evaluating import Settings, compare_files, evaluate_file
+    from nas.workflow.training import open_training_data
+
+    _check(args)
+    display = Display(Console(stderr=True, highlight=False)) if args.json else Display()
     data = open_training_data(args.data, args.limit, display)
-    check_classes(artifact, data)
-    size = int(artifact.architecture["image_size"])
-    metrics = mean_average_precision(detector.to(device_of(args.device)).deploy(), data.val, batches(data.val, size))
+    settings = Settings(args.device, args.batch, args.iou, args.score, args.resamples, args.seed)
+    evaluation = evaluate_file(args.model, data, settings, display)
+    against = compare_files(evaluation, args.against, data, settings, display) if args.against else None
+    compared = (args.against.name, against[1]) if against else None
     if args.json:
-        print(json.dumps(metrics.to_dict(), indent=2))
+        print(json.dumps({**evaluation.to_dict(), **against_dict(compared)}, indent=2))
     else:
-        display.note(f"mAP50-95 {metrics.map:.4f}   mAP50 {metrics.map50:.4f}   on {len(data.val)} val pictures")
+        display.note(f"{args.model} on {len(data.val)} val pictures of {data.name}, {evaluation.runtime}")
+        display.note(summary(evaluation.metrics, evaluation.interval))
+        display.console.print(class_table(evaluation.rows).rich())
+    if against and not args.json:
+        other, difference = against
+        display.note(f"{args.against} on the same pictures, {other.runtime}")
+        display.note(summary(other.metrics, difference.b))
+        display.note(difference_text(difference, *_names(args.model, args.against)))
+    if args.out:
+        written = write_evaluation(new_folder(args.out), evaluation, args.pictures, args.seed, compared)
+        display.note(f"written: {', '.join(map(str, written))}")
     return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    from search_spaces.errors import InputError
+
+    if args.batch < 1 or args.resamples < 1 or args.pictures < 0 or args.seed < 0:
+        got = f"batch {args.batch}, {args.resamples} resamples, {args.pictures} pictures, seed {args.seed}"
+        raise InputError(got, "1 or more in a batch and resamples, 0 or more pictures and seed")
+    if not 0 < args.iou <= 1 or not 0 <= (args.score or 0) <= 1:
+        raise InputError(f"IoU {args.iou}, score {args.score}", "IoU over 0, both at most 1")
+
+
+def _names(a: Path, b: Path) -> tuple[str, str]:
+    """File names, or whole paths where these are equal."""
+    return (a.name, b.name) if a.name != b.name else (str(a), str(b))

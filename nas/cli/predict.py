@@ -7,39 +7,57 @@ from pathlib import Path
 
 EXAMPLES = """\
   nas predict runs/digits/S.onnx picture.jpg
-  nas predict S.onnx photos/*.jpg --out drawn --score 0.4"""
+  nas predict S.onnx photos/*.jpg --out drawn --score 0.4
+  nas predict S.safetensors photos/ --recursive --classes cat,dog --save json,yolo
+  nas predict S.onnx street.mp4                                                       a video with boxes: predictions/street.mp4"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    parser.add_argument("model", type=Path, help="exported model (.onnx)")
-    parser.add_argument("images", type=Path, nargs="+", help="pictures")
-    parser.add_argument("--out", type=Path, default=Path("predictions"), help="folder for the drawn pictures (default %(default)s)")
+    parser.add_argument("model", type=Path, help="exported model (.onnx) or trained weights (.safetensors)")
+    parser.add_argument("images", nargs="+", help="pictures, videos, folders of them, patterns")
+    parser.add_argument("--out", type=Path, default=Path("predictions"), help="folder for what is written (default %(default)s)")
+    parser.add_argument("--save", action="append", metavar="KIND[,KIND…]", help="drawn (default), json, coco, yolo; several: json,yolo")
+    parser.add_argument("--no-draw", action="store_true", help="draw nothing; without --save, list only")
+    parser.add_argument("--recursive", action="store_true", help="look into the folders in a folder")
+    parser.add_argument("--classes", metavar="NAME[,NAME…]", help="only these")
     parser.add_argument("--score", type=float, default=0.3, help="least score (default %(default)s)")
     parser.add_argument("--iou", type=float, default=0.6, help="overlap from which boxes of one class are one (default %(default)s)")
+    parser.add_argument("--max-detections", type=int, default=300, help="in a picture (default %(default)s)")
+    parser.add_argument("--multi-label", action="store_true", help="a box may be several classes, as when nas evaluate scores it")
+    parser.add_argument("--batch", type=int, default=8, help="pictures run at once (default %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Draw and list what is found; a broken picture is named and passed over."""
+    """List, draw and save what is found; a broken picture is named and passed over."""
     from nas.cli.options import new_folder
     from nas.console import Display
-    from nas.predict import Predictor, write_drawn
+    from nas.postprocess import Suppression
+    from nas.predict import load
+    from nas.sources import sources
+    from nas.workflow.predicting import Job
     from search_spaces.errors import InputError
 
-    display = Display()
-    predictor = Predictor(args.model)
-    folder = new_folder(args.out)
-    failed, taken = 0, set[str]()
-    for path in args.images:
-        try:
-            rgb, found = predictor(path, args.score, args.iou)
-        except InputError as error:
-            display.note(f"{path}: {error}")
-            failed += 1
-            continue
-        name = next(n for n in (path.stem, *(f"{path.stem}-{i}" for i in range(2, len(args.images) + 2))) if n not in taken)
-        taken.add(name)
-        drawn = write_drawn(folder / f"{name}.png", rgb, found, predictor.classes)
-        named = ", ".join(f"{predictor.classes[k]} {s:.2f}" for k, s in zip(found.labels, found.scores, strict=True))
-        display.note(f"{path} -> {drawn}: {len(found)} found" + (f" ({named})" if named else ""))
-    return 2 if failed == len(args.images) else 0
+    suppression = Suppression(args.score, args.iou, args.max_detections, max(1000, args.max_detections), args.multi_label)
+    if args.batch < 1:
+        raise InputError(f"--batch {args.batch}", "1 or more")
+    save = _save(args)
+    model = load(args.model, args.device)
+    labels = model.labels_of(args.classes.split(",") if args.classes else None)
+    paths = sources(args.images, args.recursive)
+    job = Job(model, new_folder(args.out) if save else args.out, suppression, labels, save, args.batch, Display())
+    job.run(paths)
+    return 2 if job.failed == len(paths) else 0
+
+
+def _save(args: argparse.Namespace) -> list[str]:
+    """What to write, each kind once."""
+    from nas.writers import WRITERS
+    from search_spaces.registry import unknown
+
+    kinds = [kind for text in args.save or ["drawn"] for kind in text.split(",") if not (args.no_draw and kind == "drawn")]
+    for kind in kinds:
+        if kind not in WRITERS:
+            raise unknown("kind to --save", kind, tuple(WRITERS))
+    return list(dict.fromkeys(kinds))

@@ -116,8 +116,6 @@ def _export(folder: Path, artifacts: Sequence[Artifact], display: Display) -> No
 
 
 def _predict(folder: Path, artifact: Artifact, data: DataPair) -> None:
-    from nas.predict import Predictor, write_drawn
+    from nas.predict import load
 
-    predictor = Predictor(folder / f"{artifact.name}.onnx")
-    rgb, found = predictor(data.val.samples[0].path)
-    write_drawn(folder / "prediction.png", rgb, found, predictor.classes)
+    load(folder / f"{artifact.name}.onnx").predict(data.val.samples[0].path).save(folder / "prediction.png")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 from latency_db.db import LatencyDB
 from latency_db.measurement import Measurement
@@ -22,6 +23,9 @@ from nas.report.tables import read_front
 from nas.workflow.measuring import default_latency_db, workload_of
 from nas.workflow.settings import SearchSettings
 from search_spaces.errors import InputError
+
+if TYPE_CHECKING:
+    from nas.predict import Model
 
 PICTURES = 30
 
@@ -74,31 +78,31 @@ def time_parts(model: Path, pictures: Sequence[Path]) -> Parts:
     """What surrounds the network, timed picture by picture on one thread; the first picture only warms up."""
     import cv2
 
-    from nas.predict import Predictor
+    from nas.predict import load
 
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        predictor = Predictor(model)
-        rows = [_time_picture(predictor, path) for path in [pictures[0], *pictures]][1:]
+        detector = load(model, "cpu")
+        rows = [_time_picture(detector, path) for path in [pictures[0], *pictures]][1:]
     finally:
         cv2.setNumThreads(threads)
     read, prepare, suppress = (median(column) for column in zip(*rows, strict=True))
     return Parts(read, prepare, suppress, len(rows))
 
 
-def _time_picture(predictor: object, path: Path) -> tuple[float, float, float]:
+def _time_picture(detector: Model, path: Path) -> tuple[float, float, float]:
     from nas.data.pictures import read_picture
-    from nas.predict import Predictor
+    from nas.postprocess import SHOWN, in_picture
 
-    assert isinstance(predictor, Predictor)
+    suppression = detector.suppression(SHOWN)
     start = time.perf_counter()
     rgb = read_picture(path)
     read = time.perf_counter()
-    images, placement = predictor.preprocess(rgb)
+    images, placement = detector.preprocess(rgb)
     prepared = time.perf_counter()
-    boxes, scores = predictor.run(images)
+    boxes, scores = detector.network.run(images)
     done = time.perf_counter()
-    predictor.suppress(boxes, scores).to_picture(placement, rgb.shape[1], rgb.shape[0])
+    in_picture(boxes[0], scores[0], suppression, placement, rgb.shape[1], rgb.shape[0])
     end = time.perf_counter()
     return (read - start) * 1e3, (prepared - read) * 1e3, (end - done) * 1e3
