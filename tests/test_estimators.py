@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -205,3 +206,20 @@ def test_the_part_of_the_val_split_is_spread_evenly(tmp_path: Path) -> None:
     val = open_data("digits@96:train=1,val=9", cache=tmp_path).val
     assert [s.id for s in first_samples(val, 3).samples] == [val.samples[i].id for i in (0, 3, 6)]
     assert first_samples(val, 0) is val and first_samples(val, 9) is val
+
+
+def test_the_supernet_s_score_says_something_early_and_how_sure_it_is(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Early figures are those of the first pictures, the last that of all; intervals come from the same drawn pictures for every candidate."""
+    from nas.estimators import supernet_map
+    from nas.estimators.supernet_map import SupernetMap, SupernetMap50
+
+    monkeypatch.setattr(supernet_map, "FEW", 1)
+    fresh = dataclasses.replace(context, shared={})
+    estimator, other = SupernetMap(fresh), SupernetMap50(fresh)
+    rungs = list(estimator.rungs(SPACE.largest))
+    assert [e.name for e in rungs][-1] == "map" and all(e.name.startswith("map@") for e in rungs[:-1])
+    assert rungs[-1].low is not None and rungs[-1].high is not None and rungs[-1].low <= rungs[-1].value <= rungs[-1].high
+    assert len(estimator.draws) in (0, supernet_map.RESAMPLES)
+    evaluated = []
+    monkeypatch.setattr(supernet_map._Evaluations, "_evaluated", lambda self, a: evaluated.append(a))
+    assert [e.name for e in other.rungs(SPACE.largest)] == ["map50"] and not evaluated  # from the same evaluation

@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator, Sequence
 from itertools import pairwise
 from typing import ClassVar
 
+import numpy as np
 import torch
 
 from nas.accuracy import RANKING, batches, detect, images_of
@@ -15,8 +16,10 @@ from nas.data.loader import Batch
 from nas.estimate import Estimate
 from nas.estimators.base import Context, Estimator, needed
 from nas.evaluation import Detections, Metrics, evaluate
+from nas.matches import average_precision, match
 from nas.training.bn import recalibrate
 from nas.training.precision import device_of
+from nas.uncertainty import resamples
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 
@@ -25,6 +28,8 @@ EARLY = (1 / 8, 1 / 3)
 """Shares of the pictures after which something is said already."""
 FEW = 30
 """Pictures below which nothing is."""
+RESAMPLES = 64
+Z95 = 1.959964
 
 
 class SupernetMap(Estimator):
@@ -32,6 +37,8 @@ class SupernetMap(Estimator):
 
     name, direction, rank = "map", "max", 2
     metric: ClassVar[str] = "map"
+    area: ClassVar[str] = "all"
+    iou: ClassVar[float | None] = None
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -40,6 +47,7 @@ class SupernetMap(Estimator):
         if "supernet" not in context.shared:
             context.shared["supernet"] = _Evaluations(context)
         self._evaluations: _Evaluations = context.shared["supernet"]
+        self._drawn: list[float] = []
 
     def __call__(self, architecture: Architecture) -> Estimate:
         *_, last = self.rungs(architecture)
@@ -55,31 +63,42 @@ class SupernetMap(Estimator):
             elif value is None:
                 raise InputError(f"{self.name}: the val split has no such object", "another accuracy", "nas data check says what sizes there are")
             else:
-                yield Estimate(self.name, value, source="predicted")
+                self._drawn = self._evaluations.drawn(self.area, self.iou)
+                half = Z95 * float(np.std(self._drawn)) if len(self._drawn) else 0.0
+                yield Estimate(self.name, value, low=max(0.0, value - half), high=min(1.0, value + half), source="predicted")
+
+    @property
+    def draws(self) -> Sequence[float]:
+        """mAP on :data:`RESAMPLES` data sets drawn anew, picture by picture, from the val split: the same for every candidate."""
+        return self._drawn
 
 
 class SupernetMap50(SupernetMap):
     """The same at an overlap of 0.5."""
 
     name = metric = "map50"
+    iou = 0.5
 
 
 class SupernetSmall(SupernetMap):
     """The same of objects of less than 32 x 32 pixels of the original picture."""
 
     name = metric = "map_small"
+    area = "small"
 
 
 class SupernetMedium(SupernetMap):
     """The same of objects from 32 x 32 to 96 x 96 pixels."""
 
     name = metric = "map_medium"
+    area = "medium"
 
 
 class SupernetLarge(SupernetMap):
     """The same of objects over 96 x 96 pixels."""
 
     name = metric = "map_large"
+    area = "large"
 
 
 class _Evaluations:
@@ -92,6 +111,7 @@ class _Evaluations:
         self._val = mixed(first_samples(context.data.val, context.eval_images), context.seed)
         self._pictures: dict[int, tuple[list[Batch], list[Batch]]] = {}
         self._last: tuple[str, Metrics] | None = None
+        self._found: dict[int, Detections] = {}
 
     def of(self, architecture: Architecture) -> Iterator[tuple[int | None, Metrics]]:
         """(so many pictures, metrics on them) early, then (None, metrics on all)."""
@@ -116,7 +136,14 @@ class _Evaluations:
             if len(found) in steps and any((~s.crowd).any() for s in part.samples):
                 yield len(found), evaluate(part, found)
         torch.cuda.empty_cache()
+        self._found = found
         return evaluate(self._val, found)
+
+    def drawn(self, area: str, iou: float | None) -> list[float]:
+        """Of the last candidate: mAP on every drawn data set; none where one of them has no object to find."""
+        matches = match(self._val, self._found, area)
+        values = average_precision(matches, resamples(len(self._val), RESAMPLES, self._context.seed), iou)
+        return [] if np.isnan(values).any() else values.tolist()
 
     def _of_size(self, size: int) -> tuple[list[Batch], list[Batch]]:
         """Calibration and val batches of an image size, decoded once."""
