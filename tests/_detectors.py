@@ -44,7 +44,7 @@ class Files:
 
 @cache
 def detector_files(base: Path) -> Files:
-    """Written below ``base``, the temporary folder of the run, once for all its tests; about 8 s."""
+    """Written below ``base``, the temporary folder of the run, once for all its tests; about 6 s."""
     folder = base / "detectors"
     folder.mkdir()
     data = _data(folder)
@@ -52,7 +52,7 @@ def detector_files(base: Path) -> Files:
     architecture = space.restrict({c.name: c.values[:1] for c in space.choices}).sample(random.Random(0))
     artifact = Artifact("S", architecture, (), NO_STUDY, data.classes, DataRecord(data.name, data.fingerprint))
     quiet, means = Display(Console(file=io.StringIO())), Means(device="cpu", augment=False)
-    recipe = Recipe(epochs=60, **SETTINGS)  # type: ignore[arg-type]
+    recipe = Recipe(epochs=45, **SETTINGS)  # type: ignore[arg-type]
     train_detector(artifact, data, recipe, folder / "S.safetensors", quiet, means=means)
     detector = load_detector(folder / "S.safetensors")[0]
     worse = copy.deepcopy(detector)
