@@ -77,6 +77,10 @@ def estimate(estimators: dict[str, Estimator], name: str, architecture: Architec
 def test_contract(estimators: dict[str, Estimator], name: str) -> None:
     """One finite number with the class's name and unit; the same when asked again; the state of others untouched."""
     kind, architecture = ESTIMATORS[name], SPACE.smallest
+    if name == "supernet-large":
+        with pytest.raises(InputError, match="no such object"):  # in pictures of 96 px
+            estimate(estimators, name, architecture)
+        return
     state = torch.random.get_rng_state()
     first = estimate(estimators, name, architecture)
     assert (first.name, first.unit) == (kind.name, kind.unit)
@@ -84,7 +88,9 @@ def test_contract(estimators: dict[str, Estimator], name: str) -> None:
     assert torch.equal(torch.random.get_rng_state(), state)
     assert kind.objective() == Objective(kind.name, kind.direction, kind.unit)
     assert Estimate.from_dict(first.to_dict()) == first
-    if name not in ("activations", "engine-activations", "supernet"):  # the peak may be the stem's; 4 pictures and no training: both may be 0
+    if name not in ("activations", "engine-activations") and not name.startswith(
+        "supernet"
+    ):  # the peak may be the stem's; 4 pictures and no training: both may be 0
         assert estimate(estimators, name, SPACE.largest).value != first.value
 
 
@@ -103,6 +109,8 @@ def test_what_an_estimator_cannot_do_without_is_named(context: Context, name: st
     except InputError as error:
         said = str(error)
         assert "; " in said  # what is lacking; what to do
+        return
+    if kind.available():
         return
     estimator(SPACE.smallest)
     estimator.close()

@@ -99,3 +99,16 @@ def open_sensor(device: CudaDevice) -> Sensor:
         return Nvml(device)
     except pynvml.NVMLError:
         return Blind()
+
+
+def missing() -> str | None:
+    """None where NVML sees a GPU; else why not and what to do."""
+    if find_spec("pynvml") is None:
+        return "power is read through NVML: pip install nvidia-ml-py"
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return None if pynvml.nvmlDeviceGetCount() else "NVML sees no GPU whose power could be read"
+    except pynvml.NVMLError as error:
+        return f"NVML sees no GPU whose power could be read ({error})"

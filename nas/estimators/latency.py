@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from latency_db.gpu import nvml
 from latency_db.measurement import Measurement
 from latency_db.profiler import FINALIST, SEARCHING, Network, Protocol, Workload
 from latency_db.runtimes import open_profiler
@@ -31,12 +32,12 @@ class Latency(Estimator):
     apart can be compared; the database keeps what was measured.
     """
 
-    name, unit, direction, rank = "latency_ms", "ms", "min", 1
+    name, unit, direction, rank, called = "latency_ms", "ms", "min", 1, "latency"
 
     def __init__(self, context: Context, protocol: Protocol = SEARCHING) -> None:
         super().__init__(context)
-        needed(context.target, "latency", "target", "name one: --target onnxruntime:fp32")
-        needed(context.database, "latency", "latency database", "name one: --latency-db FILE")
+        needed(context.target, self.called, "target", "name one: --target onnxruntime:fp32")
+        needed(context.database, self.called, "latency database", "name one: --latency-db FILE")
         assert context.target is not None
         self.profiler = open_profiler(context.target, protocol)
         self._reference: float | None = None
@@ -80,7 +81,7 @@ class Latency(Estimator):
 class TailLatency(Latency):
     """The 99th percentile of the same runs, in ms: what a deadline has to allow for. A sample quantile of some hundred runs, given without an interval."""
 
-    name = "latency_p99_ms"
+    name, called = "latency_p99_ms", "latency-p99"
 
     def figure(self, m: Measurement) -> Estimate:
         return Estimate(self.name, m.p99_ms, self.unit, source=m.source, target=str(m.target))
@@ -89,7 +90,7 @@ class TailLatency(Latency):
 class Throughput(Latency):
     """Pictures per second, one batch after the other, at the target's batch (``onnxruntime:fp32@320/b8``)."""
 
-    name, unit, direction = "throughput", "img/s", "max"
+    name, unit, direction, called = "throughput", "img/s", "max", "throughput"
 
     def figure(self, m: Measurement) -> Estimate:
         low, value, high = (1e3 * m.target.batch / ms for ms in (m.high_ms, m.median_ms, m.low_ms))
@@ -99,7 +100,11 @@ class Throughput(Latency):
 class Energy(Latency):
     """Millijoules per picture: the GPU's power at the two ends of the timed runs, their mean, times the latency. The whole board's, idle power included."""
 
-    name, unit = "energy_mj", "mj"
+    name, unit, called = "energy_mj", "mj", "energy"
+
+    @classmethod
+    def available(cls) -> str | None:
+        return nvml.missing()
 
     def figure(self, m: Measurement) -> Estimate:
         gpu = m.environment.get("gpu") or {}

@@ -35,15 +35,16 @@ Z95 = 1.959964
 class SupernetMap(Estimator):
     """mAP50-95 (0..1) of the extracted network, BatchNorm recalibrated, on the val split (or the part of it that the context asks for)."""
 
-    name, direction, rank = "map", "max", 2
+    name, direction, rank, called = "map", "max", 2, "supernet"
     metric: ClassVar[str] = "map"
     area: ClassVar[str] = "all"
     iou: ClassVar[float | None] = None
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        needed(context.supernet, "supernet", "trained supernet", "train one: nas supernet, or let nas search do it")
-        needed(context.data, "supernet", "data set", "name one: --data digits")
+        called = self.called
+        needed(context.supernet, called, "trained supernet", "train one: nas supernet, or let nas search do it")
+        needed(context.data, called, "data set", "name one: --data digits")
         if "supernet" not in context.shared:
             context.shared["supernet"] = _Evaluations(context)
         self._evaluations: _Evaluations = context.shared["supernet"]
@@ -77,6 +78,7 @@ class SupernetMap50(SupernetMap):
     """The same at an overlap of 0.5."""
 
     name = metric = "map50"
+    called = "supernet-50"
     iou = 0.5
 
 
@@ -84,6 +86,7 @@ class SupernetSmall(SupernetMap):
     """The same of objects of less than 32 x 32 pixels of the original picture."""
 
     name = metric = "map_small"
+    called = "supernet-small"
     area = "small"
 
 
@@ -91,6 +94,7 @@ class SupernetMedium(SupernetMap):
     """The same of objects from 32 x 32 to 96 x 96 pixels."""
 
     name = metric = "map_medium"
+    called = "supernet-medium"
     area = "medium"
 
 
@@ -98,6 +102,7 @@ class SupernetLarge(SupernetMap):
     """The same of objects over 96 x 96 pixels."""
 
     name = metric = "map_large"
+    called = "supernet-large"
     area = "large"
 
 
