@@ -32,7 +32,7 @@ def rectangles(rng: np.random.Generator, background: int = 0) -> Iterator[Pictur
 @pytest.mark.parametrize("changes", [{}, {"flip": 1.0}, {"degrees": 20.0, "flip": 0.5}], ids=str)
 def test_boxes_of_a_mosaic_lie_on_their_pixels(changes: dict[str, float]) -> None:
     rng = np.random.default_rng(3)
-    augmentation, source, seen, canvases = Augmentation(hsv=0, min_area=0, **changes), rectangles(rng), 0, set[bytes]()
+    augmentation, source, seen, canvases = Augmentation(hsv=0, min_area=0).changed(changes), rectangles(rng), 0, set[bytes]()
     close = 0
     for _ in range(40):
         four = [next(source) for _ in range(4)]

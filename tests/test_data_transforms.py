@@ -147,7 +147,7 @@ def test_picture_wholly_off_the_canvas() -> None:
 @pytest.mark.parametrize("flip", [0.0, 1.0])
 def test_turned_boxes_enclose_the_turned_pixels(changes: dict[str, float], flip: float) -> None:
     """The upright box around the corners of a turned rectangle is the upright box around its pixels."""
-    rng, augmentation, turned = np.random.default_rng(4), Augmentation(flip=flip, hsv=0, min_area=0, translate=0.1, **changes), 0
+    rng, augmentation, turned = np.random.default_rng(4), Augmentation(flip=flip, hsv=0, min_area=0, translate=0.1).changed(changes), 0
     for _ in range(40):
         box = (x := int(rng.integers(30, 110)), y := int(rng.integers(30, 90)), x + int(rng.integers(15, 50)), y + int(rng.integers(15, 40)))
         canvas, _, _, placement = augment(blue_on_white(200, 150, box), np.array([box], np.float32), np.array([4]), 160, augmentation, rng)

@@ -88,7 +88,7 @@ class Placement:
             cv2.warpAffine(np.ascontiguousarray(rgb), affine, (self.size, self.size), flags=cv2.INTER_LINEAR, borderValue=border), np.uint8
         )
 
-    def _turned(self, boxes: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _turned(self, boxes: NDArray[np.float64], matrix: NDArray[np.floating]) -> NDArray[np.float64]:
         corners = boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]] - self.pivot
         corners = corners @ matrix.T + self.pivot
         return np.concatenate([corners.min(1), corners.max(1)], 1)
@@ -182,7 +182,8 @@ class Augmentation:
         names = tuple(field.name for field in fields(self))
         if wrong := [name for name in values if name not in names]:
             raise unknown("augmentation", wrong[0], names)
-        return replace(self, **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        return replace(self, **plain)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -227,7 +228,8 @@ def visible(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Boxes [N, 4] xyxy on the canvas, clipped to it (or to ``frame``), and which of the N to keep. Returns ([N, 4], [N]): all boxes, kept or not."""
     left, top, right, bottom = frame or (0, 0, size, size)
-    clipped = np.clip(boxes, np.float32((left, top, left, top)), np.float32((right, bottom, right, bottom)))
+    low, high = (np.array(corner * 2, np.float32) for corner in ((left, top), (right, bottom)))
+    clipped = np.clip(boxes, low, high)
     sides = clipped[:, 2:] - clipped[:, :2]
     area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     shortest, longest = sides.min(1, initial=np.inf), sides.max(1, initial=0)
