@@ -83,7 +83,7 @@ class Synced(Toy):
 
     def __init__(self) -> None:
         super().__init__()
-        first, *others = self.model.children()  # type: ignore[operator]  # a Sequential
+        first, *others = self.model.children()
         norm = nn.BatchNorm2d(4, momentum=0.1)
         self.model = nn.Sequential(first, norm, *others)
 

@@ -74,6 +74,7 @@ def fit(
         with _interrupts_between_steps() as check, warnings.catch_warnings():
             # GradScaler leaves out first steps whose gradients overflow; the schedule goes on, as it must, and torch takes that for a mistake
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+            warnings.filterwarnings("ignore", ".*`functools.lru_cache`-wrapped")  # torch.compile on the grid of anchors, which depends on sizes alone
             _steps(run, watch, save_every, validation, check)
     except KeyboardInterrupt:
         if run.whole:
