@@ -205,9 +205,10 @@ class _Run:
             factor = len(batches) * at_least_one(scores[0]) / at_least_one(torch.stack(scores).sum())
             torch._foreach_mul_([p.grad for p in model.parameters() if p.grad is not None], factor)
         norm = nn.utils.clip_grad_norm_(model.parameters(), self.recipe.clip_norm)
-        if self.precision != "fp16":
-            self._stop_if("" if torch.isfinite(norm) else f"the gradients' norm is {norm.item()}", *batches)
-        elif self.scaler.get_scale() < MIN_SCALE:  # one step left out is no failure, dozens in a row are
+        # all processes have the same gradients by now, so all of them stop here or none does
+        if self.precision != "fp16" and not torch.isfinite(norm):
+            self._stop_if(f"the gradients' norm is {norm.item()}", *batches)
+        if self.precision == "fp16" and self.scaler.get_scale() < MIN_SCALE:  # one step left out is no failure, dozens in a row are
             self._stop_if("the gradients overflow at every scale of fp16", *batches)
         self.scaler.step(self.optimizer)
         self.scaler.update()
