@@ -10,7 +10,7 @@ import pytest
 
 from nas.training.loggers import LOGGERS, Logged
 from nas.training.progress import Progress
-from nas.workflow.training import Records
+from nas.workflow.records import Records
 from search_spaces.errors import InputError
 
 

@@ -28,7 +28,7 @@ VERBS = {
     "db": "list, show, export, import and merge the latencies that were measured",
     "plot": "draw the efficiency frontier of a run again",
     "data": "check a data set; write the embedded one",
-    "spaces": "list search spaces, blocks, runtimes, estimators, samplers",
+    "spaces": "list search spaces, blocks, runtimes, estimators, samplers, recipes",
 }
 
 

@@ -14,7 +14,7 @@ from search_spaces.space import SearchSpace
 if TYPE_CHECKING:
     from nas.console import Display
     from nas.training.recipe import Recipe
-    from nas.workflow.training import Records
+    from nas.workflow.records import Records
 
 
 def add_space(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +79,7 @@ def add_records(parser: argparse.ArgumentParser) -> None:
 
 def records(args: argparse.Namespace) -> Records:
     """What the training tells and keeps."""
-    from nas.workflow.training import Records
+    from nas.workflow.records import Records
 
     return Records(tuple(args.logger), args.eval_every, args.keep == "best")
 

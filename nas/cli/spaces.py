@@ -19,6 +19,9 @@ def run(args: argparse.Namespace) -> int:
     from latency_db.runtimes import RUNTIMES
     from nas.estimators import ESTIMATORS
     from nas.samplers import SAMPLERS
+    from nas.training.loggers import LOGGERS
+    from nas.training.recipe import OPTIMIZERS
+    from nas.training.recipes import RECIPES
     from search_spaces.blocks import BLOCKS
     from search_spaces.heads import HEADS
     from search_spaces.necks import NECKS
@@ -39,6 +42,10 @@ def run(args: argparse.Namespace) -> int:
         ("runtimes", RUNTIMES),
         ("estimators", ESTIMATORS),
         ("samplers", SAMPLERS),
+        ("optimizers", OPTIMIZERS),
+        ("loggers", LOGGERS),
     ):
         print(f"{what}: {', '.join(registry)}")
+    for name in RECIPES:
+        print(f"recipe {name}: {RECIPES[name].about}")
     return 0

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import threading
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -21,6 +18,7 @@ from nas.training import processes
 from nas.training.bn import synchronise
 from nas.training.checkpoint import read_checkpoint, write_checkpoint
 from nas.training.guard import MIN_SCALE, Guard, stop_if_anywhere
+from nas.training.interrupts import interrupts_between_steps
 from nas.training.loss import Terms, Truth, at_least_one
 from nas.training.optimizers import open_optimizer, ramped_average, rate_factor
 from nas.training.precision import autocast, peak_memory_mib, resolve
@@ -71,7 +69,7 @@ def fit(
     if recipe.compile:
         task.compile()
     try:
-        with _interrupts_between_steps() as check, warnings.catch_warnings():
+        with interrupts_between_steps() as check, warnings.catch_warnings():
             # GradScaler leaves out first steps whose gradients overflow; the schedule goes on, as it must, and torch takes that for a mistake
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
             warnings.filterwarnings("ignore", ".*`functools.lru_cache`-wrapped")  # torch.compile on the grid of anchors, which depends on sizes alone
@@ -107,34 +105,6 @@ def _missed(run: _Run, watch: Watch, validation: Validation | None, epoch: int) 
     if validation is not None and run.step == (epoch + 1) * run.epoch_steps and (metrics := run.evaluate(validation, epoch)):
         watch(run.progress(epoch, metrics))
         run.save()
-
-
-@contextlib.contextmanager
-def _interrupts_between_steps() -> Iterator[Callable[[], None]]:
-    """Ctrl-C waits for ``check()``, called between steps: from the middle of one nothing can be continued exactly. Pressed twice, it does not wait.
-
-    A program that handles the signal itself keeps its handler.
-    """
-    pressed = False
-
-    def note(number: int, frame: object) -> None:
-        nonlocal pressed
-        if pressed:
-            raise KeyboardInterrupt
-        pressed = True
-
-    def check() -> None:
-        if processes.anywhere(pressed):
-            raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield lambda: None
-        return
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield check
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class _Run:

@@ -22,7 +22,7 @@ from nas.evaluation import Metrics
 from nas.files import atomic_write
 from nas.supernet import Supernet
 from nas.training import processes
-from nas.training.loggers import LOGGERS, Logged
+from nas.training.loggers import Logged
 from nas.training.loop import fit
 from nas.training.precision import device_of
 from nas.training.progress import Watch
@@ -30,6 +30,7 @@ from nas.training.recipe import Recipe
 from nas.training.tasks import DetectorTask, SandwichTask
 from nas.training.validation import Validation, validate
 from nas.weights import load_detector, load_supernet, save_detector, save_supernet
+from nas.workflow.records import PLAIN, Records
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
 from search_spaces.space import SearchSpace
@@ -61,22 +62,6 @@ class Means:
         if self.processes < 1 or recipe.batch_size % together:
             raise InputError(f"{together} processes for batches of {recipe.batch_size}", "a number that divides the batch size")
         return self
-
-
-@dataclass(frozen=True)
-class Records:
-    """What a training tells and keeps besides its weights: ``loggers`` besides CSV, an evaluation every so many epochs (0: at the end only), and, in
-    ``<weights>.best.safetensors``, the averaged weights that did best in one."""
-
-    loggers: tuple[str, ...] = ()
-    eval_every: int = 0
-    keep_best: bool = False
-
-    def __post_init__(self) -> None:
-        for name in self.loggers:
-            LOGGERS[name]
-        if self.eval_every < 0 or (self.keep_best and not self.eval_every):
-            raise InputError(f"evaluation every {self.eval_every} epochs", "1 or more to keep the best" if self.keep_best else "0 or more")
 
 
 def open_training_data(spec: str, limit: int | None, display: Display) -> DataPair:
@@ -123,7 +108,7 @@ def train_supernet(
     path: Path,
     display: Display,
     means: Means = Means(),
-    records: Records = Records(),
+    records: Records = PLAIN,
 ) -> Supernet:
     """Train by the sandwich rule and write the averaged weights to ``path``; a checkpoint beside it makes an interrupted training go on."""
     means.check(recipe)
@@ -167,7 +152,7 @@ def train_detector(
     display: Display,
     init: Path | None = None,
     means: Means = Means(),
-    records: Records = Records(),
+    records: Records = PLAIN,
 ) -> Metrics:
     """Train one architecture, evaluate its averaged weights on the whole val split, write ``path`` (safetensors) and the metrics beside it.
 
@@ -204,7 +189,7 @@ def train_detectors(
     for artifact, _ in left:
         check_classes(artifact, data)
     left.sort(key=lambda job: -_macs(job[0]))  # the longest first, so that the others fill what it leaves
-    works = [partial(_fit_detector, artifact, data, recipe, path, init, means, Records()) for artifact, path in left]
+    works = [partial(_fit_detector, artifact, data, recipe, path, init, means, PLAIN) for artifact, path in left]
     at_once = at_once or (processes.cores() if device_of(means.device).type == "cpu" else 1)
     if works:
         with display.trainings([f"train {artifact.name}" for artifact, _ in left]) as watches, ExitStack() as stack:
