@@ -13,12 +13,14 @@ from torch import Tensor
 
 from nas.cli.options import add_recipe, recipe
 from nas.data.source import DataPair, open_data
+from nas.supernet import Supernet
 from nas.training import loop
 from nas.training.loop import fit
 from nas.training.loss import DetectionLoss, Terms, Truth, at_least_one
 from nas.training.optimizers import open_optimizer, rate_factor
 from nas.training.recipe import OPTIMIZERS, Recipe, parse_values
 from nas.training.recipes import RECIPES
+from nas.training.tasks import SandwichTask
 from search_spaces.errors import InputError
 from tests._training import SPACE, Toy, batches
 
@@ -149,6 +151,29 @@ def test_an_epoch_has_as_many_steps_as_it_fills(data: DataPair) -> None:
     assert seen == [2]  # 4 batches an epoch
     with pytest.raises(InputError, match="4 batches in an epoch; expected 5"):
         fit(Toy(), batches(data, settings), replace(settings, accumulate=5))
+
+
+def test_compiled_training_is_the_same_training(data: DataPair) -> None:
+    """With dynamo's eager backend: what is compiled is asked for after the average was made, which stays an ordinary module."""
+
+    class Compiled(Toy):
+        compiled = 0
+
+        def compile(self) -> None:
+            self.compiled += 1
+            self.model.compile(backend="eager")
+
+    one, other, settings = Compiled(), Toy(), Recipe(epochs=1, batch_size=4, precision="fp32")
+    average, plain = fit(one, batches(data, settings), settings.changed({"compile": True})), fit(other, batches(data, settings), settings)
+    assert one.compiled == 1 and getattr(one.model, "_compiled_call_impl", None) is not None
+    assert getattr(average, "_compiled_call_impl", None) is None
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(average.parameters(), plain.parameters(), strict=True))
+
+
+def test_a_supernet_is_not_compiled(data: DataPair) -> None:
+    settings = Recipe(epochs=1, batch_size=4, compile=True)
+    with pytest.raises(InputError, match="compile of a supernet"):
+        fit(SandwichTask(Supernet(SPACE, 10), "toy", seed=0), batches(data, settings), settings)
 
 
 def test_the_average_ramps_as_the_recipe_says(data: DataPair, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def training_batches(data: DataPair, recipe: Recipe, image_size: int, augment: b
     augmentation = data.augmentation.changed(recipe.augmentation) if augment else Augmentation.NONE
     share = processes.rank(), processes.count()
     pictures = data.train.cached(CACHE_BYTES // processes.count())
-    workers = 1 if device_of(device).type == "cpu" else max(1, min(MOST_LOADERS, processes.cores() - 1))
+    workers = 1 if device_of(device).type == "cpu" else max(1, min(MOST_LOADERS, processes.cores() // processes.count() - 1))
     return Loader(
         pictures,
         recipe.batch_size,
