@@ -18,12 +18,13 @@ from nas.data.dataset import DetectionDataset
 from nas.data.loader import Loader
 from nas.data.source import DataPair, open_data
 from nas.postprocess import Detections
+from nas.supernet import Supernet
 from nas.training import processes
 from nas.training.loop import fit
 from nas.training.processes import Work, each, launch
 from nas.training.progress import Diverged, Progress, Watch
 from nas.training.recipe import Recipe
-from nas.training.tasks import DetectorTask
+from nas.training.tasks import DetectorTask, SandwichTask
 from nas.training.validation import validate
 from search_spaces.errors import InputError
 from search_spaces.spaces import SPACES
@@ -103,6 +104,25 @@ def synced_and_seen(data: DataPair, folder: Path, watch: Watch) -> None:
         patch.setattr("nas.training.validation.evaluate", seen)
         (folder / f"{processes.count()}-{processes.rank()}.json").write_text(json.dumps(validate(detector, data, 64)))
     torch.set_num_threads(threads)
+    if processes.count() > 1:
+        (folder / f"exchanged-{processes.rank()}.json").write_text(json.dumps(exchanged(data)))
+
+
+def exchanged(data: DataPair) -> list[int]:
+    """Sizes of the tensors that processes exchange in one step of a sandwich of four, without single numbers."""
+    sizes, reduce = list[int](), torch.distributed.all_reduce
+
+    def counted(tensor: Tensor) -> None:
+        sizes.append(tensor.numel())
+        reduce(tensor)
+
+    torch.manual_seed(0)
+    supernet, recipe = Supernet(SPACE, 10), replace(RECIPE, batch_size=8, epochs=1)
+    batches = Loader(data.train, 8, 64, data.augmentation, shuffle=True, drop_last=True, workers=0, share=(processes.rank(), processes.count()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.distributed, "all_reduce", counted)
+        fit(SandwichTask(supernet, "toy", seed=0), batches, recipe)
+    return [size for size in sizes if size > 1]
 
 
 def seen(dataset: DetectionDataset, detections: dict[int, Detections]) -> dict[str, list[list[float]]]:
@@ -134,6 +154,13 @@ def test_evaluation_over_processes_is_that_of_one(folder: Path) -> None:
     """The detections of which process 0 makes the metrics are those of one process, number for number; all get the outcome."""
     one, *two = (json.loads((folder / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
     assert two == [one, one] and len(one) == 4 and all(len(found) > 0 for found in one.values())
+
+
+def test_a_sandwich_shares_its_gradients_once_a_step(folder: Path) -> None:
+    weights = sum(p.numel() for p in Supernet(SPACE, 10).parameters())
+    for rank in (0, 1):
+        (size,) = json.loads((folder / f"exchanged-{rank}.json").read_text())
+        assert 0.8 * weights < size <= weights  # block types that were not drawn have no gradients
 
 
 def note(path: Path, watch: Watch) -> None:
