@@ -43,7 +43,9 @@ class Task(ABC):
 
     def compile(self) -> None:
         """Compile the model's forward in place (``torch.compile``)."""
-        self.model.compile()
+        on_gpu = next(self.model.parameters()).device.type == "cuda"
+        # left alone, the compiler chooses channels_last, in which torch 2.13's backward of these networks crashes on CPUs
+        self.model.compile(options=None if on_gpu else {"layout_optimization": False})
 
 
 def fit(
