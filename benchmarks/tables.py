@@ -176,6 +176,13 @@ ROWS: Mapping[str, tuple[str, Callable[[Figure], str]]] = {
         "the same, `yolo-nas`",
         lambda f: f"{f['ratio_median']:.2f}× ({f['ratio_interval'][0]:.2f}…{f['ratio_interval'][1]:.2f}; goal 1.15)",
     ),
+    "training_step_yolo-nas-s_cpu": (
+        "a step of the training loop against plain forward + backward + optimizer, `yolo-nas-s`",
+        lambda f: (
+            f"{f['ratio_median']:.2f}× ({f['ratio_interval'][0]:.2f}…{f['ratio_interval'][1]:.2f}; goal 1.15); pictures/s: {f['taken_per_s']:.0f} taken, "
+            + ", ".join(f"{rate:.0f} made with {name}" for name, rate in f["made_per_s"].items())
+        ),
+    ),
     "measure_repeatability": (
         "`nas measure`, one model in fresh processes",
         lambda f: (

@@ -48,9 +48,9 @@ class Ready(Loader):
     def __init__(self, loader: Loader) -> None:
         super().__init__(loader.dataset, loader.batch_size, loader.image_size, loader.augmentation, loader.seed, loader.shuffle, loader.drop_last)
 
-    def epoch(self, epoch: int = 0, start_step: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int = 0, start_step: int = 0, every: int = 1) -> Iterator[Batch]:
         batch = next(iter(super().epoch()))
-        for _ in range(start_step, len(self)):
+        for _ in range(start_step, len(self), every):
             yield batch
 
 

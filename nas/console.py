@@ -63,7 +63,7 @@ class Display:
         """A watcher of each training for ``nas.training.loop.fit``."""
 
         def watcher(update: Callable[[int, int, str], None]) -> Watch:
-            return lambda p: update(p.step, p.steps, "  ".join(f"{k} {v:.3f}" for k, v in p.terms.items()))
+            return lambda p: update(p.step, p.steps, p.text())
 
         with self._bars(titles) as updates:
             yield [watcher(update) for update in updates]

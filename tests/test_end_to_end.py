@@ -56,6 +56,7 @@ def test_every_file_of_a_run(run: Path) -> None:
         "run.json",
         "study.journal",
         "supernet.safetensors",
+        "supernet.log.csv",
         "front.json",
         "front.csv",
         "frontier.html",
@@ -63,7 +64,7 @@ def test_every_file_of_a_run(run: Path) -> None:
         "prediction.png",
         "results.md",
     }
-    each = {f"{name}.{suffix}" for name in names(run) for suffix in ("json", "safetensors", "metrics.json", "onnx")}
+    each = {f"{name}.{suffix}" for name in names(run) for suffix in ("json", "safetensors", "metrics.json", "log.csv", "onnx")}
     assert there == once | each  # and nothing temporary left
     assert (run / "frontier.png").read_bytes().startswith(b"\x89PNG") and (run / "prediction.png").read_bytes().startswith(b"\x89PNG")
     assert "<html" in (run / "frontier.html").read_text()[:200]

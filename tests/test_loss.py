@@ -157,6 +157,22 @@ def test_a_crowded_batch_stays_within_its_memory(monkeypatch: pytest.MonkeyPatch
     assert largest.elements <= 4 * (1 << 18)
 
 
+def test_a_crowded_picture_is_trained_within_its_memory() -> None:
+    """2,000 boxes in a picture of 640 px with 80 classes: nothing in loss and gradients grows with boxes x anchors (x classes)."""
+    points, strides = grid(((80, 80), (40, 40), (20, 20)), (640, 640), "cpu")
+    rng = torch.Generator().manual_seed(0)
+    logits, sides = (torch.randn(1, len(points), n, generator=rng).requires_grad_() for n in (80, 68))
+    corner = torch.rand(2000, 2, generator=rng) * 600
+    boxes = torch.cat([corner, corner + 8 + torch.rand(2000, 2, generator=rng) * 30], 1)
+    truth = Truth(boxes, torch.randint(0, 80, (2000,), generator=rng), torch.zeros(2000, dtype=torch.long))
+    with Largest() as largest:
+        loss, _, matched = DetectionLoss()(Predictions(logits, sides, points, strides), truth)
+        loss.backward()
+    assert len(matched.score) > 2000 and loss.isfinite()
+    # the predictions themselves (672,000), four coordinates of a chunk's pairs; all pairs at once would be 2,000 x 8,400 x 4 = 67 M
+    assert largest.elements <= 4 * assigner.MAX_PAIRS
+
+
 def test_pairwise_iou_agrees_with_plain_python() -> None:
     rng = random.Random(0)
     a, b = (

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from nas.data.dataset import DetectionDataset
 from nas.data.loader import Loader
 from nas.data.source import DataPair, open_data
+from nas.postprocess import Detections
+from nas.supernet import Supernet
 from nas.training import processes
 from nas.training.loop import fit
 from nas.training.processes import Work, each, launch
 from nas.training.progress import Diverged, Progress, Watch
 from nas.training.recipe import Recipe
-from nas.training.tasks import DetectorTask
+from nas.training.tasks import DetectorTask, SandwichTask
+from nas.training.validation import validate
 from search_spaces.errors import InputError
 from search_spaces.spaces import SPACES
+from tests._training import Toy, without_norms
 
 SPACE = SPACES["yolo-nano"].restrict({"width": (8,)})
 RECIPE = Recipe(epochs=2, batch_size=4, warmup_steps=1, precision="fp32", lr=1e-3)
@@ -38,11 +46,7 @@ def loader(data: DataPair, share: tuple[int, int]) -> Loader:
 def train(data: DataPair, out: Path, watch: Watch) -> None:
     """Two epochs without BatchNorm, whose statistics are those of a process's share."""
     torch.manual_seed(0)
-    detector = SPACE.build(SPACE.smallest, 10)
-    for module in list(detector.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, nn.BatchNorm2d):
-                setattr(module, name, nn.Identity())
+    detector = without_norms(SPACE.build(SPACE.smallest, 10))
     batches = loader(data, (processes.rank(), processes.count()))
     fit(DetectorTask(detector, "toy"), batches, RECIPE, out.with_suffix(".ckpt"), watch)
     if not processes.rank():
@@ -73,6 +77,90 @@ def test_two_processes_train_as_one_with_the_whole_batch(data: DataPair, tmp_pat
     assert seen == [4]
     with pytest.raises(InputError, match="processes"):  # the checkpoint says how many trained
         train(data, tmp_path / "two.pt", lambda p: None)
+
+
+class Synced(Toy):
+    """A convolution, BatchNorm over all processes, a ReLU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        first, *others = self.model.children()
+        norm = nn.BatchNorm2d(4, momentum=0.1)
+        self.model = nn.Sequential(first, norm, *others)
+
+
+def synced_and_seen(data: DataPair, folder: Path, watch: Watch) -> None:
+    """Trainings with BatchNorm over all processes and over each one's share, and what an evaluation sees: into files named by the number of processes."""
+    for sync_bn in ("on", "auto"):
+        task, recipe = Synced(), replace(RECIPE, sync_bn=sync_bn, epochs=4, optimizer="sgd", lr=0.5)
+        fit(task, loader(data, (processes.rank(), processes.count())), recipe)
+        if not processes.rank():
+            torch.save(task.model.state_dict(), folder / f"{processes.count()}-{sync_bn}.pt")
+    torch.manual_seed(0)
+    detector, threads = SPACE.build(SPACE.largest, 10), torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nas.training.validation.BATCH", 1)
+        patch.setattr("nas.training.validation.evaluate", seen)
+        (folder / f"{processes.count()}-{processes.rank()}.json").write_text(json.dumps(validate(detector, data, 64)))
+    torch.set_num_threads(threads)
+    if processes.count() > 1:
+        (folder / f"exchanged-{processes.rank()}.json").write_text(json.dumps(exchanged(data)))
+
+
+def exchanged(data: DataPair) -> list[int]:
+    """Sizes of the tensors that processes exchange in one step of a sandwich of four, without single numbers."""
+    sizes, reduce = list[int](), torch.distributed.all_reduce
+
+    def counted(tensor: Tensor) -> None:
+        sizes.append(tensor.numel())
+        reduce(tensor)
+
+    torch.manual_seed(0)
+    supernet, recipe = Supernet(SPACE, 10), replace(RECIPE, batch_size=8, epochs=1)
+    batches = Loader(data.train, 8, 64, data.augmentation, shuffle=True, drop_last=True, workers=0, share=(processes.rank(), processes.count()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.distributed, "all_reduce", counted)
+        fit(SandwichTask(supernet, "toy", seed=0), batches, recipe)
+    return [size for size in sizes if size > 1]
+
+
+def seen(dataset: DetectionDataset, detections: dict[int, Detections]) -> dict[str, list[list[float]]]:
+    """All that metrics are made of, in the place of metrics."""
+    return {str(id): np.column_stack([d.boxes, d.scores, d.labels]).tolist() for id, d in sorted(detections.items())}
+
+
+@pytest.fixture(scope="module")
+def folder(data: DataPair, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process and two wrote."""
+    path = tmp_path_factory.mktemp("together")
+    for count in (1, 2):
+        launch(partial(synced_and_seen, data, path), count)
+    return path
+
+
+def test_batchnorm_over_processes_is_that_of_the_whole_batch(folder: Path) -> None:
+    """Weights and running statistics; with each process's own statistics they differ."""
+    one, synced, own = (torch.load(folder / f"{name}.pt", weights_only=True) for name in ("1-on", "2-on", "2-auto"))
+
+    def difference(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
+        return max(float((a[k].float() - b[k].float()).abs().max()) for k in a)
+
+    assert one.keys() == synced.keys() and difference(one, Synced().model.state_dict()) > 1e-2
+    assert difference(synced, one) < 1e-5 and difference(own, one) > 1e-4
+
+
+def test_evaluation_over_processes_is_that_of_one(folder: Path) -> None:
+    """The detections of which process 0 makes the metrics are those of one process, number for number; all get the outcome."""
+    one, *two = (json.loads((folder / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
+    assert two == [one, one] and len(one) == 4 and all(len(found) > 0 for found in one.values())
+
+
+def test_a_sandwich_shares_its_gradients_once_a_step(folder: Path) -> None:
+    weights = sum(p.numel() for p in Supernet(SPACE, 10).parameters())
+    for rank in (0, 1):
+        (size,) = json.loads((folder / f"exchanged-{rank}.json").read_text())
+        assert 0.8 * weights < size <= weights  # block types that were not drawn have no gradients
 
 
 def note(path: Path, watch: Watch) -> None:

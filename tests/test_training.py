@@ -311,8 +311,8 @@ def test_recipes_that_make_no_sense(changes: dict[str, object], message: str) ->
 
 def test_recipe_round_trip() -> None:
     assert Recipe.from_dict(RECIPE.to_dict()) == RECIPE
-    with pytest.raises(InputError, match="momentum"):
-        Recipe.from_dict({**RECIPE.to_dict(), "momentum": 0.9})
+    with pytest.raises(InputError, match="patience"):
+        Recipe.from_dict({**RECIPE.to_dict(), "patience": 9})
 
 
 def test_devices_and_precisions() -> None:

@@ -28,7 +28,7 @@ VERBS = {
     "db": "list, show, export, import and merge the latencies that were measured",
     "plot": "draw the efficiency frontier of a run again",
     "data": "check a data set; write one as a COCO folder",
-    "spaces": "list search spaces, blocks, runtimes, estimators, samplers, formats of data sets",
+    "spaces": "list search spaces, blocks, runtimes, estimators, samplers, formats of data sets, recipes",
 }
 
 

@@ -12,7 +12,9 @@ from search_spaces.errors import InputError
 from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
+    from nas.console import Display
     from nas.training.recipe import Recipe
+    from nas.workflow.records import Records
 
 
 def add_space(parser: argparse.ArgumentParser) -> None:
@@ -48,27 +50,65 @@ def add_largest_first(parser: argparse.ArgumentParser) -> None:
 
 
 def add_recipe(parser: argparse.ArgumentParser, epochs: int) -> None:
-    """Training options."""
-    parser.add_argument("--epochs", type=int, default=epochs, help="default %(default)s")
-    parser.add_argument("--batch-size", type=int, help="default 32")
+    """Training options; ``epochs`` is the verb's own number for the default recipe."""
+    from nas.training.recipes import RECIPES
+
+    parser.set_defaults(default_epochs=epochs)
+    parser.add_argument("--recipe", default="default", help=f"{', '.join(RECIPES)} (docs/training.md; default %(default)s)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=V", help="another value for any part of the recipe, augmentation included (repeatable)"
+    )
+    parser.add_argument("--epochs", type=int, help=f"default: the recipe's, {epochs} of the default one")
+    parser.add_argument("--batch-size", type=int, help="of all processes together; default: the recipe's, 32 of the default one")
+    parser.add_argument("--accumulate", type=int, metavar="N", help="make a step of so many batches, as if of one (default 1)")
+    parser.add_argument("--optimizer", help="adamw or sgd (default: the recipe's)")
     parser.add_argument("--lr", type=float, help="peak learning rate")
     parser.add_argument("--cls-weight", type=float, help="of the classification loss (default 1)")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="default auto: bf16 where the hardware computes in it")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--compile", action="store_true", default=None, help="compile the network's forward (torch.compile; not of a supernet)")
+    parser.add_argument("--seed", type=int, help="default 0")
     parser.add_argument("--no-augment", action="store_true", help="train on the pictures as they are")
+
+
+def add_records(parser: argparse.ArgumentParser) -> None:
+    """--logger, --eval-every, --keep."""
+    parser.add_argument("--logger", action="append", default=[], help="besides the .log.csv: tensorboard or wandb (repeatable)")
+    parser.add_argument("--eval-every", type=int, default=0, metavar="N", help="val mAP of the averaged weights every N epochs (default: at the end)")
+    parser.add_argument("--keep", choices=("last", "best"), default="last", help="best: keep the weights of the best evaluation, too")
+
+
+def records(args: argparse.Namespace) -> Records:
+    """What the training tells and keeps."""
+    from nas.workflow.records import Records
+
+    return Records(tuple(args.logger), args.eval_every, args.keep == "best")
+
+
+def display() -> Display:
+    """Of several processes that train together one speaks."""
+    from rich.console import Console
+
+    from nas.console import Display
+    from nas.training import processes
+
+    return Display(Console(quiet=True)) if processes.rank() else Display()
 
 
 def recipe_values(args: argparse.Namespace) -> dict[str, Any]:
     """The training options that were given."""
-    names = ("epochs", "batch_size", "lr", "cls_weight", "largest_first", "precision", "seed")
+    names = ("epochs", "batch_size", "accumulate", "optimizer", "lr", "cls_weight", "largest_first", "precision", "compile", "seed")
     return {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
 
 
 def recipe(args: argparse.Namespace) -> Recipe:
-    """A recipe of the training options."""
-    from nas.training.recipe import Recipe
+    """The named recipe with what was set, and the training options that were given."""
+    from nas.training.recipe import parse_values
+    from nas.training.recipes import RECIPES
 
-    return Recipe(**recipe_values(args))
+    named = RECIPES[args.recipe].recipe
+    if args.recipe == "default":
+        named = named.changed({"epochs": args.default_epochs})
+    return named.changed(parse_values(args.set)).changed(recipe_values(args))
 
 
 def fixed_values(space: SearchSpace, texts: Sequence[str]) -> dict[str, tuple[Value, ...]]:

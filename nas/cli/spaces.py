@@ -20,6 +20,9 @@ def run(args: argparse.Namespace) -> int:
     from nas.data.formats import FORMATS
     from nas.estimators import ESTIMATORS
     from nas.samplers import SAMPLERS
+    from nas.training.loggers import LOGGERS
+    from nas.training.recipe import OPTIMIZERS
+    from nas.training.recipes import RECIPES
     from search_spaces.blocks import BLOCKS
     from search_spaces.heads import HEADS
     from search_spaces.necks import NECKS
@@ -41,6 +44,10 @@ def run(args: argparse.Namespace) -> int:
         ("estimators", ESTIMATORS),
         ("samplers", SAMPLERS),
         ("datasets", FORMATS),
+        ("optimizers", OPTIMIZERS),
+        ("loggers", LOGGERS),
     ):
         print(f"{what}: {', '.join(registry)}")
+    for name in RECIPES:
+        print(f"recipe {name}: {RECIPES[name].about}")
     return 0

@@ -7,34 +7,42 @@ from pathlib import Path
 
 EXAMPLES = """\
   nas supernet --data digits --fix image_size=128 --epochs 20 --out runs/digits-supernet.safetensors
-  nas supernet --space yolo-nas --data coco.yaml --fix image_size=640 --device cuda --out coco.safetensors"""
+  nas supernet --space yolo-nas --data coco.yaml --fix image_size=640 --device cuda --out coco.safetensors
+  torchrun --nproc-per-node 8 -m nas supernet --space yolo-nas --data coco.yaml --fix image_size=640 --device cuda --out coco.safetensors"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    from nas.cli.options import add_data, add_device, add_largest_first, add_recipe, add_space
+    from nas.cli.options import add_data, add_device, add_largest_first, add_recipe, add_records, add_space
 
     add_space(parser)
     add_data(parser)
     add_recipe(parser, epochs=20)
     add_largest_first(parser)
+    add_records(parser)
     add_device(parser, training=True)
     parser.add_argument("--out", type=Path, required=True, help="weights file (.safetensors); an interrupted training goes on")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train the shared weights."""
-    from nas.cli.options import fixed_values, new_folder, recipe
-    from nas.console import Display
+    """Train the shared weights; in what torchrun started, as one of several."""
+    from nas.training import processes
+
+    with processes.joined(args.device):
+        return _train(args)
+
+
+def _train(args: argparse.Namespace) -> int:
+    from nas.cli.options import display, fixed_values, new_folder, recipe, records
     from nas.workflow.training import Means, open_training_data, train_supernet
     from search_spaces.spaces import SPACES
 
-    display = Display()
+    shown = display()
     space = SPACES[args.space]
     space = space.restrict(fixed_values(space, args.fix))
-    settings = recipe(args)
+    settings, kept = recipe(args), records(args)
     new_folder(args.out.parent)
-    data = open_training_data(args.data, args.limit, display)
-    train_supernet(space, data, settings, args.out, display, Means(args.device, args.processes, not args.no_augment))
-    display.note(f"written: {args.out}")
+    data = open_training_data(args.data, args.limit, shown)
+    train_supernet(space, data, settings, args.out, shown, Means(args.device, args.processes, not args.no_augment), kept)
+    shown.note(f"written: {args.out}")
     return 0

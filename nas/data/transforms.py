@@ -5,24 +5,31 @@ All geometry of one picture is one :class:`Placement`, so pixels and boxes canno
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
+from search_spaces.registry import unknown
 
 PAD = 114
 """Grey of the border; the value YOLO-NAS (and every YOLO since v5) was trained with."""
 
+Recolour = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+"""Pixels [H, W, 3] -> the same in other colours."""
+
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a picture lies on a canvas of ``size`` x ``size`` pixels: canvas x = picture x * scale_x + left, then mirrored if ``mirrored``.
+    """Where a picture lies on a canvas of ``size`` x ``size`` pixels: canvas x = picture x * scale_x + left, then turned, then mirrored if ``mirrored``.
 
-    ``left`` and ``top`` are whole pixels and may be negative (the picture reaches out). The two scales differ by rounding only.
+    ``left`` and ``top`` are whole pixels and may be negative (the picture reaches out). The two scales differ by rounding only. ``turn``: where there is
+    one, the rows of the 2 x 2 matrix that rotates and shears the picture about ``pivot``, a point of the canvas. A box that was turned is the upright one
+    around its corners.
     """
 
     size: int
@@ -31,10 +38,14 @@ class Placement:
     left: int
     top: int
     mirrored: bool = False
+    turn: tuple[float, float, float, float] | None = None
+    pivot: tuple[float, float] = (0.0, 0.0)
 
     def boxes(self, boxes: NDArray[np.floating]) -> NDArray[np.float32]:
         """Boxes [N, 4] xyxy in pixels of the picture -> in pixels of the canvas, not clipped."""
         placed = np.asarray(boxes, np.float64).reshape(-1, 4) * self._scales + self._offsets
+        if self.turn is not None:
+            placed = self._turned(placed, self._matrix)
         if self.mirrored:
             placed[:, [0, 2]] = self.size - placed[:, [2, 0]]
         return placed.astype(np.float32)
@@ -44,25 +55,47 @@ class Placement:
         placed = np.array(boxes, np.float64).reshape(-1, 4)
         if self.mirrored:
             placed[:, [0, 2]] = self.size - placed[:, [2, 0]]
+        if self.turn is not None:
+            placed = self._turned(placed, np.linalg.inv(self._matrix))
         return ((placed - self._offsets) / self._scales).astype(np.float32)
 
-    def paste(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Picture uint8 [H, W, 3] -> canvas uint8 [size, size, 3] with border :data:`PAD`."""
+    def paste(self, rgb: NDArray[np.uint8], recolour: Recolour = lambda pixels: pixels) -> NDArray[np.uint8]:
+        """Picture uint8 [H, W, 3] -> canvas uint8 [size, size, 3] with border :data:`PAD`; ``recolour`` changes the picture, not the border."""
         height, width = rgb.shape[:2]
         new_width, new_height = max(1, round(width * self.scale_x)), max(1, round(height * self.scale_y))
         if (new_width, new_height) != (width, height):
             # averaging when shrinking: plain bilinear would skip pixels and make thin strokes flicker
             method = cv2.INTER_AREA if new_width < width else cv2.INTER_LINEAR
             rgb = np.asarray(cv2.resize(rgb, (new_width, new_height), interpolation=method), np.uint8)
+        if self.turn is not None:
+            canvas = self._lay_turned(recolour(rgb))
+            return np.ascontiguousarray(canvas[:, ::-1]) if self.mirrored else canvas
         canvas = np.full((self.size, self.size, 3), PAD, np.uint8)
         x1, y1, x2, y2 = self._seen(width, height)
-        canvas[y1:y2, x1:x2] = rgb[y1 - self.top : y2 - self.top, x1 - self.left : x2 - self.left]
-        return np.ascontiguousarray(canvas[:, ::-1]) if self.mirrored else canvas
+        part = rgb[y1 - self.top : y2 - self.top, x1 - self.left : x2 - self.left]
+        if self.mirrored:  # before the colours: OpenCV rounds the last pixels of a row in another way
+            x1, x2, part = self.size - x2, self.size - x1, part[:, ::-1]
+        canvas[y1:y2, x1:x2] = recolour(part)
+        return canvas
 
-    def window(self, width: int, height: int) -> tuple[slice, slice]:
-        """(rows, columns) of the canvas that a picture of this size covers; the rest is border."""
-        x1, y1, x2, y2 = self._seen(width, height)
-        return slice(y1, y2), slice(self.size - x2, self.size - x1) if self.mirrored else slice(x1, x2)
+    def _lay_turned(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """OpenCV counts from the centre of the first pixel, boxes from its edge: half a pixel is added before and taken off after."""
+        matrix, pivot = self._matrix, np.array(self.pivot)
+        shift = matrix @ (np.array([self.left, self.top]) + 0.5 - pivot) + pivot - 0.5
+        affine = np.column_stack([matrix, shift])
+        border = (PAD, PAD, PAD)
+        return np.asarray(
+            cv2.warpAffine(np.ascontiguousarray(rgb), affine, (self.size, self.size), flags=cv2.INTER_LINEAR, borderValue=border), np.uint8
+        )
+
+    def _turned(self, boxes: NDArray[np.float64], matrix: NDArray[np.floating]) -> NDArray[np.float64]:
+        corners = boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]] - self.pivot
+        corners = corners @ matrix.T + self.pivot
+        return np.concatenate([corners.min(1), corners.max(1)], 1)
+
+    @property
+    def _matrix(self) -> NDArray[np.float64]:
+        return np.array(self.turn, np.float64).reshape(2, 2)
 
     def _seen(self, width: int, height: int) -> tuple[int, int, int, int]:
         """xyxy on the canvas before mirroring; empty where the picture lies wholly outside."""
@@ -91,6 +124,9 @@ def _placed(width: int, height: int, size: int, scale: float, shift_x: float, sh
     return Placement(size, new_width / width, new_height / height, left, top)
 
 
+MOST_DEGREES = {"degrees": 180.0, "shear": 45.0}
+
+
 @dataclass(frozen=True)
 class Augmentation:
     """What may happen to a training picture. Defaults: the released YOLO-NAS recipe (super-gradients e0ccacf, coco2017_yolo_nas_s), without mixup.
@@ -98,6 +134,10 @@ class Augmentation:
     Probabilities 0..1; ``scale`` is a factor on the letterboxed size; ``translate`` a share of the canvas; ``hue`` in OpenCV's half degrees,
     ``saturation`` and ``value`` of 255. A box is dropped when what is left of it on the canvas has a side under ``min_side`` px, under
     ``min_area`` of its area, or an aspect ratio over ``max_aspect``.
+
+    Off by default: with ``affine``, a rotation by up to ``degrees`` and a shear by up to ``shear`` degrees along each axis; ``swap``, red and blue
+    exchanged; ``mosaic`` and ``mixup`` (:mod:`nas.data.mosaic`), both left out in the last ``close_mosaic`` epochs; ``multi_scale``, the range of factors on
+    the image size from which the side of every step's canvases is drawn, in multiples of 32 px.
     """
 
     flip: float = 0.5
@@ -111,20 +151,43 @@ class Augmentation:
     min_side: float = 2.0
     min_area: float = 0.1
     max_aspect: float = 20.0
+    degrees: float = 0.0
+    shear: float = 0.0
+    swap: float = 0.0
+    mosaic: float = 0.0
+    mixup: float = 0.0
+    close_mosaic: int = 0
+    multi_scale: tuple[float, float] = (1.0, 1.0)
 
     NONE: ClassVar[Augmentation]
     DEFAULT: ClassVar[Augmentation]
     UNMIRRORED: ClassVar[Augmentation]
 
     def __post_init__(self) -> None:
-        for name in ("flip", "affine", "hsv", "min_area"):
+        for name in ("flip", "affine", "hsv", "min_area", "swap", "mosaic", "mixup"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"augmentation {name} = {getattr(self, name)}", "a number of 0..1")
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise InputError(f"augmentation scale = {self.scale}", "(low, high) with 0 < low <= high")
-        for field in fields(self)[3:]:
-            if getattr(self, field.name) < 0:
-                raise InputError(f"augmentation {field.name} = {getattr(self, field.name)}", "a number of at least 0")
+        for name in ("scale", "multi_scale"):
+            if not 0 < getattr(self, name)[0] <= getattr(self, name)[1]:
+                raise InputError(f"augmentation {name} = {getattr(self, name)}", "(low, high) with 0 < low <= high")
+        for name in ("degrees", "shear"):
+            if not 0 <= getattr(self, name) <= MOST_DEGREES[name]:
+                raise InputError(f"augmentation {name} = {getattr(self, name)}", f"0 to {MOST_DEGREES[name]:g} degrees")
+        for name in ("translate", "hue", "saturation", "value", "min_side", "max_aspect", "close_mosaic"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"augmentation {name} = {getattr(self, name)}", "a number of at least 0")
+
+    def changed(self, values: Mapping[str, Any]) -> Augmentation:
+        """With some values replaced, given by name (pairs may be lists, as JSON has them)."""
+        names = tuple(field.name for field in fields(self))
+        if wrong := [name for name in values if name not in names]:
+            raise unknown("augmentation", wrong[0], names)
+        plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        return replace(self, **plain)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {field.name: list(v) if isinstance(v := getattr(self, field.name), tuple) else v for field in fields(self)}
 
 
 Augmentation.NONE = Augmentation(flip=0, affine=0, hsv=0)
@@ -134,25 +197,51 @@ Augmentation.UNMIRRORED = Augmentation(flip=0, scale=(0.75, 1.33), translate=0.1
 
 
 def place(width: int, height: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> Placement:
-    """Letterbox, then by chance scaled about the centre (log-uniformly: halving is as likely as doubling), shifted and mirrored."""
-    scale, shift_x, shift_y = min(size / width, size / height), 0.0, 0.0
+    """Letterbox, then by chance scaled about the centre (log-uniformly: halving is as likely as doubling), shifted, turned and mirrored."""
+    scale, shift_x, shift_y, turn = min(size / width, size / height), 0.0, 0.0, None
     if rng.random() < augmentation.affine:
         low, high = np.log(augmentation.scale)
         scale *= float(np.exp(rng.uniform(low, high)))
         shift_x, shift_y = rng.uniform(-augmentation.translate, augmentation.translate, 2) * size
+        if augmentation.degrees or augmentation.shear:
+            turn = _drawn_turn(augmentation, rng)
     placement = _placed(width, height, size, scale, float(shift_x), float(shift_y))
     mirrored = bool(rng.random() < augmentation.flip)
-    return Placement(size, placement.scale_x, placement.scale_y, placement.left, placement.top, mirrored)
+    pivot = (placement.left + width * placement.scale_x / 2, placement.top + height * placement.scale_y / 2)
+    return replace(placement, mirrored=mirrored, turn=turn, pivot=pivot if turn else (0.0, 0.0))
 
 
-def visible(boxes: NDArray[np.float32], augmentation: Augmentation, size: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Boxes [N, 4] xyxy on the canvas, clipped to it, and which of the N to keep. Returns ([N, 4], [N]): all boxes, kept or not."""
-    clipped = np.clip(boxes, 0, size)
+def _drawn_turn(augmentation: Augmentation, rng: np.random.Generator) -> tuple[float, float, float, float]:
+    """A rotation after a shear, as a matrix in rows."""
+    angle, across, down = np.radians(rng.uniform(-1, 1, 3) * (augmentation.degrees, augmentation.shear, augmentation.shear))
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    a, b, c, d = (rotation @ [[1.0, np.tan(across)], [np.tan(down), 1.0]]).ravel().tolist()
+    return a, b, c, d
+
+
+Frame = tuple[int, int, int, int]
+"""A part of a canvas, xyxy in whole pixels."""
+
+
+def visible(
+    boxes: NDArray[np.float32], augmentation: Augmentation, size: int, frame: Frame | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Boxes [N, 4] xyxy on the canvas, clipped to it (or to ``frame``), and which of the N to keep. Returns ([N, 4], [N]): all boxes, kept or not."""
+    left, top, right, bottom = frame or (0, 0, size, size)
+    low, high = (np.array(corner * 2, np.float32) for corner in ((left, top), (right, bottom)))
+    clipped = np.clip(boxes, low, high)
     sides = clipped[:, 2:] - clipped[:, :2]
     area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     shortest, longest = sides.min(1, initial=np.inf), sides.max(1, initial=0)
     keep = (shortest > 0) & (sides.prod(1) >= augmentation.min_area * area)
     return clipped, keep & (shortest >= augmentation.min_side) & (longest <= augmentation.max_aspect * shortest)
+
+
+def recolour(rgb: NDArray[np.uint8], augmentation: Augmentation, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """By chance red and blue exchanged, by chance jittered; uint8 [H, W, 3] in and out, the input is left alone."""
+    if augmentation.swap and rng.random() < augmentation.swap:
+        rgb = rgb[..., ::-1]
+    return jitter_hsv(np.ascontiguousarray(rgb), augmentation, rng) if rng.random() < augmentation.hsv else rgb
 
 
 def jitter_hsv(rgb: NDArray[np.uint8], augmentation: Augmentation, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -175,11 +264,7 @@ def augment(
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64], Placement]:
     """Picture [H, W, 3] with boxes [N, 4] px and labels [N] -> canvas uint8 [size, size, 3], boxes [M <= N, 4] on it, labels [M], where it lies."""
-    height, width = rgb.shape[:2]
-    placement = place(width, height, size, augmentation, rng)
-    canvas = placement.paste(rgb)
-    if rng.random() < augmentation.hsv:
-        seen = placement.window(width, height)  # the border stays as evaluation has it
-        canvas[seen] = jitter_hsv(np.ascontiguousarray(canvas[seen]), augmentation, rng)
+    placement = place(rgb.shape[1], rgb.shape[0], size, augmentation, rng)
+    canvas = placement.paste(rgb, lambda pixels: recolour(pixels, augmentation, rng))
     placed, keep = visible(placement.boxes(boxes), augmentation, size)
     return canvas, placed[keep], labels[keep], placement

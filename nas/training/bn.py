@@ -1,4 +1,4 @@
-"""BatchNorm statistics of an extracted or averaged network."""
+"""BatchNorm: statistics of an extracted or averaged network, and of a batch that several processes share."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from nas.training import processes
 from search_spaces.errors import InputError
 
 
@@ -33,3 +34,40 @@ def recalibrate(model: nn.Module, images: Iterable[Tensor]) -> None:
             norm.momentum = value
     if norms and not count:
         raise InputError("no picture to recalibrate BatchNorm with", "at least one batch")
+
+
+class SyncedBatchNorm(nn.BatchNorm2d):
+    """BatchNorm over the equal shares of a batch that several processes have; in evaluation mode, and alone, an ordinary one.
+
+    Not torch's SyncBatchNorm, which works on GPUs only (so nothing of it could be tested where there is none) and is no ``BatchNorm2d``.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W), normalised by the mean and biased variance over N, H, W of all processes."""
+        if not self.training or processes.count() == 1:
+            return super().forward(x)
+        own = x.float()
+        mean = own.mean((0, 2, 3))
+        total = processes.mean_with_gradient(mean)
+        variance = processes.mean_with_gradient(own.var((0, 2, 3), correction=0) + (mean - total).square())
+        self._follow(total.detach(), variance.detach(), processes.count() * x.numel() // x.shape[1])
+        scale = (variance + self.eps).rsqrt() * self.weight
+        return ((own - total[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+
+    def _follow(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked.add_(1)
+        momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(variance * (count / max(1, count - 1)), momentum)
+
+
+def synchronise(model: nn.Module) -> None:
+    """Replace every BatchNorm2d by a synced one with the same parameters and statistics, in place."""
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if type(child) is nn.BatchNorm2d:
+                synced = SyncedBatchNorm(child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats, device="meta")
+                synced.__dict__.update(child.__dict__)
+                setattr(module, name, synced)

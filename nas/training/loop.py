@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
-import os
-import signal
-import threading
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +16,20 @@ from torch.optim.swa_utils import AveragedModel
 
 from nas.data.loader import Batch, Loader
 from nas.training import processes
-from nas.training.loss import Terms, Truth
-from nas.training.precision import autocast, resolve
-from nas.training.progress import Diverged, Progress, Watch
+from nas.training.bn import synchronise
+from nas.training.checkpoint import read_checkpoint, write_checkpoint
+from nas.training.guard import MIN_SCALE, Guard, stop_if_anywhere
+from nas.training.interrupts import interrupts_between_steps
+from nas.training.loss import Terms, Truth, at_least_one
+from nas.training.optimizers import open_optimizer, ramped_average, rate_factor
+from nas.training.precision import autocast, peak_memory_mib, resolve
+from nas.training.progress import Diverged, Meter, Progress, Watch
 from nas.training.recipe import Recipe
+from nas.training.validation import Validation
 from search_spaces.errors import InputError
+
+REPORT_EVERY = 10
+"""Steps."""
 
 
 class Task(ABC):
@@ -36,6 +42,12 @@ class Task(ABC):
     def losses(self, images: Tensor, truth: Truth, step: int) -> Iterator[tuple[Tensor, Terms]]:
         """One or more losses; each is back-propagated before the next is asked for. Anything random must derive from ``step``."""
 
+    def compile(self) -> None:
+        """Compile the model's forward in place (``torch.compile``)."""
+        on_gpu = next(self.model.parameters()).device.type == "cuda"
+        # left alone, the compiler chooses channels_last, in which torch 2.13's backward of these networks crashes on CPUs
+        self.model.compile(options=None if on_gpu else {"layout_optimization": False})
+
 
 def fit(
     task: Task,
@@ -44,211 +56,227 @@ def fit(
     checkpoint: Path | None = None,
     watch: Watch = lambda progress: None,
     save_every: int = 200,
+    validation: Validation | None = None,
 ) -> nn.Module:
     """Train ``task.model`` in place and return the EMA of it.
 
     With ``checkpoint``, state is saved there every ``save_every`` steps, at the end and on Ctrl-C, and an existing file of the same identity and recipe is
     continued exactly: same batches, same learning rates, same random choices (the data's fingerprint belongs into the identity). Weights are read with
-    ``weights_only``.
+    ``weights_only``. ``Diverged`` where the loss or the gradients are no numbers, or the loss explodes: the checkpoint stays as it was.
     """
-    device = next(task.model.parameters()).device
-    run = _Run(task, recipe, len(loader) * recipe.epochs, device)
+    if len(loader) < recipe.accumulate:
+        raise InputError(f"{len(loader)} batches in an epoch", f"{recipe.accumulate}, which make a step", "lower accumulate or the batch size")
+    run = _Run(task, recipe, loader, checkpoint)
     if checkpoint is not None and checkpoint.exists():
         run.load(checkpoint)
+    if recipe.compile:
+        task.compile()
     try:
-        with _interrupts_between_steps() as check:
-            _steps(run, loader, checkpoint, watch, save_every, check)
+        with interrupts_between_steps() as check, warnings.catch_warnings():
+            # GradScaler leaves out first steps whose gradients overflow; the schedule goes on, as it must, and torch takes that for a mistake
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+            warnings.filterwarnings("ignore", ".*`functools.lru_cache`-wrapped")  # torch.compile on the grid of anchors, which depends on sizes alone
+            _steps(run, watch, save_every, validation, check)
     except KeyboardInterrupt:
-        if checkpoint is not None and run.whole:
-            run.save(checkpoint)
+        if run.whole:
+            run.save()
         raise
     ema: nn.Module = run.ema.module
     return ema
 
 
 def steps_timed(task: Task, loader: Loader, recipe: Recipe, count: int) -> list[float]:
-    """Seconds of each of the first ``count`` steps of such a training, its data included; ``task.model`` is trained by them."""
-    run = _Run(task, recipe, len(loader) * recipe.epochs, next(task.model.parameters()).device)
+    """Seconds of each of the first ``count`` steps (fewer where an epoch is shorter), data included; ``task.model`` is trained by them."""
+    run = _Run(task, recipe, loader, None)
+    batches = loader.epoch(0)
     seconds = []
-    start = time.monotonic()
-    for batch, _ in zip(loader.epoch(0), range(count), strict=False):
-        run.train_step(batch.to(run.device))
+    for _ in range(min(count, run.epoch_steps)):
+        start = time.monotonic()
+        run.train_step(list(islice(batches, recipe.accumulate)))
         if run.device.type == "cuda":
             torch.cuda.synchronize(run.device)
         seconds.append(time.monotonic() - start)
-        start = time.monotonic()
     return seconds
 
 
-def _steps(run: _Run, loader: Loader, checkpoint: Path | None, watch: Watch, save_every: int, check: Callable[[], None]) -> None:
-    for epoch in range(run.step // len(loader), run.recipe.epochs):
-        for batch in loader.epoch(epoch, run.step % len(loader)):
-            run.train_step(batch.to(run.device))
+def _steps(run: _Run, watch: Watch, save_every: int, validation: Validation | None, check: Callable[[], None]) -> None:
+    for epoch in range(run.step // run.epoch_steps, run.recipe.epochs):
+        _missed(run, watch, validation, epoch - 1)
+        batches = run.loader.epoch(epoch, run.step % run.epoch_steps * run.recipe.accumulate)
+        run.meter.start()
+        while run.step < (epoch + 1) * run.epoch_steps:
+            images = run.train_step(list(islice(batches, run.recipe.accumulate)))
+            run.meter.count(images * processes.count())
+            metrics = run.evaluate(validation, epoch) if validation is not None and run.step == (epoch + 1) * run.epoch_steps else {}
+            if run.step % REPORT_EVERY == 0 or run.step == run.steps or metrics:
+                watch(run.progress(epoch, metrics))
+            if run.step % save_every == 0 or run.step == run.steps:
+                run.save()
             check()
-            if run.step % 10 == 0 or run.step == run.steps:
-                watch(Progress(run.step, run.steps, epoch, run.mean_terms(), float(run.schedule.get_last_lr()[0])))
-            if checkpoint is not None and (run.step % save_every == 0 or run.step == run.steps):
-                run.save(checkpoint)
+            run.meter.start()
+    _missed(run, watch, validation, run.recipe.epochs - 1)
 
 
-@contextlib.contextmanager
-def _interrupts_between_steps() -> Iterator[Callable[[], None]]:
-    """Ctrl-C waits for ``check()``, called between steps: from the middle of one nothing can be continued exactly. Pressed twice, it does not wait.
-
-    A program that handles the signal itself keeps its handler.
-    """
-    pressed = False
-
-    def note(number: int, frame: object) -> None:
-        nonlocal pressed
-        if pressed:
-            raise KeyboardInterrupt
-        pressed = True
-
-    def check() -> None:
-        if pressed:
-            raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield check
-        return
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield check
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+def _missed(run: _Run, watch: Watch, validation: Validation | None, epoch: int) -> None:
+    """The evaluation of an epoch that was stopped in it."""
+    if validation is not None and run.step == (epoch + 1) * run.epoch_steps and (metrics := run.evaluate(validation, epoch)):
+        watch(run.progress(epoch, metrics))
+        run.save()
 
 
 class _Run:
     """The state of a training between two steps: all of it is in a checkpoint."""
 
-    def __init__(self, task: Task, recipe: Recipe, steps: int, device: torch.device) -> None:
-        self.task, self.recipe, self.steps, self.device = task, recipe, steps, device
+    def __init__(self, task: Task, recipe: Recipe, loader: Loader, checkpoint: Path | None) -> None:
+        self.task, self.recipe, self.loader, self.checkpoint = task, recipe, loader, checkpoint
+        self.device = next(task.model.parameters()).device
+        self.epoch_steps = len(loader) // recipe.accumulate
+        self.steps = self.epoch_steps * recipe.epochs
         self.step = 0
         self.whole = True  # false in the middle of a step, when there is no state worth saving
-        self.precision = resolve(recipe.precision, device)
-        self.optimizer = torch.optim.AdamW(_groups(task.model, recipe.weight_decay), lr=recipe.lr, fused=True)
-        warmup = min(recipe.warmup_steps, max(1, steps // 5))
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: _factor(step, steps, warmup, recipe.final_lr))
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
-        self.ema = AveragedModel(task.model, multi_avg_fn=_ramped(recipe.ema_decay))
+        self.saved: tuple[Path, int] | None = None
+        self.precision = resolve(recipe.precision, self.device)
+        self.optimizer = open_optimizer(task.model, recipe)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, rate_factor(recipe, self.steps, self.epoch_steps))
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+        self.ema = AveragedModel(task.model, multi_avg_fn=ramped_average(recipe))
+        if processes.count() > 1 and (recipe.sync_bn == "on" or (recipe.sync_bn == "auto" and self.device.type == "cuda")):
+            synchronise(task.model)
         self.terms: list[Terms] = []
+        self.best, self.evaluated = -1.0, 0
+        self.guard, self.meter = Guard(), Meter()
 
-    def train_step(self, batch: Batch) -> None:
-        """Forward, backward, clip, update."""
+    def train_step(self, batches: list[Batch]) -> int:
+        """Forward, backward, clip, update; the number of pictures."""
         self.whole = False
         self.task.model.train()
+        scores: list[Tensor] | None = [] if len(batches) > 1 else None
+        flaw, culprit = "", batches[0]
+        for i, batch in enumerate(batches):
+            if (found := self._backward(batch.to(self.device), scores, i, len(batches))) and not flaw:
+                flaw, culprit = found, batch
+        self._stop_if(flaw, culprit)
+        processes.mean_gradients(self.task.model.parameters())
+        self._update(scores, batches)
+        self.step += 1
+        self.whole = True
+        return sum(len(batch) for batch in batches)
+
+    def _backward(self, batch: Batch, scores: list[Tensor] | None, index: int, count: int) -> str:
+        """Add the gradients of one of a step's ``count`` batches; what is wrong with its losses."""
         images = batch.images.float() / 255.0
-        if self.device.type == "cuda":  # on CPUs the layout gains nothing, and torch 2.13's backward in it crashed on AVX2 machines
+        if self.device.type == "cuda" and self.recipe.channels_last:  # on CPUs torch 2.13's backward in this layout crashed on AVX2 machines
             images = images.contiguous(memory_format=torch.channels_last)
-        truth = Truth(batch.boxes, batch.labels, batch.image_index)
+        truth = Truth(batch.boxes, batch.labels, batch.image_index, scores)
         losses = self.task.losses(images, truth, self.step)
-        bad: float | None = None
-        first = True
+        flaw, first = "", True
         while True:
             with autocast(self.precision, self.device):
                 item = next(losses, None)
             if item is None:
-                break
+                return flaw
             loss, terms = item
-            if not torch.isfinite(loss):
-                bad = loss.item()
+            if found := self.guard.flaw(loss.item(), first and not index):
+                flaw = flaw or found
+                first = False
                 continue  # the other processes of this training must not be left waiting for what this one shares with them
-            self.scaler.scale(loss).backward()
+            self.scaler.scale(loss if count == 1 else loss * _weight(scores, index, count)).backward()
             if first:
                 self.terms.append(terms)
                 first = False
-        if processes.anywhere(bad is not None):
-            raise Diverged(f"the loss is {bad} at step {self.step} (pictures {batch.sample_ids[:4]}…); lower the learning rate or check the data")
-        processes.mean_gradients(self.task.model.parameters())
+
+    def _update(self, scores: list[Tensor] | None, batches: list[Batch]) -> None:
+        model = self.task.model
         self.scaler.unscale_(self.optimizer)
-        nn.utils.clip_grad_norm_(self.task.model.parameters(), self.recipe.clip_norm)
+        if scores:
+            factor = len(batches) * at_least_one(scores[0]) / at_least_one(torch.stack(scores).sum())
+            torch._foreach_mul_([p.grad for p in model.parameters() if p.grad is not None], factor)
+        norm = nn.utils.clip_grad_norm_(model.parameters(), self.recipe.clip_norm)
+        # all processes have the same gradients by now, so all of them stop here or none does
+        if self.precision != "fp16" and not torch.isfinite(norm):
+            self._stop_if(f"the gradients' norm is {norm.item()}", *batches)
+        if self.precision == "fp16" and self.scaler.get_scale() < MIN_SCALE:  # one step left out is no failure, dozens in a row are
+            self._stop_if("the gradients overflow at every scale of fp16", *batches)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.schedule.step()
-        self.ema.update_parameters(self.task.model)
-        self.step += 1
-        self.whole = True
+        self.ema.update_parameters(model)
 
-    def mean_terms(self) -> dict[str, float]:
-        """Mean of the terms since the last call."""
+    def _stop_if(self, flaw: str, *batches: Batch) -> None:
+        files = [name for batch in batches for name in self.loader.files(batch)] if flaw else []
+        stop_if_anywhere(flaw, self.step, files, self.saved, self.checkpoint)
+
+    def evaluate(self, validation: Validation, epoch: int) -> dict[str, float]:
+        """Metrics of the averaged weights after an epoch, where they are due and not known yet; the best so far are kept."""
+        if self.evaluated >= self.step or not validation.due(epoch):  # at step 0, too
+            return {}
+        metrics = validation.measure(self.ema.module)
+        self.evaluated = self.step
+        if metrics["map"] > self.best:
+            self.best = metrics["map"]
+            validation.keep()
+        return metrics
+
+    def progress(self, epoch: int, metrics: dict[str, float]) -> Progress:
+        """What has happened since the last call."""
         means = {k: float(torch.stack([t[k] for t in self.terms]).mean()) for k in self.terms[0]} if self.terms else {}
         self.terms.clear()
-        return means
+        rate = float(self.schedule.get_last_lr()[0])
+        return Progress(self.step, self.steps, epoch, means, rate, self.meter.rate(), peak_memory_mib(self.device), metrics)
 
-    def _state(self) -> dict[str, Any]:
+    def _settings(self) -> dict[str, Any]:
         return {
             "identity": self.task.identity,
             "recipe": self.recipe.to_dict(),
             "steps": self.steps,
             "processes": processes.count(),  # BatchNorm sees the share of one: other numbers of them train otherwise
+            "augmentation": self.loader.augmentation.to_dict(),
+        }
+
+    def _state(self) -> dict[str, Any]:
+        on_gpu = {"cuda": torch.cuda.get_rng_state(self.device)} if self.device.type == "cuda" else {}
+        return {
+            **self._settings(),
             "step": self.step,
             "model": self.task.model.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "random": {"cpu": torch.get_rng_state(), **on_gpu},  # nothing here draws from it, but a block of somebody else's may
+            "pending": self.terms,
+            "best": self.best,
+            "evaluated": self.evaluated,
         }
 
-    def save(self, path: Path) -> None:
-        """Write beside, then replace: a kill leaves the old file or the new one. Of several processes one writes: their states are equal."""
-        if processes.rank():
+    def save(self) -> None:
+        """Write the state, if it is one to go on from. Of several processes one writes: their states are equal."""
+        if self.checkpoint is None or processes.rank():
             return
-        part = path.with_name(path.name + ".part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(self._state(), part)
-            os.replace(part, path)
-        except (OSError, RuntimeError) as error:  # torch wraps a full disk in a RuntimeError
-            with contextlib.suppress(OSError):
-                part.unlink()
-            raise InputError(f"checkpoint {path} cannot be written ({error})", "a writable folder with free space") from None
+        weights = [*self.task.model.state_dict().values(), *self.ema.module.state_dict().values()]
+        if not all(bool(torch.isfinite(t).all()) for t in weights if t.is_floating_point()):
+            raise Diverged(f"the weights are no numbers at step {self.step}; {self.saved[0] if self.saved else 'no checkpoint'} is left as it was")
+        write_checkpoint(self.checkpoint, self._state())
+        self.saved = self.checkpoint, self.step
 
     def load(self, path: Path) -> None:
         """Continue a checkpoint of the same training."""
-        try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-        except Exception as error:  # noqa: BLE001 - what a damaged file raises depends on where it is damaged
-            raise InputError(
-                f"checkpoint {path} cannot be read ({type(error).__name__})", "a file this program wrote", "delete it to start anew"
-            ) from None
-        if not isinstance(state, dict) or not self._state().keys() <= state.keys():
-            raise InputError(f"{path} is not a checkpoint of a training", "a file this program wrote", "delete it to start anew")
-        for name in ("identity", "recipe", "steps", "processes"):
-            mine = self._state()[name]
-            if state.get(name) != mine:
-                raise InputError(
-                    f"checkpoint {path} is of {name} {state.get(name)!r}", repr(mine), "use another folder, or the settings it began with"
-                )
+        state = read_checkpoint(path, self.device, self._settings(), self._state())
         self.task.model.load_state_dict(state["model"])
         for name in ("ema", "optimizer", "schedule", "scaler"):
             getattr(self, name).load_state_dict(state[name])
-        self.step = state["step"]
+        self.step, self.saved = state["step"], (path, state["step"])
+        self.terms, self.best, self.evaluated = list(state.get("pending", [])), state.get("best", -1.0), state.get("evaluated", 0)
+        if random := state.get("random"):
+            torch.set_rng_state(random["cpu"].cpu())
+            if "cuda" in random and self.device.type == "cuda":
+                torch.cuda.set_rng_state(random["cuda"].cpu(), self.device)
 
 
-def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
-    ]
+def _weight(scores: list[Tensor] | None, index: int, count: int) -> Tensor | float:
+    """A batch's share in its step: by the assigned scores its loss was divided by, relative to the first batch's; the last of it is done in the update.
 
-
-def _factor(step: int, steps: int, warmup: int, final: float) -> float:
-    """Learning-rate factor: linear from 1/warmup to 1, then a cosine to ``final``."""
-    if step < warmup:
-        return (step + 1) / warmup
-    share = min(1.0, (step - warmup) / max(1, steps - warmup))
-    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * share))
-
-
-def _ramped(decay: float) -> Callable[..., None]:
-    """EMA with the ramp min(decay, (1 + t) / (10 + t)), so that the first steps do not linger."""
-
-    @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-        t = int(count)
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + t) / (10 + t)))
-
-    return update
+    So ``count`` batches have the gradients of one as large as all of them. Losses that tell no scores count alike.
+    """
+    return at_least_one(scores[index]) / (count * at_least_one(scores[0])) if scores else 1.0 / count

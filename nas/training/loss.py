@@ -17,11 +17,16 @@ Terms = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Truth:
-    """Ground truth of a batch in one flat list: ``boxes`` (M, 4) xyxy in pixels, ``labels`` (M,), ``image_index`` (M,) into the batch."""
+    """Ground truth of a batch in one flat list: ``boxes`` (M, 4) xyxy in pixels, ``labels`` (M,), ``image_index`` (M,) into the batch.
+
+    ``scores``: where there is a list, the loss adds the sum of assigned scores to it (a mean over processes): what it is divided by, except that that is
+    at least 1 (:func:`at_least_one`). Gradient accumulation weighs batches by it.
+    """
 
     boxes: Tensor
     labels: Tensor
     image_index: Tensor
+    scores: list[Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ class DetectionLoss:
         matched = _match(predictions, boxes, truth, TOP_K if predictions.helper is None else 1)
         if predictions.helper is not None:
             matched = matched._replace(helper=_match(predictions.helper, decode_boxes(predictions.helper), truth, TOP_K))
+        if truth.scores is not None:
+            truth.scores.append(processes.mean(matched.score.sum()))
         loss, terms = self.assigned(predictions, truth, matched, boxes)
         return loss, terms, matched
 
@@ -106,7 +113,12 @@ def _match(predictions: Predictions, boxes: Tensor, truth: Truth, top_k: int) ->
 
 def _norm(matched: Assignment) -> Tensor:
     """The sum of assigned scores (>= 1); of several processes their mean, so that the mean of their gradients is that of the whole batch."""
-    return processes.mean(matched.score.sum()).clamp(min=1.0 / processes.count())
+    return at_least_one(processes.mean(matched.score.sum()))
+
+
+def at_least_one(scores: Tensor) -> Tensor:
+    """A mean over processes of sums of scores, so large that their sum is 1 at least."""
+    return scores.clamp(min=1.0 / processes.count())
 
 
 def distribution_focal(logits: Tensor, sides: Tensor) -> Tensor:

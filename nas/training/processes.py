@@ -7,16 +7,18 @@ import os
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
 
+from nas.training.precision import device_of
 from nas.training.progress import Diverged, Progress, Watch
 from search_spaces.errors import InputError
 
@@ -24,6 +26,7 @@ STOP_WITHIN_S = 60.0
 """After Ctrl-C or a failure: time for the others to end a step and save."""
 
 Work = Callable[[Watch], None]
+T = TypeVar("T")
 
 
 def count() -> int:
@@ -49,9 +52,78 @@ def anywhere(flag: bool) -> bool:
     """Whether it is true in any of them. All must ask."""
     if count() == 1:
         return flag
-    found = torch.tensor(float(flag))
+    found = torch.tensor(float(flag), device=_exchanged())
     distributed.all_reduce(found)
     return found.item() > 0
+
+
+class _Mean(torch.autograd.Function):
+    """The mean over processes; as every process's loss depends on every process's value, so does its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return mean(value)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return mean(grads[0].contiguous())
+
+
+def mean_with_gradient(value: Tensor) -> Tensor:
+    """The mean over processes, differentiable: the gradient is that of the mean of all processes' losses, as :func:`mean_gradients` takes it."""
+    mixed: Tensor = _Mean.apply(value)
+    return mixed
+
+
+def gather(value: T) -> list[T]:
+    """Every process's value, in the order of their ranks, in every process. All must call it; values must be picklable."""
+    if count() == 1:
+        return [value]
+    found: list[Any] = [None] * count()
+    distributed.all_gather_object(found, value)
+    return found
+
+
+def of_first(value: Callable[[], T]) -> T:
+    """What ``value()`` is in process 0, which alone calls it; the others wait."""
+    return gather(None if rank() else value())[0]  # type: ignore[return-value]  # of process 0
+
+
+def _exchanged() -> torch.device:
+    """Where tensors must lie that are exchanged."""
+    return torch.device("cuda", torch.cuda.current_device()) if distributed.get_backend() == "nccl" else torch.device("cpu")
+
+
+@contextmanager
+def joined(device: str = "auto") -> Iterator[None]:
+    """What ``torchrun`` started is one of the processes that train together, on a GPU of its own where ``device`` is one; elsewhere nothing happens.
+
+    torchrun's environment variables are read here and nowhere else.
+    """
+    together = int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ and "MASTER_ADDR" in os.environ else 1
+    if together == 1:
+        yield
+        return
+    cuda = device_of(device).type == "cuda"
+    if cuda:
+        place = int(os.environ["LOCAL_RANK"])
+        if device_of(device).index is not None or place >= torch.cuda.device_count():
+            raise InputError(
+                f"process {place} on {device}", "a GPU for each process", "--device cuda, and --nproc-per-node at most the number of GPUs"
+            )
+        torch.cuda.set_device(place)
+    elif os.environ["MASTER_ADDR"] in ("localhost", "127.0.0.1"):
+        _use_loopback()
+    distributed.init_process_group("nccl" if cuda else "gloo")
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def _use_loopback() -> None:
+    if Path("/sys/class/net/lo").exists():
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the machine's name need not resolve to an address
 
 
 @torch.no_grad()
@@ -74,13 +146,15 @@ def cores() -> int:
 def launch(work: Work, processes: int, watch: Watch = lambda progress: None) -> None:
     """Run ``work(watch)`` here, or in ``processes`` new ones on this machine's CPUs that train together; ``watch`` is called here.
 
+    In what torchrun started (:func:`joined`) ``work`` runs in each, and process 0 is watched.
+
     ``work`` must be picklable (a function of a module, or a ``partial`` of one). An error in one process ends all and is raised here. Ctrl-C lets all of
     them stop after the same step: ``work`` sees a KeyboardInterrupt from its ``watch``.
     """
     if processes < 1:
         raise InputError(f"{processes} processes", "1 or more")
     if processes == 1:
-        work(watch)
+        work(watch if not rank() else lambda progress: None)
         return
     with tempfile.TemporaryDirectory() as folder:
         meeting = str(Path(folder) / "meeting")
@@ -197,8 +271,7 @@ def _child(place: _Place, sender: Connection, stop: Event) -> None:
     ended: object = None
     try:
         if place.meeting:
-            if Path("/sys/class/net/lo").exists():
-                os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the machine's name need not resolve to an address
+            _use_loopback()
             distributed.init_process_group("gloo", init_method=f"file://{place.meeting}", rank=place.rank, world_size=place.together)
         place.work(watch)
     except (InputError, Diverged, KeyboardInterrupt) as error:

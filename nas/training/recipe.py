@@ -3,48 +3,88 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.errors import InputError
+from search_spaces.registry import Registry, unknown
 
 if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+    from nas.data.transforms import Augmentation
     from nas.training.loss import DetectionLoss
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+SYNC_BN = ("auto", "on", "off")
+
+OPTIMIZERS: Registry[Callable[[list[dict[str, Any]], Recipe], Optimizer]] = Registry(
+    "nas.optimizers", {"adamw": "nas.training.optimizers:adamw", "sgd": "nas.training.optimizers:sgd"}
+)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """AdamW with linear warm-up and a cosine to ``final_lr`` x ``lr``, no weight decay on biases, norms and scalars, EMA with a ramp, gradient clipping.
+    """Linear warm-up and a cosine to ``final_lr`` x ``lr``, no weight decay on biases, norms and scalars, EMA with a ramp, gradient clipping.
 
-    ``cls_weight`` is the weight of the classification loss (the box terms keep theirs, 2.5 and 0.5). ``largest_first``: of a supernet's training, the share
-    of steps in which its largest network learns alone. The released YOLO-NAS recipe is lr 2e-4, weight decay 1e-5, batch 256, EMA 0.9997, 300 epochs;
-    these defaults suit data sets of thousands of pictures.
+    ``batch_size`` is of all processes together; ``accumulate`` of them make one step, with the gradients of one batch as large as all of them.
+    ``momentum`` is SGD's (with Nesterov's look-ahead); AdamW's are torch's. The warm-up, from ``warmup_lr``, lasts ``warmup_steps`` or ``warmup_epochs``,
+    whichever is longer, at most a fifth of all steps. The average's decay at step t is min(``ema_decay``, (1 + t) / (``ema_ramp`` + t)). ``cls_weight`` is
+    the weight of the classification loss (the box terms keep theirs, 2.5 and 0.5). ``largest_first``: of a supernet's training, the share of steps in which
+    its largest network learns alone. ``channels_last`` is obeyed on CUDA only; ``compile`` is ``torch.compile`` of the forward; ``sync_bn``: BatchNorm over
+    the batch of all processes, "auto" on GPUs. ``augmentation``: values of :class:`nas.data.transforms.Augmentation` that replace those that suit the data.
+
+    These defaults suit data sets of thousands of pictures; ``nas.training.recipes`` has others by name.
     """
 
     epochs: int = 30
     batch_size: int = 32
+    accumulate: int = 1
+    optimizer: str = "adamw"
     lr: float = 2e-3
+    momentum: float = 0.9
     weight_decay: float = 1e-2
     warmup_steps: int = 50
+    warmup_epochs: float = 0.0
+    warmup_lr: float = 0.0
     final_lr: float = 0.02
     ema_decay: float = 0.998
+    ema_ramp: float = 10.0
     clip_norm: float = 10.0
     cls_weight: float = 1.0
     largest_first: float = 0.5
     precision: str = "auto"
+    channels_last: bool = True
+    compile: bool = False
+    sync_bn: str = "auto"
+    augmentation: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "lr", "clip_norm", "cls_weight"):
+        for name in ("epochs", "batch_size", "accumulate", "lr", "clip_norm", "cls_weight"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} = {getattr(self, name)}", "a positive number")
-        for name, high in (("weight_decay", 1), ("warmup_steps", math.inf), ("final_lr", 1), ("ema_decay", 1), ("largest_first", 1)):
+        one, any_ = ("weight_decay", "momentum", "final_lr", "ema_decay", "largest_first"), ("warmup_steps", "warmup_epochs", "warmup_lr", "seed")
+        for name, high in (*((n, 1) for n in one), *((n, math.inf) for n in any_)):
             if not 0 <= getattr(self, name) <= high:
                 raise InputError(f"{name} = {getattr(self, name)}", f"a number from 0 to {high}")
-        if self.precision not in PRECISIONS:
-            raise InputError(f"precision {self.precision!r}", f"one of {', '.join(PRECISIONS)}")
+        if not self.ema_ramp >= 1:
+            raise InputError(f"ema_ramp = {self.ema_ramp}", "1 or more")
+        if self.optimizer not in OPTIMIZERS:
+            raise unknown("optimizer", self.optimizer, iter(OPTIMIZERS))
+        for name, known in (("precision", PRECISIONS), ("sync_bn", SYNC_BN)):
+            if getattr(self, name) not in known:
+                raise InputError(f"{name} {getattr(self, name)!r}", f"one of {', '.join(known)}")
+        if self.augmentation:
+            self._augmentation()
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in self.augmentation.items()}
+        object.__setattr__(self, "augmentation", plain)  # as JSON has it, so that what was saved equals what is asked for
+
+    def _augmentation(self) -> Augmentation:
+        from nas.data.transforms import Augmentation
+
+        return Augmentation.DEFAULT.changed(self.augmentation)
 
     def loss(self) -> DetectionLoss:
         """What is minimised."""
@@ -52,13 +92,49 @@ class Recipe:
 
         return DetectionLoss(classification=self.cls_weight)
 
+    def changed(self, values: Mapping[str, Any]) -> Recipe:
+        """With some values replaced; those of the augmentation are added to the ones it has."""
+        own = {f.name for f in fields(self)}
+        if extra := values.keys() - own:
+            raise InputError(f"recipe with {sorted(extra)}", f"only {sorted(own)}")
+        return replace(self, **{**values, "augmentation": {**self.augmentation, **values.get("augmentation", {})}})
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Recipe:
-        """Inverse of :meth:`to_dict`; unknown names are an error."""
-        if extra := data.keys() - {f.name for f in fields(cls)}:
-            raise InputError(f"recipe with {sorted(extra)}", f"only {[f.name for f in fields(cls)]}")
-        return cls(**data)
+    def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
+        """Inverse of :meth:`to_dict`; what is missing has its default, unknown names are an error."""
+        return cls().changed(data)
+
+
+def parse_values(texts: Sequence[str]) -> dict[str, Any]:
+    """``["lr=1e-3", "mosaic=0.5", "scale=0.5,1.5"]`` -> values of a recipe, those of the augmentation under its name; typed as the defaults are."""
+    from nas.data.transforms import Augmentation
+
+    own = {f.name: getattr(Recipe(), f.name) for f in fields(Recipe) if f.name != "augmentation"}
+    pictures = {f.name: getattr(Augmentation.DEFAULT, f.name) for f in fields(Augmentation)}
+    values: dict[str, Any] = {}
+    changed: dict[str, Any] = {}
+    for text in texts:
+        name, equals, written = (part.strip() for part in text.partition("="))
+        if not equals or not written:
+            raise InputError(f"--set {text!r}", "NAME=VALUE, for example lr=1e-3")
+        if name not in own and name not in pictures:
+            raise unknown("recipe value", name, (*own, *pictures))
+        (values if name in own else changed)[name] = _typed(name, written, {**own, **pictures}[name])
+    return {**values, "augmentation": changed} if changed else values
+
+
+def _typed(name: str, text: str, default: Any) -> Any:
+    try:
+        if isinstance(default, bool):
+            return {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}[text.lower()]
+        if isinstance(default, tuple):
+            low, high = (float(part) for part in text.split(","))
+            return low, high
+        return type(default)(text)
+    except (ValueError, KeyError):
+        kind = {bool: "true or false", int: "a whole number", float: "a number", tuple: "LOW,HIGH"}[type(default)]
+        raise InputError(f"{name} = {text!r}", kind) from None

@@ -12,6 +12,7 @@ from nas.training.loop import Task
 from nas.training.loss import DetectionLoss, Terms, Truth
 from search_spaces.architecture import Architecture
 from search_spaces.detector import Detector
+from search_spaces.errors import InputError
 from search_spaces.heads.base import Predictions
 
 
@@ -56,6 +57,10 @@ class SandwichTask(Task):
         self.identity = identity
         self.seed, self.between, self.ramp_steps, self.alone_steps = seed, between, ramp_steps, alone_steps
         self.loss = loss or DetectionLoss()
+
+    def compile(self) -> None:
+        """Refused: every step would be another program."""
+        raise InputError("compile of a supernet", "compile=false", "every step trains other architectures; compile the training of a chosen one")
 
     def architectures(self, step: int) -> list[Architecture]:
         """Whom step ``step`` trains, largest first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Any
 
 import torch
 
-from nas.accuracy import batches, images_of, mean_average_precision
 from nas.artifact import Artifact
 from nas.console import Display
 from nas.data.loader import Loader
@@ -22,13 +22,15 @@ from nas.evaluation import Metrics
 from nas.files import atomic_write
 from nas.supernet import Supernet
 from nas.training import processes
-from nas.training.bn import recalibrate
+from nas.training.loggers import Logged
 from nas.training.loop import fit
 from nas.training.precision import device_of
 from nas.training.progress import Watch
 from nas.training.recipe import Recipe
 from nas.training.tasks import DetectorTask, SandwichTask
+from nas.training.validation import Validation, validate
 from nas.weights import load_detector, load_supernet, save_detector, save_supernet
+from nas.workflow.records import PLAIN, Records
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
 from search_spaces.space import SearchSpace
@@ -43,7 +45,7 @@ CACHE_BYTES = 2 << 30
 
 @dataclass(frozen=True)
 class Means:
-    """What a training runs on: device, number of processes (CPU only), and whether pictures are augmented."""
+    """What a training runs on: device, number of processes to start (CPU only; torchrun starts its own), and whether pictures are augmented."""
 
     device: str = "auto"
     processes: int = 1
@@ -52,9 +54,13 @@ class Means:
     def check(self, recipe: Recipe) -> Means:
         """Itself, or an error where it cannot be."""
         if self.processes > 1 and device_of(self.device).type != "cpu":
-            raise InputError(f"{self.processes} processes on {self.device}", "1 process on a GPU", "leave --processes out")
-        if self.processes < 1 or recipe.batch_size % self.processes:
-            raise InputError(f"{self.processes} processes for batches of {recipe.batch_size}", "a number that divides the batch size")
+            hint = f"leave --processes out, or: torchrun --nproc-per-node {self.processes} -m nas train …"
+            raise InputError(f"{self.processes} processes on {self.device}", "1 process on a GPU", hint)
+        if self.processes > 1 and processes.count() > 1:
+            raise InputError(f"--processes {self.processes} in what torchrun started", "one of the two")
+        together = max(self.processes, processes.count())
+        if self.processes < 1 or recipe.batch_size % together:
+            raise InputError(f"{together} processes for batches of {recipe.batch_size}", "a number that divides the batch size")
         return self
 
 
@@ -76,11 +82,23 @@ def training_batches(data: DataPair, recipe: Recipe, image_size: int, augment: b
 
     A GPU takes pictures faster than one thread makes them; on a CPU more threads would only take cores from the network.
     """
-    augmentation = data.augmentation if augment else Augmentation.NONE
+    augmentation = data.augmentation.changed(recipe.augmentation) if augment else Augmentation.NONE
     share = processes.rank(), processes.count()
     pictures = data.train.cached(CACHE_BYTES // processes.count())
-    workers = 1 if device_of(device).type == "cpu" else max(1, min(MOST_LOADERS, processes.cores() - 1))
-    return Loader(pictures, recipe.batch_size, image_size, augmentation, recipe.seed, shuffle=True, drop_last=True, workers=workers, share=share)
+    workers = 1 if device_of(device).type == "cpu" else max(1, min(MOST_LOADERS, processes.cores() // processes.count() - 1))
+    return Loader(
+        pictures,
+        recipe.batch_size,
+        image_size,
+        augmentation,
+        recipe.seed,
+        shuffle=True,
+        drop_last=True,
+        workers=workers,
+        share=share,
+        epochs=recipe.epochs,
+        accumulate=recipe.accumulate,
+    )
 
 
 def train_supernet(
@@ -90,27 +108,40 @@ def train_supernet(
     path: Path,
     display: Display,
     means: Means = Means(),
+    records: Records = PLAIN,
 ) -> Supernet:
     """Train by the sandwich rule and write the averaged weights to ``path``; a checkpoint beside it makes an interrupted training go on."""
     means.check(recipe)
-    with display.training("supernet") as watch:
-        processes.launch(partial(_fit_supernet, space, data, recipe, path, means), means.processes, watch)
-    path.with_suffix(".ckpt").unlink(missing_ok=True)
+    if records.keep_best:
+        raise InputError("the best of a supernet", "--keep last", "its mAP while training is its largest architecture's alone")
+    settings = {"space": space.name, **_origin(data, recipe, None)}
+    with display.training("supernet") as watch, Logged(watch, records.loggers, path, settings) as logged:
+        processes.launch(partial(_fit_supernet, space, data, recipe, path, means, records), means.processes, logged)
+    _drop_checkpoint(path)
     return load_supernet(path)[0].to(device_of(means.device))
 
 
-def _fit_supernet(space: SearchSpace, data: DataPair, recipe: Recipe, path: Path, means: Means, watch: Watch) -> None:
+def _fit_supernet(space: SearchSpace, data: DataPair, recipe: Recipe, path: Path, means: Means, records: Records, watch: Watch) -> None:
     torch.manual_seed(recipe.seed)
     supernet = Supernet(space, len(data.classes)).to(device_of(means.device))
     values = {c.name: c.values for c in space.choices}
-    loader = training_batches(data, recipe, image_size_of(space), means.augment, means.device)
-    alone = round(recipe.largest_first * recipe.epochs * len(loader))
+    size = image_size_of(space)
+    loader = training_batches(data, recipe, size, means.augment, means.device)
+    alone = round(recipe.largest_first * recipe.epochs * (len(loader) // recipe.accumulate))
     identity = f"supernet {space.name}@{space.version} {values} {data.fingerprint}"
     task = SandwichTask(supernet, identity, recipe.seed, ramp_steps=alone or 500, alone_steps=alone, loss=recipe.loss())
-    averaged = fit(task, loader, recipe, path.with_suffix(".ckpt"), watch)
+    validation = Validation(records.eval_every, data, size, partial(_largest, space)) if records.eval_every else None
+    averaged = fit(task, loader, recipe, path.with_suffix(".ckpt"), watch, validation=validation)
     assert isinstance(averaged, Supernet)
     if not processes.rank():
-        save_supernet(path, averaged, data.classes, {"recipe": recipe.to_dict(), "data": data.fingerprint})
+        record = {"recipe": recipe.to_dict(), "data": data.fingerprint, "augmentation": loader.augmentation.to_dict()}
+        save_supernet(path, averaged, data.classes, record)
+    processes.gather(None)  # nobody goes on before the file is there
+
+
+def _largest(space: SearchSpace, averaged: torch.nn.Module) -> Detector:
+    assert isinstance(averaged, Supernet)
+    return averaged.extract(space.largest)
 
 
 def train_detector(
@@ -121,6 +152,7 @@ def train_detector(
     display: Display,
     init: Path | None = None,
     means: Means = Means(),
+    records: Records = PLAIN,
 ) -> Metrics:
     """Train one architecture, evaluate its averaged weights on the whole val split, write ``path`` (safetensors) and the metrics beside it.
 
@@ -130,8 +162,9 @@ def train_detector(
     means.check(recipe)
     if init is not None:
         check_init(init, artifact)
-    with display.training(f"train {artifact.name}") as watch:
-        processes.launch(partial(_fit_detector, artifact, data, recipe, path, init, means), means.processes, watch)
+    settings = {"architecture": artifact.architecture.id, **_origin(data, recipe, init)}
+    with display.training(f"train {artifact.name}") as watch, Logged(watch, records.loggers, path, settings) as logged:
+        processes.launch(partial(_fit_detector, artifact, data, recipe, path, init, means, records), means.processes, logged)
     return _finish(path)
 
 
@@ -156,11 +189,12 @@ def train_detectors(
     for artifact, _ in left:
         check_classes(artifact, data)
     left.sort(key=lambda job: -_macs(job[0]))  # the longest first, so that the others fill what it leaves
-    works = [partial(_fit_detector, artifact, data, recipe, path, init, means) for artifact, path in left]
+    works = [partial(_fit_detector, artifact, data, recipe, path, init, means, PLAIN) for artifact, path in left]
     at_once = at_once or (processes.cores() if device_of(means.device).type == "cpu" else 1)
     if works:
-        with display.trainings([f"train {artifact.name}" for artifact, _ in left]) as watches:
-            processes.each(works, min(at_once, len(works)), watches)
+        with display.trainings([f"train {artifact.name}" for artifact, _ in left]) as watches, ExitStack() as stack:
+            logged = [stack.enter_context(Logged(watch, (), path, {})) for watch, (_, path) in zip(watches, left, strict=True)]
+            processes.each(works, min(at_once, len(works)), logged)
     return [_finish(path) for path in paths]
 
 
@@ -171,12 +205,20 @@ def _macs(artifact: Artifact) -> int:
 def _finish(path: Path) -> Metrics:
     """The metrics of finished weights, written beside them."""
     _, _, record = load_detector(path)
-    atomic_write(path.with_suffix(".metrics.json"), json.dumps(record, indent=2) + "\n")
-    path.with_suffix(".ckpt").unlink(missing_ok=True)
+    if not processes.rank():
+        atomic_write(path.with_suffix(".metrics.json"), json.dumps(record, indent=2) + "\n")
+    _drop_checkpoint(path)
     return Metrics.from_dict(record["metrics"])
 
 
-def _fit_detector(artifact: Artifact, data: DataPair, recipe: Recipe, path: Path, init: Path | None, means: Means, watch: Watch) -> None:
+def _drop_checkpoint(path: Path) -> None:
+    if not processes.rank():
+        path.with_suffix(".ckpt").unlink(missing_ok=True)
+
+
+def _fit_detector(
+    artifact: Artifact, data: DataPair, recipe: Recipe, path: Path, init: Path | None, means: Means, records: Records, watch: Watch
+) -> None:
     architecture = artifact.architecture
     torch.manual_seed(recipe.seed)
     detector = load_supernet(init)[0].extract(architecture) if init else space_of(architecture).build(architecture, len(data.classes))
@@ -184,12 +226,19 @@ def _fit_detector(artifact: Artifact, data: DataPair, recipe: Recipe, path: Path
     size = int(architecture["image_size"])
     loader = training_batches(data, recipe, size, means.augment, means.device)
     identity = f"detector {architecture.id} {data.fingerprint} {'from supernet' if init else 'from scratch'}"
-    averaged = fit(DetectorTask(detector, identity, recipe.loss()), loader, recipe, path.with_suffix(".ckpt"), watch)
+
+    def write(file: Path, found: Detector, metrics: Metrics) -> None:
+        record = {"metrics": metrics.to_dict(), **_origin(data, recipe, init), "augmentation": loader.augmentation.to_dict()}
+        save_detector(file, found, artifact, record)
+
+    best = partial(write, path.with_suffix(".best.safetensors")) if records.keep_best else None
+    validation = Validation(records.eval_every, data, size, keep_best=best) if records.eval_every else None
+    averaged = fit(DetectorTask(detector, identity, recipe.loss()), loader, recipe, path.with_suffix(".ckpt"), watch, validation=validation)
     assert isinstance(averaged, Detector)
+    metrics = validate(averaged, data, size)
     if not processes.rank():
-        recalibrate(averaged, images_of(batches(data.train, size, limit=400), device_of(means.device)))
-        metrics = mean_average_precision(averaged, data.val, batches(data.val, size))
-        save_detector(path, averaged, artifact, {"metrics": metrics.to_dict(), **_origin(data, recipe, init)})
+        write(path, averaged, metrics)
+    processes.gather(None)  # nobody goes on before the file is there
 
 
 def _origin(data: DataPair, recipe: Recipe, init: Path | None) -> dict[str, Any]:
@@ -201,6 +250,7 @@ def _finished(artifact: Artifact, data: DataPair, recipe: Recipe, path: Path, in
     if not path.exists():
         return False
     _, found, record = load_detector(path)
+    record = {**record, "recipe": {**Recipe().to_dict(), **record.get("recipe", {})}}  # an older one lacks what is at its default
     return found.architecture == artifact.architecture and all(record.get(k) == v for k, v in _origin(data, recipe, init).items())
 
 

@@ -1,0 +1,73 @@
+"""Several pictures on one canvas: side by side (mosaic, YOLOv4, arXiv:2004.10934) or one over the other (mixup, arXiv:1710.09412, as YOLOX,
+arXiv:2107.08430, has it for boxes: half of each, all boxes of both)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.data.transforms import Augmentation, Frame, Placement, augment, place, recolour, visible
+
+CENTRE = (0.25, 0.75)
+"""Where the four pictures of a mosaic meet: a share of the canvas, drawn for each axis."""
+
+
+class Picture(NamedTuple):
+    """uint8 [H, W, 3] RGB with boxes float32 [N, 4] xyxy px and labels int64 [N]."""
+
+    rgb: NDArray[np.uint8]
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+
+Canvas = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64], Placement]
+"""What :func:`nas.data.transforms.augment` gives; of several pictures the placement is the first one's."""
+
+
+def compose(first: Picture, another: Callable[[], Picture], size: int, augmentation: Augmentation, rng: np.random.Generator) -> Canvas:
+    """The picture augmented; by chance with three ``another`` beside it, by chance with a second such canvas over it."""
+    canvas, boxes, labels, placement = _layer(first, another, size, augmentation, rng)
+    if augmentation.mixup and rng.random() < augmentation.mixup:
+        over, more, named, _ = _layer(another(), another, size, augmentation, rng)
+        canvas = np.asarray(cv2.addWeighted(canvas, 0.5, over, 0.5, 0.0), np.uint8)
+        boxes, labels = np.concatenate([boxes, more]), np.concatenate([labels, named])
+    return canvas, boxes, labels, placement
+
+
+def _layer(first: Picture, another: Callable[[], Picture], size: int, augmentation: Augmentation, rng: np.random.Generator) -> Canvas:
+    if augmentation.mosaic and rng.random() < augmentation.mosaic:
+        return mosaic([first, another(), another(), another()], size, augmentation, rng)
+    return augment(*first, size, augmentation, rng)
+
+
+def mosaic(pictures: list[Picture], size: int, augmentation: Augmentation, rng: np.random.Generator) -> Canvas:
+    """Four pictures, each augmented for itself, with a corner where all meet, and cut off where the next begins. Which lies where is drawn."""
+    meet_x, meet_y = (round(float(share) * size) for share in rng.uniform(*CENTRE, 2))
+    canvas = np.empty((size, size, 3), np.uint8)
+    parts: list[tuple[NDArray[np.float32], NDArray[np.int64]]] = []
+    placements: list[Placement] = []
+    for quarter, (rgb, boxes, labels) in zip(rng.permutation(4).tolist(), pictures, strict=True):
+        right, below = bool(quarter % 2), quarter >= 2
+        frame = (meet_x if right else 0, meet_y if below else 0, size if right else meet_x, size if below else meet_y)
+        placement = _cornered(place(rgb.shape[1], rgb.shape[0], size, augmentation, rng), rgb.shape[1], rgb.shape[0], frame, right, below)
+        rows, columns = slice(frame[1], frame[3]), slice(frame[0], frame[2])
+        canvas[rows, columns] = placement.paste(rgb, lambda pixels: recolour(pixels, augmentation, rng))[rows, columns]
+        placed, keep = visible(placement.boxes(boxes), augmentation, size, frame)
+        parts.append((placed[keep], labels[keep]))
+        placements.append(placement)
+    return canvas, np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]), placements[0]
+
+
+def _cornered(placement: Placement, width: int, height: int, frame: Frame, right: bool, below: bool) -> Placement:
+    """Moved so that the picture begins (or ends) where the four meet, as it is seen on the canvas."""
+    wide, high = max(1, round(width * placement.scale_x)), max(1, round(height * placement.scale_y))
+    seen_left = frame[0] if right else frame[2] - wide
+    left = placement.size - seen_left - wide if placement.mirrored else seen_left
+    top = frame[1] if below else frame[3] - high
+    pivot = (left + wide / 2, top + high / 2) if placement.turn else placement.pivot
+    return replace(placement, left=left, top=top, pivot=pivot)

@@ -1,0 +1,40 @@
+"""Loggers by name: what a training tells, kept. ``csv`` always takes part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nas.training.loggers.base import Logger
+from nas.training.progress import Progress, Watch
+from search_spaces.registry import Registry
+
+LOGGERS: Registry[type[Logger]] = Registry(
+    "nas.loggers",
+    {
+        "csv": "nas.training.loggers.csv:CsvLogger",
+        "tensorboard": "nas.training.loggers.tensorboard:TensorBoardLogger",
+        "wandb": "nas.training.loggers.wandb:WandbLogger",
+    },
+)
+
+
+class Logged:
+    """A watch that passes everything on to loggers of the training that writes ``weights``, too; a context, which closes them."""
+
+    def __init__(self, watch: Watch, names: Sequence[str], weights: Path, settings: dict[str, Any]) -> None:
+        self._watch = watch
+        self._loggers = [LOGGERS[name](weights, settings) for name in dict.fromkeys(("csv", *names))]
+
+    def __call__(self, progress: Progress) -> None:
+        for logger in self._loggers:
+            logger.log(progress)
+        self._watch(progress)
+
+    def __enter__(self) -> Logged:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for logger in self._loggers:
+            logger.close()

@@ -1,0 +1,36 @@
+"""TensorBoard event files in ``<weights>.tensorboard/`` (extra ``tensorboard``); ``tensorboard --logdir`` of any folder above shows them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nas.training.loggers.base import Logger, numbers
+from nas.training.progress import Progress
+from search_spaces.errors import InputError
+
+
+class TensorBoardLogger(Logger):
+    """Scalars by step. What a resumed training tells again, TensorBoard itself drops (``purge_step``)."""
+
+    def __init__(self, weights: Path, settings: dict[str, Any]) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise InputError(f"--logger tensorboard: {error}", hint="pip install 'hw-nas-yolo[tensorboard]'") from None
+        self._open = SummaryWriter
+        self._folder = weights.with_suffix(".tensorboard")
+        self._writer: Any = None
+
+    def log(self, progress: Progress) -> None:
+        """One scalar per figure."""
+        if self._writer is None:
+            self._writer = self._open(str(self._folder), purge_step=progress.step)
+        for name, value in numbers(progress).items():
+            self._writer.add_scalar(name, value, progress.step)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Write what is left."""
+        if self._writer is not None:
+            self._writer.close()

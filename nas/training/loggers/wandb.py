@@ -1,0 +1,47 @@
+"""Weights & Biases (extra ``wandb``), offline in ``<weights>.wandb/`` unless ``WANDB_MODE`` says otherwise: nothing here talks to a network unasked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+from nas.training.loggers.base import Logger, numbers
+from nas.training.progress import Progress
+from search_spaces.errors import InputError
+
+
+class WandbLogger(Logger):
+    """A run per training, uploaded by ``wandb sync`` when a person wants it. Its id comes from the path of the weights, so a resumed one is the same run."""
+
+    def __init__(self, weights: Path, settings: dict[str, Any]) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            raise InputError(f"--logger wandb: {error}", hint="pip install 'hw-nas-yolo[wandb]'") from None
+        self._wandb = wandb
+        self._weights, self._settings = weights, settings
+        self._run: Any = None
+
+    def log(self, progress: Progress) -> None:
+        """All figures under the step."""
+        if self._run is None:
+            folder = self._weights.with_suffix(".wandb")
+            folder.mkdir(parents=True, exist_ok=True)
+            self._run = self._wandb.init(
+                project="hw-nas-yolo",
+                name=self._weights.stem,
+                id=hashlib.sha256(str(self._weights.resolve()).encode()).hexdigest()[:16],
+                dir=str(folder),
+                config=self._settings,
+                mode=os.environ.get("WANDB_MODE", "offline"),
+                resume="allow",
+                settings=self._wandb.Settings(silent=True, console="off", disable_git=True, save_code=False),
+            )
+        self._run.log(numbers(progress), step=progress.step)
+
+    def close(self) -> None:
+        """Write what is left."""
+        if self._run is not None:
+            self._run.finish()
