@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 EXAMPLES = """\
   nas train runs/digits/S.json --data digits --init runs/digits/supernet.safetensors
   nas train runs/coco/M.json --data coco.yaml --epochs 100 --batch-size 64 --device cuda --out M.safetensors
-  nas train yolov8n --data shop/ --epochs 100                                       (a reference; nas models lists them)"""
+  nas train yolov8n --data shop/ --epochs 100                                       (a reference; nas models lists them)
+  nas train yolov8n --data shop/ --init pretrained.safetensors --freeze stem,stage1 --layer-lr backbone=0.1
+  nas train runs/digits/S.json --data digits --teacher runs/digits/L.safetensors --distill-features 1
+  nas train runs/shop/S.json --data shop/ --pseudo pseudo.json --pseudo-weight 0.5"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
+    from nas.cli.course import add_course
     from nas.cli.options import add_data, add_device, add_recipe
 
     parser.add_argument("architecture", type=Path, help="architecture file that nas search wrote (S.json), or a reference's name (nas models)")
     add_data(parser)
-    parser.add_argument("--init", type=Path, help="begin with a supernet's weights (.safetensors; 'supernet' for the one beside the architecture)")
     add_recipe(parser, epochs=30)
+    add_course(parser)
     add_device(parser, training=True)
     parser.add_argument("--out", type=Path, help="weights file (default: the architecture's path, .safetensors); an interrupted training goes on")
 
 
 def run(args: argparse.Namespace) -> int:
     """Train one architecture."""
+    from nas.cli.course import beside, course, distillation, with_pseudo_labels
     from nas.cli.options import new_folder, recipe
     from nas.console import Display
     from nas.models import artifact_of, with_classes_of
@@ -34,13 +40,14 @@ def run(args: argparse.Namespace) -> int:
     display = Display()
     artifact = artifact_of(args.architecture)
     space_of(artifact.architecture)
-    settings = recipe(args)
+    settings = replace(recipe(args), **distillation(args))
     out = args.out or args.architecture.with_suffix(".safetensors")
     new_folder(out.parent)
     data = open_training_data(args.data, args.limit, display)
     artifact = with_classes_of(artifact, data)
-    init = args.architecture.parent / "supernet.safetensors" if str(args.init) == "supernet" else args.init
+    data = with_pseudo_labels(args, data, display)
+    init = beside(args.init, args.architecture)
     means = Means(args.device, args.processes, not args.no_augment)
-    metrics = train_detector(artifact, data, settings, out, display, init, means)
+    metrics = train_detector(artifact, data, settings, out, display, init, means, course(args))
     display.note(f"{artifact.name}: mAP50-95 {metrics.map:.3f}, mAP50 {metrics.map50:.3f} on {len(data.val)} val pictures; written: {out}")
     return 0

@@ -35,6 +35,10 @@ class Task(ABC):
     def losses(self, images: Tensor, truth: Truth, step: int) -> Iterator[tuple[Tensor, Terms]]:
         """One or more losses; each is back-propagated before the next is asked for. Anything random must derive from ``step``."""
 
+    def groups(self, groups: list[dict[str, Any]], lr: float) -> list[dict[str, Any]]:
+        """The optimizer's parameter groups, divided further where parts of the model have rates of their own (``lr``: that of the others)."""
+        return groups
+
 
 def fit(
     task: Task,
@@ -112,7 +116,7 @@ class _Run:
         self.step = 0
         self.whole = True  # false in the middle of a step, when there is no state worth saving
         self.precision = resolve(recipe.precision, device)
-        self.optimizer = torch.optim.AdamW(_groups(task.model, recipe.weight_decay), lr=recipe.lr, fused=True)
+        self.optimizer = torch.optim.AdamW(task.groups(_groups(task.model, recipe.weight_decay), recipe.lr), lr=recipe.lr, fused=True)
         warmup = min(recipe.warmup_steps, max(1, steps // 5))
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: _factor(step, steps, warmup, recipe.final_lr))
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")

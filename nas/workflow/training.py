@@ -27,9 +27,9 @@ from nas.training.loop import fit
 from nas.training.precision import device_of
 from nas.training.progress import Watch
 from nas.training.recipe import Recipe
-from nas.training.tasks import DetectorTask, SandwichTask
+from nas.training.tasks import SandwichTask
 from nas.weights import load_detector, load_supernet, save_detector, save_supernet
-from search_spaces.detector import Detector
+from nas.workflow.course import PLAIN, Course, begin, detector_of, origin, task_of
 from search_spaces.errors import InputError
 from search_spaces.space import SearchSpace
 from search_spaces.spaces import space_of
@@ -121,17 +121,20 @@ def train_detector(
     display: Display,
     init: Path | None = None,
     means: Means = Means(),
+    course: Course = PLAIN,
 ) -> Metrics:
     """Train one architecture, evaluate its averaged weights on the whole val split, write ``path`` (safetensors) and the metrics beside it.
 
-    ``init``: a supernet's weights to begin with.
+    ``init``: weights to begin with, a supernet's or a detector's; ``course``: who teaches it besides the labels, what of it is frozen or learns slower.
     """
     check_classes(artifact, data)
     means.check(recipe)
+    course.check(artifact)
     if init is not None:
-        check_init(init, artifact)
+        for line in begin(artifact, init)[1].lines():
+            display.note(f"{init.name}: {line}")
     with display.training(f"train {artifact.name}") as watch:
-        processes.launch(partial(_fit_detector, artifact, data, recipe, path, init, means), means.processes, watch)
+        processes.launch(partial(_fit_detector, artifact, data, recipe, path, init, means, course), means.processes, watch)
     return _finish(path)
 
 
@@ -145,6 +148,7 @@ def train_detectors(
     augment: bool = True,
     device: str = "auto",
     at_once: int | None = None,
+    course: Course = PLAIN,
 ) -> list[Metrics]:
     """:func:`train_detector` of each into ``folder``; what an earlier call finished is kept. ``at_once``: side by side, by default one on a GPU.
 
@@ -152,11 +156,11 @@ def train_detectors(
     """
     means = Means(device, augment=augment).check(recipe)
     paths = [folder / f"{artifact.name}.safetensors" for artifact in artifacts]
-    left = [(a, path) for a, path in zip(artifacts, paths, strict=True) if not _finished(a, data, recipe, path, init)]
+    left = [(a, path) for a, path in zip(artifacts, paths, strict=True) if not _finished(a, path, origin(data, recipe, init, course))]
     for artifact, _ in left:
         check_classes(artifact, data)
     left.sort(key=lambda job: -_macs(job[0]))  # the longest first, so that the others fill what it leaves
-    works = [partial(_fit_detector, artifact, data, recipe, path, init, means) for artifact, path in left]
+    works = [partial(_fit_detector, artifact, data, recipe, path, init, means, course) for artifact, path in left]
     at_once = at_once or (processes.cores() if device_of(means.device).type == "cpu" else 1)
     if works:
         with display.trainings([f"train {artifact.name}" for artifact, _ in left]) as watches:
@@ -176,32 +180,29 @@ def _finish(path: Path) -> Metrics:
     return Metrics.from_dict(record["metrics"])
 
 
-def _fit_detector(artifact: Artifact, data: DataPair, recipe: Recipe, path: Path, init: Path | None, means: Means, watch: Watch) -> None:
-    architecture = artifact.architecture
+def _fit_detector(
+    artifact: Artifact, data: DataPair, recipe: Recipe, path: Path, init: Path | None, means: Means, course: Course, watch: Watch
+) -> None:
     torch.manual_seed(recipe.seed)
-    detector = load_supernet(init)[0].extract(architecture) if init else space_of(architecture).build(architecture, len(data.classes))
+    detector, report = begin(artifact, init)
     detector.to(device_of(means.device))
-    size = int(architecture["image_size"])
+    size = int(artifact.architecture["image_size"])
     loader = training_batches(data, recipe, size, means.augment, means.device)
-    identity = f"detector {architecture.id} {data.fingerprint} {'from supernet' if init else 'from scratch'}"
-    averaged = fit(DetectorTask(detector, identity, recipe.loss()), loader, recipe, path.with_suffix(".ckpt"), watch)
-    assert isinstance(averaged, Detector)
+    task = task_of(detector, artifact, data, recipe, len(loader) * recipe.epochs, init, course)
+    averaged = detector_of(fit(task, loader, recipe, path.with_suffix(".ckpt"), watch))
     if not processes.rank():
-        recalibrate(averaged, images_of(batches(data.train, size, limit=400), device_of(means.device)))
+        recalibrate(averaged, images_of(batches(data.train, size, limit=400), device_of(means.device)), course.still(averaged))
         metrics = mean_average_precision(averaged, data.val, batches(data.val, size))
-        save_detector(path, averaged, artifact, {"metrics": metrics.to_dict(), **_origin(data, recipe, init)})
+        record = {"metrics": metrics.to_dict(), **origin(data, recipe, init, course)}
+        save_detector(path, averaged, artifact, {**record, **({"transfer": report.to_dict()} if init else {})})
 
 
-def _origin(data: DataPair, recipe: Recipe, init: Path | None) -> dict[str, Any]:
-    return {"recipe": recipe.to_dict(), "from": "supernet" if init else "scratch", "data": data.fingerprint}
-
-
-def _finished(artifact: Artifact, data: DataPair, recipe: Recipe, path: Path, init: Path | None) -> bool:
+def _finished(artifact: Artifact, path: Path, origin: dict[str, Any]) -> bool:
     """Whether ``path`` holds the outcome of this very training."""
     if not path.exists():
         return False
     _, found, record = load_detector(path)
-    return found.architecture == artifact.architecture and all(record.get(k) == v for k, v in _origin(data, recipe, init).items())
+    return found.architecture == artifact.architecture and all(record.get(k) == v for k, v in origin.items())
 
 
 def check_classes(artifact: Artifact, data: DataPair) -> None:
@@ -210,14 +211,6 @@ def check_classes(artifact: Artifact, data: DataPair) -> None:
         raise InputError(
             f"data set with classes {list(data.classes)}", f"those of {artifact.name}: {list(artifact.classes)}", "search on this data set"
         )
-
-
-def check_init(path: Path, artifact: Artifact) -> None:
-    """An error unless the supernet's file has the architecture's classes and weights."""
-    supernet, classes, _ = load_supernet(path)
-    if classes != artifact.classes:
-        raise InputError(f"{path} was trained for classes {list(classes)}", f"those of {artifact.name}: {list(artifact.classes)}")
-    supernet.space.check(artifact.architecture)
 
 
 def final_candidate(artifact: Artifact, metrics: Metrics) -> Candidate:

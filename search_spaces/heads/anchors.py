@@ -34,6 +34,7 @@ class AnchorHead(Head):
         for level in self.levels:  # objectness times class begins at PRIOR
             bias = level.bias.view(3, -1)  # type: ignore[operator]
             nn.init.constant_(bias[:, 4:].detach(), math.log(PRIOR**0.5 / (1 - PRIOR**0.5)))
+            level.class_rows = (3, 5)  # type: ignore[assignment]
 
     def forward(self, *features: Tensor) -> Levels:
         """Per level (N, classes, 3 H, W) and (N, 5, 3 H, W): box parameters and objectness."""
