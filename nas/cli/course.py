@@ -17,9 +17,13 @@ if TYPE_CHECKING:
 def add_course(parser: argparse.ArgumentParser) -> None:
     """--init, --teacher and --distill-*, --freeze, --layer-lr, --pseudo*."""
     parser.add_argument(
-        "--init", type=Path, help="begin with these weights (.safetensors): a supernet's ('supernet' for the one beside the architecture) or a detector's"
+        "--init",
+        type=Path,
+        help="begin with these weights (.safetensors): a supernet's ('supernet' for the one beside the architecture) or a detector's",
     )
-    parser.add_argument("--freeze", action="append", default=[], metavar="NODE[,NODE…]", help="keep weights and BatchNorm of these: backbone, stem,stage1")
+    parser.add_argument(
+        "--freeze", action="append", default=[], metavar="NODE[,NODE…]", help="keep weights and BatchNorm of these: backbone, stem,stage1"
+    )
     parser.add_argument("--layer-lr", action="append", default=[], metavar="NODE=FACTOR[,…]", help="a rate of their own: backbone=0.1, 'neck*=0.5'")
     parser.add_argument("--teacher", type=Path, help="learn from these weights too (.safetensors): a detector's, or the largest of a supernet's")
     parser.add_argument("--distill-weight", type=float, help="of what the teacher says, at the beginning (default 1)")

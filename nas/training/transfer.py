@@ -108,12 +108,12 @@ def transfer(source: Detector, source_classes: Sequence[str], target: Detector, 
 
 
 def _parts(source: Layout, target: Layout) -> Places:
-    """The leading channels of each part that both have."""
-    places, start, own = list[tuple[int, int]](), 0, 0
-    for there, here in zip(source, target, strict=False):
-        places += [(start + i, own + i) for i in range(min(there, here))]
-        start, own = start + there, own + here
-    return places
+    """The leading channels of each part that both have; of parts that only one has the last are paired, as a supernet's cuts do: in a concatenation without
+    the intermediate results the last bottleneck is the last part, whatever the depth."""
+    same = [i for i, widths in enumerate(zip(source, target, strict=False)) if all(widths)]
+    left = ([i for i, width in enumerate(layout) if width and i not in same] for layout in (source, target))
+    pairs = [*((i, i) for i in same), *zip(*(reversed(parts) for parts in left), strict=False)]
+    return [(sum(source[:a]) + i, sum(target[:b]) + i) for a, b in pairs for i in range(min(source[a], target[b]))]
 
 
 def _rows(source: tuple[int, int], sources: int, target: tuple[int, int], targets: int, mapped: Sequence[tuple[int, int]]) -> Places:
