@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from nas.data.source import DataPair, open_data
 from nas.models import NO_STUDY
 from nas.supernet import Supernet
 from nas.training import processes
+from nas.training.bn import recalibrate
 from nas.training.distillation import (
     LAST,
     LEAST,
@@ -34,19 +35,19 @@ from nas.training.distillation import (
     taught,
 )
 from nas.training.loop import fit
-from nas.training.loss import DetectionLoss, Truth
-from nas.training.progress import Progress, Watch
+from nas.training.loss import DetectionLoss, Terms, Truth
+from nas.training.progress import Watch
 from nas.training.recipe import Recipe
+from nas.training.tasks import detached
 from nas.weights import save_detector, save_supernet
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
 from search_spaces.heads.base import Predictions, decode_boxes, grid
-from search_spaces.references import reference
-from search_spaces.spaces import SPACES, space_of
-from tests.test_training import equal, stop_at
+from search_spaces.spaces import SPACES
+from tests.test_training import equal
 
 SPACE = SPACES["yolo-nano"].restrict({"width": (8, 16)})
-RECIPE = Recipe(epochs=4, batch_size=4, warmup_steps=3, precision="fp32", lr=1e-3, distill_features=0.5, distill_temperature=2.0)
+RECIPE = Recipe(epochs=3, batch_size=4, warmup_steps=2, precision="fp32", lr=1e-3, distill_features=0.5, distill_temperature=2.0)
 DIGITS = tuple("0123456789")
 
 
@@ -56,7 +57,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DataPair:
 
 
 def loader_of(data: DataPair, share: tuple[int, int] = (0, 1)) -> Loader:
-    return Loader(data.train, RECIPE.batch_size, 64, data.augmentation, seed=0, shuffle=True, drop_last=True, workers=0, share=share)
+    return Loader(data.train, RECIPE.batch_size, 32, data.augmentation, seed=0, shuffle=True, drop_last=True, workers=0, share=share)
 
 
 def sure_teacher(classes: int = 10) -> Teacher:
@@ -69,7 +70,7 @@ def sure_teacher(classes: int = 10) -> Teacher:
     return Teacher(detector, "big 0")
 
 
-def task_of(teacher: Teacher, recipe: Recipe = RECIPE, steps: int = 8) -> DistillationTask:
+def task_of(teacher: Teacher, recipe: Recipe = RECIPE, steps: int = 6) -> DistillationTask:
     torch.manual_seed(0)
     return DistillationTask(SPACE.build(SPACE.smallest, 10), "toy", teacher, recipe, steps)
 
@@ -84,7 +85,7 @@ def batch_of(data: DataPair) -> tuple[Tensor, Truth]:
 
 def predictions(seed: int, bins: int = 17, classes: int = 3, scale: float = 2.0) -> Predictions:
     rng = torch.Generator().manual_seed(seed)
-    points, strides = grid(((8, 8), (4, 4), (2, 2)), (64, 64), "cpu")
+    points, strides = grid(((4, 4), (2, 2), (1, 1)), (32, 32), "cpu")
     logits, boxes = (scale * torch.randn(2, len(points), n, generator=rng) for n in (classes, 4 * bins))
     return Predictions(logits.requires_grad_(), boxes.requires_grad_(), points, strides)
 
@@ -92,9 +93,9 @@ def predictions(seed: int, bins: int = 17, classes: int = 3, scale: float = 2.0)
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 def test_loss_by_its_definition(temperature: float) -> None:
     """Bernoulli and categorical divergences at every anchor over the least confidence, weighted by it."""
-    student, teacher = predictions(0), predictions(1)
+    student, teacher = predictions(0), detached(predictions(1))
     value = taught(DetectionLoss(), student, teacher, temperature)
-    total = norm = 0.0
+    student, total, norm = detached(taken := student), 0.0, 0.0
     for image in range(2):
         for anchor in range(len(teacher.points)):
             weight = float(teacher.logits[image, anchor].sigmoid().max())
@@ -108,7 +109,7 @@ def test_loss_by_its_definition(temperature: float) -> None:
             total += weight * temperature**2 * float(classes + 0.5 * sides)
     assert norm > 1 and value.item() == pytest.approx(total / norm, rel=1e-4)
     value.backward()
-    assert student.logits.grad is not None and teacher.logits.grad is None and teacher.boxes.grad is None
+    assert all(t.grad is not None and t.grad.isfinite().all() and t.grad.any() for t in (taken.logits, taken.boxes))
 
 
 def test_an_unsure_teacher_says_nothing() -> None:
@@ -119,9 +120,11 @@ def test_an_unsure_teacher_says_nothing() -> None:
 
 def test_boxes_coded_otherwise_are_compared_as_boxes() -> None:
     """16 bins or none against 17: the generalised IoU of the boxes replaces distributions; equal boxes cost nothing."""
-    teacher = predictions(1)
+    teacher = detached(predictions(1))
     for bins in (16, 1):
         student = predictions(0, bins)
+        if bins == 1:  # sides themselves, of boxes that are some
+            student = student._replace(boxes=(student.boxes.detach().abs() + 0.5).requires_grad_())
         same = teacher._replace(boxes=student.boxes)
         value = taught(DetectionLoss(), student, teacher, 1.0) - DetectionLoss().distill(student, teacher, confident(teacher))[0]
         assert 0 < value.item() < 5
@@ -185,10 +188,12 @@ def test_classes_in_another_order(tmp_path: Path) -> None:
 
 
 def test_the_largest_of_a_supernet(tmp_path: Path) -> None:
-    space = SPACE.restrict({"width": (8,), "stage3_depth": (1,)})
+    space = SPACE.restrict({c.name: c.values[:1] for c in SPACE.choices if c.name != "width"})
     supernet = Supernet(space, 2)
     path = save_supernet(tmp_path / "supernet.safetensors", supernet, ("a", "b"), {})
-    batch = torch.rand(8, 3, 64, 64)
+    batch = torch.rand(4, 3, 64, 64)
+    own = supernet.extract(space.largest)
+    recalibrate(own, [batch])
     asked: list[int] = []
 
     def pictures() -> list[Tensor]:
@@ -196,17 +201,16 @@ def test_the_largest_of_a_supernet(tmp_path: Path) -> None:
         return [batch]
 
     teacher = open_teacher(path, ("a", "b"), torch.device("cpu"), pictures)
-    said, wanted = teacher(batch)[0].logits, supernet(batch, space.largest).logits
-    assert asked == [1] and (said - wanted).abs().max() < 0.05 * wanted.abs().max()  # running variances are unbiased, a batch's are not
+    assert asked == [1] and torch.allclose(teacher(batch)[0].logits, own(batch).logits, atol=1e-3)
+    assert teacher.detector.graph == space.graph(space.largest)
 
 
 def test_pairs_that_cannot_be(tmp_path: Path) -> None:
-    anchors, free = (space_of(a).build(a, 2).eval() for a in (reference("yolov5n").architecture, SPACE.smallest))
+    anchors, free = (space.build(space.smallest, 2).eval() for space in (SPACES["yolov5"], SPACE))
     with pytest.raises(InputError, match=r"252 anchors of a picture of 64 px, its student at 84"):
         check_pair(free, Teacher(anchors, "x"), 64, False)
     check_pair(free, Teacher(SPACE.build(SPACE.largest, 2), "x"), 96, True)
-    yolo8 = reference("yolov8n").architecture
-    check_pair(free, Teacher(space_of(yolo8).build(yolo8, 2), "x"), 64, True)
+    check_pair(free, Teacher(SPACES["yolov8"].build(SPACES["yolov8"].smallest, 2), "x"), 64, True)
 
 
 # Learning
@@ -232,28 +236,35 @@ def test_a_student_moves_towards_its_teacher(data: DataPair) -> None:
         assert set(terms) == {"cls", "iou", "dfl", "taught"}
         optimizer.step()
         optimizer.zero_grad()
-    assert divergence(task.detector, teacher, images) < 0.6 * before
+    assert divergence(task.detector, teacher, images) < 0.85 * before
     assert all(p.grad is None for p in teacher.detector.parameters()) and not teacher.detector.training
 
 
 def test_resumed_equals_uninterrupted_bit_for_bit(data: DataPair, tmp_path: Path) -> None:
     """Projections included; another teacher is refused."""
-    teacher, loader = sure_teacher(), loader_of(data)
+    teacher, loader, recipe = sure_teacher(), loader_of(data), replace(RECIPE, epochs=2)
     whole, broken, resumed = (task_of(teacher) for _ in range(3))
     projections = [p.clone() for p in whole.student.projections.parameters()]
-    average = fit(whole, loader, RECIPE)
+    average = fit(whole, loader, recipe)
     assert len(projections) == 6 and all(not torch.equal(a, b) for a, b in zip(projections, whole.student.projections.parameters(), strict=True))
     path = tmp_path / "checkpoint.pt"
-    interrupt: Callable[[Progress], None] = stop_at(8)
+    losses = broken.losses
+
+    def until(images: Tensor, truth: Truth, step: int) -> Iterator[tuple[Tensor, Terms]]:
+        if step == 2:
+            raise KeyboardInterrupt
+        return losses(images, truth, step)
+
+    broken.losses = until  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
-        fit(broken, loader, replace(RECIPE), path, interrupt, save_every=3)
-    # the state of step 6, as if killed before the end
-    torch.manual_seed(99)
-    again = fit(resumed, loader, RECIPE, path)
+        fit(broken, loader, recipe, path, save_every=1)
+    assert torch.load(path, weights_only=True)["step"] == 2
+    torch.manual_seed(99)  # nothing may come from the global state
+    again = fit(resumed, loader, recipe, path)
     assert equal(again, average) and equal(resumed.model, whole.model)
     other = task_of(replace(teacher, identity="another 1"))
     with pytest.raises(InputError, match="taught by big 0.*expected 'toy taught by another 1'"):
-        fit(other, loader, RECIPE, path)
+        fit(other, loader, recipe, path)
 
 
 def train(data: DataPair, out: Path, watch: Watch) -> None:

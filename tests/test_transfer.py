@@ -26,9 +26,8 @@ from nas.workflow.course import begin
 from search_spaces.architecture import Architecture
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
-from search_spaces.references import reference
 from search_spaces.space import SearchSpace
-from search_spaces.spaces import SPACES, space_of
+from search_spaces.spaces import SPACES
 
 NANO = SPACES["yolo-nano"]
 QSP = NANO.restrict({c.name: ("qci",) for c in NANO.choices if not c.ordered} | {"width": (8, 16), "head_width": (0.5, 1.0)})
@@ -93,11 +92,10 @@ def class_convs(detector: Detector) -> list[nn.Conv2d]:
     return [m for m in detector.modules() if hasattr(m, "class_rows")]  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("name", ["yolo-nano", "yolov8n", "yolo26n", "yolov5n"])
+@pytest.mark.parametrize("name", ["yolo-nano", "yolov8", "yolo26", "yolov5"])
 def test_other_classes_go_by_name(name: str) -> None:
     """What both know keeps its weights at its new place, the rest is fresh, with the bias of the prior; of every kind of head."""
-    architecture = NANO.smallest if name == "yolo-nano" else reference(name).architecture
-    space = space_of(architecture)
+    space, architecture = SPACES[name], SPACES[name].smallest
     source = space.build(architecture, 3)
     fresh, target = space.build(architecture, 4), space.build(architecture, 4)
     target.load_state_dict(fresh.state_dict())
