@@ -66,7 +66,7 @@ def sure_teacher(classes: int = 10) -> Teacher:
     detector = SPACE.build(SPACE.architecture(**{**dict(SPACE.smallest.choices), "width": 16}), classes).eval().requires_grad_(False)
     for level in detector.head.levels:  # type: ignore[union-attr]
         level.cls.bias.zero_()  # type: ignore[union-attr, operator]
-        level.cls.weight.mul_(20)  # type: ignore[union-attr, operator]
+        level.cls.weight.mul_(20)
     return Teacher(detector, "big 0")
 
 
@@ -295,7 +295,7 @@ def test_under_autocast(data: DataPair) -> None:
         task = task_of(sure_teacher())
         with torch.autocast("cpu", torch.bfloat16, enabled):
             ((loss, _),) = task.losses(images, truth, 0)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         grads = [p.grad for p in task.model.parameters() if p.grad is not None]
         assert len(grads) == len(list(task.model.parameters())) and all(g.isfinite().all() for g in grads)
         values.append(loss.item())

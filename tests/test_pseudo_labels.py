@@ -255,7 +255,8 @@ def test_mixed_with_a_data_set(tmp_path: Path) -> None:
 def predictions() -> Predictions:
     rng = torch.Generator().manual_seed(0)
     points, strides = grid(((8, 8), (4, 4), (2, 2)), (SIDE, SIDE), "cpu")
-    return Predictions(*(torch.randn(2, len(points), n, generator=rng).requires_grad_() for n in (2, 68)), points, strides)  # type: ignore[misc]
+    logits, boxes = (torch.randn(2, len(points), n, generator=rng).requires_grad_() for n in (2, 68))
+    return Predictions(logits, boxes, points, strides)
 
 
 def test_weights_in_the_loss() -> None:

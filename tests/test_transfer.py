@@ -54,7 +54,7 @@ def same(a: nn.Module, b: nn.Module) -> bool:
 def test_the_same_architecture_is_taken_whole() -> None:
     source, target = (built(QSP, QSP.smallest, 2, seed) for seed in (1, 2))
     report = transfer(source, AB, target, AB)
-    assert same(source, target) and not report.sliced and not report.new and not report.unused and report.classes == 2
+    assert same(source, target) and not report.sliced and not report.partial and not report.new and not report.unused and report.classes == 2
     count = sum(p.numel() for p in target.parameters())
     said = report.to_dict()["taken"]
     assert said["tensors"] == len(list(target.parameters())) and said["parameters"] == said["values_taken"] == count and len(said["names"]) == 20
@@ -72,7 +72,9 @@ def test_a_narrower_one_takes_what_the_supernet_would_cut(seed: int) -> None:
     target = built(QSP, small, 2, 3)
     report = transfer(largest, AB, target, AB)
     wanted = dict(supernet.extract(small).named_parameters())
-    assert all(torch.equal(p, wanted[name]) for name, p in target.named_parameters()) and not report.new and not report.sliced
+    assert all(torch.equal(p, wanted[name]) for name, p in target.named_parameters())
+    assert not report.new and not report.partial and (report.sliced or not seed)
+    assert all(p.taken == p.size for p in (*report.taken, *report.sliced))
 
 
 def test_a_wider_one_is_filled_in_part() -> None:
@@ -81,11 +83,16 @@ def test_a_wider_one_is_filled_in_part() -> None:
     stem, wide = (next(p for n, p in d.named_parameters() if "stage1_down" in n and p.dim() == 4) for d in (source, target))
     out, into = stem.shape[:2]
     assert torch.equal(wide[:out, :into], stem) and (wide[out:] >= 5).all() and (wide[:, into:] >= 5).all()
-    part = next(p for p in report.sliced if "stage1_down" in p.name)
+    part = next(p for p in report.partial if "stage1_down" in p.name)
     assert part.size == wide.numel() and part.taken == stem.numel()
-    assert sum(p.size for p in (*report.taken, *report.sliced, *report.new)) == sum(p.numel() for p in target.parameters())
-    assert sum(p.taken for p in (*report.taken, *report.sliced)) <= sum(p.numel() for p in source.parameters())
-    assert any("bottlenecks.1" in p.name for p in report.new) and "in part" in report.lines()[1] and "left new" in report.lines()[2]
+    assert sum(p.size for p in (*report.taken, *report.partial, *report.new)) == sum(p.numel() for p in target.parameters())
+    assert sum(p.taken for p in (*report.taken, *report.partial)) <= sum(p.numel() for p in source.parameters())
+    assert (
+        any("bottlenecks.1" in p.name for p in report.new)
+        and not report.sliced
+        and "in part" in report.lines()[1]
+        and "left new" in report.lines()[2]
+    )
 
 
 def class_convs(detector: Detector) -> list[nn.Conv2d]:
@@ -113,14 +120,14 @@ def test_other_classes_go_by_name(name: str) -> None:
         for here in (1, 3):
             assert torch.equal(b[:, others + here], c[:, others + here]) and torch.equal(q[:, others + here], r[:, others + here])
     tagged = {f"{n.removeprefix('cells.')}.{kind}" for n, m in target.named_modules() if hasattr(m, "class_rows") for kind in ("weight", "bias")}
-    assert not report.new and {p.name for p in report.sliced} == tagged
+    assert not report.new and {p.name for p in report.partial} == tagged
 
 
 def test_no_class_in_common_leaves_the_prior() -> None:
     source, target = NANO.build(NANO.smallest, 365), NANO.build(NANO.smallest, 1203)
     report = transfer(source, [f"thing {i}" for i in range(365)], target, [f"object {i}" for i in range(1203)])
     convs = class_convs(target)
-    assert report.classes == 0 and len(report.new) == 2 * len(convs) and not report.sliced
+    assert report.classes == 0 and len(report.new) == 2 * len(convs) and not report.partial
     assert all((conv.bias == -math.log(99)).all() for conv in convs if conv.bias is not None)
     again = transfer(target, [f"object {i}" for i in range(1203)], source, [f"object {3 * i}" for i in range(365)])
     assert again.classes == 365 and torch.equal(class_convs(source)[0].weight, class_convs(target)[0].weight[: 3 * 365 : 3])

@@ -29,6 +29,15 @@ Places = list[tuple[int, int]]
 """Along one axis: which index of the source is taken, and where it comes to lie."""
 
 
+_KINDS = (
+    ("taken", "taken whole"),
+    ("sliced", "cut out of wider ones"),
+    ("partial", "filled in part"),
+    ("new", "left new"),
+    ("unused", "of the file not used"),
+)
+
+
 @dataclass(frozen=True)
 class Part:
     """A weight of the new detector: its name, its values, and how many of them were taken."""
@@ -40,28 +49,30 @@ class Part:
 
 @dataclass
 class Report:
-    """What became of every weight (BatchNorm statistics go with their weights): taken whole, taken in part (``sliced``), or new; and what found no use."""
+    """What became of every weight (BatchNorm statistics go with their weights): taken as it was, cut out of a wider one (``sliced``), filled in part only
+    (``partial``), or new; and which of the source found no use."""
 
     taken: list[Part] = field(default_factory=list)
     sliced: list[Part] = field(default_factory=list)
+    partial: list[Part] = field(default_factory=list)
     new: list[Part] = field(default_factory=list)
     unused: list[Part] = field(default_factory=list)
     classes: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: tensors, parameters and the first :data:`NAMED` names of each kind; ``classes``: those whose rows were taken, by their names."""
-        kinds = {name: getattr(self, name) for name in ("taken", "sliced", "new", "unused")}
+        kinds = {name: getattr(self, name) for name in ("taken", "sliced", "partial", "new", "unused")}
         return {"classes": self.classes, **{name: _counted(parts) for name, parts in kinds.items()}}
 
     def lines(self) -> list[str]:
         """For a person: one line per kind that there is, with its first names."""
         said = []
-        for name, what in (("taken", "taken whole"), ("sliced", "taken in part"), ("new", "left new"), ("unused", "of the file not used")):
+        for name, what in _KINDS:
             parts: list[Part] = getattr(self, name)
             if not parts:
                 continue
-            part = f", {sum(p.taken for p in parts):,} of them taken" if name == "sliced" else ""
-            names = "" if name == "taken" else f": {', '.join(p.name for p in parts[:3])}{' …' if len(parts) > 3 else ''}"
+            part = f", {sum(p.taken for p in parts):,} of them taken" if name == "partial" else ""
+            names = "" if name in ("taken", "sliced") else f": {', '.join(p.name for p in parts[:3])}{' …' if len(parts) > 3 else ''}"
             said.append(f"{what}: {len(parts)} tensors, {sum(p.size for p in parts):,} parameters{part}{names}")
         return said
 
@@ -99,10 +110,11 @@ def transfer(source: Detector, source_classes: Sequence[str], target: Detector, 
             taken = _copy(found, own, places)
         if name in parameters:
             part = Part(name.removeprefix("cells."), own.numel(), taken)
-            (report.taken if taken == own.numel() else report.sliced if taken else report.new).append(part)
+            whole = report.taken if found is not None and found.shape == own.shape else report.sliced
+            (whole if taken == own.numel() else report.partial if taken else report.new).append(part)
     kept = dict(source.named_parameters())
     report.unused = [Part(name.removeprefix("cells."), kept[name].numel(), 0) for name in old if name in kept]
-    if not report.taken and not report.sliced:
+    if not (report.taken or report.sliced or report.partial):
         raise InputError("weights of which nothing fits this architecture", "weights of the same search space", "leave --init out")
     return report
 
