@@ -65,7 +65,7 @@ def sure_teacher(classes: int = 10) -> Teacher:
     torch.manual_seed(7)
     detector = SPACE.build(SPACE.architecture(**{**dict(SPACE.smallest.choices), "width": 16}), classes).eval().requires_grad_(False)
     for level in detector.head.levels:  # type: ignore[union-attr]
-        level.cls.bias.zero_()  # type: ignore[union-attr, operator]
+        level.cls.bias.zero_()
         level.cls.weight.mul_(20)
     return Teacher(detector, "big 0")
 

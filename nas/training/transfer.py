@@ -217,7 +217,7 @@ def nodes_of(graph: Graph, patterns: Iterable[str]) -> list[Node]:
     for pattern in patterns:
         found = {n.name for n in nodes if pattern in (n.name, n.group, _region(n, graph)) or fnmatchcase(n.name, pattern)}
         if not found:
-            groups = list(dict.fromkeys(n.group for n in nodes))
+            groups = list(dict.fromkeys(n.group for n in graph.nodes))
             raise InputError(f"no node {pattern!r}", f"backbone, neck, head, {', '.join(groups)}, a node's name, or a pattern with *")
         chosen |= found
     return [n for n in nodes if n.name in chosen]
