@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nas.artifact import Artifact, DataRecord
 from nas.data.loader import Loader
@@ -30,7 +29,6 @@ from nas.training.distillation import (
     confident,
     falling,
     feature_loss,
-    observed,
     open_teacher,
     taught,
 )
@@ -159,9 +157,6 @@ def test_branches_learn_from_their_like() -> None:
     assert [(x is two.helper, y is b) for x, y in branches(two, b)] == [(True, True)]
     assert [(x is a, y is other.helper) for x, y in branches(a, other)] == [(True, True)]
     assert [(x is two.helper, y is other.helper) for x, y in branches(two, other)] == [(True, True), (False, False)]
-
-
-# Teachers
 
 
 def saved(path: Path, detector: Detector, classes: tuple[str, ...]) -> Path:
@@ -300,17 +295,3 @@ def test_under_autocast(data: DataPair) -> None:
         assert len(grads) == len(list(task.model.parameters())) and all(g.isfinite().all() for g in grads)
         values.append(loss.item())
     assert values[1] == pytest.approx(values[0], rel=0.1)
-
-
-def test_what_is_observed_is_the_network() -> None:
-    detector = SPACE.build(SPACE.smallest, 2).eval()
-    images = torch.rand(1, 3, 64, 64)
-    said, features = observed(detector, images)
-    assert torch.equal(said.logits, detector(images).logits) and [f.shape[-1] for f in features] == [8, 4, 2]
-    assert F.mse_loss(said.boxes, detector(images).boxes).item() == 0
-
-
-def test_recipes_that_make_no_sense() -> None:
-    for name, value in (("distill_weight", -1.0), ("distill_temperature", 0.0), ("distill_features", math.inf)):
-        with pytest.raises(InputError, match=name):
-            Recipe(**{name: value})  # type: ignore[arg-type]
