@@ -56,6 +56,7 @@ class AnchorHead(Head):
 
 
 @lru_cache(64)
+@torch.inference_mode(False)  # as the grid
 def _priors(family: str, shapes: tuple[tuple[int, int], ...], image_size: tuple[int, int], device: str) -> Tensor:
     """(A, 2) px in the order of the anchors: level by level, and there prior by prior."""
     scale = max(image_size) / PRIORS_AT
