@@ -55,7 +55,7 @@ class Display:
     @contextmanager
     def progress(self, title: str) -> Iterator[Callable[[int, int], None]]:
         """A bar for what counts its parts: call it with how many are done, and with all."""
-        with self._bars([title]) as (update,):
+        with self.steps(title) as update:
             yield lambda done, all_: update(done, all_, "")
 
     @contextmanager
@@ -73,6 +73,12 @@ class Display:
         """A watcher of one training."""
         with self.trainings([title]) as (watch,):
             yield watch
+
+    @contextmanager
+    def steps(self, title: str) -> Iterator[Callable[[int, int, str], None]]:
+        """A watcher of other long work: steps done, of how many, what the last one was."""
+        with self._bars([title]) as (update,):
+            yield update
 
     @contextmanager
     def search(self) -> Iterator[Callable[[Event], None]]:

@@ -93,14 +93,14 @@ def _parts(shared: Layout, own: Layout) -> tuple[slice, ...]:
 
 
 def layouts(module: nn.Module) -> dict[str, tuple[Layout, ...]]:
-    """The channel layout of every laid-out parameter's leading axes, by parameter name."""
+    """The channel layout of every laid-out parameter's and buffer's leading axes, by its name."""
     found: dict[str, tuple[Layout, ...]] = {}
     for prefix, layer in module.named_modules():
         axes: tuple[Layout, ...] = getattr(layer, "layouts", ())
-        for name, parameter in layer.named_parameters(recurse=False):
-            if axes:
+        for name, tensor in (*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)):
+            if axes and tensor.dim():
                 # a bias is laid out as the output axis: the first of a conv and a norm, the second of a transposed conv
-                own = axes if parameter.dim() > 1 else (axes[1] if isinstance(layer, nn.ConvTranspose2d) else axes[0],)
+                own = axes if tensor.dim() > 1 else (axes[1] if isinstance(layer, nn.ConvTranspose2d) else axes[0],)
                 found[f"{prefix}.{name}" if prefix else name] = own
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,29 @@ def _write(path: Path, module: nn.Module, kind: str, header: Mapping[str, Any]) 
 
     tensors = {name: t.detach().cpu().contiguous() for name, t in module.state_dict().items()}
     return atomic_write(path, save(tensors, {"format": FORMAT, "kind": kind, **{k: json.dumps(v) for k, v in header.items()}}))
+
+
+def is_supernet(path: Path) -> bool:
+    """Whether these are a supernet's weights. Of what is no weights file, who reads it says so."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return bool((file.metadata() or {}).get("kind") == "supernet")
+    except (SafetensorError, OSError):
+        return False
+
+
+def digest_of(path: Path) -> str:
+    """16 hex digits of a file's content: whose weights these are, wherever the file lies."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({error.strerror})", "a weights file") from None
+    return digest.hexdigest()[:16]
 
 
 def _read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -271,6 +271,15 @@ def test_loss_is_finite_and_differentiable(counts: list[int]) -> None:
     assert other.logits.grad is not None and bool(other.logits.grad.any()) == bool(sum(counts))  # the teacher speaks at assigned anchors only
 
 
+def test_grids_of_an_evaluation_serve_a_training() -> None:
+    """They are kept from call to call, and tensors of inference mode cannot be differentiated through."""
+    anchors = SPACES["yolov5"].build(SPACES["yolov5"].smallest, 2)
+    with torch.inference_mode():
+        kept = grid(((3, 1), (2, 1)), (24, 8), "cpu")
+        predictions = anchors(torch.rand(1, 3, 32, 224))
+    assert not any(t.is_inference() for t in (*kept, predictions.priors, predictions.points, predictions.strides))
+
+
 def test_no_box_leaves_only_the_background() -> None:
     _, terms, matched = DetectionLoss()(predictions(0, 2), truth_of(0, [0, 0]))
     assert len(matched.score) == 0 and float(terms["iou"]) == float(terms["dfl"]) == 0 and float(terms["cls"]) > 0

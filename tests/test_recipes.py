@@ -141,7 +141,7 @@ def test_the_detection_loss_tells_what_it_is_divided_by(data: DataPair) -> None:
     batch = next(batches(data, Recipe(batch_size=4)).epoch())
     scores: list[Tensor] = []
     predictions = SPACE.build(SPACE.smallest, 10)(batch.images.float() / 255)
-    *_, matched = DetectionLoss()(predictions, Truth(batch.boxes, batch.labels, batch.image_index, scores))
+    *_, matched = DetectionLoss()(predictions, Truth(batch.boxes, batch.labels, batch.image_index, scores=scores))
     assert len(scores) == 1 and scores[0] == matched.score.sum() > 0
 
 

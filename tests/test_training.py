@@ -302,6 +302,9 @@ def test_recalibration_of_an_extracted_network() -> None:
         ({"batch_size": -1}, "batch_size = -1"),
         ({"lr": 0.0}, "lr = 0.0"),
         ({"precision": "fp8"}, "one of auto, fp32, bf16, fp16"),
+        ({"distill_weight": -1.0}, "distill_weight = -1.0"),
+        ({"distill_temperature": 0.0}, "distill_temperature = 0.0"),
+        ({"distill_features": math.inf}, "distill_features = inf"),
     ],
 )
 def test_recipes_that_make_no_sense(changes: dict[str, object], message: str) -> None:

@@ -10,13 +10,14 @@ from typing import NoReturn
 
 from search_spaces.errors import InputError
 
-# verb -> what it does; the module is nas.cli.<verb>.
+# verb -> what it does; the module is nas.cli.<verb>, with _ for -.
 VERBS = {
     "quickstart": "the whole job on the embedded data set, in minutes on a CPU",
     "search": "find the efficiency frontier of a data set and a target, choose S/M/L",
     "worker": "take part in a search that is under way, on this machine or another",
     "supernet": "train the shared weights that a search ranks candidates with",
     "train": "train a chosen architecture",
+    "pseudo-label": "label pictures with a trained model, to train on them",
     "evaluate": "COCO metrics of weights or an export on a data set, with intervals; a report; two models compared",
     "export": "trained weights to ONNX, checked against torch",
     "predict": "find, draw and save the objects in pictures and videos",
@@ -81,7 +82,7 @@ def _verb(verb: str, args: Sequence[str]) -> int:
         from search_spaces.registry import unknown
 
         raise unknown("verb", verb, tuple(VERBS))
-    module = import_module(f"nas.cli.{verb}")
+    module = import_module(f"nas.cli.{verb.replace('-', '_')}")
     parser = _Parser(
         f"nas {verb}", description=VERBS[verb], epilog=f"examples:\n{module.EXAMPLES}", formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -183,7 +183,8 @@ def _annotations(entries: list[Any], images: set[int], labels: dict[int, int], p
             x, y, width, height = (float(v) for v in box)
             area = float(entry["area"]) if _is_number(entry.get("area")) and entry["area"] > 0 else None
             label = labels[entry["category_id"]]
-            objects[entry["image_id"]].append(Annotation((x, y, x + width, y + height), label, bool(entry.get("iscrowd")), area))
+            score = float(entry["score"]) if _is_number(entry.get("score")) else 1.0
+            objects[entry["image_id"]].append(Annotation((x, y, x + width, y + height), label, bool(entry.get("iscrowd")), area, score))
     return objects
 
 

@@ -28,18 +28,19 @@ class Annotation:
     """One marked object as a file states it, unchecked: box xyxy in pixels, index of its class, area in px².
 
     ``crowd``: no single object to learn or to find, but a region that is ignored: COCO's *iscrowd*, VOC's *difficult*. Training leaves it out, and a detection
-    there is neither right nor wrong.
+    there is neither right nor wrong. ``score``: how sure a model was that marked it; 1 for a person.
     """
 
     box: tuple[float, float, float, float]
     label: int
     crowd: bool = False
     area: float | None = None
+    score: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One picture and its objects, checked: boxes float32 [N, 4] xyxy, pixels inside the picture; labels int64 [N]; crowd bool [N]; areas float32 [N].
+    """One picture and its objects, checked: boxes float32 [N, 4] xyxy, pixels inside the picture; labels int64 [N]; crowd bool [N]; areas, scores float32 [N].
 
     ``areas`` (px²) is what COCO calls *area*: of the outline where the data set has outlines, else of the box. It decides small/medium/large.
     """
@@ -52,6 +53,7 @@ class Sample:
     labels: NDArray[np.int64]
     crowd: NDArray[np.bool_]
     areas: NDArray[np.float32]
+    scores: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -91,6 +93,7 @@ def make_sample(id: int, path: Path, size: tuple[int, int], annotations: Sequenc
         _fixed([a.label for a in kept], np.int64),
         _fixed([a.crowd for a in kept], np.bool_),
         _fixed(areas, np.float32),
+        _fixed([a.score for a in kept], np.float32),
     )
 
 

@@ -42,6 +42,10 @@ class Task(ABC):
     def losses(self, images: Tensor, truth: Truth, step: int) -> Iterator[tuple[Tensor, Terms]]:
         """One or more losses; each is back-propagated before the next is asked for. Anything random must derive from ``step``."""
 
+    def groups(self, groups: list[dict[str, Any]], lr: float) -> list[dict[str, Any]]:
+        """The optimizer's parameter groups, divided further where parts of the model have rates of their own (``lr``: that of the others)."""
+        return groups
+
     def compile(self) -> None:
         """Compile the model's forward in place (``torch.compile``)."""
         on_gpu = next(self.model.parameters()).device.type == "cuda"
@@ -136,7 +140,7 @@ class _Run:
         self.whole = True  # false in the middle of a step, when there is no state worth saving
         self.saved: tuple[Path, int] | None = None
         self.precision = resolve(recipe.precision, self.device)
-        self.optimizer = open_optimizer(task.model, recipe)
+        self.optimizer = open_optimizer(task.model, recipe, task.groups)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, rate_factor(recipe, self.steps, self.epoch_steps))
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.ema = AveragedModel(task.model, multi_avg_fn=ramped_average(recipe))
@@ -167,7 +171,7 @@ class _Run:
         images = batch.images.float() / 255.0
         if self.device.type == "cuda" and self.recipe.channels_last:  # on CPUs torch 2.13's backward in this layout crashed on AVX2 machines
             images = images.contiguous(memory_format=torch.channels_last)
-        truth = Truth(batch.boxes, batch.labels, batch.image_index, scores)
+        truth = Truth(batch.boxes, batch.labels, batch.image_index, scores=scores)
         losses = self.task.losses(images, truth, self.step)
         flaw, first = "", True
         while True:

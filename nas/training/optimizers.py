@@ -24,14 +24,17 @@ def sgd(groups: Groups, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True)
 
 
-def open_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's, on all trainable parameters: weight decay on tensors of two or more axes only, that is not on biases, norms and scalars."""
+def open_optimizer(model: nn.Module, recipe: Recipe, divided: Callable[[Groups, float], Groups] = lambda groups, lr: groups) -> torch.optim.Optimizer:
+    """The recipe's, on all trainable parameters: weight decay on tensors of two or more axes only, that is not on biases, norms and scalars.
+
+    ``divided``: divides the groups further, by rates of their own.
+    """
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups: Groups = [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": recipe.weight_decay},
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
     ]
-    return OPTIMIZERS[recipe.optimizer](groups, recipe)
+    return OPTIMIZERS[recipe.optimizer](divided(groups, recipe.lr), recipe)
 
 
 def rate_factor(recipe: Recipe, steps: int, epoch_steps: int) -> Callable[[int], float]:

@@ -35,6 +35,9 @@ class Recipe:
     its largest network learns alone. ``channels_last`` is obeyed on CUDA only; ``compile`` is ``torch.compile`` of the forward; ``sync_bn``: BatchNorm over
     the batch of all processes, "auto" on GPUs. ``augmentation``: values of :class:`nas.data.transforms.Augmentation` that replace those that suit the data.
 
+    Where a teacher takes part: ``distill_weight`` of what it says beside the labels (falls along a cosine to a hundredth), ``distill_temperature``, and
+    ``distill_features``, the weight of its neck's features.
+
     These defaults suit data sets of thousands of pictures; ``nas.training.recipes`` has others by name.
     """
 
@@ -54,6 +57,9 @@ class Recipe:
     clip_norm: float = 10.0
     cls_weight: float = 1.0
     largest_first: float = 0.5
+    distill_weight: float = 1.0
+    distill_temperature: float = 1.0
+    distill_features: float = 0.0
     precision: str = "auto"
     channels_last: bool = True
     compile: bool = False
@@ -62,10 +68,11 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "lr", "clip_norm", "cls_weight"):
+        for name in ("epochs", "batch_size", "accumulate", "lr", "clip_norm", "cls_weight", "distill_temperature"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} = {getattr(self, name)}", "a positive number")
-        one, any_ = ("weight_decay", "momentum", "final_lr", "ema_decay", "largest_first"), ("warmup_steps", "warmup_epochs", "warmup_lr", "seed")
+        one = ("weight_decay", "momentum", "final_lr", "ema_decay", "largest_first")
+        any_ = ("warmup_steps", "warmup_epochs", "warmup_lr", "distill_weight", "distill_features", "seed")
         for name, high in (*((n, 1) for n in one), *((n, math.inf) for n in any_)):
             if not 0 <= getattr(self, name) <= high:
                 raise InputError(f"{name} = {getattr(self, name)}", f"a number from 0 to {high}")

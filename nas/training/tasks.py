@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from nas.data.mixed import unpack
 from nas.supernet import Supernet
 from nas.training.loop import Task
 from nas.training.loss import DetectionLoss, Terms, Truth
+from nas.training.transfer import UNTUNED, FineTuning
 from search_spaces.architecture import Architecture
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
@@ -17,17 +21,48 @@ from search_spaces.heads.base import Predictions
 
 
 class DetectorTask(Task):
-    """One architecture, learning from labels."""
+    """One architecture, learning from labels.
 
-    def __init__(self, detector: Detector, identity: str, loss: DetectionLoss | None = None) -> None:
+    ``tuning``: what of it stays as it is, and what moves slower. ``weighted``: labels carry the weight of their box (:mod:`nas.data.mixed`).
+    """
+
+    model: nn.Module
+
+    def __init__(
+        self,
+        detector: Detector,
+        identity: str,
+        loss: DetectionLoss | None = None,
+        tuning: FineTuning = UNTUNED,
+        weighted: bool = False,
+    ) -> None:
         self.model = self.detector = detector
-        self.identity = identity
+        self.identity = f"{identity}{tuning}"
         self.loss = loss or DetectionLoss()
+        self.tuning, self.weighted = tuning, weighted
+        self._still = tuning.freeze(detector)
+
+    def groups(self, groups: list[dict[str, Any]], lr: float) -> list[dict[str, Any]]:
+        """Each divided by the rates of the nodes."""
+        return self.tuning.groups(groups, self.detector, lr)
 
     def losses(self, images: Tensor, truth: Truth, step: int) -> Iterator[tuple[Tensor, Terms]]:
         """The detection loss."""
-        loss, terms, _ = self.loss(self.detector(images), truth)
+        self.settle()
+        loss, terms, _ = self.loss(self.detector(images), self.truth(truth))
         yield loss, terms
+
+    def settle(self) -> None:
+        """What is frozen in evaluation mode: the loop sets all of the model to training before each step."""
+        for cell in self._still:
+            cell.eval()
+
+    def truth(self, truth: Truth) -> Truth:
+        """With the weights that labels carry."""
+        if not self.weighted:
+            return truth
+        labels, weights = unpack(truth.labels)
+        return replace(truth, labels=labels, weights=weights)
 
 
 class SandwichTask(Task):

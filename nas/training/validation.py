@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -23,13 +23,13 @@ CALIBRATION = 400
 BATCH = 50
 
 
-def validate(detector: Detector, data: DataPair, image_size: int) -> Metrics:
-    """COCO metrics on the whole val split, BatchNorm recalibrated in place; of several processes each detects in its share of the batches.
+def validate(detector: Detector, data: DataPair, image_size: int, still: Sequence[nn.Module] = ()) -> Metrics:
+    """COCO metrics on the whole val split, BatchNorm recalibrated in place except in parts that are ``still``.
 
-    Batches are those of one process, so the metrics are, too. All must call it, with equal weights.
+    Of several processes each detects in its share of the batches, which are those of one process, so the metrics are, too. All must call it, with equal weights.
     """
     device = next(detector.parameters()).device
-    recalibrate(detector, images_of(batches(data.train, image_size, limit=CALIBRATION), device))
+    recalibrate(detector, images_of(batches(data.train, image_size, limit=CALIBRATION), device), still)
     sizes = {sample.id: (sample.width, sample.height) for sample in data.val.samples}
     found: dict[int, Detections] = {}
     for batch in Loader(data.val, BATCH, image_size).epoch(0, processes.rank(), processes.count()):
@@ -42,7 +42,8 @@ def validate(detector: Detector, data: DataPair, image_size: int) -> Metrics:
 class Validation:
     """When and how a training is evaluated: every so many epochs, the detector that ``detector_of`` makes of the averaged model.
 
-    ``keep_best``: what becomes of the detector whose mAP is the best so far, in process 0; nothing by default.
+    ``still``: parts of it that keep their BatchNorm statistics. ``keep_best``: what becomes of the detector whose mAP is the best so far, in process 0; nothing
+    by default.
     """
 
     every: int
@@ -50,6 +51,7 @@ class Validation:
     image_size: int
     detector_of: Callable[[nn.Module], Detector] = copy.deepcopy  # type: ignore[assignment]  # of a detector
     keep_best: Callable[[Detector, Metrics], None] | None = None
+    still: Callable[[Detector], Sequence[nn.Module]] = lambda detector: ()
     _last: tuple[Detector, Metrics] | None = field(default=None, init=False)
 
     def due(self, epoch: int) -> bool:
@@ -60,7 +62,7 @@ class Validation:
         """mAP50-95 and mAP50; the model itself stays as it is."""
         detector = self.detector_of(averaged)
         with torch.random.fork_rng(devices=[]):
-            metrics = validate(detector, self.data, self.image_size)
+            metrics = validate(detector, self.data, self.image_size, self.still(detector))
         self._last = detector, metrics
         return {"map": metrics.map, "map50": metrics.map50}
 

@@ -24,5 +24,5 @@ class Records:
             raise InputError(f"evaluation every {self.eval_every} epochs", "1 or more to keep the best" if self.keep_best else "0 or more")
 
 
-PLAIN = Records()
+UNRECORDED = Records()
 """CSV, and an evaluation at the end."""

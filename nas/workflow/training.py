@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -27,10 +28,11 @@ from nas.training.loop import fit
 from nas.training.precision import device_of
 from nas.training.progress import Watch
 from nas.training.recipe import Recipe
-from nas.training.tasks import DetectorTask, SandwichTask
+from nas.training.tasks import SandwichTask
 from nas.training.validation import Validation, validate
 from nas.weights import load_detector, load_supernet, save_detector, save_supernet
-from nas.workflow.records import PLAIN, Records
+from nas.workflow.course import PLAIN, Course, begin, detector_of, origin, task_of
+from nas.workflow.records import UNRECORDED, Records
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
 from search_spaces.space import SearchSpace
@@ -108,13 +110,13 @@ def train_supernet(
     path: Path,
     display: Display,
     means: Means = Means(),
-    records: Records = PLAIN,
+    records: Records = UNRECORDED,
 ) -> Supernet:
     """Train by the sandwich rule and write the averaged weights to ``path``; a checkpoint beside it makes an interrupted training go on."""
     means.check(recipe)
     if records.keep_best:
         raise InputError("the best of a supernet", "--keep last", "its mAP while training is its largest architecture's alone")
-    settings = {"space": space.name, **_origin(data, recipe, None)}
+    settings = {"space": space.name, **origin(data, recipe, None, PLAIN)}
     with display.training("supernet") as watch, Logged(watch, records.loggers, path, settings) as logged:
         processes.launch(partial(_fit_supernet, space, data, recipe, path, means, records), means.processes, logged)
     _drop_checkpoint(path)
@@ -152,19 +154,22 @@ def train_detector(
     display: Display,
     init: Path | None = None,
     means: Means = Means(),
-    records: Records = PLAIN,
+    course: Course = PLAIN,
+    records: Records = UNRECORDED,
 ) -> Metrics:
     """Train one architecture, evaluate its averaged weights on the whole val split, write ``path`` (safetensors) and the metrics beside it.
 
-    ``init``: a supernet's weights to begin with.
+    ``init``: weights to begin with, a supernet's or a detector's; ``course``: who teaches it besides the labels, what of it is frozen or learns slower.
     """
     check_classes(artifact, data)
     means.check(recipe)
+    course.check(artifact)
     if init is not None:
-        check_init(init, artifact)
-    settings = {"architecture": artifact.architecture.id, **_origin(data, recipe, init)}
+        for line in begin(artifact, init)[1].lines():
+            display.note(f"{init.name}: {line}")
+    settings = {"architecture": artifact.architecture.id, **origin(data, recipe, init, course)}
     with display.training(f"train {artifact.name}") as watch, Logged(watch, records.loggers, path, settings) as logged:
-        processes.launch(partial(_fit_detector, artifact, data, recipe, path, init, means, records), means.processes, logged)
+        processes.launch(partial(_fit_detector, artifact, data, recipe, path, init, means, course, records), means.processes, logged)
     return _finish(path)
 
 
@@ -178,6 +183,7 @@ def train_detectors(
     augment: bool = True,
     device: str = "auto",
     at_once: int | None = None,
+    course: Course = PLAIN,
 ) -> list[Metrics]:
     """:func:`train_detector` of each into ``folder``; what an earlier call finished is kept. ``at_once``: side by side, by default one on a GPU.
 
@@ -185,11 +191,11 @@ def train_detectors(
     """
     means = Means(device, augment=augment).check(recipe)
     paths = [folder / f"{artifact.name}.safetensors" for artifact in artifacts]
-    left = [(a, path) for a, path in zip(artifacts, paths, strict=True) if not _finished(a, data, recipe, path, init)]
+    left = [(a, path) for a, path in zip(artifacts, paths, strict=True) if not _finished(a, path, origin(data, recipe, init, course))]
     for artifact, _ in left:
         check_classes(artifact, data)
     left.sort(key=lambda job: -_macs(job[0]))  # the longest first, so that the others fill what it leaves
-    works = [partial(_fit_detector, artifact, data, recipe, path, init, means, PLAIN) for artifact, path in left]
+    works = [partial(_fit_detector, artifact, data, recipe, path, init, means, course, UNRECORDED) for artifact, path in left]
     at_once = at_once or (processes.cores() if device_of(means.device).type == "cpu" else 1)
     if works:
         with display.trainings([f"train {artifact.name}" for artifact, _ in left]) as watches, ExitStack() as stack:
@@ -217,41 +223,39 @@ def _drop_checkpoint(path: Path) -> None:
 
 
 def _fit_detector(
-    artifact: Artifact, data: DataPair, recipe: Recipe, path: Path, init: Path | None, means: Means, records: Records, watch: Watch
+    artifact: Artifact, data: DataPair, recipe: Recipe, path: Path, init: Path | None, means: Means, course: Course, records: Records, watch: Watch
 ) -> None:
-    architecture = artifact.architecture
     torch.manual_seed(recipe.seed)
-    detector = load_supernet(init)[0].extract(architecture) if init else space_of(architecture).build(architecture, len(data.classes))
+    detector, report = begin(artifact, init)
     detector.to(device_of(means.device))
-    size = int(architecture["image_size"])
+    size = int(artifact.architecture["image_size"])
     loader = training_batches(data, recipe, size, means.augment, means.device)
-    identity = f"detector {architecture.id} {data.fingerprint} {'from supernet' if init else 'from scratch'}"
 
     def write(file: Path, found: Detector, metrics: Metrics) -> None:
-        record = {"metrics": metrics.to_dict(), **_origin(data, recipe, init), "augmentation": loader.augmentation.to_dict()}
-        save_detector(file, found, artifact, record)
+        record = {"metrics": metrics.to_dict(), **origin(data, recipe, init, course), "augmentation": loader.augmentation.to_dict()}
+        save_detector(file, found, artifact, {**record, **({"transfer": report.to_dict()} if init else {})})
 
     best = partial(write, path.with_suffix(".best.safetensors")) if records.keep_best else None
-    validation = Validation(records.eval_every, data, size, keep_best=best) if records.eval_every else None
-    averaged = fit(DetectorTask(detector, identity, recipe.loss()), loader, recipe, path.with_suffix(".ckpt"), watch, validation=validation)
-    assert isinstance(averaged, Detector)
-    metrics = validate(averaged, data, size)
+    validation = Validation(records.eval_every, data, size, _copied, best, course.still) if records.eval_every else None
+    task = task_of(detector, artifact, data, recipe, len(loader) // recipe.accumulate * recipe.epochs, init, course)
+    averaged = detector_of(fit(task, loader, recipe, path.with_suffix(".ckpt"), watch, validation=validation))
+    metrics = validate(averaged, data, size, course.still(averaged))
     if not processes.rank():
         write(path, averaged, metrics)
     processes.gather(None)  # nobody goes on before the file is there
 
 
-def _origin(data: DataPair, recipe: Recipe, init: Path | None) -> dict[str, Any]:
-    return {"recipe": recipe.to_dict(), "from": "supernet" if init else "scratch", "data": data.fingerprint}
+def _copied(averaged: torch.nn.Module) -> Detector:
+    return copy.deepcopy(detector_of(averaged))
 
 
-def _finished(artifact: Artifact, data: DataPair, recipe: Recipe, path: Path, init: Path | None) -> bool:
+def _finished(artifact: Artifact, path: Path, origin: dict[str, Any]) -> bool:
     """Whether ``path`` holds the outcome of this very training."""
     if not path.exists():
         return False
     _, found, record = load_detector(path)
     record = {**record, "recipe": {**Recipe().to_dict(), **record.get("recipe", {})}}  # an older one lacks what is at its default
-    return found.architecture == artifact.architecture and all(record.get(k) == v for k, v in _origin(data, recipe, init).items())
+    return found.architecture == artifact.architecture and all(record.get(k) == v for k, v in origin.items())
 
 
 def check_classes(artifact: Artifact, data: DataPair) -> None:
@@ -260,14 +264,6 @@ def check_classes(artifact: Artifact, data: DataPair) -> None:
         raise InputError(
             f"data set with classes {list(data.classes)}", f"those of {artifact.name}: {list(artifact.classes)}", "search on this data set"
         )
-
-
-def check_init(path: Path, artifact: Artifact) -> None:
-    """An error unless the supernet's file has the architecture's classes and weights."""
-    supernet, classes, _ = load_supernet(path)
-    if classes != artifact.classes:
-        raise InputError(f"{path} was trained for classes {list(classes)}", f"those of {artifact.name}: {list(artifact.classes)}")
-    supernet.space.check(artifact.architecture)
 
 
 def final_candidate(artifact: Artifact, metrics: Metrics) -> Candidate:

@@ -34,6 +34,7 @@ class AnchorHead(Head):
         for level in self.levels:  # objectness times class begins at PRIOR
             bias = level.bias.view(3, -1)  # type: ignore[operator]
             nn.init.constant_(bias[:, 4:].detach(), math.log(PRIOR**0.5 / (1 - PRIOR**0.5)))
+            level.class_rows = (3, 5)  # type: ignore[assignment]
 
     def forward(self, *features: Tensor) -> Levels:
         """Per level (N, classes, 3 H, W) and (N, 5, 3 H, W): box parameters and objectness."""
@@ -55,6 +56,7 @@ class AnchorHead(Head):
 
 
 @lru_cache(64)
+@torch.inference_mode(False)  # as the grid
 def _priors(family: str, shapes: tuple[tuple[int, int], ...], image_size: tuple[int, int], device: str) -> Tensor:
     """(A, 2) px in the order of the anchors: level by level, and there prior by prior."""
     scale = max(image_size) / PRIORS_AT

@@ -110,6 +110,7 @@ def _rows(x: Tensor) -> Tensor:
 
 
 @lru_cache(64)
+@torch.inference_mode(False)  # they are kept: made in inference mode, they could not take part in a later training
 def grid(shapes: tuple[tuple[int, int], ...], image_size: tuple[int, int], device: str) -> tuple[Tensor, Tensor]:
     """Anchor centres (A, 2) and strides (A, 1) in pixels, cell centres at (i + 0.5) strides."""
     points, strides = [], []

@@ -15,10 +15,14 @@ PRIOR = 0.01  # initial class probability, Lin et al., arXiv:1708.02002
 
 
 def class_conv(c_in: int, num_classes: int) -> nn.Conv2d:
-    """The 1x1 to class logits, biased so that every class begins at :data:`PRIOR`."""
+    """The 1x1 to class logits, biased so that every class begins at :data:`PRIOR`.
+
+    ``class_rows``: its output is so many groups, each of so many other channels and then one per class (read where weights go to other classes).
+    """
     conv = conv2d((c_in,), (num_classes,), bias=True)
     assert conv.bias is not None
     nn.init.constant_(conv.bias, -math.log((1 - PRIOR) / PRIOR))
+    conv.class_rows = (1, 0)  # type: ignore[assignment]
     return conv
 
 
