@@ -179,7 +179,7 @@ CASES = {
     "falling budgets": (ZERO + "--budgets S=4ms,M=2ms", "M=2", "small to large"),
     "budget nothing meets": (ZERO.replace("nwot", "score") + "--budgets S=1us,M=2us", "0.001", "S"),
     "bad bound": (ZERO + "--bound params<1e6", "'params<1e6'", "NAME<=NUMBER"),
-    "bound that is no number": (ZERO + "--bound params<=few", "few", "NUMBER"),
+    "bound that is no number": (ZERO + "--bound params<=few", "few", "a number after"),
     "bound on an unknown estimate": (ZERO + "--bound parms<=1e6", "'parms'", "params"),
     "no trial": (ZERO + "--trials 0", "0 trials", "1 or more"),
     "no class": (ZERO + "--num-classes 0", "0 classes", "1 or more"),

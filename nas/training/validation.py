@@ -26,7 +26,8 @@ BATCH = 50
 def validate(detector: Detector, data: DataPair, image_size: int, still: Sequence[nn.Module] = ()) -> Metrics:
     """COCO metrics on the whole val split, BatchNorm recalibrated in place except in parts that are ``still``.
 
-    Of several processes each detects in its share of the batches, which are those of one process, so the metrics are, too. All must call it, with equal weights.
+    Of several processes each detects in its share of the batches, which are those of one process, so the metrics are, too. All must call it, with equal
+    weights.
     """
     device = next(detector.parameters()).device
     recalibrate(detector, images_of(batches(data.train, image_size, limit=CALIBRATION), device), still)
