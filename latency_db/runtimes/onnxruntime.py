@@ -18,9 +18,10 @@ from latency_db.cpu import cache_dir
 from latency_db.device import DeviceFingerprint
 from latency_db.gpu.bench import GpuBench, with_gpu
 from latency_db.gpu.cuda import device_index, no_driver
+from latency_db.int8 import Int8Form
 from latency_db.measurement import Measurement
 from latency_db.onnx_file import drawn, input_shape, naming_nodes
-from latency_db.precision import Int8Form, converted
+from latency_db.precision import converted
 from latency_db.profiler import SEARCHING, Profiler, Protocol, Workload
 from latency_db.target import Target
 from search_spaces.errors import InputError

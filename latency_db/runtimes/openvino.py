@@ -21,9 +21,10 @@ from typing import Any
 from latency_db.bench import CpuBench
 from latency_db.cpu import cache_dir
 from latency_db.device import DeviceFingerprint, lacks
+from latency_db.int8 import Int8Form
 from latency_db.measurement import Measurement
 from latency_db.onnx_file import drawn, input_shape, naming_nodes
-from latency_db.precision import Int8Form, converted
+from latency_db.precision import converted
 from latency_db.process import Worker
 from latency_db.profiler import SEARCHING, Profiler, Protocol, Workload
 from latency_db.target import Target
