@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
 import math
 import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -111,8 +113,10 @@ class Calibrated:
 
     @property
     def constant(self) -> list[str]:
-        """Activations that were the same number everywhere on every picture: dead channels, or pictures that are all alike."""
-        return sorted(name for name, (low, high) in self.ranges.items() if low == high)
+        """Activations that were the same number everywhere on every picture: dead layers, or pictures that are all alike."""
+        tail = decode_tail(self.proto)
+        made = {o for n in self.proto.graph.node if n.name not in tail for o in n.output} | {i.name for i in self.proto.graph.input}
+        return sorted(name for name, (low, high) in self.ranges.items() if low == high and name in made)
 
     def convs(self, spared: Collection[str] = ()) -> list[str]:
         """Names of the convolutions that :meth:`write` would quantize."""
@@ -145,6 +149,7 @@ class Calibrated:
         quantized: onnx.ModelProto = quantizer.model.model
         if not form.outputs:
             _reconnect(quantized, {*spared})
+        quantizer.model.topological_sort()
         out.write_bytes(quantized.SerializeToString())
         return out
 
@@ -200,9 +205,10 @@ def _ranges(
         file.write_bytes(save_and_reload_model_with_shape_infer(copy.deepcopy(proto)).SerializeToString())
         augmented = str(Path(folder) / "augmented.onnx")
         collecting = create_calibrator(file, op_types, augmented, method, extra_options=options)
-        for batch in batches:  # one at a time: histograms of all activations of all pictures at once would fill the memory
-            collecting.collect_data(_Reader([batch]))
-        found = collecting.compute_data()
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints how many bins it has
+            for batch in batches:  # one at a time: histograms of all activations of all pictures at once would fill the memory
+                collecting.collect_data(_Reader([batch]))
+            found = collecting.compute_data()
     return {name: (float(np.min(data.range_value[0])), float(np.max(data.range_value[1]))) for name, data in found.items()}
 
 

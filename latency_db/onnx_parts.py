@@ -36,6 +36,11 @@ def read(path: Path) -> onnx.ModelProto:
     weights = {t.name for t in proto.graph.initializer}
     if any(n.op_type == "BatchNormalization" or (n.op_type in LAYERS and n.input[1] not in weights) for n in proto.graph.node):
         proto = _folded(path)
+    return named(proto)
+
+
+def named(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model, its nodes without a name given one."""
     for i, n in enumerate(proto.graph.node):
         n.name = n.name or f"{n.op_type}_{i}"
     return proto

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nas.data.dataset import DetectionDataset
@@ -48,14 +50,26 @@ def images_of(batches_: Iterable[Batch], device: torch.device) -> Iterator[Tenso
 
 @torch.inference_mode()
 def detect(detector: Detector, batch: Batch, sizes: dict[int, tuple[int, int]], suppression: Suppression = EVALUATION) -> dict[int, Detections]:
-    """Detections of a batch by sample id, in pixels of the original pictures (``sizes``: id -> width, height).
+    """Detections of a batch by sample id, in pixels of the original pictures (``sizes``: id -> width, height)."""
+    device = next(detector.parameters()).device
+    boxes, scores = (t.float().cpu().numpy() for t in detector.predict(batch.images.to(device).float() / 255.0))
+    return sort_out(boxes, scores, batch, sizes, suppression, detector.head.end_to_end)
+
+
+def sort_out(
+    boxes: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    batch: Batch,
+    sizes: dict[int, tuple[int, int]],
+    suppression: Suppression = EVALUATION,
+    end_to_end: bool = False,
+) -> dict[int, Detections]:
+    """What a network's outputs say, boxes (N, A, 4) and scores (N, A, classes), as :func:`detect` gives it.
 
     Of a head that gives one box per object nothing is suppressed: that is what it is for.
     """
-    if detector.head.end_to_end:
+    if end_to_end:
         suppression = replace(suppression, iou_threshold=NEVER)
-    device = next(detector.parameters()).device
-    boxes, scores = (t.float().cpu().numpy() for t in detector.predict(batch.images.to(device).float() / 255.0))
     found: dict[int, Detections] = {}
     for i, (sample_id, placement) in enumerate(zip(batch.sample_ids, batch.placements, strict=True)):
         kept = nms(boxes[i], scores[i], **asdict(suppression))

@@ -19,6 +19,7 @@ VERBS = {
     "train": "train a chosen architecture",
     "evaluate": "COCO metrics of trained weights on a data set",
     "export": "trained weights to ONNX, checked against torch",
+    "quantize": "trained weights to int8 for a runtime: calibrated, checked, evaluated there; lint an int8 file",
     "predict": "draw the boxes an exported model finds in pictures",
     "measure": "latency of an architecture, weights or ONNX file on a target",
     "bench": "latency of many models side by side, in rounds: references, families, searched architectures",
