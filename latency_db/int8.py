@@ -32,6 +32,8 @@ VNNI = ("avx512_vnni", "avx_vnni", "amx_int8")
 CALIBRATORS = {"max": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
 """How a range follows from what was seen: the extremes, the least lost information (Kullback-Leibler), or all but the outermost :data:`PERCENTILE`."""
 PERCENTILE = 99.99
+BINS = 512
+"""Of the histogram whose information is compared with that of 128 levels: with the library's own 128 there is nothing to choose, and each bin takes time."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +116,11 @@ class Calibrated:
     @property
     def constant(self) -> list[str]:
         """Activations that were the same number everywhere on every picture: dead layers, or pictures that are all alike."""
-        tail = decode_tail(self.proto)
-        made = {o for n in self.proto.graph.node if n.name not in tail for o in n.output} | {i.name for i in self.proto.graph.input}
-        return sorted(name for name, (low, high) in self.ranges.items() if low == high and name in made)
+        tail, reached = decode_tail(self.proto), {i.name for i in self.proto.graph.input}
+        for n in self.proto.graph.node:  # in an order in which what is read was made before
+            if n.name not in tail and reached & {*n.input}:
+                reached.update(n.output)
+        return sorted(name for name, (low, high) in self.ranges.items() if low == high and name in reached)
 
     def convs(self, spared: Collection[str] = ()) -> list[str]:
         """Names of the convolutions that :meth:`write` would quantize."""
@@ -199,7 +203,7 @@ def _ranges(
     from onnxruntime.quantization.quant_utils import save_and_reload_model_with_shape_infer
 
     method = CalibrationMethod[CALIBRATORS[calibrator]]
-    options = {"percentile": PERCENTILE} if calibrator == "percentile" else {}
+    options = {"percentile": {"percentile": PERCENTILE}, "entropy": {"num_bins": BINS}}.get(calibrator, {})
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "float.onnx"
         file.write_bytes(save_and_reload_model_with_shape_infer(copy.deepcopy(proto)).SerializeToString())

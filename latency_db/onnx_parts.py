@@ -33,10 +33,21 @@ def read(path: Path) -> onnx.ModelProto:
     opset = max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=0)
     if opset < OLDEST_OPSET:
         raise InputError(f"{path.name} has opset {opset}", f"{OLDEST_OPSET} or later, which can say per-channel int8", "export it again")
+    _own_weights(proto)
     weights = {t.name for t in proto.graph.initializer}
     if any(n.op_type == "BatchNormalization" or (n.op_type in LAYERS and n.input[1] not in weights) for n in proto.graph.node):
         proto = _folded(path)
     return named(proto)
+
+
+def _own_weights(proto: onnx.ModelProto) -> None:
+    """Gives a weight that is another one's Identity an initializer of its own: torch's exporter keeps equal weights once."""
+    weights = {t.name: t for t in proto.graph.initializer}
+    shared = [n for n in proto.graph.node if n.op_type == "Identity" and n.input[0] in weights]
+    for n in shared:
+        proto.graph.initializer.add().CopyFrom(weights[n.input[0]])
+        proto.graph.initializer[-1].name = n.output[0]
+        proto.graph.node.remove(n)
 
 
 def named(proto: onnx.ModelProto) -> onnx.ModelProto:

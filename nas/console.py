@@ -69,6 +69,12 @@ class Display:
             yield watch
 
     @contextmanager
+    def steps(self, title: str) -> Iterator[Callable[[int, int, str], None]]:
+        """A watcher of other long work: steps done, of how many, what the last one was."""
+        with self._bars([title]) as (update,):
+            yield update
+
+    @contextmanager
     def search(self) -> Iterator[Callable[[Event], None]]:
         """A watcher for ``nas.study.Study.run``: candidates done, hypervolume, size of the front, the last candidate."""
         with self._bars(["search"]) as (update,):

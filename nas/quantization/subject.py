@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,14 @@ class Subject:
     @property
     def form(self) -> Int8Form:
         return self.calibrated.form
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the float network's numbers: 16 hex digits."""
+        digest = hashlib.sha256()
+        for tensor in self.calibrated.proto.graph.initializer:
+            digest.update(onnx.numpy_helper.to_array(tensor).tobytes())
+        return digest.hexdigest()[:16]
 
     @property
     def float_target(self) -> Target:

@@ -1,0 +1,43 @@
+"""A small detector with weights, its data, and its int8 files: what the tests of quantization share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from nas.accuracy import batches, images_of
+from nas.artifact import Artifact, DataRecord, StudyRecord
+from nas.data.source import DataPair, open_data
+from nas.training.bn import recalibrate
+from nas.weights import save_detector
+from search_spaces.spaces import SPACES
+
+SIZE = 64
+DATA = f"digits@{SIZE}:train=40,val=6"
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A folder with ``S.safetensors`` and the data set of its classes."""
+
+    folder: Path
+    data: DataPair
+    weights: Path
+
+
+def shelf(folder: Path, cache: Path) -> Shelf:
+    """A yolo-nano with drawn weights whose statistics are those of the pictures, so that its activations are like a trained one's."""
+    data = open_data(DATA, cache=cache)
+    space = SPACES["yolo-nano"]
+    architecture = space.smallest.replace(image_size=space["image_size"].values[0])
+    torch.manual_seed(0)
+    detector = space.build(architecture, len(data.classes))
+    with torch.no_grad():
+        for level in detector.head.levels:  # type: ignore[union-attr]
+            level.cls.weight.mul_(4.0)
+            level.cls.bias.add_(4.0)
+    recalibrate(detector, images_of(batches(data.train, SIZE), torch.device("cpu")))
+    artifact = Artifact("S", architecture, (), StudyRecord("test", 0, None, 0), data.classes, DataRecord(data.name, data.fingerprint))
+    return Shelf(folder, data, save_detector(folder / "S.safetensors", detector.eval(), artifact, {}))
