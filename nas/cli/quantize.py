@@ -80,6 +80,10 @@ def run(args: argparse.Namespace) -> int:
         from nas.workflow.selecting import selective
 
         report, _ = selective(*job, _search(args), display)
+    elif mode == "qat":
+        from nas.workflow.fine_tuning import Aware, quantization_aware
+
+        report = quantization_aware(*job, Aware(args.epochs, args.lr, device=args.device), display)
     else:
         report = post_training(*job, display)
     print(json.dumps(report.to_dict(), indent=2) if args.json else "\n".join(report.lines()))

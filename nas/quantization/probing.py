@@ -68,7 +68,8 @@ class Probe:
 
     def float_metrics(self) -> Metrics:
         """Of the float model in the runtime."""
-        found = self._find("float") or self._keep("float", metrics=self.subject.accuracy(self.subject.model, self.subject.float_target)[0].to_dict())
+        if (found := self._find("float")) is None:
+            found = self._keep("float", metrics=self.subject.accuracy(Served(self.subject.model, self.subject.float_target)).to_dict())
         return Metrics.from_dict(found["metrics"])
 
     def float_latency(self) -> Estimate:
@@ -84,9 +85,9 @@ class Probe:
             with tempfile.TemporaryDirectory() as scratch:
                 model = Path(scratch) / "alone.onnx"
                 self.subject.write(model, left)
-                moved = self._distortion(model)
-                metrics, _ = self.subject.accuracy(model, dataset=self._few)
-            found = self._keep("alone", block=block, distortion=moved, map=metrics.map)
+                served = Served(model, self.subject.target)
+                metrics = self.subject.accuracy(served, self._few)
+                found = self._keep("alone", block=block, distortion=self._distortion(served), map=metrics.map)
         return float(found["distortion"]), float(found["map"])
 
     def latency(self, plan: Plan) -> Estimate:
@@ -103,8 +104,9 @@ class Probe:
             with tempfile.TemporaryDirectory() as scratch:
                 model = Path(scratch) / "set.onnx"
                 self.subject.write(model, plan)
-                metrics, _ = self.subject.accuracy(model)
-                found = self._keep("accuracy", left_float=sorted(plan), map=metrics.map, distortion=self._distortion(model))
+                served = Served(model, self.subject.target)
+                metrics = self.subject.accuracy(served)
+                found = self._keep("accuracy", left_float=sorted(plan), map=metrics.map, distortion=self._distortion(served))
         return Point(plan, float(found["map"]), float(found["distortion"]), self.latency(plan))
 
     def points(self) -> list[Point]:
@@ -138,11 +140,10 @@ class Probe:
         self.subject.write(path, plan)
         return {name: (path, self.subject.target)}
 
-    def _distortion(self, model: Path) -> float:
+    def _distortion(self, served: Served) -> float:
         if self._exact is None:
             exact = Served(self.subject.model, self.subject.float_target)
             self._exact = [exact(batch) for batch in self._pictures]
-        served = Served(model, self.subject.target)
         moved = [distortion(exact, served(batch)) * len(batch) for exact, batch in zip(self._exact, self._pictures, strict=True)]
         return sum(moved) / sum(map(len, self._pictures))
 

@@ -146,6 +146,8 @@ def proposal(model: Model, measured: Sequence[Point], float_ms: float) -> Plan |
             if plan in known or len(plan) == len(model.blocks):
                 continue
             row = (p.latency.value + model.latency(plan) - own_ms, max(0.0, p.distortion + model.distortion(plan) - own_loss))
+            if any(ms <= row[0] and moved <= row[1] for ms, moved in rows):
+                continue
             gain = hypervolume([*rows, row], reference, ["min", "min"]) - before
             if gain > 0 and (best is None or gain > best[0]):
                 best = (gain, plan)
@@ -180,5 +182,5 @@ def pick(points: Sequence[Point], float_map: float, max_drop: float | None = Non
 
 
 def lost(point: Point, float_map: float) -> float:
-    """Points of mAP that a selection loses."""
-    return 100 * (float_map - point.map)
+    """Points of mAP that a selection loses, to what a bound is written with."""
+    return round(100 * (float_map - point.map), 6)

@@ -105,10 +105,9 @@ class Subject:
             draft.unlink(missing_ok=True)
         return report
 
-    def accuracy(self, model: Path, target: Target | None = None, dataset: DetectionDataset | None = None) -> tuple[Metrics, str]:
-        """COCO metrics of a file in the runtime, and where that was in words."""
-        served = Served(model, target or self.target)
-        return accuracy(served, dataset or self.val, self.image_size, self.detector.head.end_to_end), served.where
+    def accuracy(self, served: Served, dataset: DetectionDataset | None = None) -> Metrics:
+        """COCO metrics of a file in the runtime, on the val split or a part of it."""
+        return accuracy(served, dataset or self.val, self.image_size, self.detector.head.end_to_end)
 
 
 def form_of(target: Target) -> Int8Form:

@@ -14,14 +14,13 @@ from nas.console import Display
 from nas.data.source import DataPair
 from nas.quantization.lint import LintReport
 from nas.quantization.report import QuantizationReport, drop, versions
+from nas.quantization.serving import Served
 from nas.quantization.subject import Calibration, Subject, form_of, open_subject
 from nas.quantization.timing import Files, interleaved, unmeasurable
 from nas.weights import load_detector
 from nas.workflow.training import check_classes
 
 FLOAT, INT8 = "fp32", "int8"
-Others = Mapping[str, Path]
-"""Files that stand beside the result, by what they are."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +57,17 @@ def conclude(
     settings: Settings,
     display: Display,
     left_float: Collection[str] = (),
-    others: Others | None = None,
+    others: Files | None = None,
     details: Mapping[str, Any] | None = None,
 ) -> QuantizationReport:
     """Evaluate and time a file that was written, with the float one and ``others`` beside it; the report, written beside the file."""
     files: dict[str, tuple[Path, Target]] = {FLOAT: (subject.model, subject.float_target), INT8: (out, subject.target)}
-    files |= {name: (path, subject.target) for name, path in (others or {}).items()}
+    files |= others or {}
     found = []
     where = ""
     for name, (path, target) in files.items():
-        metrics, where = subject.accuracy(path, target)
+        served = Served(path, target)
+        metrics, where = subject.accuracy(served), served.where
         found.append((name, path, metrics))
         display.note(f"{name}: mAP {metrics.map:.4f} ({drop(found[0][2], metrics):+.2f} points lost) in {where}")
     reason = unmeasurable(subject.target) or ("" if settings.rounds else "not asked for")

@@ -132,9 +132,9 @@ def look(subject: Subject, probe: Probe, search: Search, rounds: int, display: D
         for plan in start:
             points[plan] = probe.point(plan)
             said(len(points), max(total, len(points)), _row(points[plan], float_map))
-        while len(points) < total and (plan := proposal(model(), list(points.values()), float_ms)) is not None:
-            points[plan] = probe.point(plan)
-            said(len(points), total, _row(points[plan], float_map))
+        while len(points) < total and (proposed := proposal(model(), list(points.values()), float_ms)) is not None:
+            points[proposed] = probe.point(proposed)
+            said(len(points), total, _row(points[proposed], float_map))
     if len(points) < total:
         display.note("no set next to the front is predicted to improve it")
     finalists = list(dict.fromkeys([none, heuristic, *(p.left_float for p in front(list(points.values())))]))
