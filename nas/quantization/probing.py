@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from latency_db.db import usual_anchor_ms
 from latency_db.measurement import Measurement
 from latency_db.profiler import Protocol
 from latency_db.runtimes import RUNTIMES
@@ -33,11 +34,13 @@ QUICK = Protocol(min_rounds=8, max_rounds=60, half_width=0.02, max_s=5.0)
 class Probe:
     """Measures sets of blocks of one subject, each once; what a journal in ``folder`` has is not measured again.
 
-    ``subset``: pictures of the val split for the distortion (0: all); mAP is of all of them.
+    ``subset``: pictures of the val split for the distortion (0: all); mAP is of all of them. ``usual_ms``: the anchor's usual time, by default the median
+    of the journal's.
     """
 
-    def __init__(self, subject: Subject, data: DataPair, folder: Path, subset: int = 100) -> None:
+    def __init__(self, subject: Subject, data: DataPair, folder: Path, subset: int = 100, usual_ms: float | None = None) -> None:
         self.subject = subject
+        self._usual_ms = usual_ms
         self._folder = folder
         few = first_samples(subject.val, subset)
         self._few = few
@@ -147,11 +150,13 @@ class Probe:
         moved = [distortion(exact, served(batch)) * len(batch) for exact, batch in zip(self._exact, self._pictures, strict=True)]
         return sum(moved) / sum(map(len, self._pictures))
 
+    @property
+    def usual_ms(self) -> float | None:
+        """The anchor's usual time, ms: what latencies are brought to, because single measurements are minutes apart and a shared machine drifts."""
+        return self._usual_ms or usual_anchor_ms(Measurement.from_dict(k["measurement"]) for k in self._known if "measurement" in k)
+
     def _at_usual_speed(self, measured: Measurement) -> Estimate:
-        """By the anchor: single measurements are minutes apart, and a shared machine drifts."""
-        usual = [Measurement.from_dict(k["measurement"]).anchor_ms for k in self._known if "measurement" in k]
-        anchors = sorted(ms for ms in usual if ms is not None)
-        return together([measured], anchors[len(anchors) // 2] if anchors else None)
+        return together([measured], self.usual_ms)
 
 
 def _settings(subject: Subject, data: DataPair, subset: int) -> dict[str, Any]:
