@@ -22,7 +22,7 @@ STEM = "stem"
 
 @dataclass(frozen=True)
 class Block:
-    """Nodes that are quantized together: their names, the convolutions among them, and the multiply-accumulates of those."""
+    """Nodes that are quantized together: their names, the convolutions among them that become int8, and the multiply-accumulates of those."""
 
     name: str
     nodes: tuple[str, ...]
@@ -39,8 +39,8 @@ class Blocks:
     head: str
 
     @classmethod
-    def of(cls, proto: onnx.ModelProto, head: str) -> Blocks:
-        """Of an exported detector whose head's node is called ``head``."""
+    def of(cls, proto: onnx.ModelProto, head: str, quantized: Collection[str]) -> Blocks:
+        """Of an exported detector whose head's node is called ``head``; ``quantized``: the convolutions that the form makes int8."""
         import onnx
 
         tail = decode_tail(proto)
@@ -56,7 +56,7 @@ class Blocks:
             feeding.setdefault(block, set()).update(made[i] for i in n.input if made.get(i, block) != block)
         found = {}
         for name, of_block in nodes.items():
-            convs = tuple(n.name for n in of_block if n.op_type == "Conv")
+            convs = tuple(n.name for n in of_block if n.name in quantized)
             found[name] = Block(name, tuple(n.name for n in of_block), convs, sum(macs.get(c, 0) for c in convs))
         if not found:
             raise InputError("a model without the names of its blocks", "a file that nas export wrote")
@@ -64,7 +64,7 @@ class Blocks:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The blocks that have convolutions: those that a selection chooses of."""
+        """The blocks that have something to quantize: those that a selection chooses of."""
         return tuple(name for name, block in self.by_name.items() if block.convs)
 
     def nodes(self, left_float: Collection[str]) -> frozenset[str]:

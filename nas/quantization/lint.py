@@ -1,7 +1,7 @@
 """Is an exported int8 graph what it promises? Every rule names what it found and where. Needs no torch and no runtime.
 
-The rules are those of the runtimes' parsers and of what was found to go wrong (docs/quantization.md): TensorRT takes symmetric signed activations and no
-int32 biases, OpenVINO miscomputes signed ones behind a split and a concatenation, and no network survives a quantized decode tail.
+TensorRT's parser takes symmetric signed activations and no int32 biases, OpenVINO miscomputes signed ones behind a split and a concatenation, and no network
+survives a quantized decode tail: docs/quantization.md.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
 METADATA = "int8"
 ERROR, WARNING = "error", "warning"
-UNDERFLOW = 6e-8
-"""Scales under this are zero in float16 (its smallest number is 2**-24)."""
+UNDERFLOW = 6e-8  # scales under this are zero in float16, whose smallest number is 2**-24
 PASSING = ("Concat", "Split", "Slice", "MaxPool", "Resize", "Reshape", "Transpose", "Identity", "Squeeze", "Unsqueeze", "Flatten")
 """Operators that hand values on as they are: what they give is quantized where what they take is."""
 ZERO_POINTS = {"s8": 0, "u8": 128}
@@ -98,7 +97,9 @@ class LintReport:
     def lines(self) -> list[str]:
         """For a person: a summary, then one line per finding."""
         counts = ", ".join(f"{n} {p}" for p in ("int8", "float", "half") if (n := self.count(p)))
-        return [f"{len(self.layers)} layers: {counts or 'none'}", *map(str, self.findings)]
+        floats = [layer.name for layer in self.layers if layer.precision == "float"]
+        named = [f"float: {', '.join(floats)}"] if 0 < len(floats) < len(self.layers) else []
+        return [f"{len(self.layers)} layers: {counts or 'none'}", *named, *map(str, self.findings)]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -110,8 +111,8 @@ def lint(model: Path, promise: Promise | None = None) -> LintReport:
     proto = named(parsed(model))
     graph = _Graph(proto)
     promise = promise or Promise.of(proto)
-    layers = tuple(_layers(graph, {*promise.left_float} if promise else set()))
-    form = promise.form if promise else None
+    form, left = (promise.form, {*promise.left_float}) if promise else (None, set())
+    layers = tuple(_layers(graph, left))
     found = [*_coverage(layers, graph, promise), *_pairs(graph), *_scales(graph), *_kinds(graph, layers, form), *_places(graph, layers, promise)]
     return LintReport(layers, tuple(found))
 
@@ -196,7 +197,7 @@ def _coverage(layers: tuple[Layer, ...], graph: _Graph, promise: Promise | None)
     if not any(layer.precision == "int8" for layer in convs):
         yield Finding(ERROR, "a float model", f"none of {len(convs)} convolutions is int8")
         return
-    left = {*promise.left_float} if promise else set()
+    left = promise.left_float if promise else ()
     for layer in convs:
         if layer.precision == "half":
             yield Finding(ERROR, "half quantized: only one of activation and weights", layer.name)

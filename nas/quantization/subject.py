@@ -138,7 +138,8 @@ def open_subject(
     if float_model is None:
         export_onnx(detector, model, size, metadata)
     calibrated = Calibrated.of(model, form, calibration_batches(data, size, calibration), calibration.calibrator)
-    blocks = Blocks.of(calibrated.proto, space_of(artifact.architecture).graph(artifact.architecture).head.name)
+    head = space_of(artifact.architecture).graph(artifact.architecture).head.name
+    blocks = Blocks.of(calibrated.proto, head, {*calibrated.convs()})
     val = data.val.cached(CACHE_BYTES)
     warnings = tuple(_warnings(data, calibration, calibrated))
     return Subject(artifact, detector, model, target, calibration, calibrated, blocks, val, size, warnings, metadata)

@@ -43,8 +43,8 @@ def selective_data(
     occupied = obstacles(canvas, list(drawn.values()), best, [])
     labels: tuple[Label, ...] = placed(canvas, texts, [ABOVE] * len(picks) + [BELOW] * len(references), occupied)
     return FrontierData(
-        title=f"Selective quantization of {name}",
-        subtitle=(f"target {target}  ·  data {data}  ·  {len(drawn):,} sets of float blocks measured, {len(best):,} on the front",),
+        title="Selective quantization",
+        subtitle=(f"{name}  ·  target {target}  ·  data {data}  ·  {len(drawn):,} sets of float blocks measured, {len(best):,} on the front",),
         canvas=canvas,
         candidates=tuple(drawn.values()),
         front=tuple(best),
