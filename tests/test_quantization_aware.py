@@ -21,40 +21,29 @@ from nas.console import Display
 from nas.quantization.fake import FakeQuantConv2d, Rounding, fake_quantized, plain, roundings
 from nas.quantization.lint import lint
 from nas.quantization.serving import distortion
-from nas.quantization.subject import Calibration, Subject, open_subject
+from nas.quantization.subject import Calibration
 from nas.training.loss import Truth
 from nas.training.recipe import Recipe
 from nas.workflow import fine_tuning
 from nas.workflow.fine_tuning import Aware, FineTuning, quantization_aware
 from nas.workflow.quantizing import Settings
 from search_spaces.errors import InputError
-from tests._quantized import SIZE, Shelf, shelf
+from tests._quantized import SIZE, shelf, subject
 
 ROUNDING = Rounding(0.1, 128, (0, 255))
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
-    folder = tmp_path_factory.mktemp("aware")
-    return shelf(folder, folder / "cache")
-
-
-@pytest.fixture(scope="module")
-def subject(made: Shelf) -> Subject:
-    return open_subject(made.weights, made.data, Target.parse(f"tensorrt-rtx:int8@{SIZE}"), Calibration(16), made.folder)
-
-
-def test_fake_quantization_computes_what_the_file_does(made: Shelf, subject: Subject, tmp_path: Path) -> None:
+def test_fake_quantization_computes_what_the_file_does(tmp_path: Path) -> None:
     """Torch's outputs against the int8 file's in ONNX Runtime without its rewriting, which then computes every node as it is written.
 
     What is no convolution reads the rounded tensors in the file, in training it does not: here the file is rewired so that it does not either.
     """
     out = tmp_path / "q.onnx"
-    subject.write(out)
-    rounds = roundings(subject.calibrated.proto, out)
+    subject("tensorrt-rtx:int8").write(out)
+    rounds = roundings(subject("tensorrt-rtx:int8").calibrated.proto, out)
     assert len(rounds) == lint(out).count("int8") > 20
-    fake = fake_quantized(copy.deepcopy(subject.detector), rounds, subject.form).eval()
-    (batch,) = batches(made.data.val, SIZE)
+    fake = fake_quantized(copy.deepcopy(subject("tensorrt-rtx:int8").detector), rounds, subject("tensorrt-rtx:int8").form).eval()
+    (batch,) = batches(shelf().data.val, SIZE)
     images = batch.images.float() / 255
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -63,14 +52,14 @@ def test_fake_quantization_computes_what_the_file_does(made: Shelf, subject: Sub
     session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     file = session.run(None, {"images": images.numpy()})
     with torch.no_grad():
-        ours, exact = ([t.numpy() for t in d.predict(images)] for d in (fake, subject.detector))
+        ours, exact = ([t.numpy() for t in d.predict(images)] for d in (fake, subject("tensorrt-rtx:int8").detector))
     rounding = distortion((exact[0], exact[1]), (file[0], file[1]))
     # Not bit for bit: a sum that lands on the other side of a rounding step moves what follows.
     assert distortion((file[0], file[1]), (ours[0], ours[1])) < 0.3 * rounding and rounding > 0.01
     back = plain(fake)
     assert not any(isinstance(m, FakeQuantConv2d) for m in back.modules())
     with torch.no_grad():
-        assert all(torch.equal(a, b) for a, b in zip(back.predict(images), subject.detector.predict(images), strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(back.predict(images), subject("tensorrt-rtx:int8").detector.predict(images), strict=True))
 
 
 @pytest.mark.parametrize("bits", [8, 7])
@@ -97,9 +86,9 @@ def test_gradients_pass_the_rounding_but_not_its_limits() -> None:
     assert fake.plain().weight is conv.weight
 
 
-def test_rounding_of_a_convolution_that_there_is_not(subject: Subject) -> None:
+def test_rounding_of_a_convolution_that_there_is_not() -> None:
     with pytest.raises(InputError, match="cells.none"):
-        fake_quantized(copy.deepcopy(subject.detector), {"cells.none": ROUNDING}, subject.form)
+        fake_quantized(copy.deepcopy(subject("tensorrt-rtx:int8").detector), {"cells.none": ROUNDING}, subject("tensorrt-rtx:int8").form)
 
 
 def test_the_rule() -> None:
@@ -110,9 +99,9 @@ def test_the_rule() -> None:
     assert Aware().recipe(Recipe(epochs=3)).epochs == 1 and Aware(epochs=7, lr=1e-3).recipe(trained).lr == 1e-3
 
 
-def test_a_teacher_that_agrees_adds_nothing(subject: Subject) -> None:
+def test_a_teacher_that_agrees_adds_nothing() -> None:
     torch.manual_seed(0)
-    student, teacher = (copy.deepcopy(subject.detector) for _ in range(2))
+    student, teacher = (copy.deepcopy(subject("tensorrt-rtx:int8").detector) for _ in range(2))
     task = FineTuning(student, teacher, "same", Recipe().loss(), 1.0)
     images = torch.rand(2, 3, SIZE, SIZE)
     truth = Truth(torch.tensor([[8.0, 8.0, 40.0, 40.0]]), torch.tensor([3]), torch.tensor([1]))
@@ -127,10 +116,10 @@ def test_a_teacher_that_agrees_adds_nothing(subject: Subject) -> None:
     assert all(p.grad is None for p in teacher.parameters()) and any(p.grad is not None for p in student.parameters())
 
 
-def test_qat_beside_its_control(made: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_qat_beside_its_control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Aware, "recipe", lambda self, trained: Recipe(epochs=1, batch_size=8, lr=1e-4, warmup_steps=1, precision="fp32"))
     out = tmp_path / "S.onnx"
-    arguments = (made.weights, made.data, Target.parse(f"onnxruntime:int8@{SIZE}"), out, Settings(Calibration(16), rounds=0))
+    arguments = (shelf().weights, shelf().data, Target.parse(f"onnxruntime:int8@{SIZE}"), out, Settings(Calibration(16), rounds=0))
     report = quantization_aware(*arguments, Aware(device="cpu"), Display())
     assert not lint(out).errors
     assert [v.name for v in (report.before, report.after, *report.others)] == [

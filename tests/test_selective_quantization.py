@@ -13,7 +13,6 @@ import pytest
 
 from latency_db.measurement import Measurement
 from latency_db.profiler import Protocol
-from latency_db.target import Target
 from nas.cli import main
 from nas.console import Display
 from nas.estimate import Estimate
@@ -21,11 +20,11 @@ from nas.front import hypervolume
 from nas.quantization import probing
 from nas.quantization.probing import Probe
 from nas.quantization.selection import Model, Plan, Point, fitted, front, lost, neighbours, pick, proposal, spread
-from nas.quantization.subject import Calibration, Subject, open_subject
+from nas.quantization.subject import Calibration, Subject
 from nas.quantization.timing import Files
 from nas.workflow.selecting import HEURISTIC, Search, look, write_selection
 from search_spaces.errors import InputError
-from tests._quantized import SIZE, Shelf, shelf
+from tests._quantized import shelf, subject
 
 BLOCKS = tuple("abcdefgh")
 
@@ -126,18 +125,12 @@ def test_front_and_pick() -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
-    folder = tmp_path_factory.mktemp("selective")
-    return shelf(folder, folder / "cache")
-
-
-@pytest.fixture(scope="module")
-def subject(made: Shelf) -> Subject:
+def few() -> Subject:
     """With few blocks to choose of: each costs a file and an evaluation."""
-    found = open_subject(made.weights, made.data, Target.parse(f"onnxruntime:int8@{SIZE}"), Calibration(8), made.folder)
-    kept = [b for b in found.blocks.choices if b.startswith(("head-dfl/levels.2/cls", "stage4_down"))]
-    few = {name: b if name in kept else replace(b, convs=()) for name, b in found.blocks.by_name.items()}
-    return replace(found, blocks=replace(found.blocks, by_name=few))
+    found = subject("onnxruntime:int8")
+    kept = [b for b in found.blocks.choices if b.startswith(("head-dfl/levels.2/cls", "head-dfl/levels.2/reg", "stage4_down"))]
+    kept_convs = {name: b if name in kept else replace(b, convs=()) for name, b in found.blocks.by_name.items()}
+    return replace(found, blocks=replace(found.blocks, by_name=kept_convs))
 
 
 def timed(files: Files, seed: int, protocol: Protocol = probing.QUICK) -> dict[str, Measurement]:
@@ -149,12 +142,12 @@ def timed(files: Files, seed: int, protocol: Protocol = probing.QUICK) -> dict[s
     return found
 
 
-def test_a_selection_is_measured_kept_and_goes_on(made: Shelf, subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_selection_is_measured_kept_and_goes_on(few: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probing, "one_round", timed)
     search = Search(along=1, trials=1, subset=4)
 
     def probe() -> Probe:
-        return Probe(subject, made.data, tmp_path, search.subset)
+        return Probe(few, shelf().data, tmp_path, search.subset)
 
     calls = 0
 
@@ -167,36 +160,35 @@ def test_a_selection_is_measured_kept_and_goes_on(made: Shelf, subject: Subject,
 
     monkeypatch.setattr(probing, "one_round", stops)
     with pytest.raises(KeyboardInterrupt):
-        look(subject, probe(), search, 1, Display())
+        look(few, probe(), search, 1, Display())
     journal = tmp_path / probing.JOURNAL
     kept = journal.read_text()
     journal.write_text(kept + '{"kind": "accur')  # torn by a kill
     monkeypatch.setattr(probing, "one_round", timed)
-    found = look(subject, probe(), search, 1, Display())
+    found = look(few, probe(), search, 1, Display())
     assert journal.read_text().startswith(kept)
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
-    assert (
-        len({(k["kind"], json.dumps({n: v for n, v in k.items() if n in ("left_float", "block", "number", "along")})) for k in lines[1:]})
-        == len(lines) - 1
-    )
-    assert len(found.points) == 1 + 1 + 1 + 1 and found.named[HEURISTIC].left_float == subject.blocks.heads_but_stems()
-    assert set(found.alone) == set(subject.blocks.choices) and all(d > 0 for d, _ in found.alone.values())
+    kinds = [(line["kind"], *(str(line.get(name)) for name in ("left_float", "block", "number"))) for line in lines[1:]]
+    assert len(set(kinds)) == len(kinds)  # nothing was measured twice
+    (begun,) = (line["plans"] for line in lines[1:] if line["kind"] == "start")
+    assert len(found.points) == len({(), *map(tuple, begun)}) + search.trials and found.named[HEURISTIC].left_float == few.blocks.heads_but_stems()
+    assert set(found.alone) == set(few.blocks.choices) and all(d > 0 for d, _ in found.alone.values())
     assert [p.latency.value for p in found.front] == sorted(p.latency.value for p in found.front)
-    written = write_selection(tmp_path, replace(found, chosen=found.front[0]), subject, made.data)
+    written = write_selection(tmp_path, replace(found, chosen=found.front[0]), few, shelf().data)
     assert all(path.stat().st_size > 1000 for path in written)
     said = json.loads(written[0].read_text())
-    assert set(said["blocks"]) == set(subject.blocks.choices) and said["chosen"]["left_float"] == sorted(found.front[0].left_float)
+    assert set(said["blocks"]) == set(few.blocks.choices) and said["chosen"]["left_float"] == sorted(found.front[0].left_float)
     assert all(p["drop"] == pytest.approx(100 * (said["float"]["map"] - p["map"])) for p in said["points"])
-    other = replace(subject, calibration=Calibration(9))
+    other = replace(few, calibration=Calibration(9))
     with pytest.raises(InputError, match="other settings: calibration"):
-        Probe(other, made.data, tmp_path, search.subset)
+        Probe(other, shelf().data, tmp_path, search.subset)
 
 
-def test_what_cannot_be_asked(made: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_asked(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(InputError, match="gains 'guessed'"):
         Search(gains="guessed")
     with pytest.raises(InputError, match="budget above it"):
         Search(budget_ms=-1.0)
-    assert main(["quantize", str(made.weights), "--data", "digits", "--mode", "ptq", "--max-drop", "1"]) == 2
+    assert main(["quantize", str(shelf().weights), "--data", "digits", "--mode", "ptq", "--max-drop", "1"]) == 2
     assert "--mode selective" in capsys.readouterr().err
-    assert main(["quantize", str(made.weights)]) == 2 and "--data" in capsys.readouterr().err
+    assert main(["quantize", str(shelf().weights)]) == 2 and "--data" in capsys.readouterr().err
