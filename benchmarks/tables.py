@@ -176,10 +176,9 @@ def _quantization(f: Figure) -> str:
 def _selective(f: Figure) -> str:
     def one(name: str, m: Figure) -> str:
         v, h, r = m["volume"], m["heuristic"], m["random"]
-        return (
-            f"{name}: share of the hypervolume {v['searched']:.3f} searched ({m['sets']} sets), {v['random']:.3f} by chance ({r['sets']}), {v['heuristic']:.3f} "
-            f"heuristic; at the heuristic's latency {h['searched_lost']:+.2f} points lost against {h['lost']:+.2f}, at drawn sets' {r['won_or_even']:.0%} won or even"
-        )
+        shares = f"{v['searched']:.3f} searched ({m['sets']} sets), {v['random']:.3f} by chance ({r['sets']}), {v['heuristic']:.3f} heuristic"
+        even = f"{h['searched_lost']:+.2f} points lost against {h['lost']:+.2f}, at drawn sets' {r['won_or_even']:.0%} won or even"
+        return f"{name}: share of the hypervolume {shares}; at the heuristic's latency {even}"
 
     return f"{f['target']}, {f['data']}: {'; '.join(one(name, m) for name, m in f['models'].items())}"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from latency_db.device import DeviceFingerprint
@@ -22,6 +23,7 @@ from nas.cli import main
 from nas.console import Display
 from nas.estimate import Estimate
 from nas.evaluation import Metrics
+from nas.predict import Predictor
 from nas.quantization import timing
 from nas.quantization.blocks import block_of
 from nas.quantization.lint import LintReport, Promise, lint
@@ -62,6 +64,7 @@ def test_post_training_gives_the_runtimes_form_checked_and_evaluated(
     assert ("in the place of" in said["evaluated_in"]) == (runtime == "tensorrt-rtx") and said["pictures"] == 33
     assert said["quantized"]["bytes"] == out.stat().st_size < 0.6 * said["float"]["bytes"] and len(said["layers"]) == len(found.layers)
     assert said["drop"] == pytest.approx(100 * (said["float"]["metrics"]["map"] - said["quantized"]["metrics"]["map"]))
+    assert Predictor(out)(made.data.val.samples[0].path)[0].shape[2] == 3  # the file is one of nas export's, too
     compiles = runtime == "tensorrt-rtx" and installed("tensorrt-rtx") is None
     assert (said["compiled"] is not None) == compiles and not (compiles and said["compiled"]["plan_bytes"] < 1000)
     assert "latency not measured" in printed and f"{found.count('int8')} int8" in printed and said["evaluated_in"] in printed
@@ -121,6 +124,9 @@ def test_a_batch_that_does_not_fill_the_target() -> None:
     (batch,) = batches(shelf().data.val, SIZE)
     one, four = (Served(s.model, Target("onnxruntime", batch=b))(batch) for b in (1, 4))
     assert one[0].shape[0] == 6 and distortion(one, four) < 1e-4
+    with torch.no_grad():
+        boxes, scores = (t.numpy() for t in s.detector.predict(batch.images.float() / 255))
+    assert distortion((boxes, scores), one) < 1e-4
 
 
 @needs_openvino
@@ -227,6 +233,15 @@ def test_the_block_of_a_node(node: str, block: str | None) -> None:
 def test_targets_without_int8(target: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="form of int8"):
         post_training(shelf().weights, shelf().data, Target.read(target), tmp_path / "q.onnx", Settings(rounds=0), Display())
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_every_runtime_that_computes_int8_says_its_form(name: str) -> None:
+    runtime = RUNTIMES[name]
+    form = runtime.int8_form(Target(name))
+    assert (form is not None) == ("int8" in runtime.precisions and runtime.measures)
+    if form is not None and not form.outputs:
+        assert form.symmetric and form.op_types == ("Conv",) and not form.bias
 
 
 def test_the_number_of_bits_is_the_machines() -> None:

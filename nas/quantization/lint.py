@@ -22,9 +22,9 @@ from search_spaces.errors import InputError
 if TYPE_CHECKING:
     import onnx
 
-METADATA = "int8"
-ERROR, WARNING = "error", "warning"
+METADATA, ERROR, WARNING = "int8", "error", "warning"
 UNDERFLOW = 6e-8  # scales under this are zero in float16, whose smallest number is 2**-24
+MANY = 12  # layers that are worth naming one by one
 PASSING = ("Concat", "Split", "Slice", "MaxPool", "Resize", "Reshape", "Transpose", "Identity", "Squeeze", "Unsqueeze", "Flatten")
 """Operators that hand values on as they are: what they give is quantized where what they take is."""
 ZERO_POINTS = {"s8": 0, "u8": 128}
@@ -91,14 +91,13 @@ class LintReport:
         return [f for f in self.findings if f.level == ERROR]
 
     def count(self, precision: str) -> int:
-        """How many layers are in this precision."""
         return sum(layer.precision == precision for layer in self.layers)
 
     def lines(self) -> list[str]:
         """For a person: a summary, then one line per finding."""
         counts = ", ".join(f"{n} {p}" for p in ("int8", "float", "half") if (n := self.count(p)))
         floats = [layer.name for layer in self.layers if layer.precision == "float"]
-        named = [f"float: {', '.join(floats)}"] if 0 < len(floats) < len(self.layers) else []
+        named = [f"float: {', '.join(floats)}"] if 0 < len(floats) <= MANY else []
         return [f"{len(self.layers)} layers: {counts or 'none'}", *named, *map(str, self.findings)]
 
     def to_dict(self) -> dict[str, Any]:

@@ -158,15 +158,20 @@ def _undominated(points: Sequence[Point]) -> NDArray[np.bool_]:
     return non_dominated([(p.latency.value, p.distortion) for p in points], ["min", "min"])
 
 
-def front(points: Sequence[Point]) -> list[Point]:
-    """Those that no other beats in latency and mAP, the fastest first."""
-    mask = non_dominated([(p.latency.value, p.map) for p in points], ["min", "max"])
-    return sorted((p for p, kept in zip(points, mask, strict=True) if kept), key=lambda p: p.latency.value)
+def front(points: Sequence[Point], float_ms: float = float("inf")) -> list[Point]:
+    """Those that no other beats in latency and mAP, the fastest first; one that is not faster than the float model is beaten by that."""
+    faster = [p for p in points if p.latency.value < float_ms]
+    mask = non_dominated([(p.latency.value, p.map) for p in faster], ["min", "max"])
+    return sorted((p for p, kept in zip(faster, mask, strict=True) if kept), key=lambda p: p.latency.value)
 
 
 def pick(points: Sequence[Point], float_map: float, max_drop: float | None = None, budget_ms: float | None = None) -> Point:
     """The fastest that loses at most ``max_drop`` points of mAP, or the most accurate within ``budget_ms``; with neither, the fastest that loses half a
     point. InputError where there is none, with the nearest."""
+    if not points:
+        raise InputError(
+            "no set of int8 blocks that is faster than the float model", "one", "the machine was busy, or int8 gains nothing on this target"
+        )
     if budget_ms is not None:
         within = [p for p in points if p.latency.value <= budget_ms and (max_drop is None or lost(p, float_map) <= max_drop)]
         key: Callable[[Point], Any] = lambda p: (-p.map, p.latency.value)  # noqa: E731

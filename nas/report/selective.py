@@ -50,7 +50,7 @@ def selective_data(
         front=tuple(best),
         chosen=picks,
         references=tuple(references),
-        steps=steps(edge(best), canvas),
+        steps=steps(edge(best or list(drawn.values())), canvas),
         budgets=(),
         chosen_labels=labels[: len(picks)],
         reference_labels=labels[len(picks) :],

@@ -145,7 +145,7 @@ def look(subject: Subject, probe: Probe, search: Search, rounds: int, display: D
         points |= {plan: replace(points[plan], latency=ms) for plan, ms in zip(finalists, latencies, strict=True)}
     final = [points[plan] for plan in finalists]
     named = {INT8: points[none], HEURISTIC: points[heuristic]}
-    return Selection(tuple(points.values()), tuple(front(final)), float_map, float_latency, named, alone, model())
+    return Selection(tuple(points.values()), tuple(front(final, float_latency.value)), float_map, float_latency, named, alone, model())
 
 
 def _singles(probe: Probe, blocks: Sequence[str], search: Search, display: Display) -> list[Point]:
