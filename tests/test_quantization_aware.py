@@ -136,7 +136,9 @@ def test_qat_beside_its_control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert all(not np.array_equal(weights[i], weights[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
     assert not list((tmp_path / "S").glob("*.ckpt"))
     monkeypatch.setattr(fine_tuning, "fit", lambda *_, **__: pytest.fail("trained again"))
-    quantization_aware(*arguments, Aware(device="cpu"), Display())
+    recipe, folder = Aware().recipe(Recipe()), tmp_path / "S"
+    again = (subject("onnxruntime:int8"), folder / "ptq.onnx", shelf().data, recipe, Aware(device="cpu"), folder, Display())
+    assert [fine_tuning._tuned(kind, *again).name for kind in ("control", "qat")] == ["control-float.onnx", "qat-float.onnx"]
 
 
 def _first_weight(path: Path) -> npt.NDArray[np.float32]:

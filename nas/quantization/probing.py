@@ -22,11 +22,13 @@ from nas.lines import Lines
 from nas.quantization.selection import Plan, Point
 from nas.quantization.serving import Outputs, Served, distortion
 from nas.quantization.subject import Subject
-from nas.quantization.timing import Files, estimates, one_round
+from nas.quantization.timing import estimates, one_round
 from search_spaces.errors import InputError
 
 JOURNAL = "selective.jsonl"
 VERSION = 1
+KEPT = 8
+"""Files that are kept for another measurement."""
 QUICK = Protocol(min_rounds=8, max_rounds=60, half_width=0.02, max_s=5.0)
 """Of one measurement among many: the sets on the front are measured again, side by side."""
 
@@ -46,6 +48,8 @@ class Probe:
         self._few = few
         self._pictures = list(batches(few, subject.image_size))
         self._exact: list[Outputs] | None = None
+        self._scratch, self._written = tempfile.TemporaryDirectory(), 0
+        self._files: dict[Plan, Path] = {}
         self._lines = Lines(folder / JOURNAL)
         self._known = self._begin(_settings(subject, data, len(few)))
 
@@ -84,32 +88,24 @@ class Probe:
     def alone(self, block: str) -> tuple[float, float]:
         """Distortion and mAP, both on the subset, with only this block int8."""
         if (found := self._find("alone", block=block)) is None:
-            left = frozenset(self.subject.blocks.choices) - {block}
-            with tempfile.TemporaryDirectory() as scratch:
-                model = Path(scratch) / "alone.onnx"
-                self.subject.write(model, left)
-                served = Served(model, self.subject.target)
-                metrics = self.subject.accuracy(served, self._few)
-                found = self._keep("alone", block=block, distortion=self._distortion(served), map=metrics.map)
+            served = Served(self._file(frozenset(self.subject.blocks.choices) - {block}), self.subject.target)
+            metrics = self.subject.accuracy(served, self._few)
+            found = self._keep("alone", block=block, distortion=self._distortion(served), map=metrics.map)
         return float(found["distortion"]), float(found["map"])
 
     def latency(self, plan: Plan) -> Estimate:
         """Of a set, by one measurement."""
         if (found := self._find("latency", left_float=sorted(plan))) is None:
-            with tempfile.TemporaryDirectory() as scratch:
-                measured = one_round(self._file(plan, Path(scratch)), len(self._known), QUICK)
+            measured = one_round({"set": (self._file(plan), self.subject.target)}, len(self._known), QUICK)
             found = self._keep("latency", left_float=sorted(plan), measurement=measured["set"].to_dict())
         return self._at_usual_speed(Measurement.from_dict(found["measurement"]))
 
     def point(self, plan: Plan) -> Point:
         """All that there is to know of a set."""
         if (found := self._find("accuracy", left_float=sorted(plan))) is None:
-            with tempfile.TemporaryDirectory() as scratch:
-                model = Path(scratch) / "set.onnx"
-                self.subject.write(model, plan)
-                served = Served(model, self.subject.target)
-                metrics = self.subject.accuracy(served)
-                found = self._keep("accuracy", left_float=sorted(plan), map=metrics.map, distortion=self._distortion(served))
+            served = Served(self._file(plan), self.subject.target)
+            metrics = self.subject.accuracy(served)
+            found = self._keep("accuracy", left_float=sorted(plan), map=metrics.map, distortion=self._distortion(served))
         return Point(plan, float(found["map"]), float(found["distortion"]), self.latency(plan))
 
     def points(self) -> list[Point]:
@@ -125,23 +121,27 @@ class Probe:
     def side_by_side(self, plans: list[Plan], rounds: int) -> tuple[list[Estimate], Estimate]:
         """Latencies of sets and of the float model, measured in the same ``rounds``, each once per round."""
         names = {f"set{i}": sorted(plan) for i, plan in enumerate(plans)}
-        with tempfile.TemporaryDirectory() as scratch:
-            files: dict[str, Any] = {"float": (self.subject.model, self.subject.float_target)}
-            for number in range(rounds):
-                if self._find("round", number=number, sets=names) is None:
-                    for name, plan in names.items():
-                        if name not in files:
-                            files |= self._file(frozenset(plan), Path(scratch), name)
-                    measured = {name: m.to_dict() for name, m in one_round(files, number).items()}
-                    self._keep("round", number=number, sets=names, measurements=measured)
+        for number in range(rounds):
+            if self._find("round", number=number, sets=names) is None:
+                files = {name: (self._file(frozenset(plan), len(plans)), self.subject.target) for name, plan in names.items()}
+                files["float"] = (self.subject.model, self.subject.float_target)
+                measured = {name: m.to_dict() for name, m in one_round(files, number).items()}
+                self._keep("round", number=number, sets=names, measurements=measured)
         of_rounds = [found["measurements"] for number in range(rounds) if (found := self._find("round", number=number, sets=names))]
         known = estimates({name: [Measurement.from_dict(r[name]) for r in of_rounds] for name in ("float", *names)})
         return [known[name] for name in names], known["float"]
 
-    def _file(self, plan: Plan, folder: Path, name: str = "set") -> Files:
-        path = folder / f"{name}.onnx"
-        self.subject.write(path, plan)
-        return {name: (path, self.subject.target)}
+    def _file(self, plan: Plan, keep: int = KEPT) -> Path:
+        """The int8 file of a set; the last ``keep`` are there still."""
+        path = self._files.pop(plan, None)
+        if path is None:
+            self._written += 1
+            path = Path(self._scratch.name) / f"{self._written}.onnx"
+            self.subject.write(path, plan)
+        self._files[plan] = path
+        while len(self._files) > max(keep, KEPT):
+            self._files.pop(next(iter(self._files))).unlink()
+        return path
 
     def _distortion(self, served: Served) -> float:
         if self._exact is None:
