@@ -164,6 +164,25 @@ def _sampler_overhead(f: Figure) -> str:
     return f"at {f['trials']} trials of `{f['space']}`: {', '.join(shown)} (goal {1e3 * f['goal']:.0f} ms)"
 
 
+def _quantization(f: Figure) -> str:
+    def one(mode: str, row: Figure) -> str:
+        speed = "" if row["speed_up"] is None else f", {row['speed_up']:.2f} times as fast"
+        beside = "".join(f", {name} {lost:+.2f}" for name, lost in row["beside"].items())
+        return f"{mode}: {row['drop']:+.2f} points lost (worst {row['worst_drop']:+.2f}){speed}, {row['size_ratio']:.1f} times as small{beside}"
+
+    return "; ".join(f"{target}: {', '.join(one(mode, row) for mode, row in modes.items())}" for target, modes in f["targets"].items())
+
+
+def _selective(f: Figure) -> str:
+    def one(name: str, m: Figure) -> str:
+        v, h, r = m["volume"], m["heuristic"], m["random"]
+        shares = f"{v['searched']:.3f} searched ({m['sets']} sets), {v['random']:.3f} by chance ({r['sets']}), {v['heuristic']:.3f} heuristic"
+        even = f"{h['searched_lost']:+.2f} points lost against {h['lost']:+.2f}, at drawn sets' {r['won_or_even']:.0%} won or even"
+        return f"{name}: share of the hypervolume {shares}; at the heuristic's latency {even}"
+
+    return f"{f['target']}, {f['data']}: {'; '.join(one(name, m) for name, m in f['models'].items())}"
+
+
 ROWS: Mapping[str, tuple[str, Callable[[Figure], str]]] = {
     "quickstart": ("`make quickstart` after installation", _quickstart),
     "supernet_fidelity": ("supernet mAP against training alone", _fidelity),
@@ -226,6 +245,9 @@ ROWS: Mapping[str, tuple[str, Callable[[Figure], str]]] = {
     "bench_torch-fp16": ("the same, PyTorch as one CUDA graph", _gpu_bench),
     "train_models_digits-320_NVIDIA-H100-80GB-HBM3": ("references trained on an NVIDIA H100, `digits@320`", _training),
     "against_references": ("searched against width-scaled references, one recipe, budget and seeds", _contest),
+    "quantization_digits_openvino": ("int8 of trained models: calibrated, selective, fine-tuned, beside their controls", _quantization),
+    "quantization_bccd_openvino": ("the same, BCCD", _quantization),
+    "selective_quantization": ("float blocks chosen by the search, by chance and by the heuristic", _selective),
     "proxy_correlation": ("training-free scores against COCO mAP (YOLOBench; Kendall's tau)", _proxies),
     "search_quality": ("share of the true front's hypervolume that a search holds, tables of trained networks", _search_quality),
     "sampler_overhead": ("a proposal", _sampler_overhead),

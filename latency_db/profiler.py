@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from latency_db.int8 import Int8Form
+
+    Session = Callable[[npt.NDArray[np.float32]], Sequence[npt.NDArray[np.float32]]]
+    """Pictures (batch, 3, S, S) float32 in 0..1 -> the model's outputs, as the runtime computes them."""
+
 
 class RuntimeFailure(InputError):
     """A runtime gave up on a workload: its process died, ran out of memory or did not answer. The text is the runtime's own, in one line."""
@@ -196,6 +201,27 @@ class Profiler(ABC):
 
     def reference_anchor_ms(self) -> float | None:
         """The anchor's usual time of a recorded table, ms; None where the database knows it (``LatencyDB.reference_anchor_ms``)."""
+        return None
+
+    @classmethod
+    def int8_form(cls, target: Target) -> Int8Form | None:
+        """The form of int8 that the runtime computes fast and right on that target; None where it has no int8."""
+        return None
+
+    @classmethod
+    def open_session(cls, target: Target, model: Path) -> Session | None:
+        """A model ready to be run in this process on given pictures, with the settings that it is timed with; None where that cannot be done.
+
+        Its batch is the target's. Accuracy is measured with it, because runtimes differ in what they make of one file.
+        """
+        return None
+
+    @classmethod
+    def compile_ahead(cls, target: Target, model: Path) -> Mapping[str, Any] | None:
+        """What the runtime says when it compiles a model for the target without its device, JSON-ready; None where it does not do that.
+
+        Raises InputError for a model that it cannot compile.
+        """
         return None
 
     def close(self) -> None:

@@ -43,20 +43,26 @@ def images_of(batches_: Iterable[Batch], device: torch.device) -> Iterator[Tenso
 
 @torch.inference_mode()
 def detect(detector: Detector, batch: Batch, sizes: dict[int, tuple[int, int]], suppression: Suppression = EVALUATION) -> dict[int, Detections]:
-    """Detections of a batch by sample id, in pixels of the original pictures (``sizes``: id -> width, height).
+    """Detections of a batch by sample id, in pixels of the original pictures (``sizes``: id -> width, height)."""
+    device = next(detector.parameters()).device
+    boxes, scores = (t.float().cpu().numpy() for t in detector.predict(batch.images.to(device).float() / 255.0))
+    return sort_out(boxes, scores, batch, sizes, suppression, detector.head.end_to_end)
+
+
+def sort_out(
+    boxes: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    batch: Batch,
+    sizes: dict[int, tuple[int, int]],
+    suppression: Suppression = EVALUATION,
+    end_to_end: bool = False,
+) -> dict[int, Detections]:
+    """What a network's outputs say, boxes (N, A, 4) and scores (N, A, classes), as :func:`detect` gives it.
 
     Of a head that gives one box per object nothing is suppressed: that is what it is for.
     """
-    device = next(detector.parameters()).device
-    boxes, scores = (t.float().cpu().numpy() for t in detector.predict(batch.images.to(device).float() / 255.0))
-    if detector.head.end_to_end:
+    if end_to_end:
         suppression = replace(suppression, iou_threshold=NEVER)
-    return _in_pictures(boxes, scores, batch, sizes, suppression)
-
-
-def _in_pictures(
-    boxes: NDArray[np.float32], scores: NDArray[np.float32], batch: Batch, sizes: dict[int, tuple[int, int]], suppression: Suppression
-) -> dict[int, Detections]:
     places = enumerate(zip(batch.sample_ids, batch.placements, strict=True))
     return {id: in_picture(boxes[i], scores[i], suppression, placement, *sizes[id]) for i, (id, placement) in places}
 
@@ -74,7 +80,7 @@ def detect_all(
     found: dict[int, Detections] = {}
     for batch in batches(dataset, model.network.image_size, batch_size):
         boxes, scores = model.network.run(batch.images.numpy().astype(np.float32) / np.float32(255))
-        found |= _in_pictures(boxes, scores, batch, sizes, suppression)
+        found |= sort_out(boxes, scores, batch, sizes, suppression)
         watch(len(found), len(dataset))
     return found
 

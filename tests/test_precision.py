@@ -15,7 +15,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from latency_db.device import DeviceFingerprint
-from latency_db.precision import Int8Form, converted, decode_tail, fp16, int8, last_convs
+from latency_db.int8 import Int8Form, int8
+from latency_db.onnx_parts import decode_tail, last_convs
+from latency_db.precision import converted, fp16
 from latency_db.profiler import Workload
 from latency_db.runtimes import onnxruntime, openvino, tensorrt
 from search_spaces.errors import InputError

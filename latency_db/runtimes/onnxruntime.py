@@ -1,6 +1,6 @@
 """ONNX Runtime: ``onnxruntime`` on the CPU, or on ``cuda:0`` by its CUDA provider; ``onnxruntime-tensorrt`` by its TensorRT provider.
 
-The library is imported in the measuring process alone. Not run on a GPU so far.
+The library is imported in the measuring process, and where a model's accuracy is measured. Not run on a GPU so far.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latency_db.bench import CpuBench
@@ -18,9 +19,10 @@ from latency_db.cpu import cache_dir
 from latency_db.device import DeviceFingerprint
 from latency_db.gpu.bench import GpuBench, with_gpu
 from latency_db.gpu.cuda import device_index, no_driver
+from latency_db.int8 import Int8Form
 from latency_db.measurement import Measurement
 from latency_db.onnx_file import drawn, input_shape, naming_nodes
-from latency_db.precision import Int8Form, converted
+from latency_db.precision import converted
 from latency_db.profiler import SEARCHING, Profiler, Protocol, Workload
 from latency_db.target import Target
 from search_spaces.errors import InputError
@@ -28,6 +30,8 @@ from search_spaces.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from latency_db.profiler import Session
 
 # Distributions that bring the same module; the first one installed names the version.
 PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
@@ -45,6 +49,7 @@ class Provider:
     install: str
 
 
+CPU_ENTRIES = {"session.intra_op.allow_spinning": "0", "session.inter_op.allow_spinning": "0", "session.set_denormal_as_zero": "1"}
 GPU_WHEEL = "pip uninstall onnxruntime, then pip install onnxruntime-gpu"  # both bring the same module
 # Only unsigned activations with nodes behind every operator are fast: 1.5 times fp32, where TensorRT's form is slower than fp32.
 _FULL = Int8Form("u8", symmetric=False, op_types=(), bias=True, outputs=True, last_convs=False)
@@ -90,11 +95,21 @@ class _OnnxRuntime(Profiler):
         machine = super().fingerprint()
         return machine if self._provider is CPU else with_gpu(machine, self.target.device)
 
+    @classmethod
+    def int8_form(cls, target: Target) -> Int8Form | None:
+        provider = cls._provider_of(target)
+        return provider.int8.on(DeviceFingerprint.read()) if provider.int8 and provider is CPU else provider.int8
+
+    @classmethod
+    def open_session(cls, target: Target, model: Path) -> Session | None:
+        if cls._provider_of(target) is not CPU:
+            return None
+        session, _ = _session({"model": str(model), "threads": target.threads}, CPU, {}, CPU_ENTRIES)
+        (name,) = (item.name for item in session.get_inputs())
+        return lambda pictures: session.run(None, {name: pictures})
+
     def measure(self, workload: Workload) -> Measurement:
-        form = self._provider.int8
-        if form is not None and self._provider is CPU:
-            form = form.on(self.fingerprint())
-        with converted(workload, self.target.precision, form) as ready:
+        with converted(workload, self.target.precision, self.int8_form(self.target)) as ready:
             return self._bench.measure(ready, self.version(), self.fingerprint())
 
     def close(self) -> None:
@@ -146,8 +161,7 @@ def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, 
     others; denormals are zero, because activations of networks with fresh weights vanish, and where denormals are slow that time says nothing of
     the trained network.
     """
-    entries = {"session.intra_op.allow_spinning": "0", "session.inter_op.allow_spinning": "0", "session.set_denormal_as_zero": "1"}
-    session, info = _session(request, CPU, {}, entries)
+    session, info = _session(request, CPU, {}, CPU_ENTRIES)
     feeds = _feeds(session.get_inputs(), request)
     info["inputs"] = {name: list(value.shape) for name, value in feeds.items()}
     return lambda: session.run(None, feeds), info

@@ -1,4 +1,4 @@
-"""OpenVINO: CPU, GPU and NPU of Intel's, and other makers' CPUs. The library is imported by :func:`engine` alone, in the measuring process.
+"""OpenVINO: CPU, GPU and NPU of Intel's, and other makers' CPUs. Its library is imported where a model is timed, or its accuracy measured.
 
 The precision is always said and then looked up in what was compiled: OpenVINO would take bf16 by itself where the CPU has it, and fp32 without a word where
 a hint cannot be met. GPU and NPU were not run so far; they are timed by the host's clock around a whole inference.
@@ -10,24 +10,28 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from latency_db.bench import CpuBench
 from latency_db.cpu import cache_dir
 from latency_db.device import DeviceFingerprint, lacks
+from latency_db.int8 import Int8Form
 from latency_db.measurement import Measurement
 from latency_db.onnx_file import drawn, input_shape, naming_nodes
-from latency_db.precision import Int8Form, converted
+from latency_db.precision import converted
 from latency_db.process import Worker
 from latency_db.profiler import SEARCHING, Profiler, Protocol, Workload
 from latency_db.target import Target
 from search_spaces.errors import InputError
+
+if TYPE_CHECKING:
+    from latency_db.profiler import Session
 
 # TensorRT's layout, but unsigned: signed activations through a split and a concatenation are miscomputed here without a word (2024.6 to 2026.4.1).
 INT8 = Int8Form("u8")
@@ -68,8 +72,17 @@ class OpenVino(Profiler):
     def fingerprint(self) -> DeviceFingerprint:
         return self._device
 
+    @classmethod
+    def int8_form(cls, target: Target) -> Int8Form:
+        return INT8.on(DeviceFingerprint.read())
+
+    @classmethod
+    def open_session(cls, target: Target, model: Path) -> Session:
+        run = _compiled({"model": str(model), **asdict(target)})[0].create_infer_request()
+        return lambda pictures: list(run.infer([pictures]).values())
+
     def measure(self, workload: Workload) -> Measurement:
-        with converted(workload, self.target.precision, INT8.on(self._device)) as ready:
+        with converted(workload, self.target.precision, self.int8_form(self.target)) as ready:
             return self._bench.measure(ready, self.version(), self.fingerprint())
 
     def close(self) -> None:
@@ -94,6 +107,19 @@ def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, 
     """
     import numpy as np
 
+    compiled, shapes, config = _compiled(request)
+    rng = np.random.default_rng(request["seed"])
+    run = compiled.create_infer_request()
+    for item in compiled.inputs:
+        name = item.any_name
+        run.get_tensor(name).data[:] = drawn(name, item.get_element_type().to_dtype(), shapes[name], rng)
+    info = {name: _plain(compiled.get_property(name)) for name in config if name != "CACHE_DIR"}
+    info |= {"devices": list(compiled.get_property("EXECUTION_DEVICES")), "convolutions": dict(_precisions(compiled)), "inputs": shapes}
+    return lambda: run.infer(share_outputs=True), info
+
+
+def _compiled(request: Mapping[str, Any]) -> tuple[Any, dict[str, list[int]], dict[str, Any]]:
+    """``request["model"]`` compiled for the request's device, precision, batch and threads; the shapes of its inputs, and the settings."""
     core, device, precision = _core(request["device"]), request["device"], request["precision"]
     config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": HINTS[precision], "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
     if device == "CPU":
@@ -109,14 +135,7 @@ def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, 
     layers = _precisions(compiled)
     if device == "CPU" and not any(p in COMPUTED[precision] for p in layers):
         raise InputError(f"OpenVINO computes this model's convolutions in {' and '.join(layers) or 'nothing'}", precision, "choose another precision")
-    rng = np.random.default_rng(request["seed"])
-    run = compiled.create_infer_request()
-    for item in model.inputs:
-        name = item.any_name
-        run.get_tensor(name).data[:] = drawn(name, item.get_element_type().to_dtype(), shapes[name], rng)
-    info = {name: _plain(compiled.get_property(name)) for name in config if name != "CACHE_DIR"}
-    info |= {"devices": list(compiled.get_property("EXECUTION_DEVICES")), "convolutions": dict(layers), "inputs": shapes}
-    return lambda: run.infer(share_outputs=True), info
+    return compiled, shapes, config
 
 
 def probe(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, Any]]:

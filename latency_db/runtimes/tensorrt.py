@@ -22,10 +22,11 @@ from latency_db.gpu.bench import GpuBench, Ready, lock_name, probe, with_gpu
 from latency_db.gpu.cuda import Cuda, CudaDevice, OutOfDeviceMemory, device_index, no_driver
 from latency_db.gpu.protocol import DeviceRun, GpuProtocol, Served, serve
 from latency_db.gpu.providers import PROVIDERS, is_installed, open_cuda
+from latency_db.int8 import Int8Form
 from latency_db.measurement import LatencyKey, Measurement
 from latency_db.onnx_file import drawn
-from latency_db.plans import Log, Plan, installed, library_version, load_library
-from latency_db.precision import Int8Form, converted
+from latency_db.plans import Log, Plan, compile_plan, installed, library_version, load_library
+from latency_db.precision import converted
 from latency_db.profiler import SEARCHING, Profiler, Protocol, RuntimeFailure, Workload, file_hash
 from latency_db.target import Target
 from search_spaces.errors import InputError
@@ -55,6 +56,10 @@ class _TensorRt(Profiler):
     @classmethod
     def version(cls) -> str:
         return library_version(cls.runtime)
+
+    @classmethod
+    def int8_form(cls, target: Target) -> Int8Form:
+        return INT8
 
     def fingerprint(self) -> DeviceFingerprint:
         return with_gpu(super().fingerprint(), self.target.device)
@@ -119,6 +124,10 @@ class TensorRtRtx(_TensorRt):
 
     runtime = "tensorrt-rtx"
     builds_on_gpu = False
+
+    @classmethod
+    def compile_ahead(cls, target: Target, model: Path) -> Mapping[str, Any] | None:
+        return None if installed(cls.runtime) else asdict(compile_plan(model, cls.runtime, target.batch, target.image_size)[0].report)
 
 
 def prepare() -> None:

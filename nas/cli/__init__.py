@@ -20,6 +20,7 @@ VERBS = {
     "pseudo-label": "label pictures with a trained model, to train on them",
     "evaluate": "COCO metrics of weights or an export on a data set, with intervals; a report; two models compared",
     "export": "trained weights to ONNX, checked against torch",
+    "quantize": "trained weights to int8 for a runtime: calibrated, checked, evaluated there; lint an int8 file",
     "predict": "find, draw and save the objects in pictures and videos",
     "measure": "latency of an architecture, weights or ONNX file on a target",
     "bench": "latency of many models side by side, in rounds: references, families, searched architectures",

@@ -74,7 +74,7 @@ class Recipe:
         one = ("weight_decay", "momentum", "final_lr", "ema_decay", "largest_first")
         any_ = ("warmup_steps", "warmup_epochs", "warmup_lr", "distill_weight", "distill_features", "seed")
         for name, high in (*((n, 1) for n in one), *((n, math.inf) for n in any_)):
-            if not 0 <= getattr(self, name) <= high:
+            if not 0 <= getattr(self, name) <= high or math.isinf(getattr(self, name)):
                 raise InputError(f"{name} = {getattr(self, name)}", f"a number from 0 to {high}")
         if not self.ema_ramp >= 1:
             raise InputError(f"ema_ramp = {self.ema_ramp}", "1 or more")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import platform
 import random
 import tempfile
@@ -26,7 +24,7 @@ from nas.console import Display
 from nas.data.source import DataPair
 from nas.estimators.base import Context
 from nas.estimators.latency import latency_workload
-from nas.files import atomic_write
+from nas.lines import Lines
 from search_spaces.errors import InputError
 from search_spaces.spaces import space_of
 
@@ -185,18 +183,19 @@ def _eta(left: Sequence[Job], turns: Sequence[Turn]) -> str:
 
 
 class Journal:
-    """A bench's file of lines: its settings, then every turn as soon as it was taken. After a kill at most the last line is torn, and dropped."""
+    """A bench's file of lines: its settings, then every turn as soon as it was taken."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lines = Lines(path)
 
     def begin(self, settings: Settings) -> list[Turn]:
         """What was measured already; InputError if that was with other settings, or if the file is damaged. Failures are not kept: they get a new try."""
-        lines = self._lines()
+        lines = self._lines.read()
         if not lines:
-            atomic_write(self.path, json.dumps({"bench": JOURNAL_VERSION, **settings.to_dict()}) + "\n")
+            self._lines.start({"bench": JOURNAL_VERSION, **settings.to_dict()})
             return []
-        first, *others = (self._parse(line, i) for i, line in enumerate(lines, 1))
+        first, *others = lines
         if first.get("bench") != JOURNAL_VERSION:
             raise InputError(f"{self.path} is not the journal of a bench of this version", hint="take another --out")
         if differences := settings.differences(first):
@@ -207,10 +206,10 @@ class Journal:
 
     def read(self) -> tuple[Settings, list[Turn]]:
         """What was asked and what was measured, whatever was asked for; InputError if there is no journal, or it is damaged."""
-        lines = self._lines()
+        lines = self._lines.read()
         if not lines:
             raise InputError(f"no bench in {self.path.parent}", "the folder of one that was begun")
-        first, *others = (self._parse(line, i) for i, line in enumerate(lines, 1))
+        first, *others = lines
         try:
             settings = Settings(**{**{name: value for name, value in first.items() if name != "bench"}, "targets": tuple(first["targets"])})
         except (KeyError, TypeError) as error:
@@ -219,35 +218,7 @@ class Journal:
 
     def append(self, turn: Turn) -> None:
         """Keep a turn; once this returns, a kill loses nothing of it."""
-        try:
-            with self.path.open("ab") as file:
-                file.write(json.dumps(turn.to_dict()).encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise InputError(f"cannot write {self.path}: {error.strerror}", hint="the same command goes on once that is mended") from None
-
-    def _lines(self) -> list[bytes]:
-        """The whole lines; what a kill has left of another is cut off the file, so that the next one does not go on in it."""
-        try:
-            content = self.path.read_bytes()
-            whole, end, torn = content.rpartition(b"\n")
-            if end and torn:
-                os.truncate(self.path, len(whole) + len(end))
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise InputError(f"cannot read {self.path}: {error.strerror}") from None
-        return whole.split(b"\n") if end else [torn] * bool(torn)
-
-    def _parse(self, line: bytes, number: int) -> Mapping[str, Any]:
-        try:
-            data = json.loads(line)
-        except ValueError:
-            data = None
-        if not isinstance(data, dict):
-            raise InputError(f"line {number} of {self.path} is damaged", "a JSON object", "remove that line, or take another --out")
-        return data
+        self._lines.append(turn.to_dict())
 
     def _turn(self, data: Mapping[str, Any], number: int) -> Turn:
         try:

@@ -1,0 +1,144 @@
+"""What int8 costs and gains: post-training, selective and quantization-aware, over models and seeds, each in the runtime that serves it.
+
+``python -m benchmarks.quantization runs/q --data digits@96 --target openvino:int8 --model S=runs/s/seed{seed}/S.safetensors --seeds 0 1 2``
+
+``--model NAME=PATH`` (repeatable) names trained weights; ``{seed}`` in the path stands for each of ``--seeds``. Of each: mAP and latency in fp32 and int8
+after calibration, of the fastest selection that loses at most ``--max-drop`` points, and after fine-tuning with fake quantization, beside its control (as
+many steps in float, then calibration). ``--modes`` leaves some out, ``--targets`` adds runtimes that only calibrate. Finished files in the folder are kept;
+the same command goes on. ``results/quantization_<data>_<runtime>.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from benchmarks.record import write
+from latency_db.target import Target
+from nas.cli.options import new_folder
+from nas.console import Display
+from nas.data.source import DataPair
+from nas.quantization.report import SUFFIX
+from nas.quantization.subject import Calibration
+from nas.workflow.fine_tuning import Aware, quantization_aware
+from nas.workflow.quantizing import Settings, post_training
+from nas.workflow.selecting import Search, selective
+from nas.workflow.training import open_training_data
+from search_spaces.errors import InputError
+
+MODES = ("ptq", "selective", "qat")
+GOALS = {"ptq": {"drop": 1.5, "speed_up": 1.7}, "selective": {"drop": 0.5, "speed_up": 1.4}, "qat": {"drop": 0.45, "speed_up": 1.7}}
+
+
+def models(texts: Sequence[str], seeds: Sequence[int]) -> dict[str, dict[int, Path]]:
+    """``S=runs/seed{seed}/S.safetensors`` -> by name and seed; an error for a file that is missing."""
+    found: dict[str, dict[int, Path]] = {}
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not equals:
+            raise InputError(f"--model {text!r}", "NAME=PATH, for example S=runs/seed{seed}/S.safetensors")
+        found[name] = {seed: Path(path.replace("{seed}", str(seed))) for seed in seeds}
+        if missing := [p for p in found[name].values() if not p.is_file()]:
+            raise InputError(f"no weights {missing[0]}", "trained weights (.safetensors)")
+    return found
+
+
+def quantized(mode: str, weights: Path, out: Path, args: argparse.Namespace, target: Target, data: DataPair, seed: int) -> Mapping[str, Any]:
+    """The report of one mode on one model, as its file has it; one that is there is kept."""
+    said = out.with_suffix(SUFFIX)
+    if not said.exists():
+        settings = Settings(Calibration(args.calibration, args.calibrator, seed), args.rounds, seed)
+        display = Display()
+        if mode == "ptq":
+            post_training(weights, data, target, out, settings, display)
+        elif mode == "selective":
+            search = Search(args.along, args.trials, args.gains, args.subset, args.max_drop)
+            selective(weights, data, target, out, settings, search, display)
+        else:
+            quantization_aware(weights, data, target, out, settings, Aware(args.epochs, device=args.device), display)
+    report: Mapping[str, Any] = json.loads(said.read_text())
+    return report
+
+
+def row(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of a report."""
+    speed = report["speed_up"]
+    return {
+        "map_float": report["float"]["metrics"]["map"],
+        "map_int8": report["quantized"]["metrics"]["map"],
+        "drop": report["drop"],
+        "speed_up": speed and [speed["value"], speed["low"], speed["high"]],
+        "latency_float_ms": report["float"]["latency"] and report["float"]["latency"]["value"],
+        "latency_int8_ms": report["quantized"]["latency"] and report["quantized"]["latency"]["value"],
+        "size_ratio": report["float"]["bytes"] / report["quantized"]["bytes"],
+        "evaluated_in": report["evaluated_in"],
+        "left_float": len(report["left_float"]),
+        "beside": {v["name"]: v["drop"] for v in report["others"]},
+    }
+
+
+def together(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The means over models and seeds, and the worst drop."""
+    speeds = [r["speed_up"][0] for r in rows if r["speed_up"]]
+    named = sorted({name for r in rows for name in r["beside"]})
+    return {
+        "drop": mean(r["drop"] for r in rows),
+        "worst_drop": max(r["drop"] for r in rows),
+        "speed_up": mean(speeds) if speeds else None,
+        "size_ratio": mean(r["size_ratio"] for r in rows),
+        "beside": {name: mean(r["beside"][name] for r in rows if name in r["beside"]) for name in named},
+    }
+
+
+def options() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--model", action="append", required=True, metavar="NAME=PATH")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--target", default="openvino:int8")
+    parser.add_argument("--targets", nargs="*", default=[], help="more targets, for calibration alone")
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--calibration", type=int, default=100)
+    parser.add_argument("--calibrator", default="max")
+    parser.add_argument("--max-drop", type=float, default=0.5)
+    parser.add_argument("--along", type=int, default=8)
+    parser.add_argument("--trials", type=int, default=16)
+    parser.add_argument("--gains", default="measured")
+    parser.add_argument("--subset", type=int, default=100)
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--dry", action="store_true", help="print, write no results file")
+    return parser
+
+
+def main() -> None:
+    """Quantize everything, tabulate."""
+    args = options().parse_args()
+    chosen = models(args.model, args.seeds)
+    data = open_training_data(args.data, args.limit, Display())
+    new_folder(args.folder)
+    jobs = [(args.target, mode) for mode in args.modes] + [(target, "ptq") for target in args.targets]
+    figure: dict[str, Any] = {"data": data.name, "goals": GOALS, "targets": {}}
+    for target, mode in jobs:
+        rows = {}
+        for name, of_seed in chosen.items():
+            for seed, weights in of_seed.items():
+                out = args.folder / target.replace(":", "-").replace("/", "-") / f"{name}-{seed}-{mode}.onnx"
+                new_folder(out.parent)
+                rows[f"{name}, seed {seed}"] = row(quantized(mode, weights, out, args, Target.parse(target), data, seed))
+        figure["targets"].setdefault(target, {})[mode] = {**together(list(rows.values())), "models": rows}
+        print(json.dumps({"target": target, "mode": mode, **together(list(rows.values()))}))
+    if not args.dry:
+        write(f"quantization_{data.name.partition('@')[0]}_{args.target.partition(':')[0]}", figure, args.seeds)
+
+
+if __name__ == "__main__":
+    main()

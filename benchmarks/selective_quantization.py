@@ -1,0 +1,138 @@
+"""Is the search for float blocks worth it? Its front against the known heuristic and against blocks drawn by chance, at equal latency.
+
+``python -m benchmarks.selective_quantization runs/select --data digits@96 --target openvino:int8 --model S=runs/s/S.safetensors --random 24``
+
+Of each model: a selective quantization (its journal, ``selective.json`` and pictures in the folder), then as many sets of blocks drawn by chance as
+``--random`` says (of every size alike), measured in the same way. Compared are, on the points as they were measured once: the hypervolume of (latency, points
+lost) under the all-float corner as a share of what all points together hold, and at the latency of each drawn set and of the heuristic how much mAP the
+best of the search loses that is no slower. ``results/selective_quantization.json`` and ``.png``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from benchmarks.quantization import models
+from benchmarks.record import RESULTS, write
+from latency_db.target import Target
+from nas.cli.options import new_folder
+from nas.console import Display
+from nas.data.source import DataPair
+from nas.front import hypervolume
+from nas.quantization.probing import Probe
+from nas.quantization.selection import Plan, Point, lost
+from nas.quantization.subject import Calibration, open_subject
+from nas.report.frontier_png import write_png
+from nas.report.selective import selective_data
+from nas.workflow.selecting import HEURISTIC, Search, Selection, look, write_selection
+from nas.workflow.training import open_training_data
+
+
+def drawn(blocks: Sequence[str], count: int, seed: int) -> list[Plan]:
+    """Sets of float blocks by chance: a size, then so many blocks; neither none nor all."""
+    rng = random.Random(seed)
+    plans: dict[Plan, None] = {}
+    while len(plans) < min(count, 2 ** len(blocks) - 2):
+        plans[frozenset(rng.sample(blocks, rng.randint(1, len(blocks) - 1)))] = None
+    return list(plans)
+
+
+def volume(points: Sequence[Point], float_map: float, corner: tuple[float, float]) -> float:
+    """Hypervolume in ms times points lost."""
+    return hypervolume([(p.latency.value, lost(p, float_map)) for p in points], corner, ["min", "min"])
+
+
+def at_equal_latency(point: Point, searched: Sequence[Point], float_map: float) -> dict[str, float]:
+    """Points that a set loses, and those of the most accurate searched one that is no slower (to within the interval of the two)."""
+    half = 0.0 if point.latency.high is None else point.latency.high - point.latency.value
+    no_slower = [p for p in searched if p.latency.value <= point.latency.value + half]
+    best = min((lost(p, float_map) for p in no_slower), default=float("nan"))
+    return {"latency_ms": point.latency.value, "lost": lost(point, float_map), "searched_lost": best}
+
+
+def compared(found: Selection, searched: Sequence[Point], by_chance: Sequence[Point]) -> dict[str, Any]:
+    """The figures of one model."""
+    everything = [*searched, *by_chance]
+    float_map = found.float_map
+    corner = (max(p.latency.value for p in everything) * 1.01, max(lost(p, float_map) for p in everything) + 0.1)
+    whole = volume(everything, float_map, corner)
+    rows = [at_equal_latency(p, searched, float_map) for p in by_chance]
+    known = [r for r in rows if r["searched_lost"] == r["searched_lost"]]
+    heuristic = next(p for p in searched if p.left_float == found.named[HEURISTIC].left_float)
+    alone = [p for p in searched if p.left_float in (frozenset(), heuristic.left_float)]
+    return {
+        "volume": {
+            "searched": volume(searched, float_map, corner) / whole,
+            "random": volume([*by_chance, *(p for p in searched if not p.left_float)], float_map, corner) / whole,
+            "heuristic": volume(alone, float_map, corner) / whole,
+        },
+        "heuristic": at_equal_latency(heuristic, searched, float_map),
+        "random": {
+            "sets": len(rows),
+            "won_or_even": mean(r["searched_lost"] <= r["lost"] for r in known) if known else None,
+            "points_saved": mean(r["lost"] - r["searched_lost"] for r in known) if known else None,
+        },
+        "blocks": len(found.model.blocks),
+        "sets": len(searched),
+        "float": {"map": float_map, "latency_ms": found.float_latency.value},
+    }
+
+
+def one(name: str, weights: Path, data: DataPair, args: argparse.Namespace) -> dict[str, Any]:
+    """Search, draw, compare, draw the picture."""
+    folder = args.folder / name
+    folder.mkdir(parents=True, exist_ok=True)
+    display = Display()
+    subject = open_subject(weights, data, Target.parse(args.target), Calibration(args.calibration), folder)
+    probe = Probe(subject, data, folder, args.subset)
+    found = look(subject, probe, Search(args.along, args.trials, args.gains, args.subset), args.rounds, display)
+    write_selection(folder, found, subject, data)
+    searched = [probe.point(p.left_float) for p in found.points]
+    chance = Probe(subject, data, new_folder(folder / "random"), args.subset, probe.usual_ms)
+    by_chance = []
+    with display.steps("sets by chance") as said:
+        for i, plan in enumerate(plans := drawn(subject.blocks.choices, args.random, args.seed), 1):
+            by_chance.append(chance.point(plan))
+            said(i, len(plans), f"{by_chance[-1].latency.value:.3f} ms, {lost(by_chance[-1], found.float_map):+.2f} points lost")
+    if not args.dry and name == next(iter(models(args.model, [args.seed]))):
+        about = (name, args.target, data.name)
+        picture = selective_data(*about, [*searched, *by_chance], found.front, found.named, None, (found.float_map, found.float_latency))
+        write_png(RESULTS / "selective_quantization.png", picture)
+    return compared(found, searched, by_chance)
+
+
+def main() -> None:
+    """Every model, then the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--model", action="append", required=True, metavar="NAME=PATH")
+    parser.add_argument("--target", default="openvino:int8")
+    parser.add_argument("--calibration", type=int, default=100)
+    parser.add_argument("--along", type=int, default=8)
+    parser.add_argument("--trials", type=int, default=16)
+    parser.add_argument("--gains", choices=("measured", "predicted"), default="measured")
+    parser.add_argument("--subset", type=int, default=100)
+    parser.add_argument("--random", type=int, default=24)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--dry", action="store_true", help="print, write no results file")
+    args = parser.parse_args()
+    data = open_training_data(args.data, args.limit, Display())
+    figure: dict[str, Any] = {"data": data.name, "target": args.target, "models": {}}
+    for name, of_seed in models(args.model, [args.seed]).items():
+        figure["models"][name] = one(name, of_seed[args.seed], data, args)
+        print(json.dumps({name: figure["models"][name]}))
+    if not args.dry:
+        write("selective_quantization", figure, [args.seed])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,299 @@
+"""Is an exported int8 graph what it promises? Every rule names what it found and where. Needs no torch and no runtime.
+
+TensorRT's parser takes symmetric signed activations and no int32 biases, OpenVINO miscomputes signed ones behind a split and a concatenation, and no network
+survives a quantized decode tail: docs/quantization.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from latency_db.int8 import Int8Form
+from latency_db.onnx_parts import LAYERS, decode_tail, named, parsed
+from search_spaces.errors import InputError
+
+if TYPE_CHECKING:
+    import onnx
+
+METADATA, ERROR, WARNING = "int8", "error", "warning"
+UNDERFLOW = 6e-8  # scales under this are zero in float16, whose smallest number is 2**-24
+MANY = 12  # layers that are worth naming one by one
+PASSING = ("Concat", "Split", "Slice", "MaxPool", "Resize", "Reshape", "Transpose", "Identity", "Squeeze", "Unsqueeze", "Flatten")
+"""Operators that hand values on as they are: what they give is quantized where what they take is."""
+ZERO_POINTS = {"s8": 0, "u8": 128}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong (``error``), or that costs accuracy or time (``warning``): which rule, and where."""
+
+    level: str
+    rule: str
+    where: str
+
+    def __str__(self) -> str:
+        return f"{self.level}: {self.rule}: {self.where}"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution or matrix product with weights: ``int8``, ``float``, or ``half`` where only one of its two inputs is quantized."""
+
+    name: str
+    kind: str
+    precision: str
+    per_channel: bool = False
+    activation: str = ""
+    activation_scale: float | None = None
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What a quantized file says of itself: its form, the target it is for, and the nodes left float on purpose."""
+
+    target: str
+    form: Int8Form
+    left_float: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """The value of the file's metadata entry :data:`METADATA`."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def of(cls, proto: onnx.ModelProto) -> Promise | None:
+        """A file's, None where it says nothing."""
+        said = next((entry.value for entry in proto.metadata_props if entry.key == METADATA), None)
+        if said is None:
+            return None
+        try:
+            data = json.loads(said)
+            return cls(data["target"], Int8Form(**{**data["form"], "op_types": tuple(data["form"]["op_types"])}), tuple(data["left_float"]))
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(f"metadata {METADATA!r} of the model cannot be used ({type(error).__name__}: {error})") from None
+
+
+@dataclass(frozen=True)
+class LintReport:
+    """The layers of a graph with their precision, and all findings."""
+
+    layers: tuple[Layer, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def errors(self) -> list[Finding]:
+        return [f for f in self.findings if f.level == ERROR]
+
+    def count(self, precision: str) -> int:
+        return sum(layer.precision == precision for layer in self.layers)
+
+    def lines(self) -> list[str]:
+        """For a person: a summary, then one line per finding."""
+        counts = ", ".join(f"{n} {p}" for p in ("int8", "float", "half") if (n := self.count(p)))
+        floats = [layer.name for layer in self.layers if layer.precision == "float"]
+        named = [f"float: {', '.join(floats)}"] if 0 < len(floats) <= MANY else []
+        return [f"{len(self.layers)} layers: {counts or 'none'}", *named, *map(str, self.findings)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {"layers": [asdict(layer) for layer in self.layers], "findings": [asdict(f) for f in self.findings]}
+
+
+def lint(model: Path, promise: Promise | None = None) -> LintReport:
+    """Check a file against ``promise``, by default its own; without any, against the rules that hold for every runtime."""
+    proto = named(parsed(model))
+    graph = _Graph(proto)
+    promise = promise or Promise.of(proto)
+    form, left = (promise.form, {*promise.left_float}) if promise else (None, set())
+    layers = tuple(_layers(graph, left))
+    found = [*_coverage(layers, graph, promise), *_pairs(graph), *_scales(graph), *_kinds(graph, layers, form), *_places(graph, layers, promise)]
+    return LintReport(layers, tuple(found))
+
+
+def check(model: Path, promise: Promise | None = None) -> LintReport:
+    """:func:`lint`, an error where that finds one."""
+    report = lint(model, promise)
+    if report.errors:
+        more = f" (and {len(report.errors) - 1} more)" if len(report.errors) > 1 else ""
+        raise InputError(f"{model.name} is not the int8 model it should be: {report.errors[0]}{more}")
+    return report
+
+
+@dataclass
+class _Graph:
+    """A model with what makes and what reads each tensor."""
+
+    proto: onnx.ModelProto
+    made: dict[str, onnx.NodeProto] = field(init=False)
+    readers: dict[str, list[onnx.NodeProto]] = field(init=False)
+    constants: Mapping[str, npt.NDArray[Any]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        from onnx import numpy_helper
+
+        nodes = self.proto.graph.node
+        self.made = {o: n for n in nodes for o in n.output}
+        self.readers = {}
+        for n in nodes:
+            for i in n.input:
+                self.readers.setdefault(i, []).append(n)
+        self.constants = {t.name: numpy_helper.to_array(t) for t in self.proto.graph.initializer}
+        self.constants |= {
+            n.output[0]: numpy_helper.to_array(n.attribute[0].t) for n in nodes if n.op_type == "Constant" and n.attribute[0].HasField("t")
+        }
+
+    def of_type(self, *kinds: str) -> Iterator[onnx.NodeProto]:
+        return (n for n in self.proto.graph.node if n.op_type in kinds)
+
+    def dequantized(self, tensor: str) -> onnx.NodeProto | None:
+        """The node that a tensor comes out of int8 by, looking through operators that hand values on; None for a float one."""
+        n = self.made.get(tensor)
+        if n is None or n.op_type == "DequantizeLinear":
+            return n
+        if n.op_type not in PASSING:
+            return None
+        given = [self.dequantized(i) for i in (n.input if n.op_type == "Concat" else n.input[:1])]
+        return given[0] if all(given) else None
+
+    def zero_point(self, n: onnx.NodeProto) -> npt.NDArray[Any] | None:
+        """Of a Q or DQ node; None where it has none, which means uint8 zero."""
+        return self.constants.get(n.input[2]) if len(n.input) > 2 else None
+
+    def kind(self, n: onnx.NodeProto) -> str:
+        """``u8``, ``s8``, or another type's name."""
+        zero = self.zero_point(n)
+        return {"uint8": "u8", "int8": "s8"}.get(str(zero.dtype), str(zero.dtype)) if zero is not None else "u8"
+
+
+def _layers(graph: _Graph, left_float: set[str]) -> Iterator[Layer]:
+    tail = decode_tail(graph.proto)
+    for n in graph.of_type(*LAYERS):
+        weight = graph.dequantized(n.input[1])
+        stored = graph.constants.get(weight.input[0] if weight is not None else n.input[1])
+        if n.name in tail or stored is None:
+            continue  # a product of two activations, or a box decoding
+        given = graph.dequantized(n.input[0])
+        quantized = given is not None, weight is not None
+        precision = "int8" if all(quantized) else "half" if any(quantized) else "float"
+        if weight is None and n.name in left_float:
+            precision = "float"  # on purpose; what it reads may have been int8 before
+        scales = graph.constants.get(weight.input[1]) if weight is not None else None
+        scale = graph.constants.get(given.input[1]) if given is not None else None
+        single = float(scale) if scale is not None and scale.size == 1 else None
+        per_channel = scales is not None and scales.size > 1
+        yield Layer(n.name, n.op_type, precision, per_channel, graph.kind(given) if given is not None else "", single)
+
+
+def _coverage(layers: tuple[Layer, ...], graph: _Graph, promise: Promise | None) -> Iterator[Finding]:
+    """Is every layer int8 that should be?"""
+    convs = [layer for layer in layers if layer.kind == "Conv"]
+    if not any(layer.precision == "int8" for layer in convs):
+        yield Finding(ERROR, "a float model", f"none of {len(convs)} convolutions is int8")
+        return
+    left = promise.left_float if promise else ()
+    for layer in convs:
+        if layer.precision == "half":
+            yield Finding(ERROR, "half quantized: only one of activation and weights", layer.name)
+        elif layer.precision == "float" and layer.name not in left:
+            yield Finding(ERROR if promise else WARNING, "float convolution", layer.name)
+        elif layer.precision == "int8" and layer.name in left:
+            yield Finding(ERROR, "int8 convolution that should be float", layer.name)
+    for n in graph.of_type("BatchNormalization"):
+        yield Finding(WARNING, "BatchNorm not folded", n.name)
+
+
+def _pairs(graph: _Graph) -> Iterator[Finding]:
+    """Does every quantizing node have its dequantizing ones, with the same scale?"""
+    outputs = {o.name for o in graph.proto.graph.output}
+    for q in graph.of_type("QuantizeLinear"):
+        readers = graph.readers.get(q.output[0], [])
+        if not readers or q.output[0] in outputs or any(r.op_type != "DequantizeLinear" for r in readers):
+            yield Finding(ERROR, "orphan QuantizeLinear: not read by a DequantizeLinear alone", q.name)
+        for dq in readers:
+            if dq.op_type == "DequantizeLinear" and not _same(graph, q, dq):
+                yield Finding(ERROR, "QuantizeLinear and DequantizeLinear with different scales", dq.name)
+    for dq in graph.of_type("DequantizeLinear"):
+        source = graph.made.get(dq.input[0])
+        if dq.input[0] not in graph.constants and (source is None or source.op_type != "QuantizeLinear"):
+            yield Finding(ERROR, "orphan DequantizeLinear: reads neither a constant nor a QuantizeLinear", dq.name)
+        if not graph.readers.get(dq.output[0]) and dq.output[0] not in outputs:
+            yield Finding(ERROR, "orphan DequantizeLinear: read by nothing", dq.name)
+
+
+def _same(graph: _Graph, q: onnx.NodeProto, dq: onnx.NodeProto) -> bool:
+    scales = [graph.constants.get(n.input[1]) for n in (q, dq)]
+    zeros = [graph.zero_point(n) for n in (q, dq)]
+    return all(a is b or (a is not None and b is not None and np.array_equal(a, b)) for a, b in (scales, zeros))
+
+
+def _scales(graph: _Graph) -> Iterator[Finding]:
+    """Is every scale a number that can be divided by, in float16 too?"""
+    for n in graph.of_type("QuantizeLinear", "DequantizeLinear"):
+        scale = graph.constants.get(n.input[1])
+        if scale is None:
+            yield Finding(ERROR, "scale that is not constant", n.name)
+        elif not np.isfinite(scale).all():
+            yield Finding(ERROR, "scale that is NaN or infinite", n.name)
+        elif (scale <= 0).any():
+            yield Finding(ERROR, "scale that is zero or negative", n.name)
+        elif (small := float(scale.min())) < UNDERFLOW:
+            yield Finding(WARNING, f"scale {small:.1e} is zero in float16", n.name)
+
+
+def _kinds(graph: _Graph, layers: tuple[Layer, ...], form: Int8Form | None) -> Iterator[Finding]:
+    """Are activations, weights and biases quantized in the way that the form says?"""
+    strict = ERROR if form else WARNING
+    for n in graph.of_type("QuantizeLinear"):
+        kind, zero, scale = graph.kind(n), graph.zero_point(n), graph.constants.get(n.input[1])
+        if scale is not None and scale.size > 1:
+            yield Finding(ERROR, "activation with a scale per channel", n.name)
+        if form and kind != form.activation:
+            yield Finding(ERROR, f"activation {kind}, where the runtime wants {form.activation}", n.name)
+        elif (not form or form.symmetric) and kind in ZERO_POINTS and (0 if zero is None else int(zero.ravel()[0])) != ZERO_POINTS[kind]:
+            yield Finding(strict, "asymmetric activation", n.name)
+    for n in graph.of_type("DequantizeLinear"):
+        stored = graph.constants.get(n.input[0])
+        if stored is not None and stored.dtype == np.int32 and not (form and form.bias):
+            yield Finding(strict, "quantized bias", n.name)
+    for layer in layers:
+        if layer.precision == "int8" and layer.kind == "Conv" and not layer.per_channel and not (form and not form.per_channel):
+            yield Finding(strict, "weights with one scale for all channels", layer.name)
+
+
+def _places(graph: _Graph, layers: tuple[Layer, ...], promise: Promise | None) -> Iterator[Finding]:
+    """Is the decode tail float, and nothing else between what is int8?"""
+    tail = decode_tail(graph.proto)
+    for n in graph.of_type("QuantizeLinear", "DequantizeLinear"):
+        if n.name in tail:
+            yield Finding(ERROR, "decode tail quantized", n.name)
+    meant = {*promise.left_float} if promise else set()
+    precision = {layer.name: layer.precision for layer in layers}
+    for layer in layers:
+        if layer.precision == "float" and layer.name not in meant and layer.kind == "Conv":
+            around = [precision[n] for n in _neighbours(graph, layer.name, {*precision})]
+            if around and all(p == "int8" for p in around):
+                yield Finding(WARNING, "float island: int8 before and behind it", layer.name)
+
+
+def _neighbours(graph: _Graph, name: str, layers: set[str]) -> set[str]:
+    """The layers next to one, before and behind it."""
+    start = next(n for n in graph.proto.graph.node if n.name == name)
+    found: set[str] = set()
+    for back in (True, False):
+        seen, todo = {name}, [start]
+        while todo:
+            n = todo.pop()
+            nexts = [graph.made[i] for i in n.input if i in graph.made] if back else [r for o in n.output for r in graph.readers.get(o, [])]
+            for other in nexts:
+                if other.name in layers and other.name != name:
+                    found.add(other.name)
+                elif other.name not in seen:
+                    seen.add(other.name)
+                    todo.append(other)
+    return found
