@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import time
@@ -9,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from search_spaces.errors import InputError
 
@@ -16,6 +18,12 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+LOG = logging.getLogger(__name__)
+
+PATIENCE_S = 30.0
+"""How long one waits for another's timing before saying so: a finalist takes some ten seconds."""
+LOOK_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -134,10 +142,35 @@ def cache_dir() -> Path:
 
 @contextmanager
 def exclusive(name: str) -> Iterator[None]:
-    """Waits until no other process of this user times anything under ``name``; two at once would measure each other."""
+    """Waits until no other process of this user times anything under ``name``; two at once would measure each other.
+
+    Who waits long says so, and for whom: a process that was stopped (Ctrl-Z) keeps the lock, and nothing else would tell.
+    """
     if fcntl is None:
         yield
         return
-    with (cache_dir() / f"{name}.lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # released by the system when the holder dies
-        yield
+    with (cache_dir() / f"{name}.lock").open("a+") as file:
+        said = False
+        end = time.monotonic() + PATIENCE_S
+        while not _locked(file, wait=said):
+            if time.monotonic() >= end:
+                LOG.warning("waiting for process %s, which times something (%s); if it is stopped, continue or end it", _holder(file), name)
+                said = True
+            time.sleep(LOOK_S)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield  # released by the system when the holder dies
+
+
+def _locked(file: TextIO, wait: bool) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _holder(file: TextIO) -> str:
+    file.seek(0)
+    return file.read().strip() or "(unknown)"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from latency_db import cpu
 from latency_db.anchor import anchor_model
 from latency_db.process import Worker
 from latency_db.profiler import RuntimeFailure, Workload
@@ -151,3 +152,18 @@ def test_kill_9_of_the_parent_ends_the_worker(engines: Path) -> None:
     while status.exists() and time.monotonic() < end and status.read_text().rpartition(")")[2].split()[0] != "Z":
         time.sleep(0.05)
     assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_who_waits_long_for_another_says_for_whom(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(cpu, "PATIENCE_S", 0.2)
+    hold = "import os, time\nfrom latency_db.cpu import exclusive\nwith exclusive('one'):\n    print(os.getpid(), flush=True)\n    time.sleep(1.5)"
+    with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        pid = holder.stdout.readline().strip()
+        with cpu.exclusive("one"):
+            pass
+    assert [r.getMessage() for r in caplog.records if f"process {pid}," in r.getMessage()]
+    with cpu.exclusive("one"):  # nobody has it: nothing is said
+        pass
+    assert len(caplog.records) == 1
