@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import configparser
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import import_module, metadata
 from importlib.resources import files
@@ -187,3 +190,23 @@ def test_results_table_of_the_readme_is_that_of_the_results() -> None:
 
     text = README.read_text()
     assert updated(text) == text, "run: python -m benchmarks.tables"
+
+
+# what libraries do by themselves
+
+
+@pytest.mark.parametrize("module", ["nas.networks", "nas.export", "latency_db.worker", "latency_db.onnx_parts"])
+def test_onnx_runtime_tells_nobody_and_leaves_no_identifier(module: str, tmp_path: Path) -> None:
+    """It does by default since 1.32: events in a database in the user's cache folder, from where they are sent."""
+    script = (
+        f"import {module}, onnxruntime, onnx\n"
+        "from onnx import TensorProto, helper\n"
+        "values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in 'xy']\n"
+        "graph = helper.make_graph([helper.make_node('Relu', ['x'], ['y'])], 'g', values[:1], values[1:])\n"
+        "model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8)\n"
+        "onnxruntime.InferenceSession(model.SerializeToString(), providers=['CPUExecutionProvider'])\n"
+    )
+    hidden = ("XDG_CACHE_HOME", "ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED")
+    environment = {**{k: v for k, v in os.environ.items() if k not in hidden}, "HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", script], env=environment, cwd=ROOT, check=True)
+    assert not [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name.casefold() or path.name == "deviceid"]
