@@ -195,7 +195,7 @@ def test_results_table_of_the_readme_is_that_of_the_results() -> None:
 # what libraries do by themselves
 
 
-@pytest.mark.parametrize("module", ["nas.networks", "nas.export", "latency_db.worker", "latency_db.onnx_parts"])
+@pytest.mark.parametrize("module", ["nas.networks", "nas.export", "latency_db.runtimes.onnxruntime", "latency_db.onnx_parts"])
 def test_onnx_runtime_tells_nobody_and_leaves_no_identifier(module: str, tmp_path: Path) -> None:
     """It does by default since 1.32: events in a database in the user's cache folder, from where they are sent."""
     script = (
