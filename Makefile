@@ -1,7 +1,7 @@
 # `make quickstart` and `make test` need Python >= 3.10 and a package registry, nothing else: each makes .venv and installs what it needs.
 PYTHON ?= python3
 VENV ?= .venv
-TEST_PROCESSES ?= 0
+TEST_PROCESSES ?= 2
 BIN := $(VENV)/bin
 # The pins have no versions for Python 3.10; there the bounds of setup.cfg decide.
 PINS = $(shell $(BIN)/python -c 'import sys; print("-c constraints.txt" if sys.version_info >= (3, 11) else "")')
@@ -21,8 +21,8 @@ quickstart: $(VENV)/.installed
 	$(BIN)/nas quickstart --out runs/quickstart
 
 # tests/test_layers.py, the layer check, goes first: it takes a second and says what the rest would only hint at.
-# One process: some tests measure this machine, and what runs beside them disturbs them. `make test TEST_PROCESSES=2` shares the files out between two;
-# those that measure then take turns (latency_db.cpu.exclusive locks the CPU), but other tests run beside them.
+# Two processes share the files out. Tests that time something take turns (latency_db.cpu.exclusive locks the CPU), but others run beside them, so none of them
+# asserts a figure. `make test TEST_PROCESSES=0` runs all in one.
 test: lint
 	$(BIN)/python -m pytest -q tests/test_layers.py
 	OMP_NUM_THREADS=$(if $(filter 0,$(TEST_PROCESSES)),2,1) $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --durations=10

@@ -154,7 +154,7 @@ def test_a_heart_beats_until_it_is_left() -> None:
 
 
 def test_interrupted_and_repeated_trials_are_no_failures_to_the_sampler(tmp_path: Path) -> None:
-    from nas.samplers.guided import _void
+    from nas.samplers.history import _void
 
     study = Study(tmp_path / "study.journal", "run", TINY, OBJECTIVES, "guided")
     study._take(9)

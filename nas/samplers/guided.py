@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,14 +10,15 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.search_space import IntersectionSearchSpace
-from optuna.study import Study, StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.study import Study
+from optuna.trial import FrozenTrial
 
 from nas.front import hypervolume, non_dominated
 from nas.samplers import Known
 from nas.samplers.encoding import Encoding
 from nas.samplers.gain import Focus, gains, nearness
 from nas.samplers.gaussian import Hyper, Process, Warp
+from nas.samplers.history import History, key_of, logarithms
 from nas.stopping import GAIN
 
 Floats = NDArray[np.float64]
@@ -28,10 +28,6 @@ DRAWS = 32
 """Functions drawn per objective and proposal; the mean of their gains stands for the expected gain."""
 POOL, ROUNDS, PARENTS = 400, 6, 60
 MOST_INITIAL = 10
-MARGIN = 0.1
-"""Of the range of an objective: how far the reference point of the hypervolume lies beyond the worst value."""
-GOOD = 20
-"""So many of the points that were tried are parents at least: the front, and the next ones behind it."""
 EVERY = 0.1
 """Hyperparameters are fitted anew when the trials have grown by so much."""
 
@@ -102,7 +98,7 @@ class GuidedSampler(BaseSampler):
             return {}
         encoding = self._encoding(search_space)
         rng = np.random.default_rng([self._seed, trial.number])
-        history = _History.of(study, trial, encoding, search_space, self._log, self._rows)
+        history = History.of(study, trial, encoding, search_space, self._log, self._rows)
         if len(history.values) < self._beginning(encoding):
             return encoding.params(self._first(rng, encoding, history))
         point, gain = self._best(rng, encoding, history)
@@ -128,7 +124,7 @@ class GuidedSampler(BaseSampler):
     def _all(self, encoding: Encoding) -> Floats | None:
         return None if self._candidates is None else encoding.points(self._candidates)
 
-    def _first(self, rng: np.random.Generator, encoding: Encoding, history: _History) -> Floats:
+    def _first(self, rng: np.random.Generator, encoding: Encoding, history: History) -> Floats:
         """The first point of the plan that was not tried."""
         if self._design is None:
             self._design = self._plan(np.random.default_rng(self._seed), encoding, history)
@@ -139,7 +135,7 @@ class GuidedSampler(BaseSampler):
         pool = encoding.random(rng, 64) if everything is None else rng.permutation(everything)
         return next((p for p in pool if not history.has(p)), pool[0])
 
-    def _plan(self, rng: np.random.Generator, encoding: Encoding, history: _History) -> Floats:
+    def _plan(self, rng: np.random.Generator, encoding: Encoding, history: History) -> Floats:
         everything = self._all(encoding)
         count = self._beginning(encoding)
         if self._guess is None:
@@ -149,7 +145,7 @@ class GuidedSampler(BaseSampler):
 
         def guessed(points: Floats) -> Floats:
             values = np.array([self._cached("guess", guess, encoding, p) for p in points], np.float64) * signs
-            return _logarithms(values, self._log, signs)
+            return logarithms(values, self._log, signs)
 
         pool = _evolved(rng, encoding, guessed, encoding.filling(rng, POOL)) if everything is None else everything
         values = guessed(pool)
@@ -159,7 +155,7 @@ class GuidedSampler(BaseSampler):
         wanted = np.unique(np.round(np.linspace(0, len(front) - 1, count)).astype(int))
         return np.concatenate([front[order[wanted]], rng.permutation(front)])
 
-    def _best(self, rng: np.random.Generator, encoding: Encoding, history: _History) -> tuple[Floats, float | None]:
+    def _best(self, rng: np.random.Generator, encoding: Encoding, history: History) -> tuple[Floats, float | None]:
         """The point, and the gain of hypervolume that is expected of it, as a share of what there is; None where it was chosen by something else."""
         objectives = range(history.values.shape[1])
         inputs, groups = self._inputs(encoding, history.points)
@@ -223,7 +219,7 @@ class GuidedSampler(BaseSampler):
         volume = hypervolume(history.front, history.reference, ["min"] * len(objectives)) if len(objectives) > 1 and not focus else 0.0
         return point, max(best, 0.0) / volume if volume > 0 else None
 
-    def _evolve(self, rng: np.random.Generator, encoding: Encoding, history: _History, merit: Callable[[Floats], Floats]) -> tuple[Floats, float]:
+    def _evolve(self, rng: np.random.Generator, encoding: Encoding, history: History, merit: Callable[[Floats], Floats]) -> tuple[Floats, float]:
         """A point and its merit."""
         good = history.good
         near = encoding.mutated(rng, good[rng.integers(len(good), size=POOL // 2)])
@@ -269,7 +265,7 @@ class GuidedSampler(BaseSampler):
         return np.concatenate([x, more], 1), np.concatenate([groups, len(encoding.names) + np.arange(more.shape[1])])
 
     def _cached(self, what: str, function: Callable[[Params], Any], encoding: Encoding, point: Floats) -> Any:
-        key = (what, _key(point))
+        key = (what, key_of(point))
         if key not in self._cheap:
             self._cheap[key] = function(encoding.params(point))
         return self._cheap[key]
@@ -278,137 +274,6 @@ class GuidedSampler(BaseSampler):
 def guided(seed: int, known: Known) -> GuidedSampler:
     """As ``--sampler guided`` makes it."""
     return GuidedSampler(seed, space=known.space or None, log=known.log, budgets=known.budgets, goals=known.goals)
-
-
-@dataclass(frozen=True)
-class _History:
-    """What the trials of a study say, as numbers to minimise (logarithms where asked)."""
-
-    points: Floats
-    values: Floats
-    everyone: Floats
-    failed: Floats
-    pending: Floats
-    limits: list[tuple[str, NDArray[np.bool_], Floats]]
-    inside: NDArray[np.bool_]
-    signs: Floats
-    known: frozenset[tuple[float, ...]]
-
-    @classmethod
-    def of(
-        cls,
-        study: Study,
-        own: FrozenTrial,
-        encoding: Encoding,
-        space: Mapping[str, BaseDistribution],
-        log: Sequence[int],
-        kept: dict[tuple[str, int], Floats | None],
-    ) -> _History:
-        """``kept``: rows of trials that have ended, filled here; None for one that is not of the space."""
-        done, points, values, failed, pending = [], [], [], [], []
-        signs = np.array([1.0 if d == StudyDirection.MINIMIZE else -1.0 for d in study.directions])
-        found = [t for t in study.get_trials(deepcopy=False) if t.number != own.number]
-        new = [t for t in found if (study.study_name, t.number) not in kept]
-        inside_space = [t for t in new if _within(t, space)]
-        rows_of_new = dict(zip([t.number for t in inside_space], encoding.points([t.params for t in inside_space]), strict=True))
-        kept.update({(study.study_name, t.number): rows_of_new.get(t.number) for t in new if t.state.is_finished()})
-        given_rows = [(t, kept.get((study.study_name, t.number), rows_of_new.get(t.number))) for t in found]
-        rows = [row for _, row in given_rows if row is not None]
-        for t, row in ((t, row) for t, row in given_rows if row is not None):
-            if t.state == TrialState.COMPLETE:
-                done.append(t)
-                points.append(row)
-                values.append(t.values)
-            elif t.state in (TrialState.FAIL, TrialState.PRUNED) and not _void(t):
-                failed.append(row)
-            elif t.state == TrialState.RUNNING:
-                pending.append(row)
-        dims = len(encoding.names)
-        x = np.array(points).reshape(-1, dims)
-        y = _finite(_logarithms(np.array(values, np.float64).reshape(-1, len(signs)) * signs, log, signs))
-        given = [getattr(t, "constraints", {}) for t in done]
-        limits = []
-        inside = np.ones(len(done), bool)
-        for name in sorted({n for c in given for n in c}):
-            has = np.array([name in c for c in given])
-            limit = np.array([c[name] for c in given if name in c])
-            limits.append((name, has, limit))
-            inside[has] &= limit <= 0
-        everyone = np.concatenate([x, np.array(failed).reshape(-1, dims)])
-        return cls(
-            x, y, everyone, np.repeat([0.0, 1.0], [len(x), len(failed)]), np.array(pending).reshape(-1, dims), limits, inside, signs,
-            frozenset(_key(r) for r in rows),
-        )  # fmt: skip
-
-    def has(self, point: Floats) -> bool:
-        """Whether it was tried or is being tried."""
-        return _key(point) in self.known
-
-    def unseen(self, points: Floats) -> Floats:
-        """Those not tried, each once, in their order."""
-        fresh = dict(zip(_keys(points), points, strict=True))
-        return np.array([p for key, p in fresh.items() if key not in self.known]).reshape(-1, points.shape[1])
-
-    @property
-    def on_front(self) -> NDArray[np.bool_]:
-        """Of the points inside all limits (all points where none is), those not dominated."""
-        inside = self.inside if self.inside.any() else np.ones(len(self.values), bool)
-        mask = np.zeros(len(self.values), bool)
-        mask[inside] = non_dominated(self.values[inside], ["min"] * self.values.shape[1])
-        return mask
-
-    @property
-    def good(self) -> Floats:
-        """The points of the front, and those nearest behind it, up to :data:`GOOD`."""
-        spread = np.maximum(np.ptp(self.values, axis=0), 1e-12)
-        order = np.argsort(-nearness(self.values, self.values[self.on_front], spread), kind="stable")
-        return self.points[order[: max(GOOD, int(self.on_front.sum()))]]
-
-    @property
-    def front(self) -> Floats:
-        """Their values; empty where no point is inside the limits."""
-        return self.values[self.on_front] if self.inside.any() else np.empty((0, self.values.shape[1]))
-
-    @property
-    def reference(self) -> Floats:
-        """The worst value of every objective, and a little further: else nothing would be gained by the ends of the front that were not seen yet."""
-        return np.asarray(self.values.max(0) + MARGIN * np.ptp(self.values, axis=0))
-
-
-def _void(trial: FrozenTrial) -> bool:
-    """Whether a trial of :class:`nas.study.Study` has no outcome of its own: interrupted, or another worker had its architecture."""
-    return "worker" in trial.user_attrs and "message" not in trial.user_attrs
-
-
-def _key(point: Floats) -> tuple[float, ...]:
-    """The same for points that differ by rounding only."""
-    return _keys(point[None])[0]
-
-
-def _keys(points: Floats) -> list[tuple[float, ...]]:
-    return [tuple(row) for row in np.round(points, 9).tolist()]
-
-
-def _within(trial: FrozenTrial, space: Mapping[str, BaseDistribution]) -> bool:
-    return all(name in trial.params and d._contains(d.to_internal_repr(trial.params[name])) for name, d in space.items())
-
-
-def _logarithms(values: Floats, log: Sequence[int], signs: Floats) -> Floats:
-    out = values.copy()
-    for j in log:
-        out[:, j] = signs[j] * np.log(np.maximum(signs[j] * values[:, j], 1e-300))
-    return out
-
-
-def _finite(values: Floats) -> Floats:
-    """Infinite values become the worst (or best) finite one of their objective."""
-    out = values.copy()
-    for column in out.T:
-        finite = column[np.isfinite(column)]
-        column[:] = (
-            np.clip(np.nan_to_num(column, nan=np.inf), finite.min(initial=0.0), finite.max(initial=0.0)) if len(finite) < len(column) else column
-        )
-    return out
 
 
 def _evolved(rng: np.random.Generator, encoding: Encoding, values: Callable[[Floats], Floats], pool: Floats) -> Floats:
