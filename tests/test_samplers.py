@@ -266,6 +266,20 @@ def test_one_and_many_objectives(count: int) -> None:
     assert volume(GuidedSampler(0, space=GRID, initial=8), 35 if count == 1 else 20) > volume(optuna.samplers.RandomSampler(seed=0), 100)
 
 
+def test_gains_and_nearness_are_those_of_their_definitions() -> None:
+    """Of many small fronts, ties and duplicates among them: hypervolume with the point less without it; the least over the front of its best advantage."""
+    rng = np.random.default_rng(0)
+    reference, spread = np.array([8.0, 8.0]), np.array([2.0, 0.5])
+    for i in range(60):
+        front = rng.integers(0, 8, (rng.integers(0, 12), 2)).astype(float) + (0 if i % 2 else rng.random())
+        points = rng.integers(-1, 10, (12, 2)).astype(float)
+        before = hypervolume(front, reference, ["min"] * 2)
+        grown = [hypervolume(np.vstack([front, p]), reference, ["min"] * 2) - before for p in points]
+        assert gains(points, front, reference) == pytest.approx(grown, abs=1e-9)
+        if len(front):
+            assert nearness(points, front, spread) == pytest.approx(((front[:, None] - points) / spread).max(2).min(0), abs=1e-9)
+
+
 def test_improving_within_budgets_and_up_to_goals() -> None:
     front, reference = np.array([[1.0, 5.0], [2.0, 3.0], [4.0, 1.0]]), np.array([9.0, 8.0])
     focus = Focus.of([2.5, 0.5, 4.0], (), ())

@@ -69,7 +69,20 @@ def nearness(points: Floats, front: Floats, spread: Floats) -> Floats:
     """
     if len(front) == 0:
         return -(points / spread).sum(1)
-    return np.asarray(((front[:, None] - points) / spread).max(2).min(0))
+    if points.shape[1] != 2:
+        return np.asarray(((front[:, None] - points) / spread).max(2).min(0))
+    # Along the front the first advantage grows and the second falls: the least of their maxima is where they cross.
+    x, y = _staircase(front / spread).T
+    own_x, own_y = (points / spread).T
+    after = np.minimum(np.searchsorted(x - y, own_x - own_y), len(x) - 1)
+    return np.minimum(*(np.maximum(x[i] - own_x, y[i] - own_y) for i in (np.maximum(after - 1, 0), after)))
+
+
+def _staircase(front: Floats) -> Floats:
+    """Of points (k, 2) those that no other beats, by rising first value."""
+    front = front[np.lexsort((front[:, 1], front[:, 0]))]
+    before = np.minimum.accumulate(np.concatenate([[np.inf], front[:-1, 1]]))
+    return front[front[:, 1] < before]
 
 
 @dataclass(frozen=True)

@@ -190,8 +190,18 @@ class GuidedSampler(BaseSampler):
         front = history.front
         spread = np.maximum(np.ptp(history.values, axis=0), 1e-12)
         focus = self._focus if len(objectives) == 2 and len(history.values) % 2 == 0 and self._focus and self._focus.fits(history.signs) else None
-        fronts = [front if pending is None else np.concatenate([front, pending[:, s]]) for s in range(DRAWS)]
+        # What runs elsewhere counts with its drawn values, so that every draw has a front of its own. Else one stands for all, and all draws are looked at at
+        # once (not where gains are counted in a box that the draws decide, by more than two objectives).
+        together = pending is None and len(objectives) <= 2
+        fronts = [front] if together else [front if pending is None else np.concatenate([front, pending[:, s]]) for s in range(DRAWS)]
         bests = [focus.bests(f, history.reference) for f in fronts] if focus else []
+
+        def averaged(of: Callable[[Floats, int], Floats], v: Floats, every: int = 1) -> Floats:
+            """Mean over the draws (or every so-manyth) of a function of the points' values (n, m) and the number of the draw's front."""
+            drawn = v[:, ::every]
+            if together:
+                return np.asarray(of(drawn.reshape(-1, v.shape[2]), 0).reshape(drawn.shape[:2]).mean(1))
+            return np.asarray(np.mean([of(drawn[:, k], s) for k, s in enumerate(range(0, DRAWS, every))], 0))
 
         def gain(v: Floats, s: int) -> Floats:
             return focus.gains(v, bests[s]) if focus else gains(v, fronts[s], history.reference)
@@ -202,9 +212,9 @@ class GuidedSampler(BaseSampler):
         def merit(points: Floats) -> Floats:
             """Mean gain; where there is none at all, less than nothing, and the nearer to the front the more."""
             v, share = values(points), allowed(points)
-            merits = np.mean([gain(v[:, s], s) for s in range(DRAWS)], 0) * share
+            merits = averaged(gain, v) * share
             none = merits <= 0
-            short = np.mean([near(v[none, s], s) for s in range(0, DRAWS, 4)], 0)  # only an order among those that gain nothing
+            short = averaged(near, v[none], 4)  # only an order among those that gain nothing
             merits[none] = np.minimum(short, 0.0) - 1 + share[none] - 1e-9
             return np.asarray(merits)
 
