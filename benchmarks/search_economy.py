@@ -97,7 +97,7 @@ class Remembered(Estimator):
 def searched(space: SearchSpace, cost: Estimator, gain: Remembered, seed: int, trials: int, early_stop: bool) -> dict[str, Any]:
     """Points of the candidates that went all the way, seconds of evaluation, and what the study says of its saving."""
     with tempfile.TemporaryDirectory() as folder:
-        study = Study(Path(folder) / "study.journal", "run", space, [cost.objective(), gain.objective()], "guided", seed)
+        study = Study(Path(folder) / "study.journal", "run", space, [Objective(e.name, e.direction, e.unit) for e in (cost, gain)], "guided", seed)
         study.run([cost, gain], trials, early_stop=early_stop)
         saved = study.saving
         stopped = dict(study.stopped)
@@ -140,17 +140,19 @@ def main() -> None:
     parser.add_argument("--eval-images", type=int, default=500)
     parser.add_argument("--table", type=Path, default=TABLE)
     args = parser.parse_args()
-    display, figure = Display(), dict[str, Any]()
+    display = Display()
     if args.yolobench:
         import pandas
 
         columns = [str(c) for c in pandas.read_parquet(args.yolobench).columns]
+        ends = dict[str, Any]()
         pairs_of_columns = [(a, d) for a in columns if a.startswith("map50") for d in columns if d.startswith("latency_ms_")]
         for accuracy, device in pairs_of_columns:
             problem = yolobench(args.yolobench, accuracy, device)
             runs = [ended(problem, seed, min(args.evaluations, len(problem.rows))) for seed in range(args.seeds)]
-            figure.setdefault("end", {})[problem.name] = runs
+            ends[problem.name] = runs
             display.note(f"{problem.name}: {[(r['end'], round(r['share_at_end'] or 0, 4), round(r['share_after_all'], 4)) for r in runs]}")
+        write("search_stop", ends, seeds=range(args.seeds))
     if args.out:
         context = quickstart_context(new_folder(args.out), display, args.eval_images)
         cost = TableLatency(context, args.table)
@@ -160,10 +162,9 @@ def main() -> None:
             whole, early = (searched(context.space, cost, gain, seed, args.trials, stop) for stop in (False, True))
             pairs.append((whole, early))
             display.note(f"seed {seed}: {early['stopped']} of {args.trials} stopped, {early['seconds'] / whole['seconds']:.2f} of the time")
-        figure["early"] = compared(pairs, args.trials)
-        ratios = {name: round(mean(figure["early"][name]), 4) for name in ("hypervolume_ratio", "seconds_ratio")}
-        display.note(str(ratios))
-    write("search_economy", figure, seeds=range(args.seeds))
+        figure = compared(pairs, args.trials)
+        display.note(str({name: round(mean(figure[name]), 4) for name in ("hypervolume_ratio", "seconds_ratio")}))
+        write("search_early", figure, seeds=range(args.seeds))
 
 
 if __name__ == "__main__":
