@@ -172,13 +172,15 @@ def _search_stop(f: Figure) -> str:
 
 
 def _search_early(f: Figure) -> str:
-    rho = {name: mean(run[name] for run in f["rho"] if name in run) for name in f["rho"][0]}
-    shares = ", ".join(f"{r:.3f}" for r in f["hypervolume_ratio"])
-    return (
-        f"of {f['trials']} candidates {', '.join(map(str, f['stopped']))} are stopped; {100 * (1 - mean(f['seconds_ratio'])):.0f} % less time for accuracy, "
-        f"{100 * mean(f['hypervolume_ratio']):.1f} % of the hypervolume ({shares}); early estimates rank as the last: "
-        + ", ".join(f"{name} {value:.2f}" for name, value in rho.items())
-    )
+    def one(sampler: str, row: Figure) -> str:
+        rho = {name: mean(run[name] for run in row["rho"] if name in run) for name in row["rho"][0]}
+        return (
+            f"`{sampler}`: {', '.join(map(str, row['stopped']))} of {row['trials']} candidates are stopped, {100 * mean(row['saved_share']):.0f} % less time "
+            f"for accuracy, {100 * mean(row['hypervolume_ratio']):.1f} % of the hypervolume ({', '.join(f'{r:.3f}' for r in row['hypervolume_ratio'])}); "
+            "early estimates rank as the last: " + ", ".join(f"{name} {value:.2f}" for name, value in rho.items())
+        )
+
+    return "; ".join(one(sampler, row) for sampler, row in f.items())
 
 
 def _sampler_overhead(f: Figure) -> str:
