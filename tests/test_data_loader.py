@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from nas.data.dataset import Annotation, DetectionDataset, make_sample
 from nas.data.loader import Batch, Loader
@@ -139,3 +141,19 @@ def test_too_many_broken_pictures_end_it(tmp_path: Path, count: int, broken: int
 def test_impossible_settings(tmp_path: Path, batch: int, size: int, workers: int, seed: int) -> None:
     with pytest.raises(InputError, match="batch size"):
         Loader(pictures(tmp_path, 1), batch, size, workers=workers, seed=seed)
+
+
+def test_what_only_decoding_shows_is_told_when_a_training_ends(tmp_path: Path) -> None:
+    from nas.console import Display
+    from nas.data.source import open_data
+    from nas.workflow.training import _telling_problems
+
+    data = open_data("digits@64:train=4,val=2", cache=tmp_path)
+    console = Console(record=True, width=300, file=io.StringIO())
+    data.train.problems.add("broken picture", "early.png", "known before")
+    with _telling_problems(data, Display(console)):
+        broken = data.train.samples[0].path
+        broken.write_bytes(broken.read_bytes()[:200])  # its header is whole
+        list(Loader(data.train.cached(1 << 20), 2, 64, shuffle=True).epoch())
+    said = console.export_text()
+    assert broken.name in said and "train" in said and len(said.splitlines()) == 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -74,6 +74,16 @@ def open_training_data(spec: str, limit: int | None, display: Display) -> DataPa
     return data
 
 
+@contextmanager
+def _telling_problems(data: DataPair, display: Display) -> Iterator[None]:
+    """What only decoding shows to be wrong with a data set is told when the work on it ends: pictures that were left out."""
+    before = set(data.problems())
+    yield
+    for line in data.problems():
+        if line not in before:
+            display.note(f"data: {line}")
+
+
 def image_size_of(space: SearchSpace) -> int:
     """The one image size a supernet is trained at: the largest left in the space."""
     return int(space["image_size"].values[-1])
@@ -117,7 +127,7 @@ def train_supernet(
     if records.keep_best:
         raise InputError("the best of a supernet", "--keep last", "its mAP while training is its largest architecture's alone")
     settings = {"space": space.name, **origin(data, recipe, None, PLAIN)}
-    with display.training("supernet") as watch, Logged(watch, records.loggers, path, settings) as logged:
+    with _telling_problems(data, display), display.training("supernet") as watch, Logged(watch, records.loggers, path, settings) as logged:
         processes.launch(partial(_fit_supernet, space, data, recipe, path, means, records), means.processes, logged)
     _drop_checkpoint(path)
     return load_supernet(path)[0].to(device_of(means.device))
@@ -168,7 +178,11 @@ def train_detector(
         for line in begin(artifact, init)[1].lines():
             display.note(f"{init.name}: {line}")
     settings = {"architecture": artifact.architecture.id, **origin(data, recipe, init, course)}
-    with display.training(f"train {artifact.name}") as watch, Logged(watch, records.loggers, path, settings) as logged:
+    with (
+        _telling_problems(data, display),
+        display.training(f"train {artifact.name}") as watch,
+        Logged(watch, records.loggers, path, settings) as logged,
+    ):
         processes.launch(partial(_fit_detector, artifact, data, recipe, path, init, means, course, records), means.processes, logged)
     return _finish(path)
 
