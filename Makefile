@@ -22,7 +22,7 @@ quickstart: $(VENV)/.installed
 
 # tests/test_layers.py, the layer check, goes first: it takes a second and says what the rest would only hint at.
 # Two processes share the files out. Tests that time something take turns (latency_db.cpu.exclusive locks the CPU), but others run beside them, so none of them
-# asserts a figure. `make test TEST_PROCESSES=0` runs all in one.
+# asserts more than an order of two figures, and that in one of several tries. `make test TEST_PROCESSES=0` runs all in one.
 test: lint
 	$(BIN)/python -m pytest -q tests/test_layers.py
 	OMP_NUM_THREADS=$(if $(filter 0,$(TEST_PROCESSES)),2,1) $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --durations=10
