@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.postprocess import Detections, nms
+from nas.postprocess import Detections, nms, pairwise_iou
 
 Merge = Callable[[Sequence[Detections], float], Detections]
 """Detections of each view, in the same pixels, and the IoU over which boxes of one class are one object -> one list, best first."""
@@ -58,9 +58,7 @@ def joined(views: Sequence[Detections]) -> Detections:
 
 def iou(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
     """Of one box [4] with each of [N, 4], xyxy -> [N]."""
-    both = shared(box, boxes)
-    union = (box[2:] - box[:2]).prod() + (boxes[:, 2:] - boxes[:, :2]).prod(1) - both
-    return np.asarray(both / np.maximum(union, 1e-9), np.float32)
+    return np.asarray(pairwise_iou(box[None], boxes)[0], np.float32)
 
 
 def shared(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:

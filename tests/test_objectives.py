@@ -121,6 +121,9 @@ def test_the_cheapest_that_is_accurate_enough(run: Path, capsys: pytest.CaptureF
     assert search(run.with_name("b"), "--at-least", "S=0.3", "--budgets", "S=2ms") == 2
     assert "one of both" in capsys.readouterr().err
     assert search(run.with_name("c"), "--at-least", "S=like:yolov8n") == 2  # no point of yolo-nano
+    capsys.readouterr()
+    assert search(run.with_name("d"), "--at-least", "S=like:yolov8n@320") == 2
+    assert "like:yolov8n@320; expected like:yolov8n" in capsys.readouterr().err
 
 
 def test_the_end_comes_early_where_nothing_is_to_be_gained(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

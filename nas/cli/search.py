@@ -158,7 +158,7 @@ def run(args: argparse.Namespace) -> int:
         settings.check()
     display = Display()
     if args.quote:
-        display.console.print(quote(settings, display).table().rich())
+        display.console.print(quote(settings, args.resume, display).table().rich())
         return 0
     result = search(settings, folder, display)
     display.console.print(results_table([(p.name, p.candidate) for p in result.selection]).rich())

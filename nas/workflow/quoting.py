@@ -65,8 +65,8 @@ class Quote:
         return TextTable(("", "count", "each", "in all"), (*rows, ("the search", "", "", duration(self.total_s))))
 
 
-def quote(settings: SearchSettings, display: Display) -> Quote:
-    """Measured on this machine as it is now; nothing is kept.
+def quote(settings: SearchSettings, folder: Path | None, display: Display) -> Quote:
+    """Measured on this machine as it is now; nothing is kept. A supernet that a run in ``folder`` has trained already is taken, and costs nothing.
 
     Candidates are the smallest, one in the middle and the largest. An untrained supernet stands for one that has yet to be trained. What early stopping saves
     is not counted, nor what the latency database knows already.
@@ -79,7 +79,7 @@ def quote(settings: SearchSettings, display: Display) -> Quote:
     with tempfile.TemporaryDirectory() as scratch:
         if settings.trains:
             assert data is not None
-            supernet = given_supernet(settings, space, data, Path(scratch))
+            supernet = given_supernet(settings, space, data, folder or Path(scratch))
             if supernet is None:
                 display.note("timing a few steps of the supernet's training")
                 supernet, parts = _training(settings, data)

@@ -124,6 +124,10 @@ class SearchSettings:
             raise InputError("--budgets and --at-least", "one of both: S/M/L go by cost or by accuracy")
         if self.at_least:
             for like in parse_wanted(self.at_least, self.aims.gain.unit).likes.values():
+                if like.image_size is not None:
+                    raise InputError(
+                        f"--at-least {like}", f"like:{like.reference}", "its accuracy is estimated at the image size that the space has it at"
+                    )
                 point_of(self.open_space(), like.reference)
         if self.trials < 1:
             raise InputError(f"{self.trials} trials", "1 or more")
