@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -121,8 +121,12 @@ def _gpu_bench(f: Figure) -> str:
 def _training(f: Figure) -> str:
     rows = sorted(f["models"].items(), key=lambda item: -item[1]["map"])
     recipe = f["recipe"]
-    shown = ", ".join(f"{name} {row['map']:.1f}" for name, row in rows)
+    shown = ", ".join(f"{name} {row['map']:.1f}" + _on_test(row.get("test_map50_per_seed")) for name, row in rows)
     return f"mAP50-95 after {recipe['epochs']} epochs of {f['pictures']['train']} pictures at {f['image_size']} px, from fresh weights: {shown}"
+
+
+def _on_test(map50: Sequence[float] | None) -> str:
+    return f" (mAP50 on the test split {', '.join(f'{m:.1f}' for m in map50)})" if map50 else ""
 
 
 def _contest(f: Figure) -> str:

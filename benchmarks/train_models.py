@@ -3,9 +3,10 @@
 ``python -m benchmarks.train_models yolov8n yolo11n runs/search --data digits@320 --image-size 320 --epochs 30 --batch-size 64 --at-once 8 --out runs/train``
 
 Models are what ``nas bench`` takes: references, families, architecture files, folders of a search. All begin from fresh weights, with the same recipe, seeds
-and pictures, and are evaluated on the val split (BCCD: ``--data shared/bccd``). Before that, ``--steps`` steps of each are timed alone on the device: with
-the pictures as they come from the loader, and with one batch that lies ready, so that the ratio says what the loader costs. Trainings that are finished in
-``--out`` are kept; the same command goes on. ``results/train_models_<data>_<device>.json``.
+and pictures, with the options of ``nas train``, and are evaluated on the val split, and on ``--test-split`` where one is named (``python -m
+benchmarks.train_models yolo11n --data bccd --test-split test``; BCCD, MIT, is Shenggan/BCCD_Dataset on GitHub as a COCO folder). Before that, ``--steps`` steps
+of each are timed alone on the device: with the pictures as they come from the loader, and with one batch that lies ready, so that the ratio says what the
+loader costs. Trainings that are finished in ``--out`` are kept; the same command goes on. ``results/train_models_<data>_<device>.json``.
 """
 
 from __future__ import annotations
@@ -23,16 +24,18 @@ import torch
 from benchmarks.record import write
 from nas.artifact import Artifact, DataRecord, StudyRecord
 from nas.bench import Model
-from nas.cli.options import new_folder
+from nas.cli.options import add_recipe, new_folder
+from nas.cli.options import recipe as recipe_of
 from nas.console import Display
 from nas.data.loader import Batch, Loader
-from nas.data.source import DataPair
+from nas.data.source import DataPair, with_split
 from nas.evaluation import Metrics
 from nas.training.loop import fit
 from nas.training.precision import device_of
 from nas.training.progress import Progress
 from nas.training.recipe import Recipe
 from nas.training.tasks import DetectorTask
+from nas.workflow.evaluating import Settings, evaluate_file
 from nas.workflow.lineup import lineup
 from nas.workflow.training import Means, open_training_data, train_detectors, training_batches
 from search_spaces.architecture import Architecture
@@ -77,8 +80,8 @@ def pictures_per_second(model: Model, data: DataPair, recipe: Recipe, means: Mea
     return (last - WARM) * recipe.batch_size / (times[last] - times[WARM])
 
 
-def row(model: Model, metrics: list[Metrics], speed: dict[str, float] | None) -> dict[str, Any]:
-    """What is kept of a model; mAP in percent."""
+def row(model: Model, metrics: list[Metrics], tested: list[Metrics], speed: dict[str, float] | None) -> dict[str, Any]:
+    """What is kept of a model; mAP in percent, on val and on the test split."""
     return {
         "family": model.family,
         "params": model.params,
@@ -86,6 +89,8 @@ def row(model: Model, metrics: list[Metrics], speed: dict[str, float] | None) ->
         "map": 100 * mean(m.map for m in metrics),
         "map50": 100 * mean(m.map50 for m in metrics),
         "map_per_seed": [100 * m.map for m in metrics],
+        "test_map_per_seed": [100 * m.map for m in tested],
+        "test_map50_per_seed": [100 * m.map50 for m in tested],
         "pictures_per_second": speed,
     }
 
@@ -97,10 +102,8 @@ def main() -> None:
     parser.add_argument("--data", default="digits@320")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--image-size", type=int, default=320)
-    parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--lr", type=float, default=Recipe.lr)
-    parser.add_argument("--cls-weight", type=float, default=Recipe.cls_weight, help="of the classification loss")
+    add_recipe(parser, epochs=30)
+    parser.add_argument("--test-split", help="evaluate on this split, too")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--at-once", type=int, help="trainings side by side (default: one on a GPU, as many as cores on a CPU)")
@@ -111,22 +114,29 @@ def main() -> None:
     new_folder(args.out)
     data = open_training_data(args.data, args.limit, display)
     models = lineup(args.models, len(data.classes), args.image_size)
-    recipe = Recipe(epochs=args.epochs, batch_size=args.batch_size, lr=args.lr, cls_weight=args.cls_weight)
+    recipe = recipe_of(args)
     device = device_of(args.device)
-    means = Means(args.device)
+    means = Means(args.device, augment=not args.no_augment)
     speeds: dict[str, dict[str, float]] = {}
     for model in models if args.steps else ():
         with_loader, alone = (pictures_per_second(model, data, recipe, means, args.steps, ready) for ready in (False, True))
         speeds[model.name] = {"with_loader": with_loader, "batch_ready": alone}
         display.note(f"{model.name}: {with_loader:.0f} pictures/s, {alone:.0f} with a batch that lies ready")
     found: dict[str, list[Metrics]] = {m.name: [] for m in models}
+    tested: dict[str, list[Metrics]] = {m.name: [] for m in models}
+    minutes: list[float] = []
     record = DataRecord(data.name, data.fingerprint)
     for seed in range(args.seeds):
         artifacts = [Artifact(m.name, sized(m), (), StudyRecord("train_models", seed, None, 0), data.classes, record) for m in models]
         folder = new_folder(args.out / f"seed{seed}")
-        metrics = train_detectors(artifacts, data, replace(recipe, seed=seed), folder, display, device=args.device, at_once=args.at_once)
+        begun = time.perf_counter()
+        metrics = train_detectors(artifacts, data, replace(recipe, seed=seed), folder, display, None, means.augment, args.device, args.at_once)
+        minutes.append((time.perf_counter() - begun) / 60)
         for model, m in zip(models, metrics, strict=True):
             found[model.name].append(m)
+            if args.test_split:
+                other = with_split(data, args.data, args.test_split, limit=args.limit)
+                tested[model.name].append(evaluate_file(folder / f"{model.name}.safetensors", other, Settings(args.device), display).metrics)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     figure = {
         "device": name,
@@ -135,7 +145,9 @@ def main() -> None:
         "image_size": args.image_size,
         "recipe": recipe.to_dict(),
         "at_once": args.at_once,
-        "models": {m.name: row(m, found[m.name], speeds.get(m.name)) for m in models},
+        "minutes_per_seed": minutes,
+        "test_split": args.test_split,
+        "models": {m.name: row(m, found[m.name], tested[m.name], speeds.get(m.name)) for m in models},
     }
     for model_name, r in figure["models"].items():
         print(f"{model_name}: mAP {r['map']:.1f}, mAP50 {r['map50']:.1f}, {r['params'] / 1e6:.2f} M params, {r['gmacs']:.2f} GMACs")

@@ -13,6 +13,7 @@ import pytest
 from nas.cli import main
 from nas.data.dataset import Annotation
 from nas.data.pictures import read_picture
+from nas.data.source import open_data
 from nas.evaluation import Detections, evaluate
 from nas.matches import match
 from nas.report.evaluation import Evaluation, evaluation_of
@@ -174,6 +175,12 @@ def test_an_export_is_evaluated_like_its_weights(files: Files, capsys: pytest.Ca
         assert found_[name]["map"] == pytest.approx(found_["S.safetensors"]["map"], abs=2e-3)
 
 
+def test_another_split(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(files.onnx), "--data", files.spec, "--split", "train", "--resamples", "20", "--device", "cpu"]) == 0
+    pair = open_data(files.spec)
+    assert f"on {len(pair.train)} train pictures" in capsys.readouterr().out and len(pair.train) != len(pair.val)
+
+
 @pytest.mark.parametrize(
     "options, said",
     [
@@ -182,6 +189,7 @@ def test_an_export_is_evaluated_like_its_weights(files: Files, capsys: pytest.Ca
         (["--iou", "0"], "IoU 0.0"),
         (["--score", "2"], "score 2.0"),
         (["--against", "none.onnx"], "no model none.onnx"),
+        (["--split", "test"], "no test split"),
     ],
 )
 def test_bad_options_are_one_line(files: Files, options: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ EXAMPLES = """\
   nas evaluate runs/digits/S.safetensors --data digits
   nas evaluate S.onnx --data shop/ --out report              curves, confusions, the worst pictures: report/report.html
   nas evaluate M.safetensors --data shop/ --against S.onnx   is M better than S, or is it chance?
-  nas evaluate S.safetensors --data coco.yaml --json"""
+  nas evaluate S.safetensors --data coco.yaml --split test --json"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="trained weights (.safetensors) or an exported model (.onnx)")
     add_data(parser)
     add_device(parser)
+    parser.add_argument("--split", default="val", help="of the data set (default %(default)s)")
     parser.add_argument("--out", type=Path, help="folder for report.html, metrics.json, per_class.csv and pictures/")
     parser.add_argument("--against", type=Path, metavar="MODEL", help="another model: the difference on the same pictures, with its interval")
     parser.add_argument("--batch", type=int, default=8, help="pictures run at once (default %(default)s)")
@@ -32,11 +33,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """COCO metrics on the val split."""
+    """COCO metrics on a split."""
     from rich.console import Console
 
     from nas.cli.options import new_folder
     from nas.console import Display
+    from nas.data.source import with_split
     from nas.report.evaluation import against_dict, write_evaluation
     from nas.report.evaluation_tables import class_table, difference_text, summary
     from nas.workflow.evaluating import Settings, compare_files, evaluate_file
@@ -44,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
     _check(args)
     display = Display(Console(stderr=True, highlight=False)) if args.json else Display()
-    data = open_training_data(args.data, args.limit, display)
+    data = with_split(open_training_data(args.data, args.limit, display), args.data, args.split, limit=args.limit)
     settings = Settings(args.device, args.batch, args.iou, args.score, args.resamples, args.seed)
     evaluation = evaluate_file(args.model, data, settings, display)
     against = compare_files(evaluation, args.against, data, settings, display) if args.against else None
@@ -52,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({**evaluation.to_dict(), **against_dict(compared)}, indent=2))
     else:
-        display.note(f"{args.model} on {len(data.val)} val pictures of {data.name}, {evaluation.runtime}")
+        display.note(f"{args.model} on {len(data.val)} {args.split} pictures of {data.name}, {evaluation.runtime}")
         display.note(summary(evaluation.metrics, evaluation.interval))
         display.console.print(class_table(evaluation.rows).rich())
     if against and not args.json:

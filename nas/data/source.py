@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nas.data.coco import Coco
@@ -90,6 +90,11 @@ def open_split(spec: str | Path, split: str, *, limit: int | None = None, cache:
     if split not in found.splits:
         raise InputError(f"no {split} split in {spec}", f"one of {', '.join(found.splits) or 'none, it has no split'}")
     return found.read(split, limit=limit)
+
+
+def with_split(data: DataPair, spec: str | Path, split: str, *, limit: int | None = None) -> DataPair:
+    """The data set with another of its splits in the place of val."""
+    return data if split == data.val.split else replace(data, val=open_split(spec, split, limit=limit))
 
 
 def find_data(spec: str | Path, cache: Path | None = None) -> DataFormat:

@@ -26,7 +26,7 @@ class Settings:
 
 
 def evaluate_file(path: Path, data: DataPair, settings: Settings, display: Display) -> Evaluation:
-    """Weights (``.safetensors``) or an export (``.onnx``) on the val split."""
+    """Weights (``.safetensors``) or an export (``.onnx``) on the val split (:func:`nas.data.source.with_split` puts another there)."""
     model = load(path, settings.device)
     known = len(data.val.problems)
     with display.progress(f"evaluate {path.name}") as watch:
