@@ -5,7 +5,7 @@
 ``--model NAME=PATH`` (repeatable) names trained weights; ``{seed}`` in the path stands for each of ``--seeds``. Of each: mAP and latency in fp32 and int8
 after calibration, of the fastest selection that loses at most ``--max-drop`` points, and after fine-tuning with fake quantization, beside its control (as
 many steps in float, then calibration). ``--modes`` leaves some out, ``--targets`` adds runtimes that only calibrate. Finished files in the folder are kept;
-the same command goes on. ``results/quantization_<data>_<runtime>.json``.
+the same command goes on. ``results/quantization_<data or --name>_<runtime>.json``.
 """
 
 from __future__ import annotations
@@ -115,6 +115,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--name", help="of the results file, in the place of the data set's")
     parser.add_argument("--dry", action="store_true", help="print, write no results file")
     return parser
 
@@ -137,7 +138,7 @@ def main() -> None:
         figure["targets"].setdefault(target, {})[mode] = {**together(list(rows.values())), "models": rows}
         print(json.dumps({"target": target, "mode": mode, **together(list(rows.values()))}))
     if not args.dry:
-        write(f"quantization_{data.name.partition('@')[0]}_{args.target.partition(':')[0]}", figure, args.seeds)
+        write(f"quantization_{args.name or data.name.partition('@')[0]}_{args.target.partition(':')[0]}", figure, args.seeds)
 
 
 if __name__ == "__main__":

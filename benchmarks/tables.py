@@ -207,6 +207,11 @@ def _quantization(f: Figure) -> str:
     return "; ".join(f"{target}: {', '.join(one(mode, row) for mode, row in modes.items())}" for target, modes in f["targets"].items())
 
 
+def _branches(f: Figure) -> str:
+    shown = ", ".join(f"{name} {u['drop']:+.2f} of {100 * u['map_float']:.1f}" for name, u in f["units"].items())
+    return f"{f['target']}, {f['data']}, points lost of the float network's mAP: {shown}"
+
+
 def _selective(f: Figure) -> str:
     def one(name: str, m: Figure) -> str:
         v, h, r = m["volume"], m["heuristic"], m["random"]
@@ -276,6 +281,8 @@ ROWS: Mapping[str, tuple[str, Callable[[Figure], str]]] = {
     "against_references": ("searched against width-scaled references, one recipe, budget and seeds", _contest),
     "quantization_digits_openvino": ("int8 of trained models: calibrated, selective, fine-tuned, beside their controls", _quantization),
     "quantization_bccd_openvino": ("the same, BCCD", _quantization),
+    "branches": ("one network with QARepVGG, RepVGG and plain units, post-training int8", _branches),
+    "quantization_families_openvino": ("int8 of references and searched networks", _quantization),
     "selective_quantization": ("float blocks chosen by the search, by chance and by the heuristic", _selective),
     "proxy_correlation": ("training-free scores against COCO mAP (YOLOBench; Kendall's tau)", _proxies),
     "search_quality": ("share of the true front's hypervolume that a search holds, tables of trained networks", _search_quality),
