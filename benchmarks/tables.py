@@ -277,6 +277,8 @@ ROWS: Mapping[str, tuple[str, Callable[[Figure], str]]] = {
     "bench_openvino-fp32": ("the same, OpenVINO, fp32 and int8", _bench),
     "bench_tensorrt-rtx-fp16": ("references at 640 px on an NVIDIA H100, TensorRT-RTX, batch 1 (one round of an interrupted bench)", _gpu_bench),
     "bench_torch-fp16": ("the same, PyTorch as one CUDA graph", _gpu_bench),
+    "train_models_bccd_CPU": ("YOLO11n from scratch on BCCD, two CPU cores", _training),
+    "train_models_digits-96_CPU": ("the quickstart's S, M, L from scratch, `digits@96`, two CPU cores", _training),
     "train_models_digits-320_NVIDIA-H100-80GB-HBM3": ("references trained on an NVIDIA H100, `digits@320`", _training),
     "against_references": ("searched against width-scaled references, one recipe, budget and seeds", _contest),
     "quantization_digits_openvino": ("int8 of trained models: calibrated, selective, fine-tuned, beside their controls", _quantization),

@@ -328,3 +328,10 @@ def test_torch_on_a_gpu_captures_after_warming_up(monkeypatch: pytest.MonkeyPatc
     enqueue, info = runtime.gpu_eager_engine({"device": "cuda:2", "batch": 1})
     assert captured == [(cuda.run, ["run", "run", "run", "wait"])]
     assert enqueue == "launch" and (info["device"], info["cuda_graph"]) == ("cuda:2", True)  # type: ignore[comparison-overlap]
+
+
+def test_a_limit_on_openvinos_instruction_sets_is_another_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    plain = RUNTIMES["openvino"].version()
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
+    assert RUNTIMES["openvino"].version() == (plain if plain == "unknown" else f"{plain} (at most AVX512_CORE)")

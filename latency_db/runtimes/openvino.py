@@ -6,6 +6,7 @@ a hint cannot be met. GPU and NPU were not run so far; they are timed by the hos
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections import Counter
@@ -39,6 +40,8 @@ HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
 """What is left of an int8 graph runs in fp32."""
 COMPUTED = {"fp32": ("f32",), "fp16": ("f16",), "bf16": ("bf16",), "int8": ("u8", "i8")}
 """Names of each precision in a compiled model."""
+INSTRUCTIONS = "ONEDNN_MAX_CPU_ISA"
+"""The variable that limits the instruction sets of oneDNN, OpenVINO's library of kernels, read when it is loaded."""
 DEVICE = re.compile(r"CPU|NPU|GPU(\.\d+)?")
 
 
@@ -64,10 +67,13 @@ class OpenVino(Profiler):
 
     @classmethod
     def version(cls) -> str:
+        """With the limit that is set on its instruction sets, if one is: other kernels are another runtime."""
         try:
-            return package_version("openvino")
+            version = package_version("openvino")
         except PackageNotFoundError:
             return "unknown"
+        limit = os.environ.get(INSTRUCTIONS)
+        return f"{version} (at most {limit})" if limit else version
 
     def fingerprint(self) -> DeviceFingerprint:
         return self._device
