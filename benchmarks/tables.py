@@ -207,6 +207,12 @@ def _quantization(f: Figure) -> str:
     return "; ".join(f"{target}: {', '.join(one(mode, row) for mode, row in modes.items())}" for target, modes in f["targets"].items())
 
 
+def _agreement(f: Figure) -> str:
+    built = [build for m in f["models"].values() for build in m["tensorrt_rtx"].values()]
+    plans = f"TensorRT-RTX {built[0]['version']} builds all {len(built)} exports (int8, fp16)" if all(built) else "TensorRT-RTX not installed"
+    return f"{len(f['models'])} models: at most {f['largest_spread']:.2f} points between OpenVINO, ONNX Runtime and torch (goal {f['goal']}); {plans}"
+
+
 def _branches(f: Figure) -> str:
     shown = ", ".join(f"{name} {u['drop']:+.2f} of {100 * u['map_float']:.1f}" for name, u in f["units"].items())
     return f"{f['target']}, {f['data']}, points lost of the float network's mAP: {shown}"
@@ -283,6 +289,9 @@ ROWS: Mapping[str, tuple[str, Callable[[Figure], str]]] = {
     "against_references": ("searched against width-scaled references, one recipe, budget and seeds", _contest),
     "quantization_digits_openvino": ("int8 of trained models: calibrated, selective, fine-tuned, beside their controls", _quantization),
     "quantization_bccd_openvino": ("the same, BCCD", _quantization),
+    "quantization_digits-without-amx_openvino": ("the same, `digits@96`, OpenVINO kept from AMX", _quantization),
+    "int8_agreement_digits": ("one int8 file in three runtimes, `digits@96`", _agreement),
+    "int8_agreement_bccd": ("the same, BCCD", _agreement),
     "branches": ("one network with QARepVGG, RepVGG and plain units, post-training int8", _branches),
     "quantization_families_openvino": ("int8 of references and searched networks", _quantization),
     "selective_quantization": ("float blocks chosen by the search, by chance and by the heuristic", _selective),

@@ -109,6 +109,7 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, help="trainings side by side (default: one on a GPU, as many as cores on a CPU)")
     parser.add_argument("--steps", type=int, default=60, help="to time of each model, 0: none")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--dry", action="store_true", help="print, write no results file")
     args = parser.parse_args()
     display = Display()
     new_folder(args.out)
@@ -152,6 +153,8 @@ def main() -> None:
     for model_name, r in figure["models"].items():
         print(f"{model_name}: mAP {r['map']:.1f}, mAP50 {r['map50']:.1f}, {r['params'] / 1e6:.2f} M params, {r['gmacs']:.2f} GMACs")
     short = args.data.partition(":")[0].replace("@", "-").rstrip("/").rpartition("/")[2]
+    if args.dry:
+        return
     write(f"train_models_{short}_{name.replace(' ', '-')}", figure, seeds=range(args.seeds))
 
 
