@@ -20,7 +20,8 @@ from search_spaces.architecture import Architecture
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
 from search_spaces.heads import HEADS
-from search_spaces.onnx import UnknownOperator, build_onnx
+from search_spaces.onnx import build_onnx
+from search_spaces.onnx_nodes import UnknownOperator
 from search_spaces.space import SearchSpace
 from search_spaces.spaces import space_of
 
@@ -124,7 +125,7 @@ def skeleton_onnx(
 ) -> Path:
     """The deployed network with fresh weights, for timing: how long a network takes does not depend on what it has learnt.
 
-    ``direct``: straight from the network definition, in milliseconds; a block with an operator that :mod:`search_spaces.onnx` does not know goes through
+    ``direct``: straight from the network definition, in milliseconds; a block with an operator that :mod:`search_spaces.onnx_nodes` does not know goes through
     torch's exporter, about a second.
     """
     if direct:

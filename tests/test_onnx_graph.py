@@ -14,12 +14,14 @@ from torch import nn
 
 from nas.export import skeleton_onnx
 from search_spaces import onnx as onnx_graph
+from search_spaces import onnx_nodes
 from search_spaces.blocks import BLOCKS
 from search_spaces.detector import Detector
 from search_spaces.graph import Node
 from search_spaces.heads import HEADS
 from search_spaces.layers import fuse
-from search_spaces.onnx import UnknownOperator, build_onnx
+from search_spaces.onnx import build_onnx
+from search_spaces.onnx_nodes import UnknownOperator
 from search_spaces.space import SearchSpace
 from search_spaces.spaces import SPACES
 from tests._networks import CLASSES, case, draw, make, randomise
@@ -108,8 +110,8 @@ def test_an_operator_that_is_not_known_is_named_and_torch_exports_it(monkeypatch
             return torch.erf(x)
 
     with pytest.raises(UnknownOperator, match="aten.erf"):
-        onnx_graph._record(Strange(), [torch.zeros(1, 2, device="meta")], Strange())
-    monkeypatch.setattr(onnx_graph, "WRITERS", {k: v for k, v in onnx_graph.WRITERS.items() if k != "cat"})
+        onnx_nodes.record(Strange(), [torch.zeros(1, 2, device="meta")], Strange())
+    monkeypatch.setattr(onnx_nodes, "WRITERS", {k: v for k, v in onnx_nodes.WRITERS.items() if k != "cat"})
     onnx_graph._cell.cache_clear()
     space = SPACES["yolo-nano"]
     path = skeleton_onnx(space, space.smallest, CLASSES, tmp_path / "fallback.onnx", 64)
