@@ -204,7 +204,10 @@ def _quantization(f: Figure) -> str:
         beside = "".join(f", {name} {lost:+.2f}" for name, lost in row["beside"].items())
         return f"{mode}: {row['drop']:+.2f} points lost (worst {row['worst_drop']:+.2f}){speed}, {row['size_ratio']:.1f} times as small{beside}"
 
-    return "; ".join(f"{target}: {', '.join(one(mode, row) for mode, row in modes.items())}" for target, modes in f["targets"].items())
+    def where(modes: Figure) -> str:
+        return ", ".join(sorted({model["evaluated_in"] for row in modes.values() for model in row["models"].values()}))
+
+    return "; ".join(f"{where(modes)}: {', '.join(one(mode, row) for mode, row in modes.items())}" for modes in f["targets"].values())
 
 
 def _agreement(f: Figure) -> str:
@@ -287,9 +290,9 @@ ROWS: Mapping[str, tuple[str, Callable[[Figure], str]]] = {
     "train_models_digits-96_CPU": ("the quickstart's S, M, L from scratch, `digits@96`, two CPU cores", _training),
     "train_models_digits-320_NVIDIA-H100-80GB-HBM3": ("references trained on an NVIDIA H100, `digits@320`", _training),
     "against_references": ("searched against width-scaled references, one recipe, budget and seeds", _contest),
-    "quantization_digits_openvino": ("int8 of trained models: calibrated, selective, fine-tuned, beside their controls", _quantization),
+    "quantization_digits_openvino": ("int8 of the quickstart's S, M, L: calibrated, selective, fine-tuned, beside their controls", _quantization),
     "quantization_bccd_openvino": ("the same, BCCD", _quantization),
-    "quantization_digits-without-amx_openvino": ("the same, `digits@96`, OpenVINO kept from AMX", _quantization),
+    "quantization_digits-amx_openvino": ("the same, calibrated, with AMX", _quantization),
     "int8_agreement_digits": ("one int8 file in three runtimes, `digits@96`", _agreement),
     "int8_agreement_bccd": ("the same, BCCD", _agreement),
     "branches": ("one network with QARepVGG, RepVGG and plain units, post-training int8", _branches),
