@@ -241,7 +241,7 @@ def test_every_runtime_that_computes_int8_says_its_form(name: str) -> None:
     form = runtime.int8_form(Target(name))
     assert (form is not None) == ("int8" in runtime.precisions and runtime.measures)
     if form is not None and not form.outputs:
-        assert form.symmetric and form.op_types == ("Conv",) and not form.bias
+        assert form.symmetric == (form.activation == "s8") and form.op_types == ("Conv",) and not form.bias
 
 
 def test_the_number_of_bits_is_the_machines() -> None:

@@ -34,8 +34,9 @@ from search_spaces.errors import InputError
 if TYPE_CHECKING:
     from latency_db.profiler import Session
 
-# TensorRT's layout, but unsigned: signed activations through a split and a concatenation are miscomputed here without a word (2024.6 to 2026.4.1).
-INT8 = Int8Form("u8")
+# TensorRT's layout, but unsigned: signed activations through a split and a concatenation are miscomputed here without a word (2024.6 to 2026.4.1). And with
+# a zero point of their own, which is 0 behind a ReLU: one in the middle costs every convolution a correction, and the half of the range that nothing uses.
+INT8 = Int8Form("u8", symmetric=False)
 HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
 """What is left of an int8 graph runs in fp32."""
 COMPUTED = {"fp32": ("f32",), "fp16": ("f16",), "bf16": ("bf16",), "int8": ("u8", "i8")}
