@@ -125,14 +125,15 @@ def main() -> None:
         display.note(f"{model.name}: {with_loader:.0f} pictures/s, {alone:.0f} with a batch that lies ready")
     found: dict[str, list[Metrics]] = {m.name: [] for m in models}
     tested: dict[str, list[Metrics]] = {m.name: [] for m in models}
-    minutes: list[float] = []
+    minutes: list[float | None] = []  # None: kept from an earlier call
     record = DataRecord(data.name, data.fingerprint)
     for seed in range(args.seeds):
         artifacts = [Artifact(m.name, sized(m), (), StudyRecord("train_models", seed, None, 0), data.classes, record) for m in models]
         folder = new_folder(args.out / f"seed{seed}")
+        kept = all((folder / f"{m.name}.safetensors").exists() for m in models)
         begun = time.perf_counter()
         metrics = train_detectors(artifacts, data, replace(recipe, seed=seed), folder, display, None, means.augment, args.device, args.at_once)
-        minutes.append((time.perf_counter() - begun) / 60)
+        minutes.append(None if kept else (time.perf_counter() - begun) / 60)
         for model, m in zip(models, metrics, strict=True):
             found[model.name].append(m)
             if args.test_split:
