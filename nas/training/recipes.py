@@ -19,7 +19,9 @@ class NamedRecipe:
 DEFAULT = NamedRecipe(
     Recipe(),
     "nas train S.json --data DATA. AdamW for data sets of thousands of pictures, of which few training steps are asked. "
-    "Measured on digits@320 with 30 epochs (results/train_models_digits-320_*.json); on COCO not run.",
+    "Measured on an H100 on digits@320 (results/train_models_digits-320_*.json: YOLO11n 94.4 mAP after 20 epochs), and from scratch on the 205 pictures of "
+    "BCCD on two CPU cores with --epochs 120 --batch-size 16 --set mosaic=0.5 --set close_mosaic=30 --set scale=0.7,1.3 (results/train_models_bccd_CPU.json: "
+    "YOLO11n at 320 px, 59.3 mAP on val, 88.8 and 90.1 mAP50 on test; 42 minutes beside other work); on COCO not run.",
 )
 
 YOLO_NAS = NamedRecipe(
