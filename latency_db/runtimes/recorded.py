@@ -20,13 +20,11 @@ from latency_db.device import DeviceFingerprint
 from latency_db.exchange import KINDS, Row, read_table
 from latency_db.measurement import LatencyKey, Measurement, now
 from latency_db.profiler import SEARCHING, Network, Profiler, Protocol, Workload, file_hash
-from latency_db.runtimes import RUNTIMES
 from latency_db.target import PRECISIONS, Target
 from search_spaces.errors import InputError
 from search_spaces.registry import unknown
 
 if TYPE_CHECKING:
-    from latency_db.int8 import Int8Form
     from latency_db.predictor.model import Predictor
 
 SHIPPED = Path(__file__).resolve().parents[1] / "tables"
@@ -65,6 +63,11 @@ class Recorded(Profiler):
         """Of replaying; a table's content is in the key."""
         return "1"
 
+    @classmethod
+    def stands_for(cls, target: Target) -> Target:
+        _, measured = _series(target, _read(_find(target, target.device.removesuffix(PREDICT))))[0]
+        return Target(measured.target.runtime, target.precision)
+
     def fingerprint(self) -> DeviceFingerprint:
         """The device that the table was measured on."""
         device = self._origin[1].environment.get("device")
@@ -75,12 +78,6 @@ class Recorded(Profiler):
 
     def reference_anchor_ms(self) -> float | None:
         return usual_anchor_ms(m for _, m in self._rows.values())
-
-    @classmethod
-    def int8_form(cls, target: Target) -> Int8Form | None:
-        """Of the runtime that the table was measured in."""
-        _, measured = _series(target, _read(_find(target, target.device.removesuffix(PREDICT))))[0]
-        return RUNTIMES[measured.target.runtime].int8_form(measured.target)
 
     def measure(self, workload: Workload) -> Measurement:
         """The row of the workload; neither its ONNX nor anything else is run."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latency_db.int8 import Calibrated
+from latency_db.runtimes import RUNTIMES
 from latency_db.target import Target
 from nas.export import draft_onnx
 from nas.quantization.serving import Served
@@ -31,8 +32,9 @@ def served_in_int8(detector: Detector, target: Target, image_size: int, pictures
     ``pictures``: batches (N, 3, ``image_size``, ``image_size``) in 0..255, of which the first :data:`PICTURES` count; by their extremes, as ``nas quantize``
     does by default.
     """
+    computing = RUNTIMES[target.runtime].stands_for(target)
     calibration = np.concatenate(list(pictures))[:PICTURES].astype(np.float32) / np.float32(255)
     with tempfile.TemporaryDirectory() as folder:
         model = draft_onnx(detector.cpu(), Path(folder) / "float.onnx", image_size, BATCH)
-        written = Calibrated.of(model, form_of(target), [calibration]).write(Path(folder) / "int8.onnx")
-        yield Served(written, replace(target, image_size=None, batch=BATCH))
+        written = Calibrated.of(model, form_of(computing), [calibration]).write(Path(folder) / "int8.onnx")
+        yield Served(written, replace(computing, image_size=None, batch=BATCH))

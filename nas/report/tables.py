@@ -150,13 +150,7 @@ class TextTable:
 
 
 def results_table(chosen: Sequence[tuple[str, Candidate]], estimates: Sequence[str] | None = None) -> TextTable:
-    """The chosen as rows: name, id, precision where that was a choice, then the named estimates (all that any of them has, by default) with interval and unit,
-    ``–`` where missing."""
+    """The chosen as rows: name, id, then the named estimates (all that any of them has, by default) with interval and unit, ``–`` where missing."""
     shown = list(estimates) if estimates is not None else list(dict.fromkeys(e.name for _, candidate in chosen for e in candidate.estimates))
-    several = any(c.precision for _, c in chosen)
-    rows = [
-        (name, c.architecture.id, *([c.precision or "–"] if several else []), *(quantity(c[e]) if e in c else "–" for e in shown))
-        for name, c in chosen
-    ]
-    headers = ("", "architecture", *(["precision"] if several else []), *(label(estimate) for estimate in shown))
-    return TextTable(headers, tuple(rows), left=3 if several else 2)
+    rows = [(name, c.id, *(quantity(c[estimate]) if estimate in c else "–" for estimate in shown)) for name, c in chosen]
+    return TextTable(("", "architecture", *(label(estimate) for estimate in shown)), tuple(rows), left=2)

@@ -19,7 +19,6 @@ from nas.quantization.subject import Calibration, Subject, form_of, open_subject
 from nas.quantization.timing import Files, interleaved, unmeasurable
 from nas.weights import load_detector
 from nas.workflow.training import check_classes
-from search_spaces.errors import InputError
 
 FLOAT, INT8 = "fp32", "int8"
 
@@ -35,8 +34,6 @@ class Settings:
 
 def check_request(weights: Path, data: DataPair, target: Target) -> None:
     """Everything that can be wrong before work begins is said now."""
-    if not RUNTIMES[target.runtime].measures:
-        raise InputError(f"target {target}, which is a table", "the runtime that will serve the model")
     form_of(target)
     check_classes(load_detector(weights)[1], data)
 
