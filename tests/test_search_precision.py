@@ -304,7 +304,8 @@ def test_the_chosen_are_certified_at_their_own_precision(run: Path, monkeypatch:
 
     monkeypatch.setattr(certifying, "open_profiler", opened)
     chosen = {a.name: a.precision for a in certifying.chosen(run)}
-    certifying.certify(run, 1, Display())
+    certified = certifying.certify(run, 1, Display())
+    assert [c.architecture for c in certified] == [id_ for _, id_ in read_front(run / "front.json").chosen]
     assert asked == [f"openvino:{p}" for p in chosen.values()] and "int8" in chosen.values()
     asked.clear()
     certifying.certify(run, 1, Display(), "openvino:fp32")

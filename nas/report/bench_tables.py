@@ -21,7 +21,7 @@ def bench_table(bench: Bench) -> TextTable:
     ratios = bench.speed_ups()
     headers = ["model", "family", main]
     headers += [*second, "speed-up"] if second else []
-    headers += ["mAP lost, points"] if bench.drops else []
+    headers += ["mAP lost"] if bench.drops else []
     headers += ["mAP 50–95, %", "whose", "M params", "GMACs", "px", "classes", "machine"]
     rows = []
     for entry in _by_latency(list(bench.main.values())):

@@ -18,6 +18,7 @@ from nas.artifact import Artifact, read_artifact
 from nas.certificate import Certificate, Parts
 from nas.console import Display
 from nas.data.source import open_data
+from nas.deployment import id_of, joined
 from nas.estimate import Estimate
 from nas.report.tables import read_front
 from nas.workflow.measuring import default_latency_db, workload_of
@@ -48,7 +49,8 @@ def certify(run: Path, repeat: int, display: Display, target: str | None = None,
                 measured[name].append(m)
                 display.note(f"{i + 1}/{repeat} {name}: {m.median_ms:.3f} ms ± {m.half_width:.1%}, {m.runs} runs, {m.clock} clock, {m.verdict}")
     parts = {a.name: _parts(run / f"{a.name}.onnx", settings, display) for a in artifacts}
-    return [Certificate(a.name, a.architecture.id, said[a.name], tuple(measured[a.name]), parts[a.name]) for a in artifacts]
+    ids = {a.name: id_of(joined(a.architecture, a.precision if settings.precisions else None)) for a in artifacts}
+    return [Certificate(name, id_, said[name], tuple(measured[name]), parts[name]) for name, id_ in ids.items()]
 
 
 def _chosen_for(artifact: Artifact, settings: SearchSettings) -> Target:
