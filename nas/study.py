@@ -34,7 +34,6 @@ HOPELESS = 8
 """Failures in a row from the beginning after which a search stops: that is the set-up, not a candidate."""
 MAX_DUPLICATES = 5
 """Known architectures in a row after which an unseen one is asked for: samplers converge, and small spaces run out."""
-
 LOOK_S = 0.5
 """How often a worker with nothing to do looks what became of the others' candidates."""
 RECORD = "run"
@@ -55,8 +54,7 @@ class Event:
 
 
 class Study:
-    """Candidates of a space, each with its estimates, kept in an Optuna storage (a journal file by default, or any storage URL). Where the precision is a
-    choice too, the space is the wrapped one (:mod:`nas.deployment`).
+    """Candidates of a space, or of one with the precision (:mod:`nas.deployment`), kept with their estimates in an Optuna storage (a file, or any URL).
 
     Trials are complete (evaluated), pruned (outside a bound) or failed (with their message). A trial that a killed process left running is
     recorded as interrupted and its architecture asked again first.

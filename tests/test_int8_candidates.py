@@ -19,7 +19,7 @@ from latency_db.exchange import write_table
 from latency_db.int8 import Calibrated
 from latency_db.measurement import Measurement
 from latency_db.profiler import Network
-from latency_db.runtimes import RUNTIMES
+from latency_db.runtimes import RUNTIMES, open_profiler
 from latency_db.target import Target
 from nas.accuracy import RANKING, batches, images_of, sort_out
 from nas.artifact import write_artifact
@@ -30,6 +30,7 @@ from nas.estimate import Estimate
 from nas.estimators import ESTIMATORS
 from nas.estimators.base import Context, Estimator
 from nas.estimators.latency import Latency
+from nas.estimators.predicted_latency import PredictedLatency
 from nas.estimators.supernet_map import SupernetMap
 from nas.evaluation import evaluate
 from nas.export import write_onnx
@@ -45,6 +46,7 @@ from nas.workflow.dropping import JOURNAL, drops
 from nas.workflow.lineup import lineup
 from search_spaces.detector import Detector
 from search_spaces.spaces import SPACES
+from search_spaces.trace import trace
 from tests._bench import INT8, OWN, example
 from tests._measured import measurement, row
 from tests._quantized import DATA, SIZE, shelf
@@ -165,6 +167,23 @@ def test_latencies_of_one_front_are_at_one_speed(tmp_path: Path) -> None:
             assert values == pytest.approx([2.0, 2.0] if shared else [1.0, 3.0])
             for latency in made:
                 latency.close()
+
+
+def test_predicted_latencies_of_one_front_are_at_one_speed(tmp_path: Path) -> None:
+    targets = (Target("onnxruntime", "fp32"), Target("onnxruntime", "int8"))
+    with LatencyDB(tmp_path / "db.sqlite") as database:
+        for target, anchor in zip(targets, (1.0, 3.0), strict=True):
+            with open_profiler(target) as profiler:
+                for a in [NANO.sample(random.Random(i)) for i in range(12)]:
+                    network = Network(a, 10, int(a["image_size"]))
+                    ms = 0.1 + trace(NANO.graph(a), 10).macs / 1e8
+                    m = replace(measurement(network, ms, anchor={"wall_ms": anchor, "cpu_ms": anchor}), target=target)
+                    database.put(profiler.key(network.key), m)
+        one = NANO.sample(random.Random(3))
+        for target, ratio in zip(targets, (2.0, 2 / 3), strict=True):
+            of = Context(NANO, 10, target=target, database=database)
+            alone, together = PredictedLatency(of)(one), PredictedLatency(replace(of, beside=targets))(one)
+            assert together.value == pytest.approx(ratio * alone.value) and together.high == pytest.approx(ratio * (alone.high or 0))
 
 
 # a bench

@@ -90,8 +90,7 @@ def _trained(artifact: Artifact, record: dict[str, object], path: Path) -> Accur
 def _estimated(artifact: Artifact, path: Path, precision: str) -> Accuracy | None:
     """What the search said; of one that it evaluated in int8 nothing for float."""
     for e in artifact.estimates:
-        in_int8 = e.target is not None and Target.read(e.target).precision == "int8"
-        if e.name == "map" and (precision == "int8" or not in_int8):
+        if e.name == "map" and (precision == "int8" or e.target is None or Target.read(e.target).precision != "int8"):
             kind = TRAINED if e.source == "trained" else SUPERNET
             return Accuracy(100 * e.value, kind, artifact.data.name, artifact.data.fingerprint, str(path))
     return None
