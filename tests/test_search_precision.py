@@ -29,7 +29,9 @@ from nas.report.tables import read_front
 from nas.samplers.encoding import Encoding
 from nas.study import Study, read_candidates
 from nas.workflow import certifying
+from nas.workflow.concluding import Bounds
 from nas.workflow.lineup import lineup
+from nas.workflow.searching import open_study
 from nas.workflow.settings import SearchSettings
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
@@ -69,6 +71,13 @@ class Coarser(Estimator):
     @property
     def remarks(self) -> list[str]:
         return ["int8 was evaluated elsewhere"] if precision_of(self.context) == "int8" else []
+
+
+class Unsaid(Coarser):
+    """Of no target, as the float subnet's accuracy is."""
+
+    def __call__(self, architecture: Architecture) -> Estimate:
+        return replace(super().__call__(architecture), target=None)
 
 
 @pytest.fixture
@@ -243,6 +252,15 @@ def test_a_run_without_the_choice_is_read_as_before(run: Path) -> None:
     assert read_artifact(run / "S.json").precision is None
     assert main(["plot", str(run), "--out", str(run / "again")]) == 0
     assert main(["search", "--resume", str(run), "--more", "14"]) == 0
+
+
+def test_a_run_whose_int8_was_judged_in_float_is_not_gone_on_with(tmp_path: Path) -> None:
+    settings = SearchSettings(fixed={c.name: c.values for c in SPACE.choices}, data="digits", target="openvino:int8", sampler="random")
+    contexts = [Context(SPACE, 3, target=Target("openvino", p)) for p in ("int8", "fp32")]
+    Study(tmp_path / "s.journal", "run", SPACE, settings.objectives, "random").run([Faster(contexts[0]), Unsaid(contexts[1])], 3)
+    with pytest.raises(InputError, match="accuracy of float"):
+        open_study(settings, tmp_path / "s.journal", "run", Bounds())
+    open_study(replace(settings, target="openvino:fp32"), tmp_path / "s.journal", "run", Bounds())
 
 
 REFUSED = {

@@ -99,9 +99,14 @@ def with_goals(settings: SearchSettings, space: SearchSpace, estimators: Sequenc
 
 
 def open_study(settings: SearchSettings, storage: Path | str, name: str, bounds: Bounds) -> Study:
-    """The study of a search, new or begun."""
+    """The study of a search, new or begun; an error for one whose candidates in int8 have the accuracy of the float subnet, as earlier versions gave them."""
     budgets, goals = ([bound for _, bound in entries] if entries else () for entries in (bounds.budgets, bounds.goals))
-    return Study(storage, name, settings.open_points(), settings.objectives, settings.sampler, settings.seed, settings.open_bounds(), budgets, goals)
+    study = Study(storage, name, settings.open_points(), settings.objectives, settings.sampler, settings.seed, settings.open_bounds(), budgets, goals)
+    own = next(iter(settings.targets))
+    in_int8 = [c for c in study.candidates if (c.precision or own) == "int8"] if "int8" in settings.targets else []
+    if any(c[name].target is None for c in in_int8 for name in settings.accuracies if name in c):
+        raise InputError(f"study {name!r} has candidates in int8 with the accuracy of float", "a search of this version", "begin it anew")
+    return study
 
 
 @contextmanager

@@ -206,7 +206,12 @@ class SearchSettings:
     @property
     def trains(self) -> bool:
         """Whether a supernet is needed."""
-        return any(map(_of_supernet, self.estimators))
+        return bool(self.accuracies)
+
+    @property
+    def accuracies(self) -> tuple[str, ...]:
+        """Names of the estimates that are a supernet's."""
+        return tuple(ESTIMATORS[name].name for name in self.estimators if name.partition("-")[0] == "supernet")
 
     @property
     def estimators(self) -> tuple[str, ...]:
@@ -217,7 +222,3 @@ class SearchSettings:
     def objectives(self) -> tuple[Objective, ...]:
         """All of them, costs first."""
         return self.aims.objectives
-
-
-def _of_supernet(estimator: str) -> bool:
-    return estimator.partition("-")[0] == "supernet"
