@@ -140,13 +140,13 @@ class LatencyDB:
         """All measurements."""
         return [measurement for _, measurement in self.rows()]
 
-    def reference_anchor_ms(self, key: LatencyKey) -> float | None:
-        """The anchor's usual time in ms beside the measurements of one target, version and device (their median); None where there is none.
+    def reference_anchor_ms(self, *keys: LatencyKey) -> float | None:
+        """The anchor's usual time in ms beside the measurements of each key's target, version and device (their median); None where there is none.
 
         With it :meth:`Measurement.at_reference` makes measurements comparable that were taken while the machine ran at different speeds.
         """
-        same = (MEASUREMENTS.c[name] == getattr(key, name) for name in ("target", "version", "device"))
-        return usual_anchor_ms(self._parse(record) for _, record in self._records(*same))
+        same = [[MEASUREMENTS.c[name] == getattr(key, name) for name in ("target", "version", "device")] for key in keys]
+        return usual_anchor_ms(self._parse(record) for conditions in same for _, record in self._records(*conditions))
 
     def close(self) -> None:
         """Gives connections back; the database can still be used afterwards."""

@@ -204,6 +204,11 @@ class Profiler(ABC):
         return None
 
     @classmethod
+    def stands_for(cls, target: Target) -> Target:
+        """The target that computes what is timed: itself, or the one that a table was recorded on, on its runtime's usual device."""
+        return target
+
+    @classmethod
     def int8_form(cls, target: Target) -> Int8Form | None:
         """The form of int8 that the runtime computes fast and right on that target; None where it has no int8."""
         return None

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from nas.estimate import Estimate, check_fields, check_type
+from latency_db.target import Target
+from nas.estimate import Estimate, check_fields, check_precision, check_type
 from nas.files import Writer, atomic_write
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
@@ -19,6 +20,7 @@ SCHEMA_VERSION = 1
 SCHEMA_FILE = Path(__file__).parent / "schemas" / "architecture.schema.json"
 
 _FIELDS = ("schema", "name", "architecture", "estimates", "study", "num_classes", "classes", "data")
+_OPTIONAL = ("precision",)
 _AGAIN = "write it again with nas search, or take it from a backup"
 
 
@@ -42,7 +44,10 @@ class DataRecord:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A named architecture with what is known of it, its classes in the order of the outputs, its study and its data set."""
+    """A named architecture with what is known of it, its classes in the order of the outputs, its study and its data set.
+
+    ``precision`` is the one that it was chosen at, in which it is to be deployed; None where nobody chose one (a reference, a file of an older version).
+    """
 
     name: str
     architecture: Architecture
@@ -50,16 +55,25 @@ class Artifact:
     study: StudyRecord
     classes: tuple[str, ...]
     data: DataRecord
+    precision: str | None = None
 
     def __post_init__(self) -> None:
         if not self.name:
             raise InputError("an architecture file without a name", "a name such as S")
         if not self.classes:
             raise InputError(f"architecture file {self.name!r} without classes", "at least one class name")
+        if self.precision is not None:
+            check_precision(self.precision)
 
     @property
     def num_classes(self) -> int:
         return len(self.classes)
+
+    @property
+    def int8_target(self) -> Target | None:
+        """The target that it was chosen for in int8; None where it was chosen at another precision."""
+        targets = (Target.read(e.target) for e in self.estimates if e.target and self.precision == "int8")
+        return next((target for target in targets if target.precision == "int8"), None)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, keys in the order of the file."""
@@ -67,6 +81,7 @@ class Artifact:
             "schema": SCHEMA_VERSION,
             "name": self.name,
             "architecture": self.architecture.to_dict(),
+            **({} if self.precision is None else {"precision": self.precision}),
             "estimates": [estimate.to_dict() for estimate in self.estimates],
             "study": vars(self.study).copy(),
             "num_classes": self.num_classes,
@@ -83,12 +98,13 @@ class Artifact:
         version = given.get("schema", SCHEMA_VERSION) if isinstance(given, Mapping) else SCHEMA_VERSION
         if version != SCHEMA_VERSION or isinstance(version, bool):
             raise InputError(f"schema version {version!r}", f"{SCHEMA_VERSION}", "install the version of this package that wrote the file")
-        data = check_fields(given, _FIELDS, "architecture file")
+        data = check_fields(given, _FIELDS, "architecture file", _OPTIONAL)
         check_type(data["name"], str, "name")
         check_type(data["estimates"], list, "estimates")
         classes = _classes(data["classes"], data["num_classes"])
         estimates = tuple(Estimate.from_dict(estimate) for estimate in data["estimates"])
-        return cls(data["name"], _architecture(data["architecture"]), estimates, _study(data["study"]), classes, _data(data["data"]))
+        architecture, study, of = _architecture(data["architecture"]), _study(data["study"]), _data(data["data"])
+        return cls(data["name"], architecture, estimates, study, classes, of, data.get("precision"))
 
 
 def _architecture(given: object) -> Architecture:

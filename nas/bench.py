@@ -49,10 +49,26 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
+class Drop:
+    """What int8 does to trained weights: mAP50-95 in percent of the fp32 network and of the int8 one, on so many pictures of the data set, both as the
+    runtime computes them (``evaluated_in``)."""
+
+    before: float
+    after: float
+    pictures: int
+    evaluated_in: str
+
+    @property
+    def points(self) -> float:
+        """Of mAP that are lost; negative where some were won."""
+        return self.before - self.after
+
+
+@dataclass(frozen=True)
 class Model:
     """Who takes part: a name (each once in a bench), a family, the network that is timed, and its accuracy where one is known.
 
-    ``params`` and ``macs`` are of the deployed network at the size it is timed at.
+    ``params`` and ``macs`` are of the deployed network at the size it is timed at; ``weights`` is the file of its trained weights where they were given.
     """
 
     name: str
@@ -61,6 +77,7 @@ class Model:
     params: int
     macs: int
     accuracy: Accuracy | None = None
+    weights: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -155,12 +172,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Bench:
-    """A finished bench. ``entries`` of the first target and, where there is a second (int8), of that; ``machine`` describes devices and versions."""
+    """A finished bench. ``entries`` of the first target and, where there is a second (int8), of that; ``machine`` describes devices and versions.
+
+    ``drops``: what int8 does to the accuracy of the models that brought trained weights, by name.
+    """
 
     settings: Settings
     entries: tuple[Entry, ...]
     usual_anchor_ms: float | None
     machine: Mapping[str, Any]
+    drops: Mapping[str, Drop] = field(default_factory=dict)
 
     def of(self, target: str) -> dict[str, Entry]:
         """The entries on a target by the model's name."""
@@ -190,6 +211,13 @@ class Bench:
             of_family.setdefault(self.main[name].model.family, []).append(math.log(ratio.value))
         return {family: math.exp(mean(logs)) for family, logs in of_family.items()}
 
+    def family_drops(self) -> dict[str, float]:
+        """The mean of a family's, in points."""
+        of_family: dict[str, list[float]] = {}
+        for name, drop in self.drops.items():
+            of_family.setdefault(self.main[name].model.family, []).append(drop.points)
+        return {family: mean(points) for family, points in of_family.items()}
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, ``bench.json``: machine, settings, and of every entry the model, the combined latency and each round."""
         times = [m.time for e in self.entries for m in e.measured if m.time]
@@ -204,6 +232,8 @@ class Bench:
             "entries": [_entry_dict(e) for e in self.entries],
             "speed_up": {name: ratio.to_dict() for name, ratio in ratios.items()},
             "family_speed_up": self.family_speed_ups(),
+            **({"drop": {name: {**asdict(d), "points": d.points} for name, d in self.drops.items()}} if self.drops else {}),
+            **({"family_drop": self.family_drops()} if self.drops else {}),
         }
 
 
@@ -218,7 +248,9 @@ def _entry_dict(entry: Entry) -> dict[str, Any]:
     }
 
 
-def conclude(settings: Settings, models: Sequence[Model], turns: Sequence[Turn], machine: Mapping[str, Any]) -> Bench:
+def conclude(
+    settings: Settings, models: Sequence[Model], turns: Sequence[Turn], machine: Mapping[str, Any], drops: Mapping[str, Drop] | None = None
+) -> Bench:
     """What the turns say of every model on every target, all at one speed of the machine: the anchor's usual one during the bench."""
     usual = usual_anchor_ms(t.measurement for t in turns if t.measurement is not None)
     entries = []
@@ -228,7 +260,7 @@ def conclude(settings: Settings, models: Sequence[Model], turns: Sequence[Turn],
             measured = tuple(t.measurement for t in own if t.measurement is not None)
             failure = next((t.failure for t in own if t.failure), "")
             entries.append(Entry(model, target, measured, together(measured, usual) if measured else None, failure))
-    return Bench(settings, tuple(entries), usual, machine)
+    return Bench(settings, tuple(entries), usual, machine, drops or {})
 
 
 def together(measured: Sequence[Measurement], usual_anchor_ms: float | None = None) -> Estimate:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, SupportsFloat
 
+from latency_db.target import PRECISIONS
+from nas.deployment import id_of, joined, split
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 from search_spaces.registry import unknown
@@ -64,20 +66,38 @@ _ESTIMATE_FIELDS = ("name", "value", "unit", "low", "high", "source", "target")
 
 @dataclass(frozen=True)
 class Candidate:
-    """An architecture and what is known of it; ``trial`` is its number in the study that proposed it."""
+    """An architecture and what is known of it; ``trial`` is its number in the study that proposed it.
+
+    ``precision`` is the one that it is to be deployed in, where that is a choice of the search; None where the target says it for all.
+    """
 
     architecture: Architecture
     estimates: tuple[Estimate, ...] = ()
     trial: int | None = None
+    precision: str | None = None
 
     def __post_init__(self) -> None:
+        if self.precision is not None:
+            check_precision(self.precision)
         names = [estimate.name for estimate in self.estimates]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise InputError(f"candidate {self.id} has several estimates named {', '.join(twice)}", "one of each name")
 
+    @classmethod
+    def of(cls, point: Architecture, estimates: tuple[Estimate, ...] = (), trial: int | None = None) -> Candidate:
+        """Of a point of a search (:mod:`nas.deployment`)."""
+        architecture, precision = split(point)
+        return cls(architecture, estimates, trial, precision)
+
+    @property
+    def point(self) -> Architecture:
+        """Inverse of :meth:`of`: what estimators of the search are asked with."""
+        return joined(self.architecture, self.precision)
+
     @property
     def id(self) -> str:
-        return self.architecture.id
+        """The architecture's, with the precision behind it where that is a choice."""
+        return id_of(self.point)
 
     def __contains__(self, name: object) -> bool:
         return any(estimate.name == name for estimate in self.estimates)
@@ -95,18 +115,19 @@ class Candidate:
         return replace(self, estimates=tuple(estimate if old.name == estimate.name else old for old in self.estimates))
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: architecture, estimates, trial."""
-        return {"architecture": self.architecture.to_dict(), "estimates": [e.to_dict() for e in self.estimates], "trial": self.trial}
+        """JSON-ready: architecture, precision where it is a choice, estimates, trial."""
+        precision = {} if self.precision is None else {"precision": self.precision}
+        return {"architecture": self.architecture.to_dict(), **precision, "estimates": [e.to_dict() for e in self.estimates], "trial": self.trial}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Candidate:
         """Inverse of :meth:`to_dict`, with the checks of its parts."""
-        check_fields(data, ("architecture", "estimates", "trial"), "candidate")
+        check_fields(data, ("architecture", "estimates", "trial"), "candidate", optional=("precision",))
         check_type(data["estimates"], list, "estimates of a candidate")
         if data["trial"] is not None:
             check_type(data["trial"], int, "trial of a candidate")
         estimates = tuple(Estimate.from_dict(estimate) for estimate in data["estimates"])
-        return cls(Architecture.from_dict(data["architecture"]), estimates, data["trial"])
+        return cls(Architecture.from_dict(data["architecture"]), estimates, data["trial"], data.get("precision"))
 
 
 @dataclass(frozen=True)
@@ -162,13 +183,21 @@ def _finite(number: object, what: str) -> float:
     return value
 
 
-def check_fields(data: object, fields: tuple[str, ...], what: str) -> Mapping[str, Any]:
-    """``data``, or an error unless it is a mapping with exactly these keys."""
+def check_precision(given: object) -> str:
+    """The name of a precision, or an error that lists them."""
+    check_type(given, str, "precision")
+    if given not in PRECISIONS:
+        raise unknown("precision", str(given), PRECISIONS)
+    return str(given)
+
+
+def check_fields(data: object, fields: tuple[str, ...], what: str, optional: tuple[str, ...] = ()) -> Mapping[str, Any]:
+    """``data``, or an error unless it is a mapping with exactly these keys, and none besides but those that are ``optional``."""
     if not isinstance(data, Mapping):
         raise InputError(f"{what} is a JSON {type(data).__name__}", f"an object with {', '.join(fields)}")
     if missing := [field for field in fields if field not in data]:
         raise InputError(f"{what} lacks {', '.join(missing)}", f"an object with {', '.join(fields)}")
-    if extra := [str(field) for field in data if field not in fields]:
+    if extra := [str(field) for field in data if field not in (*fields, *optional)]:
         raise InputError(f"{what} has unknown keys {', '.join(extra)}", f"only {', '.join(fields)}")
     return data
 

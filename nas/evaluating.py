@@ -87,19 +87,20 @@ class Evaluation:
             if wanted not in names:
                 raise InputError(f"objective or bound on {wanted!r}", f"one of {', '.join(sorted(names))}")
 
-    def __call__(self, architecture: Architecture, number: int, front: Floats, stopped_before: int = 0) -> Outcome:
-        """The outcome of one; whatever goes wrong with it is in there. ``front``: objectives (k, m) of what there is, in natural units."""
+    def __call__(self, point: Architecture, number: int, front: Floats, stopped_before: int = 0) -> Outcome:
+        """The outcome of one (a point as :mod:`nas.deployment` says); whatever goes wrong with it is in there. ``front``: objectives (k, m) of what there is,
+        in natural units."""
         run = _Run(self._objectives, self._bounds, self._fidelity, front, stopped_before)
         try:
             for estimator in self._estimators:
-                run.ask(estimator, architecture)
+                run.ask(estimator, point)
         except Violated as violated:
             return Outcome(TrialState.PRUNED, message=str(violated), course=run.course)
         except Stopped as stopped:
             return Outcome(TrialState.COMPLETE, message=str(stopped), expected=stopped.forecast.means, course=run.course)
         except Exception as error:  # noqa: BLE001 - whatever goes wrong with one candidate is recorded with it, and the search goes on
             return Outcome(TrialState.FAIL, message=f"{type(error).__name__}: {error}".splitlines()[0], course=run.course)
-        return Outcome(TrialState.COMPLETE, Candidate(architecture, tuple(run.estimates), number), course=run.course)
+        return Outcome(TrialState.COMPLETE, Candidate.of(point, tuple(run.estimates), number), course=run.course)
 
 
 class _Run:
@@ -119,11 +120,11 @@ class _Run:
     def course(self) -> Course:
         return Course(self._early, self._draws, self._seconds, self._audited)
 
-    def ask(self, estimator: Estimator, architecture: Architecture) -> None:
+    def ask(self, estimator: Estimator, point: Architecture) -> None:
         """One estimator, early estimates and all."""
         if estimator.name in {o.name for o in self._objectives}:  # nothing else is dear enough, and nothing else is forecast
             self._worth_it()
-        for estimate in self._timed(estimator.rungs(architecture)):
+        for estimate in self._timed(estimator.rungs(point)):
             if estimate.name == estimator.name:
                 self.estimates.append(estimate)
                 if drawn := estimator.draws:

@@ -137,3 +137,11 @@ def skeleton_onnx(
     detector = space.build(architecture, num_classes)
     torch.random.set_rng_state(generator_state)
     return write_onnx(detector.deploy(), path, image_size or int(architecture["image_size"]), batch=batch)
+
+
+def draft_onnx(detector: Detector, path: Path, image_size: int, batch: int) -> Path:
+    """A deployed detector with its weights at a fixed batch, for one evaluation: not checked and not named as :func:`export_onnx` does it, but in
+    milliseconds (a second where a block has an operator that :mod:`search_spaces.onnx` does not know)."""
+    with contextlib.suppress(UnknownOperator):
+        return atomic_write(path, build_onnx(detector.graph, detector.num_classes, image_size, batch, detector), durable=False)
+    return write_onnx(detector, path, image_size, batch=batch)

@@ -16,6 +16,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from nas.deployment import CHOICE, id_of
 from nas.estimate import Candidate, Objective
 from nas.estimators.base import Estimator
 from nas.evaluating import Bound, Course, Evaluation, Outcome
@@ -33,7 +34,6 @@ HOPELESS = 8
 """Failures in a row from the beginning after which a search stops: that is the set-up, not a candidate."""
 MAX_DUPLICATES = 5
 """Known architectures in a row after which an unseen one is asked for: samplers converge, and small spaces run out."""
-
 LOOK_S = 0.5
 """How often a worker with nothing to do looks what became of the others' candidates."""
 RECORD = "run"
@@ -54,7 +54,7 @@ class Event:
 
 
 class Study:
-    """Candidates of a space, each with its estimates, kept in an Optuna storage (a journal file by default, or any storage URL).
+    """Candidates of a space, or of one with the precision (:mod:`nas.deployment`), kept with their estimates in an Optuna storage (a file, or any URL).
 
     Trials are complete (evaluated), pruned (outside a bound) or failed (with their message). A trial that a killed process left running is
     recorded as interrupted and its architecture asked again first.
@@ -79,7 +79,8 @@ class Study:
         directions = [StudyDirection.MINIMIZE if o.direction == "min" else StudyDirection.MAXIMIZE for o in objectives]
         log = tuple(i for i, o in enumerate(self.objectives) if o.logarithmic)
         sampling = Known(self._distributions, log, tuple(budgets), tuple(goals))
-        settings = {"space": space.name, "version": space.version, "objectives": [str(o) for o in objectives]}
+        settings: dict[str, Any] = {"space": space.name, "version": space.version, "objectives": [str(o) for o in objectives]}
+        settings |= {CHOICE: list(self._free[CHOICE].values)} if CHOICE in self._free else {}
         make = SAMPLERS[sampler]
         with explained(storage):
             self._study = optuna.create_study(storage=open_storage(storage), study_name=name, directions=directions, load_if_exists=True)
@@ -111,7 +112,7 @@ class Study:
 
     @property
     def stopped(self) -> list[tuple[str, str]]:
-        """(architecture id, message) of those that were not estimated to the end because they had hardly a chance."""
+        """(id, message) of those that were not estimated to the end because they had hardly a chance."""
         return [(id_, str(t.user_attrs["message"])) for id_, t in self._known.items() if _stopped(t)]
 
     @property
@@ -133,7 +134,7 @@ class Study:
 
     @property
     def failures(self) -> list[tuple[str, str]]:
-        """(architecture id, message) of those that failed or are outside a bound."""
+        """(id, message) of those that failed or are outside a bound."""
         return [(id_, str(t.user_attrs["message"])) for id_, t in self._known.items() if t.state != TrialState.COMPLETE]
 
     def describe(self, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,10 +144,10 @@ class Study:
                 self._study.set_user_attr(RECORD, dict(record))
             return dict(self._study.user_attrs[RECORD])
 
-    def enqueue(self, architecture: Architecture) -> None:
+    def enqueue(self, point: Architecture) -> None:
         """Ask for this one next (unless it is known, or somebody has it in hand)."""
-        if architecture.id not in self._known and architecture.id not in self._claims():
-            self._study.enqueue_trial(self._params(architecture))
+        if id_of(point) not in self._known and id_of(point) not in self._claims():
+            self._study.enqueue_trial(self._params(point))
             self._sync()
 
     def run(
@@ -158,7 +159,7 @@ class Study:
         early_stop: bool = False,
         enough: Callable[[Progress], bool] = lambda progress: False,
     ) -> None:
-        """Propose and estimate until ``trials`` architectures were tried in all, failed ones and those outside a bound included, or ``enough`` says so.
+        """Propose and estimate until ``trials`` points were tried in all, failed ones and those outside a bound included, or ``enough`` says so.
 
         A new study begins with the space's extremes; ``first`` are tried next, those of them that are not known. ``early_stop``: candidates that have hardly
         a chance to come to the front are not estimated to the end (:mod:`nas.fidelity`).
@@ -178,9 +179,9 @@ class Study:
         self._sync()
         self._recover()
         extremes = () if self._known else (self.space.smallest, self.space.largest)
-        for architecture in dict.fromkeys((*extremes, *first)):
-            self.enqueue(architecture)
-        wanted, repeated = min(trials, self._size), 0
+        for point in dict.fromkeys((*extremes, *first)):
+            self.enqueue(point)
+        wanted, repeated = min(trials, self.space.size), 0
         with Heart(self._study, self.worker):
             while len(self._known) < wanted and not enough(self.progress):
                 if not self._to_begin(wanted):
@@ -205,7 +206,7 @@ class Study:
         return waiting or len(self._known.keys() | self._claims()) < wanted
 
     def _take(self, wanted: int) -> tuple[optuna.Trial, Architecture] | None:
-        """A trial, and its architecture, which nobody else has or had; None where the proposal turned out to be somebody's.
+        """A trial, and its point, which nobody else has or had; None where the proposal turned out to be somebody's.
 
         Workers may propose the same at the same time. Who has the lower number keeps it (Lamport's bakery, doi:10.1145/361082.361093): everyone says
         what was proposed to it, waits until all with lower numbers have said so too, and steps back if one of them has it.
@@ -213,14 +214,14 @@ class Study:
         with contextlib.suppress(UpdateFinishedTrialError):  # taken for dead meanwhile: this process was stopped, or the storage kept it waiting
             with asking(self._storage):
                 trial = self._study.ask(self._distributions)
-            architecture = self._architecture(trial.params)
-            trial.set_user_attr("architecture", architecture.id)
-            if self._is_mine(trial, architecture, wanted):
-                return trial, architecture
+            point = self._point(trial.params)
+            trial.set_user_attr("architecture", id_of(point))
+            if self._is_mine(trial, id_of(point), wanted):
+                return trial, point
         self._sync()
         return None
 
-    def _is_mine(self, trial: optuna.Trial, architecture: Architecture, wanted: int) -> bool:
+    def _is_mine(self, trial: optuna.Trial, id_: str, wanted: int) -> bool:
         while True:
             self._sync()
             lower = [t for t in self._open.values() if t.number < trial.number]
@@ -229,10 +230,10 @@ class Study:
             self._recover()
             time.sleep(LOOK_S / 10)
         taken = {claim: t.number for t in lower if (claim := self._claim(t))}
-        if architecture.id in self._known:
-            self._tell_again(trial, self._known[architecture.id])
-        elif architecture.id in taken:
-            trial.set_user_attr("duplicate", taken[architecture.id])
+        if id_ in self._known:
+            self._tell_again(trial, self._known[id_])
+        elif id_ in taken:
+            trial.set_user_attr("duplicate", taken[id_])
             self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
         elif len(self._known.keys() | taken.keys()) >= wanted:
             self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)  # no longer needed
@@ -256,53 +257,49 @@ class Study:
         self._read = len(trials)
 
     def _claim(self, trial: FrozenTrial) -> str | None:
-        """Id of the architecture that an unfinished trial is of; None where it does not say (yet)."""
+        """Id of the point that an unfinished trial is of; None where it does not say (yet)."""
         if id_ := trial.user_attrs.get("architecture"):
             return str(id_)
         fixed = trial.system_attrs.get("fixed_params", {})
-        return self._architecture(fixed).id if fixed.keys() == self._free.keys() else None
+        return id_of(self._point(fixed)) if fixed.keys() == self._free.keys() else None
 
     def _claims(self) -> set[str]:
         return {claim for t in self._open.values() if (claim := self._claim(t))}
 
     @property
-    def _size(self) -> int:
-        return self.space.size
-
-    @property
     def _distributions(self) -> dict[str, BaseDistribution]:
         return {name: IntDistribution(0, len(c.values) - 1) if c.ordered else CategoricalDistribution(c.values) for name, c in self._free.items()}
 
-    def _architecture(self, params: Mapping[str, Any]) -> Architecture:
+    def _point(self, params: Mapping[str, Any]) -> Architecture:
         """Parameters are places in a choice's list where it is ordered, else the values themselves."""
         return self.space.architecture(
             **{c.name: c.values[0] if c.name not in params else c.values[params[c.name]] if c.ordered else params[c.name] for c in self.space.choices}
         )
 
-    def _params(self, architecture: Architecture) -> dict[str, Any]:
-        return {name: c.index(architecture[name]) if c.ordered else architecture[name] for name, c in self._free.items()}
+    def _params(self, point: Architecture) -> dict[str, Any]:
+        return {name: c.index(point[name]) if c.ordered else point[name] for name, c in self._free.items()}
 
     def _unseen(self, number: int) -> Architecture:
-        """An architecture not tried yet: a neighbour of one on the front, else any."""
+        """A point not tried yet: a neighbour of one on the front, else any."""
         rng = random.Random(f"{self.seed}/{number}")
         taken = self._known.keys() | self._claims()
         front = list(self.archive.front)
         rng.shuffle(front)
         for candidate in front:
-            new = [a for a in self.space.neighbours(candidate.architecture) if a.id not in taken]
+            new = [a for a in self.space.neighbours(candidate.point) if id_of(a) not in taken]
             if new:
                 return rng.choice(new)
         while True:
             sample = self.space.sample(rng)
-            if sample.id not in taken:
+            if id_of(sample) not in taken:
                 return sample
 
-    def _evaluate(self, trial: optuna.Trial, architecture: Architecture, evaluation: Evaluation, wanted: int, watch: Callable[[Event], None]) -> None:
+    def _evaluate(self, trial: optuna.Trial, point: Architecture, evaluation: Evaluation, wanted: int, watch: Callable[[Event], None]) -> None:
         start = time.monotonic()
         try:
-            outcome = evaluation(architecture, trial.number, values_of(self.archive.front, self.objectives), self._without_promise)
+            outcome = evaluation(point, trial.number, values_of(self.archive.front, self.objectives), self._without_promise)
         except KeyboardInterrupt:
-            self._study.enqueue_trial(self._params(architecture))
+            self._study.enqueue_trial(self._params(point))
             self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
             raise
         self._tell(trial, outcome)
@@ -361,10 +358,10 @@ class Study:
             self._sync()
 
     def _ask_again(self, lost: FrozenTrial) -> None:
-        architecture = self._architecture(lost.params)
+        point = self._point(lost.params)
         others = {claim for t in self._open.values() if t.number != lost.number and (claim := self._claim(t))}
-        if architecture.id not in self._known and architecture.id not in others:
-            self._study.enqueue_trial(self._params(architecture))
+        if id_of(point) not in self._known and id_of(point) not in others:
+            self._study.enqueue_trial(self._params(point))
             self._sync()
 
 

@@ -174,8 +174,12 @@ class Supernet(nn.Module):
         return found
 
     def extract(self, architecture: Architecture) -> Detector:
-        """``architecture``'s own detector with a copy of its weights; its BatchNorm statistics are unset until recalibrated."""
-        detector = self.space.build(architecture, self.num_classes)
+        """``architecture``'s own detector with a copy of its weights; its BatchNorm statistics are unset until recalibrated.
+
+        What has no weights (the image size) need not be what the supernet was trained with; any other choice outside its space is an error.
+        """
+        self.space.check(architecture.replace(**{c.name: c.values[0] for c in self.space.choices if not c.weights}))
+        detector = Detector(self.space.graph(architecture), self.num_classes)
         with torch.no_grad():
             own = self.parameters_of(architecture)
             for name, parameter in detector.named_parameters():

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -84,7 +84,7 @@ def test_words_for_references() -> None:
 
 
 @pytest.mark.parametrize("how", [{"image_size": 320}, {"num_classes": 3}])
-def test_what_is_published_is_of_640_px_and_80_classes(how: dict[str, int]) -> None:
+def test_what_is_published_is_of_640_px_and_80_classes(how: dict[str, Any]) -> None:
     model = lineup([SMALLEST], **how)[0]
     assert model.accuracy is None and model.macs < lineup([SMALLEST])[0].macs
 

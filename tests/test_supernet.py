@@ -15,6 +15,7 @@ from nas.supernet import Cut, Supernet, cut, layouts
 from search_spaces.architecture import Architecture
 from search_spaces.blocks import BLOCKS
 from search_spaces.detector import Detector
+from search_spaces.errors import InputError
 from search_spaces.heads import HEADS
 from search_spaces.heads.base import Predictions
 from search_spaces.space import SearchSpace
@@ -321,3 +322,14 @@ def test_head_of_an_architecture_decodes(nano: Supernet) -> None:
         out = supernet(torch.rand(1, 3, SIDE, SIDE), space.smallest)
         boxes, scores = supernet.head_of(space.smallest).decode(out)
     assert boxes.shape == (1, 84, 4) and scores.shape == (1, 84, 3) and boxes.isfinite().all()
+
+
+def test_a_supernet_of_one_image_size_gives_its_weights_at_any() -> None:
+    space = SPACES["yolo-nano"].restrict({"image_size": (96,), "width": SPACES["yolo-nano"]["width"].values[:1]})
+    supernet = Supernet(space, 3)
+    other = space.smallest.replace(image_size=128)
+    detector = supernet.extract(other)
+    assert detector.graph.image_size == 128
+    assert all(torch.equal(p, q) for p, q in zip(detector.parameters(), supernet.extract(space.smallest).parameters(), strict=True))
+    with pytest.raises(InputError, match="width"):
+        supernet.extract(other.replace(width=SPACES["yolo-nano"]["width"].values[1]))

@@ -25,8 +25,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "model", nargs="+", help="reference, family, pattern ('yolov8*'), all; architecture file (S.json), weights (.safetensors), folder of a search"
     )
     parser.add_argument("--target", default="onnxruntime:fp32", help="runtime:precision[@size][/b8][/t2] (default %(default)s)")
-    parser.add_argument("--int8", action="store_true", help="measure every model at int8 too, on the same runtime; needs --data")
-    parser.add_argument("--data", help="pictures to calibrate int8 with (digits, a COCO or YOLO folder, or a yaml)")
+    parser.add_argument(
+        "--int8",
+        action="store_true",
+        help="measure every model at int8 too, on the same runtime, and what it loses where weights are given; needs --data",
+    )
+    parser.add_argument("--data", help="pictures to calibrate int8 with and to evaluate it on (digits, a COCO or YOLO folder, or a yaml)")
     parser.add_argument("--num-classes", type=int, help="of all models (default: each its own, references 80)")
     parser.add_argument("--rounds", type=int, default=3, help="measure each model so many times, all models once in each round (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the order in each round")
@@ -53,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     if args.num_classes is not None and args.num_classes < 1:
         raise InputError(f"{args.num_classes} classes", "1 or more")
     targets = _targets(Target.parse(args.target), args)
-    models = lineup(args.model, args.num_classes, targets[0].image_size)
+    models = lineup(args.model, args.num_classes, targets[0].image_size, targets[0].precision)
     wanted = _wanted(args.budgets, models)
     data = open_data(args.data) if args.data else None
     display = Display()

@@ -19,7 +19,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Deploy, export, check."""
-    from nas.cli.options import new_folder
+    from nas.cli.options import new_folder, note_int8
     from nas.console import Display
     from nas.export import export_onnx, metadata_of
     from nas.weights import load_detector
@@ -32,5 +32,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"image size {size}", "a multiple of 32")
     new_folder(out.parent)
     worst = export_onnx(detector.deploy(), out, size, metadata_of(artifact.architecture, artifact.classes, size))
-    Display().note(f"written: {out} (largest difference to torch {worst:.1e}; batch free, images in 0..1, boxes and scores out)")
+    display = Display()
+    display.note(f"written: {out} (largest difference to torch {worst:.1e}; batch free, images in 0..1, boxes and scores out)")
+    note_int8(display, artifact, args.weights)
     return 0

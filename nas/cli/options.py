@@ -12,6 +12,7 @@ from search_spaces.errors import InputError
 from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
+    from nas.artifact import Artifact
     from nas.console import Display
     from nas.training.recipe import Recipe
     from nas.workflow.records import Records
@@ -123,6 +124,14 @@ def fixed_values(space: SearchSpace, texts: Sequence[str]) -> dict[str, tuple[Va
             raise InputError(f"{name} = {wrong}", f"some of {list(known)}")
         fixed[name] = tuple(v for k, v in known.items() if k in values.split(","))
     return fixed
+
+
+def note_int8(display: Display, artifact: Artifact, weights: Path, data: str = "DATA") -> None:
+    """What comes next for weights of an architecture that was chosen in int8: they are float."""
+    if (target := artifact.int8_target) is not None:
+        display.note(
+            f"{artifact.name} was chosen at {target}, and these weights are float; next: nas quantize {weights} --data {data} --target {target}"
+        )
 
 
 def new_folder(path: Path) -> Path:

@@ -27,6 +27,7 @@ def run(args: argparse.Namespace) -> int:
     from nas.console import Display
     from nas.estimate import Candidate
     from nas.report.frontier import frontier_data, write_frontier
+    from nas.report.tables import read_front
     from nas.selection import Pick, Selection
     from nas.study import read_candidates
     from nas.workflow.settings import SearchSettings
@@ -35,17 +36,16 @@ def run(args: argparse.Namespace) -> int:
     settings = SearchSettings.read(folder)
     candidates = list(read_candidates(settings.storage or folder / "study.journal", settings.study_name(folder)))
     cost, gain = settings.aims.cost, settings.aims.gain
-    chosen = [
-        read_artifact(path) for path in sorted(folder.glob("*.json")) if path.name not in ("run.json", "front.json") and ".metrics" not in path.name
-    ]
-    picks = tuple(Pick(a.name, Candidate(a.architecture, a.estimates, a.study.trial)) for a in chosen)
+    names = [name for name, _ in read_front(folder / "front.json").chosen] if (folder / "front.json").exists() else []
+    chosen = [read_artifact(folder / f"{name}.json") for name in names]
+    picks = tuple(Pick(a.name, Candidate(a.architecture, a.estimates, a.study.trial, a.precision if settings.precisions else None)) for a in chosen)
     picks = tuple(sorted(picks, key=lambda p: p.candidate[cost.name].value))
     data = frontier_data(
         candidates,
         cost,
         gain,
         selection=Selection(picks, cost.name, gain.name) if picks else None,
-        target=settings.target,
+        target=settings.target_name,
         data_set=settings.data or "",
         log_x=True if args.log else False if args.linear else None,
         title=args.title or f"Efficiency frontier: {settings.space}",

@@ -27,7 +27,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("weights", type=Path, help="trained weights (.safetensors); with --lint an ONNX file")
     add_data(parser, required=False)
-    parser.add_argument("--target", default="openvino:int8", help="runtime:int8[@size][/b8][/t2] that will serve the model (default %(default)s)")
+    parser.add_argument(
+        "--target",
+        help="runtime:int8[@size][/b8][/t2] that will serve the model (default: the one that a search chose it for in int8, else openvino:int8)",
+    )
     parser.add_argument("--mode", choices=MODES, help="default ptq; selective where --max-drop or --budget is given")
     parser.add_argument("--calibration", type=int, default=100, metavar="N", help="pictures of the train split for the ranges (default %(default)s)")
     parser.add_argument("--calibrator", choices=tuple(CALIBRATORS), default="max", help="how a range follows from them (default %(default)s)")
@@ -64,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     if args.rounds < 0:
         raise InputError(f"--rounds {args.rounds}", "0 or more")
     from nas.quantization.subject import Calibration
+    from nas.weights import load_detector
     from nas.workflow.quantizing import Settings, post_training
     from nas.workflow.training import open_training_data
 
@@ -75,7 +79,8 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings(Calibration(args.calibration, args.calibrator, args.seed), args.rounds, args.seed)
     out = args.out or args.weights.with_name(f"{args.weights.stem}-int8.onnx")
     new_folder(out.parent)
-    job = (args.weights, open_training_data(args.data, args.limit, display), Target.parse(args.target), out, settings)
+    target = Target.parse(args.target) if args.target else load_detector(args.weights)[1].int8_target or Target.parse("openvino:int8")
+    job = (args.weights, open_training_data(args.data, args.limit, display), target, out, settings)
     if mode == "selective":
         from nas.workflow.selecting import selective
 

@@ -13,6 +13,7 @@ EXAMPLES = """\
   nas search --space yolo-universal --seed-with yolov8n,yolo-nas-s --data coco.yaml --out runs/seeded
   nas search --accuracy nwot --num-classes 80 --trials 200 --out runs/quick      (no data, no training)
   nas search --data shop/ --minimize latency-p99 --minimize params --maximize supernet-small --max latency=5ms --stop auto --out runs/small
+  nas search --data shop/ --target openvino --precision fp32,int8 --out runs/both  (both on one front; S, M and L keep theirs)
   nas search --data shop/ --max params=1M --sampler tpe --supernet runs/a/supernet.safetensors --out runs/b
   nas search --resume runs/digits                                                 (after Ctrl-C or a crash)"""
 
@@ -24,7 +25,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_space(parser)
     add_data(parser, required=False)
     parser.add_argument("--num-classes", type=int, help="without a data set: number of classes (default 80)")
-    parser.add_argument("--target", default="onnxruntime:fp32", help="what to measure on, runtime:precision[@size][/b8][/t2] (default %(default)s)")
+    parser.add_argument(
+        "--target", default="onnxruntime", help="what to measure on, runtime[:precision][@size][/b8][/t2] (default %(default)s, in fp32)"
+    )
+    parser.add_argument(
+        "--precision",
+        dest="precisions",  # a training's is another thing
+        metavar="NAME[,NAME…]",
+        help="instead of the target's: fp32, fp16, bf16 or int8, what the runtime has; several are one more choice of the search, all on one front",
+    )
     parser.add_argument(
         "--latency",
         default="measured",
@@ -126,13 +135,15 @@ def run(args: argparse.Namespace) -> int:
         bounds = (*args.bound, *(_compared(b, "<=") for b in args.max), *(_compared(b, ">=") for b in args.min))
         if args.max_activation_mb is not None:
             bounds += (f"engine_activations_mib<={args.max_activation_mb * 1e6 / 2**20:.6g}",)
+        target, precisions = _precisions(args.target, args.precisions)
         settings = SearchSettings(
             space=args.space,
             fixed=fixed_values(SPACES[args.space], args.fix),
             data=args.data,
             num_classes=args.num_classes,
             limit=args.limit,
-            target=args.target,
+            target=target,
+            precisions=precisions,
             latency=args.latency,
             accuracy=args.accuracy,
             minimize=tuple(args.minimize),
@@ -164,6 +175,23 @@ def run(args: argparse.Namespace) -> int:
     display.console.print(results_table([(p.name, p.candidate) for p in result.selection]).rich())
     display.note(f"written: {folder}/{{{','.join(p.name for p in result.selection)}}}.json, front.json, front.csv, frontier.html, frontier.png")
     return 0
+
+
+def _precisions(target: str, names: str | None) -> tuple[str, tuple[str, ...]]:
+    """The target as text, and its precisions where these are a choice; the one that the target names, else the first, is the target's."""
+    from dataclasses import replace
+
+    from latency_db.target import Target
+    from search_spaces.errors import InputError
+
+    where = Target.parse(target)
+    if names is None:
+        return str(where), ()
+    asked = tuple(names.split(","))
+    own = where.precision if ":" in target.partition("@")[0].partition("/")[0] else asked[0]
+    if own not in asked or len(set(asked)) < len(asked):
+        raise InputError(f"--precision {names} with --target {target}", "each precision once, the target's among them, or a target without one")
+    return str(replace(where, precision=own)), asked if len(asked) > 1 else ()
 
 
 def _compared(text: str, sign: str) -> str:

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _train(args: argparse.Namespace) -> int:
     from nas.cli.course import beside, course, distillation, with_pseudo_labels
-    from nas.cli.options import display, new_folder, recipe, records
+    from nas.cli.options import display, new_folder, note_int8, recipe, records
     from nas.models import artifact_of, with_classes_of
     from nas.workflow.training import Means, open_training_data, train_detector
     from search_spaces.spaces import space_of
@@ -59,4 +59,5 @@ def _train(args: argparse.Namespace) -> int:
     means = Means(args.device, args.processes, not args.no_augment)
     metrics = train_detector(artifact, data, settings, out, shown, init, means, course(args), kept)
     shown.note(f"{artifact.name}: mAP50-95 {metrics.map:.3f}, mAP50 {metrics.map50:.3f} on {len(data.val)} val pictures; written: {out}")
+    note_int8(shown, artifact, out, args.data)
     return 0

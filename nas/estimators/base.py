@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 class Context:
     """What a run has to estimate with; an estimator says which parts it cannot do without. ``eval_images`` of the val split rank candidates (0: all).
 
-    ``shared``: what estimators of this run have in common, such as one evaluation that gives several numbers.
+    ``beside``: targets whose figures are compared with those of ``target``: the same at other precisions. ``shared``: what estimators of this run have in
+    common, such as one evaluation that gives several numbers.
     """
 
     space: SearchSpace
@@ -38,6 +39,7 @@ class Context:
     calibration_images: int = 100
     seed: int = 0
     scratch: Path = field(default_factory=Path)
+    beside: tuple[Target, ...] = ()
     shared: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
@@ -45,13 +47,14 @@ class Estimator(ABC):
     """``estimator(architecture) -> Estimate``: one number, its unit, interval, source and target. A failure raises; it never becomes a number.
 
     ``name`` is the estimate's (``latency_ms``), not the registry's (``latency``). ``rank`` orders by expense: cheap ones are asked first, so that a
-    violated constraint spares the dear ones.
+    violated constraint spares the dear ones. ``sees_precision``: whether the same architecture may get another number at another precision of the target.
     """
 
     name: ClassVar[str]
     unit: ClassVar[str] = ""
     direction: ClassVar[str]
     rank: ClassVar[int] = 0
+    sees_precision: ClassVar[bool] = True
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -67,6 +70,11 @@ class Estimator(ABC):
     def again(self, architecture: Architecture) -> Estimate:
         """The estimate of one that was chosen: measured anew where it is measured."""
         return self(architecture)
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What has to be said of the estimates so far, for people; empty where there is nothing."""
+        return ()
 
     @property
     def draws(self) -> Sequence[float]:

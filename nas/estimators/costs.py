@@ -10,7 +10,7 @@ from search_spaces.trace import trace
 
 
 class _Traced(Estimator):
-    direction = "min"
+    direction, sees_precision = "min", False
 
     def cost(self, architecture: Architecture) -> Cost:
         space = self.context.space

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,7 +41,6 @@ class Latency(Estimator):
         needed(context.database, self.called, "latency database", "name one: --latency-db FILE")
         assert context.target is not None
         self.profiler = open_profiler(context.target, protocol)
-        self._reference: float | None = None
 
     def __call__(self, architecture: Architecture) -> Estimate:
         """From the database, else measured now."""
@@ -68,11 +68,20 @@ class Latency(Estimator):
         return Estimate(self.name, m.median_ms, self.unit, m.low_ms, m.high_ms, m.source, str(m.target))
 
     def _at_usual_speed(self, measured: Measurement) -> Measurement:
-        if self._reference is None:
-            assert self.context.database is not None
-            database, key = self.context.database, self.profiler.key(measured.workload)
-            self._reference = self.profiler.reference_anchor_ms() or database.reference_anchor_ms(key)
-        return measured if self._reference is None or measured.anchor_ms is None else measured.at_reference(self._reference)
+        usual = self._usual_anchor_ms(measured)
+        return measured if usual is None or measured.anchor_ms is None else measured.at_reference(usual)
+
+    def _usual_anchor_ms(self, measured: Measurement) -> float | None:
+        """Of the target and those beside it: what is on one front is brought to one speed, looked up once."""
+        assert self.context.database is not None
+        database, key, shared = self.context.database, self.profiler.key(measured.workload), self.context.shared
+        targets = sorted({key.target, *map(str, self.context.beside)})
+        name = f"usual anchor of {', '.join(targets)}"
+        if shared.get(name) is None:
+            own = self.profiler.reference_anchor_ms()
+            shared[name] = own or database.reference_anchor_ms(*(replace(key, target=target) for target in targets))
+        usual: float | None = shared[name]
+        return usual
 
     def close(self) -> None:
         self.profiler.close()

@@ -30,7 +30,7 @@ class Nwot(Estimator):
     which adds that to the log-determinant of an 8 x 8 matrix (YOLOBench re-run: Kendall tau 0.985 against the full size).
     """
 
-    name, direction, rank = "nwot", "max", 1
+    name, direction, rank, sees_precision = "nwot", "max", 1, False
 
     def __call__(self, architecture: Architecture) -> Estimate:
         size = int(architecture["image_size"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from latency_db.predictor.database import rows_of
 from latency_db.predictor.features import network_features
@@ -32,10 +33,14 @@ class PredictedLatency(Estimator):
         needed(context.database, "predicted_latency", "latency database", "name one: --latency-db FILE")
         assert context.target is not None
         assert context.database is not None
+        database = context.database
         with open_profiler(context.target) as profiler:
             key = profiler.key("")
+        together = {key.target, *map(str, context.beside)}
+        own, usual = database.reference_anchor_ms(key), database.reference_anchor_ms(*(replace(key, target=target) for target in sorted(together)))
+        self._speed = usual / own if usual and own else 1.0  # of what is on one front, for one speed
         try:
-            self.predictor = Predictor.fit(rows_of(context.database, key))
+            self.predictor = Predictor.fit(rows_of(database, key))
         except InputError as error:
             raise InputError(f"estimator predicted_latency has too little in its latency database for target {context.target}: {error}") from None
         self.note = f"predicted latency on {context.target}: {self.predictor.report()}"
@@ -47,4 +52,5 @@ class PredictedLatency(Estimator):
         size = target.image_size or int(architecture["image_size"])
         network = Network(self.context.space.check(architecture), self.context.num_classes, size)
         p = self.predictor.predict(network_features(network, target.batch))
-        return Estimate(self.name, p.ms, self.unit, p.low_ms, p.high_ms, "predicted", str(target))
+        ms, low, high = (self._speed * value for value in (p.ms, p.low_ms, p.high_ms))
+        return Estimate(self.name, ms, self.unit, low, high, "predicted", str(target))

@@ -1,27 +1,33 @@
-"""Accuracy of a candidate with the supernet's weights."""
+"""Accuracy of a candidate with the supernet's weights: the float network's, or on a target of int8 the quantized one's in the runtime that serves it."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
 import torch
 
-from nas.accuracy import RANKING, batches, detect, images_of
+from nas.accuracy import RANKING, batches, detect, images_of, sort_out
 from nas.data.dataset import DetectionDataset, Sample
 from nas.data.loader import Batch
 from nas.estimate import Estimate
 from nas.estimators.base import Context, Estimator, needed
 from nas.evaluation import Detections, Metrics, evaluate
 from nas.matches import average_precision, match
+from nas.quantization.candidate import PICTURES, served_in_int8
 from nas.training.bn import recalibrate
 from nas.training.precision import device_of
 from nas.uncertainty import resamples
 from search_spaces.architecture import Architecture
+from search_spaces.detector import Detector
 from search_spaces.errors import InputError
+
+Detect = Callable[[Batch], dict[int, Detections]]
+"""Detections of a batch by sample id."""
 
 BATCH = 50
 EARLY = (1 / 8, 1 / 3)
@@ -33,7 +39,11 @@ Z95 = 1.959964
 
 
 class SupernetMap(Estimator):
-    """mAP50-95 (0..1) of the extracted network, BatchNorm recalibrated, on the val split (or the part of it that the context asks for)."""
+    """mAP50-95 (0..1) of the extracted network, BatchNorm recalibrated, on the val split (or the part of it that the context asks for).
+
+    On a target of int8 the extracted network is quantized first: in the form of the target's runtime, calibrated on the first of the pictures that BatchNorm
+    was recalibrated on, evaluated as that runtime computes it. fp16 and bf16 count as accurate as fp32.
+    """
 
     name, direction, rank, called = "map", "max", 2, "supernet"
     metric: ClassVar[str] = "map"
@@ -45,9 +55,12 @@ class SupernetMap(Estimator):
         called = self.called
         needed(context.supernet, called, "trained supernet", "train one: nas supernet, or let nas search do it")
         needed(context.data, called, "data set", "name one: --data digits")
-        if "supernet" not in context.shared:
-            context.shared["supernet"] = _Evaluations(context)
-        self._evaluations: _Evaluations = context.shared["supernet"]
+        target = context.target if context.target is not None and context.target.precision == "int8" else None
+        kind = _Evaluations if target is None else _Int8Evaluations
+        if kind.__name__ not in context.shared:
+            context.shared[kind.__name__] = kind(context)
+        self._evaluations: _Evaluations = context.shared[kind.__name__]
+        self._target = None if target is None else str(target)
         self._drawn: list[float] = []
 
     def __call__(self, architecture: Architecture) -> Estimate:
@@ -60,13 +73,18 @@ class SupernetMap(Estimator):
             value = getattr(metrics, self.metric)
             if count is not None:
                 if value is not None:
-                    yield Estimate(f"{self.name}@{count}", value, source="predicted")
+                    yield Estimate(f"{self.name}@{count}", value, source="predicted", target=self._target)
             elif value is None:
                 raise InputError(f"{self.name}: the val split has no such object", "another accuracy", "nas data check says what sizes there are")
             else:
                 self._drawn = self._evaluations.drawn(self.area, self.iou)
                 half = Z95 * float(np.std(self._drawn)) if len(self._drawn) else 0.0
-                yield Estimate(self.name, value, low=max(0.0, value - half), high=min(1.0, value + half), source="predicted")
+                low, high = max(0.0, value - half), min(1.0, value + half)
+                yield Estimate(self.name, value, low=low, high=high, source="predicted", target=self._target)
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        return self._evaluations.remarks
 
     @property
     def draws(self) -> Sequence[float]:
@@ -110,11 +128,13 @@ class _Evaluations:
     """One evaluation of a candidate, from which every number of it is taken."""
 
     def __init__(self, context: Context) -> None:
-        assert context.data is not None
         self._context = context
         self._device = device_of(context.device)
-        self._val = mixed(first_samples(context.data.val, context.eval_images), context.seed)
-        self._pictures: dict[int, tuple[list[Batch], list[Batch]]] = {}
+        if "pictures" not in context.shared:
+            context.shared["pictures"] = _Pictures(context)
+        self._pictures: _Pictures = context.shared["pictures"]
+        self._val = self._pictures.val
+        self._sizes = {sample.id: (sample.width, sample.height) for sample in self._val.samples}
         self._last: tuple[str, Metrics] | None = None
         self._found: dict[int, Detections] = {}
 
@@ -127,22 +147,30 @@ class _Evaluations:
 
     def _evaluated(self, architecture: Architecture) -> Generator[tuple[int, Metrics], None, Metrics]:
         assert self._context.supernet is not None
-        calibration, val = self._of_size(int(architecture["image_size"]))
+        size = int(architecture["image_size"])
+        calibration, val = self._pictures.of_size(size)
         with torch.random.fork_rng(devices=[]):  # building draws first weights, which the supernet's replace
             detector = self._context.supernet.extract(architecture)
         recalibrate(detector, images_of(calibration, self._device))
-        detector.deploy()
-        sizes = {sample.id: (sample.width, sample.height) for sample in self._val.samples}
         found: dict[int, Detections] = {}
         steps = early_steps(len(self._val))
-        for batch in val:
-            found |= detect(detector, batch, sizes, RANKING)
-            part = first_of(self._val, len(found))
-            if len(found) in steps and any((~s.crowd).any() for s in part.samples):
-                yield len(found), evaluate(part, found)
+        with self._opened(detector.deploy(), size, calibration) as detections:
+            for batch in val:
+                found |= detections(batch)
+                part = first_of(self._val, len(found))
+                if len(found) in steps and any((~s.crowd).any() for s in part.samples):
+                    yield len(found), evaluate(part, found)
         torch.cuda.empty_cache()
         self._found = found
         return evaluate(self._val, found)
+
+    def _opened(self, detector: Detector, size: int, calibration: Sequence[Batch]) -> AbstractContextManager[Detect]:
+        """What finds objects in pictures of a size, by a deployed detector."""
+        return nullcontext(lambda batch: detect(detector, batch, self._sizes, RANKING))
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        return ()
 
     def drawn(self, area: str, iou: float | None) -> list[float]:
         """Of the last candidate: mAP on every drawn data set; none where one of them has no object to find."""
@@ -150,16 +178,44 @@ class _Evaluations:
         values = average_precision(matches, resamples(len(self._val), RESAMPLES, self._context.seed), iou)
         return [] if np.isnan(values).any() else values.tolist()
 
-    def _of_size(self, size: int) -> tuple[list[Batch], list[Batch]]:
-        """Calibration and val batches of an image size, decoded once."""
-        if size not in self._pictures:
-            context = self._context
-            assert context.data is not None
-            calibration = list(batches(context.data.train, size, limit=context.calibration_images, seed=context.seed))
-            steps = (0, *early_steps(len(self._val)), len(self._val))
-            val = [b for begin, end in pairwise(steps) for b in batches(first_of(self._val, end, begin), size, BATCH)]
-            self._pictures[size] = calibration, val
-        return self._pictures[size]
+
+class _Int8Evaluations(_Evaluations):
+    """The same of the quantized network."""
+
+    _where = ""
+
+    @contextmanager
+    def _opened(self, detector: Detector, size: int, calibration: Sequence[Batch]) -> Iterator[Detect]:
+        target, end_to_end = self._context.target, detector.head.end_to_end
+        assert target is not None
+        with served_in_int8(detector, target, size, [b.images.numpy() for b in calibration]) as served:
+            self._where = served.where
+            yield lambda batch: sort_out(*served(batch), batch, self._sizes, RANKING, end_to_end)
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        said = f"accuracy in int8: each candidate calibrated on at most {PICTURES} pictures and evaluated in {self._where}"
+        return (said,) if self._where else ()
+
+
+class _Pictures:
+    """What candidates are recalibrated and evaluated on: ``val`` in the order of the evaluation, and the pictures of each size, decoded once."""
+
+    def __init__(self, context: Context) -> None:
+        assert context.data is not None
+        self._context = context
+        self._train = context.data.train
+        self.val = mixed(first_samples(context.data.val, context.eval_images), context.seed)
+        self._decoded: dict[int, tuple[list[Batch], list[Batch]]] = {}
+
+    def of_size(self, size: int) -> tuple[list[Batch], list[Batch]]:
+        """Calibration and val batches."""
+        if size not in self._decoded:
+            calibration = list(batches(self._train, size, limit=self._context.calibration_images, seed=self._context.seed))
+            steps = (0, *early_steps(len(self.val)), len(self.val))
+            val = [b for begin, end in pairwise(steps) for b in batches(first_of(self.val, end, begin), size, BATCH)]
+            self._decoded[size] = calibration, val
+        return self._decoded[size]
 
 
 def early_steps(count: int) -> tuple[int, ...]:

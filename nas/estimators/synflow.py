@@ -18,7 +18,7 @@ class Synflow(Estimator):
     data the image size adds no information.
     """
 
-    name, direction, rank = "synflow", "max", 1
+    name, direction, rank, sees_precision = "synflow", "max", 1, False
 
     def __call__(self, architecture: Architecture) -> Estimate:
         with torch.random.fork_rng(devices=[]):

@@ -256,6 +256,7 @@ def _point(entry: Entry, bench: Bench, y: float) -> Point:
         *([f"source: {accuracy.source}"] if accuracy else []),
         f"{number(model.params)} parameters, {number(model.macs)} MACs, {model.network.image_size} px, {model.network.classes} classes",
         *([f"int8: {quantity(ratio)} as fast"] if (ratio := bench.speed_ups().get(model.name)) else []),
+        *([f"int8: {drop.points:+.2f} points of mAP lost"] if (drop := bench.drops.get(model.name)) else []),
         model.family,
     ]
     return Point(model.name, latency.value, y, _interval(latency), None, tuple(lines))

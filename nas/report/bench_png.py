@@ -10,23 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from nas.report import canvas as look
-from nas.report.sheet import Sheet, bars, write_sheet
+from nas.report.sheet import MARKERS, Sheet, bars, write_sheet
 
 if TYPE_CHECKING:
     from nas.report.bench import BenchData, Panel
 
-_MARKERS = {
-    "circle": "o",
-    "square": "s",
-    "triangle-up": "^",
-    "diamond": "D",
-    "triangle-down": "v",
-    "pentagon": "p",
-    "hexagon": "h",
-    "triangle-left": "<",
-    "triangle-right": ">",
-    "star": "*",
-}
 _SIZE = 7.0
 _TICK_UP = 2  # matplotlib's name of the marker, which its types do not have
 
@@ -71,7 +59,7 @@ def _draw(axes: Axes, panel: Panel, data: BenchData) -> None:
 def _marker(shape: str, colour: str, hollow: bool) -> dict[str, Any]:
     face, rim = (look.PAPER, colour) if hollow else (colour, look.PAPER)
     size = _SIZE * {"diamond": 0.88, "star": 1.5, "square": 0.92}.get(shape, 1.08)
-    return {"marker": _MARKERS[shape], "markersize": size, "markerfacecolor": face, "markeredgecolor": rim, "markeredgewidth": 1.5 if hollow else 0.8}
+    return {"marker": MARKERS[shape], "markersize": size, "markerfacecolor": face, "markeredgecolor": rim, "markeredgewidth": 1.5 if hollow else 0.8}
 
 
 def _legend(sheet: Sheet, data: BenchData) -> None:

@@ -14,12 +14,14 @@ _OF = {PUBLISHED: "published", TRAINED: "own", "supernet": "supernet's"}
 
 
 def bench_table(bench: Bench) -> TextTable:
-    """A row per model, fastest first, those that failed last; with two targets also the second and how many times as fast it is."""
+    """A row per model, fastest first, those that failed last; with two targets also the second, how many times as fast it is, and, where models brought
+    weights, the points of mAP that it loses."""
     main, second = bench.settings.targets[0], bench.settings.targets[1:]
     other = bench.of(second[0]) if second else {}
     ratios = bench.speed_ups()
     headers = ["model", "family", main]
     headers += [*second, "speed-up"] if second else []
+    headers += ["mAP lost"] if bench.drops else []
     headers += ["mAP 50–95, %", "whose", "M params", "GMACs", "px", "classes", "machine"]
     rows = []
     for entry in _by_latency(list(bench.main.values())):
@@ -27,6 +29,8 @@ def bench_table(bench: Bench) -> TextTable:
         cells = [m.name, m.family, _latency(entry)]
         if second:
             cells += [_latency(other[m.name]), quantity(ratios[m.name]) if m.name in ratios else "–"]
+        if bench.drops:
+            cells += [f"{bench.drops[m.name].points:+.2f}" if m.name in bench.drops else "–"]
         cells += [f"{m.accuracy.percent:.1f}" if m.accuracy else "–", _whose(m.accuracy)]
         cells += [f"{m.params / 1e6:.2f}", f"{m.macs / 1e9:.2f}", str(m.network.image_size), str(m.network.classes), entry.verdict]
         rows.append(tuple(cells))
@@ -39,6 +43,10 @@ def notes(bench: Bench) -> list[str]:
     if len(bench.settings.targets) > 1 and (families := bench.family_speed_ups()):
         said = ", ".join(f"{family} {ratio:.2f}x" for family, ratio in families.items())
         found.append(f"{bench.settings.targets[1]} against {bench.settings.targets[0]}, geometric mean of each family: {said}")
+    if bench.drops:
+        said = ", ".join(f"{family} {points:+.2f}" for family, points in bench.family_drops().items())
+        one = next(iter(bench.drops.values()))
+        found.append(f"points of mAP that int8 loses, mean of each family: {said}; on {one.pictures} pictures, in {one.evaluated_in}")
     if unknown := [e.model.name for e in bench.main.values() if e.model.accuracy is None]:
         said = "published figures are of 640 px and 80 classes, own ones of the size and classes of their evaluation"
         found.append(f"no mAP is known of {', '.join(unknown)} as timed here: {said}")
@@ -81,7 +89,9 @@ def bench_csv(bench: Bench) -> str:
 
 def _row(entry: Entry, bench: Bench) -> dict[str, object]:
     model, latency, accuracy = entry.model, entry.latency, entry.model.accuracy
-    ratio = bench.speed_ups().get(model.name) if entry.target != bench.settings.targets[0] else None
+    second = entry.target != bench.settings.targets[0]
+    ratio = bench.speed_ups().get(model.name) if second else None
+    drop = bench.drops.get(model.name) if second else None
     return {
         "model": model.name,
         "family": model.family,
@@ -92,6 +102,8 @@ def _row(entry: Entry, bench: Bench) -> dict[str, object]:
         "rounds": len(entry.measured),
         "machine": entry.verdict,
         "speed_up": ratio and repr(ratio.value),
+        "float_map_percent": drop and repr(drop.before),
+        "int8_map_percent": drop and repr(drop.after),
         "map50_95_percent": accuracy and repr(accuracy.percent),
         "map_kind": accuracy and accuracy.kind,
         "map_data": accuracy and accuracy.data,

@@ -11,7 +11,7 @@ from pathlib import Path
 from nas.estimate import Candidate, Estimate, Objective
 from nas.report.canvas import ROW_PX, TOP, Canvas, cost_axis, gain_axis
 from nas.report.labels import XY
-from nas.report.marks import ABOVE, BELOW, BudgetLine, Label, Point, budget_lines, edge, obstacles, placed, steps
+from nas.report.marks import ABOVE, BELOW, SHAPES, BudgetLine, Label, Point, budget_lines, edge, obstacles, placed, steps
 from nas.report.quantities import label, number, quantity
 from nas.selection import Selection
 from search_spaces.errors import InputError
@@ -34,6 +34,12 @@ class FrontierData:
     budgets: tuple[BudgetLine, ...]
     chosen_labels: tuple[Label, ...]
     reference_labels: tuple[Label, ...]
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Those on the plot, where the precision was a choice."""
+        there = {point.precision for point in self.candidates}
+        return tuple(precision for precision in SHAPES if precision in there)
 
     @property
     def ordinary(self) -> tuple[Point, ...]:
@@ -118,7 +124,9 @@ def _point(candidate: Candidate, cost: Objective, gain: Objective) -> Point:
     choices = textwrap.wrap("  ".join(f"{name}={value}" for name, value in candidate.architecture.choices), 64, break_long_words=False)
     trial = "" if candidate.trial is None else f"trial {candidate.trial} · "
     space = f"{trial}{candidate.architecture.space} version {candidate.architecture.version}"
-    return Point(candidate.id, x.value, y.value, _interval(x), _interval(y), (*lines, space, *choices))
+    precision = candidate.precision or ""
+    lines += [f"precision: {precision}"] if precision else []
+    return Point(candidate.id, x.value, y.value, _interval(x), _interval(y), (*lines, space, *choices), precision)
 
 
 def _subtitle(target: str, data_set: str, count: int, on_front: int, hypervolume: float | None) -> tuple[str, ...]:
@@ -138,5 +146,8 @@ def _canvas(
 
 
 def _chosen_texts(chosen: Sequence[tuple[str, Point]], cost_unit: str, gain_unit: str) -> list[tuple[tuple[str, ...], XY]]:
-    """Lines and point of the label of each pick: its name, then its two numbers."""
-    return [((name, f"{number(p.x)} {cost_unit}".rstrip() + f"  ·  {number(p.y)} {gain_unit}".rstrip()), (p.x, p.y)) for name, p in chosen]
+    """Lines and point of the label of each pick: its name and, where that was a choice, its precision, then its two numbers."""
+    return [
+        ((f"{name} {p.precision}".strip(), f"{number(p.x)} {cost_unit}".rstrip() + f"  ·  {number(p.y)} {gain_unit}".rstrip()), (p.x, p.y))
+        for name, p in chosen
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,12 @@ import plotly.graph_objects as go
 
 from nas.report import canvas as look
 from nas.report import page
+from nas.report.marks import SHAPES
 from nas.report.quantities import number
 
 if TYPE_CHECKING:
     from nas.report.frontier import FrontierData
+    from nas.report.marks import Point
 
 _BLUE_BARS = "rgba(0, 114, 178, 0.55)"
 
@@ -29,23 +32,32 @@ def frontier_figure(data: FrontierData) -> go.Figure:
     figure = go.Figure()
     corners = [*data.steps, (data.canvas.x.high, data.canvas.y.low)]
     figure.add_trace(page.line(corners, {"width": 0}, fill="toself", fillcolor="rgba(0, 114, 178, 0.05)"))
-    figure.add_trace(page.markers("Candidates", data.ordinary, {"color": look.GREY, "size": 8, "opacity": 0.6}))
+    figure.add_trace(page.markers("Candidates", data.ordinary, {"color": look.GREY, "size": 8, "opacity": 0.6, **_shapes(data.ordinary)}))
     for _, bound, _ in data.budgets:
         figure.add_trace(page.upright(bound, data.canvas))
     figure.add_trace(page.line(data.steps[1:], {"color": look.BLUE, "width": 1.8}))
-    marker = {"color": look.BLUE, "size": 10, "line": {"color": look.PAPER, "width": 1.2}}
+    marker = {"color": look.BLUE, "size": 10, "line": {"color": look.PAPER, "width": 1.2}, **_shapes(data.front)}
     figure.add_trace(page.markers("Front, with 95 % intervals", data.front, marker, bars=_BLUE_BARS))
     if data.references:
         figure.add_trace(_references(data))
     if data.chosen:
-        marker = {"color": look.VERMILION, "size": 17, "line": {"color": look.PAPER, "width": 2}}
-        figure.add_trace(page.markers("Chosen", [p for _, p in data.chosen], marker, [name for name, _ in data.chosen], look.VERMILION))
+        picks = [p for _, p in data.chosen]
+        marker = {"color": look.VERMILION, "size": 17, "line": {"color": look.PAPER, "width": 2}, **_shapes(picks)}
+        figure.add_trace(page.markers("Chosen", picks, marker, [name for name, _ in data.chosen], look.VERMILION))
+    for precision in data.precisions:  # says in the legend what the shapes mean
+        marker = {"color": look.INK, "size": 10, "symbol": SHAPES[precision]}
+        figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name=precision, marker=marker))
     texts = [page.budget_text(data.canvas, budget) for budget in data.budgets]
     for labels, colour in ((data.reference_labels, look.GREEN), (data.chosen_labels, look.VERMILION)):
         texts += [page.annotation(data.canvas, label, colour) for label in labels]
     axes = {"xaxis": page.axis(data.canvas.x), "yaxis": page.axis(data.canvas.y)}
     figure.update_layout(**page.layout(data.title, data.subtitle, data.canvas.top), **axes, annotations=texts)
     return figure
+
+
+def _shapes(points: Sequence[Point]) -> dict[str, list[str]]:
+    """What a marker says of the points' shapes, where they differ from the usual."""
+    return {"symbol": [p.shape for p in points]} if any(p.precision for p in points) else {}
 
 
 def _references(data: FrontierData) -> go.Scatter:

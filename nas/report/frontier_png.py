@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.axes import Axes
 
 from nas.report import canvas as look
-from nas.report.sheet import Sheet, bars, write_sheet
+from nas.report.marks import CIRCLE, SHAPES
+from nas.report.sheet import MARKERS, Sheet, bars, write_sheet
 
 if TYPE_CHECKING:
     from nas.report.frontier import FrontierData
@@ -40,7 +41,7 @@ def _draw(axes: Axes, data: FrontierData) -> None:
     corners = [*data.steps, (data.canvas.x.high, data.canvas.y.low)]
     axes.fill(*zip(*corners, strict=True), color=look.BLUE, alpha=0.05, linewidth=0, zorder=1)
     grey = data.ordinary
-    axes.scatter([p.x for p in grey], [p.y for p in grey], s=30, color=look.GREY, alpha=0.6, linewidths=0, zorder=2, label="Candidates")
+    _scattered(axes, grey, "Candidates", s=30, color=look.GREY, alpha=0.6, linewidths=0, zorder=2)
     for _, bound, _ in data.budgets:
         axes.axvline(bound, color=look.SOFT_INK, linewidth=0.75, dashes=(6, 4), zorder=3)
     axes.plot(*zip(*data.steps[1:], strict=True), color=look.BLUE, linewidth=1.4, zorder=4)
@@ -50,10 +51,17 @@ def _draw(axes: Axes, data: FrontierData) -> None:
         axes.scatter(x, y, s=62, marker="D", facecolor=look.PAPER, edgecolor=look.GREEN, linewidths=1.7, zorder=6, label="Reference")
     if data.chosen:
         _interval_points(axes, [point for _, point in data.chosen], look.VERMILION, 165, 1.6, 1.0, 7, "Chosen")
+    for precision in data.precisions:  # says in the legend what the shapes mean
+        axes.scatter([], [], s=55, color=look.INK, linewidths=0, marker=MARKERS[SHAPES[precision]], label=precision)
 
 
 def _interval_points(axes: Axes, points: Sequence[Point], colour: str, size: float, edge: float, strength: float, order: int, label: str) -> None:
     bars(axes, points, colour, strength, order)
-    axes.scatter(
-        [p.x for p in points], [p.y for p in points], s=size, color=colour, edgecolors=look.PAPER, linewidths=edge, zorder=order + 0.5, label=label
-    )
+    _scattered(axes, points, label, s=size, color=colour, edgecolors=look.PAPER, linewidths=edge, zorder=order + 0.5)
+
+
+def _scattered(axes: Axes, points: Sequence[Point], label: str, **style: Any) -> None:
+    """The points, each in its shape; the label once."""
+    for i, shape in enumerate([*dict.fromkeys(p.shape for p in points)] or [CIRCLE]):
+        own = [p for p in points if p.shape == shape]
+        axes.scatter([p.x for p in own], [p.y for p in own], marker=MARKERS[shape], label=None if i else label, **style)

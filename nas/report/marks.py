@@ -13,6 +13,10 @@ from nas.report.quantities import compact
 BudgetLine = tuple[str, float, int]
 """Text, cost and row of the text (0 is next to the plot)."""
 
+SHAPES = {"fp32": "circle", "fp16": "triangle-up", "bf16": "triangle-down", "int8": "square"}
+"""Precision -> the shape of its points, as plotly calls it."""
+CIRCLE = "circle"
+
 # Degrees to try, best first: above a front, where no point can be; below it.
 ABOVE = (135, 160, 110, 180, 90, 45, 20, -45)
 BELOW = (-45, 0, -90, -135, 180, 45, 135, 90)
@@ -20,7 +24,10 @@ BELOW = (-45, 0, -90, -135, 180, 45, 135, 90)
 
 @dataclass(frozen=True)
 class Point:
-    """A network on the plot: x is the cost, y the gain, both with their 95 % interval where known; ``hover`` tells the rest, line by line."""
+    """A network on the plot: x is the cost, y the gain, both with their 95 % interval where known; ``hover`` tells the rest, line by line.
+
+    ``precision``, where that is a choice, gives the point its shape.
+    """
 
     id: str
     x: float
@@ -28,6 +35,12 @@ class Point:
     x_interval: XY | None
     y_interval: XY | None
     hover: tuple[str, ...]
+    precision: str = ""
+
+    @property
+    def shape(self) -> str:
+        """By the precision; a circle where that is no choice."""
+        return SHAPES.get(self.precision, CIRCLE)
 
 
 @dataclass(frozen=True)

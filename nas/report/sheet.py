@@ -27,6 +27,20 @@ if TYPE_CHECKING:
 
 _DPI = 100
 
+MARKERS = {
+    "circle": "o",
+    "square": "s",
+    "triangle-up": "^",
+    "diamond": "D",
+    "triangle-down": "v",
+    "pentagon": "p",
+    "hexagon": "h",
+    "triangle-left": "<",
+    "triangle-right": ">",
+    "star": "*",
+}
+"""Shapes as plotly calls them -> as matplotlib does."""
+
 
 class Sheet:
     """A figure ``WIDTH`` by ``height`` pixels; all positions are in pixels, so it looks the same at any scale."""

@@ -111,6 +111,7 @@ def _is_choice(column: str) -> bool:
 def _row(candidate: Candidate, name: str) -> dict[str, object]:
     architecture = candidate.architecture
     row: dict[str, object] = {"name": name, "id": candidate.id, "trial": candidate.trial, "space": f"{architecture.space}@{architecture.version}"}
+    row |= {} if candidate.precision is None else {"precision": candidate.precision}
     for estimate in candidate.estimates:
         row[estimate.name] = repr(estimate.value)
         for part in ("low", "high", "unit", "source", "target"):

@@ -25,6 +25,7 @@ from nas.data.source import DataPair
 from nas.estimators.base import Context
 from nas.estimators.latency import latency_workload
 from nas.lines import Lines
+from nas.workflow.dropping import drops
 from search_spaces.errors import InputError
 from search_spaces.spaces import space_of
 
@@ -67,8 +68,9 @@ def bench(
 ) -> Bench:
     """Measure ``models`` on ``targets``, or go on where an earlier call with this ``folder`` was ended.
 
-    ``data``: pictures that int8 is calibrated with. ``database``: where the figures go besides the folder. A model that fails is named and left out of
-    the rounds that follow; the same command later tries it again. InputError if all fail, and for a folder that is damaged or of other settings.
+    ``data``: pictures that int8 is calibrated with, and evaluated on where models bring weights (:mod:`nas.workflow.dropping`). ``database``: where the
+    figures go besides the folder. A model that fails is named and left out of the rounds that follow; the same command later tries it again. InputError if
+    all fail, and for a folder that is damaged or of other settings.
     """
     settings, machine = _describe(models, targets, rounds, seed, data)
     journal = Journal(folder / JOURNAL)
@@ -91,7 +93,9 @@ def bench(
                     display.note(f"{i}/{len(jobs)} (round {number + 1} of {rounds}, ETA {_eta(left, turns)})  {_said(turn, settings)}")
     if all(turn.measurement is None for turn in turns):
         raise InputError(f"none of {len(models)} models could be measured, the first: {turns[0].failure}")
-    return conclude(settings, models, turns, machine)
+    second = targets[1] if len(targets) > 1 else None
+    lost = drops(models, second, data, folder, display) if second is not None and second.precision == "int8" and data is not None else {}
+    return conclude(settings, models, turns, machine, lost)
 
 
 def so_far(models: Sequence[Model], folder: Path) -> Bench:

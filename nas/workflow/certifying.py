@@ -18,6 +18,7 @@ from nas.artifact import Artifact, read_artifact
 from nas.certificate import Certificate, Parts
 from nas.console import Display
 from nas.data.source import open_data
+from nas.deployment import id_of, joined
 from nas.estimate import Estimate
 from nas.report.tables import read_front
 from nas.workflow.measuring import default_latency_db, workload_of
@@ -35,19 +36,26 @@ def certify(run: Path, repeat: int, display: Display, target: str | None = None,
     artifacts = chosen(run)
     settings = SearchSettings.read(run)
     said = {a.name: _latency(a, run) for a in artifacts}
-    where = Target.parse(target or settings.target)
+    where = {a.name: Target.parse(target) if target else _chosen_for(a, settings) for a in artifacts}
     measured: dict[str, list[Measurement]] = {a.name: [] for a in artifacts}
-    pictures = open_data(settings.data, limit=settings.limit) if settings.data and where.precision == "int8" else None
+    quantizes = any(t.precision == "int8" for t in where.values())
+    pictures = open_data(settings.data, limit=settings.limit) if settings.data and quantizes else None
     with tempfile.TemporaryDirectory() as scratch, LatencyDB(database or settings.latency_db or default_latency_db()) as kept:
-        workloads = {a.name: workload_of(run / f"{a.name}.json", where, Path(scratch), pictures) for a in artifacts}
+        workloads = {a.name: workload_of(run / f"{a.name}.json", where[a.name], Path(scratch), pictures) for a in artifacts}
         for i in range(repeat):
             for name, workload in workloads.items():
-                with open_profiler(where, FINALIST) as profiler:
+                with open_profiler(where[name], FINALIST) as profiler:
                     m = kept.measure_cached(profiler, workload, fresh=True)
                 measured[name].append(m)
                 display.note(f"{i + 1}/{repeat} {name}: {m.median_ms:.3f} ms ± {m.half_width:.1%}, {m.runs} runs, {m.clock} clock, {m.verdict}")
     parts = {a.name: _parts(run / f"{a.name}.onnx", settings, display) for a in artifacts}
-    return [Certificate(a.name, a.architecture.id, said[a.name], tuple(measured[a.name]), parts[a.name]) for a in artifacts]
+    ids = {a.name: id_of(joined(a.architecture, a.precision if settings.precisions else None)) for a in artifacts}
+    return [Certificate(name, id_, said[name], tuple(measured[name]), parts[name]) for name, id_ in ids.items()]
+
+
+def _chosen_for(artifact: Artifact, settings: SearchSettings) -> Target:
+    """The search's target at the precision that was chosen with the architecture."""
+    return settings.targets.get(artifact.precision or "", Target.parse(settings.target))
 
 
 def chosen(run: Path) -> list[Artifact]:

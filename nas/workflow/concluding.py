@@ -16,7 +16,6 @@ from nas.console import Display
 from nas.data.source import DataPair
 from nas.estimate import Candidate, Estimate
 from nas.estimators.base import Estimator
-from nas.estimators.latency import Latency
 from nas.models import NO_DATA
 from nas.report.frontier import frontier_data, write_frontier
 from nas.report.frontier_html import write_html
@@ -51,7 +50,7 @@ def conclude(
     settings: SearchSettings,
     study: Study,
     estimators: Sequence[Estimator],
-    latency: Latency,
+    latency: Estimator,
     classes: tuple[str, ...],
     data: DataPair | None,
     bounds: Bounds,
@@ -66,7 +65,7 @@ def conclude(
     display.note("measuring the chosen again, each in a fresh process")
     # Every candidate, not the front alone: where noise put a pick over its budget, the next one may lie behind the front.
     again = next((e.again for e in (latency, *estimators) if e.name == cost.name), latency.again)
-    selection = confirm(select(study.candidates, cost.name, gain.name, bounds.budgets, goals=bounds.goals), lambda c: again(c.architecture))
+    selection = confirm(select(study.candidates, cost.name, gain.name, bounds.budgets, goals=bounds.goals), lambda c: again(c.point))
     for note in (*selection.notes, *(f"{r.name}: {r.before.id} was replaced, {r.reason}" for r in selection.replaced)):
         display.note(note)
     comparisons = {c.name: c for c in compare(settings.baselines, selection)}
@@ -75,17 +74,18 @@ def conclude(
     record = DataRecord(data.name, data.fingerprint) if data else NO_DATA
     artifacts = []
     for pick in selection:
-        candidate = pick.candidate if cost.name == latency.name else pick.candidate.with_estimate(latency.again(pick.candidate.architecture))
+        candidate = pick.candidate if cost.name == latency.name else pick.candidate.with_estimate(latency.again(pick.candidate.point))
         origin = StudyRecord(settings.study_name(folder), settings.seed, candidate.trial, len(study.candidates))
         gained: tuple[Estimate, ...] = (comparisons[pick.name].speed_up,) if pick.name in comparisons else ()
-        artifacts.append(Artifact(pick.name, candidate.architecture, (*candidate.estimates, *gained), origin, classes, record))
+        precision = candidate.precision or next(iter(settings.targets))
+        artifacts.append(Artifact(pick.name, candidate.architecture, (*candidate.estimates, *gained), origin, classes, record, precision))
         write_artifact(folder / f"{pick.name}.json", artifacts[-1])
-    notes = _notes(study, selection, display)
+    notes = _notes(study, selection, estimators, display)
     write_outputs(settings, study.candidates, study, selection, folder, data.name if data else "", notes)
     return SearchResult(tuple(study.candidates), selection, tuple(artifacts))
 
 
-def _notes(study: Study, selection: Selection, display: Display) -> dict[str, Any]:
+def _notes(study: Study, selection: Selection, estimators: Sequence[Estimator], display: Display) -> dict[str, Any]:
     """What the search says of itself, told and kept. The chosen count with their newest figures."""
     newest = {pick.candidate.id: pick.candidate for pick in selection}
     sure = certainty([newest.get(c.id, c) for c in study.candidates], study.objectives, study.draws)
@@ -94,7 +94,10 @@ def _notes(study: Study, selection: Selection, display: Display) -> dict[str, An
     saved = study.saving
     if saved.stopped or saved.correlations:
         display.note(str(saved))
-    return {"certainty": sure.to_dict(), "early_stop": saved.to_dict()}
+    remarks = list(dict.fromkeys(line for estimator in estimators for line in estimator.remarks))
+    for line in remarks:
+        display.note(line)
+    return {"certainty": sure.to_dict(), "early_stop": saved.to_dict(), **({"remarks": remarks} if remarks else {})}
 
 
 def write_outputs(
@@ -116,7 +119,7 @@ def write_outputs(
         settings.aims.cost,
         settings.aims.gain,
         selection=selection,
-        target=settings.target,
+        target=settings.target_name,
         data_set=data_name,
         hypervolume=archive.hypervolume,
         title=f"Efficiency frontier: {settings.space}",
@@ -148,7 +151,7 @@ class Live:
             self.study.candidates,
             aims.cost,
             aims.gain,
-            target=self.settings.target,
+            target=self.settings.target_name,
             data_set=self.data_name,
             hypervolume=archive.hypervolume,
             title=title,

@@ -56,7 +56,6 @@ def begin(artifact: Artifact, init: Path | None) -> tuple[Detector, Report]:
         return detector, Report()
     if is_supernet(init):
         supernet, classes, _ = load_supernet(init)
-        supernet.space.check(architecture)
         source = supernet.extract(architecture)
     else:
         source, other, _ = load_detector(init)

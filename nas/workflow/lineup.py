@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latency_db.profiler import Network
+from latency_db.target import Target
 from nas.artifact import Artifact, read_artifact
 from nas.bench import PUBLISHED, SUPERNET, TRAINED, Accuracy, Model
 from nas.models import COCO_CLASSES, PUBLISHED_SIZE, matching, reference_artifact, reference_of
@@ -29,43 +30,43 @@ class _Found:
     accuracy: Accuracy | None = None
 
 
-def lineup(words: Sequence[str], num_classes: int | None = None, image_size: int | None = None) -> list[Model]:
-    """The models that the words mean, each once, under names that differ.
+def lineup(words: Sequence[str], num_classes: int | None = None, image_size: int | None = None, precision: str = "fp32") -> list[Model]:
+    """The models that the words mean, each once, under names that differ; ``precision``: at which they will be timed.
 
     ``num_classes`` and ``image_size`` (pixels) are for all of them; by default each has its own, a reference 80 classes. An accuracy is kept only where it
-    is of the network that is timed, of that many classes and that size.
+    is of the network that is timed, of that many classes and that size, and not that of int8 where float is timed.
     """
     found: dict[object, _Found] = {}
     for word in words:
-        for one in _found(word):
+        for one in _found(word, precision):
             found.setdefault(one.path.resolve() if one.path else one.artifact.name, one)
     everyone = list(found.values())
     return [_model(one, name, num_classes, image_size) for one, name in zip(everyone, _names(everyone), strict=True)]
 
 
-def _found(word: str) -> Iterator[_Found]:
+def _found(word: str, precision: str) -> Iterator[_Found]:
     path = Path(word)
     if path.is_dir() and word not in (*references(), *FAMILIES, "all"):
-        yield from _of_run(path)
+        yield from _of_run(path, precision)
     elif path.is_file():
-        yield _of_file(path)
+        yield _of_file(path, precision)
     elif path.suffix in (".json", ".safetensors", ".onnx") or "/" in word:
         raise InputError(f"no such model: {word}", hint="check the path")
     else:
         yield from (_Found(None, reference_artifact(r.name)) for r in matching(word))
 
 
-def _of_run(folder: Path) -> Iterator[_Found]:
+def _of_run(folder: Path, precision: str) -> Iterator[_Found]:
     """The chosen of a search, fastest first: their trained weights where there are any, else their architecture files."""
     front = read_front(folder / "front.json") if (folder / "front.json").exists() else None
     if front is None or not front.chosen:
         raise InputError(f"{folder} has no chosen architectures", "the folder of a finished nas search", "name its files, or finish the search")
     for name, _ in front.chosen:
         weights = folder / f"{name}.safetensors"
-        yield _of_file(weights if weights.exists() else folder / f"{name}.json")
+        yield _of_file(weights if weights.exists() else folder / f"{name}.json", precision)
 
 
-def _of_file(path: Path) -> _Found:
+def _of_file(path: Path, precision: str) -> _Found:
     if path.suffix == ".safetensors":
         from nas.weights import load_detector
 
@@ -74,7 +75,7 @@ def _of_file(path: Path) -> _Found:
     if path.suffix == ".onnx":
         raise InputError(f"{path} is an ONNX file", "an architecture file, weights or a reference", f"nas measure {path} times it alone")
     artifact = read_artifact(path)
-    return _Found(path, artifact, _estimated(artifact, path))
+    return _Found(path, artifact, _estimated(artifact, path, precision))
 
 
 def _trained(artifact: Artifact, record: dict[str, object], path: Path) -> Accuracy | None:
@@ -86,9 +87,10 @@ def _trained(artifact: Artifact, record: dict[str, object], path: Path) -> Accur
     return Accuracy(100 * float(metrics["map"]), TRAINED, name, fingerprint, str(path))
 
 
-def _estimated(artifact: Artifact, path: Path) -> Accuracy | None:
+def _estimated(artifact: Artifact, path: Path, precision: str) -> Accuracy | None:
+    """What the search said; of one that it evaluated in int8 nothing for float."""
     for e in artifact.estimates:
-        if e.name == "map":
+        if e.name == "map" and (precision == "int8" or e.target is None or Target.read(e.target).precision != "int8"):
             kind = TRAINED if e.source == "trained" else SUPERNET
             return Accuracy(100 * e.value, kind, artifact.data.name, artifact.data.fingerprint, str(path))
     return None
@@ -118,7 +120,8 @@ def _model(found: _Found, name: str, num_classes: int | None, image_size: int | 
     accuracy = found.accuracy if (network.classes, network.image_size) == (artifact.num_classes, own_size) else None
     if found.accuracy is None and known and known.published and (network.classes, network.image_size) == (COCO_CLASSES, PUBLISHED_SIZE):
         accuracy = _of_authors(known.published)
-    return Model(name, family, network, cost.params, cost.macs, accuracy)
+    weights = str(found.path) if found.path and found.path.suffix == ".safetensors" else None
+    return Model(name, family, network, cost.params, cost.macs, accuracy, weights)
 
 
 def _of_authors(said: Published) -> Accuracy:

@@ -14,6 +14,7 @@ import torch
 
 from nas.console import Display
 from nas.data.source import DataPair
+from nas.deployment import joined
 from nas.estimators.base import Estimator
 from nas.models import unnamed_classes
 from nas.report.tables import TextTable
@@ -68,8 +69,8 @@ class Quote:
 def quote(settings: SearchSettings, folder: Path | None, display: Display) -> Quote:
     """Measured on this machine as it is now; nothing is kept. A supernet that a run in ``folder`` has trained already is taken, and costs nothing.
 
-    Candidates are the smallest, one in the middle and the largest. An untrained supernet stands for one that has yet to be trained. What early stopping saves
-    is not counted, nor what the latency database knows already.
+    Candidates are the smallest, one in the middle and the largest, each at every precision that is a choice. An untrained supernet stands for one that has
+    yet to be trained. What early stopping saves is not counted, nor what the latency database knows already.
     """
     space = settings.open_space()
     data = open_training_data(settings.data, settings.limit, display) if settings.data else None
@@ -89,9 +90,10 @@ def quote(settings: SearchSettings, folder: Path | None, display: Display) -> Qu
             settings = replace(settings, latency_db=str(Path(scratch) / "latency.sqlite"))
         with evaluation(settings, len(classes), data, supernet, Path(scratch)) as (estimators, latency):
             middle = space.architecture(**{c.name: c.values[len(c.values) // 2] for c in space.choices})
-            tried = (space.smallest, middle, space.largest)
-            parts += _candidates(estimators, (space.sample(random.Random(0)), *tried), settings.trials)
-            again = _seconds(lambda: latency(middle)) if settings.latency == "predicted" else None
+            precisions = settings.precisions or (None,)
+            tried = [joined(a, p) for a in (space.sample(random.Random(0)), space.smallest, middle, space.largest) for p in precisions]
+            parts += _candidates(estimators, tried, settings.trials, len(precisions))
+            again = _seconds(lambda: latency(joined(middle, precisions[0]))) if settings.latency == "predicted" else None
             measured = next((p for p in parts if p.what == f"candidates: {latency.name}"), None)
             each = again if again is not None else measured.mean_s if measured else 0.0
             parts.append(Part("the chosen measured again", PICKS, AGAIN * each, AGAIN * each, AGAIN * each))
@@ -114,11 +116,11 @@ def _training(settings: SearchSettings, data: DataPair) -> tuple[Supernet, list[
     return supernet, parts
 
 
-def _candidates(estimators: Sequence[Estimator], tried: Sequence[Architecture], count: int) -> list[Part]:
-    """The first of those that are tried only warms up."""
+def _candidates(estimators: Sequence[Estimator], tried: Sequence[Architecture], count: int, warming_up: int) -> list[Part]:
+    """The first of the points that are tried, so many, only warm up."""
     parts = []
     for estimator in estimators:
-        seconds = [_seconds(partial(estimator, architecture)) for architecture in tried][1:]
+        seconds = [_seconds(partial(estimator, point)) for point in tried][warming_up:]
         parts.append(Part(f"candidates: {estimator.name}", count, min(seconds), sum(seconds) / len(seconds), max(seconds)))
     return parts
 

@@ -16,8 +16,10 @@ from nas.baseline import Baseline
 from nas.budgets import Budgets, Wanted, parse_wanted
 from nas.console import Display
 from nas.data.source import DataPair
+from nas.deployment import joined
 from nas.estimators import ESTIMATORS
 from nas.estimators.base import Context, Estimator
+from nas.estimators.by_precision import by_precision
 from nas.estimators.latency import Latency
 from nas.estimators.predicted_latency import PredictedLatency
 from nas.models import unnamed_classes
@@ -89,23 +91,30 @@ def with_goals(settings: SearchSettings, space: SearchSpace, estimators: Sequenc
     estimator = next(e for e in estimators if e.name == settings.aims.gain.name)
     goals = {}
     for name, like in likes.items():
-        estimate = estimator(point_of(space, like.reference))
+        point = joined(point_of(space, like.reference), Target.parse(settings.target).precision if settings.precisions else None)
+        estimate = estimator(point)
         display.note(f"goal {name}: {like.reference} has {quantity(estimate)} {label(estimate.name)} by the same estimate")
         goals[name] = estimate.value
     return replace(settings, goals=goals)
 
 
 def open_study(settings: SearchSettings, storage: Path | str, name: str, bounds: Bounds) -> Study:
-    """The study of a search, new or begun."""
+    """The study of a search, new or begun; an error for one whose candidates in int8 have the accuracy of the float subnet, as earlier versions gave them."""
     budgets, goals = ([bound for _, bound in entries] if entries else () for entries in (bounds.budgets, bounds.goals))
-    return Study(storage, name, settings.open_space(), settings.objectives, settings.sampler, settings.seed, settings.open_bounds(), budgets, goals)
+    study = Study(storage, name, settings.open_points(), settings.objectives, settings.sampler, settings.seed, settings.open_bounds(), budgets, goals)
+    own = next(iter(settings.targets))
+    in_int8 = [c for c in study.candidates if (c.precision or own) == "int8"] if "int8" in settings.targets else []
+    if any(c[name].target is None for c in in_int8 for name in settings.accuracies if name in c):
+        raise InputError(f"study {name!r} has candidates in int8 with the accuracy of float", "a search of this version", "begin it anew")
+    return study
 
 
 @contextmanager
 def evaluation(
     settings: SearchSettings, num_classes: int, data: DataPair | None, supernet: Supernet | None, scratch: Path
-) -> Iterator[tuple[list[Estimator], Latency]]:
-    """All that a candidate is asked, and the measuring of latencies, which may be among it."""
+) -> Iterator[tuple[list[Estimator], Estimator]]:
+    """All that a candidate (a point of the settings) is asked, and the measuring of latencies, which may be among it."""
+    targets = settings.targets
     with LatencyDB(settings.latency_db or default_latency_db()) as database:
         context = Context(
             settings.open_space(),
@@ -118,15 +127,23 @@ def evaluation(
             settings.eval_images,
             seed=settings.seed,
             scratch=scratch,
+            beside=tuple(targets.values()),
         )
-        estimators = [ESTIMATORS[name](context) for name in settings.estimators]
-        latency = next((e for e in estimators if isinstance(e, Latency) and e.name == Latency.name), None) or Latency(context)
+        asked = {p: _estimators(replace(context, target=target), settings.estimators) for p, target in targets.items()}
+        estimators = [by_precision(dict(zip(asked, kind, strict=True))) for kind in zip(*(made for made, _ in asked.values()), strict=True)]
+        latency = by_precision({p: measuring for p, (_, measuring) in asked.items()})
         try:
             yield estimators, latency
         finally:
             for estimator in (*estimators, latency):
                 estimator.close()
             (scratch / "candidate.onnx").unlink(missing_ok=True)
+
+
+def _estimators(context: Context, names: Sequence[str]) -> tuple[list[Estimator], Latency]:
+    """Those with these names in the registry, and the one that measures latencies."""
+    estimators = [ESTIMATORS[name](context) for name in names]
+    return estimators, next((e for e in estimators if isinstance(e, Latency) and e.name == Latency.name), None) or Latency(context)
 
 
 def _share(study: Study, settings: SearchSettings, folder: Path, data: DataPair | None) -> None:
@@ -168,7 +185,8 @@ def _baselines(wanted: Wanted, settings: SearchSettings, num_classes: int, data:
 def _say_error(settings: SearchSettings, space: SearchSpace, num_classes: int, display: Display) -> None:
     """How far predicted latencies can be trusted, before anything is trained; an error where nothing was measured on the target."""
     with LatencyDB(settings.latency_db or default_latency_db()) as database:
-        display.note(PredictedLatency(Context(space, num_classes, target=Target.parse(settings.target), database=database)).note)
+        for target in settings.targets.values():
+            display.note(PredictedLatency(Context(space, num_classes, target=target, database=database)).note)
 
 
 def given_supernet(settings: SearchSettings, space: SearchSpace, data: DataPair | None, folder: Path) -> Supernet | None:

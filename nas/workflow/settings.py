@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from latency_db.runtimes import RUNTIMES, open_profiler
 from latency_db.target import Target
 from nas.baseline import Baseline
 from nas.budgets import parse_wanted
+from nas.deployment import joined, with_precisions
 from nas.estimate import Objective
 from nas.estimators import ESTIMATORS
 from nas.evaluating import Bound
@@ -33,6 +34,7 @@ from search_spaces.spaces import SPACES
 class SearchSettings:
     """All that decides a search; kept as ``run.json``, so that ``--resume`` needs nothing else.
 
+    ``precisions``: those that are a choice of the search, the target's among them; empty: the target's alone.
     ``minimize`` and ``maximize`` are names of estimators; empty: latency, and ``accuracy``. ``early_stop``: candidates without a chance are not estimated to
     the end. ``stop``: see :class:`nas.stopping.StopRule`. ``seeded``: references that are among the first candidates. ``baselines``: the references whose
     latency is a budget, by the budget's name, as they were measured when the run began. ``goals``: the same of ``at_least``, accuracies that something is to
@@ -45,6 +47,7 @@ class SearchSettings:
     num_classes: int | None = None
     limit: int | None = None
     target: str = "onnxruntime:fp32"
+    precisions: tuple[str, ...] = ()
     latency: str = "measured"
     accuracy: str = "supernet"
     minimize: tuple[str, ...] = ()
@@ -96,7 +99,7 @@ class SearchSettings:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SearchSettings:
         """Inverse of :meth:`to_dict` after JSON; KeyError, TypeError, AttributeError or InputError for what is none."""
-        lists = {name: tuple(data.get(name, ())) for name in ("bounds", "seeded", "minimize", "maximize")}
+        lists = {name: tuple(data.get(name, ())) for name in ("bounds", "seeded", "minimize", "maximize", "precisions")}
         fixed = {name: tuple(values) for name, values in data["fixed"].items()}
         return cls(**{**data, **lists, "fixed": fixed, "baselines": {n: Baseline.from_dict(b) for n, b in data.get("baselines", {}).items()}})
 
@@ -106,14 +109,11 @@ class SearchSettings:
         self.first_candidates()
         if self.latency not in LATENCIES:
             raise unknown("latency", self.latency, tuple(LATENCIES))
-        target = Target.parse(self.target)
-        open_profiler(target).close()
-        if target.precision == "int8" and RUNTIMES[target.runtime].measures and not self.data:
-            raise InputError(f"--target {self.target} without --data", "a data set", "int8 takes the ranges of activations from its pictures")
         device_of(self.device)
         for name in self.estimators:
             if reason := ESTIMATORS[name].available():
                 raise InputError(f"{name} cannot be estimated here: {reason}")
+        self._check_targets()
         if self.stop:
             StopRule.parse(self.stop)
         if self.num_classes is not None and self.num_classes < 1:
@@ -137,13 +137,50 @@ class SearchSettings:
             raise InputError(f"--accuracy {self.accuracy}", "an estimator to maximise: supernet, elements, nwot or synflow")
         self.open_means().check(self.open_recipe())
 
+    def _check_targets(self) -> None:
+        if self.precisions and (len(set(self.precisions)) < 2 or Target.parse(self.target).precision not in self.precisions):
+            raise InputError(f"precisions {', '.join(self.precisions)} as a choice on {self.target}", "two or more, the target's among them")
+        for target in self.targets.values():
+            open_profiler(target).close()
+        int8 = self.targets.get("int8")
+        if int8 is not None and RUNTIMES[int8.runtime].measures and not self.data:
+            raise InputError(f"{int8} without --data", "a data set", "int8 takes the ranges of activations from its pictures")
+        if self.precisions:
+            self._check_choice()
+
+    def _check_choice(self) -> None:
+        """Objectives that are the same at every precision would leave nothing to choose between, or hide what one of them costs."""
+        aims, choice = self.aims, f"where {', '.join(self.targets)} are a choice"
+        costs = (*aims.minimize, *(name for name in aims.maximize if name == "throughput"))
+        if not any(ESTIMATORS[name].sees_precision for name in costs):
+            raise InputError(f"{costs[0]} as the cost {choice}", "latency", "it is the same at every precision")
+        for name in aims.maximize:
+            if not ESTIMATORS[name].sees_precision:
+                raise InputError(f"{name} as the accuracy {choice}", "--accuracy supernet", "it is the same at every precision")
+
+    @property
+    def targets(self) -> dict[str, Target]:
+        """The target at every precision that candidates may have, by precision; the target's own first."""
+        target = Target.parse(self.target)
+        return {p: replace(target, precision=p) for p in dict.fromkeys((target.precision, *self.precisions))}
+
+    @property
+    def target_name(self) -> str:
+        """The target with all its precisions, for people: ``openvino:fp32,int8``."""
+        target = Target.parse(self.target)
+        return str(target).replace(target.precision, ",".join(self.targets), 1)
+
     def open_space(self) -> SearchSpace:
         """The space, restricted."""
         return SPACES[self.space].restrict(self.fixed)
 
+    def open_points(self) -> SearchSpace:
+        """What candidates are drawn from: the space, with the precision as one more choice where there are several."""
+        return with_precisions(self.open_space(), self.precisions)
+
     def first_candidates(self) -> tuple[Architecture, ...]:
-        """What is tried first, besides the space's extremes."""
-        return tuple(point_of(self.open_space(), name) for name in self.seeded)
+        """Points that are tried first, besides the extremes."""
+        return tuple(joined(point_of(self.open_space(), name), p) for name in self.seeded for p in self.precisions or (None,))
 
     def open_recipe(self) -> Recipe:
         """How the supernet is trained."""
@@ -169,7 +206,12 @@ class SearchSettings:
     @property
     def trains(self) -> bool:
         """Whether a supernet is needed."""
-        return any(name.partition("-")[0] == "supernet" for name in self.estimators)
+        return bool(self.accuracies)
+
+    @property
+    def accuracies(self) -> tuple[str, ...]:
+        """Names of the estimates that are a supernet's."""
+        return tuple(ESTIMATORS[name].name for name in self.estimators if name.partition("-")[0] == "supernet")
 
     @property
     def estimators(self) -> tuple[str, ...]:
