@@ -118,7 +118,8 @@ def test_masked_largest_equality_of_architectures(double: Supernet) -> None:
                 different += point != whole
             mask_like(masked, skeleton(space, point))
             theirs = masked(images)
-            assert close(ours.logits, theirs.logits) and close(ours.boxes, theirs.boxes), point
+            # statistics over a handful of values amplify rounding: 1.4e-9 seen, where others are at 1e-13
+            assert close(ours.logits, theirs.logits, 1e-7) and close(ours.boxes, theirs.boxes, 1e-7), point
     assert unequal == different > 0  # the masks do something
 
 
