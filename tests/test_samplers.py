@@ -112,11 +112,23 @@ def test_drawn_functions_are_distributed_as_the_posterior_says() -> None:
     assert process.draw(np.random.default_rng(4), 8)(x) == pytest.approx(np.repeat(y[:, None], 8, 1), abs=0.15 * y.std())
 
 
-def test_a_warp_keeps_order_and_the_better_half_and_can_be_undone() -> None:
+def test_a_warp_keeps_order_draws_the_bad_together_and_can_be_undone() -> None:
     y = np.array([-3.0, -2.0, -1.0, 0.0, 5.0, 500.0])
     warp = Warp.of(y)
-    assert (np.diff(warp(y)) > 0).all() and warp(y)[:3].tolist() == y[:3].tolist() and warp(y).max() < 20
+    steps = np.diff(warp(y))
+    assert (steps > 0).all() and steps[0] > 100 * steps[-1] / 495  # per unit
     assert warp.back(warp(y)) == pytest.approx(y)
+    assert warp.back(warp(y - 10)) == pytest.approx(y - 10), "better than the best that was seen, too"
+
+
+def test_counts_of_categories_follow_where_several_parameters_offer_them() -> None:
+    edges: dict[str, BaseDistribution] = {f"edge{i}": CategoricalDistribution(("none", "skip", "conv")) for i in range(4)}
+    encoding = Encoding(edges | {"depth": SPACE["depth"], "kind": SPACE["kind"]})
+    point = {"edge0": "conv", "edge1": "skip", "edge2": "conv", "edge3": "conv", "depth": 1, "kind": "a"}
+    row = encoding.embed(encoding.points([point]))[0]
+    assert len(row) == len(encoding.groups) == 4 * 3 + 1 + 3 + 3, "kind is alone, and is not counted"
+    assert row[-3:] * math.sqrt(8) == pytest.approx([0, 1, 3])
+    assert len(set(encoding.groups[-3:])) == 3 and encoding.groups[-3:].min() > encoding.groups[:-3].max()
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])

@@ -40,26 +40,28 @@ class Hyper:
 
 @dataclass(frozen=True)
 class Warp:
-    """What is worse than the median (larger; all is minimised) drawn together by a logarithm, so that the model spends itself on what is good.
+    """Values as logarithms of how far they are behind the best (all is minimised), so that the model spends itself on what is good.
 
-    Networks that did not learn at all lie far from all others, and a Gaussian process that has to explain them explains little else.
+    Networks that did not learn at all lie far from all others, and a Gaussian process that has to explain them explains little else. ``scale`` is the distance
+    at which the logarithm begins to tell.
     """
 
-    middle: float
+    best: float
     scale: float
 
     @classmethod
     def of(cls, y: Floats) -> Warp:
-        """From the median on, in units of its distance to the best."""
-        middle = float(np.median(y))
-        return cls(middle, float(middle - y.min()) or float(y.std()) or 1.0)
+        """For values (n,): a third of the median's distance to the best."""
+        best = float(y.min())
+        return cls(best, float(np.median(y) - best) / 3 or float(y.std()) or 1.0)
 
     def __call__(self, y: Floats) -> Floats:
-        return np.where(y > self.middle, self.middle + self.scale * np.log1p(np.maximum(y - self.middle, 0) / self.scale), y)
+        behind = (y - self.best) / self.scale
+        return np.where(behind > 0, np.log1p(np.maximum(behind, 0)), behind)
 
     def back(self, y: Floats) -> Floats:
         """Inverse."""
-        return np.where(y > self.middle, self.middle + self.scale * np.expm1(np.clip((y - self.middle) / self.scale, 0, 30)), y)
+        return self.best + self.scale * np.where(y > 0, np.expm1(np.clip(y, 0, 30)), y)
 
 
 class Process:
@@ -96,11 +98,12 @@ class Process:
         """(m, D) -> expected values (m,)."""
         return self._mean + self._scale * (self._covariance(x, self._x, self.hyper) @ self._weights)
 
-    def draw(self, rng: np.random.Generator, count: int) -> Callable[[Floats], Floats]:
+    def draw(self, rng: np.random.Generator, count: int, observed: bool = False) -> Callable[[Floats], Floats]:
         """``count`` functions drawn from the posterior: (m, D) -> (m, count).
 
         Prior functions of random Fourier features, corrected by what they miss at the points that are known (Matheron's rule; Wilson et al.,
-        arXiv:2002.09309). The functions share their frequencies, not their amplitudes.
+        arXiv:2002.09309). The functions share their frequencies, not their amplitudes. ``observed``: with the noise of an observation, one number for all
+        points of a function, so that points are not told apart by their luck.
         """
         hyper = self.hyper
         lengths = np.exp(hyper.lengths)[self._groups]
@@ -120,8 +123,10 @@ class Process:
         noise = rng.standard_normal((len(self._y), count)) * math.sqrt(self._nugget(hyper))
         correction = cho_solve((self._factor, True), self._y[:, None] - prior(self._x) - noise)
 
+        luck = rng.standard_normal(count) * math.sqrt(self._nugget(hyper)) if observed else 0.0
+
         def drawn(x: Floats) -> Floats:
-            return self._mean + self._scale * (prior(x) + self._covariance(x, self._x, hyper) @ correction)
+            return self._mean + self._scale * (prior(x) + self._covariance(x, self._x, hyper) @ correction + luck)
 
         return drawn
 
