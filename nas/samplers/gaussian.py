@@ -40,28 +40,34 @@ class Hyper:
 
 @dataclass(frozen=True)
 class Warp:
-    """Values as logarithms of how far they are behind the best (all is minimised), so that the model spends itself on what is good.
+    """What is worse than ``start`` (larger; all is minimised) drawn together by a logarithm in units of ``scale``: a model shall spend itself on what is good.
 
-    Networks that did not learn at all lie far from all others, and a Gaussian process that has to explain them explains little else. ``scale`` is the distance
-    at which the logarithm begins to tell.
+    Networks that did not learn at all lie far from all others, and a Gaussian process that has to explain them explains little else.
     """
 
-    best: float
+    start: float
     scale: float
 
     @classmethod
-    def of(cls, y: Floats) -> Warp:
-        """For values (n,): a third of the median's distance to the best."""
-        best = float(y.min())
-        return cls(best, float(np.median(y) - best) / 3 or float(y.std()) or 1.0)
+    def choices(cls, y: Floats) -> tuple[Warp, Warp]:
+        """For values (n,): from the median on, in units of its distance to the best; and from the best on, in thirds of that."""
+        best, middle = float(y.min()), float(np.median(y))
+        unit = middle - best or float(y.std()) or 1.0
+        return cls(middle, unit), cls(best, unit / 3)
 
     def __call__(self, y: Floats) -> Floats:
-        behind = (y - self.best) / self.scale
-        return np.where(behind > 0, np.log1p(np.maximum(behind, 0)), behind)
+        return np.where(y > self.start, self.start + self.scale * np.log1p(self._beyond(y)), y)
 
     def back(self, y: Floats) -> Floats:
         """Inverse."""
-        return self.best + self.scale * np.where(y > 0, np.expm1(np.clip(y, 0, 30)), y)
+        return np.where(y > self.start, self.start + self.scale * np.expm1(np.clip((y - self.start) / self.scale, 0, 30)), y)
+
+    def loss(self, y: Floats) -> float:
+        """Negative logarithm of the slope, summed: with a model's own loss it tells which warp makes values (n,) the most probable."""
+        return float(np.log1p(self._beyond(y)).sum())
+
+    def _beyond(self, y: Floats) -> Floats:
+        return np.maximum(y - self.start, 0) / self.scale
 
 
 class Process:
@@ -83,6 +89,13 @@ class Process:
             self.hyper = self._fitted(steps)
         self._factor = cholesky(self._covariance(self._x, self._x, self.hyper) + self._nugget(self.hyper) * np.eye(len(y)), lower=True)
         self._weights = cho_solve((self._factor, True), self._y)
+
+    @property
+    def loss(self) -> float:
+        """Negative log posterior of the hyperparameters, up to a constant, for the targets in their own units."""
+        away = (self.hyper.array - self._prior[0]) / self._prior[1]
+        own = 0.5 * self._y @ self._weights + np.log(np.diag(self._factor)).sum() + 0.5 * (away**2).sum()
+        return float(own + len(self._y) * math.log(self._scale))
 
     def _fitted(self, steps: int) -> Hyper:
         """The most probable hyperparameters that are found from the start, and from short lengthscales: from long ones alone everything may pass for noise."""

@@ -160,10 +160,10 @@ class GuidedSampler(BaseSampler):
         objectives = range(history.values.shape[1])
         inputs, groups = self._inputs(encoding, history.points)
         drawn = {j: self._objective(rng, j, inputs, history.values[:, j], groups) for j in objectives if j not in self._known}
-        limits = [self._draws(rng, f"limit {name}", inputs[rows], values, groups) for name, rows, values in history.limits]
+        limits = [self._process(f"limit {name}", inputs[rows], values, groups).draw(rng, DRAWS) for name, rows, values in history.limits]
         if history.failed.any():
             everyone, same = self._inputs(encoding, history.everyone)
-            limits.append(self._draws(rng, "failed", everyone, history.failed - 0.5, same))
+            limits.append(self._process("failed", everyone, history.failed - 0.5, same).draw(rng, DRAWS))
 
         def values(points: Floats) -> Floats:
             """(n, draws, m)."""
@@ -226,7 +226,8 @@ class GuidedSampler(BaseSampler):
             point, best = np.asarray(pool[scores.argmax()]), float(scores.max())
         else:
             point, best = self._evolve(rng, encoding, history, merit)
-        volume = hypervolume(history.front, history.reference, ["min"] * len(objectives)) if len(objectives) > 1 and not focus else 0.0
+        # The share is of what lies below the worst that was seen, the box in which people (and `--stop`) see the front.
+        volume = hypervolume(history.front, history.values.max(0), ["min"] * len(objectives)) if len(objectives) > 1 and not focus else 0.0
         return point, max(best, 0.0) / volume if volume > 0 else None
 
     def _evolve(self, rng: np.random.Generator, encoding: Encoding, history: History, merit: Callable[[Floats], Floats]) -> tuple[Floats, float]:
@@ -253,21 +254,20 @@ class GuidedSampler(BaseSampler):
         return np.asarray(pool[scores.argmax()]), float(scores.max())
 
     def _objective(self, rng: np.random.Generator, j: int, x: Floats, y: Floats, groups: NDArray[np.intp]) -> Callable[[Floats], Floats]:
-        warp = Warp.of(y)
+        """:data:`DRAWS` functions: (n, D) -> (n, draws), on values warped so that they are the most probable."""
+        fits = [(warp, self._process(f"objective {j}, warp {i}", x, warp(y), groups)) for i, warp in enumerate(Warp.choices(y))]
+        warp, process = min(fits, key=lambda fit: fit[1].loss + fit[0].loss(y))
         # The front consists of observed values, lucky ones among them: what is drawn has to beat it with the noise of an observation.
-        draw = self._draws(rng, f"objective {j}", x, warp(y), groups, observed=True)
+        draw = process.draw(rng, DRAWS, observed=True)
         return lambda points: warp.back(draw(points))
 
-    def _draws(
-        self, rng: np.random.Generator, name: str, x: Floats, y: Floats, groups: NDArray[np.intp], observed: bool = False
-    ) -> Callable[[Floats], Floats]:
-        """:data:`DRAWS` functions: (n, D) -> (n, draws)."""
+    def _process(self, name: str, x: Floats, y: Floats, groups: NDArray[np.intp]) -> Process:
         fitted, start = self._hyper.get(name, (0, None))
         stale = len(y) >= fitted * (1 + EVERY) or len(y) < fitted
         process = Process(x, y, groups, start, steps=(30 if start is None else 15) if stale else 0)
         if stale:
             self._hyper[name] = (len(y), process.hyper)
-        return process.draw(rng, DRAWS, observed)
+        return process
 
     def _inputs(self, encoding: Encoding, points: Floats) -> tuple[Floats, NDArray[np.intp]]:
         """Columns of the models and which parameter (or feature) each is of."""
