@@ -275,6 +275,16 @@ ROWS: Mapping[str, tuple[str, Callable[[Figure], str]]] = {
     "selective_quantization": ("float blocks chosen by the search, by chance and by the heuristic", _selective),
     "proxy_correlation": ("training-free scores against COCO mAP (YOLOBench; Kendall's tau)", _proxies),
     "search_quality": ("share of the true front's hypervolume that a search holds, tables of trained networks", _search_quality),
+    "search_limits": (
+        "luck on the true fronts of NAS-Bench-201 (noise; points more than two sigma below what a model expects)",
+        lambda f: (
+            "; ".join(
+                f"{device}: latency noise {100 * d['latency_noise']:.1f} %, {d['lucky']} of {d['front']} points lucky, without them {d['without_lucky']:.4f}"
+                for device, d in f.items()
+            )
+            + f"; accuracy noise {next(iter(f.values()))['accuracy_noise']:.2f} points"
+        ),
+    ),
     "sampler_overhead": ("a proposal", _sampler_overhead),
     "search_stop": ("`--stop auto`", _search_stop),
     "search_early": ("stopping candidates without a chance, the quickstart's search", _search_early),
