@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("runs/search_quality.json"))
     parser.add_argument("--dry", action="store_true", help="print, write no result")
     parser.add_argument("--keep", action="store_true", help="what is not run stays as the last result has it")
-    parser.add_argument("--so-far", action="store_true", help="run nothing: the result of what all seeds are in the cache of")
+    parser.add_argument("--so-far", action="store_true", help="run nothing: the result of the seeds that are in the cache")
     args = parser.parse_args()
     problems = []
     if args.yolobench:
@@ -187,16 +187,14 @@ def main() -> None:
     for problem in problems:
         evaluations = min(max(args.evaluations, 200 if problem.whole else 0), len(problem.rows))
         for method in args.method or (*METHODS, "greedy"):
-            runs = []
-            if args.so_far and any(f"{problem.name} | {method} | {evaluations} | {seed}" not in known for seed in range(args.seeds)):
-                continue
-            for seed in range(args.seeds):
-                key = f"{problem.name} | {method} | {evaluations} | {seed}"
-                if key not in known:
+            keys = {seed: f"{problem.name} | {method} | {evaluations} | {seed}" for seed in range(args.seeds)}
+            for seed, key in keys.items():
+                if key not in known and not args.so_far:
                     known[key] = run(problem, method, evaluations, seed)
                     args.cache.parent.mkdir(parents=True, exist_ok=True)
                     args.cache.write_text(json.dumps(known))
-                runs.append(known[key])
+            if not (runs := [known[key] for key in keys.values() if key in known]):
+                continue
             found = summary(runs)
             figure.setdefault(problem.name, {})[method] = found
             text = "  ".join(f"{n}: {v['mean']:.4f}" for n, v in found["shares"].items())

@@ -148,14 +148,16 @@ def _proxies(f: Figure) -> str:
 
 
 def _search_quality(f: Figure) -> str:
-    """Ours, with latency known where it was run, and the best of the others at the last count."""
+    """Ours, with latency known where it was run, and the best of the others at the last count; seeds where they are fewer than elsewhere."""
     parts = []
+    most = max(m["seeds"] for methods in f.values() for m in methods.values())
     for problem, methods in f.items():
         counts = [n for n in (("100", "200") if problem.startswith("NAS") else ("50", "100")) if all(n in m["shares"] for m in methods.values())]
         others = {name: m for name, m in methods.items() if not name.startswith("guided")}
         best = max(others, key=lambda name, others=others: others[name]["shares"][counts[-1]]["mean"], default=None)  # type: ignore[misc]
         rows = {name: m for name, m in methods.items() if name.startswith("guided")} | ({f"best other ({best})": others[best]} if best else {})
-        shown = (f"{name} {' / '.join(format(m['shares'][n]['mean'], '.3f') for n in counts)}" for name, m in rows.items())
+        seeds = {name: f" ({m['seeds']} seeds)" if m["seeds"] < most else "" for name, m in rows.items()}
+        shown = (f"{name} {' / '.join(format(m['shares'][n]['mean'], '.3f') for n in counts)}{seeds[name]}" for name, m in rows.items())
         parts.append(f"{problem} after {' / '.join(counts)}: {', '.join(shown)}")
     return "; ".join(parts)
 
