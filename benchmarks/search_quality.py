@@ -11,8 +11,9 @@ Methods: ``guided`` (ours; MACs, params and on YOLOBench NWOT are free inputs of
 accuracy is evaluated), ``guided, bare`` (no free inputs), Optuna's ``random``, ``nsga2`` (population 20), ``tpe`` (multivariate), ``gp``, and ``greedy``: fit
 Gaussian processes, evaluate what they predict to be the front, again (as LINAS does; arXiv:2205.10358).
 
-Every (problem, method, seed) is kept as it is done: the same command goes on, and ``--so-far`` makes do with what is there. Curves with their intervals go to
-``results/search_quality.png`` and, as a plotly page, beside the cache.
+Every (problem, method, seed) is kept as it is done: the same command goes on, and ``--so-far`` makes do with what is there. With ``--keep`` what is not run
+stays as the last result has it: ``--method guided --keep`` after a change of our sampler, ``--method gp --only "coco x latency_ms_a40" --evaluations 100
+--keep`` for a slow one on one table. Curves with their intervals go to ``results/search_quality.png`` and, as a plotly page, beside the cache.
 """
 
 from __future__ import annotations
@@ -165,7 +166,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--cache", type=Path, default=Path("runs/search_quality.json"))
     parser.add_argument("--dry", action="store_true", help="print, write no result")
-    parser.add_argument("--so-far", action="store_true", help="run nothing: the result of what all seeds are in the cache of")
+    parser.add_argument("--keep", action="store_true", help="what is not run stays as the last result has it")
+    parser.add_argument("--so-far", action="store_true", help="run nothing: the result of the seeds that are in the cache")
     args = parser.parse_args()
     problems = []
     if args.yolobench:
@@ -181,20 +183,18 @@ def main() -> None:
         problems += [nas_bench_201(args.nas_bench_201, d) for d in devices]
     problems = [p for p in problems if args.only is None or args.only in p.name]
     known: dict[str, Any] = json.loads(args.cache.read_text()) if args.cache.exists() else {}
-    figure: dict[str, Any] = {}
+    figure: dict[str, Any] = json.loads((RESULTS / "search_quality.json").read_text())["figure"] if args.keep else {}
     for problem in problems:
         evaluations = min(max(args.evaluations, 200 if problem.whole else 0), len(problem.rows))
         for method in args.method or (*METHODS, "greedy"):
-            runs = []
-            if args.so_far and any(f"{problem.name} | {method} | {evaluations} | {seed}" not in known for seed in range(args.seeds)):
-                continue
-            for seed in range(args.seeds):
-                key = f"{problem.name} | {method} | {evaluations} | {seed}"
-                if key not in known:
+            keys = {seed: f"{problem.name} | {method} | {evaluations} | {seed}" for seed in range(args.seeds)}
+            for seed, key in keys.items():
+                if key not in known and not args.so_far:
                     known[key] = run(problem, method, evaluations, seed)
                     args.cache.parent.mkdir(parents=True, exist_ok=True)
                     args.cache.write_text(json.dumps(known))
-                runs.append(known[key])
+            if not (runs := [known[key] for key in keys.values() if key in known]):
+                continue
             found = summary(runs)
             figure.setdefault(problem.name, {})[method] = found
             text = "  ".join(f"{n}: {v['mean']:.4f}" for n, v in found["shares"].items())

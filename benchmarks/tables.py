@@ -152,14 +152,16 @@ def _proxies(f: Figure) -> str:
 
 
 def _search_quality(f: Figure) -> str:
-    """Ours, with latency known where it was run, and the best of the others at the last count."""
+    """Ours, with latency known where it was run, and the best of the others at the last count; seeds where they are fewer than elsewhere."""
     parts = []
+    most = max(m["seeds"] for methods in f.values() for m in methods.values())
     for problem, methods in f.items():
         counts = [n for n in (("100", "200") if problem.startswith("NAS") else ("50", "100")) if all(n in m["shares"] for m in methods.values())]
         others = {name: m for name, m in methods.items() if not name.startswith("guided")}
         best = max(others, key=lambda name, others=others: others[name]["shares"][counts[-1]]["mean"], default=None)  # type: ignore[misc]
         rows = {name: m for name, m in methods.items() if name.startswith("guided")} | ({f"best other ({best})": others[best]} if best else {})
-        shown = (f"{name} {' / '.join(format(m['shares'][n]['mean'], '.3f') for n in counts)}" for name, m in rows.items())
+        seeds = {name: f" ({m['seeds']} seeds)" if m["seeds"] < most else "" for name, m in rows.items()}
+        shown = (f"{name} {' / '.join(format(m['shares'][n]['mean'], '.3f') for n in counts)}{seeds[name]}" for name, m in rows.items())
         parts.append(f"{problem} after {' / '.join(counts)}: {', '.join(shown)}")
     return "; ".join(parts)
 
@@ -300,6 +302,16 @@ ROWS: Mapping[str, tuple[str, Callable[[Figure], str]]] = {
     "selective_quantization": ("float blocks chosen by the search, by chance and by the heuristic", _selective),
     "proxy_correlation": ("training-free scores against COCO mAP (YOLOBench; Kendall's tau)", _proxies),
     "search_quality": ("share of the true front's hypervolume that a search holds, tables of trained networks", _search_quality),
+    "search_limits": (
+        "luck on the true fronts of NAS-Bench-201 (noise; points more than two sigma below what a model expects)",
+        lambda f: (
+            "; ".join(
+                f"{device}: latency noise {100 * d['latency_noise']:.1f} %, {d['lucky']} of {d['front']} points lucky, without them {d['without_lucky']:.4f}"
+                for device, d in f.items()
+            )
+            + f"; accuracy noise {next(iter(f.values()))['accuracy_noise']:.2f} points"
+        ),
+    ),
     "sampler_overhead": ("a proposal", _sampler_overhead),
     "search_stop": ("`--stop auto`", _search_stop),
     "search_early": ("stopping candidates without a chance, the quickstart's search", _search_early),

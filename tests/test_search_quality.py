@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import optuna
 import pytest
 from optuna.distributions import BaseDistribution, IntDistribution
 
+from benchmarks import record, search_quality
 from benchmarks.search_quality import METHODS, asked, greedy, run, summary
 from benchmarks.search_tables import Problem
 
@@ -54,3 +58,17 @@ def test_shares_grow_and_are_averaged_with_an_interval() -> None:
     shares = [v["mean"] for v in found["shares"].values()]
     assert list(found["shares"]) == ["10", "20", "30"] and shares == sorted(shares) and shares[-1] > 0.97
     assert found["shares"]["10"]["half_width"] >= 0 and found["seeds"] == 2
+
+
+def test_columns_that_are_not_run_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for tool in ("matplotlib", "plotly"):
+        pytest.importorskip(tool)
+    for module in (record, search_quality):
+        monkeypatch.setattr(module, "RESULTS", tmp_path)
+    monkeypatch.setattr("sys.argv", ["search_quality", "--keep", "--cache", str(tmp_path / "cache.json")])
+    column = {"shares": {"10": {"mean": 0.8, "half_width": None}, "20": {"mean": 0.9, "half_width": 0.01}}, "seconds": 0.1, "seeds": 2}
+    kept = {"made up": {"random": column}}
+    (tmp_path / "search_quality.json").write_text(json.dumps({"figure": kept}))
+    search_quality.main()
+    assert json.loads((tmp_path / "search_quality.json").read_text())["figure"] == kept
+    assert (tmp_path / "search_quality.png").stat().st_size > 1000

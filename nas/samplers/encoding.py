@@ -28,8 +28,18 @@ class Encoding:
 
     @cached_property
     def groups(self) -> NDArray[np.intp]:
-        """Which parameter each column of :meth:`embed` is of."""
-        return np.repeat(np.arange(len(self.names)), [max(1, n) for n in self._categories])
+        """Which parameter each column of :meth:`embed` is of; every count that follows them is one of its own."""
+        own = np.repeat(np.arange(len(self.names)), [max(1, n) for n in self._categories])
+        return np.concatenate([own, len(self.names) + np.arange(sum(self._categories[alike[0]] for alike in self._alike))])
+
+    @cached_property
+    def _alike(self) -> list[list[int]]:
+        """Parameters that offer the same categories, such as the operations of a cell's edges, where there are several."""
+        by_choices: dict[tuple[Any, ...], list[int]] = {}
+        for j, d in enumerate(self._of):
+            if isinstance(d, CategoricalDistribution) and len(d.choices) > 1:
+                by_choices.setdefault(d.choices, []).append(j)
+        return [alike for alike in by_choices.values() if len(alike) > 1]
 
     @cached_property
     def _steps(self) -> list[Floats | None]:
@@ -46,13 +56,20 @@ class Encoding:
         return {name: _outward(d, float(x)) for name, d, x in zip(self.names, self._of, point, strict=True)}
 
     def embed(self, points: Floats) -> Floats:
-        """(n, d) -> (n, D): a category becomes as many columns of 0 and 1/sqrt(2), so that two of them are 1 apart; a number stays."""
+        """(n, d) -> (n, D): a category becomes as many columns of 0 and 1/sqrt(2), so that two of them are 1 apart; a number stays.
+
+        Then, of parameters that offer the same categories, how often each one is chosen: networks of the same parts are often alike, wherever those are.
+        Divided by the root of their number, so that a count spreads as one parameter's column does.
+        """
         columns = []
         for j, count in enumerate(self._categories):
             if count:
                 columns.append((points[:, j, None] == np.arange(count)) / math.sqrt(2))
             else:
                 columns.append(points[:, j, None])
+        for alike in self._alike:
+            chosen = points[:, alike, None] == np.arange(self._categories[alike[0]])
+            columns += [chosen.sum(1) / math.sqrt(2 * len(alike))]
         return np.concatenate(columns, 1) if columns else np.empty((len(points), 0))
 
     def random(self, rng: np.random.Generator, count: int) -> Floats:

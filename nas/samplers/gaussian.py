@@ -40,26 +40,34 @@ class Hyper:
 
 @dataclass(frozen=True)
 class Warp:
-    """What is worse than the median (larger; all is minimised) drawn together by a logarithm, so that the model spends itself on what is good.
+    """What is worse than ``start`` (larger; all is minimised) drawn together by a logarithm in units of ``scale``: a model shall spend itself on what is good.
 
     Networks that did not learn at all lie far from all others, and a Gaussian process that has to explain them explains little else.
     """
 
-    middle: float
+    start: float
     scale: float
 
     @classmethod
-    def of(cls, y: Floats) -> Warp:
-        """From the median on, in units of its distance to the best."""
-        middle = float(np.median(y))
-        return cls(middle, float(middle - y.min()) or float(y.std()) or 1.0)
+    def choices(cls, y: Floats) -> tuple[Warp, Warp]:
+        """For values (n,): from the median on, in units of its distance to the best; and from the best on, in thirds of that."""
+        best, middle = float(y.min()), float(np.median(y))
+        unit = middle - best or float(y.std()) or 1.0
+        return cls(middle, unit), cls(best, unit / 3)
 
     def __call__(self, y: Floats) -> Floats:
-        return np.where(y > self.middle, self.middle + self.scale * np.log1p(np.maximum(y - self.middle, 0) / self.scale), y)
+        return np.where(y > self.start, self.start + self.scale * np.log1p(self._beyond(y)), y)
 
     def back(self, y: Floats) -> Floats:
         """Inverse."""
-        return np.where(y > self.middle, self.middle + self.scale * np.expm1(np.clip((y - self.middle) / self.scale, 0, 30)), y)
+        return np.where(y > self.start, self.start + self.scale * np.expm1(np.clip((y - self.start) / self.scale, 0, 30)), y)
+
+    def loss(self, y: Floats) -> float:
+        """Negative logarithm of the slope, summed: with a model's own loss it tells which warp makes values (n,) the most probable."""
+        return float(np.log1p(self._beyond(y)).sum())
+
+    def _beyond(self, y: Floats) -> Floats:
+        return np.maximum(y - self.start, 0) / self.scale
 
 
 class Process:
@@ -82,6 +90,13 @@ class Process:
         self._factor = cholesky(self._covariance(self._x, self._x, self.hyper) + self._nugget(self.hyper) * np.eye(len(y)), lower=True)
         self._weights = cho_solve((self._factor, True), self._y)
 
+    @property
+    def loss(self) -> float:
+        """Negative log posterior of the hyperparameters, up to a constant, for the targets in their own units."""
+        away = (self.hyper.array - self._prior[0]) / self._prior[1]
+        own = 0.5 * self._y @ self._weights + np.log(np.diag(self._factor)).sum() + 0.5 * (away**2).sum()
+        return float(own + len(self._y) * math.log(self._scale))
+
     def _fitted(self, steps: int) -> Hyper:
         """The most probable hyperparameters that are found from the start, and from short lengthscales: from long ones alone everything may pass for noise."""
         low, high = self._prior[0] - 4 * self._prior[1], self._prior[0] + 4 * self._prior[1]
@@ -96,11 +111,12 @@ class Process:
         """(m, D) -> expected values (m,)."""
         return self._mean + self._scale * (self._covariance(x, self._x, self.hyper) @ self._weights)
 
-    def draw(self, rng: np.random.Generator, count: int) -> Callable[[Floats], Floats]:
+    def draw(self, rng: np.random.Generator, count: int, observed: bool = False) -> Callable[[Floats], Floats]:
         """``count`` functions drawn from the posterior: (m, D) -> (m, count).
 
         Prior functions of random Fourier features, corrected by what they miss at the points that are known (Matheron's rule; Wilson et al.,
-        arXiv:2002.09309). The functions share their frequencies, not their amplitudes.
+        arXiv:2002.09309). The functions share their frequencies, not their amplitudes. ``observed``: with the noise of an observation, one number for all
+        points of a function, so that points are not told apart by their luck.
         """
         hyper = self.hyper
         lengths = np.exp(hyper.lengths)[self._groups]
@@ -120,8 +136,10 @@ class Process:
         noise = rng.standard_normal((len(self._y), count)) * math.sqrt(self._nugget(hyper))
         correction = cho_solve((self._factor, True), self._y[:, None] - prior(self._x) - noise)
 
+        luck = rng.standard_normal(count) * math.sqrt(self._nugget(hyper)) if observed else 0.0
+
         def drawn(x: Floats) -> Floats:
-            return self._mean + self._scale * (prior(x) + self._covariance(x, self._x, hyper) @ correction)
+            return self._mean + self._scale * (prior(x) + self._covariance(x, self._x, hyper) @ correction + luck)
 
         return drawn
 

@@ -18,7 +18,7 @@ from nas.samplers import Known
 from nas.samplers.encoding import Encoding
 from nas.samplers.gain import Focus, gains, nearness
 from nas.samplers.gaussian import Hyper, Process, Warp
-from nas.samplers.history import History, key_of, logarithms
+from nas.samplers.history import History, keys_of, logarithms
 from nas.stopping import GAIN
 
 Floats = NDArray[np.float64]
@@ -72,7 +72,7 @@ class GuidedSampler(BaseSampler):
         self._intersection = IntersectionSearchSpace()
         self._hyper: dict[str, tuple[int, Hyper]] = {}
         self._current: tuple[Mapping[str, BaseDistribution], Encoding] | None = None
-        self._cheap: dict[tuple[str, tuple[float, ...]], Any] = {}
+        self._cheap: dict[str, dict[tuple[float, ...], Any]] = {}
         self._design: Floats | None = None
         self._rows: dict[tuple[str, int], Floats | None] = {}
 
@@ -144,7 +144,7 @@ class GuidedSampler(BaseSampler):
         signs = history.signs
 
         def guessed(points: Floats) -> Floats:
-            values = np.array([self._cached("guess", guess, encoding, p) for p in points], np.float64) * signs
+            values = self._cached("guess", guess, encoding, points) * signs
             return logarithms(values, self._log, signs)
 
         pool = _evolved(rng, encoding, guessed, encoding.filling(rng, POOL)) if everything is None else everything
@@ -160,10 +160,10 @@ class GuidedSampler(BaseSampler):
         objectives = range(history.values.shape[1])
         inputs, groups = self._inputs(encoding, history.points)
         drawn = {j: self._objective(rng, j, inputs, history.values[:, j], groups) for j in objectives if j not in self._known}
-        limits = [self._draws(rng, f"limit {name}", inputs[rows], values, groups) for name, rows, values in history.limits]
+        limits = [self._process(f"limit {name}", inputs[rows], values, groups).draw(rng, DRAWS) for name, rows, values in history.limits]
         if history.failed.any():
             everyone, same = self._inputs(encoding, history.everyone)
-            limits.append(self._draws(rng, "failed", everyone, history.failed - 0.5, same))
+            limits.append(self._process("failed", everyone, history.failed - 0.5, same).draw(rng, DRAWS))
 
         def values(points: Floats) -> Floats:
             """(n, draws, m)."""
@@ -171,7 +171,7 @@ class GuidedSampler(BaseSampler):
             columns = []
             for j in objectives:
                 if j in self._known:
-                    exact = np.array([self._cached(f"known {j}", self._known[j], encoding, p) for p in points]) * history.signs[j]
+                    exact = self._cached(f"known {j}", self._known[j], encoding, points) * history.signs[j]
                     exact = np.log(np.maximum(exact, 1e-300)) if j in self._log else exact
                     columns.append(np.repeat(exact[:, None], DRAWS, 1))
                 else:
@@ -226,7 +226,8 @@ class GuidedSampler(BaseSampler):
             point, best = np.asarray(pool[scores.argmax()]), float(scores.max())
         else:
             point, best = self._evolve(rng, encoding, history, merit)
-        volume = hypervolume(history.front, history.reference, ["min"] * len(objectives)) if len(objectives) > 1 and not focus else 0.0
+        # The share is of what lies below the worst that was seen, the box in which people (and `--stop`) see the front.
+        volume = hypervolume(history.front, history.values.max(0), ["min"] * len(objectives)) if len(objectives) > 1 and not focus else 0.0
         return point, max(best, 0.0) / volume if volume > 0 else None
 
     def _evolve(self, rng: np.random.Generator, encoding: Encoding, history: History, merit: Callable[[Floats], Floats]) -> tuple[Floats, float]:
@@ -253,32 +254,36 @@ class GuidedSampler(BaseSampler):
         return np.asarray(pool[scores.argmax()]), float(scores.max())
 
     def _objective(self, rng: np.random.Generator, j: int, x: Floats, y: Floats, groups: NDArray[np.intp]) -> Callable[[Floats], Floats]:
-        warp = Warp.of(y)
-        draw = self._draws(rng, f"objective {j}", x, warp(y), groups)
+        """:data:`DRAWS` functions: (n, D) -> (n, draws), on values warped so that they are the most probable."""
+        fits = [(warp, self._process(f"objective {j}, warp {i}", x, warp(y), groups)) for i, warp in enumerate(Warp.choices(y))]
+        warp, process = min(fits, key=lambda fit: fit[1].loss + fit[0].loss(y))
+        # The front consists of observed values, lucky ones among them: what is drawn has to beat it with the noise of an observation.
+        draw = process.draw(rng, DRAWS, observed=True)
         return lambda points: warp.back(draw(points))
 
-    def _draws(self, rng: np.random.Generator, name: str, x: Floats, y: Floats, groups: NDArray[np.intp]) -> Callable[[Floats], Floats]:
-        """:data:`DRAWS` functions: (n, D) -> (n, draws)."""
+    def _process(self, name: str, x: Floats, y: Floats, groups: NDArray[np.intp]) -> Process:
         fitted, start = self._hyper.get(name, (0, None))
         stale = len(y) >= fitted * (1 + EVERY) or len(y) < fitted
         process = Process(x, y, groups, start, steps=(30 if start is None else 15) if stale else 0)
         if stale:
             self._hyper[name] = (len(y), process.hyper)
-        return process.draw(rng, DRAWS)
+        return process
 
     def _inputs(self, encoding: Encoding, points: Floats) -> tuple[Floats, NDArray[np.intp]]:
         """Columns of the models and which parameter (or feature) each is of."""
         x, groups = encoding.embed(points), encoding.groups
         if self._features is None:
             return x, groups
-        more = np.array([self._cached("features", self._features, encoding, p) for p in points], np.float64).reshape(len(points), -1)
-        return np.concatenate([x, more], 1), np.concatenate([groups, len(encoding.names) + np.arange(more.shape[1])])
+        more = self._cached("features", self._features, encoding, points).reshape(len(points), -1)
+        return np.concatenate([x, more], 1), np.concatenate([groups, groups.max(initial=-1) + 1 + np.arange(more.shape[1])])
 
-    def _cached(self, what: str, function: Callable[[Params], Any], encoding: Encoding, point: Floats) -> Any:
-        key = (what, key_of(point))
-        if key not in self._cheap:
-            self._cheap[key] = function(encoding.params(point))
-        return self._cheap[key]
+    def _cached(self, what: str, function: Callable[[Params], Any], encoding: Encoding, points: Floats) -> Floats:
+        """What a function says of each of the points, asked once of each."""
+        kept, keys = self._cheap.setdefault(what, {}), keys_of(points)
+        for key, point in zip(keys, points, strict=True):
+            if key not in kept:
+                kept[key] = function(encoding.params(point))
+        return np.array([kept[key] for key in keys], np.float64)
 
 
 def guided(seed: int, known: Known) -> GuidedSampler:

@@ -17,8 +17,8 @@ from nas.samplers.gain import nearness
 
 Floats = NDArray[np.float64]
 
-MARGIN = 0.1
-"""Of the range of an objective: how far the reference point of the hypervolume lies beyond the worst value."""
+MARGIN = 0.3
+"""Of the range of the front in an objective: how far the reference point of the hypervolume lies beyond its worst value."""
 GOOD = 20
 """So many of the points that were tried are parents at least: the front, and the next ones behind it."""
 
@@ -114,8 +114,13 @@ class History:
 
     @property
     def reference(self) -> Floats:
-        """The worst value of every objective, and a little further: else nothing would be gained by the ends of the front that were not seen yet."""
-        return np.asarray(self.values.max(0) + MARGIN * np.ptp(self.values, axis=0))
+        """The worst value of every objective on the front, and further: else nothing would be gained by the ends of the front that were not seen yet.
+
+        Not the worst that was seen: far beyond the front, the ends would count for more than all that lies between them.
+        """
+        front = self.values[self.on_front]
+        span = np.ptp(front, axis=0)
+        return np.asarray(front.max(0) + MARGIN * np.where(span > 0, span, np.ptp(self.values, axis=0)))
 
 
 def _void(trial: FrozenTrial) -> bool:
