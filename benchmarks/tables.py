@@ -212,6 +212,17 @@ def _quantization(f: Figure) -> str:
     return "; ".join(f"{where(modes)}: {', '.join(one(mode, row) for mode, row in modes.items())}" for modes in f["targets"].values())
 
 
+def _transfer(f: Figure) -> str:
+    def points(way: Figure) -> str:
+        return f"{100 * way['mean']:+.1f} ± {100 * way['half_width']:.1f}"
+
+    gains = f["over_scratch"]
+    return (
+        f"{f['model']}, {len(f['runs'])} seeds, mAP50-95 {100 * f['map']['scratch']['mean']:.1f} from scratch; pre-trained {points(gains['pretrained'])} points, "
+        f"taught by {f['teacher']} {points(gains['taught'])} (the teacher itself {points(gains['teacher'])}); 95 % intervals over seeds"
+    )
+
+
 def _agreement(f: Figure) -> str:
     built = [build for m in f["models"].values() for build in m["tensorrt_rtx"].values()]
     plans = f"TensorRT-RTX {built[0]['version']} builds all {len(built)} exports (int8, fp16)" if all(built) else "TensorRT-RTX not installed"
@@ -289,6 +300,7 @@ ROWS: Mapping[str, tuple[str, Callable[[Figure], str]]] = {
     "bench_tensorrt-rtx-fp16": ("references at 640 px on an NVIDIA H100, TensorRT-RTX, batch 1 (one round of an interrupted bench)", _gpu_bench),
     "bench_torch-fp16": ("the same, PyTorch as one CUDA graph", _gpu_bench),
     "train_models_bccd_CPU": ("YOLO11n from scratch on BCCD, two CPU cores", _training),
+    "transfer_gain_bccd": ("pre-training on digits, and a teacher, on BCCD", _transfer),
     "train_models_digits-96_CPU": ("the quickstart's S, M, L from scratch, `digits@96`, two CPU cores", _training),
     "train_models_digits-320_NVIDIA-H100-80GB-HBM3": ("references trained on an NVIDIA H100, `digits@320`", _training),
     "against_references": ("searched against width-scaled references, one recipe, budget and seeds", _contest),
