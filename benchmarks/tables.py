@@ -216,9 +216,9 @@ def _transfer(f: Figure) -> str:
     def points(way: Figure) -> str:
         return f"{100 * way['mean']:+.1f} ± {100 * way['half_width']:.1f}"
 
-    gains = f["over_scratch"]
+    gains, alone = f["over_scratch"], 100 * f["map"]["scratch"]["mean"]
     return (
-        f"{f['model']}, {len(f['runs'])} seeds, mAP50-95 {100 * f['map']['scratch']['mean']:.1f} from scratch; pre-trained {points(gains['pretrained'])} points, "
+        f"{f['model']}, {len(f['runs'])} seeds, mAP50-95 {alone:.1f} from scratch; pre-trained {points(gains['pretrained'])} points, "
         f"taught by {f['teacher']} {points(gains['taught'])} (the teacher itself {points(gains['teacher'])}); 95 % intervals over seeds"
     )
 
