@@ -29,19 +29,7 @@ def resolve(precision: str, device: torch.device) -> str:
         return precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    return "bf16" if _cpu_computes_in_bf16() else "fp32"
-
-
-def suits_channels_last(precision: str, device: torch.device) -> bool:
-    """Whether convolutions of a resolved precision are faster in this layout: on GPUs, and in bf16 on CPUs that compute in it.
-
-    In fp32 on CPUs the backward of small and depthwise convolutions crashes in this layout (torch 2.13, on AVX2 and AVX-512 machines).
-    """
-    return device.type == "cuda" or (precision == "bf16" and _cpu_computes_in_bf16())
-
-
-def _cpu_computes_in_bf16() -> bool:
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
 
 
 def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[object]:

@@ -32,7 +32,7 @@ class Recipe:
     ``momentum`` is SGD's (with Nesterov's look-ahead); AdamW's are torch's. The warm-up, from ``warmup_lr``, lasts ``warmup_steps`` or ``warmup_epochs``,
     whichever is longer, at most a fifth of all steps. The average's decay at step t is min(``ema_decay``, (1 + t) / (``ema_ramp`` + t)). ``cls_weight`` is
     the weight of the classification loss (the box terms keep theirs, 2.5 and 0.5). ``largest_first``: of a supernet's training, the share of steps in which
-    its largest network learns alone. ``channels_last`` is obeyed on GPUs, and in bf16 on CPUs that compute in it; ``compile`` is ``torch.compile`` of the
+    its largest network learns alone. ``channels_last`` is obeyed on CUDA only; ``compile`` is ``torch.compile`` of the
     forward; ``sync_bn``: BatchNorm over the batch of all processes, "auto" on GPUs. ``augmentation``: values of
     :class:`nas.data.transforms.Augmentation` that replace those that suit the data.
 
