@@ -169,8 +169,8 @@ class _Run:
     def _backward(self, batch: Batch, scores: list[Tensor] | None, index: int, count: int) -> str:
         """Add the gradients of one of a step's ``count`` batches; what is wrong with its losses."""
         images = batch.images.float() / 255.0
-        # On CPUs torch 2.13's backward in this layout crashes: in fp32 on AVX2 and AVX-512 machines at once, in bf16 with AMX, where it is a quarter faster, once
-        # in some trainings ("free(): invalid next size").
+        # On CPUs torch 2.13's backward in this layout crashes: in fp32 at once, in bf16 with AMX, where it is a quarter faster, in one training of some
+        # ("free(): invalid next size").
         if self.device.type == "cuda" and self.recipe.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         truth = Truth(batch.boxes, batch.labels, batch.image_index, scores=scores)
