@@ -57,6 +57,16 @@ def test_what_differs_is_found() -> None:
     assert unequal(a, b) == ["/x/1", "/y/z"] and unequal(a, a) == []
 
 
+def test_a_training_rounds_nothing_to_zero_whatever_ran_before(tmp_path: Path) -> None:
+    data, recipe = open_data(DATA, cache=tmp_path / "cache"), Recipe(epochs=1, batch_size=4, precision="fp32")
+    torch.set_flush_denormal(True)  # as ONNX Runtime does
+    try:
+        fit(Toy(), batches(data, recipe), recipe)
+        assert (torch.tensor([1e-40] * 4) * 1.0).min() > 0
+    finally:
+        torch.set_flush_denormal(False)
+
+
 def test_older_checkpoints_are_continued(tmp_path: Path) -> None:
     """They lack the recipe's newer values and what was added since."""
     data = open_data(DATA, cache=tmp_path / "cache")

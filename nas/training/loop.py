@@ -73,6 +73,8 @@ def fit(
     run = _Run(task, recipe, loader, checkpoint)
     if checkpoint is not None and checkpoint.exists():
         run.load(checkpoint)
+    # ONNX Runtime leaves the thread that opened a session rounding tiny numbers to zero; a training is the same whatever ran in its process before.
+    torch.set_flush_denormal(False)
     if recipe.compile:
         task.compile()
     try:
