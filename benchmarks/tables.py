@@ -212,6 +212,12 @@ def _quantization(f: Figure) -> str:
     return "; ".join(f"{where(modes)}: {', '.join(one(mode, row) for mode, row in modes.items())}" for modes in f["targets"].values())
 
 
+def _families(f: Figure) -> str:
+    models = next(iter(f["targets"].values()))["ptq"]["models"]
+    shown = (f"{name.partition(',')[0]} {m['drop']:+.2f} of {100 * m['map_float']:.1f}, {m['speed_up'][0]:.2f}×" for name, m in models.items())
+    return f"calibrated, {next(iter(models.values()))['evaluated_in']}, points lost of the float mAP and speed: {'; '.join(shown)}"
+
+
 def _transfer(f: Figure) -> str:
     def points(way: Figure) -> str:
         return f"{100 * way['mean']:+.1f} ± {100 * way['half_width']:.1f}"
@@ -310,7 +316,7 @@ ROWS: Mapping[str, tuple[str, Callable[[Figure], str]]] = {
     "int8_agreement_digits": ("one int8 file in three runtimes, `digits@96`", _agreement),
     "int8_agreement_bccd": ("the same, BCCD", _agreement),
     "branches": ("one network with QARepVGG, RepVGG and plain units, post-training int8", _branches),
-    "quantization_families_openvino": ("int8 of references and searched networks", _quantization),
+    "quantization_families_openvino": ("int8 of references (trained briefly) and of the quickstart's S, M, L, `digits@96`", _families),
     "selective_quantization": ("float blocks chosen by the search, by chance and by the heuristic", _selective),
     "proxy_correlation": ("training-free scores against COCO mAP (YOLOBench; Kendall's tau)", _proxies),
     "search_quality": ("share of the true front's hypervolume that a search holds, tables of trained networks", _search_quality),
