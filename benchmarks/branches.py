@@ -1,6 +1,6 @@
 """Which branches survive int8? One network three times: with QARepVGG, with RepVGG and with plain convolutions, trained alike and calibrated alike.
 
-``python -m benchmarks.branches runs/branches --data digits@96 --epochs 20 --seeds 0 1 2``
+``python -m benchmarks.branches runs/branches --data digits@96 --epochs 8 --seeds 0 1 2``
 
 The twins differ in what their 3x3 units are made of and in nothing else (stem, downsampling, every bottleneck of backbone and neck); deployed, all three are
 the same graph of convolutions. What merging and rounding cost each is the drop of mAP after post-training quantization, in the serving runtime. YOLOv6-S lost

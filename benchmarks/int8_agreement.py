@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.int8_agreement runs/agree --data digits@96 --model S=runs/q/seed{seed}/S.safetensors --seeds 0 1 2``
 
-Of each model: OpenVINO's form (nodes at the inputs of convolutions) evaluated three times on the val split, with weights of 8 bits; ONNX Runtime's and
+Of each model: OpenVINO's form (nodes at the inputs of convolutions) evaluated three times on the val split; ONNX Runtime's and
 TensorRT's own forms in ONNX Runtime; what TensorRT-RTX says when it compiles TensorRT's form and the float file ahead of time, where the library is installed.
 Figure: the largest difference of mAP between the three on one file, in points (goal 0.3). ``results/int8_agreement_<data>.json``.
 """

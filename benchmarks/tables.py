@@ -312,7 +312,6 @@ ROWS: Mapping[str, tuple[str, Callable[[Figure], str]]] = {
     "against_references": ("searched against width-scaled references, one recipe, budget and seeds", _contest),
     "quantization_digits_openvino": ("int8 of the quickstart's S, M, L: calibrated, selective, fine-tuned, beside their controls", _quantization),
     "quantization_bccd_openvino": ("the same, YOLO11n on BCCD at 320 px", _quantization),
-    "quantization_digits-amx_openvino": ("the same, calibrated, with AMX", _quantization),
     "int8_agreement_digits": ("one int8 file in three runtimes, `digits@96`", _agreement),
     "int8_agreement_bccd": ("the same, BCCD", _agreement),
     "branches": ("one network with QARepVGG, RepVGG and plain units, post-training int8", _branches),
