@@ -11,6 +11,7 @@ COLOURS = {
     "guided, latency known": "#E69F00",
     "guided, bare": "#F0C27B",
     "greedy": "#0072B2",
+    "greedy, free inputs": "#7FB2D9",
     "tpe": "#009E73",
     "gp": "#CC79A7",
     "nsga2": "#56B4E9",

@@ -1,15 +1,19 @@
 """How good is a front after so many evaluations? Our sampler against Optuna's and a greedy predictor loop, on tables where every answer is known.
 
 ``python -m benchmarks.search_quality --yolobench yolobench.parquet --nas-bench-201 nas_bench_201_hw.parquet --seeds 10``
+``python -m benchmarks.search_quality --table mine.csv --cost latency_ms --gain map --free macs,params --log --dry``
 
 Figure: hypervolume of what was evaluated as a share of the true front's, at several counts of evaluations; mean over seeds and a 95 % interval of that mean
 (Student's t). On YOLOBench of log latency, the reference point being the worst of the table; on NAS-Bench-201 of plain latency, the reference being the
 worst of the true front and a tenth of its range further. A point that was asked before costs nothing; one that the table lacks is told to Optuna's
 samplers as the worst of the table, and costs nothing either. Ours knows which points exist, as a space does.
 
-Methods: ``guided`` (ours; MACs, params and on YOLOBench NWOT are free inputs of its models and choose its beginning), ``guided, latency known`` (only
-accuracy is evaluated), ``guided, bare`` (no free inputs), Optuna's ``random``, ``nsga2`` (population 20), ``tpe`` (multivariate), ``gp``, and ``greedy``: fit
-Gaussian processes, evaluate what they predict to be the front, again (as LINAS does; arXiv:2205.10358).
+Methods: ``guided`` (ours; MACs, params, on YOLOBench NWOT and on NAS-Bench-201 what of a cell's graph is live are free inputs of its models), ``guided,
+latency known`` (only accuracy is evaluated), ``guided, bare`` (no free inputs), Optuna's ``random``, ``nsga2`` (population 20), ``tpe`` (multivariate), ``gp``,
+and ``greedy``: fit Gaussian processes, evaluate what they predict to be the front, again (as LINAS does; arXiv:2205.10358). ``greedy, free inputs`` is that
+with the inputs of ``guided``, which tells what those are worth and what the sampler is.
+
+``--table`` takes any table: two columns to search by, columns that cost nothing, and parameters, which are all others.
 
 Every (problem, method, seed) is kept as it is done: the same command goes on, and ``--so-far`` makes do with what is there. With ``--keep`` what is not run
 stays as the last result has it: ``--method guided --keep`` after a change of our sampler, ``--method gp --only "coco x latency_ms_a40" --evaluations 100
@@ -33,7 +37,7 @@ from optuna.samplers import BaseSampler
 
 from benchmarks.record import RESULTS, write
 from benchmarks.search_picture import draw_html, draw_png
-from benchmarks.search_tables import DIRECTIONS, Problem, nas_bench_201, yolobench
+from benchmarks.search_tables import DIRECTIONS, Problem, any_table, nas_bench_201, yolobench
 from nas.front import non_dominated
 from nas.samplers import SAMPLERS, Known
 from nas.samplers.encoding import Encoding
@@ -57,14 +61,21 @@ def guided(problem: Problem, seed: int, latency_known: bool = False, free: bool 
     def latency(params: Mapping[str, Any]) -> float:
         return float(problem.latency[at(params)])
 
-    cost = problem.latency if latency_known else problem.free[problem.guess_cost]
+    guess = None
+    if problem.guess and (free or latency_known):
+        cost = problem.latency if latency_known else problem.free[problem.guess[0]]
+        gain = problem.free[problem.guess[1]]
+
+        def guess(params: Mapping[str, Any]) -> tuple[float, float]:
+            return float(cost[at(params)]), float(gain[at(params)])
+
     return GuidedSampler(
         seed,
         space=problem.space,
         log=(0,) if problem.log else (),
         known={0: latency} if latency_known else None,
-        features=problem.features() if free else None,
-        guess=(lambda p: (float(cost[at(p)]), float(problem.free[problem.zero_cost][at(p)]))) if free or latency_known else None,
+        features=problem.features() if free and problem.free else None,
+        guess=guess,
         candidates=None if problem.whole else problem.rows,
     )
 
@@ -88,6 +99,9 @@ METHODS: Mapping[str, Callable[[Problem, int], BaseSampler]] = {
     "tpe": lambda problem, seed: SAMPLERS["tpe"](seed, Known()),
     "gp": gp,
 }
+
+
+GREEDY = ("greedy", "greedy, free inputs")
 
 
 def asked(problem: Problem, sampler: BaseSampler, evaluations: int, seed: int) -> tuple[list[int], list[float]]:
@@ -115,18 +129,22 @@ def asked(problem: Problem, sampler: BaseSampler, evaluations: int, seed: int) -
     return list(seen), seconds
 
 
-def greedy(problem: Problem, evaluations: int, seed: int) -> tuple[list[int], list[float]]:
+def greedy(problem: Problem, evaluations: int, seed: int, free: bool = False) -> tuple[list[int], list[float]]:
     """Ten at random; then as long as it takes: models of both objectives, the front that their means predict is evaluated, ten at most."""
     rng = np.random.default_rng(seed)
     encoding = Encoding(problem.space)
-    x = encoding.embed(encoding.points(problem.rows))
+    x, groups = encoding.embed(encoding.points(problem.rows)), encoding.groups
+    if free and problem.free:
+        features = problem.features()
+        more = np.array([features(row) for row in problem.rows])
+        x, groups = np.concatenate([x, more], 1), np.concatenate([groups, groups.max() + 1 + np.arange(more.shape[1])])
     latency = np.log(problem.latency) if problem.log else problem.latency
     order = [int(i) for i in rng.permutation(len(problem.rows))[:10]]
     seconds = [0.0] * 10
     while len(order) < evaluations:
         start = time.perf_counter()
         unseen = np.setdiff1d(np.arange(len(problem.rows)), order)
-        fits = [Process(x[order], y[order], encoding.groups) for y in (latency, problem.accuracy)]
+        fits = [Process(x[order], y[order], groups) for y in (latency, problem.accuracy)]
         predicted = np.column_stack([fit.mean(x[unseen]) for fit in fits])
         front = unseen[non_dominated(predicted, DIRECTIONS)]
         new = [int(i) for i in rng.permutation(front)[: min(10, evaluations - len(order))]]
@@ -138,8 +156,8 @@ def greedy(problem: Problem, evaluations: int, seed: int) -> tuple[list[int], li
 def run(problem: Problem, method: str, evaluations: int, seed: int) -> dict[str, Any]:
     """Shares of hypervolume at :data:`COUNTS`, and the median seconds of a proposal."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if method == "greedy":
-        rows, seconds = greedy(problem, evaluations, seed)
+    if method in GREEDY:
+        rows, seconds = greedy(problem, evaluations, seed, free=method != "greedy")
     else:
         rows, seconds = asked(problem, METHODS[method](problem, seed), evaluations, seed)
     return {"shares": {str(n): problem.share(rows[:n]) for n in COUNTS if n <= evaluations}, "seconds": median(seconds[10:] or seconds)}
@@ -155,11 +173,23 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return {"shares": shares, "seconds": median(r["seconds"] for r in runs), "seeds": len(runs)}
 
 
+def names(text: str | None) -> tuple[str, ...]:
+    """Of columns, from an option."""
+    return tuple(text.split(",")) if text else ()
+
+
 def main() -> None:
     """All problems, methods and seeds that are not there yet; then the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--yolobench", type=Path, help="the table as parquet")
     parser.add_argument("--nas-bench-201", type=Path, help="the table as parquet")
+    parser.add_argument("--table", type=Path, help="any other, parquet or CSV: every column that the next five do not name is a parameter")
+    parser.add_argument("--cost", metavar="COLUMN", help="to minimise")
+    parser.add_argument("--gain", metavar="COLUMN", help="to maximise")
+    parser.add_argument("--free", metavar="COLUMN,…", help="cost nothing: inputs of ours")
+    parser.add_argument("--guess", metavar="COST,GAIN", help="two of the free ones, stand-ins for where a search begins")
+    parser.add_argument("--categories", metavar="COLUMN,…", help="numbers that have no order")
+    parser.add_argument("--log", action="store_true", help="hypervolume of the cost's logarithm, as for a latency")
     parser.add_argument("--method", action="append", help="repeatable; without it all")
     parser.add_argument("--only", help="problems with this in their name")
     parser.add_argument("--evaluations", type=int, default=150)
@@ -179,14 +209,18 @@ def main() -> None:
     if args.nas_bench_201:
         import pandas
 
-        devices = [c for c in pandas.read_parquet(args.nas_bench_201).columns if c.startswith("latency_ms_")]
-        problems += [nas_bench_201(args.nas_bench_201, d) for d in devices]
+        columns = list(pandas.read_parquet(args.nas_bench_201).columns)
+        problems += [nas_bench_201(args.nas_bench_201, d, a) for a in columns if a.endswith("_acc") for d in columns if d.startswith("latency_ms_")]
+    if args.table:
+        if not (args.cost and args.gain):
+            parser.error("--table needs --cost and --gain, names of columns")
+        problems += [any_table(args.table, args.cost, args.gain, names(args.free), names(args.guess), args.log, names(args.categories))]
     problems = [p for p in problems if args.only is None or args.only in p.name]
     known: dict[str, Any] = json.loads(args.cache.read_text()) if args.cache.exists() else {}
     figure: dict[str, Any] = json.loads((RESULTS / "search_quality.json").read_text())["figure"] if args.keep else {}
     for problem in problems:
-        evaluations = min(max(args.evaluations, 200 if problem.whole else 0), len(problem.rows))
-        for method in args.method or (*METHODS, "greedy"):
+        evaluations = min(max(args.evaluations, 200 if problem.beyond_front else 0), len(problem.rows))
+        for method in args.method or (*METHODS, *GREEDY):
             keys = {seed: f"{problem.name} | {method} | {evaluations} | {seed}" for seed in range(args.seeds)}
             for seed, key in keys.items():
                 if key not in known and not args.so_far:

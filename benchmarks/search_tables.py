@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from nas.front import hypervolume, non_dominated
+from search_spaces.errors import InputError
 
 Floats = NDArray[np.float64]
 Params = Mapping[str, Any]
@@ -22,8 +24,9 @@ DIRECTIONS = ("min", "max")
 class Problem:
     """Latency (to minimise) and accuracy (to maximise) of the rows of a table, and the space that they are points of.
 
-    ``free``: columns that cost nothing. ``zero_cost``: which of them stands for accuracy; ``guess_cost``: which one for latency, where that has to be
-    measured. ``log``: whether the hypervolume is of log latency. ``whole``: every point of the space is a row.
+    ``free``: columns that cost nothing. ``guess``: which two of them stand for latency and accuracy when a search begins. ``log``: whether the hypervolume is
+    of log latency. ``beyond_front``: whether its reference point is the worst of the true front and a tenth of its range further (a space may hold networks
+    that do not learn at all), not the worst of the table.
     """
 
     name: str
@@ -32,10 +35,9 @@ class Problem:
     latency: Floats
     accuracy: Floats
     free: Mapping[str, Floats]
-    zero_cost: str
-    guess_cost: str
+    guess: tuple[str, ...]
     log: bool
-    whole: bool
+    beyond_front: bool = False
     reference: tuple[float, float] = field(init=False)
     true: float = field(init=False)
     _index: dict[tuple[Any, ...], int] = field(init=False)
@@ -43,7 +45,7 @@ class Problem:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_index", {self._key(row): i for i, row in enumerate(self.rows)})
         points = self._scaled(np.arange(len(self.rows)))
-        if self.whole:  # a space of cells holds networks that do not learn at all: the worst of the front instead, a tenth further out
+        if self.beyond_front:
             front = points[non_dominated(points, DIRECTIONS)]
             low, high = front.min(0), front.max(0)
             reference = (high[0] + 0.1 * (high[0] - low[0]), low[1] - 0.1 * (high[1] - low[1]))
@@ -51,6 +53,12 @@ class Problem:
             reference = (points[:, 0].max(), points[:, 1].min())
         object.__setattr__(self, "reference", tuple(float(r) for r in reference))
         object.__setattr__(self, "true", hypervolume(points, reference, DIRECTIONS))
+
+    @property
+    def whole(self) -> bool:
+        """Whether every point of the space is a row."""
+        sizes = (len(d.choices) if isinstance(d, CategoricalDistribution) else d.high - d.low + 1 for d in self.space.values())  # type: ignore[attr-defined]
+        return math.prod(sizes) == len(self._index)
 
     def _key(self, params: Params) -> tuple[Any, ...]:
         return tuple(params[name] for name in sorted(self.space))
@@ -106,20 +114,76 @@ def yolobench(path: Path, accuracy: str, device: str) -> Problem:
     free = {"params": table.params, "macs": table.conv_gmacs_fused, "nwot": table.nwot_preact}
     return Problem(
         f"YOLOBench, {accuracy} x {device}", space, rows, table[device].to_numpy(float), table[accuracy].to_numpy(float),
-        {k: v.to_numpy(float) for k, v in free.items()}, "nwot", "macs", log=True, whole=False,
+        {k: v.to_numpy(float) for k, v in free.items()}, ("macs", "nwot"), log=True,
     )  # fmt: skip
 
 
-def nas_bench_201(path: Path, device: str) -> Problem:
-    """All 15,625 cells of NAS-Bench-201 (arXiv:2001.00326) with CIFAR-10 test accuracy, and a device's latency (HELP, arXiv:2106.08630)."""
+NODES = {"op_0to1": (0, 1), "op_0to2": (0, 2), "op_0to3": (0, 3), "op_1to2": (1, 2), "op_1to3": (1, 3), "op_2to3": (2, 3)}
+PATHS = (("op_0to3",), ("op_0to1", "op_1to3"), ("op_0to2", "op_2to3"), ("op_0to1", "op_1to2", "op_2to3"))
+NONE, SKIP, CONV1, CONV3, POOL = range(5)
+
+
+def cell(row: Params) -> dict[str, float]:
+    """What a cell of NAS-Bench-201 computes, by its graph alone: only what lies on a path from its input to its output counts.
+
+    Encodings by paths rank networks better than edges do (White et al., arXiv:1910.11858); an edge behind a ``none`` is another name of the same network.
+    """
+    paths = [path for path in PATHS if all(row[edge] != NONE for edge in path)]
+    live = {edge for path in paths for edge in path}
+    counts = {
+        f"live_{name}": sum(row[edge] == op for edge in live) for name, op in (("skip", SKIP), ("conv1", CONV1), ("conv3", CONV3), ("pool", POOL))
+    }
+    return counts | {
+        "depth": max((sum(row[edge] in (CONV1, CONV3) for edge in path) for path in paths), default=0),
+        "depth_conv3": max((sum(row[edge] == CONV3 for edge in path) for path in paths), default=0),
+        "paths": len(paths),
+        "bare_skip": any(all(row[edge] == SKIP for edge in path) for path in paths),
+        "pooled_paths": sum(any(row[edge] == POOL for edge in path) for path in paths),
+    }
+
+
+def nas_bench_201(path: Path, device: str, accuracy: str = "cifar10_test_acc") -> Problem:
+    """All 15,625 cells of NAS-Bench-201 (arXiv:2001.00326) with test accuracy on an image set, and a device's latency (HELP, arXiv:2106.08630)."""
     import pandas
 
     table = pandas.read_parquet(path)
-    edges = [c for c in table.columns if c.startswith("op_")]
-    rows = tuple({name: int(v) for name, v in zip(edges, values, strict=True)} for values in table[edges].to_numpy())
-    space: dict[str, BaseDistribution] = {name: CategoricalDistribution(range(5)) for name in edges}
-    free = {"params": table.params_cifar10, "macs": table.flops_cifar10}
+    rows = tuple({name: int(v) for name, v in zip(NODES, values, strict=True)} for values in table[list(NODES)].to_numpy())
+    space: dict[str, BaseDistribution] = {name: CategoricalDistribution(range(5)) for name in NODES}
+    free = {"params": table.params_cifar10, "macs": table.flops_cifar10} | dict(pandas.DataFrame([cell(row) for row in rows]))
+    data = "" if accuracy == "cifar10_test_acc" else f"{accuracy} x "
     return Problem(
-        f"NAS-Bench-201, {device}", space, rows, table[device].to_numpy(float), table.cifar10_test_acc.to_numpy(float),
-        {k: v.to_numpy(float) for k, v in free.items()}, "macs", "params", log=False, whole=True,
+        f"NAS-Bench-201, {data}{device}", space, rows, table[device].to_numpy(float), table[accuracy].to_numpy(float),
+        {k: v.to_numpy(float) for k, v in free.items()}, ("params", "macs"), log=False, beyond_front=True,
     )  # fmt: skip
+
+
+def any_table(
+    path: Path, cost: str, gain: str, free: Sequence[str] = (), guess: Sequence[str] = (), log: bool = False, categories: Sequence[str] = ()
+) -> Problem:
+    """A parquet or CSV file: ``cost`` (to minimise), ``gain`` (to maximise) and ``free`` name columns of numbers; every other column is a parameter.
+
+    Numbers are parameters in order unless they are among ``categories``, all else categories. ``guess``: none, or two of the free ones. Rows without a cost
+    or a gain do not exist. An :class:`InputError` for a column that is not there, and for two rows of one point.
+    """
+    import pandas
+
+    table = pandas.read_csv(path) if path.suffix == ".csv" else pandas.read_parquet(path)
+    if missing := [c for c in (cost, gain, *free, *guess, *categories) if c not in table]:
+        raise InputError(f"no column {missing[0]!r} in {path.name}", f"one of {', '.join(map(str, table.columns))}")
+    free = list(dict.fromkeys((*free, *guess)))
+    table = table[table[cost].notna() & table[gain].notna()]
+    space: dict[str, BaseDistribution] = {}
+    columns: dict[str, list[Any]] = {}
+    for name in (c for c in table.columns if c not in (cost, gain, *free)):
+        levels = sorted(table[name].unique())
+        if pandas.api.types.is_numeric_dtype(table[name]) and table[name].dtype != bool and name not in categories:
+            space[name] = IntDistribution(0, len(levels) - 1)
+            columns[name] = [levels.index(v) for v in table[name]]
+        else:
+            space[name] = CategoricalDistribution([str(v) for v in levels])
+            columns[name] = [str(v) for v in table[name]]
+    rows = tuple(dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
+    if len({tuple(row.values()) for row in rows}) < len(rows):
+        raise InputError(f"{path.name} has several rows of one point", "one row for each; name columns that are no parameters with --free")
+    numbers = {name: table[name].to_numpy(float) for name in free}
+    return Problem(f"{path.stem}, {gain} x {cost}", space, rows, table[cost].to_numpy(float), table[gain].to_numpy(float), numbers, tuple(guess), log)

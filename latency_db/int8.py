@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
 import io
+import json
 import math
 import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +66,11 @@ class Int8Form:
             raise InputError("an int8 form with outputs and last_convs", "one of them: the decode tail reads the last convolutions' outputs")
         if self.weight_bits not in (7, 8):
             raise InputError(f"{self.weight_bits} bits of weights", "7 or 8")
+
+    @property
+    def id(self) -> str:
+        """Six hex digits that stand for all of it: part of the database's keys, since another form is another network to a runtime."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:6]
 
     def on(self, cpu: DeviceFingerprint) -> Int8Form:
         """This form with as many bits as that CPU multiplies without overflow.

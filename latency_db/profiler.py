@@ -195,9 +195,15 @@ class Profiler(ABC):
         """The machine; a runtime of an accelerator overrides this and adds the accelerator and its driver."""
         return _this_machine()
 
-    def key(self, workload: str) -> LatencyKey:
-        """The database key of a workload's key on this target, version and machine."""
-        return LatencyKey(workload, str(self.target), self.version(), self.fingerprint().id)
+    def key(self, workload: str, beside: Target | None = None) -> LatencyKey:
+        """The database key of a workload's key on this target, version and machine, or on another target of the same device.
+
+        The form of int8 counts as part of the version: in another one the same network is another graph.
+        """
+        target = beside or self.target
+        form = self.int8_form(target) if target.precision == "int8" else None
+        version = f"{self.version()}, int8 form {form.id}" if form else self.version()
+        return LatencyKey(workload, str(target), version, self.fingerprint().id)
 
     def reference_anchor_ms(self) -> float | None:
         """The anchor's usual time of a recorded table, ms; None where the database knows it (``LatencyDB.reference_anchor_ms``)."""

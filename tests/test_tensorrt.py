@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
 
@@ -297,6 +298,15 @@ def test_regimes_are_never_compared(faked: None) -> None:
     keys = [TensorRtRtx(target, gpu=GpuProtocol(pause_ms=ms, cold_l2=cold)).key("w") for ms, cold in ((0.0, False), (200.0, False), (0.0, True))]
     assert len({key.version for key in keys}) == 3 and keys[0].version == TensorRtRtx.version()
     assert {key.target for key in keys} == {"tensorrt-rtx:fp32"}
+
+
+def test_another_form_of_int8_is_another_key(faked: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = Target("tensorrt-rtx", "int8")
+    form = TensorRtRtx.int8_form(target)
+    first = TensorRtRtx(target).key("w")
+    assert first.version == f"{TensorRtRtx.version()}, int8 form {form.id}"
+    monkeypatch.setattr(TensorRtRtx, "int8_form", classmethod(lambda cls, target: replace(form, bias=not form.bias)))
+    assert TensorRtRtx(target).key("w") != first
 
 
 def test_tensorrt_builds_while_nobody_measures(faked: None, built: list[str], monkeypatch: pytest.MonkeyPatch, model: Path) -> None:

@@ -73,8 +73,8 @@ class Recorded(Profiler):
         device = self._origin[1].environment.get("device")
         return DeviceFingerprint.from_dict(device) if device else DeviceFingerprint("", self._origin[0].device, 0, (), 0)
 
-    def key(self, workload: str) -> LatencyKey:
-        return LatencyKey(workload, str(self.target), self._hash, self._origin[0].device)
+    def key(self, workload: str, beside: Target | None = None) -> LatencyKey:
+        return LatencyKey(workload, str(beside or self.target), self._hash, self._origin[0].device)
 
     def reference_anchor_ms(self) -> float | None:
         return usual_anchor_ms(m for _, m in self._rows.values())

@@ -64,9 +64,9 @@ class _TensorRt(Profiler):
     def fingerprint(self) -> DeviceFingerprint:
         return with_gpu(super().fingerprint(), self.target.device)
 
-    def key(self, workload: str) -> LatencyKey:
+    def key(self, workload: str, beside: Target | None = None) -> LatencyKey:
         """The regime is part of the version where it is not the usual one: paced and burst figures are never compared."""
-        key = super().key(workload)
+        key = super().key(workload, beside)
         usual = self._protocol.regime == GpuProtocol().regime
         return key if usual else replace(key, version=f"{key.version}, {self._protocol.regime}")
 

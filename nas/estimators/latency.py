@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,12 +73,12 @@ class Latency(Estimator):
     def _usual_anchor_ms(self, measured: Measurement) -> float | None:
         """Of the target and those beside it: what is on one front is brought to one speed, looked up once."""
         assert self.context.database is not None
-        database, key, shared = self.context.database, self.profiler.key(measured.workload), self.context.shared
-        targets = sorted({key.target, *map(str, self.context.beside)})
-        name = f"usual anchor of {', '.join(targets)}"
+        database, shared = self.context.database, self.context.shared
+        targets = sorted({self.profiler.target, *self.context.beside}, key=str)
+        name = f"usual anchor of {', '.join(map(str, targets))}"
         if shared.get(name) is None:
             own = self.profiler.reference_anchor_ms()
-            shared[name] = own or database.reference_anchor_ms(*(replace(key, target=target) for target in targets))
+            shared[name] = own or database.reference_anchor_ms(*(self.profiler.key(measured.workload, target) for target in targets))
         usual: float | None = shared[name]
         return usual
 

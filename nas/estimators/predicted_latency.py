@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 from latency_db.predictor.database import rows_of
 from latency_db.predictor.features import network_features
@@ -36,8 +35,8 @@ class PredictedLatency(Estimator):
         database = context.database
         with open_profiler(context.target) as profiler:
             key = profiler.key("")
-        together = {key.target, *map(str, context.beside)}
-        own, usual = database.reference_anchor_ms(key), database.reference_anchor_ms(*(replace(key, target=target) for target in sorted(together)))
+            together = [profiler.key("", target) for target in sorted({context.target, *context.beside}, key=str)]
+        own, usual = database.reference_anchor_ms(key), database.reference_anchor_ms(*together)
         self._speed = usual / own if usual and own else 1.0  # of what is on one front, for one speed
         try:
             self.predictor = Predictor.fit(rows_of(database, key))

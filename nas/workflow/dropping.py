@@ -50,7 +50,10 @@ def drops(models: Sequence[Model], target: Target, data: DataPair, folder: Path,
 
 def _asked(weights: Path, target: Target, data: DataPair) -> Mapping[str, Any]:
     """What a drop depends on."""
-    return {"weights": digest_of(weights), "target": str(target), "version": RUNTIMES[target.runtime].version(), "data": data.fingerprint}
+    runtime = RUNTIMES[target.runtime]
+    form = runtime.int8_form(target)
+    how = {"version": runtime.version(), "form": form and form.id}
+    return {"weights": digest_of(weights), "target": str(target), **how, "data": data.fingerprint}
 
 
 def _drop(model: Model, target: Target, data: DataPair) -> Drop:
