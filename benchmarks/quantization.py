@@ -5,7 +5,8 @@
 ``--model NAME=PATH`` (repeatable) names trained weights; ``{seed}`` in the path stands for each of ``--seeds``. Of each: mAP and latency in fp32 and int8
 after calibration, of the fastest selection that loses at most ``--max-drop`` points, and after fine-tuning with fake quantization, beside its control (as
 many steps in float, then calibration). ``--modes`` leaves some out, ``--targets`` adds runtimes that only calibrate. Finished files in the folder are kept;
-the same command goes on. ``results/quantization_<data or --name>_<runtime>.json``.
+the same command goes on. With ``--keep`` models and seeds that are not run stay as the last result has them: a seed more needs the weights of that seed
+alone. ``results/quantization_<data or --name>_<runtime>.json``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks.record import write
+from benchmarks.record import RESULTS, write
 from latency_db.target import Target
 from nas.cli.options import new_folder
 from nas.console import Display
@@ -115,6 +116,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--keep", action="store_true", help="what is not run stays as the last result has it")
     parser.add_argument("--name", help="of the results file, in the place of the data set's")
     parser.add_argument("--dry", action="store_true", help="print, write no results file")
     return parser
@@ -127,9 +129,11 @@ def main() -> None:
     data = open_training_data(args.data, args.limit, Display())
     new_folder(args.folder)
     jobs = [(args.target, mode) for mode in args.modes] + [(target, "ptq") for target in args.targets]
-    figure: dict[str, Any] = {"data": data.name, "goals": GOALS, "targets": {}}
+    result = f"quantization_{args.name or data.name.partition('@')[0]}_{args.target.partition(':')[0]}"
+    last: dict[str, Any] = json.loads((RESULTS / f"{result}.json").read_text()) if args.keep else {"figure": {"targets": {}}, "seeds": []}
+    figure: dict[str, Any] = {"data": data.name, "goals": GOALS, "targets": last["figure"]["targets"]}
     for target, mode in jobs:
-        rows = {}
+        rows = dict(figure["targets"].get(target, {}).get(mode, {"models": {}})["models"])
         for name, of_seed in chosen.items():
             for seed, weights in of_seed.items():
                 out = args.folder / target.replace(":", "-").replace("/", "-") / f"{name}-{seed}-{mode}.onnx"
@@ -138,7 +142,7 @@ def main() -> None:
         figure["targets"].setdefault(target, {})[mode] = {**together(list(rows.values())), "models": rows}
         print(json.dumps({"target": target, "mode": mode, **together(list(rows.values()))}))
     if not args.dry:
-        write(f"quantization_{args.name or data.name.partition('@')[0]}_{args.target.partition(':')[0]}", figure, args.seeds)
+        write(result, figure, sorted({*last["seeds"], *args.seeds}))
 
 
 if __name__ == "__main__":

@@ -213,6 +213,8 @@ CASES = {
     "not JSON": ("train {shelf}/garbage.json --data digits", "garbage.json", "JSON"),
     "missing key": ("train {shelf}/keyless.json --data digits", "lacks classes", "expected"),
     "architecture that is not there": ("train {tmp}/S.json --data digits", "S.json", "check the path"),
+    "weights without an ending": ("train {shelf}/S.json --data digits --out {tmp}/S", "/S; expected", "S.safetensors"),
+    "export to another format": ("export {shelf}/S.safetensors --out {tmp}/S.engine", "S.engine", "ends in .onnx"),
     "no epochs": ("train {shelf}/S.json --data digits --epochs 0", "epochs = 0", "positive"),
     "weights that are not there": ("export {tmp}/S.safetensors", "S.safetensors", ".safetensors file"),
     "garbage for weights": ("export {shelf}/garbage.safetensors --out {tmp}/S.onnx", "garbage.safetensors", "whole"),

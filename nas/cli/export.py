@@ -19,7 +19,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Deploy, export, check."""
-    from nas.cli.options import new_folder, note_int8
+    from nas.cli.options import new_file, note_int8
     from nas.console import Display
     from nas.export import export_onnx, metadata_of
     from nas.weights import load_detector
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     size = args.image_size or int(artifact.architecture["image_size"])
     if size < 32 or size % 32:
         raise InputError(f"image size {size}", "a multiple of 32")
-    new_folder(out.parent)
+    new_file(out, ".onnx")
     worst = export_onnx(detector.deploy(), out, size, metadata_of(artifact.architecture, artifact.classes, size))
     display = Display()
     display.note(f"written: {out} (largest difference to torch {worst:.1e}; batch free, images in 0..1, boxes and scores out)")

@@ -143,6 +143,14 @@ def new_folder(path: Path) -> Path:
     return path
 
 
+def new_file(path: Path, ending: str) -> Path:
+    """A file to be written, its folder made; an error now, not after hours, where its name has another ending than those that read it go by."""
+    if path.suffix != ending:
+        raise InputError(f"--out {path}", f"a file name that ends in {ending}, such as {path.name.rstrip('.')}{ending}")
+    new_folder(path.parent)
+    return path
+
+
 def existing(path: Path, what: str) -> Path:
     """The path, or an error that names what is missing."""
     if not path.exists():

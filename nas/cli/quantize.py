@@ -56,7 +56,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Quantize, check, evaluate, time; or check alone."""
     from latency_db.target import Target
-    from nas.cli.options import existing, new_folder
+    from nas.cli.options import existing, new_file
     from nas.console import Display
     from search_spaces.errors import InputError
 
@@ -77,8 +77,7 @@ def run(args: argparse.Namespace) -> int:
     if selects and mode != "selective":
         raise InputError(f"--max-drop or --budget with --mode {mode}", "--mode selective", "they pick one of a selection's points")
     settings = Settings(Calibration(args.calibration, args.calibrator, args.seed), args.rounds, args.seed)
-    out = args.out or args.weights.with_name(f"{args.weights.stem}-int8.onnx")
-    new_folder(out.parent)
+    out = new_file(args.out or args.weights.with_name(f"{args.weights.stem}-int8.onnx"), ".onnx")
     target = Target.parse(args.target) if args.target else load_detector(args.weights)[1].int8_target or Target.parse("openvino:int8")
     job = (args.weights, open_training_data(args.data, args.limit, display), target, out, settings)
     if mode == "selective":

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from nas.cli.options import display, fixed_values, new_folder, recipe, records
+    from nas.cli.options import display, fixed_values, new_file, recipe, records
     from nas.workflow.training import Means, open_training_data, train_supernet
     from search_spaces.spaces import SPACES
 
@@ -41,7 +41,7 @@ def _train(args: argparse.Namespace) -> int:
     space = SPACES[args.space]
     space = space.restrict(fixed_values(space, args.fix))
     settings, kept = recipe(args), records(args)
-    new_folder(args.out.parent)
+    new_file(args.out, ".safetensors")
     data = open_training_data(args.data, args.limit, shown)
     train_supernet(space, data, settings, args.out, shown, Means(args.device, args.processes, not args.no_augment), kept)
     shown.note(f"written: {args.out}")

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _train(args: argparse.Namespace) -> int:
     from nas.cli.course import beside, course, distillation, with_pseudo_labels
-    from nas.cli.options import display, new_folder, note_int8, recipe, records
+    from nas.cli.options import display, new_file, note_int8, recipe, records
     from nas.models import artifact_of, with_classes_of
     from nas.workflow.training import Means, open_training_data, train_detector
     from search_spaces.spaces import space_of
@@ -50,8 +50,7 @@ def _train(args: argparse.Namespace) -> int:
     artifact = artifact_of(args.architecture)
     space_of(artifact.architecture)
     settings, kept = replace(recipe(args), **distillation(args)), records(args)
-    out = args.out or args.architecture.with_suffix(".safetensors")
-    new_folder(out.parent)
+    out = new_file(args.out or args.architecture.with_suffix(".safetensors"), ".safetensors")
     data = open_training_data(args.data, args.limit, shown)
     artifact = with_classes_of(artifact, data)
     data = with_pseudo_labels(args, data, shown)
