@@ -24,8 +24,8 @@ from nas.stopping import GAIN
 Floats = NDArray[np.float64]
 Params = Mapping[str, Any]
 
-DRAWS = 32
-"""Functions drawn per objective and proposal; the mean of their gains stands for the expected gain."""
+DRAWS, FEWER = 96, 32
+"""Functions drawn per objective and proposal; the mean of their gains stands for the expected gain. Fewer where every one has to be looked at by itself."""
 POOL, ROUNDS, PARENTS = 400, 6, 60
 MOST_INITIAL = 10
 EVERY = 0.1
@@ -159,11 +159,15 @@ class GuidedSampler(BaseSampler):
         """The point, and the gain of hypervolume that is expected of it, as a share of what there is; None where it was chosen by something else."""
         objectives = range(history.values.shape[1])
         inputs, groups = self._inputs(encoding, history.points)
-        drawn = {j: self._objective(rng, j, inputs, history.values[:, j], groups) for j in objectives if j not in self._known}
-        limits = [self._process(f"limit {name}", inputs[rows], values, groups).draw(rng, DRAWS) for name, rows, values in history.limits]
+        # What runs elsewhere counts with its drawn values, so that every draw has a front of its own. Else one stands for all, and all draws are looked at at
+        # once (not where gains are counted in a box that the draws decide, by more than two objectives).
+        together = len(history.pending) == 0 and len(objectives) <= 2
+        draws = DRAWS if together else FEWER
+        drawn = {j: self._objective(rng, j, inputs, history.values[:, j], groups, draws) for j in objectives if j not in self._known}
+        limits = [self._process(f"limit {name}", inputs[rows], values, groups).draw(rng, draws) for name, rows, values in history.limits]
         if history.failed.any():
             everyone, same = self._inputs(encoding, history.everyone)
-            limits.append(self._process("failed", everyone, history.failed - 0.5, same).draw(rng, DRAWS))
+            limits.append(self._process("failed", everyone, history.failed - 0.5, same).draw(rng, draws))
 
         def values(points: Floats) -> Floats:
             """(n, draws, m)."""
@@ -173,7 +177,7 @@ class GuidedSampler(BaseSampler):
                 if j in self._known:
                     exact = self._cached(f"known {j}", self._known[j], encoding, points) * history.signs[j]
                     exact = np.log(np.maximum(exact, 1e-300)) if j in self._log else exact
-                    columns.append(np.repeat(exact[:, None], DRAWS, 1))
+                    columns.append(np.repeat(exact[:, None], draws, 1))
                 else:
                     columns.append(drawn[j](x))
             return np.stack(columns, 2)
@@ -190,10 +194,7 @@ class GuidedSampler(BaseSampler):
         front = history.front
         spread = np.maximum(np.ptp(history.values, axis=0), 1e-12)
         focus = self._focus if len(objectives) == 2 and len(history.values) % 2 == 0 and self._focus and self._focus.fits(history.signs) else None
-        # What runs elsewhere counts with its drawn values, so that every draw has a front of its own. Else one stands for all, and all draws are looked at at
-        # once (not where gains are counted in a box that the draws decide, by more than two objectives).
-        together = pending is None and len(objectives) <= 2
-        fronts = [front] if together else [front if pending is None else np.concatenate([front, pending[:, s]]) for s in range(DRAWS)]
+        fronts = [front] if together else [front if pending is None else np.concatenate([front, pending[:, s]]) for s in range(draws)]
         bests = [focus.bests(f, history.reference) for f in fronts] if focus else []
 
         def averaged(of: Callable[[Floats, int], Floats], v: Floats, every: int = 1) -> Floats:
@@ -201,7 +202,7 @@ class GuidedSampler(BaseSampler):
             drawn = v[:, ::every]
             if together:
                 return np.asarray(of(drawn.reshape(-1, v.shape[2]), 0).reshape(drawn.shape[:2]).mean(1))
-            return np.asarray(np.mean([of(drawn[:, k], s) for k, s in enumerate(range(0, DRAWS, every))], 0))
+            return np.asarray(np.mean([of(drawn[:, k], s) for k, s in enumerate(range(0, draws, every))], 0))
 
         def gain(v: Floats, s: int) -> Floats:
             return focus.gains(v, bests[s]) if focus else gains(v, fronts[s], history.reference)
@@ -253,12 +254,12 @@ class GuidedSampler(BaseSampler):
             return encoding.random(rng, 1)[0], 0.0
         return np.asarray(pool[scores.argmax()]), float(scores.max())
 
-    def _objective(self, rng: np.random.Generator, j: int, x: Floats, y: Floats, groups: NDArray[np.intp]) -> Callable[[Floats], Floats]:
-        """:data:`DRAWS` functions: (n, D) -> (n, draws), on values warped so that they are the most probable."""
+    def _objective(self, rng: np.random.Generator, j: int, x: Floats, y: Floats, groups: NDArray[np.intp], draws: int) -> Callable[[Floats], Floats]:
+        """So many functions: (n, D) -> (n, draws), on values warped so that they are the most probable."""
         fits = [(warp, self._process(f"objective {j}, warp {i}", x, warp(y), groups)) for i, warp in enumerate(Warp.choices(y))]
         warp, process = min(fits, key=lambda fit: fit[1].loss + fit[0].loss(y))
         # The front consists of observed values, lucky ones among them: what is drawn has to beat it with the noise of an observation.
-        draw = process.draw(rng, DRAWS, observed=True)
+        draw = process.draw(rng, draws, observed=True)
         return lambda points: warp.back(draw(points))
 
     def _process(self, name: str, x: Floats, y: Floats, groups: NDArray[np.intp]) -> Process:
