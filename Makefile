@@ -45,7 +45,7 @@ $(VENV)/.installed-test: setup.cfg pyproject.toml constraints.txt | $(BIN)/pytho
 
 constraints:
 	$(PYTHON) -m venv --clear .venv-constraints
-	.venv-constraints/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	.venv-constraints/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test,tensorboard,wandb]'
 	{ grep '^#' constraints.txt; .venv-constraints/bin/python -m pip freeze --all --exclude pip --exclude-editable | sed 's/+[a-z0-9.]*$$//' | sort -f; } > constraints.new
 	mv constraints.new constraints.txt
 	rm -rf .venv-constraints
