@@ -50,7 +50,7 @@ COUNTS = (10, 20, 30, 40, 50, 75, 100)
 class TableLatency(Estimator):
     """Predicted from a table."""
 
-    name, unit, direction = "latency_ms", "ms", "min"
+    name, unit, direction, cheap = "latency_ms", "ms", "min", True
 
     def __init__(self, context: Context, table: Path) -> None:
         super().__init__(context)
@@ -67,6 +67,7 @@ class Recorded(Estimator):
     def __init__(self, estimator: Estimator, path: Path) -> None:
         super().__init__(estimator.context)
         self.name, self.unit, self.direction, self.rank = estimator.name, estimator.unit, estimator.direction, estimator.rank  # type: ignore[misc]
+        self.cheap = estimator.cheap  # type: ignore[misc]
         self._estimator, self._path = estimator, path
         self.known: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
 

@@ -9,6 +9,7 @@ from typing import Any
 COLOURS = {
     "guided": "#D55E00",
     "guided, latency known": "#E69F00",
+    "guided, latency told": "#B8860B",
     "guided, bare": "#F0C27B",
     "greedy": "#0072B2",
     "greedy, free inputs": "#7FB2D9",

@@ -9,7 +9,8 @@ worst of the true front and a tenth of its range further. A point that was asked
 samplers as the worst of the table, and costs nothing either. Ours knows which points exist, as a space does.
 
 Methods: ``guided`` (ours; MACs, params, on YOLOBench NWOT and on NAS-Bench-201 what of a cell's graph is live are free inputs of its models), ``guided,
-latency known`` (only accuracy is evaluated), ``guided, bare`` (no free inputs), Optuna's ``random``, ``nsga2`` (population 20), ``tpe`` (multivariate), ``gp``,
+latency known`` (only accuracy is evaluated), ``guided, latency told`` (that of 128 other points is known before the search, as ``nas search`` does with
+a predicted latency), ``guided, bare`` (no free inputs), Optuna's ``random``, ``nsga2`` (population 20), ``tpe`` (multivariate), ``gp``,
 and ``greedy``: fit Gaussian processes, evaluate what they predict to be the front, again (as LINAS does; arXiv:2205.10358). ``greedy, free inputs`` is that
 with the inputs of ``guided``, which tells what those are worth and what the sampler is.
 
@@ -43,6 +44,7 @@ from nas.samplers import SAMPLERS, Known
 from nas.samplers.encoding import Encoding
 from nas.samplers.gaussian import Process
 from nas.samplers.guided import GuidedSampler
+from nas.study import AHEAD
 
 COUNTS = (10, 20, 30, 50, 75, 100, 150, 200)
 T_975 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26, 20: 2.09}
@@ -51,8 +53,8 @@ TOO_MANY = 40
 """Asks in a row that bring nothing new, after which a random unseen row is evaluated (samplers converge; it is the next thing a user would do)."""
 
 
-def guided(problem: Problem, seed: int, latency_known: bool = False, free: bool = True) -> BaseSampler:
-    """Ours."""
+def guided(problem: Problem, seed: int, latency_known: bool = False, free: bool = True, ahead: int = 0) -> BaseSampler:
+    """Ours; ``ahead``: so many rows, drawn by chance, whose latency is told before the search."""
     row = {frozenset(r.items()): i for i, r in enumerate(problem.rows)}
 
     def at(params: Mapping[str, Any]) -> int:
@@ -69,7 +71,7 @@ def guided(problem: Problem, seed: int, latency_known: bool = False, free: bool 
         def guess(params: Mapping[str, Any]) -> tuple[float, float]:
             return float(cost[at(params)]), float(gain[at(params)])
 
-    return GuidedSampler(
+    sampler = GuidedSampler(
         seed,
         space=problem.space,
         log=(0,) if problem.log else (),
@@ -78,6 +80,10 @@ def guided(problem: Problem, seed: int, latency_known: bool = False, free: bool 
         guess=guess,
         candidates=None if problem.whole else problem.rows,
     )
+    if ahead:
+        told = np.random.default_rng([seed, ahead]).permutation(len(problem.rows))[:ahead]
+        sampler.learn(0, [problem.rows[i] for i in told], problem.latency[told].tolist())
+    return sampler
 
 
 def gp(problem: Problem, seed: int) -> BaseSampler:
@@ -93,6 +99,7 @@ def gp(problem: Problem, seed: int) -> BaseSampler:
 METHODS: Mapping[str, Callable[[Problem, int], BaseSampler]] = {
     "guided": guided,
     "guided, latency known": lambda problem, seed: guided(problem, seed, latency_known=True),
+    "guided, latency told": lambda problem, seed: guided(problem, seed, ahead=AHEAD),
     "guided, bare": lambda problem, seed: guided(problem, seed, free=False),
     "random": lambda problem, seed: SAMPLERS["random"](seed, Known()),
     "nsga2": lambda problem, seed: SAMPLERS["nsga2"](seed, Known()),

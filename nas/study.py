@@ -22,7 +22,7 @@ from nas.estimators.base import Estimator
 from nas.evaluating import Bound, Course, Evaluation, Outcome
 from nas.fidelity import Fidelity, Saving, saving
 from nas.front import Archive, values_of
-from nas.samplers import SAMPLERS, Known
+from nas.samplers import SAMPLERS, Known, Learner
 from nas.stopping import Progress
 from nas.storage import asking, explained, open_storage
 from nas.workers import Heart, Signed, Watcher, name_of_this, workers
@@ -34,6 +34,8 @@ HOPELESS = 8
 """Failures in a row from the beginning after which a search stops: that is the set-up, not a candidate."""
 MAX_DUPLICATES = 5
 """Known architectures in a row after which an unseen one is asked for: samplers converge, and small spaces run out."""
+AHEAD = 128
+"""Points of which cheap objectives are asked before the search, for a sampler that learns from them; tracing a new network takes up to a tenth of a second."""
 LOOK_S = 0.5
 """How often a worker with nothing to do looks what became of the others' candidates."""
 RECORD = "run"
@@ -94,7 +96,8 @@ class Study:
             begun = len(workers(self._study.user_attrs))
         # A reopened study must not repeat the random numbers of its beginning, nor one worker those of another.
         self.worker = name_of_this()
-        self._study.sampler = Signed(make(seed, replace(sampling, begun=len(trials) + STREAM * begun)), self.worker)
+        self._sampler = make(seed, replace(sampling, begun=len(trials) + STREAM * begun))
+        self._study.sampler = Signed(self._sampler, self.worker)
         self.archive = Archive(objectives, log=tuple(self.objectives[i].name for i in log))
         self.fidelity = Fidelity(self.objectives, seed)
         self.progress = Progress()
@@ -165,8 +168,25 @@ class Study:
         a chance to come to the front are not estimated to the end (:mod:`nas.fidelity`).
         """
         evaluation = Evaluation(estimators, self.objectives, self.bounds, self.fidelity if early_stop else None)
+        if len(self._known) < min(trials, self.space.size):
+            self._look_ahead(estimators)
         with explained(self._storage, opened=True):
             self._run(evaluation, trials, watch, [self.space.check(a) for a in first], enough)
+
+    def _look_ahead(self, estimators: Sequence[Estimator]) -> None:
+        """Tells the sampler what cheap objectives say of points that nobody evaluates, the same ones whenever the study is opened."""
+        places = {o.name: i for i, o in enumerate(self.objectives)}
+        cheap = [e for e in estimators if e.cheap and e.name in places]
+        if not cheap or not isinstance(self._sampler, Learner):
+            return
+        rng = random.Random(f"{self.seed}/ahead")
+        points = list(dict.fromkeys(self.space.sample(rng) for _ in range(AHEAD)))
+        for estimator in cheap:
+            told: list[tuple[dict[str, Any], float]] = []
+            for point in points:
+                with contextlib.suppress(InputError):  # beyond a predictor's domain
+                    told.append((self._params(point), estimator(point).value))
+            self._sampler.learn(places[estimator.name], [params for params, _ in told], [value for _, value in told])
 
     def _run(
         self,

@@ -19,10 +19,12 @@ from optuna.trial import TrialState
 from scipy.linalg import cho_solve
 
 from nas.front import hypervolume
+from nas.samplers import Learner
 from nas.samplers.encoding import Encoding
 from nas.samplers.gain import Focus, gains, nearness
 from nas.samplers.gaussian import Hyper, Process, Warp
 from nas.samplers.guided import GuidedSampler
+from nas.samplers.history import History
 
 suites = pytest.importorskip("optuna.testing.pytest_samplers", reason="this optuna has no sampler suite (5.0 has)")
 
@@ -241,6 +243,38 @@ def test_only_candidates_are_proposed() -> None:
     study = _search(GuidedSampler(0, space=GRID, initial=5, candidates=rows), 30)
     assert all(t.params in rows for t in study.trials)
     assert len({tuple(sorted(t.params.items())) for t in study.trials}) == len({tuple(sorted(r.items())) for r in rows})
+
+
+def test_what_is_told_ahead_of_a_cheap_objective_spares_evaluations() -> None:
+    encoding = Encoding(GRID)
+    points = [encoding.params(p) for p in encoding.random(np.random.default_rng(1), 60)]
+    everything = np.array([_tradeoff(p) for p in points])
+    worst = (np.log(everything[:, 0].max()), everything[:, 1].min())
+
+    def share(told: bool, seed: int) -> float:
+        sampler = GuidedSampler(seed, space=GRID, log=(0,))
+        if told:
+            sampler.learn(0, points, [_tradeoff(p)[0] for p in points])
+        found = [t.values for t in _search(sampler, 20).trials]
+        return hypervolume([(np.log(cost), gain) for cost, gain in found], worst, ("min", "max"))
+
+    told, alone = ([share(kind, seed) for seed in range(4)] for kind in (True, False))
+    assert np.mean(told) > np.mean(alone)
+
+
+def test_what_is_told_ahead_is_in_the_objectives_own_units() -> None:
+    """Maximised, logarithmic, and one of the points evaluated as well: the model has each once, and both agree."""
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=GuidedSampler(0, space=GRID, log=(0,)))
+    study.optimize(lambda trial: _tradeoff({name: trial._suggest(name, d) for name, d in GRID.items()}), n_trials=3)
+    sampler = study.sampler
+    assert isinstance(sampler, GuidedSampler) and isinstance(sampler, Learner)
+    tried, encoding = study.trials[0], Encoding(GRID)
+    new = next(encoding.params(p) for p in encoding.random(np.random.default_rng(5), 9) if encoding.params(p) not in [t.params for t in study.trials])
+    sampler.learn(0, [tried.params, new], [tried.values[0], 7.0])
+    history = History.of(study, study.ask()._cached_frozen_trial, encoding, GRID, (0,), {})
+    x, y, _ = sampler._told(0, encoding, history)
+    assert len(x) == len(y) == 4 and y.tolist() == pytest.approx([-math.log(t.values[0]) for t in study.trials[:3]] + [-math.log(7.0)])
+    assert len(sampler._told(1, encoding, history)[1]) == 3
 
 
 def test_constraints_are_learned() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.estimate import Objective
+from nas.estimate import Estimate, Objective
 from nas.estimators.base import Context, Estimator
 from nas.evaluating import Bound
 from nas.samplers import SAMPLERS
@@ -52,6 +52,41 @@ def tried(folder: Path, sampler: str, seed: int, trials: int = 30) -> list[str]:
     open_study(folder, sampler, seed).run([score, latency], trials)
     assert latency.asked == score.asked
     return latency.asked
+
+
+class CheapLatency(FakeLatency):
+    """The cost, and it says of itself that it may be asked of many; of one in three it knows nothing."""
+
+    cheap = True
+
+    def __call__(self, architecture: Architecture) -> Estimate:
+        found = super().__call__(architecture)
+        if int(architecture.id, 16) % 3 == 0 and len(self.asked) > 200:
+            raise InputError(f"{architecture.id} is unlike all that was measured")
+        return found
+
+
+def test_a_cheap_objective_is_asked_of_more_points_than_are_evaluated(tmp_path: Path) -> None:
+    space = tiny_space(6, 6)
+    latency, score = CheapLatency(Context(space, 3)), FakeScore(Context(space, 3))
+    study = open_study(tmp_path, "guided", space=space)
+    study.run([latency, score], 12)
+    told, values = study._sampler._ahead[0]  # type: ignore[attr-defined]
+    assert len(score.asked) == 12 and len(latency.asked) == 12 + len(told) and len(told) > 60
+    assert [numbers_of(study._point(params))[0] for params in told] == values.tolist()
+    again = open_study(tmp_path, "guided", space=space)
+    again.run([latency, score], 14)
+    more = again._sampler._ahead[0]  # type: ignore[attr-defined]
+    assert all(params in told for params in more[0]) and len(score.asked) == 14  # the same ones, without those that cannot be told
+    asked = len(latency.asked)
+    open_study(tmp_path, "guided", space=space).run([latency, score], 14)
+    assert len(latency.asked) == asked  # nothing left to search
+
+
+def test_a_sampler_that_does_not_learn_is_told_nothing(tmp_path: Path) -> None:
+    latency, score = CheapLatency(CONTEXT), FakeScore(CONTEXT)
+    open_study(tmp_path, "nsga2").run([latency, score], 12)
+    assert latency.asked == score.asked
 
 
 def one_line(error: pytest.ExceptionInfo[InputError]) -> str:

@@ -47,13 +47,16 @@ class Estimator(ABC):
     """``estimator(architecture) -> Estimate``: one number, its unit, interval, source and target. A failure raises; it never becomes a number.
 
     ``name`` is the estimate's (``latency_ms``), not the registry's (``latency``). ``rank`` orders by expense: cheap ones are asked first, so that a
-    violated constraint spares the dear ones. ``sees_precision``: whether the same architecture may get another number at another precision of the target.
+    violated constraint spares the dear ones. ``cheap``: a function of the architecture alone that takes no more than a tenth of a second and no device, so
+    that a search may ask it of many more than it evaluates. ``sees_precision``: whether the same architecture may get another number at another precision of
+    the target.
     """
 
     name: ClassVar[str]
     unit: ClassVar[str] = ""
     direction: ClassVar[str]
     rank: ClassVar[int] = 0
+    cheap: ClassVar[bool] = False
     sees_precision: ClassVar[bool] = True
 
     def __init__(self, context: Context) -> None:

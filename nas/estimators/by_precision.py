@@ -16,7 +16,7 @@ class ByPrecision(Estimator):
     def __init__(self, made: Mapping[str, Estimator]) -> None:
         first = next(iter(made.values()))
         super().__init__(first.context)
-        self.name, self.unit, self.direction, self.rank = first.name, first.unit, first.direction, first.rank  # type: ignore[misc]
+        self.name, self.unit, self.direction, self.rank, self.cheap = first.name, first.unit, first.direction, first.rank, first.cheap  # type: ignore[misc]
         self._made = dict(made)
         self._asked = first
 

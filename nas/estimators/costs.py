@@ -10,7 +10,7 @@ from search_spaces.trace import trace
 
 
 class _Traced(Estimator):
-    direction, sees_precision = "min", False
+    direction, cheap, sees_precision = "min", True, False
 
     def cost(self, architecture: Architecture) -> Cost:
         space = self.context.space

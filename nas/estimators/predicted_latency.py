@@ -24,7 +24,7 @@ class PredictedLatency(Estimator):
     logged, once). A network unlike the measured ones is an error, not a number.
     """
 
-    name, unit, direction, rank = "latency_ms", "ms", "min", 1
+    name, unit, direction, rank, cheap = "latency_ms", "ms", "min", 1, True
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from search_spaces.registry import Registry
 
@@ -24,6 +24,14 @@ class Known:
     budgets: tuple[float, ...] = ()
     goals: tuple[float, ...] = ()
     begun: int = 0
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """A sampler that takes values of one objective at points that are no trials: what costs nearly nothing can be asked of more points than are evaluated."""
+
+    def learn(self, objective: int, points: Sequence[Mapping[str, Any]], values: Sequence[float]) -> None:
+        """Values of the objective at that place, at points given by all their parameters. They replace those that were told before."""
 
 
 SAMPLERS: Registry[Callable[[int, Known], BaseSampler]] = Registry(

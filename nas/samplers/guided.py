@@ -75,6 +75,14 @@ class GuidedSampler(BaseSampler):
         self._cheap: dict[str, dict[tuple[float, ...], Any]] = {}
         self._design: Floats | None = None
         self._rows: dict[tuple[str, int], Floats | None] = {}
+        self._ahead: dict[int, tuple[Sequence[Params], Floats]] = {}
+
+    def learn(self, objective: int, points: Sequence[Params], values: Sequence[float]) -> None:
+        """Values of an objective, by its position, at points that are no trials (all parameters of each): its model learns from them, too.
+
+        For what costs nearly nothing but is no function that a proposal could call a thousand times (``known``), such as a predicted latency.
+        """
+        self._ahead[objective] = list(points), np.asarray(values, np.float64)
 
     def reseed_rng(self) -> None:
         """Nothing: random numbers follow the trial's number, so threads do not repeat each other."""
@@ -158,12 +166,12 @@ class GuidedSampler(BaseSampler):
     def _best(self, rng: np.random.Generator, encoding: Encoding, history: History) -> tuple[Floats, float | None]:
         """The point, and the gain of hypervolume that is expected of it, as a share of what there is; None where it was chosen by something else."""
         objectives = range(history.values.shape[1])
-        inputs, groups = self._inputs(encoding, history.points)
         # What runs elsewhere counts with its drawn values, so that every draw has a front of its own. Else one stands for all, and all draws are looked at at
         # once (not where gains are counted in a box that the draws decide, by more than two objectives).
         together = len(history.pending) == 0 and len(objectives) <= 2
         draws = DRAWS if together else FEWER
-        drawn = {j: self._objective(rng, j, inputs, history.values[:, j], groups, draws) for j in objectives if j not in self._known}
+        drawn = {j: self._objective(rng, j, *self._told(j, encoding, history), draws) for j in objectives if j not in self._known}
+        inputs, groups = self._inputs(encoding, history.points)
         limits = [self._process(f"limit {name}", inputs[rows], values, groups).draw(rng, draws) for name, rows, values in history.limits]
         if history.failed.any():
             everyone, same = self._inputs(encoding, history.everyone)
@@ -253,6 +261,18 @@ class GuidedSampler(BaseSampler):
         if len(pool) == 0:  # a small space that was seen whole, or nearly
             return encoding.random(rng, 1)[0], 0.0
         return np.asarray(pool[scores.argmax()]), float(scores.max())
+
+    def _told(self, j: int, encoding: Encoding, history: History) -> tuple[Floats, Floats, NDArray[np.intp]]:
+        """Inputs (n, D), values (n,) and groups of columns from which the model of an objective learns: its trials, and what was told ahead."""
+        points, values = history.points, history.values[:, j]
+        if j in self._ahead and len(self._ahead[j][0]):
+            given, told = self._ahead[j]
+            rows, signed = encoding.points(given), told * history.signs[j]
+            signed = logarithms(signed[:, None], (0,), history.signs[j : j + 1])[:, 0] if j in self._log else signed
+            new = np.array([not history.has(row) for row in rows]) & np.isfinite(signed)
+            points, values = np.concatenate([points, rows[new]]), np.concatenate([values, signed[new]])
+        x, groups = self._inputs(encoding, points)
+        return x, values, groups
 
     def _objective(self, rng: np.random.Generator, j: int, x: Floats, y: Floats, groups: NDArray[np.intp], draws: int) -> Callable[[Floats], Floats]:
         """So many functions: (n, D) -> (n, draws), on values warped so that they are the most probable."""
