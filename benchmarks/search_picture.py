@@ -12,7 +12,7 @@ COLOURS = {
     "guided, latency told": "#B8860B",
     "guided, bare": "#F0C27B",
     "greedy": "#0072B2",
-    "greedy, free inputs": "#7FB2D9",
+    "greedy, free inputs": "#5B4B9A",
     "tpe": "#009E73",
     "gp": "#CC79A7",
     "nsga2": "#56B4E9",
