@@ -39,12 +39,12 @@ from optuna.samplers import BaseSampler
 from benchmarks.record import RESULTS, write
 from benchmarks.search_picture import draw_html, draw_png
 from benchmarks.search_tables import DIRECTIONS, Problem, any_table, nas_bench_201, yolobench
+from nas.ahead import AHEAD
 from nas.front import non_dominated
 from nas.samplers import SAMPLERS, Known
 from nas.samplers.encoding import Encoding
 from nas.samplers.gaussian import Process
 from nas.samplers.guided import GuidedSampler
-from nas.study import AHEAD
 
 COUNTS = (10, 20, 30, 50, 75, 100, 150, 200)
 T_975 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26, 20: 2.09}

@@ -16,6 +16,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from nas.ahead import Watch, ask_ahead
 from nas.deployment import CHOICE, id_of
 from nas.estimate import Candidate, Objective
 from nas.estimators.base import Estimator
@@ -34,8 +35,6 @@ HOPELESS = 8
 """Failures in a row from the beginning after which a search stops: that is the set-up, not a candidate."""
 MAX_DUPLICATES = 5
 """Known architectures in a row after which an unseen one is asked for: samplers converge, and small spaces run out."""
-AHEAD = 128
-"""Points of which cheap objectives are asked before the search, for a sampler that learns from them; tracing a new network takes up to a tenth of a second."""
 LOOK_S = 0.5
 """How often a worker with nothing to do looks what became of the others' candidates."""
 RECORD = "run"
@@ -101,7 +100,7 @@ class Study:
         self.archive = Archive(objectives, log=tuple(self.objectives[i].name for i in log))
         self.fidelity = Fidelity(self.objectives, seed)
         self.progress = Progress()
-        self._without_promise = 0
+        self._without_promise, self._looked = 0, False
         self._watcher = Watcher(self.worker)
         self._known: dict[str, FrozenTrial] = {}
         self._open: dict[int, FrozenTrial] = {}
@@ -153,6 +152,16 @@ class Study:
             self._study.enqueue_trial(self._params(point))
             self._sync()
 
+    def look_ahead(self, estimators: Sequence[Estimator], watch: Watch = lambda done, wanted, what: None) -> None:
+        """Tells the sampler, once, what cheap objectives say of points that nobody evaluates, the same ones whenever the study is opened.
+
+        :meth:`run` does so by itself, unwatched.
+        """
+        if not self._looked and isinstance(self._sampler, Learner):
+            for place, (points, values) in ask_ahead(self.space, self.objectives, estimators, self.seed, watch).items():
+                self._sampler.learn(place, [self._params(point) for point in points], values)
+        self._looked = True
+
     def run(
         self,
         estimators: Sequence[Estimator],
@@ -169,24 +178,9 @@ class Study:
         """
         evaluation = Evaluation(estimators, self.objectives, self.bounds, self.fidelity if early_stop else None)
         if len(self._known) < min(trials, self.space.size):
-            self._look_ahead(estimators)
+            self.look_ahead(estimators)
         with explained(self._storage, opened=True):
             self._run(evaluation, trials, watch, [self.space.check(a) for a in first], enough)
-
-    def _look_ahead(self, estimators: Sequence[Estimator]) -> None:
-        """Tells the sampler what cheap objectives say of points that nobody evaluates, the same ones whenever the study is opened."""
-        places = {o.name: i for i, o in enumerate(self.objectives)}
-        cheap = [e for e in estimators if e.cheap and e.name in places]
-        if not cheap or not isinstance(self._sampler, Learner):
-            return
-        rng = random.Random(f"{self.seed}/ahead")
-        points = list(dict.fromkeys(self.space.sample(rng) for _ in range(AHEAD)))
-        for estimator in cheap:
-            told: list[tuple[dict[str, Any], float]] = []
-            for point in points:
-                with contextlib.suppress(InputError):  # beyond a predictor's domain
-                    told.append((self._params(point), estimator(point).value))
-            self._sampler.learn(places[estimator.name], [params for params, _ in told], [value for _, value in told])
 
     def _run(
         self,

@@ -78,7 +78,9 @@ def test_a_cheap_objective_is_asked_of_more_points_than_are_evaluated(tmp_path: 
     again.run([latency, score], 14)
     more = again._sampler._ahead[0]  # type: ignore[attr-defined]
     assert all(params in told for params in more[0]) and len(score.asked) == 14  # the same ones, without those that cannot be told
-    asked = len(latency.asked)
+    asked, steps = len(latency.asked), list[int]()
+    again.look_ahead([latency], lambda done, wanted, what: steps.append(done))
+    assert steps == []  # it was told once
     open_study(tmp_path, "guided", space=space).run([latency, score], 14)
     assert len(latency.asked) == asked  # nothing left to search
 

@@ -12,6 +12,7 @@ from typing import Any
 from latency_db.db import LatencyDB
 from latency_db.runtimes import open_profiler
 from latency_db.target import Target
+from nas.ahead import cheap_ones
 from nas.baseline import Baseline
 from nas.budgets import Budgets, Wanted, parse_wanted
 from nas.console import Display
@@ -63,6 +64,9 @@ def search(settings: SearchSettings, folder: Path, display: Display) -> SearchRe
         bounds = bounds_of(settings)
         study = open_study(settings, settings.storage or folder / "study.journal", settings.study_name(folder), bounds)
         _share(study, settings, folder, data)
+        if len(study.progress) < settings.trials and cheap_ones(study.objectives, estimators):
+            with display.steps("costs that are computed") as update:
+                study.look_ahead(estimators, update)
         with display.search() as watch:
             live = Live(settings, study, folder, data.name if data else "", watch)
             study.run(estimators, settings.trials, live, settings.first_candidates(), settings.early_stop, settings.open_stop())
