@@ -3,9 +3,10 @@
 ``python -m benchmarks.selective_quantization runs/select --data digits@96 --target openvino:int8 --model S=runs/s/S.safetensors --random 24``
 
 Of each model: a selective quantization (its journal, ``selective.json`` and pictures in the folder), then as many sets of blocks drawn by chance as
-``--random`` says (of every size alike), measured in the same way. Compared are, on the points as they were measured once: the hypervolume of (latency, points
-lost) under the all-float corner as a share of what all points together hold, and at the latency of each drawn set and of the heuristic how much mAP the
-best of the search loses that is no slower. ``results/selective_quantization.json`` and ``.png``.
+``--random`` says (of every size alike), evaluated in the same way. Then the search's front, the heuristic, all-int8, all-float and the drawn sets are timed
+side by side in the same rounds, so that all are at the same speeds of the machine and none is there for the luck of one measurement. Compared are the
+hypervolume of (latency, points lost) under the worst corner, as a share of what all points together hold, and at the latency of each drawn set and of the
+heuristic how much mAP the best of the search loses that is no slower. ``results/selective_quantization.json`` and ``.png``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -26,11 +28,11 @@ from nas.console import Display
 from nas.data.source import DataPair
 from nas.front import hypervolume
 from nas.quantization.probing import Probe
-from nas.quantization.selection import Plan, Point, lost
+from nas.quantization.selection import Plan, Point, front, lost
 from nas.quantization.subject import Calibration, open_subject
 from nas.report.frontier_png import write_png
 from nas.report.selective import selective_data
-from nas.workflow.selecting import HEURISTIC, Search, Selection, look, write_selection
+from nas.workflow.selecting import HEURISTIC, Search, look, write_selection
 from nas.workflow.training import open_training_data
 
 
@@ -56,15 +58,13 @@ def at_equal_latency(point: Point, searched: Sequence[Point], float_map: float) 
     return {"latency_ms": point.latency.value, "lost": lost(point, float_map), "searched_lost": best}
 
 
-def compared(found: Selection, searched: Sequence[Point], by_chance: Sequence[Point]) -> dict[str, Any]:
-    """The figures of one model."""
+def compared(float_map: float, searched: Sequence[Point], by_chance: Sequence[Point], heuristic: Point) -> dict[str, Any]:
+    """The figures of one model; ``searched``: the front of the search, the heuristic and all-int8."""
     everything = [*searched, *by_chance]
-    float_map = found.float_map
     corner = (max(p.latency.value for p in everything) * 1.01, max(lost(p, float_map) for p in everything) + 0.1)
     whole = volume(everything, float_map, corner)
     rows = [at_equal_latency(p, searched, float_map) for p in by_chance]
     known = [r for r in rows if r["searched_lost"] == r["searched_lost"]]
-    heuristic = next(p for p in searched if p.left_float == found.named[HEURISTIC].left_float)
     alone = [p for p in searched if p.left_float in (frozenset(), heuristic.left_float)]
     return {
         "volume": {
@@ -72,15 +72,12 @@ def compared(found: Selection, searched: Sequence[Point], by_chance: Sequence[Po
             "random": volume([*by_chance, *(p for p in searched if not p.left_float)], float_map, corner) / whole,
             "heuristic": volume(alone, float_map, corner) / whole,
         },
-        "heuristic": at_equal_latency(heuristic, searched, float_map),
+        "heuristic": at_equal_latency(heuristic, [p for p in searched if p is not heuristic], float_map),
         "random": {
             "sets": len(rows),
             "won_or_even": mean(r["searched_lost"] <= r["lost"] for r in known) if known else None,
             "points_saved": mean(r["lost"] - r["searched_lost"] for r in known) if known else None,
         },
-        "blocks": len(found.model.blocks),
-        "sets": len(searched),
-        "float": {"map": float_map, "latency_ms": found.float_latency.value},
     }
 
 
@@ -93,18 +90,24 @@ def one(name: str, weights: Path, data: DataPair, args: argparse.Namespace) -> d
     probe = Probe(subject, data, folder, args.subset)
     found = look(subject, probe, Search(args.along, args.trials, args.gains, args.subset), args.rounds, display)
     write_selection(folder, found, subject, data)
-    searched = [probe.point(p.left_float) for p in found.points]
     chance = Probe(subject, data, new_folder(folder / "random"), args.subset, probe.usual_ms)
     by_chance = []
     with display.steps("sets by chance") as said:
         for i, plan in enumerate(plans := drawn(subject.blocks.choices, args.random, args.seed), 1):
             by_chance.append(chance.point(plan))
             said(i, len(plans), f"{by_chance[-1].latency.value:.3f} ms, {lost(by_chance[-1], found.float_map):+.2f} points lost")
+    final = list({p.left_float: p for p in (*found.named.values(), *found.front)}.values())
+    display.note(f"timing {len(final)} sets of the search and {len(by_chance)} drawn ones side by side, {args.rounds} rounds")
+    latencies, float_latency = chance.side_by_side([p.left_float for p in (*final, *by_chance)], args.rounds)
+    timed = [replace(p, latency=ms) for p, ms in zip((*final, *by_chance), latencies, strict=True)]
+    searched, by_chance = timed[: len(final)], timed[len(final) :]
+    named = {name: next(p for p in searched if p.left_float == old.left_float) for name, old in found.named.items()}
     if not args.dry and name == next(iter(models(args.model, [args.seed]))):
         about = (name, args.target, data.name)
-        picture = selective_data(*about, [*searched, *by_chance], found.front, found.named, None, (found.float_map, found.float_latency))
+        picture = selective_data(*about, timed, front(searched, float_latency.value), named, None, (found.float_map, float_latency))
         write_png(RESULTS / "selective_quantization.png", picture)
-    return compared(found, searched, by_chance)
+    return {**compared(found.float_map, searched, by_chance, named[HEURISTIC]), "sets": len(found.points), "blocks": len(found.model.blocks),
+            "float": {"map": found.float_map, "latency_ms": float_latency.value}}  # fmt: skip
 
 
 def main() -> None:
