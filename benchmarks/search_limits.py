@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.record import write
 from benchmarks.search_tables import DIRECTIONS, Floats, Problem, nas_bench_201
 from nas.front import non_dominated
-from nas.samplers.encoding import Encoding
+from nas.samplers.encoding import Encoding, beside
 from nas.samplers.gaussian import Process
 
 LEARNED, LEFT = 600, 4000
@@ -48,8 +48,8 @@ def luck(problem: Problem, seed: int) -> dict[str, Any]:
     encoding, features = Encoding(problem.space), problem.features()
     free = np.array([features(row) for row in problem.rows])
     embedded = encoding.embed(encoding.points(problem.rows))
-    groups = np.concatenate([encoding.groups, encoding.groups.max() + 1 + np.arange(free.shape[1])])
-    x, y = np.concatenate([embedded, free], 1), np.log(problem.latency)
+    x, groups = beside(embedded, encoding.groups, free)
+    y = np.log(problem.latency)
     on_front = non_dominated(np.column_stack([problem.latency, problem.accuracy]), DIRECTIONS)
     front, others = np.flatnonzero(on_front), rng.permutation(np.flatnonzero(~on_front))
     learned, left = others[:LEARNED], others[LEARNED : LEARNED + LEFT]

@@ -42,7 +42,7 @@ from benchmarks.search_tables import DIRECTIONS, Problem, any_table, nas_bench_2
 from nas.ahead import AHEAD
 from nas.front import non_dominated
 from nas.samplers import SAMPLERS, Known
-from nas.samplers.encoding import Encoding
+from nas.samplers.encoding import Encoding, beside
 from nas.samplers.gaussian import Process
 from nas.samplers.guided import GuidedSampler
 
@@ -143,8 +143,7 @@ def greedy(problem: Problem, evaluations: int, seed: int, free: bool = False) ->
     x, groups = encoding.embed(encoding.points(problem.rows)), encoding.groups
     if free and problem.free:
         features = problem.features()
-        more = np.array([features(row) for row in problem.rows])
-        x, groups = np.concatenate([x, more], 1), np.concatenate([groups, groups.max() + 1 + np.arange(more.shape[1])])
+        x, groups = beside(x, groups, np.array([features(row) for row in problem.rows]))
     latency = np.log(problem.latency) if problem.log else problem.latency
     order = [int(i) for i in rng.permutation(len(problem.rows))[:10]]
     seconds = [0.0] * 10

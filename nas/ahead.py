@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from nas.estimate import Objective
 from nas.estimators.base import Estimator
 from search_spaces.architecture import Architecture
-from search_spaces.errors import InputError
 from search_spaces.space import SearchSpace
 
 AHEAD = 128
@@ -28,7 +27,7 @@ def ask_ahead(
 ) -> Mapping[int, tuple[list[Architecture], list[float]]]:
     """By the place of each objective whose estimator is cheap: points of the space drawn by ``seed``, and values; empty where none is.
 
-    A point that an estimator cannot answer, such as one beyond a predictor's domain, is left out.
+    A point for which an estimator fails, such as one beyond a predictor's domain, is left out.
     """
     places = {o.name: i for i, o in enumerate(objectives)}
     cheap = cheap_ones(objectives, estimators)
@@ -37,7 +36,7 @@ def ask_ahead(
     told: dict[int, tuple[list[Architecture], list[float]]] = {places[e.name]: ([], []) for e in cheap}
     for number, point in enumerate(points, 1):
         for estimator in cheap:
-            with contextlib.suppress(InputError):
+            with contextlib.suppress(Exception):  # what fails is recorded where it is a candidate; here it is only not known
                 value = estimator(point).value
                 known, values = told[places[estimator.name]]
                 known.append(point)

@@ -147,6 +147,11 @@ class Encoding:
         return np.asarray(steps[np.where(rng.random(len(values)) < 0.7, near, other)])
 
 
+def beside(x: Floats, groups: NDArray[np.intp], more: Floats) -> tuple[Floats, NDArray[np.intp]]:
+    """Embedded points (n, D) with further inputs (n, k), each of which is a group of its own."""
+    return np.concatenate([x, more], 1), np.concatenate([groups, groups.max(initial=-1) + 1 + np.arange(more.shape[1])])
+
+
 _MANY = 10_000
 
 

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 
 from nas.front import hypervolume, non_dominated
 from nas.samplers import Known
-from nas.samplers.encoding import Encoding
+from nas.samplers.encoding import Encoding, beside
 from nas.samplers.gain import Focus, gains, nearness
 from nas.samplers.gaussian import Hyper, Process, Warp
 from nas.samplers.history import History, keys_of, logarithms
@@ -296,7 +296,7 @@ class GuidedSampler(BaseSampler):
         if self._features is None:
             return x, groups
         more = self._cached("features", self._features, encoding, points).reshape(len(points), -1)
-        return np.concatenate([x, more], 1), np.concatenate([groups, groups.max(initial=-1) + 1 + np.arange(more.shape[1])])
+        return beside(x, groups, more)
 
     def _cached(self, what: str, function: Callable[[Params], Any], encoding: Encoding, points: Floats) -> Floats:
         """What a function says of each of the points, asked once of each."""

@@ -64,15 +64,20 @@ def search(settings: SearchSettings, folder: Path, display: Display) -> SearchRe
         bounds = bounds_of(settings)
         study = open_study(settings, settings.storage or folder / "study.journal", settings.study_name(folder), bounds)
         _share(study, settings, folder, data)
-        if len(study.progress) < settings.trials and cheap_ones(study.objectives, estimators):
-            with display.steps("costs that are computed") as update:
-                study.look_ahead(estimators, update)
+        look_ahead(study, estimators, settings, display)
         with display.search() as watch:
             live = Live(settings, study, folder, data.name if data else "", watch)
             study.run(estimators, settings.trials, live, settings.first_candidates(), settings.early_stop, settings.open_stop())
         if len(study.progress) < settings.trials and settings.stop:
             display.note(f"ended after {len(study.progress)} candidates (--stop {settings.stop}): {said(study.progress)}")
         return conclude(settings, study, estimators, latency, classes, data, bounds, folder, display)
+
+
+def look_ahead(study: Study, estimators: Sequence[Estimator], settings: SearchSettings, display: Display) -> None:
+    """:meth:`Study.look_ahead`, with its progress shown; nothing where nothing is left to search, or no cost is computed."""
+    if len(study.progress) < settings.trials and cheap_ones(study.objectives, estimators):
+        with display.steps("costs that are computed") as update:
+            study.look_ahead(estimators, update)
 
 
 def bounds_of(settings: SearchSettings) -> Bounds:

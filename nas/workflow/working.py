@@ -11,7 +11,7 @@ from latency_db.target import Target
 from nas.console import Display
 from nas.study import read_record
 from nas.training.precision import device_of
-from nas.workflow.searching import bounds_of, check_device, device_id, evaluation, given_supernet, open_study
+from nas.workflow.searching import bounds_of, check_device, device_id, evaluation, given_supernet, look_ahead, open_study
 from nas.workflow.settings import SearchSettings
 from nas.workflow.training import open_training_data
 from search_spaces.errors import InputError
@@ -70,7 +70,8 @@ def work(storage: Path | str, name: str | None, own: Own, display: Display) -> i
     with (
         tempfile.TemporaryDirectory() as scratch,
         evaluation(settings, len(data.classes) if data else settings.num_classes or 80, data, supernet, Path(scratch)) as (estimators, _),
-        display.search() as shown,
     ):
-        study.run(estimators, settings.trials, watch, (), settings.early_stop, settings.open_stop())
+        look_ahead(study, estimators, settings, display)
+        with display.search() as shown:
+            study.run(estimators, settings.trials, watch, (), settings.early_stop, settings.open_stop())
     return own_work
