@@ -21,7 +21,7 @@ quickstart: $(VENV)/.installed
 	$(BIN)/nas quickstart --out runs/quickstart
 
 # tests/test_layers.py, the layer check, goes first: it takes a second and says what the rest would only hint at.
-# Two processes share the files out. Tests that time something take turns (latency_db.cpu.exclusive locks the CPU), but others run beside them, so none of them
+# Two processes share the files out. Tests that time something take turns (latency_db.core.cpu.exclusive locks the CPU), but others run beside them, so none of them
 # asserts more than an order of two figures, and that in one of several tries. `make test TEST_PROCESSES=0` runs all in one.
 test: lint
 	$(BIN)/python -m pytest -q tests/test_layers.py

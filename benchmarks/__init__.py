@@ -1,1 +1,2 @@
-"""Does the engine do what it says? Each module is a command (``python -m benchmarks.<name>``) that writes ``results/<name>.json``."""
+"""Does the engine do what it says? Each module is a command (``python -m benchmarks.<name>``) that writes
+``results/<name>.json``."""

@@ -2,10 +2,12 @@
 
 ``python -m benchmarks.against_other_tools``
 
-``yolo-nano``'s largest architecture at ``--image-size`` px is timed, on one CPU and with one thread, by our ``openvino`` and ``onnxruntime`` runtimes, by
-OpenVINO's own ``benchmark_app`` (``pip install 'hw-nas-yolo[openvino]'`` brings it) and by a plain loop around ``InferenceSession.run`` with our session's
-options. The loop stands for ONNX Runtime's ``onnxruntime_perf_test``, which is in none of its wheels. The four take turns ``--rounds`` times, each in fresh
-processes on the same CPU. The figure is the median over rounds of our wall median by theirs, with its 95 % bootstrap interval.
+``yolo-nano``'s largest architecture at ``--image-size`` px is timed, on one CPU and with one thread, by our
+``openvino`` and ``onnxruntime`` runtimes, by OpenVINO's own ``benchmark_app`` (``pip install
+'hw-nas-yolo[openvino]'`` brings it) and by a plain loop around ``InferenceSession.run`` with our session's options.
+The loop stands for ONNX Runtime's ``onnxruntime_perf_test``, which is in none of its wheels. The four take turns
+``--rounds`` times, each in fresh processes on the same CPU. The figure is the median over rounds of our wall median
+by theirs, with its 95 % bootstrap interval.
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.record import median_interval, write
-from latency_db import cpu
-from latency_db.measurement import Measurement
-from latency_db.profiler import Protocol, Workload
+from latency_db.core import cpu
+from latency_db.core.measurement import Measurement
+from latency_db.core.profiler import Protocol, Workload
+from latency_db.core.target import Target
 from latency_db.runtimes import open_profiler
-from latency_db.target import Target
 from search_spaces.onnx import build_onnx
 from search_spaces.spaces import SPACES
 
@@ -87,9 +89,26 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model.onnx"
         model.write_bytes(build_onnx(space.graph(space.largest), 80, args.image_size))
-        options = ["-m", str(model), "-d", "CPU", "-hint", "none", "-api", "sync", "-nstreams", "1", "-nthreads", "1", "-nireq", "1"]
+        options = [
+            "-m",
+            str(model),
+            "-d",
+            "CPU",
+            "-hint",
+            "none",
+            "-api",
+            "sync",
+            "-nstreams",
+            "1",
+            "-nthreads",
+            "1",
+            "-nireq",
+            "1",
+        ]
         tools: dict[str, Callable[[str], float]] = {
-            "openvino": lambda on: other_tool(BENCHMARK_APP, on, *options, "-infer_precision", "f32", "-t", f"{args.seconds:.0f}"),
+            "openvino": lambda on: other_tool(
+                BENCHMARK_APP, on, *options, "-infer_precision", "f32", "-t", f"{args.seconds:.0f}"
+            ),
             "onnxruntime": lambda on: other_tool(LOOP, on, str(model), str(args.seconds)),
         }
         for i in range(args.rounds):
@@ -99,7 +118,10 @@ def main() -> None:
                 mine[name].append(found)
                 theirs[name].append(tool(str(on)))
                 wall = found.wall_median_ms or 0.0
-                print(f"{i + 1}/{args.rounds} {name}: ours {wall:.3f} ms ({found.verdict}), theirs {theirs[name][-1]:.3f} ms", flush=True)
+                print(
+                    f"{i + 1}/{args.rounds} {name}: ours {wall:.3f} ms ({found.verdict}), theirs {theirs[name][-1]:.3f} ms",
+                    flush=True,
+                )
     figure: dict[str, object] = {"model": f"yolo-nano largest, {args.image_size} px, 80 classes", "rounds": args.rounds}
     for name, measured in mine.items():
         walls = [m.wall_median_ms or 0.0 for m in measured]
@@ -113,7 +135,9 @@ def main() -> None:
             "theirs_ms": theirs[name],
             "verdicts": [m.verdict for m in measured],
         }
-        print(f"{name}: ours {median(walls):.3f} ms, theirs {median(theirs[name]):.3f} ms, ratio {ratio:.3f} ({low:.3f}…{high:.3f})")
+        print(
+            f"{name}: ours {median(walls):.3f} ms, theirs {median(theirs[name]):.3f} ms, ratio {ratio:.3f} ({low:.3f}…{high:.3f})"
+        )
     write("against_other_tools", figure)
 
 

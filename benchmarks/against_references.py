@@ -1,19 +1,25 @@
-"""The honest contest: are searched architectures better than the YOLOs that people would otherwise use, under the same conditions?
+"""The honest contest: are searched architectures better than the YOLOs that people would otherwise use, under the
+same conditions?
 
 ``python -m benchmarks.against_references --out runs/contest --scale nano --data digits@96 --seeds 3``
 
-1. The references take part at one image size (``--scale nano``: families scaled down in width until a 2-core machine can train them; ``full``: as
+1. The references take part at one image size (``--scale nano``: families scaled down in width until a 2-core machine
+can train them; ``full``: as
    published). They are measured on the target.
-2. A search of ``--space`` (``--fix`` restricts it, ``--seed-with`` puts references into its beginning) on the same data and target, its budgets spread over
-   the references' latencies, from a little below the fastest. It does not see the val accuracy of any trained network. With ``--part "CHOICE=VALUE …"``
-   (repeatable) every part of the space has a supernet and a search of its own, with those budgets that its smallest network meets: shared weights compare
-   networks badly that differ in activation, neck or head (few-shot NAS, arXiv:2006.06863).
-3. References and searched architectures are trained from fresh weights with the same recipe, budget and seeds, and evaluated on the same val split.
-4. All are measured in one bench, interleaved (:mod:`nas.workflow.benching`).
+2. A search of ``--space`` (``--fix`` restricts it, ``--seed-with`` puts references into its beginning) on the same
+data and target, its budgets spread over
+   the references' latencies, from a little below the fastest. It does not see the val accuracy of any trained
+   network. With ``--part "CHOICE=VALUE …"`` (repeatable) every part of the space has a supernet and a search of its
+   own, with those budgets that its smallest network meets: shared weights compare networks badly that differ in
+   activation, neck or head (few-shot NAS, arXiv:2006.06863).
+3. References and searched architectures are trained from fresh weights with the same recipe, budget and seeds, and
+evaluated on the same val split.
+4. All are measured in one bench, interleaved (:mod:`nas.bench.run`).
 
-Figure: per reference the best searched architecture at its mAP (how many times as fast) and at its latency (how many points of mAP more), each with the
-spread over seeds, and whether it is dominated: 1.15 times as fast at no less mAP, or a point more at no more latency. Everything is kept as it comes: the
-same command goes on with an interrupted contest.
+Figure: per reference the best searched architecture at its mAP (how many times as fast) and at its latency (how many
+points of mAP more), each with the spread over seeds, and whether it is dominated: 1.15 times as fast at no less mAP,
+or a point more at no more latency. Everything is kept as it comes: the same command goes on with an interrupted
+contest.
 """
 
 from __future__ import annotations
@@ -26,22 +32,22 @@ from statistics import mean, stdev
 from typing import Any
 
 from benchmarks.record import RESULTS, write
-from latency_db.db import LatencyDB
-from latency_db.profiler import Network
-from latency_db.target import Target
-from nas.artifact import Artifact, DataRecord, StudyRecord
-from nas.bench import TRAINED, Accuracy, Bench, Model
+from latency_db.core.profiler import Network
+from latency_db.core.target import Target
+from latency_db.database.db import LatencyDB
+from nas.bench.report import bench_data, write_bench
+from nas.bench.results import TRAINED, Accuracy, Bench, Model
+from nas.bench.run import bench
 from nas.cli.options import fixed_values, new_folder
+from nas.cli.progress import Display
 from nas.cli.quickstart import CHOSEN, SUPERNET
-from nas.console import Display
+from nas.core.architecture_file import Artifact, DataRecord, StudyRecord
 from nas.data.source import DataPair
-from nas.report.bench import bench_data, write_bench
+from nas.search.certify import chosen
+from nas.search.run import search
+from nas.search.settings import SearchSettings
 from nas.training.recipe import Recipe
-from nas.workflow.benching import bench
-from nas.workflow.certifying import chosen
-from nas.workflow.searching import search
-from nas.workflow.settings import SearchSettings
-from nas.workflow.training import open_training_data, train_detectors
+from nas.training.train import open_training_data, train_detectors
 from search_spaces.architecture import Architecture, Value
 from search_spaces.references import FAMILIES
 from search_spaces.spaces import SPACES, space_of
@@ -49,10 +55,12 @@ from search_spaces.trace import trace
 
 FASTER, BETTER = 1.15, 1.0
 NANO_GMACS_640 = 5.0
-"""At nano scale a reference takes part up to so many GMACs at 640 px and 80 classes; at most two widths of a family do."""
+"""At nano scale a reference takes part up to so many GMACs at 640 px and 80 classes; at most two widths of a family
+do."""
 SIZES = ("T", "N", "S", "M", "L", "X")
 DATABASE = "latencies.sqlite"
-"""The contest's own: a figure is brought to the usual speed of what its database holds, and budgets must be of the same speed as the search."""
+"""The contest's own: a figure is brought to the usual speed of what its database holds, and budgets must be of the
+same speed as the search."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,8 @@ class Entrant:
 
 
 def references(scale: str, image_size: int) -> list[Entrant]:
-    """The references at an image size: as published, or each family's smallest network at the widths that are small enough."""
+    """The references at an image size: as published, or each family's smallest network at the widths that are small
+    enough."""
     found: list[Entrant] = []
     for family in FAMILIES:
         for name, a in list(FAMILIES[family].items())[: 1 if scale == "nano" else None]:
@@ -78,7 +87,12 @@ def references(scale: str, image_size: int) -> list[Entrant]:
                 continue
             widths = [c for c in space.choices if c.name == "width"]  # YOLO-NAS has no multiple to scale it with
             own = float(a["width"]) if widths else 0.0
-            scaled = [(float(w), a.replace(width=w, image_size=image_size)) for c in widths for w in c.values if float(w) <= own]
+            scaled = [
+                (float(w), a.replace(width=w, image_size=image_size))
+                for c in widths
+                for w in c.values
+                if float(w) <= own
+            ]
             small = [(w, s) for w, s in scaled if trace(space.graph(s), 80, 640).macs <= NANO_GMACS_640 * 1e9]
             found += [Entrant(name if w == own else f"{name} x{w / own:.2g}", family, s) for w, s in small[-2:]]
     return found
@@ -98,15 +112,26 @@ def models(entrants: Sequence[Entrant], data: DataPair, accuracy: Mapping[str, S
 
 
 def searched(args: argparse.Namespace, latencies: Sequence[float], data: DataPair, display: Display) -> list[Entrant]:
-    """Search with budgets spread evenly (in ratio) from a tenth below the fastest reference's latency to the slowest's."""
+    """Search with budgets spread evenly (in ratio) from a tenth below the fastest reference's latency to the
+    slowest's."""
     low, high = min(latencies) / 1.1, max(latencies)
     bounds = {name: low * (high / low) ** (i / (args.chosen - 1)) for i, name in enumerate(SIZES[: args.chosen])}
     if not args.part:
         return _searched(args, bounds, [], "", display)
     found = []
     with LatencyDB(args.out / DATABASE) as database:
-        least = [Entrant(part, "smallest", SPACES[args.space].restrict(_fixed(args, part.split())).smallest) for part in args.part]
-        done = bench(models(least, data, {}), [Target.parse(args.target)], new_folder(args.out / "smallest"), display, rounds=1, database=database)
+        least = [
+            Entrant(part, "smallest", SPACES[args.space].restrict(_fixed(args, part.split())).smallest)
+            for part in args.part
+        ]
+        done = bench(
+            models(least, data, {}),
+            [Target.parse(args.target)],
+            new_folder(args.out / "smallest"),
+            display,
+            rounds=1,
+            database=database,
+        )
     for number, part in enumerate(args.part, 1):
         latency = done.main[part].latency
         assert latency is not None
@@ -114,7 +139,9 @@ def searched(args: argparse.Namespace, latencies: Sequence[float], data: DataPai
         if met:
             found += _searched(args, met, part.split(), str(number), display)
         else:
-            display.note(f"{part}: not searched, its smallest network takes {latency.value:.3g} ms and the largest budget is {high:.3g} ms")
+            display.note(
+                f"{part}: not searched, its smallest network takes {latency.value:.3g} ms and the largest budget is {high:.3g} ms"
+            )
     return found
 
 
@@ -122,7 +149,9 @@ def _fixed(args: argparse.Namespace, part: Sequence[str]) -> dict[str, tuple[Val
     return fixed_values(SPACES[args.space], [f"image_size={args.image_size}", *args.fix, *part])
 
 
-def _searched(args: argparse.Namespace, bounds: Mapping[str, float], part: Sequence[str], number: str, display: Display) -> list[Entrant]:
+def _searched(
+    args: argparse.Namespace, bounds: Mapping[str, float], part: Sequence[str], number: str, display: Display
+) -> list[Entrant]:
     settings = SearchSettings(
         space=args.space,
         fixed=_fixed(args, part),
@@ -149,14 +178,21 @@ def _searched(args: argparse.Namespace, bounds: Mapping[str, float], part: Seque
     return [Entrant(f"searched {number}{a.name}", "searched", a.architecture, ours=True) for a in artifacts]
 
 
-def trained(args: argparse.Namespace, entrants: Sequence[Entrant], data: DataPair, display: Display) -> dict[str, list[float]]:
+def trained(
+    args: argparse.Namespace, entrants: Sequence[Entrant], data: DataPair, display: Display
+) -> dict[str, list[float]]:
     """Entrant -> mAP50-95 on the val split per seed; all from fresh weights with one recipe."""
     record = DataRecord(data.name, data.fingerprint)
     found: dict[str, list[float]] = {}
     for seed in range(args.seed, args.seed + args.seeds):
-        artifacts = [Artifact(e.name, e.architecture, (), StudyRecord("contest", seed, None, 0), data.classes, record) for e in entrants]
+        artifacts = [
+            Artifact(e.name, e.architecture, (), StudyRecord("contest", seed, None, 0), data.classes, record)
+            for e in entrants
+        ]
         recipe = Recipe(**{**CHOSEN, "epochs": args.epochs, "seed": seed})
-        metrics = train_detectors(artifacts, data, recipe, new_folder(args.out / f"seed{seed}"), display, augment=args.augment)
+        metrics = train_detectors(
+            artifacts, data, recipe, new_folder(args.out / f"seed{seed}"), display, augment=args.augment
+        )
         for e, m in zip(entrants, metrics, strict=True):
             found.setdefault(e.name, []).append(m.map)
     return found
@@ -209,23 +245,36 @@ def judged(entrants: Sequence[Entrant], accuracy: Mapping[str, Sequence[float]],
 def main() -> None:
     """Measure, search, train, measure, judge."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the contest; the same command goes on with it")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the contest; the same command goes on with it"
+    )
     parser.add_argument("--scale", choices=("nano", "full"), default="nano")
     parser.add_argument("--data", default="digits@96")
     parser.add_argument("--limit", type=int, help="use at most so many pictures of each split")
     parser.add_argument("--image-size", type=int, default=96)
     parser.add_argument("--target", default="onnxruntime:fp32")
     parser.add_argument("--space", default="yolo-nano")
-    parser.add_argument("--fix", action="append", default=[], metavar="CHOICE=VALUE[,…]", help="of the search (repeatable)")
     parser.add_argument(
-        "--part", action="append", default=[], metavar="'CHOICE=VALUE …'", help="a part of the space, searched for itself (repeatable)"
+        "--fix", action="append", default=[], metavar="CHOICE=VALUE[,…]", help="of the search (repeatable)"
+    )
+    parser.add_argument(
+        "--part",
+        action="append",
+        default=[],
+        metavar="'CHOICE=VALUE …'",
+        help="a part of the space, searched for itself (repeatable)",
     )
     parser.add_argument("--seed-with", help="references that are among the first candidates")
     parser.add_argument("--trials", type=int, default=80)
     parser.add_argument("--sampler", default="guided")
     parser.add_argument("--chosen", type=int, default=6, choices=(2, 3, 4, 5, 6), help="sizes to choose")
     parser.add_argument("--supernet-epochs", type=int, default=4)
-    parser.add_argument("--largest-first", type=float, default=0.7, help="share of the supernet's steps in which its largest network learns alone")
+    parser.add_argument(
+        "--largest-first",
+        type=float,
+        default=0.7,
+        help="share of the supernet's steps in which its largest network learns alone",
+    )
     parser.add_argument("--epochs", type=int, default=4, help="of every training")
     parser.add_argument("--augment", action="store_true")
     parser.add_argument("--rounds", type=int, default=5, help="of the final bench")
@@ -239,11 +288,20 @@ def main() -> None:
     others = references(args.scale, args.image_size)
     display.note(f"{len(others)} references: {', '.join(e.name for e in others)}")
     with LatencyDB(args.out / DATABASE) as database:
-        before = bench(models(others, data, {}), [target], new_folder(args.out / "references"), display, rounds=1, database=database)
+        before = bench(
+            models(others, data, {}),
+            [target],
+            new_folder(args.out / "references"),
+            display,
+            rounds=1,
+            database=database,
+        )
     latencies = [e.latency.value for e in before.main.values() if e.latency]
     everyone = [*others, *searched(args, latencies, data, display)]
     accuracy = trained(args, everyone, data, display)
-    done = bench(models(everyone, data, accuracy), [target], new_folder(args.out / "bench"), display, rounds=args.rounds)
+    done = bench(
+        models(everyone, data, accuracy), [target], new_folder(args.out / "bench"), display, rounds=args.rounds
+    )
     title = f"Searched against references on {data.name}: same recipe, budget and seeds"
     picture = bench_data(done, title=title)
     write_bench(args.out / "bench", done, picture)
@@ -263,7 +321,9 @@ def main() -> None:
         faster, more = v["faster_at_its_map"], v["points_more_at_its_latency"]
         said = f"{faster:.2f}x as fast at its mAP" if faster else "nobody has its mAP"
         more_said = f"{more:+.1f} points at its latency" if more is not None else "nobody is as fast"
-        print(f"{name}: {v['ms']:.2f} ms, mAP {v['map']:.1f}; {said}, {more_said}; {'dominated' if v['dominated'] else 'not dominated'}")
+        print(
+            f"{name}: {v['ms']:.2f} ms, mAP {v['map']:.1f}; {said}, {more_said}; {'dominated' if v['dominated'] else 'not dominated'}"
+        )
     write("against_references", figure, seeds=range(args.seed, args.seed + args.seeds))
 
 

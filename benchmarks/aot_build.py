@@ -2,8 +2,9 @@
 
 ``python -m benchmarks.aot_build all --repeat 1``
 
-Each build has a process of its own and one core; seconds are the builder's alone, without starting the process and reading the file. Memory is what the
-builder logs; a search bounds it with ``nas search --max-activation-mb``. int8 is calibrated on one random picture: memory does not depend on the ranges.
+Each build has a process of its own and one core; seconds are the builder's alone, without starting the process and
+reading the file. Memory is what the builder logs; a search bounds it with ``nas search --max-activation-mb``. int8 is
+calibrated on one random picture: memory does not depend on the ranges.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.record import write
-from latency_db.cpu import exclusive
-from latency_db.engines import EngineCache, EngineJob
-from latency_db.plans import installed, library_version
-from latency_db.precision import converted
-from latency_db.profiler import Workload
+from latency_db.conversion.precision import converted
+from latency_db.core.cpu import exclusive
+from latency_db.core.profiler import Workload
+from latency_db.engines.engine_cache import EngineCache, EngineJob
+from latency_db.engines.plans import installed, library_version
 from latency_db.runtimes.tensorrt import INT8, TensorRtRtx
-from nas.export import skeleton_onnx
-from nas.models import matching
+from nas.core.references import matching
+from nas.export.onnx import skeleton_onnx
 from search_spaces.errors import InputError
 from search_spaces.spaces import space_of
 
@@ -37,20 +38,36 @@ def build(model: Path, folder: Path, repeat: int) -> dict[str, Any]:
     with exclusive("cpu"):
         reports = [cache.obtain(job, fresh=True).report for _ in range(repeat)]
     last = reports[-1]
-    sizes = {"plan": last.plan_bytes, "weights": last.weights_bytes, "activations": last.activation_bytes, "scratch": last.scratch_bytes}
-    return {"build_s": median(r.build_s for r in reports), **{f"{name}_mib": None if b is None else b / 2**20 for name, b in sizes.items()}}
+    sizes = {
+        "plan": last.plan_bytes,
+        "weights": last.weights_bytes,
+        "activations": last.activation_bytes,
+        "scratch": last.scratch_bytes,
+    }
+    return {
+        "build_s": median(r.build_s for r in reports),
+        **{f"{name}_mib": None if b is None else b / 2**20 for name, b in sizes.items()},
+    }
 
 
 def main() -> None:
     """Build all and write the result; one that does not build is named with the reason, and the others go on."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models", nargs="*", default=["YOLO-NAS"], help="references, families or patterns, or all (default YOLO-NAS)")
+    parser.add_argument(
+        "models", nargs="*", default=["YOLO-NAS"], help="references, families or patterns, or all (default YOLO-NAS)"
+    )
     parser.add_argument("--repeat", type=int, default=3, help="builds of each (default %(default)s)")
     args = parser.parse_args()
     if reason := installed(RUNTIME):
         raise InputError(reason)
     picture = np.random.default_rng(0).random((1, 3, IMAGE_SIZE, IMAGE_SIZE), dtype=np.float32)
-    figure: dict[str, Any] = {"version": library_version(RUNTIME), "image_size": IMAGE_SIZE, "batch": 1, "repeat": args.repeat, "networks": {}}
+    figure: dict[str, Any] = {
+        "version": library_version(RUNTIME),
+        "image_size": IMAGE_SIZE,
+        "batch": 1,
+        "repeat": args.repeat,
+        "networks": {},
+    }
     for reference in dict.fromkeys(r for word in args.models for r in matching(word)):
         a = reference.architecture
         figure["networks"][reference.name] = rows = {}
@@ -59,7 +76,9 @@ def main() -> None:
             onnx = skeleton_onnx(space_of(a), a, CLASSES, folder / "m.onnx", IMAGE_SIZE)
             for precision in TensorRtRtx.precisions:
                 try:
-                    with converted(Workload(reference.name, onnx, calibration=lambda: [picture]), precision, INT8) as ready:
+                    with converted(
+                        Workload(reference.name, onnx, calibration=lambda: [picture]), precision, INT8
+                    ) as ready:
                         rows[precision] = build(ready.path(), folder / "engines", args.repeat)
                 except InputError as error:
                     rows[precision] = {"failed": str(error)}

@@ -1,12 +1,14 @@
 """The references on this machine, interleaved, and whether their order is the one their authors measured.
 
 ``python -m benchmarks.bench_references all --target onnxruntime:fp32@640 --out runs/bench-ort``
-``python -m benchmarks.bench_references 'yolo*[ns]' --target openvino:fp32@640 --int8 --data digits --out runs/bench-ov``
+``python -m benchmarks.bench_references 'yolo*[ns]' --target openvino:fp32@640 --int8 --data digits --out
+runs/bench-ov``
 
-``nas bench`` does the measuring (:mod:`nas.workflow.benching`): every round measures all models once, in an order of its own, each beside an anchor. Of
-families whose authors give latencies of ONNX Runtime on a CPU, Spearman's rank correlation with ours is computed, over each family and over all of them
-together. With ``--int8`` every model is measured in the runtime's own int8 form as well. ``--so-far`` writes what a bench has that was interrupted, here or
-on another machine, which is the one that is named then. Table and picture go to ``results/`` beside the figure.
+``nas bench`` does the measuring (:mod:`nas.bench.run`): every round measures all models once, in an order of its own,
+each beside an anchor. Of families whose authors give latencies of ONNX Runtime on a CPU, Spearman's rank correlation
+with ours is computed, over each family and over all of them together. With ``--int8`` every model is measured in the
+runtime's own int8 form as well. ``--so-far`` writes what a bench has that was interrupted, here or on another
+machine, which is the one that is named then. Table and picture go to ``results/`` beside the figure.
 """
 
 from __future__ import annotations
@@ -20,21 +22,22 @@ from typing import Any
 from scipy.stats import spearmanr
 
 from benchmarks.record import RESULTS, write
-from latency_db.target import Target
-from nas.bench import Bench
+from latency_db.core.target import Target
+from nas.bench.models import lineup
+from nas.bench.report import bench_data, write_bench
+from nas.bench.results import Bench
+from nas.bench.run import ROUND, bench, so_far
 from nas.cli.options import new_folder
-from nas.console import Display
+from nas.cli.progress import Display
 from nas.data.source import open_data
-from nas.report.bench import bench_data, write_bench
-from nas.workflow.benching import ROUND, bench, so_far
-from nas.workflow.lineup import lineup
 from search_spaces.references import references
 
 FEWEST = 3
 
 
 def order(done: Bench) -> dict[str, Any]:
-    """Family (and ``all``) -> Spearman's rho of our latencies with the published ones of ONNX Runtime on a CPU, and over how many networks. On a GPU: none."""
+    """Family (and ``all``) -> Spearman's rho of our latencies with the published ones of ONNX Runtime on a CPU, and
+    over how many networks. On a GPU: none."""
     if done.machine["device"].get("accelerator"):
         return {}
     known = references()
@@ -57,10 +60,18 @@ def figure_of(done: Bench, texts: Sequence[str]) -> dict[str, Any]:
     rows: dict[str, Any] = {}
     for name, entry in done.main.items():
         rows[name] = {"family": entry.model.family, "params": entry.model.params, "gmacs": entry.model.macs / 1e9}
-        rows[name]["map"] = entry.model.accuracy and {"percent": entry.model.accuracy.percent, "source": entry.model.accuracy.source}
+        rows[name]["map"] = entry.model.accuracy and {
+            "percent": entry.model.accuracy.percent,
+            "source": entry.model.accuracy.source,
+        }
         for text in done.settings.targets:
             e = done.of(text)[name]
-            found = e.latency and {"ms": e.latency.value, "low": e.latency.low, "high": e.latency.high, "verdict": e.verdict}
+            found = e.latency and {
+                "ms": e.latency.value,
+                "low": e.latency.low,
+                "high": e.latency.high,
+                "verdict": e.verdict,
+            }
             rows[name][text] = found or {"failed": e.failure}
         if name in ratios:
             r = ratios[name]
@@ -83,9 +94,18 @@ def main() -> None:
     parser.add_argument("--int8", action="store_true", help="each model in int8 too")
     parser.add_argument("--data", default="digits", help="pictures to calibrate int8 with")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=ROUND.max_s, help="of timing, at most, for a model in a round (default %(default)s)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=ROUND.max_s,
+        help="of timing, at most, for a model in a round (default %(default)s)",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the bench; the same command goes on with it")
-    parser.add_argument("--so-far", action="store_true", help="measure nothing: write what the folder holds of a bench that was interrupted")
+    parser.add_argument(
+        "--so-far",
+        action="store_true",
+        help="measure nothing: write what the folder holds of a bench that was interrupted",
+    )
     args = parser.parse_args()
     target = Target.parse(args.target)
     targets = [target, replace(target, precision="int8")] if args.int8 else [target]
@@ -94,14 +114,24 @@ def main() -> None:
         done = so_far(models, args.out)
     else:
         data = open_data(args.data) if args.int8 else None
-        done = bench(models, targets, new_folder(args.out), Display(), rounds=args.rounds, data=data, protocol=replace(ROUND, max_s=args.seconds))
+        done = bench(
+            models,
+            targets,
+            new_folder(args.out),
+            Display(),
+            rounds=args.rounds,
+            data=data,
+            protocol=replace(ROUND, max_s=args.seconds),
+        )
     write_bench(args.out, done, bench_data(done))
     name = f"bench_{target.runtime}-{target.precision}"
     for kind in ("png", "md", "csv"):
         (RESULTS / f"{name}.{kind}").write_bytes((args.out / f"bench.{kind}").read_bytes())
     figure = figure_of(done, args.models)
     for group, row in figure["order_against_published_cpu_latencies"].items():
-        print(f"{group}: rho {row['rho']:.3f} over {row['networks']} networks with the published latencies of ONNX Runtime on a CPU")
+        print(
+            f"{group}: rho {row['rho']:.3f} over {row['networks']} networks with the published latencies of ONNX Runtime on a CPU"
+        )
     for family, ratio in figure["int8_speed_up_by_family"].items():
         print(f"{family}: int8 {ratio:.2f} times as fast")
     write(name, figure, machine=done.machine)

@@ -1,10 +1,13 @@
-"""Which branches survive int8? One network three times: with QARepVGG, with RepVGG and with plain convolutions, trained alike and calibrated alike.
+"""Which branches survive int8? One network three times: with QARepVGG, with RepVGG and with plain convolutions,
+trained alike and calibrated alike.
 
 ``python -m benchmarks.branches runs/branches --data digits@96 --epochs 8 --seeds 0 1 2``
 
-The twins differ in what their 3x3 units are made of and in nothing else (stem, downsampling, every bottleneck of backbone and neck); deployed, all three are
-the same graph of convolutions. What merging and rounding cost each is the drop of mAP after post-training quantization, in the serving runtime. YOLOv6-S lost
-3.7 points with RepVGG and 0.7 with QARepVGG (Chu et al., arXiv:2212.01593, COCO). Finished files in the folder are kept. ``results/branches.json``.
+The twins differ in what their 3x3 units are made of and in nothing else (stem, downsampling, every bottleneck of
+backbone and neck); deployed, all three are the same graph of convolutions. What merging and rounding cost each is the
+drop of mAP after post-training quantization, in the serving runtime. YOLOv6-S lost
+3.7 points with RepVGG and 0.7 with QARepVGG (Chu et al., arXiv:2212.01593, COCO). Finished files in the folder are
+kept. ``results/branches.json``.
 """
 
 from __future__ import annotations
@@ -18,16 +21,16 @@ from typing import Any
 
 from benchmarks.quantization import row
 from benchmarks.record import write
-from latency_db.target import Target
-from nas.artifact import Artifact, DataRecord, StudyRecord
+from latency_db.core.target import Target
 from nas.cli.options import new_folder
-from nas.console import Display
+from nas.cli.progress import Display
+from nas.core.architecture_file import Artifact, DataRecord, StudyRecord
 from nas.data.source import DataPair
+from nas.quantization.model import Calibration
+from nas.quantization.ptq import Settings, post_training
 from nas.quantization.report import SUFFIX
-from nas.quantization.subject import Calibration
 from nas.training.recipe import Recipe
-from nas.workflow.quantizing import Settings, post_training
-from nas.workflow.training import open_training_data, train_detectors
+from nas.training.train import open_training_data, train_detectors
 from search_spaces.architecture import Architecture
 from search_spaces.spaces import SPACES
 
@@ -46,7 +49,14 @@ def twin(units: str, image_size: int) -> Architecture:
 
 def artifact(units: str, data: DataPair, image_size: int) -> Artifact:
     """What is trained."""
-    return Artifact(units, twin(units, image_size), (), StudyRecord("branches", None, None, 0), data.classes, DataRecord(data.name, data.fingerprint))
+    return Artifact(
+        units,
+        twin(units, image_size),
+        (),
+        StudyRecord("branches", None, None, 0),
+        data.classes,
+        DataRecord(data.name, data.fingerprint),
+    )
 
 
 def calibrated(weights: Path, data: DataPair, target: Target, out: Path, seed: int, display: Display) -> dict[str, Any]:
@@ -74,15 +84,28 @@ def main() -> None:
     runs: dict[str, list[dict[str, Any]]] = {units: [] for units in UNITS}
     for seed in args.seeds:
         folder = new_folder(args.folder / f"seed{seed}")
-        train_detectors([artifact(units, data, args.image_size) for units in UNITS], data, replace(recipe, seed=seed), folder, display)
+        train_detectors(
+            [artifact(units, data, args.image_size) for units in UNITS],
+            data,
+            replace(recipe, seed=seed),
+            folder,
+            display,
+        )
         for units in UNITS:
-            runs[units].append(calibrated(folder / f"{units}.safetensors", data, target, folder / f"{units}.onnx", seed, display))
+            runs[units].append(
+                calibrated(folder / f"{units}.safetensors", data, target, folder / f"{units}.onnx", seed, display)
+            )
     units_rows = {
-        units: {"drop": mean(r["drop"] for r in rows), "map_float": mean(r["map_float"] for r in rows), "runs": rows} for units, rows in runs.items()
+        units: {"drop": mean(r["drop"] for r in rows), "map_float": mean(r["map_float"] for r in rows), "runs": rows}
+        for units, rows in runs.items()
     }
     for units, found in units_rows.items():
         print(f"{units}: mAP {100 * found['map_float']:.1f}, {found['drop']:+.2f} points lost in int8")
-    write("branches", {"data": data.name, "target": args.target, "recipe": recipe.to_dict(), "units": units_rows}, args.seeds)
+    write(
+        "branches",
+        {"data": data.name, "target": args.target, "recipe": recipe.to_dict(), "units": units_rows},
+        args.seeds,
+    )
 
 
 if __name__ == "__main__":

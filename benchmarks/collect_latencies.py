@@ -1,9 +1,12 @@
-"""Measures networks of a search space, spread over their MACs, into a latency database: what ``benchmarks.latency_predictor --database`` is judged on.
+"""Measures networks of a search space, spread over their MACs, into a latency database: what
+``benchmarks.latency_predictor --database`` is judged on.
 
-``python -m benchmarks.collect_latencies latencies.sqlite --target onnxruntime:fp32 --target openvino:fp32 --networks 150``
+``python -m benchmarks.collect_latencies latencies.sqlite --target onnxruntime:fp32 --target openvino:fp32 --networks
+150``
 
-Everything measured is kept at once, under its content: stopped and started again with the same options it goes on where it was. Then what was measured
-while the machine was off its usual speed is measured again (:mod:`latency_db.steady`), at most ``--passes`` times.
+Everything measured is kept at once, under its content: stopped and started again with the same options it goes on
+where it was. Then what was measured while the machine was off its usual speed is measured again
+(:mod:`latency_db.database.remeasure`), at most ``--passes`` times.
 """
 
 from __future__ import annotations
@@ -18,11 +21,11 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from latency_db.db import LatencyDB
-from latency_db.measurement import Measurement
-from latency_db.profiler import SEARCHING, Protocol, Workload
-from latency_db.steady import measure_again
-from latency_db.target import Target
+from latency_db.core.measurement import Measurement
+from latency_db.core.profiler import SEARCHING, Protocol, Workload
+from latency_db.core.target import Target
+from latency_db.database.db import LatencyDB
+from latency_db.database.remeasure import measure_again
 from nas.cli.options import fixed_values
 from nas.data.source import open_data
 from nas.estimators.base import Context
@@ -39,14 +42,18 @@ DRAWN = 8  # networks drawn for every one that is kept
 def spread_over_macs(space: SearchSpace, count: int, seed: int) -> list[Architecture]:
     """``count`` random architectures whose MACs are spread evenly on a log scale, in random order.
 
-    Uniform over a space's choices, most networks are of middling size. The order is random so that a machine which slows down with time does not look
-    like a device that is slow on large networks.
+    Uniform over a space's choices, most networks are of middling size. The order is random so that a machine which
+    slows down with time does not look like a device that is slow on large networks.
     """
     rng = random.Random(seed)
     drawn = {a.id: a for a in (space.sample(rng) for _ in range(DRAWN * count))}
     size = {a.id: math.log(trace(space.graph(a), 80).macs) for a in drawn.values()}
     if len(drawn) < count:
-        raise InputError(f"{count} networks of {space.name}", f"at most the {len(drawn)} that were found in it", "allow more of its choices")
+        raise InputError(
+            f"{count} networks of {space.name}",
+            f"at most the {len(drawn)} that were found in it",
+            "allow more of its choices",
+        )
     low, high = min(size.values()), max(size.values())
     kept = []
     for i in range(count):
@@ -58,9 +65,15 @@ def spread_over_macs(space: SearchSpace, count: int, seed: int) -> list[Architec
 
 
 def collect(
-    architectures: Sequence[Architecture], targets: Sequence[Target], database: LatencyDB, context: Context, protocol: Protocol, passes: int
+    architectures: Sequence[Architecture],
+    targets: Sequence[Target],
+    database: LatencyDB,
+    context: Context,
+    protocol: Protocol,
+    passes: int,
 ) -> int:
-    """Measure every architecture on every target, one after the other; how many failed. A failure is said and leaves nothing."""
+    """Measure every architecture on every target, one after the other; how many failed. A failure is said and leaves
+    nothing."""
     failed, asked, start = 0, 0, time.monotonic()
     with ExitStack() as stack:
         estimators = []
@@ -79,10 +92,14 @@ def collect(
                     said = f"failed: {error}"
                 rest = (time.monotonic() - start) / asked * (total - asked)
                 print(
-                    f"{asked}/{total} {architecture.id} at {architecture['image_size']} px on {target}: {said}; {rest / 60:.0f} min left", flush=True
+                    f"{asked}/{total} {architecture.id} at {architecture['image_size']} px on {target}: {said}; {rest / 60:.0f} min left",
+                    flush=True,
                 )
         for number in range(1, passes + 1):
-            left = [measure_again(database, e.profiler, [latency_workload(e.context, a) for a in architectures], _say) for e in estimators]
+            left = [
+                measure_again(database, e.profiler, [latency_workload(e.context, a) for a in architectures], _say)
+                for e in estimators
+            ]
             print(f"pass {number}: {sum(left)} of {total} measured off the usual speed still", flush=True)
             if not any(left):
                 break
@@ -91,7 +108,8 @@ def collect(
 
 def _say(workload: Workload, measured: Measurement, better: bool) -> None:
     print(
-        f"again {workload.key} on {measured.target}: {measured.median_ms:.3f} ms, {'kept' if better else 'no nearer to the usual speed'}", flush=True
+        f"again {workload.key} on {measured.target}: {measured.median_ms:.3f} ms, {'kept' if better else 'no nearer to the usual speed'}",
+        flush=True,
     )
 
 
@@ -101,14 +119,22 @@ def main() -> None:
     parser.add_argument("database", help="file or URL")
     parser.add_argument("--space", default="yolo-nano")
     parser.add_argument(
-        "--fix", action="append", default=[], metavar="CHOICE=VALUE[,…]", help="keep a choice of the space at these values (repeatable)"
+        "--fix",
+        action="append",
+        default=[],
+        metavar="CHOICE=VALUE[,…]",
+        help="keep a choice of the space at these values (repeatable)",
     )
     parser.add_argument("--target", action="append", help="repeatable; default onnxruntime:fp32")
     parser.add_argument("--networks", type=int, default=150)
     parser.add_argument("--num-classes", type=int, default=80)
     parser.add_argument("--data", help="pictures to calibrate int8 with")
-    parser.add_argument("--processes", type=int, default=3, help="fresh processes that share the effort on each network")
-    parser.add_argument("--passes", type=int, default=3, help="how often what was measured off the usual speed may be measured again")
+    parser.add_argument(
+        "--processes", type=int, default=3, help="fresh processes that share the effort on each network"
+    )
+    parser.add_argument(
+        "--passes", type=int, default=3, help="how often what was measured off the usual speed may be measured again"
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     space = SPACES[args.space].restrict(fixed_values(SPACES[args.space], args.fix))
@@ -119,7 +145,10 @@ def main() -> None:
         context = Context(space, args.num_classes, data, database=database, scratch=Path(scratch))
         protocol = replace(SEARCHING, processes=args.processes, most_processes=3 * args.processes)
         failed = collect(architectures, targets, database, context, protocol, args.passes)
-    print(f"{len(architectures) * len(targets) - failed} latencies in {args.database}" + (f", {failed} failed" if failed else ""))
+    print(
+        f"{len(architectures) * len(targets) - failed} latencies in {args.database}"
+        + (f", {failed} failed" if failed else "")
+    )
 
 
 if __name__ == "__main__":

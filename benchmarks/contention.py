@@ -2,9 +2,10 @@
 
 ``python -m benchmarks.contention --trials 24``
 
-``yolo-nano``'s largest architecture at 128 px is measured by the searching protocol, each trial in fresh processes, in turns with no load and with processes
-that compute without end: one, two and four of them, and one that computes half of the time (10 ms on, 10 ms off). Figures: the share of trials with load that
-are called contended, the share without that are called clean, and by how much load moved the reported median against that of the trials without.
+``yolo-nano``'s largest architecture at 128 px is measured by the searching protocol, each trial in fresh processes,
+in turns with no load and with processes that compute without end: one, two and four of them, and one that computes
+half of the time (10 ms on, 10 ms off). Figures: the share of trials with load that are called contended, the share
+without that are called clean, and by how much load moved the reported median against that of the trials without.
 """
 
 from __future__ import annotations
@@ -21,16 +22,22 @@ from statistics import median
 from typing import Any
 
 from benchmarks.record import write
-from latency_db.measurement import Measurement
-from latency_db.profiler import Workload
+from latency_db.core.measurement import Measurement
+from latency_db.core.profiler import Workload
+from latency_db.core.target import Target
 from latency_db.runtimes import open_profiler
-from latency_db.target import Target
-from nas.export import skeleton_onnx
+from nas.export.onnx import skeleton_onnx
 from search_spaces.spaces import SPACES
 
 BUSY = "while True: pass"
 HALF = "import time\nwhile True:\n    end = time.perf_counter() + 0.01\n    while time.perf_counter() < end: pass\n    time.sleep(0.01)"
-LOADS: dict[str, tuple[str, int]] = {"none": (BUSY, 0), "half of one": (HALF, 1), "one": (BUSY, 1), "two": (BUSY, 2), "four": (BUSY, 4)}
+LOADS: dict[str, tuple[str, int]] = {
+    "none": (BUSY, 0),
+    "half of one": (HALF, 1),
+    "one": (BUSY, 1),
+    "two": (BUSY, 2),
+    "four": (BUSY, 4),
+}
 
 
 @contextmanager
@@ -80,7 +87,9 @@ def main() -> None:
                 with load(code, count):
                     trials[name].append(measure(model, target))
             print(
-                f"{i + 1}/{args.trials}: " + ", ".join(f"{name} {t[-1].verdict} {t[-1].median_ms:.2f} ms" for name, t in trials.items()), flush=True
+                f"{i + 1}/{args.trials}: "
+                + ", ".join(f"{name} {t[-1].verdict} {t[-1].median_ms:.2f} ms" for name, t in trials.items()),
+                flush=True,
             )
     quiet = median(m.median_ms for m in trials["none"])
     loaded = [m for name, t in trials.items() if name != "none" for m in t]

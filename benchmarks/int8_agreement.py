@@ -1,10 +1,13 @@
-"""Is it one network? The same int8 file in OpenVINO, in ONNX Runtime and as fake quantization in torch; and does TensorRT-RTX build every export?
+"""Is it one network? The same int8 file in OpenVINO, in ONNX Runtime and as fake quantization in torch; and does
+TensorRT-RTX build every export?
 
-``python -m benchmarks.int8_agreement runs/agree --data digits@96 --model S=runs/q/seed{seed}/S.safetensors --seeds 0 1 2``
+``python -m benchmarks.int8_agreement runs/agree --data digits@96 --model S=runs/q/seed{seed}/S.safetensors --seeds 0
+1 2``
 
-Of each model: OpenVINO's form (nodes at the inputs of convolutions) evaluated three times on the val split; ONNX Runtime's and
-TensorRT's own forms in ONNX Runtime; what TensorRT-RTX says when it compiles TensorRT's form and the float file ahead of time, where the library is installed.
-Figure: the largest difference of mAP between the three on one file, in points (goal 0.3). ``results/int8_agreement_<data>.json``.
+Of each model: OpenVINO's form (nodes at the inputs of convolutions) evaluated three times on the val split; ONNX
+Runtime's and TensorRT's own forms in ONNX Runtime; what TensorRT-RTX says when it compiles TensorRT's form and the
+float file ahead of time, where the library is installed. Figure: the largest difference of mAP between the three on
+one file, in points (goal 0.3). ``results/int8_agreement_<data>.json``.
 """
 
 from __future__ import annotations
@@ -16,23 +19,25 @@ from typing import Any
 
 from benchmarks.quantization import models
 from benchmarks.record import write
+from latency_db.core.target import Target
 from latency_db.runtimes import RUNTIMES
-from latency_db.target import Target
-from nas.accuracy import batches, mean_average_precision
 from nas.cli.options import new_folder
-from nas.console import Display
+from nas.cli.progress import Display
 from nas.data.source import DataPair
-from nas.quantization.fake import fake_quantized, roundings
-from nas.quantization.serving import INSTEAD, Served
-from nas.quantization.subject import Calibration, Subject, open_subject
-from nas.workflow.training import open_training_data
+from nas.inference.detect import batches, mean_average_precision
+from nas.quantization.fake_quantization import fake_quantized, roundings
+from nas.quantization.model import Calibration, Subject, open_subject
+from nas.quantization.runtime_accuracy import INSTEAD, Served
+from nas.training.train import open_training_data
 
 OPENVINO, ORT, RTX = (Target.parse(f"{runtime}:int8") for runtime in ("openvino", "onnxruntime", "tensorrt-rtx"))
 
 
 def in_torch(subject: Subject, file: Path) -> float:
     """mAP of the deployed network with the file's rounding."""
-    rounded = fake_quantized(copy.deepcopy(subject.detector), roundings(subject.calibrated.proto, file), subject.form).eval()
+    rounded = fake_quantized(
+        copy.deepcopy(subject.detector), roundings(subject.calibrated.proto, file), subject.form
+    ).eval()
     return mean_average_precision(rounded, subject.val, batches(subject.val, subject.image_size)).map
 
 
@@ -46,7 +51,9 @@ def one(weights: Path, data: DataPair, seed: int, folder: Path) -> dict[str, Any
         if target == OPENVINO:
             found["float"] = 100 * subject.accuracy(Served(subject.model, subject.float_target)).map
             same = {target.runtime: Served(file, target), INSTEAD: Served(file, Target(INSTEAD))}
-            found["one_file"] = {name: 100 * subject.accuracy(served).map for name, served in same.items()} | {"torch": 100 * in_torch(subject, file)}
+            found["one_file"] = {name: 100 * subject.accuracy(served).map for name, served in same.items()} | {
+                "torch": 100 * in_torch(subject, file)
+            }
             found["spread"] = max(found["one_file"].values()) - min(found["one_file"].values())
         else:
             found[f"{target.runtime}_form"] = 100 * subject.accuracy(Served(file, Target(INSTEAD))).map
@@ -72,7 +79,12 @@ def main() -> None:
         for seed, weights in of_seed.items():
             found[f"{name}, seed {seed}"] = one(weights, data, seed, new_folder(args.folder / f"{name}-{seed}"))
             print(name, seed, found[f"{name}, seed {seed}"])
-    figure = {"data": data.name, "largest_spread": max(row["spread"] for row in found.values()), "goal": 0.3, "models": found}
+    figure = {
+        "data": data.name,
+        "largest_spread": max(row["spread"] for row in found.values()),
+        "goal": 0.3,
+        "models": found,
+    }
     write(f"int8_agreement_{data.name.partition('@')[0]}", figure, args.seeds)
 
 

@@ -1,16 +1,19 @@
 """How far is predicted latency from measured latency, on architectures that nobody measured?
 
-``python -m benchmarks.latency_predictor --table yolobench.parquet --database latencies.sqlite --target onnxruntime:fp32 --target openvino:fp32``
+``python -m benchmarks.latency_predictor --table yolobench.parquet --database latencies.sqlite --target
+onnxruntime:fp32 --target openvino:fp32``
 
-``--table``: YOLOBench (arXiv:2307.13901; Deeplite/deeplite-torch-zoo, results/yolobench, Apache-2.0), 88 architectures at 11 resolutions, every column
-``latency_ms_…`` a device. Per seed a quarter of the architectures is held out at all resolutions; 100 networks of the others count as measured, drawn at
-random or chosen (20 spread over the features, then 20 at a time the most informative). What is known of a network is its operations, which follow from its
-name (:mod:`benchmarks.yolobench_networks`), and its family. ``new device``: as before with 10 and 20 networks, while the other columns are known for
-all networks (transfer).
+``--table``: YOLOBench (arXiv:2307.13901; Deeplite/deeplite-torch-zoo, results/yolobench, Apache-2.0), 88
+architectures at 11 resolutions, every column ``latency_ms_…`` a device. Per seed a quarter of the architectures is
+held out at all resolutions; 100 networks of the others count as measured, drawn at random or chosen (20 spread over
+the features, then 20 at a time the most informative). What is known of a network is its operations, which follow from
+its name (:mod:`benchmarks.yolobench_networks`), and its family. ``new device``: as before with 10 and 20 networks,
+while the other columns are known for all networks (transfer).
 
-``--database``: measurements of a search space's networks (:mod:`benchmarks.collect_latencies`); per seed 100 at random (two thirds, if there are fewer than
-150) predict the others, split by architecture. Beside it, what measuring again would give: how often the median of one fresh process is within 10 % of that
-of the other processes that measured the same network. No predictor can be judged finer than that.
+``--database``: measurements of a search space's networks (:mod:`benchmarks.collect_latencies`); per seed 100 at
+random (two thirds, if there are fewer than 150) predict the others, split by architecture. Beside it, what measuring
+again would give: how often the median of one fresh process is within 10 % of that of the other processes that
+measured the same network. No predictor can be judged finer than that.
 
 One configuration for all devices. A network that the predictor refuses counts as missed.
 """
@@ -29,12 +32,12 @@ from scipy.stats import spearmanr
 
 from benchmarks.record import write
 from benchmarks.yolobench_networks import family, operations
-from latency_db.db import Chosen, LatencyDB
-from latency_db.measurement import LatencyKey
+from latency_db.core.measurement import LatencyKey
+from latency_db.core.target import Target
+from latency_db.database.db import Chosen, LatencyDB
 from latency_db.predictor.database import rows_of
 from latency_db.predictor.features import features
 from latency_db.predictor.model import Predictor, Report, Row, spread
-from latency_db.target import Target
 from search_spaces.errors import InputError
 
 HELD_OUT = 0.25
@@ -48,7 +51,8 @@ def random_rows(pool: Sequence[Row], count: int, rng: np.random.Generator) -> li
 
 
 def chosen_rows(pool: Sequence[Row], count: int, transfer: Sequence[Predictor] = ()) -> list[Row]:
-    """The rows that ``nas onboard`` would measure: spread at first, then the most informative. Latencies of rows not chosen are not looked at."""
+    """The rows that ``nas onboard`` would measure: spread at first, then the most informative. Latencies of rows not
+    chosen are not looked at."""
     left = list(pool)
     taken: list[Row] = []
     while len(taken) < count:
@@ -61,7 +65,8 @@ def chosen_rows(pool: Sequence[Row], count: int, transfer: Sequence[Predictor] =
 
 
 def evaluated(predictor: Predictor, test: Sequence[Row]) -> dict[str, float]:
-    """Figures over the test rows; those outside the predictor's domain are misses, and are left out of ``mape``, ``tau`` and ``coverage``."""
+    """Figures over the test rows; those outside the predictor's domain are misses, and are left out of ``mape``,
+    ``tau`` and ``coverage``."""
     answered = [row for row in test if predictor.outside(row.features) is None]
     predictions = predictor.predict_all([row.features for row in answered])
     measured = np.array([row.ms for row in answered])
@@ -83,7 +88,10 @@ def evaluated(predictor: Predictor, test: Sequence[Row]) -> dict[str, float]:
 
 def summary(runs: Sequence[dict[str, float]]) -> dict[str, float]:
     """Mean over the seeds, and the worst seed's share within 10 %."""
-    return {**{name: float(np.mean([run[name] for run in runs])) for name in runs[0]}, "within_10_worst_seed": min(run["within_10"] for run in runs)}
+    return {
+        **{name: float(np.mean([run[name] for run in runs])) for name in runs[0]},
+        "within_10_worst_seed": min(run["within_10"] for run in runs),
+    }
 
 
 def split(rows: Sequence[Row], rng: np.random.Generator, held_out: float) -> tuple[list[Row], list[Row]]:
@@ -98,7 +106,10 @@ def table_rows(path: Path) -> dict[str, list[Row]]:
     import pandas
 
     table = pandas.read_parquet(path)
-    described = [features(operations(a, int(r)), int(r), family=family(a)) for a, r in zip(table.arch, table.resolution, strict=True)]
+    described = [
+        features(operations(a, int(r)), int(r), family=family(a))
+        for a, r in zip(table.arch, table.resolution, strict=True)
+    ]
     found = {}
     for column in (c for c in table.columns if c.startswith("latency_ms_")):
         values = zip(described, table[column].astype(float), table.arch, strict=True)
@@ -135,7 +146,11 @@ def on_database(path: str, texts: Sequence[str], seeds: Sequence[int]) -> dict[s
             runs = []
             for seed in seeds:
                 pool, test = split(rows, np.random.default_rng(seed), 1 - train / len(rows))
-                runs.append(evaluated(Predictor.fit(random_rows(pool, min(train, len(pool)), np.random.default_rng(seed))), test))
+                runs.append(
+                    evaluated(
+                        Predictor.fit(random_rows(pool, min(train, len(pool)), np.random.default_rng(seed))), test
+                    )
+                )
             whole = Predictor.fit(rows)
             figure[text] = {
                 f"{train} measured, random": summary(runs),
@@ -150,7 +165,8 @@ def on_database(path: str, texts: Sequence[str], seeds: Sequence[int]) -> dict[s
 
 
 def again(database: LatencyDB, target: Target) -> dict[str, float]:
-    """How well a measurement predicts a measurement: one process's median against the median of the others', over all networks with at least three."""
+    """How well a measurement predicts a measurement: one process's median against the median of the others', over all
+    networks with at least three."""
     missed = []
     for m in (m for _, m in database.rows(Chosen(target=f"{target.runtime}:{target.precision}"))):
         medians = m.environment.get("processes_ms", [])
@@ -162,10 +178,16 @@ def again(database: LatencyDB, target: Target) -> dict[str, float]:
 def _series(database: LatencyDB, target: Target) -> tuple[list[Row], str]:
     """The rows of the version and device that most was measured with, and which these are."""
     series = {(g.version, g.device): g for g in database.groups(Chosen(target=f"{target.runtime}:{target.precision}"))}
-    found = {origin: rows_of(database, LatencyKey("", str(replace(target, image_size=None)), *origin)) for origin in series}
+    found = {
+        origin: rows_of(database, LatencyKey("", str(replace(target, image_size=None)), *origin)) for origin in series
+    }
     origin, rows = max(found.items(), key=lambda item: len(item[1]), default=(("", ""), []))
     if not rows:
-        raise InputError(f"no networks measured on {target}", "measurements that say their network", "python -m benchmarks.collect_latencies")
+        raise InputError(
+            f"no networks measured on {target}",
+            "measurements that say their network",
+            "python -m benchmarks.collect_latencies",
+        )
     return rows, f"{origin[0]} on {series[origin].device_name or origin[1]}"
 
 

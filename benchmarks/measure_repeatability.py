@@ -2,9 +2,11 @@
 
 ``python -m benchmarks.measure_repeatability --sittings 10``
 
-``yolo-nano``'s largest architecture at ``--image-size`` px is exported once and measured by ``--sittings`` calls of the command line, each a fresh process
-with a latency database of its own. Figures: half the range of the medians as a share of their median, of the reported time and of CPU time, as measured and
-as brought to one anchor speed (:meth:`latency_db.measurement.Measurement.at_reference`), and the half-widths of the intervals that the sittings claim.
+``yolo-nano``'s largest architecture at ``--image-size`` px is exported once and measured by ``--sittings`` calls of
+the command line, each a fresh process with a latency database of its own. Figures: half the range of the medians as a
+share of their median, of the reported time and of CPU time, as measured and as brought to one anchor speed
+(:meth:`latency_db.core.measurement.Measurement.at_reference`), and the half-widths of the intervals that the sittings
+claim.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.record import write
-from latency_db.measurement import Measurement
-from nas.export import skeleton_onnx
+from latency_db.core.measurement import Measurement
+from nas.export.onnx import skeleton_onnx
 from search_spaces.spaces import SPACES
 
 CALL = "import sys; from nas.cli import main; sys.exit(main())"
@@ -28,7 +30,18 @@ CALL = "import sys; from nas.cli import main; sys.exit(main())"
 
 def sitting(model: Path, target: str, database: Path) -> Measurement:
     """One call of ``nas measure``."""
-    command = [sys.executable, "-c", CALL, "measure", str(model), "--target", target, "--json", "--latency-db", str(database)]
+    command = [
+        sys.executable,
+        "-c",
+        CALL,
+        "measure",
+        str(model),
+        "--target",
+        target,
+        "--json",
+        "--latency-db",
+        str(database),
+    ]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return Measurement.from_dict(json.loads(done.stdout)[0])
 
@@ -76,8 +89,12 @@ def main() -> None:
         "target": args.target,
         "model": f"yolo-nano largest, {args.image_size} px, 80 classes",
     }
-    print(f"half the range: {figure['half_range']:.1%} as measured, {figure['half_range_at_one_anchor_speed']:.1%} at one anchor speed")
-    print(f"of CPU time: {figure['half_range_cpu']:.1%}, {figure['half_range_cpu_at_one_anchor_speed']:.1%} at one anchor speed")
+    print(
+        f"half the range: {figure['half_range']:.1%} as measured, {figure['half_range_at_one_anchor_speed']:.1%} at one anchor speed"
+    )
+    print(
+        f"of CPU time: {figure['half_range_cpu']:.1%}, {figure['half_range_cpu_at_one_anchor_speed']:.1%} at one anchor speed"
+    )
     write("measure_repeatability", figure)
 
 

@@ -2,9 +2,10 @@
 
 ``python -m benchmarks.profiling_throughput --candidates 8``
 
-Random architectures of ``yolo-nas`` with about the MACs of YOLO-NAS S (15.9 G at 640 px, within a quarter) are measured one after the other by the searching
-protocol, as a search does. Seconds of each part per candidate: make (the ONNX file, straight from the network definition; beside it torch's exporter, which
-takes no part in the sum), start of the measuring process and load of the model, warm-up, timing, the rest.
+Random architectures of ``yolo-nas`` with about the MACs of YOLO-NAS S (15.9 G at 640 px, within a quarter) are
+measured one after the other by the searching protocol, as a search does. Seconds of each part per candidate: make
+(the ONNX file, straight from the network definition; beside it torch's exporter, which takes no part in the sum),
+start of the measuring process and load of the model, warm-up, timing, the rest.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.record import write
-from latency_db.profiler import Workload
+from latency_db.core.profiler import Workload
+from latency_db.core.target import Target
 from latency_db.runtimes import open_profiler
-from latency_db.target import Target
-from nas.export import skeleton_onnx
+from nas.export.onnx import skeleton_onnx
 from search_spaces.architecture import Architecture
 from search_spaces.space import SearchSpace
 from search_spaces.spaces import SPACES
@@ -70,7 +71,8 @@ def main() -> None:
                     f"{text} {i + 1}/{args.candidates}: {measured.median_ms:.0f} ms, {', '.join(f'{k} {v:.2f}' for k, v in rows[-1].items())}",
                     flush=True,
                 )
-        # The first candidate also starts the anchor's process and fills memos, as the first of a search does: it is in the sums.
+        # The first candidate also starts the anchor's process and fills memos, as the first of a search does: it is in
+        # the sums.
         spent = {name: sum(r[name] for r in rows) for name in rows[0]}
         figure[text] = {
             "seconds_per_candidate": {name: seconds / len(rows) for name, seconds in spent.items()},

@@ -1,15 +1,19 @@
-"""Which training-free score of a detector can be trusted, on real accuracies? Rank correlation over YOLOBench, overall and where it matters.
+"""Which training-free score of a detector can be trusted, on real accuracies? Rank correlation over YOLOBench,
+overall and where it matters.
 
 ``python -m benchmarks.proxy_correlation --yolobench yolobench.parquet``
 
-YOLOBench (arXiv:2307.13901; Deeplite/deeplite-torch-zoo, results/yolobench, Apache-2.0): 968 trained detectors, 88 architectures at 11 resolutions, with
-mAP50-95 on COCO (572 of them) and VOC (from scratch) and latency on three devices. Costs on paper (parameters, MACs, elements written) are known for all,
-from their names (:mod:`benchmarks.yolobench_networks`). Scores that run a network (our NWOT, our SynFlow) are computed for the architectures that this
-project's spaces hold, YOLOv5 to v8; ``nwot_table`` is the table's own pre-activation NWOT, for all. Combinations are fixed in advance: means of ranks.
+YOLOBench (arXiv:2307.13901; Deeplite/deeplite-torch-zoo, results/yolobench, Apache-2.0): 968 trained detectors, 88
+architectures at 11 resolutions, with mAP50-95 on COCO (572 of them) and VOC (from scratch) and latency on three
+devices. Costs on paper (parameters, MACs, elements written) are known for all, from their names
+(:mod:`benchmarks.yolobench_networks`). Scores that run a network (our NWOT, our SynFlow) are computed for the
+architectures that this project's spaces hold, YOLOv5 to v8; ``nwot_table`` is the table's own pre-activation NWOT,
+for all. Combinations are fixed in advance: means of ranks.
 
-Kendall's tau with mAP: overall; within 12 bands of equal count by a device's latency (mean over the bands); at one resolution (mean over resolutions); at
-one resolution *and* within a quarter of its latencies (mean); among the best 15 % by mAP. Intervals: 95 %, bootstrap over architectures, because the 11
-resolutions of one architecture are no 11 independent networks.
+Kendall's tau with mAP: overall; within 12 bands of equal count by a device's latency (mean over the bands); at one
+resolution (mean over resolutions); at one resolution *and* within a quarter of its latencies (mean); among the best
+15 % by mAP. Intervals: 95 %, bootstrap over architectures, because the 11 resolutions of one architecture are no 11
+independent networks.
 """
 
 from __future__ import annotations
@@ -49,7 +53,8 @@ NWOT_AT, NWOT_BATCH = 160, 8
 
 
 def scored(names: list[str], cache: Path) -> dict[str, dict[str, float]]:
-    """Our scores of every architecture that a space holds, at :data:`NWOT_AT` px; kept one by one, so that a stopped run goes on."""
+    """Our scores of every architecture that a space holds, at :data:`NWOT_AT` px; kept one by one, so that a stopped
+    run goes on."""
     known: dict[str, dict[str, float]] = json.loads(cache.read_text()) if cache.exists() else {}
     for i, name in enumerate(names, 1):
         if name in known or (point := architecture(name)) is None:
@@ -75,7 +80,8 @@ def columns(names: Array, sizes: Array, scores: Mapping[str, Mapping[str, float]
     }
     for score in RUN:
         values[score] = np.array([scores.get(str(name), {}).get(score, math.nan) for name in names])
-    # The estimator's own extension beyond 160 px (nas.estimators.nwot), which is exact: the score at 160 px is the same run.
+    # The estimator's own extension beyond 160 px (nas.estimators.nwot), which is exact: the score at 160 px is the
+    # same run.
     values["nwot"] = values["nwot"] + 2 * NWOT_BATCH * np.log(sizes / NWOT_AT)
     return values
 
@@ -102,7 +108,11 @@ def at_resolution(latency: Array, sizes: Array, accuracy: Array) -> list[Rows]:
 
 def at_resolution_and_quarter(latency: Array, sizes: Array, accuracy: Array) -> list[Rows]:
     """Rows of each resolution in each quarter of its latencies."""
-    return [part[q] for part in at_resolution(latency, sizes, accuracy) for q in np.array_split(np.argsort(latency[part], kind="stable"), QUARTERS)]
+    return [
+        part[q]
+        for part in at_resolution(latency, sizes, accuracy)
+        for q in np.array_split(np.argsort(latency[part], kind="stable"), QUARTERS)
+    ]
 
 
 def best(latency: Array, sizes: Array, accuracy: Array) -> list[Rows]:
@@ -124,7 +134,9 @@ GROUPINGS: Mapping[str, Grouping] = {
 }
 
 
-def correlations(values: Mapping[str, Array], latency: Array, sizes: Array, accuracy: Array) -> dict[str, dict[str, float]]:
+def correlations(
+    values: Mapping[str, Array], latency: Array, sizes: Array, accuracy: Array
+) -> dict[str, dict[str, float]]:
     """Grouping -> score -> mean tau over its groups."""
     ranked = {name: np.mean([rankdata(values[part]) for part in parts], axis=0) for name, parts in TOGETHER.items()}
     every = {**values, **ranked}
@@ -141,7 +153,9 @@ def correlations(values: Mapping[str, Array], latency: Array, sizes: Array, accu
     return found
 
 
-def with_interval(values: dict[str, Array], latency: Array, sizes: Array, accuracy: Array, groups: Array, draws: int) -> dict[str, Any]:
+def with_interval(
+    values: dict[str, Array], latency: Array, sizes: Array, accuracy: Array, groups: Array, draws: int
+) -> dict[str, Any]:
     """Grouping -> score -> tau, and with ``draws`` its 95 % interval over architectures drawn with replacement."""
     point = correlations(values, latency, sizes, accuracy)
     rng = np.random.default_rng(0)
@@ -168,7 +182,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--yolobench", type=Path, required=True, help="the table as parquet")
     parser.add_argument(
-        "--scores", type=Path, default=Path("runs/proxy_scores.json"), help="where our scores are kept while and after they are computed"
+        "--scores",
+        type=Path,
+        default=Path("runs/proxy_scores.json"),
+        help="where our scores are kept while and after they are computed",
     )
     args = parser.parse_args()
     table = pandas.read_parquet(args.yolobench)
@@ -184,12 +201,17 @@ def main() -> None:
     }
     for what in (c for c in table.columns if c.startswith("map")):
         for on in latencies:
-            for kept, rows in (("table", table[what].notna() & table[on].notna()), ("held", table[what].notna() & table[on].notna() & ours)):
+            for kept, rows in (
+                ("table", table[what].notna() & table[on].notna()),
+                ("held", table[what].notna() & table[on].notna() & ours),
+            ):
                 r = rows.to_numpy(bool)
                 used = {k: v[r] for k, v in values.items() if kept == "held" or k not in RUN}
                 used["latency"] = table[on].to_numpy(np.float64)[r]
                 accuracy, groups = table[what].to_numpy(np.float64)[r], table.arch.to_numpy()[r]
-                found = with_interval(used, used["latency"], used["resolution"], accuracy, groups, DRAWS if kept == "table" else 0)
+                found = with_interval(
+                    used, used["latency"], used["resolution"], accuracy, groups, DRAWS if kept == "table" else 0
+                )
                 figure[kept][f"{what} x {on}"] = {"networks": int(r.sum()), "tau": found}
         print(f"{what}: done", flush=True)
     write("proxy_correlation", figure)

@@ -1,12 +1,15 @@
-"""What int8 costs and gains: post-training, selective and quantization-aware, over models and seeds, each in the runtime that serves it.
+"""What int8 costs and gains: post-training, selective and quantization-aware, over models and seeds, each in the
+runtime that serves it.
 
-``python -m benchmarks.quantization runs/q --data digits@96 --target openvino:int8 --model S=runs/s/seed{seed}/S.safetensors --seeds 0 1 2``
+``python -m benchmarks.quantization runs/q --data digits@96 --target openvino:int8 --model
+S=runs/s/seed{seed}/S.safetensors --seeds 0 1 2``
 
-``--model NAME=PATH`` (repeatable) names trained weights; ``{seed}`` in the path stands for each of ``--seeds``. Of each: mAP and latency in fp32 and int8
-after calibration, of the fastest selection that loses at most ``--max-drop`` points, and after fine-tuning with fake quantization, beside its control (as
-many steps in float, then calibration). ``--modes`` leaves some out, ``--targets`` adds runtimes that only calibrate. Finished files in the folder are kept;
-the same command goes on. With ``--keep`` models and seeds that are not run stay as the last result has them: a seed more needs the weights of that seed
-alone. ``results/quantization_<data or --name>_<runtime>.json``.
+``--model NAME=PATH`` (repeatable) names trained weights; ``{seed}`` in the path stands for each of ``--seeds``. Of
+each: mAP and latency in fp32 and int8 after calibration, of the fastest selection that loses at most ``--max-drop``
+points, and after fine-tuning with fake quantization, beside its control (as many steps in float, then calibration).
+``--modes`` leaves some out, ``--targets`` adds runtimes that only calibrate. Finished files in the folder are kept;
+the same command goes on. With ``--keep`` models and seeds that are not run stay as the last result has them: a seed
+more needs the weights of that seed alone. ``results/quantization_<data or --name>_<runtime>.json``.
 """
 
 from __future__ import annotations
@@ -19,20 +22,24 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.record import RESULTS, write
-from latency_db.target import Target
+from latency_db.core.target import Target
 from nas.cli.options import new_folder
-from nas.console import Display
+from nas.cli.progress import Display
 from nas.data.source import DataPair
+from nas.quantization.mixed_precision import Search, selective
+from nas.quantization.model import Calibration
+from nas.quantization.ptq import Settings, post_training
+from nas.quantization.qat import Aware, quantization_aware
 from nas.quantization.report import SUFFIX
-from nas.quantization.subject import Calibration
-from nas.workflow.fine_tuning import Aware, quantization_aware
-from nas.workflow.quantizing import Settings, post_training
-from nas.workflow.selecting import Search, selective
-from nas.workflow.training import open_training_data
+from nas.training.train import open_training_data
 from search_spaces.errors import InputError
 
 MODES = ("ptq", "selective", "qat")
-GOALS = {"ptq": {"drop": 1.5, "speed_up": 1.7}, "selective": {"drop": 0.5, "speed_up": 1.4}, "qat": {"drop": 0.45, "speed_up": 1.7}}
+GOALS = {
+    "ptq": {"drop": 1.5, "speed_up": 1.7},
+    "selective": {"drop": 0.5, "speed_up": 1.4},
+    "qat": {"drop": 0.45, "speed_up": 1.7},
+}
 
 
 def models(texts: Sequence[str], seeds: Sequence[int]) -> dict[str, dict[int, Path]]:
@@ -48,7 +55,9 @@ def models(texts: Sequence[str], seeds: Sequence[int]) -> dict[str, dict[int, Pa
     return found
 
 
-def quantized(mode: str, weights: Path, out: Path, args: argparse.Namespace, target: Target, data: DataPair, seed: int) -> Mapping[str, Any]:
+def quantized(
+    mode: str, weights: Path, out: Path, args: argparse.Namespace, target: Target, data: DataPair, seed: int
+) -> Mapping[str, Any]:
     """The report of one mode on one model, as its file has it; one that is there is kept."""
     said = out.with_suffix(SUFFIX)
     if not said.exists():
@@ -130,7 +139,9 @@ def main() -> None:
     new_folder(args.folder)
     jobs = [(args.target, mode) for mode in args.modes] + [(target, "ptq") for target in args.targets]
     result = f"quantization_{args.name or data.name.partition('@')[0]}_{args.target.partition(':')[0]}"
-    last: dict[str, Any] = json.loads((RESULTS / f"{result}.json").read_text()) if args.keep else {"figure": {"targets": {}}, "seeds": []}
+    last: dict[str, Any] = (
+        json.loads((RESULTS / f"{result}.json").read_text()) if args.keep else {"figure": {"targets": {}}, "seeds": []}
+    )
     figure: dict[str, Any] = {"data": data.name, "goals": GOALS, "targets": last["figure"]["targets"]}
     for target, mode in jobs:
         rows = dict(figure["targets"].get(target, {}).get(mode, {"models": {}})["models"])
@@ -138,7 +149,9 @@ def main() -> None:
             for seed, weights in of_seed.items():
                 out = args.folder / target.replace(":", "-").replace("/", "-") / f"{name}-{seed}-{mode}.onnx"
                 new_folder(out.parent)
-                rows[f"{name}, seed {seed}"] = row(quantized(mode, weights, out, args, Target.parse(target), data, seed))
+                rows[f"{name}, seed {seed}"] = row(
+                    quantized(mode, weights, out, args, Target.parse(target), data, seed)
+                )
         figure["targets"].setdefault(target, {})[mode] = {**together(list(rows.values())), "models": rows}
         print(json.dumps({"target": target, "mode": mode, **together(list(rows.values()))}))
     if not args.dry:

@@ -2,8 +2,9 @@
 
 ``python -m benchmarks.quickstart --out runs/quickstart-timed``
 
-One call of ``nas quickstart`` into a new folder, with an empty cache (pictures are drawn, every latency is measured): its seconds from start to end, and of
-S, M and L parameters, MACs, measured latency and the mAP50-95 of the trained network on the whole val split.
+One call of ``nas quickstart`` into a new folder, with an empty cache (pictures are drawn, every latency is measured):
+its seconds from start to end, and of S, M and L parameters, MACs, measured latency and the mAP50-95 of the trained
+network on the whole val split.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import write
-from nas.artifact import read_artifact
+from nas.core.architecture_file import read_artifact
 
 CALL = "import sys; from nas.cli import main; sys.exit(main())"
 GOALS = {"seconds": 600, "L_map": 0.70}

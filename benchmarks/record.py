@@ -12,18 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from latency_db.device import DeviceFingerprint
-from latency_db.measurement import now
-from nas.files import atomic_write
+from latency_db.core.device import DeviceFingerprint
+from latency_db.core.measurement import now
+from nas.core.atomic import atomic_write
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 PACKAGES = ("torch", "onnxruntime", "optuna", "numpy", "faster-coco-eval")
 
 
-def write(name: str, figure: dict[str, Any], seeds: Sequence[int] = (0,), machine: Mapping[str, Any] | None = None) -> Path:
+def write(
+    name: str, figure: dict[str, Any], seeds: Sequence[int] = (0,), machine: Mapping[str, Any] | None = None
+) -> Path:
     """``results/<name>.json``: figure, command, machine, versions, seeds, date.
 
-    ``machine``: the one that a bench was measured on (:attr:`nas.bench.Bench.machine`), where that may be another, or a GPU took part.
+    ``machine``: the one that a bench was measured on (:attr:`nas.bench.results.Bench.machine`), where that may be
+    another, or a GPU took part.
     """
     here = DeviceFingerprint.read().to_dict()
     device = dict(machine["device"]) if machine else here

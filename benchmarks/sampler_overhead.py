@@ -1,7 +1,9 @@
-"""What a proposal costs when many trials are known: ``python -m benchmarks.sampler_overhead --trials 500 --space yolo-nas``.
+"""What a proposal costs when many trials are known: ``python -m benchmarks.sampler_overhead --trials 500 --space
+yolo-nas``.
 
-Seconds from ``study.ask`` to the parameters, per sampler, over the last fifth of the trials (median, 90 % quantile, longest), in memory, on made-up objectives
-of the space's parameters. Beside it, what one evaluation costs: a candidate of the quickstart (``results/quickstart.json`` says how many seconds it took).
+Seconds from ``study.ask`` to the parameters, per sampler, over the last fifth of the trials (median, 90 % quantile,
+longest), in memory, on made-up objectives of the space's parameters. Beside it, what one evaluation costs: a
+candidate of the quickstart (``results/quickstart.json`` says how many seconds it took).
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from benchmarks.record import write
-from nas.samplers import SAMPLERS, Known
+from nas.search.samplers import SAMPLERS, Known
 from search_spaces.spaces import SPACES
 
 
@@ -43,12 +45,17 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     choices = [c for c in SPACES[args.space].choices if len(c.values) > 1]
     space: dict[str, BaseDistribution] = {
-        c.name: IntDistribution(0, len(c.values) - 1) if c.ordered else CategoricalDistribution(range(len(c.values))) for c in choices
+        c.name: IntDistribution(0, len(c.values) - 1) if c.ordered else CategoricalDistribution(range(len(c.values)))
+        for c in choices
     }
     figure = {"space": args.space, "size": SPACES[args.space].size, "trials": args.trials, "goal": 0.3, "seconds": {}}
     for name in args.sampler or ("guided", "nsga2", "tpe"):
         last = proposals(name, space, args.trials, 0)[-args.trials // 5 :]
-        figure["seconds"][name] = {"median": float(np.median(last)), "p90": float(np.quantile(last, 0.9)), "longest": max(last)}
+        figure["seconds"][name] = {
+            "median": float(np.median(last)),
+            "p90": float(np.quantile(last, 0.9)),
+            "longest": max(last),
+        }
         print(name, {k: round(v, 4) for k, v in figure["seconds"][name].items()}, flush=True)
     write("sampler_overhead", figure, seeds=[0])
 

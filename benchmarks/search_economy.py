@@ -2,10 +2,12 @@
 
 ``python -m benchmarks.search_economy --yolobench TABLE --out runs/end-to-end --seeds 5``
 
-End: on tables where every answer is known, after how many candidates the rule ends a search by the guided sampler, and what share of the true front's
-hypervolume it has by then, beside what it has after all. Early: the quickstart's search (its supernet is trained into ``--out``, or taken from there as
-``benchmarks.search_end_to_end`` left it) with and without stopping, the same seeds; every architecture is evaluated once, all its steps are timed, and both
-searches get the same answers. Latency is the predictor's of the project's table, which costs nothing, so the time saved is that of evaluating accuracy.
+End: on tables where every answer is known, after how many candidates the rule ends a search by the guided sampler,
+and what share of the true front's hypervolume it has by then, beside what it has after all. Early: the quickstart's
+search (its supernet is trained into ``--out``, or taken from there as ``benchmarks.search_end_to_end`` left it) with
+and without stopping, the same seeds; every architecture is evaluated once, all its steps are timed, and both searches
+get the same answers. Latency is the predictor's of the project's table, which costs nothing, so the time saved is
+that of evaluating accuracy.
 """
 
 from __future__ import annotations
@@ -27,14 +29,14 @@ from benchmarks.search_end_to_end import TABLE, TableLatency, quickstart_context
 from benchmarks.search_quality import guided
 from benchmarks.search_tables import Problem, yolobench
 from nas.cli.options import new_folder
-from nas.console import Display
-from nas.estimate import Candidate, Estimate, Objective
+from nas.cli.progress import Display
+from nas.core.atomic import atomic_write
+from nas.core.estimate import Candidate, Estimate, Objective
+from nas.core.pareto import Archive, hypervolume
 from nas.estimators import ESTIMATORS
 from nas.estimators.base import Estimator
-from nas.files import atomic_write
-from nas.front import Archive, hypervolume
-from nas.stopping import GAIN, Progress, StopRule
-from nas.study import Study
+from nas.search.study import Study
+from nas.search.terminator import GAIN, Progress, StopRule
 from search_spaces.architecture import Architecture
 from search_spaces.space import SearchSpace
 
@@ -65,15 +67,25 @@ def ended(problem: Problem, seed: int, evaluations: int) -> dict[str, Any]:
         if end is None and rule(progress):
             end = len(rows)
     found = list(rows)
-    return {"end": end, "share_at_end": None if end is None else problem.share(found[:end]), "share_after_all": problem.share(found)}
+    return {
+        "end": end,
+        "share_at_end": None if end is None else problem.share(found[:end]),
+        "share_after_all": problem.share(found),
+    }
 
 
 class Remembered(Estimator):
-    """Another estimator, every architecture asked once and to the end; its steps, with their seconds, stay in a file."""
+    """Another estimator, every architecture asked once and to the end; its steps, with their seconds, stay in a
+    file."""
 
     def __init__(self, estimator: Estimator, path: Path) -> None:
         super().__init__(estimator.context)
-        self.name, self.unit, self.direction, self.rank = estimator.name, estimator.unit, estimator.direction, estimator.rank  # type: ignore[misc]
+        self.name, self.unit, self.direction, self.rank = (
+            estimator.name,
+            estimator.unit,
+            estimator.direction,
+            estimator.rank,
+        )  # type: ignore[misc]
         self._estimator, self._path = estimator, path
         self.known: dict[str, list[tuple[str, float, float]]] = json.loads(path.read_text()) if path.exists() else {}
 
@@ -94,9 +106,11 @@ class Remembered(Estimator):
             yield Estimate(name, value, source="table")
 
 
-def searched(space: SearchSpace, cost: Estimator, gain: Remembered, sampler: str, seed: int, trials: int, early_stop: bool) -> dict[str, Any]:
-    """Points of the candidates that went all the way, and what was stopped: the seconds of accuracy that were spent, and those that the steps left out take on
-    average."""
+def searched(
+    space: SearchSpace, cost: Estimator, gain: Remembered, sampler: str, seed: int, trials: int, early_stop: bool
+) -> dict[str, Any]:
+    """Points of the candidates that went all the way, and what was stopped: the seconds of accuracy that were spent,
+    and those that the steps left out take on average."""
     with tempfile.TemporaryDirectory() as folder:
         objectives = [Objective(e.name, e.direction, e.unit) for e in (cost, gain)]
         study = Study(Path(folder) / "study.journal", "run", space, objectives, sampler, seed)
@@ -113,7 +127,8 @@ def searched(space: SearchSpace, cost: Estimator, gain: Remembered, sampler: str
 
 
 def compared(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], trials: int) -> dict[str, Any]:
-    """Hypervolume with early stopping as a share of that without, at equal candidates, and the share of the time for accuracy that it saved; per seed."""
+    """Hypervolume with early stopping as a share of that without, at equal candidates, and the share of the time for
+    accuracy that it saved; per seed."""
     everything = [p for pair in pairs for run in pair for p in run["points"]]
     reference = (max(p[0] for p in everything), min(p[1] for p in everything))
     volumes = [tuple(hypervolume(run["points"], reference, ("min", "max")) for run in pair) for pair in pairs]
@@ -143,12 +158,16 @@ def main() -> None:
 
         columns = [str(c) for c in pandas.read_parquet(args.yolobench).columns]
         ends = dict[str, Any]()
-        pairs_of_columns = [(a, d) for a in columns if a.startswith("map50") for d in columns if d.startswith("latency_ms_")]
+        pairs_of_columns = [
+            (a, d) for a in columns if a.startswith("map50") for d in columns if d.startswith("latency_ms_")
+        ]
         for accuracy, device in pairs_of_columns:
             problem = yolobench(args.yolobench, accuracy, device)
             runs = [ended(problem, seed, min(args.evaluations, len(problem.rows))) for seed in range(args.seeds)]
             ends[problem.name] = runs
-            display.note(f"{problem.name}: {[(r['end'], round(r['share_at_end'] or 0, 4), round(r['share_after_all'], 4)) for r in runs]}")
+            display.note(
+                f"{problem.name}: {[(r['end'], round(r['share_at_end'] or 0, 4), round(r['share_after_all'], 4)) for r in runs]}"
+            )
         write("search_stop", ends, seeds=range(args.seeds))
     if args.out:
         context = quickstart_context(new_folder(args.out), display, args.eval_images)
@@ -158,11 +177,15 @@ def main() -> None:
         for sampler in args.sampler or ("guided", "nsga2"):
             pairs = []
             for seed in range(args.seeds):
-                whole, early = (searched(context.space, cost, gain, sampler, seed, args.trials, stop) for stop in (False, True))
+                whole, early = (
+                    searched(context.space, cost, gain, sampler, seed, args.trials, stop) for stop in (False, True)
+                )
                 pairs.append((whole, early))
                 display.note(f"{sampler}, seed {seed}: {early['stopped']} of {args.trials} stopped")
             figure[sampler] = compared(pairs, args.trials)
-            display.note(str({name: round(mean(figure[sampler][name]), 4) for name in ("hypervolume_ratio", "saved_share")}))
+            display.note(
+                str({name: round(mean(figure[sampler][name]), 4) for name in ("hypervolume_ratio", "saved_share")})
+            )
         write("search_early", figure, seeds=range(args.seeds))
 
 

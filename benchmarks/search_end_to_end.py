@@ -2,10 +2,11 @@
 
 ``python -m benchmarks.search_end_to_end --out runs/end-to-end --seeds 5 --trials 100``
 
-Space, data, supernet and pictures are the quickstart's. Evaluations are recorded: an architecture is asked once, whichever search asks it, and all searches
-get the same answer. Accuracy is the supernet's; latency is the predictor's, fitted to the table of this project's own measurements of yolo-nano (``--table``),
-so that it does not change from one run to the next. Hypervolume is of log latency and mAP, bounded by the worst of everything that was evaluated.
-Everything is kept in ``--out``: the same command goes on.
+Space, data, supernet and pictures are the quickstart's. Evaluations are recorded: an architecture is asked once,
+whichever search asks it, and all searches get the same answer. Accuracy is the supernet's; latency is the
+predictor's, fitted to the table of this project's own measurements of yolo-nano (``--table``), so that it does not
+change from one run to the next. Hypervolume is of log latency and mAP, bounded by the worst of everything that was
+evaluated. Everything is kept in ``--out``: the same command goes on.
 """
 
 from __future__ import annotations
@@ -21,23 +22,23 @@ from typing import Any
 import numpy as np
 
 from benchmarks.record import write
-from latency_db.exchange import read_table
+from latency_db.core.profiler import Network
+from latency_db.database.table_io import read_table
 from latency_db.predictor.database import rows_of_measurements
 from latency_db.predictor.features import network_features
 from latency_db.predictor.model import Predictor
-from latency_db.profiler import Network
 from nas.cli.options import fixed_values, new_folder
+from nas.cli.progress import Display
 from nas.cli.quickstart import RESTRICTED, SUPERNET
-from nas.console import Display
-from nas.estimate import Estimate, Objective
+from nas.core.atomic import atomic_write
+from nas.core.estimate import Estimate, Objective
+from nas.core.pareto import hypervolume
 from nas.estimators import ESTIMATORS
 from nas.estimators.base import Context, Estimator
-from nas.files import atomic_write
-from nas.front import hypervolume
-from nas.study import Study
+from nas.search.study import Study
+from nas.supernet.weights import load_supernet
 from nas.training.recipe import Recipe
-from nas.weights import load_supernet
-from nas.workflow.training import Means, open_training_data, train_supernet
+from nas.training.train import Means, open_training_data, train_supernet
 from search_spaces.architecture import Architecture
 from search_spaces.space import SearchSpace
 from search_spaces.spaces import SPACES
@@ -58,7 +59,9 @@ class TableLatency(Estimator):
 
     def __call__(self, architecture: Architecture) -> Estimate:
         network = Network(architecture, self.context.num_classes, int(architecture["image_size"]))
-        return Estimate(self.name, self.predictor.predict(network_features(network, 1)).ms, self.unit, source="predicted")
+        return Estimate(
+            self.name, self.predictor.predict(network_features(network, 1)).ms, self.unit, source="predicted"
+        )
 
 
 class Recorded(Estimator):
@@ -66,7 +69,12 @@ class Recorded(Estimator):
 
     def __init__(self, estimator: Estimator, path: Path) -> None:
         super().__init__(estimator.context)
-        self.name, self.unit, self.direction, self.rank = estimator.name, estimator.unit, estimator.direction, estimator.rank  # type: ignore[misc]
+        self.name, self.unit, self.direction, self.rank = (
+            estimator.name,
+            estimator.unit,
+            estimator.direction,
+            estimator.rank,
+        )  # type: ignore[misc]
         self.cheap = estimator.cheap  # type: ignore[misc]
         self._estimator, self._path = estimator, path
         self.known: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
@@ -78,7 +86,9 @@ class Recorded(Estimator):
         return Estimate(self.name, self.known[architecture.id], self.unit, source="table")
 
 
-def searched(space: SearchSpace, estimators: Sequence[Estimator], sampler: str, seed: int, trials: int) -> list[tuple[float, float]]:
+def searched(
+    space: SearchSpace, estimators: Sequence[Estimator], sampler: str, seed: int, trials: int
+) -> list[tuple[float, float]]:
     """(log latency, mAP) of the candidates in the order of their evaluation."""
     with tempfile.TemporaryDirectory() as folder:
         objectives = [Objective(e.name, e.direction, e.unit) for e in estimators]
@@ -105,13 +115,19 @@ def compared(runs: dict[str, list[list[tuple[float, float]]]], trials: int) -> d
     """Hypervolume at several counts, and when ours has what NSGA-II has at the end."""
     everything = [point for of_sampler in runs.values() for run in of_sampler for point in run]
     reference = (max(p[0] for p in everything), min(p[1] for p in everything))
-    volumes = {s: [[hypervolume(run[: n + 1], reference, ("min", "max")) for n in range(len(run))] for run in rs] for s, rs in runs.items()}
+    volumes = {
+        s: [[hypervolume(run[: n + 1], reference, ("min", "max")) for n in range(len(run))] for run in rs]
+        for s, rs in runs.items()
+    }
     figure: dict[str, Any] = {"trials": trials, "reference": reference, "hypervolume": {}}
     for sampler, of_seeds in volumes.items():
         figure["hypervolume"][sampler] = {str(n): [v[n - 1] for v in of_seeds] for n in COUNTS if n <= trials}
     goals = [v[-1] for v in volumes["nsga2"]]
     for name, at in (("each_seed", goals), ("mean", [mean(goals)] * len(goals))):
-        reached = [next((n for n, v in enumerate(ours, 1) if v >= goal), None) for ours, goal in zip(volumes["guided"], at, strict=True)]
+        reached = [
+            next((n for n, v in enumerate(ours, 1) if v >= goal), None)
+            for ours, goal in zip(volumes["guided"], at, strict=True)
+        ]
         figure[f"evaluations_to_nsga2_at_the_end_{name}"] = reached
         figure[f"median_{name}"] = median(trials if n is None else n for n in reached)
     return figure

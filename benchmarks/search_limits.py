@@ -1,11 +1,13 @@
-"""How much of a true front is luck? Noise of the latencies of NAS-Bench-201, and what of the front rests on values that it made small.
+"""How much of a true front is luck? Noise of the latencies of NAS-Bench-201, and what of the front rests on values
+that it made small.
 
 ``python -m benchmarks.search_limits --nas-bench-201 nas_bench_201_hw.parquet``
 
-Noise: two cells that are each other's mirror image (nodes 1 and 2 exchanged, nothing between them) are the same network, so their values differ by noise alone;
-of latency as a share of it. Luck: a Gaussian process learns log latency from 600 random rows, the front not among them; a point of the front is lucky if its
-latency lies below the prediction by more than two standard deviations of what is left on other rows (both robust: 1.4826 median distances). ``without_lucky``:
-share of the true front's hypervolume that all other rows of the table hold.
+Noise: two cells that are each other's mirror image (nodes 1 and 2 exchanged, nothing between them) are the same
+network, so their values differ by noise alone; of latency as a share of it. Luck: a Gaussian process learns log
+latency from 600 random rows, the front not among them; a point of the front is lucky if its latency lies below the
+prediction by more than two standard deviations of what is left on other rows (both robust: 1.4826 median distances).
+``without_lucky``: share of the true front's hypervolume that all other rows of the table hold.
 """
 
 from __future__ import annotations
@@ -18,13 +20,20 @@ import numpy as np
 
 from benchmarks.record import write
 from benchmarks.search_tables import DIRECTIONS, Floats, Problem, nas_bench_201
-from nas.front import non_dominated
-from nas.samplers.encoding import Encoding, beside
-from nas.samplers.gaussian import Process
+from nas.core.pareto import non_dominated
+from nas.search.samplers.encoding import Encoding, beside
+from nas.search.samplers.gaussian import Process
 
 LEARNED, LEFT = 600, 4000
 """Rows from which the process learns, and on which its errors are looked at."""
-MIRRORED = {"op_0to1": "op_0to2", "op_0to2": "op_0to1", "op_0to3": "op_0to3", "op_1to3": "op_2to3", "op_2to3": "op_1to3", "op_1to2": "op_1to2"}
+MIRRORED = {
+    "op_0to1": "op_0to2",
+    "op_0to2": "op_0to1",
+    "op_0to3": "op_0to3",
+    "op_1to3": "op_2to3",
+    "op_2to3": "op_1to3",
+    "op_1to2": "op_1to2",
+}
 
 
 def noise(problem: Problem, values: Floats) -> float:
@@ -57,7 +66,12 @@ def luck(problem: Problem, seed: int) -> dict[str, Any]:
     sigma = deviation(y[left] - process.mean(x[left]))
     lucky = front[y[front] < process.mean(x[front]) - 2 * sigma]
     rest = np.setdiff1d(np.arange(len(y)), lucky)
-    return {"front": len(front), "lucky": len(lucky), "left_over": sigma, "without_lucky": problem.share([int(i) for i in rest])}
+    return {
+        "front": len(front),
+        "lucky": len(lucky),
+        "left_over": sigma,
+        "without_lucky": problem.share([int(i) for i in rest]),
+    }
 
 
 def main() -> None:

@@ -1,4 +1,5 @@
-"""The curves of :mod:`benchmarks.search_quality`: one panel per problem, share of hypervolume that is still missing against evaluations."""
+"""The curves of :mod:`benchmarks.search_quality`: one panel per problem, share of hypervolume that is still missing
+against evaluations."""
 
 from __future__ import annotations
 
@@ -44,7 +45,9 @@ def draw_png(figure: Mapping[str, Any], path: Path) -> None:
     for axis, (problem, methods) in zip(axes.flat, figure.items(), strict=False):
         for name, row in methods.items():
             counts, middle, low, high = missing(row)
-            axis.plot(counts, middle, color=COLOURS[name], label=name, linewidth=2.2 if name.startswith("guided") else 1.3)
+            axis.plot(
+                counts, middle, color=COLOURS[name], label=name, linewidth=2.2 if name.startswith("guided") else 1.3
+            )
             axis.fill_between(counts, low, high, color=COLOURS[name], alpha=0.12, linewidth=0)
         axis.set_title(problem.replace(", ", "\n", 1), fontsize=9)
         axis.set_yscale("log")
@@ -70,9 +73,20 @@ def draw_html(figure: Mapping[str, Any], path: Path) -> None:
             counts, middle, low, high = missing(row)
             spread = {"type": "data", "array": [h - m for h, m in zip(high, middle, strict=True)], "symmetric": False}
             spread["arrayminus"] = [m - a for a, m in zip(low, middle, strict=True)]
-            page.add_scatter(x=counts, y=middle, name=name, error_y=spread, line={"color": COLOURS[name]}, visible=not shown or shown[0] == problem)
+            page.add_scatter(
+                x=counts,
+                y=middle,
+                name=name,
+                error_y=spread,
+                line={"color": COLOURS[name]},
+                visible=not shown or shown[0] == problem,
+            )
             shown.append(problem)
     buttons = [{"label": p, "method": "update", "args": [{"visible": [s == p for s in shown]}]} for p in figure]
-    page.update_layout(template="plotly_white", updatemenus=[{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.12}], xaxis_title="evaluations")
+    page.update_layout(
+        template="plotly_white",
+        updatemenus=[{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.12}],
+        xaxis_title="evaluations",
+    )
     page.update_yaxes(type="log", title="share of the true front's hypervolume still missing")
     page.write_html(path, include_plotlyjs=True)

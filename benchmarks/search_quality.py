@@ -1,24 +1,30 @@
-"""How good is a front after so many evaluations? Our sampler against Optuna's and a greedy predictor loop, on tables where every answer is known.
+"""How good is a front after so many evaluations? Our sampler against Optuna's and a greedy predictor loop, on tables
+where every answer is known.
 
-``python -m benchmarks.search_quality --yolobench yolobench.parquet --nas-bench-201 nas_bench_201_hw.parquet --seeds 10``
-``python -m benchmarks.search_quality --table mine.csv --cost latency_ms --gain map --free macs,params --log --dry``
+``python -m benchmarks.search_quality --yolobench yolobench.parquet --nas-bench-201 nas_bench_201_hw.parquet --seeds
+10`` ``python -m benchmarks.search_quality --table mine.csv --cost latency_ms --gain map --free macs,params --log
+--dry``
 
-Figure: hypervolume of what was evaluated as a share of the true front's, at several counts of evaluations; mean over seeds and a 95 % interval of that mean
-(Student's t). On YOLOBench of log latency, the reference point being the worst of the table; on NAS-Bench-201 of plain latency, the reference being the
-worst of the true front and a tenth of its range further. A point that was asked before costs nothing; one that the table lacks is told to Optuna's
-samplers as the worst of the table, and costs nothing either. Ours knows which points exist, as a space does.
+Figure: hypervolume of what was evaluated as a share of the true front's, at several counts of evaluations; mean over
+seeds and a 95 % interval of that mean (Student's t). On YOLOBench of log latency, the reference point being the worst
+of the table; on NAS-Bench-201 of plain latency, the reference being the worst of the true front and a tenth of its
+range further. A point that was asked before costs nothing; one that the table lacks is told to Optuna's samplers as
+the worst of the table, and costs nothing either. Ours knows which points exist, as a space does.
 
-Methods: ``guided`` (ours; MACs, params, on YOLOBench NWOT and on NAS-Bench-201 what of a cell's graph is live are free inputs of its models), ``guided,
-latency known`` (only accuracy is evaluated), ``guided, latency told`` (that of 128 other points is known before the search, as ``nas search`` does with
-a predicted latency), ``guided, bare`` (no free inputs), Optuna's ``random``, ``nsga2`` (population 20), ``tpe`` (multivariate), ``gp``,
-and ``greedy``: fit Gaussian processes, evaluate what they predict to be the front, again (as LINAS does; arXiv:2205.10358). ``greedy, free inputs`` is that
-with the inputs of ``guided``, which tells what those are worth and what the sampler is.
+Methods: ``guided`` (ours; MACs, params, on YOLOBench NWOT and on NAS-Bench-201 what of a cell's graph is live are
+free inputs of its models), ``guided, latency known`` (only accuracy is evaluated), ``guided, latency told`` (that of
+128 other points is known before the search, as ``nas search`` does with a predicted latency), ``guided, bare`` (no
+free inputs), Optuna's ``random``, ``nsga2`` (population 20), ``tpe`` (multivariate), ``gp``, and ``greedy``: fit
+Gaussian processes, evaluate what they predict to be the front, again (as LINAS does; arXiv:2205.10358). ``greedy,
+free inputs`` is that with the inputs of ``guided``, which tells what those are worth and what the sampler is.
 
 ``--table`` takes any table: two columns to search by, columns that cost nothing, and parameters, which are all others.
 
-Every (problem, method, seed) is kept as it is done: the same command goes on, and ``--so-far`` makes do with what is there. With ``--keep`` what is not run
-stays as the last result has it: ``--method guided --keep`` after a change of our sampler, ``--method gp --only "coco x latency_ms_a40" --evaluations 100
---keep`` for a slow one on one table. Curves with their intervals go to ``results/search_quality.png`` and, as a plotly page, beside the cache.
+Every (problem, method, seed) is kept as it is done: the same command goes on, and ``--so-far`` makes do with what is
+there. With ``--keep`` what is not run stays as the last result has it: ``--method guided --keep`` after a change of
+our sampler, ``--method gp --only "coco x latency_ms_a40" --evaluations 100
+--keep`` for a slow one on one table. Curves with their intervals go to ``results/search_quality.png`` and, as a
+plotly page, beside the cache.
 """
 
 from __future__ import annotations
@@ -39,18 +45,19 @@ from optuna.samplers import BaseSampler
 from benchmarks.record import RESULTS, write
 from benchmarks.search_picture import draw_html, draw_png
 from benchmarks.search_tables import DIRECTIONS, Problem, any_table, nas_bench_201, yolobench
-from nas.ahead import AHEAD
-from nas.front import non_dominated
-from nas.samplers import SAMPLERS, Known
-from nas.samplers.encoding import Encoding, beside
-from nas.samplers.gaussian import Process
-from nas.samplers.guided import GuidedSampler
+from nas.core.pareto import non_dominated
+from nas.search.cheap_objectives import AHEAD
+from nas.search.samplers import SAMPLERS, Known
+from nas.search.samplers.encoding import Encoding, beside
+from nas.search.samplers.gaussian import Process
+from nas.search.samplers.guided import GuidedSampler
 
 COUNTS = (10, 20, 30, 50, 75, 100, 150, 200)
 T_975 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26, 20: 2.09}
 """Student's t for so many seeds."""
 TOO_MANY = 40
-"""Asks in a row that bring nothing new, after which a random unseen row is evaluated (samplers converge; it is the next thing a user would do)."""
+"""Asks in a row that bring nothing new, after which a random unseen row is evaluated (samplers converge; it is the
+next thing a user would do)."""
 
 
 def guided(problem: Problem, seed: int, latency_known: bool = False, free: bool = True, ahead: int = 0) -> BaseSampler:
@@ -137,7 +144,8 @@ def asked(problem: Problem, sampler: BaseSampler, evaluations: int, seed: int) -
 
 
 def greedy(problem: Problem, evaluations: int, seed: int, free: bool = False) -> tuple[list[int], list[float]]:
-    """Ten at random; then as long as it takes: models of both objectives, the front that their means predict is evaluated, ten at most."""
+    """Ten at random; then as long as it takes: models of both objectives, the front that their means predict is
+    evaluated, ten at most."""
     rng = np.random.default_rng(seed)
     encoding = Encoding(problem.space)
     x, groups = encoding.embed(encoding.points(problem.rows)), encoding.groups
@@ -166,7 +174,10 @@ def run(problem: Problem, method: str, evaluations: int, seed: int) -> dict[str,
         rows, seconds = greedy(problem, evaluations, seed, free=method != "greedy")
     else:
         rows, seconds = asked(problem, METHODS[method](problem, seed), evaluations, seed)
-    return {"shares": {str(n): problem.share(rows[:n]) for n in COUNTS if n <= evaluations}, "seconds": median(seconds[10:] or seconds)}
+    return {
+        "shares": {str(n): problem.share(rows[:n]) for n in COUNTS if n <= evaluations},
+        "seconds": median(seconds[10:] or seconds),
+    }
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -175,7 +186,10 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     shares = {}
     for count in runs[0]["shares"]:
         values = [r["shares"][count] for r in runs]
-        shares[count] = {"mean": mean(values), "half_width": t * stdev(values) / len(values) ** 0.5 if len(values) > 1 else None}
+        shares[count] = {
+            "mean": mean(values),
+            "half_width": t * stdev(values) / len(values) ** 0.5 if len(values) > 1 else None,
+        }
     return {"shares": shares, "seconds": median(r["seconds"] for r in runs), "seeds": len(runs)}
 
 
@@ -189,11 +203,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--yolobench", type=Path, help="the table as parquet")
     parser.add_argument("--nas-bench-201", type=Path, help="the table as parquet")
-    parser.add_argument("--table", type=Path, help="any other, parquet or CSV: every column that the next five do not name is a parameter")
+    parser.add_argument(
+        "--table",
+        type=Path,
+        help="any other, parquet or CSV: every column that the next five do not name is a parameter",
+    )
     parser.add_argument("--cost", metavar="COLUMN", help="to minimise")
     parser.add_argument("--gain", metavar="COLUMN", help="to maximise")
     parser.add_argument("--free", metavar="COLUMN,…", help="cost nothing: inputs of ours")
-    parser.add_argument("--guess", metavar="COST,GAIN", help="two of the free ones, stand-ins for where a search begins")
+    parser.add_argument(
+        "--guess", metavar="COST,GAIN", help="two of the free ones, stand-ins for where a search begins"
+    )
     parser.add_argument("--categories", metavar="COLUMN,…", help="numbers that have no order")
     parser.add_argument("--log", action="store_true", help="hypervolume of the cost's logarithm, as for a latency")
     parser.add_argument("--method", action="append", help="repeatable; without it all")
@@ -203,7 +223,9 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("runs/search_quality.json"))
     parser.add_argument("--dry", action="store_true", help="print, write no result")
     parser.add_argument("--keep", action="store_true", help="what is not run stays as the last result has it")
-    parser.add_argument("--so-far", action="store_true", help="run nothing: the result of the seeds that are in the cache")
+    parser.add_argument(
+        "--so-far", action="store_true", help="run nothing: the result of the seeds that are in the cache"
+    )
     args = parser.parse_args()
     problems = []
     if args.yolobench:
@@ -216,11 +238,21 @@ def main() -> None:
         import pandas
 
         columns = list(pandas.read_parquet(args.nas_bench_201).columns)
-        problems += [nas_bench_201(args.nas_bench_201, d, a) for a in columns if a.endswith("_acc") for d in columns if d.startswith("latency_ms_")]
+        problems += [
+            nas_bench_201(args.nas_bench_201, d, a)
+            for a in columns
+            if a.endswith("_acc")
+            for d in columns
+            if d.startswith("latency_ms_")
+        ]
     if args.table:
         if not (args.cost and args.gain):
             parser.error("--table needs --cost and --gain, names of columns")
-        problems += [any_table(args.table, args.cost, args.gain, names(args.free), names(args.guess), args.log, names(args.categories))]
+        problems += [
+            any_table(
+                args.table, args.cost, args.gain, names(args.free), names(args.guess), args.log, names(args.categories)
+            )
+        ]
     problems = [p for p in problems if args.only is None or args.only in p.name]
     known: dict[str, Any] = json.loads(args.cache.read_text()) if args.cache.exists() else {}
     figure: dict[str, Any] = json.loads((RESULTS / "search_quality.json").read_text())["figure"] if args.keep else {}

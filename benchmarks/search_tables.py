@@ -1,4 +1,5 @@
-"""Tables of trained networks as problems for a search: every answer is known, so searches can be compared at the number of answers they asked for."""
+"""Tables of trained networks as problems for a search: every answer is known, so searches can be compared at the
+number of answers they asked for."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
-from nas.front import hypervolume, non_dominated
+from nas.core.pareto import hypervolume, non_dominated
 from search_spaces.errors import InputError
 
 Floats = NDArray[np.float64]
@@ -24,9 +25,10 @@ DIRECTIONS = ("min", "max")
 class Problem:
     """Latency (to minimise) and accuracy (to maximise) of the rows of a table, and the space that they are points of.
 
-    ``free``: columns that cost nothing. ``guess``: which two of them stand for latency and accuracy when a search begins. ``log``: whether the hypervolume is
-    of log latency. ``beyond_front``: whether its reference point is the worst of the true front and a tenth of its range further (a space may hold networks
-    that do not learn at all), not the worst of the table.
+    ``free``: columns that cost nothing. ``guess``: which two of them stand for latency and accuracy when a search
+    begins. ``log``: whether the hypervolume is of log latency. ``beyond_front``: whether its reference point is the
+    worst of the true front and a tenth of its range further (a space may hold networks that do not learn at all), not
+    the worst of the table.
     """
 
     name: str
@@ -57,7 +59,10 @@ class Problem:
     @property
     def whole(self) -> bool:
         """Whether every point of the space is a row."""
-        sizes = (len(d.choices) if isinstance(d, CategoricalDistribution) else d.high - d.low + 1 for d in self.space.values())  # type: ignore[attr-defined]
+        sizes = (
+            len(d.choices) if isinstance(d, CategoricalDistribution) else d.high - d.low + 1
+            for d in self.space.values()
+        )  # type: ignore[attr-defined]
         return math.prod(sizes) == len(self._index)
 
     def _key(self, params: Params) -> tuple[Any, ...]:
@@ -85,7 +90,8 @@ class Problem:
         return hypervolume(self._scaled(np.array(rows, np.intp)), self.reference, DIRECTIONS) / self.true
 
     def features(self) -> Callable[[Params], Floats]:
-        """Of a point: the free columns, each scaled to 0..1 over the table (of logarithms where they span more than tenfold)."""
+        """Of a point: the free columns, each scaled to 0..1 over the table (of logarithms where they span more than
+        tenfold)."""
         columns = []
         for values in self.free.values():
             v = np.log(values) if values.min() > 0 and values.max() > 10 * values.min() else values
@@ -109,7 +115,8 @@ def yolobench(path: Path, accuracy: str, device: str) -> Problem:
     )
     space: dict[str, BaseDistribution] = {"family": CategoricalDistribution(sorted(family.unique()))}
     space |= {
-        name: IntDistribution(0, len(levels[c]) - 1) for name, c in (("depth", "depth_mul"), ("width", "width_mul"), ("resolution", "resolution"))
+        name: IntDistribution(0, len(levels[c]) - 1)
+        for name, c in (("depth", "depth_mul"), ("width", "width_mul"), ("resolution", "resolution"))
     }
     free = {"params": table.params, "macs": table.conv_gmacs_fused, "nwot": table.nwot_preact}
     return Problem(
@@ -118,20 +125,30 @@ def yolobench(path: Path, accuracy: str, device: str) -> Problem:
     )  # fmt: skip
 
 
-NODES = {"op_0to1": (0, 1), "op_0to2": (0, 2), "op_0to3": (0, 3), "op_1to2": (1, 2), "op_1to3": (1, 3), "op_2to3": (2, 3)}
+NODES = {
+    "op_0to1": (0, 1),
+    "op_0to2": (0, 2),
+    "op_0to3": (0, 3),
+    "op_1to2": (1, 2),
+    "op_1to3": (1, 3),
+    "op_2to3": (2, 3),
+}
 PATHS = (("op_0to3",), ("op_0to1", "op_1to3"), ("op_0to2", "op_2to3"), ("op_0to1", "op_1to2", "op_2to3"))
 NONE, SKIP, CONV1, CONV3, POOL = range(5)
 
 
 def cell(row: Params) -> dict[str, float]:
-    """What a cell of NAS-Bench-201 computes, by its graph alone: only what lies on a path from its input to its output counts.
+    """What a cell of NAS-Bench-201 computes, by its graph alone: only what lies on a path from its input to its
+    output counts.
 
-    Encodings by paths rank networks better than edges do (White et al., arXiv:1910.11858); an edge behind a ``none`` is another name of the same network.
+    Encodings by paths rank networks better than edges do (White et al., arXiv:1910.11858); an edge behind a ``none``
+    is another name of the same network.
     """
     paths = [path for path in PATHS if all(row[edge] != NONE for edge in path)]
     live = {edge for path in paths for edge in path}
     counts = {
-        f"live_{name}": sum(row[edge] == op for edge in live) for name, op in (("skip", SKIP), ("conv1", CONV1), ("conv3", CONV3), ("pool", POOL))
+        f"live_{name}": sum(row[edge] == op for edge in live)
+        for name, op in (("skip", SKIP), ("conv1", CONV1), ("conv3", CONV3), ("pool", POOL))
     }
     return counts | {
         "depth": max((sum(row[edge] in (CONV1, CONV3) for edge in path) for path in paths), default=0),
@@ -143,13 +160,18 @@ def cell(row: Params) -> dict[str, float]:
 
 
 def nas_bench_201(path: Path, device: str, accuracy: str = "cifar10_test_acc") -> Problem:
-    """All 15,625 cells of NAS-Bench-201 (arXiv:2001.00326) with test accuracy on an image set, and a device's latency (HELP, arXiv:2106.08630)."""
+    """All 15,625 cells of NAS-Bench-201 (arXiv:2001.00326) with test accuracy on an image set, and a device's latency
+    (HELP, arXiv:2106.08630)."""
     import pandas
 
     table = pandas.read_parquet(path)
-    rows = tuple({name: int(v) for name, v in zip(NODES, values, strict=True)} for values in table[list(NODES)].to_numpy())
+    rows = tuple(
+        {name: int(v) for name, v in zip(NODES, values, strict=True)} for values in table[list(NODES)].to_numpy()
+    )
     space: dict[str, BaseDistribution] = {name: CategoricalDistribution(range(5)) for name in NODES}
-    free = {"params": table.params_cifar10, "macs": table.flops_cifar10} | dict(pandas.DataFrame([cell(row) for row in rows]))
+    free = {"params": table.params_cifar10, "macs": table.flops_cifar10} | dict(
+        pandas.DataFrame([cell(row) for row in rows])
+    )
     data = "" if accuracy == "cifar10_test_acc" else f"{accuracy} x "
     return Problem(
         f"NAS-Bench-201, {data}{device}", space, rows, table[device].to_numpy(float), table[accuracy].to_numpy(float),
@@ -158,12 +180,20 @@ def nas_bench_201(path: Path, device: str, accuracy: str = "cifar10_test_acc") -
 
 
 def any_table(
-    path: Path, cost: str, gain: str, free: Sequence[str] = (), guess: Sequence[str] = (), log: bool = False, categories: Sequence[str] = ()
+    path: Path,
+    cost: str,
+    gain: str,
+    free: Sequence[str] = (),
+    guess: Sequence[str] = (),
+    log: bool = False,
+    categories: Sequence[str] = (),
 ) -> Problem:
-    """A parquet or CSV file: ``cost`` (to minimise), ``gain`` (to maximise) and ``free`` name columns of numbers; every other column is a parameter.
+    """A parquet or CSV file: ``cost`` (to minimise), ``gain`` (to maximise) and ``free`` name columns of numbers;
+    every other column is a parameter.
 
-    Numbers are parameters in order unless they are among ``categories``, all else categories. ``guess``: none, or two of the free ones. Rows without a cost
-    or a gain do not exist. An :class:`InputError` for a column that is not there, and for two rows of one point.
+    Numbers are parameters in order unless they are among ``categories``, all else categories. ``guess``: none, or two
+    of the free ones. Rows without a cost or a gain do not exist. An :class:`InputError` for a column that is not
+    there, and for two rows of one point.
     """
     import pandas
 
@@ -184,6 +214,18 @@ def any_table(
             columns[name] = [str(v) for v in table[name]]
     rows = tuple(dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
     if len({tuple(row.values()) for row in rows}) < len(rows):
-        raise InputError(f"{path.name} has several rows of one point", "one row for each; name columns that are no parameters with --free")
+        raise InputError(
+            f"{path.name} has several rows of one point",
+            "one row for each; name columns that are no parameters with --free",
+        )
     numbers = {name: table[name].to_numpy(float) for name in free}
-    return Problem(f"{path.stem}, {gain} x {cost}", space, rows, table[cost].to_numpy(float), table[gain].to_numpy(float), numbers, tuple(guess), log)
+    return Problem(
+        f"{path.stem}, {gain} x {cost}",
+        space,
+        rows,
+        table[cost].to_numpy(float),
+        table[gain].to_numpy(float),
+        numbers,
+        tuple(guess),
+        log,
+    )

@@ -1,12 +1,16 @@
-"""Is the search for float blocks worth it? Its front against the known heuristic and against blocks drawn by chance, at equal latency.
+"""Is the search for float blocks worth it? Its front against the known heuristic and against blocks drawn by chance,
+at equal latency.
 
-``python -m benchmarks.selective_quantization runs/select --data digits@96 --target openvino:int8 --model S=runs/s/S.safetensors --random 24``
+``python -m benchmarks.selective_quantization runs/select --data digits@96 --target openvino:int8 --model
+S=runs/s/S.safetensors --random 24``
 
-Of each model: a selective quantization (its journal, ``selective.json`` and pictures in the folder), then as many sets of blocks drawn by chance as
-``--random`` says (of every size alike), evaluated in the same way. Then the search's front, the heuristic, all-int8, all-float and the drawn sets are timed
-side by side in the same rounds, so that all are at the same speeds of the machine and none is there for the luck of one measurement. Compared are the
-hypervolume of (latency, points lost) under the worst corner, as a share of what all points together hold, and at the latency of each drawn set and of the
-heuristic how much mAP the best of the search loses that is no slower. ``results/selective_quantization.json`` and ``.png``.
+Of each model: a selective quantization (its journal, ``selective.json`` and pictures in the folder), then as many
+sets of blocks drawn by chance as ``--random`` says (of every size alike), evaluated in the same way. Then the
+search's front, the heuristic, all-int8, all-float and the drawn sets are timed side by side in the same rounds, so
+that all are at the same speeds of the machine and none is there for the luck of one measurement. Compared are the
+hypervolume of (latency, points lost) under the worst corner, as a share of what all points together hold, and at the
+latency of each drawn set and of the heuristic how much mAP the best of the search loses that is no slower.
+``results/selective_quantization.json`` and ``.png``.
 """
 
 from __future__ import annotations
@@ -22,18 +26,18 @@ from typing import Any
 
 from benchmarks.quantization import models
 from benchmarks.record import RESULTS, write
-from latency_db.target import Target
+from latency_db.core.target import Target
 from nas.cli.options import new_folder
-from nas.console import Display
+from nas.cli.progress import Display
+from nas.core.pareto import hypervolume
 from nas.data.source import DataPair
-from nas.front import hypervolume
-from nas.quantization.probing import Probe
-from nas.quantization.selection import Plan, Point, front, lost
-from nas.quantization.subject import Calibration, open_subject
-from nas.report.frontier_png import write_png
-from nas.report.selective import selective_data
-from nas.workflow.selecting import HEURISTIC, Search, look, write_selection
-from nas.workflow.training import open_training_data
+from nas.plotting.frontier_png import write_png
+from nas.quantization.block_selection import Plan, Point, front, lost
+from nas.quantization.measurements import Probe
+from nas.quantization.mixed_precision import HEURISTIC, Search, look, write_selection
+from nas.quantization.mixed_precision_plot import selective_data
+from nas.quantization.model import Calibration, open_subject
+from nas.training.train import open_training_data
 
 
 def drawn(blocks: Sequence[str], count: int, seed: int) -> list[Plan]:
@@ -51,14 +55,17 @@ def volume(points: Sequence[Point], float_map: float, corner: tuple[float, float
 
 
 def at_equal_latency(point: Point, searched: Sequence[Point], float_map: float) -> dict[str, float]:
-    """Points that a set loses, and those of the most accurate searched one that is no slower (to within the interval of the two)."""
+    """Points that a set loses, and those of the most accurate searched one that is no slower (to within the interval
+    of the two)."""
     half = 0.0 if point.latency.high is None else point.latency.high - point.latency.value
     no_slower = [p for p in searched if p.latency.value <= point.latency.value + half]
     best = min((lost(p, float_map) for p in no_slower), default=float("nan"))
     return {"latency_ms": point.latency.value, "lost": lost(point, float_map), "searched_lost": best}
 
 
-def compared(float_map: float, searched: Sequence[Point], by_chance: Sequence[Point], heuristic: Point) -> dict[str, Any]:
+def compared(
+    float_map: float, searched: Sequence[Point], by_chance: Sequence[Point], heuristic: Point
+) -> dict[str, Any]:
     """The figures of one model; ``searched``: the front of the search, the heuristic and all-int8."""
     everything = [*searched, *by_chance]
     corner = (max(p.latency.value for p in everything) * 1.01, max(lost(p, float_map) for p in everything) + 0.1)
@@ -95,16 +102,24 @@ def one(name: str, weights: Path, data: DataPair, args: argparse.Namespace) -> d
     with display.steps("sets by chance") as said:
         for i, plan in enumerate(plans := drawn(subject.blocks.choices, args.random, args.seed), 1):
             by_chance.append(chance.point(plan))
-            said(i, len(plans), f"{by_chance[-1].latency.value:.3f} ms, {lost(by_chance[-1], found.float_map):+.2f} points lost")
+            said(
+                i,
+                len(plans),
+                f"{by_chance[-1].latency.value:.3f} ms, {lost(by_chance[-1], found.float_map):+.2f} points lost",
+            )
     final = list({p.left_float: p for p in (*found.named.values(), *found.front)}.values())
-    display.note(f"timing {len(final)} sets of the search and {len(by_chance)} drawn ones side by side, {args.rounds} rounds")
+    display.note(
+        f"timing {len(final)} sets of the search and {len(by_chance)} drawn ones side by side, {args.rounds} rounds"
+    )
     latencies, float_latency = chance.side_by_side([p.left_float for p in (*final, *by_chance)], args.rounds)
     timed = [replace(p, latency=ms) for p, ms in zip((*final, *by_chance), latencies, strict=True)]
     searched, by_chance = timed[: len(final)], timed[len(final) :]
     named = {name: next(p for p in searched if p.left_float == old.left_float) for name, old in found.named.items()}
     if not args.dry and name == next(iter(models(args.model, [args.seed]))):
         about = (name, args.target, data.name)
-        picture = selective_data(*about, timed, front(searched, float_latency.value), named, None, (found.float_map, float_latency))
+        picture = selective_data(
+            *about, timed, front(searched, float_latency.value), named, None, (found.float_map, float_latency)
+        )
         write_png(RESULTS / "selective_quantization.png", picture)
     return {**compared(found.float_map, searched, by_chance, named[HEURISTIC]), "sets": len(found.points), "blocks": len(found.model.blocks),
             "float": {"map": found.float_map, "latency_ms": float_latency.value}}  # fmt: skip

@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.study_overhead --trials 1000 --sampler random``
 
-The estimators answer at once (a hash of the architecture); the latency goes through the database, put and found again. What remains is ours: asking,
-recording, the journal, the archive.
+The estimators answer at once (a hash of the architecture); the latency goes through the database, put and found
+again. What remains is ours: asking, recording, the journal, the archive.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.record import write
-from latency_db.db import LatencyDB
-from latency_db.measurement import LatencyKey, Measurement, now
-from latency_db.target import Target
-from nas.estimate import Estimate
+from latency_db.core.measurement import LatencyKey, Measurement, now
+from latency_db.core.target import Target
+from latency_db.database.db import LatencyDB
+from nas.core.estimate import Estimate
 from nas.estimators.base import Context, Estimator
-from nas.study import Event, Study
+from nas.search.study import Event, Study
 from search_spaces.architecture import Architecture
 from search_spaces.spaces import SPACES
 
@@ -39,7 +39,9 @@ class StoredLatency(Estimator):
         key = LatencyKey(architecture.id, str(TARGET), "none", "none")
         if database.find(key) is None:
             ms = 1 + int(architecture.id[:6], 16) / 2**24
-            database.put(key, Measurement(ms, ms, ms, ms, ms, 1, "table", "clean", "wall", TARGET, architecture.id, time=now()))
+            database.put(
+                key, Measurement(ms, ms, ms, ms, ms, 1, "table", "clean", "wall", TARGET, architecture.id, time=now())
+            )
         return Estimate(self.name, database.get(key).median_ms, "ms", source="table")
 
 
@@ -67,10 +69,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, LatencyDB(Path(folder) / "latency.sqlite") as database:
         context = Context(space, 80, database=database)
         estimators = [StoredLatency(context), Hashed(context)]
-        study = Study(Path(folder) / "study.journal", "overhead", space, [e.objective() for e in estimators], args.sampler)
+        study = Study(
+            Path(folder) / "study.journal", "overhead", space, [e.objective() for e in estimators], args.sampler
+        )
         study.run(estimators, args.trials, watch)
         start = time.perf_counter()
-        again = Study(Path(folder) / "study.journal", "overhead", space, [e.objective() for e in estimators], args.sampler)
+        again = Study(
+            Path(folder) / "study.journal", "overhead", space, [e.objective() for e in estimators], args.sampler
+        )
         reopen = time.perf_counter() - start
         assert len(again.candidates) == args.trials
         size = (Path(folder) / "study.journal").stat().st_size

@@ -2,9 +2,11 @@
 
 ``python -m benchmarks.supernet_fidelity --out runs/fidelity``
 
-A supernet is trained; ``--architectures`` of its space, spread evenly over the range of MACs (the nearest of 400 random ones, the smallest and the largest),
-are evaluated with its weights, and each is trained alone from fresh weights. Figure: Kendall's tau-b between the two mAP50-95, with the 95 % percentile
-interval of a bootstrap over architectures; beside it what ranking by MACs alone and by NWOT reaches. An interrupted run goes on with the same ``--out``.
+A supernet is trained; ``--architectures`` of its space, spread evenly over the range of MACs (the nearest of 400
+random ones, the smallest and the largest), are evaluated with its weights, and each is trained alone from fresh
+weights. Figure: Kendall's tau-b between the two mAP50-95, with the 95 % percentile interval of a bootstrap over
+architectures; beside it what ranking by MACs alone and by NWOT reaches. An interrupted run goes on with the same
+``--out``.
 """
 
 from __future__ import annotations
@@ -19,16 +21,16 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from benchmarks.record import write
-from nas.artifact import Artifact, DataRecord, StudyRecord
 from nas.cli.options import fixed_values, new_folder
+from nas.cli.progress import Display
 from nas.cli.quickstart import CHOSEN, RESTRICTED, SUPERNET
-from nas.console import Display
+from nas.core.architecture_file import Artifact, DataRecord, StudyRecord
 from nas.data.source import DataPair
 from nas.estimators import ESTIMATORS
 from nas.estimators.base import Context
+from nas.supernet.weights import load_supernet
 from nas.training.recipe import Recipe
-from nas.weights import load_supernet
-from nas.workflow.training import Means, open_training_data, train_detectors, train_supernet
+from nas.training.train import Means, open_training_data, train_detectors, train_supernet
 from search_spaces.architecture import Architecture
 from search_spaces.space import SearchSpace
 from search_spaces.spaces import SPACES
@@ -60,11 +62,15 @@ def tau(a: Sequence[float], b: Sequence[float], seed: int = 0) -> dict[str, Any]
     return {"tau": float(kendalltau(x, y).statistic), "interval": [float(low), float(high)]}
 
 
-def alone(architectures: Sequence[Architecture], data: DataPair, recipe: Recipe, folder: Path, display: Display) -> list[float]:
+def alone(
+    architectures: Sequence[Architecture], data: DataPair, recipe: Recipe, folder: Path, display: Display
+) -> list[float]:
     """mAP50-95 of each, trained from fresh weights."""
     record = DataRecord(data.name, data.fingerprint)
     artifacts = [
-        Artifact(f"alone{i:02d}", a, (), StudyRecord("fidelity", recipe.seed, i, len(architectures)), data.classes, record)
+        Artifact(
+            f"alone{i:02d}", a, (), StudyRecord("fidelity", recipe.seed, i, len(architectures)), data.classes, record
+        )
         for i, a in enumerate(architectures)
     ]
     return [m.map for m in train_detectors(artifacts, data, recipe, folder, display, augment=False)]
@@ -88,16 +94,23 @@ def main() -> None:
     data = open_training_data(args.data, None, display)
     path = new_folder(args.out) / "supernet.safetensors"
     if not path.exists():
-        recipe = Recipe(**{**SUPERNET, "epochs": args.supernet_epochs, "largest_first": args.largest_first, "seed": args.seed})
+        recipe = Recipe(
+            **{**SUPERNET, "epochs": args.supernet_epochs, "largest_first": args.largest_first, "seed": args.seed}
+        )
         train_supernet(space, data, recipe, path, display, Means(augment=False))
     context = Context(space, len(data.classes), data, supernet=load_supernet(path)[0])
     architectures = spread(space, args.architectures, args.seed)
-    scores = {name: [ESTIMATORS[name](context)(a).value for a in architectures] for name in ("supernet", "macs", "nwot")}
-    truth = alone(architectures, data, Recipe(**{**CHOSEN, "epochs": args.epochs, "seed": args.seed + 1}), args.out, display)
+    scores = {
+        name: [ESTIMATORS[name](context)(a).value for a in architectures] for name in ("supernet", "macs", "nwot")
+    }
+    truth = alone(
+        architectures, data, Recipe(**{**CHOSEN, "epochs": args.epochs, "seed": args.seed + 1}), args.out, display
+    )
     figure = {
         **{name: tau(values, truth) for name, values in scores.items()},
         "architectures": [
-            {"id": a.id, "alone_map": truth[i], **{name: values[i] for name, values in scores.items()}} for i, a in enumerate(architectures)
+            {"id": a.id, "alone_map": truth[i], **{name: values[i] for name, values in scores.items()}}
+            for i, a in enumerate(architectures)
         ],
         "data": args.data,
         "space": "yolo-nano, restricted as in nas quickstart",
@@ -105,7 +118,9 @@ def main() -> None:
         "alone_recipe": {**CHOSEN, "epochs": args.epochs},
     }
     for name in scores:
-        print(f"{name}: tau {figure[name]['tau']:.3f} ({figure[name]['interval'][0]:.3f}..{figure[name]['interval'][1]:.3f})")
+        print(
+            f"{name}: tau {figure[name]['tau']:.3f} ({figure[name]['interval'][0]:.3f}..{figure[name]['interval'][1]:.3f})"
+        )
     write("supernet_fidelity", figure, seeds=(args.seed,))
 
 

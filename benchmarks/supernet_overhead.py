@@ -2,8 +2,9 @@
 
 ``python -m benchmarks.supernet_overhead --space yolo-nas --image-size 320 --batch 8 --architectures 20``
 
-Each architecture is new to the supernet; both sides are timed in turn, ``--repeats`` times, and the least time of each counts (others use the machine
-too). The gradient of the shared weights is cleared before every step, as training does. The first step, which plans the cuts, is reported apart.
+Each architecture is new to the supernet; both sides are timed in turn, ``--repeats`` times, and the least time of
+each counts (others use the machine too). The gradient of the shared weights is cleared before every step, as training
+does. The first step, which plans the cuts, is reported apart.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from statistics import median
 import torch
 
 from benchmarks.record import median_interval, write
-from nas.supernet import Supernet
+from nas.supernet.supernet import Supernet
 from search_spaces.heads.base import Predictions
 from search_spaces.spaces import SPACES
 
@@ -57,11 +58,17 @@ def main() -> None:
         own, shared = list(alone.parameters()), list(supernet.parameters())
         step(partial(alone, images), own)
         unplanned = step(partial(supernet, images, architecture), shared)
-        pairs = [(step(partial(alone, images), own), step(partial(supernet, images, architecture), shared)) for _ in range(args.repeats)]
+        pairs = [
+            (step(partial(alone, images), own), step(partial(supernet, images, architecture), shared))
+            for _ in range(args.repeats)
+        ]
         extracted, inside = (min(column) for column in zip(*pairs, strict=True))
         ratios.append(inside / extracted)
         first.append(unplanned - inside)
-        print(f"{i + 1}/{args.architectures}: extracted {extracted * 1e3:.0f} ms, inside {inside * 1e3:.0f} ms, ratio {ratios[-1]:.3f}", flush=True)
+        print(
+            f"{i + 1}/{args.architectures}: extracted {extracted * 1e3:.0f} ms, inside {inside * 1e3:.0f} ms, ratio {ratios[-1]:.3f}",
+            flush=True,
+        )
     middle, low, high = median_interval(ratios)
     figure = {
         "ratio_median": middle,

@@ -1,4 +1,5 @@
-"""Writes the results table of the README from ``results/*.json``; a test checks that it was done: ``python -m benchmarks.tables``."""
+"""Writes the results table of the README from ``results/*.json``; a test checks that it was done: ``python -m
+benchmarks.tables``."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from statistics import mean, median
 from typing import Any
 
 from benchmarks.record import RESULTS
-from nas.files import atomic_write
+from nas.core.atomic import atomic_write
 
 README = RESULTS.parent / "README.md"
 BEGIN, END = "<!-- results: written by python -m benchmarks.tables -->\n", "<!-- end of results -->\n"
@@ -29,9 +30,7 @@ def _fidelity(f: Figure) -> str:
     def one(name: str) -> str:
         return f"{f[name]['tau']:.2f} ({f[name]['interval'][0]:.2f}…{f[name]['interval'][1]:.2f})"
 
-    return (
-        f"Kendall's tau {one('supernet')} over {len(f['architectures'])} architectures (goal 0.6); by MACs alone {one('macs')}, by NWOT {one('nwot')}"
-    )
+    return f"Kendall's tau {one('supernet')} over {len(f['architectures'])} architectures (goal 0.6); by MACs alone {one('macs')}, by NWOT {one('nwot')}"
 
 
 def _zero_cost(f: Figure) -> str:
@@ -39,7 +38,11 @@ def _zero_cost(f: Figure) -> str:
     text = f"{cost['candidates']} candidates of {cost['space']} at {cost['image_size']} px scored in {cost['seconds']:.0f} s"
     rows = f.get("yolobench", {})
     shares = [f"{name} {row['share']:.1%} (chance {row['share_by_chance']:.1%})" for name, row in rows.items()]
-    return text + (f"; share of the true front's hypervolume that the NWOT × latency front holds on YOLOBench: {', '.join(shares)}" if shares else "")
+    return text + (
+        f"; share of the true front's hypervolume that the NWOT × latency front holds on YOLOBench: {', '.join(shares)}"
+        if shares
+        else ""
+    )
 
 
 def _aot_build(f: Figure) -> str:
@@ -61,7 +64,9 @@ def _predictor(f: Figure) -> str:
     for device, cases in f.get("yolobench", {}).items():
         hundred = " / ".join(f"{cases[f'100 measured, {how}']['within_10']:.1%}" for how in ("random", "chosen"))
         few = " / ".join(f"{cases[f'{n} of a new device, chosen']['within_10']:.1%}" for n in (10, 20))
-        parts.append(f"{device} {hundred} from 100 random / chosen (error {cases['100 measured, random']['mape']:.1%}), {few} from 10 / 20 chosen")
+        parts.append(
+            f"{device} {hundred} from 100 random / chosen (error {cases['100 measured, random']['mape']:.1%}), {few} from 10 / 20 chosen"
+        )
     return f"within ±10 %: {'; '.join(parts)}"
 
 
@@ -69,9 +74,14 @@ def _predictor_measured(f: Figure) -> str:
     parts = []
     for target, cases in f.items():
         for case, row in ((name, row) for name, row in cases.items() if "random" in name):
-            twice = cases.get("same_network_in_another_process", {}).get("pairs") and cases["same_network_in_another_process"]["within_10"]
+            twice = (
+                cases.get("same_network_in_another_process", {}).get("pairs")
+                and cases["same_network_in_another_process"]["within_10"]
+            )
             beside = f"; another process measuring the same network: {twice:.1%}" if twice else ""
-            parts.append(f"{target} {row['within_10']:.1%} within ±10 % from {case} (error {row['mape']:.1%}, tau {row['tau']:.3f}{beside})")
+            parts.append(
+                f"{target} {row['within_10']:.1%} within ±10 % from {case} (error {row['mape']:.1%}, tau {row['tau']:.3f}{beside})"
+            )
     return f"{'; '.join(parts)} (goals 95 %, tau 0.95)"
 
 
@@ -86,20 +96,20 @@ def _bench(f: Figure) -> str:
     width = sorted((r["high"] - r["low"]) / 2 / r["ms"] for r in timed)[len(timed) // 2]
     text = f"{len(timed)} references, {_ms(min(r['ms'] for r in timed))} to {_ms(max(r['ms'] for r in timed))} ms, median interval ± {width:.1%}"
     ranks = [f"{family} {row['rho']:.3f}" for family, row in f["order_against_published_cpu_latencies"].items()]
-    text += f"; Spearman with the published latencies of ONNX Runtime on a CPU: {', '.join(ranks)} (goal 0.98)" if ranks else ""
+    text += (
+        f"; Spearman with the published latencies of ONNX Runtime on a CPU: {', '.join(ranks)} (goal 0.98)"
+        if ranks
+        else ""
+    )
     ratios = [f"{family} {ratio:.2f}×" for family, ratio in f["int8_speed_up_by_family"].items()]
     return text + (f"; int8 against {first.partition(':')[2].partition('@')[0]}: {', '.join(ratios)}" if second else "")
 
 
 def _workers(f: Figure) -> str:
     shown = ", ".join(f"{n} workers {100 * e:.0f} %" for n, e in f["efficiency"].items() if n != "1")
-    text = (
-        f"efficiency on evaluations of {f['seconds_of_an_evaluation']:g} s, {f['trials']} candidates: {shown} (goal {100 * f['goal']:.0f} % with 4)"
-    )
+    text = f"efficiency on evaluations of {f['seconds_of_an_evaluation']:g} s, {f['trials']} candidates: {shown} (goal {100 * f['goal']:.0f} % with 4)"
     if kills := f.get("kills"):
-        text += (
-            f"; {kills['kills']} workers killed: {kills['lost']} evaluations lost (goal at most one a kill), {kills['told_twice']} candidates twice, "
-        )
+        text += f"; {kills['kills']} workers killed: {kills['lost']} evaluations lost (goal at most one a kill), {kills['told_twice']} candidates twice, "
         text += f"{kills['candidates']} of {kills['wanted']} at the end"
     if quality := f.get("share_of_hypervolume"):
         shares = "; ".join(f"{n} in hand {row['50']:.3f} / {row['100']:.3f}" for n, row in quality.items())
@@ -144,7 +154,9 @@ def _proxies(f: Figure) -> str:
     parts = []
     for grouping, scores in rows.items():
         shown = (
-            f"{name} {scores[name]['tau']:.2f}" for name in ("params", "macs", "activations", "nwot_table", "activations + nwot") if name in scores
+            f"{name} {scores[name]['tau']:.2f}"
+            for name in ("params", "macs", "activations", "nwot_table", "activations + nwot")
+            if name in scores
         )
         parts.append(f"{grouping}: {', '.join(shown)}")
     ours = f["nwot_against_the_table"]
@@ -152,16 +164,26 @@ def _proxies(f: Figure) -> str:
 
 
 def _search_quality(f: Figure) -> str:
-    """Ours, with latency known where it was run, and the best of the others at the last count; seeds where they are fewer than elsewhere."""
+    """Ours, with latency known where it was run, and the best of the others at the last count; seeds where they are
+    fewer than elsewhere."""
     parts = []
     most = max(m["seeds"] for methods in f.values() for m in methods.values())
     for problem, methods in f.items():
-        counts = [n for n in (("100", "200") if problem.startswith("NAS") else ("50", "100")) if all(n in m["shares"] for m in methods.values())]
+        counts = [
+            n
+            for n in (("100", "200") if problem.startswith("NAS") else ("50", "100"))
+            if all(n in m["shares"] for m in methods.values())
+        ]
         others = {name: m for name, m in methods.items() if not name.startswith("guided")}
         best = max(others, key=lambda name, others=others: others[name]["shares"][counts[-1]]["mean"], default=None)  # type: ignore[misc]
-        rows = {name: m for name, m in methods.items() if name.startswith("guided")} | ({f"best other ({best})": others[best]} if best else {})
+        rows = {name: m for name, m in methods.items() if name.startswith("guided")} | (
+            {f"best other ({best})": others[best]} if best else {}
+        )
         seeds = {name: f" ({m['seeds']} seeds)" if m["seeds"] < most else "" for name, m in rows.items()}
-        shown = (f"{name} {' / '.join(format(m['shares'][n]['mean'], '.3f') for n in counts)}{seeds[name]}" for name, m in rows.items())
+        shown = (
+            f"{name} {' / '.join(format(m['shares'][n]['mean'], '.3f') for n in counts)}{seeds[name]}"
+            for name, m in rows.items()
+        )
         parts.append(f"{problem} after {' / '.join(counts)}: {', '.join(shown)}")
     return "; ".join(parts)
 
@@ -196,7 +218,9 @@ def _search_early(f: Figure) -> str:
 
 
 def _sampler_overhead(f: Figure) -> str:
-    shown = (f"{name} {1e3 * s['median']:.0f} ms (90 % within {1e3 * s['p90']:.0f})" for name, s in f["seconds"].items())
+    shown = (
+        f"{name} {1e3 * s['median']:.0f} ms (90 % within {1e3 * s['p90']:.0f})" for name, s in f["seconds"].items()
+    )
     return f"at {f['trials']} trials of `{f['space']}`: {', '.join(shown)} (goal {1e3 * f['goal']:.0f} ms)"
 
 
@@ -209,12 +233,17 @@ def _quantization(f: Figure) -> str:
     def where(modes: Figure) -> str:
         return ", ".join(sorted({model["evaluated_in"] for row in modes.values() for model in row["models"].values()}))
 
-    return "; ".join(f"{where(modes)}: {', '.join(one(mode, row) for mode, row in modes.items())}" for modes in f["targets"].values())
+    return "; ".join(
+        f"{where(modes)}: {', '.join(one(mode, row) for mode, row in modes.items())}" for modes in f["targets"].values()
+    )
 
 
 def _families(f: Figure) -> str:
     models = next(iter(f["targets"].values()))["ptq"]["models"]
-    shown = (f"{name.partition(',')[0]} {m['drop']:+.2f} of {100 * m['map_float']:.1f}, {m['speed_up'][0]:.2f}×" for name, m in models.items())
+    shown = (
+        f"{name.partition(',')[0]} {m['drop']:+.2f} of {100 * m['map_float']:.1f}, {m['speed_up'][0]:.2f}×"
+        for name, m in models.items()
+    )
     return f"calibrated, {next(iter(models.values()))['evaluated_in']}, points lost of the float mAP and speed: {'; '.join(shown)}"
 
 
@@ -231,7 +260,11 @@ def _transfer(f: Figure) -> str:
 
 def _agreement(f: Figure) -> str:
     built = [build for m in f["models"].values() for build in m["tensorrt_rtx"].values()]
-    plans = f"TensorRT-RTX {built[0]['version']} builds all {len(built)} exports (int8, fp16)" if all(built) else "TensorRT-RTX not installed"
+    plans = (
+        f"TensorRT-RTX {built[0]['version']} builds all {len(built)} exports (int8, fp16)"
+        if all(built)
+        else "TensorRT-RTX not installed"
+    )
     return f"{len(f['models'])} models: at most {f['largest_spread']:.2f} points between OpenVINO, ONNX Runtime and torch (goal {f['goal']}); {plans}"
 
 
@@ -262,7 +295,10 @@ ROWS: Mapping[str, tuple[str, Callable[[Figure], str]]] = {
         "the same, `yolo-nas`",
         lambda f: f"{f['ratio_median']:.2f}× ({f['ratio_interval'][0]:.2f}…{f['ratio_interval'][1]:.2f}; goal 1.15)",
     ),
-    "training_step_yolov8n_cpu": ("a step of the training loop against plain forward + backward + optimizer, YOLOv8n at 320 px", _training_step),
+    "training_step_yolov8n_cpu": (
+        "a step of the training loop against plain forward + backward + optimizer, YOLOv8n at 320 px",
+        _training_step,
+    ),
     "training_step_smallest_cpu": ("the same, the smallest `yolo-nano` at 96 px", _training_step),
     "measure_repeatability": (
         "`nas measure`, one model in fresh processes",
@@ -303,22 +339,34 @@ ROWS: Mapping[str, tuple[str, Callable[[Figure], str]]] = {
     "latency_predictor_measured": ("the same, `yolo-nano` at 96 to 640 px on this machine", _predictor_measured),
     "bench_onnxruntime-fp32": ("the references at 640 px on this machine, ONNX Runtime, one thread", _bench),
     "bench_openvino-fp32": ("the same, OpenVINO, fp32 and int8", _bench),
-    "bench_tensorrt-rtx-fp16": ("references at 640 px on an NVIDIA H100, TensorRT-RTX, batch 1 (one round of an interrupted bench)", _gpu_bench),
+    "bench_tensorrt-rtx-fp16": (
+        "references at 640 px on an NVIDIA H100, TensorRT-RTX, batch 1 (one round of an interrupted bench)",
+        _gpu_bench,
+    ),
     "bench_torch-fp16": ("the same, PyTorch as one CUDA graph", _gpu_bench),
     "train_models_bccd_CPU": ("YOLO11n from scratch on BCCD, two CPU cores", _training),
     "transfer_gain_bccd": ("pre-training on digits, and a teacher, on BCCD", _transfer),
     "train_models_digits-96_CPU": ("the quickstart's S, M, L from scratch, `digits@96`, two CPU cores", _training),
     "train_models_digits-320_NVIDIA-H100-80GB-HBM3": ("references trained on an NVIDIA H100, `digits@320`", _training),
     "against_references": ("searched against width-scaled references, one recipe, budget and seeds", _contest),
-    "quantization_digits_openvino": ("int8 of the quickstart's S, M, L: calibrated, selective, fine-tuned, beside their controls", _quantization),
+    "quantization_digits_openvino": (
+        "int8 of the quickstart's S, M, L: calibrated, selective, fine-tuned, beside their controls",
+        _quantization,
+    ),
     "quantization_bccd_openvino": ("the same, YOLO11n on BCCD at 320 px", _quantization),
     "int8_agreement_digits": ("one int8 file in three runtimes, `digits@96`", _agreement),
     "int8_agreement_bccd": ("the same, BCCD", _agreement),
     "branches": ("one network with QARepVGG, RepVGG and plain units, post-training int8", _branches),
-    "quantization_families_openvino": ("int8 of references (trained briefly) and of the quickstart's S, M, L, `digits@96`", _families),
+    "quantization_families_openvino": (
+        "int8 of references (trained briefly) and of the quickstart's S, M, L, `digits@96`",
+        _families,
+    ),
     "selective_quantization": ("float blocks chosen by the search, by chance and by the heuristic", _selective),
     "proxy_correlation": ("training-free scores against COCO mAP (YOLOBench; Kendall's tau)", _proxies),
-    "search_quality": ("share of the true front's hypervolume that a search holds, tables of trained networks", _search_quality),
+    "search_quality": (
+        "share of the true front's hypervolume that a search holds, tables of trained networks",
+        _search_quality,
+    ),
     "search_limits": (
         "luck on the true fronts of NAS-Bench-201 (noise; points more than two sigma below what a model expects)",
         lambda f: (
@@ -342,7 +390,8 @@ ROWS: Mapping[str, tuple[str, Callable[[Figure], str]]] = {
 
 
 def table(folder: Path = RESULTS) -> str:
-    """Markdown: one row for every result there is, in the order of :data:`ROWS`; a file that no row is known for is an error."""
+    """Markdown: one row for every result there is, in the order of :data:`ROWS`; a file that no row is known for is
+    an error."""
     if unknown := {p.stem for p in folder.glob("*.json")} - set(ROWS):
         raise KeyError(f"results without a row in {Path(__file__).name}: {sorted(unknown)}")
     lines = ["| what | measured | command, date |", "|---|---|---|"]

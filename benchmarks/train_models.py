@@ -1,12 +1,15 @@
 """Models trained with one recipe on one data set: accuracy, and how fast a training goes.
 
-``python -m benchmarks.train_models yolov8n yolo11n runs/search --data digits@320 --image-size 320 --epochs 30 --batch-size 64 --at-once 8 --out runs/train``
+``python -m benchmarks.train_models yolov8n yolo11n runs/search --data digits@320 --image-size 320 --epochs 30
+--batch-size 64 --at-once 8 --out runs/train``
 
-Models are what ``nas bench`` takes: references, families, architecture files, folders of a search. All begin from fresh weights, with the same recipe, seeds
-and pictures, with the options of ``nas train``, and are evaluated on the val split, and on ``--test-split`` where one is named (``python -m
-benchmarks.train_models yolo11n --data bccd --test-split test``; BCCD, MIT, is Shenggan/BCCD_Dataset on GitHub as a COCO folder). Before that, ``--steps`` steps
-of each are timed alone on the device: with the pictures as they come from the loader, and with one batch that lies ready, so that the ratio says what the
-loader costs. Trainings that are finished in ``--out`` are kept; the same command goes on. ``results/train_models_<data>_<device>.json``.
+Models are what ``nas bench`` takes: references, families, architecture files, folders of a search. All begin from
+fresh weights, with the same recipe, seeds and pictures, with the options of ``nas train``, and are evaluated on the
+val split, and on ``--test-split`` where one is named (``python -m benchmarks.train_models yolo11n --data bccd
+--test-split test``; BCCD, MIT, is Shenggan/BCCD_Dataset on GitHub as a COCO folder). Before that, ``--steps`` steps
+of each are timed alone on the device: with the pictures as they come from the loader, and with one batch that lies
+ready, so that the ratio says what the loader costs. Trainings that are finished in ``--out`` are kept; the same
+command goes on. ``results/train_models_<data>_<device>.json``.
 """
 
 from __future__ import annotations
@@ -22,22 +25,22 @@ from typing import Any
 import torch
 
 from benchmarks.record import write
-from nas.artifact import Artifact, DataRecord, StudyRecord
-from nas.bench import Model
+from nas.bench.models import lineup
+from nas.bench.results import Model
 from nas.cli.options import add_recipe, new_folder
 from nas.cli.options import recipe as recipe_of
-from nas.console import Display
+from nas.cli.progress import Display
+from nas.core.architecture_file import Artifact, DataRecord, StudyRecord
+from nas.core.compute import device_of
+from nas.core.training_progress import Progress
 from nas.data.loader import Batch, Loader
 from nas.data.source import DataPair, with_split
-from nas.evaluation import Metrics
+from nas.evaluation.evaluate import Settings, evaluate_file
+from nas.inference.coco_metrics import Metrics
 from nas.training.loop import fit
-from nas.training.precision import device_of
-from nas.training.progress import Progress
 from nas.training.recipe import Recipe
 from nas.training.tasks import DetectorTask
-from nas.workflow.evaluating import Settings, evaluate_file
-from nas.workflow.lineup import lineup
-from nas.workflow.training import Means, open_training_data, train_detectors, training_batches
+from nas.training.train import Means, open_training_data, train_detectors, training_batches
 from search_spaces.architecture import Architecture
 from search_spaces.spaces import space_of
 
@@ -49,7 +52,15 @@ class Ready(Loader):
     """The first batch of a loader, again and again."""
 
     def __init__(self, loader: Loader) -> None:
-        super().__init__(loader.dataset, loader.batch_size, loader.image_size, loader.augmentation, loader.seed, loader.shuffle, loader.drop_last)
+        super().__init__(
+            loader.dataset,
+            loader.batch_size,
+            loader.image_size,
+            loader.augmentation,
+            loader.seed,
+            loader.shuffle,
+            loader.drop_last,
+        )
 
     def epoch(self, epoch: int = 0, start_step: int = 0, every: int = 1) -> Iterator[Batch]:
         batch = next(iter(super().epoch()))
@@ -63,7 +74,8 @@ def sized(model: Model) -> Architecture:
 
 
 def pictures_per_second(model: Model, data: DataPair, recipe: Recipe, means: Means, steps: int, ready: bool) -> float:
-    """Of a training without its end (BatchNorm, evaluation, file). Every tenth step waits for the device, so a clock read then counts finished steps."""
+    """Of a training without its end (BatchNorm, evaluation, file). Every tenth step waits for the device, so a clock
+    read then counts finished steps."""
     torch.manual_seed(recipe.seed)
     size = model.network.image_size
     loader = training_batches(data, recipe, size, means.augment, means.device)
@@ -106,7 +118,9 @@ def main() -> None:
     parser.add_argument("--test-split", help="evaluate on this split, too")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--at-once", type=int, help="trainings side by side (default: one on a GPU, as many as cores on a CPU)")
+    parser.add_argument(
+        "--at-once", type=int, help="trainings side by side (default: one on a GPU, as many as cores on a CPU)"
+    )
     parser.add_argument("--steps", type=int, default=60, help="to time of each model, 0: none")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--dry", action="store_true", help="print, write no results file")
@@ -120,7 +134,9 @@ def main() -> None:
     means = Means(args.device, augment=not args.no_augment)
     speeds: dict[str, dict[str, float]] = {}
     for model in models if args.steps else ():
-        with_loader, alone = (pictures_per_second(model, data, recipe, means, args.steps, ready) for ready in (False, True))
+        with_loader, alone = (
+            pictures_per_second(model, data, recipe, means, args.steps, ready) for ready in (False, True)
+        )
         speeds[model.name] = {"with_loader": with_loader, "batch_ready": alone}
         display.note(f"{model.name}: {with_loader:.0f} pictures/s, {alone:.0f} with a batch that lies ready")
     found: dict[str, list[Metrics]] = {m.name: [] for m in models}
@@ -128,17 +144,24 @@ def main() -> None:
     minutes: list[float | None] = []  # None: kept from an earlier call
     record = DataRecord(data.name, data.fingerprint)
     for seed in range(args.seeds):
-        artifacts = [Artifact(m.name, sized(m), (), StudyRecord("train_models", seed, None, 0), data.classes, record) for m in models]
+        artifacts = [
+            Artifact(m.name, sized(m), (), StudyRecord("train_models", seed, None, 0), data.classes, record)
+            for m in models
+        ]
         folder = new_folder(args.out / f"seed{seed}")
         kept = all((folder / f"{m.name}.safetensors").exists() for m in models)
         begun = time.perf_counter()
-        metrics = train_detectors(artifacts, data, replace(recipe, seed=seed), folder, display, None, means.augment, args.device, args.at_once)
+        metrics = train_detectors(
+            artifacts, data, replace(recipe, seed=seed), folder, display, None, means.augment, args.device, args.at_once
+        )
         minutes.append(None if kept else (time.perf_counter() - begun) / 60)
         for model, m in zip(models, metrics, strict=True):
             found[model.name].append(m)
             if args.test_split:
                 other = with_split(data, args.data, args.test_split, limit=args.limit)
-                tested[model.name].append(evaluate_file(folder / f"{model.name}.safetensors", other, Settings(args.device), display).metrics)
+                tested[model.name].append(
+                    evaluate_file(folder / f"{model.name}.safetensors", other, Settings(args.device), display).metrics
+                )
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     figure = {
         "device": name,
@@ -152,7 +175,9 @@ def main() -> None:
         "models": {m.name: row(m, found[m.name], tested[m.name], speeds.get(m.name)) for m in models},
     }
     for model_name, r in figure["models"].items():
-        print(f"{model_name}: mAP {r['map']:.1f}, mAP50 {r['map50']:.1f}, {r['params'] / 1e6:.2f} M params, {r['gmacs']:.2f} GMACs")
+        print(
+            f"{model_name}: mAP {r['map']:.1f}, mAP50 {r['map50']:.1f}, {r['params'] / 1e6:.2f} M params, {r['gmacs']:.2f} GMACs"
+        )
     short = args.data.partition(":")[0].replace("@", "-").rstrip("/").rpartition("/")[2]
     if args.dry:
         return

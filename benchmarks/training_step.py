@@ -1,10 +1,12 @@
-"""A step of the training loop against plain forward + backward + optimizer of the same network, and the loader against what the network takes.
+"""A step of the training loop against plain forward + backward + optimizer of the same network, and the loader
+against what the network takes.
 
 ``python -m benchmarks.training_step --model yolo-nas-s --image-size 320 --batch 8 --steps 30``
 
-The loop's step has label assignment, the detection loss, clipping, the schedule, and the average besides (goal: at most 1.15 times the plain one). Both
-train copies of one network on one batch, in turn, step by step, so that whatever else the machine does hits both; medians of the ratios of neighbours count.
-Then pictures per second that the loader makes, of each kind of augmentation, with ``--workers`` threads and no network running, beside those the loop takes.
+The loop's step has label assignment, the detection loss, clipping, the schedule, and the average besides (goal: at
+most 1.15 times the plain one). Both train copies of one network on one batch, in turn, step by step, so that whatever
+else the machine does hits both; medians of the ratios of neighbours count. Then pictures per second that the loader
+makes, of each kind of augmentation, with ``--workers`` threads and no network running, beside those the loop takes.
 """
 
 from __future__ import annotations
@@ -19,16 +21,16 @@ import torch
 from torch import Tensor
 
 from benchmarks.record import median_interval, write
+from nas.bench.models import lineup
 from nas.cli.options import fixed_values
+from nas.core.compute import autocast, device_of, resolve
 from nas.data.loader import Batch, Loader
 from nas.data.source import DataPair, open_data
 from nas.data.transforms import Augmentation
 from nas.training.loop import fit
 from nas.training.optimizers import open_optimizer
-from nas.training.precision import autocast, device_of, resolve
 from nas.training.recipe import Recipe
 from nas.training.tasks import DetectorTask
-from nas.workflow.lineup import lineup
 from search_spaces.architecture import Architecture
 from search_spaces.detector import Detector
 from search_spaces.spaces import SPACES, space_of
@@ -41,7 +43,15 @@ class InTurn(Loader):
     """One batch again and again; between two steps of who asks for it, ``other()`` runs. What each took is noted."""
 
     def __init__(self, loader: Loader, steps: int, device: torch.device, other: Callable[[Batch], None]) -> None:
-        super().__init__(loader.dataset, loader.batch_size, loader.image_size, loader.augmentation, loader.seed, loader.shuffle, loader.drop_last)
+        super().__init__(
+            loader.dataset,
+            loader.batch_size,
+            loader.image_size,
+            loader.augmentation,
+            loader.seed,
+            loader.shuffle,
+            loader.drop_last,
+        )
         self.batch, self.steps, self.device, self.other = next(loader.epoch()).to(device), steps, device, other
         self.asked: list[float] = []
         self.others: list[float] = []
@@ -80,19 +90,34 @@ def plain_step(detector: Detector, recipe: Recipe, device: torch.device) -> Call
     return step
 
 
-def steps(architecture: Architecture, data: DataPair, recipe: Recipe, count: int, device: torch.device) -> tuple[list[float], list[float]]:
+def steps(
+    architecture: Architecture, data: DataPair, recipe: Recipe, count: int, device: torch.device
+) -> tuple[list[float], list[float]]:
     """Seconds of ``count`` steps of the loop and of as many plain ones."""
     loop, plain = (space_of(architecture).build(architecture, len(data.classes)).to(device).train() for _ in range(2))
-    loader = Loader(data.train, recipe.batch_size, int(architecture["image_size"]), data.augmentation, shuffle=True, drop_last=True, workers=0)
+    loader = Loader(
+        data.train,
+        recipe.batch_size,
+        int(architecture["image_size"]),
+        data.augmentation,
+        shuffle=True,
+        drop_last=True,
+        workers=0,
+    )
     # one more: the last one's other half is never asked for
     turns = InTurn(loader, count + WARM + 1, device, plain_step(plain, recipe, device))
     fit(DetectorTask(loop, "benchmark"), turns, recipe)
     return turns.asked[WARM:], turns.others[WARM:]
 
 
-def made_per_second(data: DataPair, augmentation: Augmentation, size: int, batch: int, workers: int, batches: int) -> float:
-    """Pictures per second of a loader that nobody keeps waiting; decoded pictures are kept in memory, as training does."""
-    loader = Loader(data.train.cached(2 << 30), batch, size, augmentation, shuffle=True, drop_last=True, workers=workers)
+def made_per_second(
+    data: DataPair, augmentation: Augmentation, size: int, batch: int, workers: int, batches: int
+) -> float:
+    """Pictures per second of a loader that nobody keeps waiting; decoded pictures are kept in memory, as training
+    does."""
+    loader = Loader(
+        data.train.cached(2 << 30), batch, size, augmentation, shuffle=True, drop_last=True, workers=workers
+    )
     for _ in loader.epoch(0):  # pictures are decoded once
         pass
     made, epoch, start = 0, 1, time.perf_counter()
@@ -106,7 +131,9 @@ def made_per_second(data: DataPair, augmentation: Augmentation, size: int, batch
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="yolo-nas-s", help="a reference's name, or 'smallest' of yolo-nano (default %(default)s)")
+    parser.add_argument(
+        "--model", default="yolo-nas-s", help="a reference's name, or 'smallest' of yolo-nano (default %(default)s)"
+    )
     parser.add_argument("--image-size", type=int, default=320)
     parser.add_argument("--data", default="digits@320:train=64,val=8")
     parser.add_argument("--batch", type=int, default=8)
@@ -127,19 +154,28 @@ def main() -> None:
     recipe = Recipe(epochs=1, batch_size=args.batch, precision=args.precision)
     asked, others = steps(architecture, data, recipe, args.steps, device)
     middle, low, high = median_interval([a / b for a, b in zip(asked, others, strict=True)])
-    kinds = {"default": data.augmentation, "mosaic": data.augmentation.changed({"mosaic": 1.0}), "mixup": data.augmentation.changed({"mixup": 1.0})}
+    kinds = {
+        "default": data.augmentation,
+        "mosaic": data.augmentation.changed({"mosaic": 1.0}),
+        "mixup": data.augmentation.changed({"mixup": 1.0}),
+    }
     figure: dict[str, Any] = {
         "ratio_median": middle,
         "ratio_interval": [low, high],
         "step_ms_median": median(asked) * 1e3,
         "plain_ms_median": median(others) * 1e3,
         "taken_per_s": args.batch / median(asked),
-        "made_per_s": {name: made_per_second(data, a, args.image_size, args.batch, args.workers, args.steps) for name, a in kinds.items()},
+        "made_per_s": {
+            name: made_per_second(data, a, args.image_size, args.batch, args.workers, args.steps)
+            for name, a in kinds.items()
+        },
         **{name: getattr(args, name) for name in ("model", "image_size", "batch", "workers", "precision")},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
     }
-    print(f"the loop's step {figure['step_ms_median']:.1f} ms, plain {figure['plain_ms_median']:.1f} ms, ratio {middle:.3f} ({low:.3f}…{high:.3f})")
+    print(
+        f"the loop's step {figure['step_ms_median']:.1f} ms, plain {figure['plain_ms_median']:.1f} ms, ratio {middle:.3f} ({low:.3f}…{high:.3f})"
+    )
     made = ", ".join(f"{name} {rate:.0f}" for name, rate in figure["made_per_s"].items())
     print(f"pictures per second: taken {figure['taken_per_s']:.0f}, made {made}")
     if not args.dry_run:

@@ -1,11 +1,15 @@
-"""What do pre-trained weights and a teacher bring on a small data set? One network from scratch, pre-trained on ``digits``, and taught by a larger one.
+"""What do pre-trained weights and a teacher bring on a small data set? One network from scratch, pre-trained on
+``digits``, and taught by a larger one.
 
-``python -m benchmarks.transfer_gain --data shared/bccd --model yolov8n --teacher yolov8s --image-size 320 --epochs 60 --seeds 5 --out runs/transfer``
+``python -m benchmarks.transfer_gain --data shared/bccd --model yolov8n --teacher yolov8s --image-size 320 --epochs 60
+--seeds 5 --out runs/transfer``
 
-Per seed four trainings with one recipe: the larger network (``teacher``), then the smaller one from ``scratch``, ``pretrained`` (weights of ``--pretrain-on``,
-trained once per seed with ``--pretrain-epochs``) and ``taught``. Figure: mAP50-95 on the val split, mean over seeds with a 95 % interval (Student's t), and
-that of each difference to ``scratch`` of the same seed. ``teacher`` is there to see what could be learnt. What is finished in ``--out`` is kept; the same
-command goes on. BCCD (MIT) is Shenggan/BCCD_Dataset on GitHub as a COCO folder. ``results/transfer_gain_<data>.json``.
+Per seed four trainings with one recipe: the larger network (``teacher``), then the smaller one from ``scratch``,
+``pretrained`` (weights of ``--pretrain-on``, trained once per seed with ``--pretrain-epochs``) and ``taught``.
+Figure: mAP50-95 on the val split, mean over seeds with a 95 % interval (Student's t), and that of each difference to
+``scratch`` of the same seed. ``teacher`` is there to see what could be learnt. What is finished in ``--out`` is kept;
+the same command goes on. BCCD (MIT) is Shenggan/BCCD_Dataset on GitHub as a COCO folder.
+``results/transfer_gain_<data>.json``.
 """
 
 from __future__ import annotations
@@ -19,14 +23,14 @@ from typing import Any
 
 from benchmarks.record import write
 from benchmarks.search_quality import T_975
-from nas.artifact import Artifact
 from nas.cli.options import new_folder
-from nas.console import Display
+from nas.cli.progress import Display
+from nas.core.architecture_file import Artifact
+from nas.core.references import artifact_of, with_classes_of
 from nas.data.source import DataPair
-from nas.models import artifact_of, with_classes_of
+from nas.training.initialization import PLAIN, Course
 from nas.training.recipe import Recipe
-from nas.workflow.course import PLAIN, Course
-from nas.workflow.training import open_training_data, train_detectors
+from nas.training.train import open_training_data, train_detectors
 
 WAYS = ("teacher", "scratch", "pretrained", "taught")
 
@@ -44,7 +48,14 @@ def trained(args: argparse.Namespace, seed: int, data: DataPair, other: DataPair
     recipe = Recipe(epochs=args.epochs, batch_size=args.batch_size, seed=seed, precision=args.precision)
     before = replace(recipe, epochs=args.pretrain_epochs)
 
-    def train(name: str, model: str, init: Path | None = None, course: Course = PLAIN, on: DataPair = data, by: Recipe = recipe) -> float:
+    def train(
+        name: str,
+        model: str,
+        init: Path | None = None,
+        course: Course = PLAIN,
+        on: DataPair = data,
+        by: Recipe = recipe,
+    ) -> float:
         artifact = network(model, name, args.image_size, on)
         return train_detectors([artifact], on, by, folder, display, init, device=args.device, course=course)[0].map
 
@@ -66,7 +77,11 @@ def interval(values: Sequence[float]) -> dict[str, float | None]:
 def figure(runs: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     """mAP of each way, and what each has over scratch."""
     gains = {way: interval([run[way] - run["scratch"] for run in runs]) for way in WAYS if way != "scratch"}
-    return {"map": {way: interval([run[way] for run in runs]) for way in WAYS}, "over_scratch": gains, "runs": [dict(run) for run in runs]}
+    return {
+        "map": {way: interval([run[way] for run in runs]) for way in WAYS},
+        "over_scratch": gains,
+        "runs": [dict(run) for run in runs],
+    }
 
 
 def main() -> None:
@@ -83,7 +98,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--limit", type=int, help="use at most so many pictures of each split")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the trainings; what is finished there is kept")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the trainings; what is finished there is kept"
+    )
     parser.add_argument("--so-far", action="store_true", help="print the figure and write no results")
     args = parser.parse_args()
     display = Display()
@@ -91,9 +108,15 @@ def main() -> None:
     runs = [trained(args, seed, data, other, display) for seed in range(args.seeds)]
     found = figure(runs)
     for way in WAYS:
-        display.note(f"{way}: {found['map'][way]}" + ("" if way == "scratch" else f", over scratch {found['over_scratch'][way]}"))
+        display.note(
+            f"{way}: {found['map'][way]}" + ("" if way == "scratch" else f", over scratch {found['over_scratch'][way]}")
+        )
     if not args.so_far:
-        write(f"transfer_gain_{data.name}", {**found, "model": args.model, "teacher": args.teacher, "data": data.fingerprint}, range(args.seeds))
+        write(
+            f"transfer_gain_{data.name}",
+            {**found, "model": args.model, "teacher": args.teacher, "data": data.fingerprint},
+            range(args.seeds),
+        )
 
 
 if __name__ == "__main__":

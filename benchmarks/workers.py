@@ -2,11 +2,12 @@
 
 ``python -m benchmarks.workers --trials 80 --seconds 2 --kills 100 --yolobench yolobench.parquet``
 
-Speed: 1, 4 and 8 processes share a study in a journal file until it has ``--trials`` candidates, each of which takes ``--seconds`` (asleep, as if a GPU
-were busy). Efficiency is the time of one worker over the number of workers times their time, from when all are ready to when all have ended.
-Kills: four workers; one is killed (``kill -9``) at a random moment and replaced, until ``--kills`` are reached. Counted: evaluations that were begun and never
-told, candidates that were told twice, candidates that are missing at the end.
-Quality: on YOLOBench (COCO x A40) the share of the true front's hypervolume when always 1, 4 or 8 candidates are in hand, over seeds.
+Speed: 1, 4 and 8 processes share a study in a journal file until it has ``--trials`` candidates, each of which takes
+``--seconds`` (asleep, as if a GPU were busy). Efficiency is the time of one worker over the number of workers times
+their time, from when all are ready to when all have ended. Kills: four workers; one is killed (``kill -9``) at a
+random moment and replaced, until ``--kills`` are reached. Counted: evaluations that were begun and never told,
+candidates that were told twice, candidates that are missing at the end. Quality: on YOLOBench (COCO x A40) the share
+of the true front's hypervolume when always 1, 4 or 8 candidates are in hand, over seeds.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from typing import Any
 import optuna
 
 from benchmarks.record import write
-from nas.estimate import Estimate
+from nas.core.estimate import Estimate
 from nas.estimators.base import Context, Estimator
-from nas.study import Study
+from nas.search.study import Study
 from search_spaces.architecture import Architecture
 from search_spaces.spaces import SPACES
 
@@ -83,7 +84,9 @@ def read(path: Path) -> list[str]:
 
 def open_shared(storage: Path | str, sampler: str = "random", seed: int = 0) -> Study:
     """The study that all of them work on."""
-    return Study(storage, NAME, SPACE, [kind(Context(SPACE, 3)).objective() for kind in (MadeUpLatency, Slow)], sampler, seed)
+    return Study(
+        storage, NAME, SPACE, [kind(Context(SPACE, 3)).objective() for kind in (MadeUpLatency, Slow)], sampler, seed
+    )
 
 
 def work(folder: Path, storage: Path | str, trials: int, seconds: float, sampler: str) -> None:
@@ -97,7 +100,9 @@ def work(folder: Path, storage: Path | str, trials: int, seconds: float, sampler
     study.run((MadeUpLatency(Context(SPACE, 3)), slow), trials)
 
 
-def start(folder: Path, storage: Path | str, trials: int, seconds: float, sampler: str = "random") -> subprocess.Popen[bytes]:
+def start(
+    folder: Path, storage: Path | str, trials: int, seconds: float, sampler: str = "random"
+) -> subprocess.Popen[bytes]:
     """A worker as a process; :func:`go` lets it begin."""
     given = f"Path({str(storage)!r})" if isinstance(storage, Path) else repr(storage)
     program = f"from pathlib import Path; from benchmarks.workers import work; work(Path({str(folder)!r}), {given}, {trials}, {seconds}, {sampler!r})"
@@ -112,13 +117,20 @@ def go(worker: subprocess.Popen[bytes]) -> None:
 
 
 def tally(folder: Path, storage: Path | str) -> dict[str, int]:
-    """What became of it: candidates of the study, evaluations that were begun and not told, candidates that are in the study twice."""
+    """What became of it: candidates of the study, evaluations that were begun and not told, candidates that are in
+    the study twice."""
     ids = [c.id for c in open_shared(storage).candidates]
     begun, ended = Counter(read(folder / "begun")), Counter(read(folder / "ended"))
     assert set(ids) <= set(ended)
-    told_again = optuna.load_study(study_name=NAME, storage=open_shared(storage)._study._storage).get_trials(deepcopy=False)
+    told_again = optuna.load_study(study_name=NAME, storage=open_shared(storage)._study._storage).get_trials(
+        deepcopy=False
+    )
     told = Counter(t.user_attrs["candidate"]["architecture"]["id"] for t in told_again if "candidate" in t.user_attrs)
-    return {"candidates": len(ids), "lost": sum(begun.values()) - len(ids), "told_twice": sum(told.values()) - len(told)}
+    return {
+        "candidates": len(ids),
+        "lost": sum(begun.values()) - len(ids),
+        "told_twice": sum(told.values()) - len(told),
+    }
 
 
 def seconds_of(workers: int, trials: int, seconds: float, sampler: str) -> float:
@@ -140,7 +152,9 @@ def seconds_of(workers: int, trials: int, seconds: float, sampler: str) -> float
     return took
 
 
-def killed(folder: Path, storage: Path | str, kills: int, trials: int, seconds: float, seed: int, workers: int = 4) -> dict[str, int]:
+def killed(
+    folder: Path, storage: Path | str, kills: int, trials: int, seconds: float, seed: int, workers: int = 4
+) -> dict[str, int]:
     """Kill one, start another, until it was enough; then let them end."""
     rng = random.Random(seed)
     open_shared(storage)  # SQLite: one process makes the tables
@@ -190,7 +204,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=80)
     parser.add_argument("--seconds", type=float, default=2.0, help="of an evaluation")
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 4, 8], help="the first is what the others are compared with")
+    parser.add_argument(
+        "--workers", type=int, nargs="+", default=[1, 4, 8], help="the first is what the others are compared with"
+    )
     parser.add_argument("--sampler", default="guided")
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--yolobench", type=Path)
@@ -215,7 +231,9 @@ def main() -> None:
     }
     if args.kills:
         with tempfile.TemporaryDirectory() as folder:
-            figure["kills"] = killed(Path(folder), Path(folder) / "study.journal", args.kills, 8 * args.kills, 0.1, seed=0)
+            figure["kills"] = killed(
+                Path(folder), Path(folder) / "study.journal", args.kills, 8 * args.kills, 0.1, seed=0
+            )
         print(figure["kills"], flush=True)
     if args.yolobench:
         figure["share_of_hypervolume"] = quality(args.yolobench, args.seeds)

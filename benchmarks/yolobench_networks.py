@@ -1,9 +1,12 @@
-"""The networks of YOLOBench, from their names: as architectures of this project where its spaces hold them, and all as lists of operations.
+"""The networks of YOLOBench, from their names: as architectures of this project where its spaces hold them, and all
+as lists of operations.
 
-YOLOBench (arXiv:2307.13901) scales six families by a depth and a width multiple and gives all of them the head of YOLOv8. YOLOv5 to v8 are points of the
-spaces of those families. Two are no space here and are written down as operations from their published description: YOLOv3 (arXiv:1804.02767) and
-Scaled-YOLOv4's CSP variant (arXiv:2011.08036). That the reconstruction is right is checked, not believed: multiply-accumulates agree with the table's
-``conv_gmacs_fused`` for all 968 rows, parameters with ``params_fused`` (``python -m benchmarks.yolobench_networks TABLE``).
+YOLOBench (arXiv:2307.13901) scales six families by a depth and a width multiple and gives all of them the head of
+YOLOv8. YOLOv5 to v8 are points of the spaces of those families. Two are no space here and are written down as
+operations from their published description: YOLOv3 (arXiv:1804.02767) and Scaled-YOLOv4's CSP variant
+(arXiv:2011.08036). That the reconstruction is right is checked, not believed: multiply-accumulates agree with the
+table's ``conv_gmacs_fused`` for all 968 rows, parameters with ``params_fused`` (``python -m
+benchmarks.yolobench_networks TABLE``).
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ _NAME = re.compile(r"yolo([3-8])([sml](?=-))?-?(?:([nsml])|d(\d+)w(\d+))")
 
 @dataclass
 class _Recorder:
-    """Writes down the operations of a network while it is described; feature maps are their shapes (channels, height, width)."""
+    """Writes down the operations of a network while it is described; feature maps are their shapes (channels, height,
+    width)."""
 
     depth_multiple: float
     width_multiple: float
@@ -46,7 +50,9 @@ class _Recorder:
         y = (out, x[1] // stride, x[2] // stride)
         weights = x[0] * out * kernel**2
         fused = (("silu",) if act else ()) + (("add",) if skip else ())
-        self.ops.append(Op("conv", (x, y) if skip else (x,), y, kernel, stride, 1, weights * y[1] * y[2], weights + out, fused))
+        self.ops.append(
+            Op("conv", (x, y) if skip else (x,), y, kernel, stride, 1, weights * y[1] * y[2], weights + out, fused)
+        )
         return y
 
     def concat(self, *xs: Shape) -> Shape:
@@ -81,7 +87,8 @@ class _Recorder:
         return x
 
     def csp(self, x: Shape, out: int, count: int) -> Shape:
-        """YOLOv4's BottleneckCSP: the norm and activation follow the concatenation, so they are an operation of their own."""
+        """YOLOv4's BottleneckCSP: the norm and activation follow the concatenation, so they are an operation of their
+        own."""
         a = self.conv(self.bottlenecks(self.conv(x, out // 2), count), out // 2, act=False)
         return self.conv(self.pointwise(self.concat(a, self.conv(x, out // 2, act=False))), out)
 
@@ -92,7 +99,8 @@ class _Recorder:
         return self.conv(self.pointwise(self.concat(a, self.conv(x, out, act=False))), out)
 
     def spp_csp(self, x: Shape, out: int, hidden: int) -> Shape:
-        """SPP inside a CSP: three convolutions, pools of 5, 9, 13 side by side, two convolutions, beside a 1x1; the norm follows the concatenation."""
+        """SPP inside a CSP: three convolutions, pools of 5, 9, 13 side by side, two convolutions, beside a 1x1; the
+        norm follows the concatenation."""
         a = self.conv(self.conv(self.conv(x, hidden), hidden, 3), hidden)
         a = self.conv(self.conv(self.concat(a, *(self.pool(a, kernel) for kernel in (5, 9, 13))), hidden), hidden, 3)
         return self.conv(self.pointwise(self.concat(a, self.conv(x, hidden, act=False))), out)
@@ -191,7 +199,8 @@ def _scales(name: str) -> tuple[float, float]:
 
 
 def _parsed(name: str) -> tuple[str, str, str, str, str]:
-    """Version, kind of version 6, letter of the size or depth and width as they are written; "" where a name has none."""
+    """Version, kind of version 6, letter of the size or depth and width as they are written; "" where a name has
+    none."""
     match = _NAME.fullmatch(name)
     if not match or (match[1] == "6") != bool(match[2]):
         raise InputError(f"network {name!r}", "a name such as yolo5d67w25, yolo6m-d33w5 or yolo8s")
@@ -200,12 +209,15 @@ def _parsed(name: str) -> tuple[str, str, str, str, str]:
 
 
 def differences(rows: Sequence[tuple[str, int, int, float]]) -> tuple[float, float]:
-    """Largest relative differences of parameters and of MACs, over rows of (name, image size, fused parameters, GMACs of convolutions)."""
+    """Largest relative differences of parameters and of MACs, over rows of (name, image size, fused parameters, GMACs
+    of convolutions)."""
     params, macs = [], []
     for name, size, want_params, want_gmacs in rows:
         ops = operations(name, size)
         anchors = sum((size // s) ** 2 for s in (8, 16, 32))
-        dfl = 4 * BINS * anchors  # the table counts the expectation over the bins as a convolution, with as many weights as bins
+        dfl = (
+            4 * BINS * anchors
+        )  # the table counts the expectation over the bins as a convolution, with as many weights as bins
         params.append(abs(sum(op.params for op in ops) + BINS - want_params) / want_params)
         macs.append(abs(sum(op.macs for op in ops) + dfl - want_gmacs * 1e9) / (want_gmacs * 1e9))
     return max(params), max(macs)
@@ -220,7 +232,9 @@ def main() -> None:
     table = pandas.read_parquet(parser.parse_args().table)
     columns = ("arch", "resolution", "params_fused", "conv_gmacs_fused")
     params, macs = differences(list(zip(*(table[c].tolist() for c in columns), strict=True)))
-    print(f"{len(table)} networks: parameters differ by at most {params:.2%} (norms the table left unfolded), MACs by {macs:.1e}")
+    print(
+        f"{len(table)} networks: parameters differ by at most {params:.2%} (norms the table left unfolded), MACs by {macs:.1e}"
+    )
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 ``python -m benchmarks.zero_cost --candidates 200 --table yolobench.parquet``
 
-Cost: seconds to score ``--candidates`` random architectures of a space with pre-activation NWOT (measuring their latency is not counted).
-Worth, when a table is given: of the 968 trained detectors of YOLOBench (arXiv:2307.13901; Deeplite/deeplite-torch-zoo, results/yolobench, with a column
-``nwot_preact``), those on the front of *measured latency and NWOT* are looked up in the true table: the hypervolume that they hold of the true front's (log
-latency, mAP50-95, reference = the worst of the table), for every latency and accuracy column. Chance is the same number of detectors drawn at random.
+Cost: seconds to score ``--candidates`` random architectures of a space with pre-activation NWOT (measuring their
+latency is not counted). Worth, when a table is given: of the 968 trained detectors of YOLOBench (arXiv:2307.13901;
+Deeplite/deeplite-torch-zoo, results/yolobench, with a column ``nwot_preact``), those on the front of *measured
+latency and NWOT* are looked up in the true table: the hypervolume that they hold of the true front's (log latency,
+mAP50-95, reference = the worst of the table), for every latency and accuracy column. Chance is the same number of
+detectors drawn at random.
 """
 
 from __future__ import annotations
@@ -21,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.record import write
+from nas.core.pareto import hypervolume, non_dominated
 from nas.estimators import ESTIMATORS
 from nas.estimators.base import Context
-from nas.front import hypervolume, non_dominated
 from search_spaces.spaces import SPACES
 
 DIRECTIONS = ("min", "max")
@@ -41,7 +43,13 @@ def cost(space_name: str, image_size: int, candidates: int) -> dict[str, Any]:
         start = time.perf_counter()
         score(architecture)
         seconds.append(time.perf_counter() - start)
-    return {"space": space_name, "image_size": image_size, "candidates": candidates, "seconds": sum(seconds), "seconds_median": median(seconds)}
+    return {
+        "space": space_name,
+        "image_size": image_size,
+        "candidates": candidates,
+        "seconds": sum(seconds),
+        "seconds_median": median(seconds),
+    }
 
 
 def worth(latency: NDArray[np.float64], score: NDArray[np.float64], accuracy: NDArray[np.float64]) -> dict[str, float]:
@@ -51,7 +59,10 @@ def worth(latency: NDArray[np.float64], score: NDArray[np.float64], accuracy: ND
     whole = hypervolume(true, reference, DIRECTIONS)
     chosen = non_dominated(np.column_stack([latency, score]), DIRECTIONS)
     rng = np.random.default_rng(0)
-    drawn = [hypervolume(true[rng.choice(len(true), int(chosen.sum()), replace=False)], reference, DIRECTIONS) for _ in range(DRAWS)]
+    drawn = [
+        hypervolume(true[rng.choice(len(true), int(chosen.sum()), replace=False)], reference, DIRECTIONS)
+        for _ in range(DRAWS)
+    ]
     return {
         "front_size": int(chosen.sum()),
         "of": len(true),
@@ -82,7 +93,9 @@ def main() -> None:
                 rows = table[[on, "nwot_preact", what]].dropna().to_numpy(np.float64)
                 figure["yolobench"][f"{what} x {on}"] = worth(rows[:, 0], rows[:, 1], rows[:, 2])
         for name, row in figure["yolobench"].items():
-            print(f"{name}: {row['share']:.1%} by {row['front_size']} of {row['of']} (chance {row['share_by_chance']:.1%})")
+            print(
+                f"{name}: {row['share']:.1%} by {row['front_size']} of {row['of']} (chance {row['share_by_chance']:.1%})"
+            )
     write("zero_cost", figure)
 
 

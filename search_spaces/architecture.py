@@ -18,8 +18,8 @@ Value = int | float | str
 class Architecture:
     """A point of a search space: immutable, hashable, JSON in and out.
 
-    ``choices`` are ordered ``(name, value)`` pairs in the order of the space. The object is a cache key, a database key, a file and a test
-    parameter alike; it says nothing of classes, weights or devices.
+    ``choices`` are ordered ``(name, value)`` pairs in the order of the space. The object is a cache key, a database
+    key, a file and a test parameter alike; it says nothing of classes, weights or devices.
     """
 
     space: str
@@ -36,12 +36,15 @@ class Architecture:
     def replace(self, **changes: Value) -> Architecture:
         """The same point with some choices changed; names it does not have are an error."""
         if missing := changes.keys() - self._table.keys():
-            raise InputError(f"architecture of {self.space} has no choice {sorted(missing)}", f"one of {list(self._table)}")
+            raise InputError(
+                f"architecture of {self.space} has no choice {sorted(missing)}", f"one of {list(self._table)}"
+            )
         return Architecture(self.space, self.version, tuple((k, changes.get(k, v)) for k, v in self.choices))
 
     @cached_property
     def id(self) -> str:
-        """The first 12 hex digits of the SHA-256 of the canonical JSON: 48 bits, a collision among 10⁵ points has odds of 2·10⁻⁵."""
+        """The first 12 hex digits of the SHA-256 of the canonical JSON: 48 bits, a collision among 10⁵ points has
+        odds of 2·10⁻⁵."""
         return hashlib.sha256(json.dumps(self._content(), separators=(",", ":")).encode()).hexdigest()[:12]
 
     def _content(self) -> dict[str, Any]:
@@ -53,14 +56,18 @@ class Architecture:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Architecture:
-        """Inverse of :meth:`to_dict`; an id that does not belong to the choices is an error. Membership in the space is checked there."""
+        """Inverse of :meth:`to_dict`; an id that does not belong to the choices is an error. Membership in the space
+        is checked there."""
         try:
             choices = tuple((str(k), v) for k, v in data["choices"].items())
             architecture = cls(data["space"], data["version"], choices)
             if type(architecture.space) is not str or type(architecture.version) is not int:
                 raise TypeError("space is a string, version an integer")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"not an architecture ({type(error).__name__}: {error})", "an object with space, version, choices and id") from None
+            raise InputError(
+                f"not an architecture ({type(error).__name__}: {error})",
+                "an object with space, version, choices and id",
+            ) from None
         if data.get("id") != architecture.id:
             raise InputError(
                 f"architecture id {data.get('id')!r} does not belong to its choices",

@@ -39,11 +39,13 @@ def channels(graph: Graph) -> dict[str, Layout]:
 
 
 def run(graph: Graph, images: Tensor, call: Callable[[Node, tuple[Tensor, ...]], object], head: Head) -> Predictions:
-    """Execute a graph: ``call(node, inputs)`` runs one cell, ``head`` says what its maps mean. Shared by :class:`Detector` and the supernet, so there is
-    one forward."""
+    """Execute a graph: ``call(node, inputs)`` runs one cell, ``head`` says what its maps mean. Shared by
+    :class:`Detector` and the supernet, so there is one forward."""
     height, width = int(images.shape[2]), int(images.shape[3])
     if height % STRIDE or width % STRIDE:
-        raise InputError(f"image of {width} x {height} pixels", f"sides that are multiples of {STRIDE}", "letterbox it first")
+        raise InputError(
+            f"image of {width} x {height} pixels", f"sides that are multiples of {STRIDE}", "letterbox it first"
+        )
     values: dict[str, Tensor] = {IMAGE: images}
     for n in graph.nodes:
         values[n.name] = call(n, tuple(values[i] for i in n.inputs))  # type: ignore[assignment]
@@ -54,8 +56,8 @@ def run(graph: Graph, images: Tensor, call: Callable[[Node, tuple[Tensor, ...]],
 class Detector(nn.Module):
     """A detector network: images (N, 3, H, W), RGB in 0..1, to :class:`Predictions`.
 
-    In training form as built; :meth:`deploy` turns it into what an engine runs. ``cells`` holds one module per node under
-    ``<node>-<family>``.
+    In training form as built; :meth:`deploy` turns it into what an engine runs. ``cells`` holds one module per node
+    under ``<node>-<family>``.
     """
 
     def __init__(self, graph: Graph, num_classes: int) -> None:
@@ -92,7 +94,8 @@ class Detector(nn.Module):
         return self.head.decode(self(images))
 
     def deploy(self, full: bool = True) -> Detector:
-        """Re-parameterise in place (branches, and with ``full`` every BatchNorm, folded) and switch to evaluation mode."""
+        """Re-parameterise in place (branches, and with ``full`` every BatchNorm, folded) and switch to evaluation
+        mode."""
         self.eval()
         fuse(self, full)
         return self

@@ -6,7 +6,8 @@ from __future__ import annotations
 class InputError(ValueError):
     """Bad input from outside (a file, an option, a data set, a machine that lacks something).
 
-    The command line prints it as one line and exits with status 2; everything else that escapes is a defect of ours and keeps its traceback.
+    The command line prints it as one line and exits with status 2; everything else that escapes is a defect of ours
+    and keeps its traceback.
     """
 
     def __init__(self, got: str, expected: str = "", hint: str = "") -> None:

@@ -1,4 +1,5 @@
-"""A network as a value: the graph of cells that :class:`search_spaces.detector.Detector` builds and runs. No torch here."""
+"""A network as a value: the graph of cells that :class:`search_spaces.detector.Detector` builds and runs. No torch
+here."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from search_spaces.architecture import Value
 
 IMAGE = "image"
 Layout = tuple[int, ...]
-"""Channels of each concatenated part of an axis; their sum is the channel count. A part that an architecture lacks has width 0 if later ones exist."""
+"""Channels of each concatenated part of an axis; their sum is the channel count. A part that an architecture lacks
+has width 0 if later ones exist."""
 Option = Value | Layout
 
 
@@ -17,8 +19,8 @@ Option = Value | Layout
 class Node:
     """One cell of the network: a registered block applied to the outputs of earlier nodes.
 
-    Several inputs are concatenated along the channels unless the block says otherwise (a BiFusion joins three resolutions).
-    ``group`` is the row of a per-module table it belongs to (``stage1``, ``neck2``).
+    Several inputs are concatenated along the channels unless the block says otherwise (a BiFusion joins three
+    resolutions). ``group`` is the row of a per-module table it belongs to (``stage1``, ``neck2``).
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Leaf layers: ordinary torch modules that also remember the channel :data:`Layout` of their axes.
 
-The layouts are what lets a supernet cut an architecture's weights out of shared ones (``nas.supernet``); nothing else reads them.
-Conv weights are tagged ``(out, in)``, transposed convs ``(in, out)``, vectors ``(out,)``.
+The layouts are what lets a supernet cut an architecture's weights out of shared ones (``nas.supernet.supernet``);
+nothing else reads them. Conv weights are tagged ``(out, in)``, transposed convs ``(in, out)``, vectors ``(out,)``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def divisible(channels: float, by: int = 8) -> int:
 
 
 class Conv2d(nn.Conv2d):
-    """Torch's, except that a module of shapes only (on the meta device) draws no first weights: drawing there takes longer than all the rest."""
+    """Torch's, except that a module of shapes only (on the meta device) draws no first weights: drawing there takes
+    longer than all the rest."""
 
     def reset_parameters(self) -> None:
         """Draw the first weights, if there are any."""
@@ -51,7 +52,8 @@ def conv2d(c_in: Layout, c_out: Layout, kernel: int = 1, stride: int = 1, bias: 
 
 
 def depthwise2d(channels: Layout, kernel: int, stride: int = 1, bias: bool = False) -> nn.Conv2d:
-    """Conv2d of each channel by itself, "same" padding (kernel odd); its weight's second axis is one channel, whatever the width."""
+    """Conv2d of each channel by itself, "same" padding (kernel odd); its weight's second axis is one channel,
+    whatever the width."""
     width = sum(channels)
     conv = Conv2d(width, width, kernel, stride, kernel // 2, groups=width, bias=bias)
     conv.layouts = (channels, (1,))  # type: ignore[assignment]
@@ -108,7 +110,8 @@ class FusedConv(nn.Module):
 
 
 def _conv_like(conv: nn.Conv2d, merged: Callable[[], tuple[Tensor, Tensor]]) -> nn.Conv2d:
-    """A conv of the same geometry with the weight and bias that ``merged`` computes (not called for a module of shapes only)."""
+    """A conv of the same geometry with the weight and bias that ``merged`` computes (not called for a module of
+    shapes only)."""
     assert isinstance(conv.padding, tuple)  # torch's type has the names of paddings too
     kernel, stride, padding = conv.kernel_size[0], conv.stride[0], conv.padding[0]
     new = Conv2d(conv.in_channels, conv.out_channels, kernel, stride, padding, groups=conv.groups, device="meta")
@@ -125,7 +128,9 @@ class ConvNormAct(nn.Module):
     ``depthwise``: each channel by itself (``c_in`` and ``c_out`` are one).
     """
 
-    def __init__(self, c_in: Layout, c_out: Layout, kernel: int = 1, stride: int = 1, act: str = "relu", depthwise: bool = False) -> None:
+    def __init__(
+        self, c_in: Layout, c_out: Layout, kernel: int = 1, stride: int = 1, act: str = "relu", depthwise: bool = False
+    ) -> None:
         super().__init__()
         self.conv = depthwise2d(c_out, kernel, stride) if depthwise else conv2d(c_in, c_out, kernel, stride)
         self.norm = batch_norm(c_out)
@@ -141,9 +146,11 @@ class ConvNormAct(nn.Module):
 
 
 class RepVGG(nn.Module):
-    """RepVGG block: ``act(norm3(conv3x3(x)) + norm1(conv1x1(x)) [+ norm(x)])``, one 3x3 conv when deployed (Ding et al., arXiv:2101.03697).
+    """RepVGG block: ``act(norm3(conv3x3(x)) + norm1(conv1x1(x)) [+ norm(x)])``, one 3x3 conv when deployed (Ding et
+    al., arXiv:2101.03697).
 
-    The identity branch is there where shapes allow and ``identity`` asks for it. A partial fusion is a full one: no BatchNorm follows the sum.
+    The identity branch is there where shapes allow and ``identity`` asks for it. A partial fusion is a full one: no
+    BatchNorm follows the sum.
     """
 
     def __init__(self, c_in: Layout, c_out: Layout, stride: int = 1, identity: bool = True, act: str = "relu") -> None:
@@ -167,7 +174,9 @@ class RepVGG(nn.Module):
     def _merged(self) -> tuple[Tensor, Tensor]:
         scale3, shift3 = norm_scale(self.norm3)
         scale1, shift1 = norm_scale(self.norm1)
-        weight = self.conv3.weight * scale3[:, None, None, None] + _padded(self.conv1.weight * scale1[:, None, None, None])
+        weight = self.conv3.weight * scale3[:, None, None, None] + _padded(
+            self.conv1.weight * scale1[:, None, None, None]
+        )
         if self.norm is None:
             return weight, shift3 + shift1
         scale, shift = norm_scale(self.norm)
@@ -190,8 +199,9 @@ def _identity(like: Tensor) -> Tensor:
 class QARepVGG(nn.Module):
     """Quantization-aware RepVGG block: three branches summed, a BatchNorm after the sum, activation.
 
-    ``act(norm(norm3(conv3x3(x)) + conv1x1(x) [+ x]))``: the 3x3 has a BatchNorm and no bias, the 1x1 a bias and no BatchNorm, and the identity
-    (only where shapes allow and ``identity`` asks for it) neither. Chu et al., "Make RepVGG Greater Again", arXiv:2212.01593, as YOLO-NAS uses it.
+    ``act(norm(norm3(conv3x3(x)) + conv1x1(x) [+ x]))``: the 3x3 has a BatchNorm and no bias, the 1x1 a bias and no
+    BatchNorm, and the identity (only where shapes allow and ``identity`` asks for it) neither. Chu et al., "Make
+    RepVGG Greater Again", arXiv:2212.01593, as YOLO-NAS uses it.
     """
 
     def __init__(self, c_in: Layout, c_out: Layout, stride: int = 1, identity: bool = True, act: str = "relu") -> None:
@@ -209,7 +219,8 @@ class QARepVGG(nn.Module):
         return self.act(self.norm(y + x if self.identity else y))
 
     def fused(self, full: bool) -> nn.Module:
-        """The branches as one 3x3 conv; ``full`` folds the BatchNorm after the sum as well (partial keeps it, and stays trainable)."""
+        """The branches as one 3x3 conv; ``full`` folds the BatchNorm after the sum as well (partial keeps it, and
+        stays trainable)."""
         return FusedConv(_conv_like(self.conv3, self._merged), self.norm, self.act).fused(full)
 
     def _merged(self) -> tuple[Tensor, Tensor]:
@@ -224,7 +235,8 @@ class QARepVGG(nn.Module):
 def fuse(module: nn.Module, full: bool) -> nn.Module:
     """Re-parameterise every layer inside ``module`` in place (and return it, or its replacement): the deployed form.
 
-    ``full=False`` merges branches and keeps the last BatchNorm (what post-training quantization wants); ``full=True`` leaves convs only.
+    ``full=False`` merges branches and keeps the last BatchNorm (what post-training quantization wants); ``full=True``
+    leaves convs only.
     """
     fused = getattr(module, "fused", None)
     if fused is not None:

@@ -1,8 +1,11 @@
-"""An architecture as an ONNX file in milliseconds, straight from the one network definition: for timing, where weights do not matter.
+"""An architecture as an ONNX file in milliseconds, straight from the one network definition: for timing, where
+weights do not matter.
 
-Every cell is run once on the meta device, in deployed form, while the operators that torch dispatches are written down as ONNX nodes. These fragments are
-memoised per (cell, input shapes), as traces are, and a network's file is its fragments put together with drawn weights. The export of what was trained goes
-through torch's exporter (``nas.export``); ``tests/test_onnx_graph.py`` holds the two equal, with the same weights, for every block and head.
+Every cell is run once on the meta device, in deployed form, while the operators that torch dispatches are written
+down as ONNX nodes. These fragments are memoised per (cell, input shapes), as traces are, and a network's file is its
+fragments put together with drawn weights. The export of what was trained goes through torch's exporter
+(``nas.export.onnx``); ``tests/search_spaces/test_onnx_graph.py`` holds the two equal, with the same weights, for
+every block and head.
 """
 
 from __future__ import annotations
@@ -37,8 +40,11 @@ def _cell(node: Node, c_in: Layout, inputs: tuple[Shape, ...], batch: int, num_c
 
 
 @lru_cache(1_000)
-def _decode(head: Node, c_in: Layout, levels: tuple[Shape, ...], batch: int, num_classes: int, image_size: int) -> Fragment:
-    """From a head's maps (per level classes, boxes) to boxes and scores; on the CPU, because the grid's values are part of the file."""
+def _decode(
+    head: Node, c_in: Layout, levels: tuple[Shape, ...], batch: int, num_classes: int, image_size: int
+) -> Fragment:
+    """From a head's maps (per level classes, boxes) to boxes and scores; on the CPU, because the grid's values are
+    part of the file."""
     with torch.random.fork_rng(devices=[]):  # first weights are drawn, and no one may notice
         module = cell(head, c_in, num_classes).eval()
     assert isinstance(module, Head)
@@ -51,11 +57,15 @@ def _decode(head: Node, c_in: Layout, levels: tuple[Shape, ...], batch: int, num
     return record(module, maps, call)
 
 
-def build_onnx(graph: Graph, num_classes: int, image_size: int | None = None, batch: int = 1, detector: Detector | None = None) -> bytes:
-    """The deployed network as ONNX: ``images`` (batch, 3, S, S) to ``boxes`` (batch, A, 4), xyxy in pixels, and ``scores`` (batch, A, classes).
+def build_onnx(
+    graph: Graph, num_classes: int, image_size: int | None = None, batch: int = 1, detector: Detector | None = None
+) -> bytes:
+    """The deployed network as ONNX: ``images`` (batch, 3, S, S) to ``boxes`` (batch, A, 4), xyxy in pixels, and
+    ``scores`` (batch, A, classes).
 
-    S is ``image_size`` pixels (the graph's own by default). Weights are drawn so that activations keep their size (He et al., arXiv:1502.01852), the same
-    ones at each call, or are those of a deployed ``detector``. Raises :class:`UnknownOperator` for a block that uses what this file does not know.
+    S is ``image_size`` pixels (the graph's own by default). Weights are drawn so that activations keep their size (He
+    et al., arXiv:1502.01852), the same ones at each call, or are those of a deployed ``detector``. Raises
+    :class:`UnknownOperator` for a block that uses what this file does not know.
     """
     size = image_size or graph.image_size
     c_in = channels(graph)
@@ -82,7 +92,8 @@ def _anonymous(n: Node) -> Node:
 
 
 class _Parts:
-    """Fragments put together under the names of their cells. Written into the file's message at once: weights are large, and every copy takes time."""
+    """Fragments put together under the names of their cells. Written into the file's message at once: weights are
+    large, and every copy takes time."""
 
     def __init__(self) -> None:
         import onnx
@@ -91,19 +102,39 @@ class _Parts:
         self._model.opset_import.add(version=OPSET)
         self._model.graph.name = "detector"
 
-    def add(self, prefix: str, fragment: Fragment, inputs: Sequence[str], module: nn.Module | None = None, outputs: Sequence[str] = ()) -> list[str]:
-        """The global names of the fragment's outputs: those given, else its own under ``prefix``. Weights are the module's, or drawn."""
+    def add(
+        self,
+        prefix: str,
+        fragment: Fragment,
+        inputs: Sequence[str],
+        module: nn.Module | None = None,
+        outputs: Sequence[str] = (),
+    ) -> list[str]:
+        """The global names of the fragment's outputs: those given, else its own under ``prefix``. Weights are the
+        module's, or drawn."""
         from onnx import helper
 
         graph = self._model.graph
-        names = {f"in{i}": name for i, name in enumerate(inputs)} | {"": ""} | dict(zip(fragment.outputs, outputs, strict=False))
+        names = (
+            {f"in{i}": name for i, name in enumerate(inputs)}
+            | {"": ""}
+            | dict(zip(fragment.outputs, outputs, strict=False))
+        )
 
         def of(name: str) -> str:
             return names.get(name, f"{prefix}/{name}")
 
         for i, n in enumerate(fragment.nodes):
             attributes = dict(n.attributes)
-            graph.node.append(helper.make_node(n.kind, [of(x) for x in n.inputs], [of(x) for x in n.outputs], f"{prefix}/{n.kind}_{i}", **attributes))
+            graph.node.append(
+                helper.make_node(
+                    n.kind,
+                    [of(x) for x in n.inputs],
+                    [of(x) for x in n.outputs],
+                    f"{prefix}/{n.kind}_{i}",
+                    **attributes,
+                )
+            )
         for name, values in fragment.constants.items():
             self._tensor(of(name), values)
         own = None if module is None else {name: p.detach().cpu().numpy() for name, p in module.named_parameters()}
@@ -115,7 +146,10 @@ class _Parts:
         from onnx import helper
 
         self._model.graph.initializer.add(
-            name=name, dims=values.shape, data_type=helper.np_dtype_to_tensor_dtype(values.dtype), raw_data=values.tobytes()
+            name=name,
+            dims=values.shape,
+            data_type=helper.np_dtype_to_tensor_dtype(values.dtype),
+            raw_data=values.tobytes(),
         )
 
     def model(self, batch: int, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape]) -> bytes:
@@ -123,7 +157,9 @@ class _Parts:
         from onnx import TensorProto, helper
 
         for ends, side in ((self._model.graph.input, inputs), (self._model.graph.output, outputs)):
-            ends.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, *shape]) for name, shape in side.items())
+            ends.extend(
+                helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, *shape]) for name, shape in side.items()
+            )
         return bytes(self._model.SerializeToString())
 
 
@@ -137,10 +173,12 @@ def _normals() -> NDArray[np.float32]:
 
 
 def drawn(shape: Shape, number: int = 0) -> NDArray[np.float32]:
-    """The weight of this shape and number: normal with the variance that keeps activations' size; a bias small; a single scale 1.
+    """The weight of this shape and number: normal with the variance that keeps activations' size; a bias small; a
+    single scale 1.
 
-    Repeats one million numbers: drawing 40 million takes longer than all the rest, and a runtime's time does not depend on them. Each number begins
-    elsewhere among them: TensorRT keeps equal weights once, and a network of equal weights has less memory to read than a real one.
+    Repeats one million numbers: drawing 40 million takes longer than all the rest, and a runtime's time does not
+    depend on them. Each number begins elsewhere among them: TensorRT keeps equal weights once, and a network of equal
+    weights has less memory to read than a real one.
     """
     if shape in ((), (1,)):
         return np.ones(shape, np.float32)

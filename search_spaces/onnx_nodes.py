@@ -1,4 +1,5 @@
-"""Torch's operators as ONNX nodes: a module is run once, and what is dispatched is written down (:mod:`search_spaces.onnx` puts networks together)."""
+"""Torch's operators as ONNX nodes: a module is run once, and what is dispatched is written down
+(:mod:`search_spaces.onnx` puts networks together)."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ class Emitted:
 
 @dataclass(frozen=True)
 class Fragment:
-    """A cell as ONNX: nodes, the shapes of its parameters by name, constants, the names of its outputs and their shapes without the batch.
+    """A cell as ONNX: nodes, the shapes of its parameters by name, constants, the names of its outputs and their
+    shapes without the batch.
 
     Inputs are named ``in0``, ``in1``, …
     """
@@ -97,7 +99,9 @@ class _Recorder(TorchDispatchMode):
         super().__init__()
         self.writer = writer
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
         read = any(id(t) in self.writer.names for t in given)
@@ -114,7 +118,11 @@ class _Recorder(TorchDispatchMode):
         elif operator in WRITERS:
             names = WRITERS[operator](self.writer, args, kwargs, results)
         else:
-            raise UnknownOperator(f"operator aten.{operator}", f"one of {', '.join(sorted(WRITERS))}", "add it to search_spaces/onnx_nodes.py")
+            raise UnknownOperator(
+                f"operator aten.{operator}",
+                f"one of {', '.join(sorted(WRITERS))}",
+                "add it to search_spaces/onnx_nodes.py",
+            )
         for tensor, name in zip(results, names, strict=False):
             self.writer.bind(tensor, name)
         return out
@@ -147,7 +155,12 @@ def _convolution(w: Writer, args: tuple[Any, ...], kwargs: Mapping[str, Any], ou
     x, weight, bias, stride, padding, dilation, transposed, output_padding, groups = args
     inputs = [w.name(t) for t in (x, weight, bias) if t is not None]
     geometry: dict[str, Any] = {"output_padding": list(output_padding)} if transposed and any(output_padding) else {}
-    geometry |= {"kernel_shape": list(weight.shape[2:]), "strides": list(stride), "pads": list(padding) * 2, "dilations": list(dilation)}
+    geometry |= {
+        "kernel_shape": list(weight.shape[2:]),
+        "strides": list(stride),
+        "pads": list(padding) * 2,
+        "dilations": list(dilation),
+    }
     return w.emit("ConvTranspose" if transposed else "Conv", inputs, group=int(groups), **geometry)
 
 
@@ -161,7 +174,14 @@ def _max_pool(w: Writer, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: 
     if any(d != 1 for d in dilation):
         raise UnknownOperator(f"max-pooling with dilation {dilation}", "1")
     pads = list(padding) * 2
-    return w.emit("MaxPool", [w.name(x)], kernel_shape=list(kernel), strides=list(stride or kernel), pads=pads, ceil_mode=int(ceil))
+    return w.emit(
+        "MaxPool",
+        [w.name(x)],
+        kernel_shape=list(kernel),
+        strides=list(stride or kernel),
+        pads=pads,
+        ceil_mode=int(ceil),
+    )
 
 
 def _cat(w: Writer, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: list[Tensor]) -> list[str]:
@@ -274,4 +294,10 @@ def record(module: nn.Module, images: Sequence[Tensor], call: Callable[..., Any]
         out = call(*images)
     outputs = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
     names = tuple(writer.names[id(t)] for t in outputs)
-    return Fragment(tuple(writer.nodes), writer.used, writer.constants, names, tuple(tuple(int(n) for n in t.shape[1:]) for t in outputs))
+    return Fragment(
+        tuple(writer.nodes),
+        writer.used,
+        writer.constants,
+        names,
+        tuple(tuple(int(n) for n in t.shape[1:]) for t in outputs),
+    )

@@ -1,4 +1,5 @@
-"""One operation as a runtime runs it, and what a list of them costs; torch-free, so that a board can read a table of them."""
+"""One operation as a runtime runs it, and what a list of them costs; torch-free, so that a board can read a table of
+them."""
 
 from __future__ import annotations
 
@@ -9,9 +10,11 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Op:
-    """A fused operation at batch 1: a conv with the norm, activation and addition that follow it, a pooling, a concatenation, ….
+    """A fused operation at batch 1: a conv with the norm, activation and addition that follow it, a pooling, a
+    concatenation, ….
 
-    ``inputs`` and ``output`` are shapes without the batch axis; ``kernel``, ``stride`` and ``groups`` are 1 where they have no meaning.
+    ``inputs`` and ``output`` are shapes without the batch axis; ``kernel``, ``stride`` and ``groups`` are 1 where
+    they have no meaning.
     """
 
     kind: str
@@ -29,9 +32,10 @@ class Op:
 class Cost:
     """What a network or a part of it costs at batch 1, deployed (all branches and BatchNorms folded).
 
-    ``macs`` counts multiply-accumulates of convolutions and matrix products (FLOPs, as most papers print them, are twice that).
-    ``activations`` is the number of elements written by all operations; ``peak_activations`` the largest number alive at one time when
-    buffers are freed after their last use, the weights and a runtime's scratch memory not counted.
+    ``macs`` counts multiply-accumulates of convolutions and matrix products (FLOPs, as most papers print them, are
+    twice that). ``activations`` is the number of elements written by all operations; ``peak_activations`` the largest
+    number alive at one time when buffers are freed after their last use, the weights and a runtime's scratch memory
+    not counted.
     """
 
     params: int

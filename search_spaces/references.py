@@ -1,4 +1,5 @@
-"""The reference YOLOs: published networks as points of their families' spaces, with what their authors say of them. No torch here."""
+"""The reference YOLOs: published networks as points of their families' spaces, with what their authors say of them.
+No torch here."""
 
 from __future__ import annotations
 
@@ -30,17 +31,23 @@ FAMILIES: Registry[Mapping[str, Architecture]] = Registry(
 
 
 LIKE: Registry[Mapping[str, Architecture]] = Registry(
-    "nas.likes", {"yolo-universal": "search_spaces.yolo_universal:LIKE", "yolo-universal-nano": "search_spaces.yolo_universal:LIKE_NANO"}
+    "nas.likes",
+    {
+        "yolo-universal": "search_spaces.yolo_universal:LIKE",
+        "yolo-universal-nano": "search_spaces.yolo_universal:LIKE_NANO",
+    },
 )
 """Space -> the references that it holds besides their own family's space, as its points."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """What a reference's authors published at 640 px: COCO val2017 mAP50-95 in percent, parameters in millions, GFLOPs (2 per MAC), and where it stands.
+    """What a reference's authors published at 640 px: COCO val2017 mAP50-95 in percent, parameters in millions,
+    GFLOPs (2 per MAC), and where it stands.
 
-    None where they give no figure. ``cpu_onnxruntime_ms``: their latency of ONNX Runtime on a CPU. Where a family has a head with and one without
-    non-maximum suppression, mAP is that of the head that needs none, which is what is deployed here.
+    None where they give no figure. ``cpu_onnxruntime_ms``: their latency of ONNX Runtime on a CPU. Where a family has
+    a head with and one without non-maximum suppression, mAP is that of the head that needs none, which is what is
+    deployed here.
     """
 
     map50_95: float
@@ -52,7 +59,8 @@ class Published:
 
 @dataclass(frozen=True)
 class Reference:
-    """A published network by the name people know it by (``yolov8n``); ``published`` is None where nothing is on record."""
+    """A published network by the name people know it by (``yolov8n``); ``published`` is None where nothing is on
+    record."""
 
     name: str
     family: str
@@ -64,7 +72,11 @@ class Reference:
 def references() -> Mapping[str, Reference]:
     """All references by name, family by family, smallest first."""
     figures = published()
-    return {name: Reference(name, family, a, figures.get(name)) for family in FAMILIES for name, a in FAMILIES[family].items()}
+    return {
+        name: Reference(name, family, a, figures.get(name))
+        for family in FAMILIES
+        for name, a in FAMILIES[family].items()
+    }
 
 
 def reference(name: str) -> Reference:
@@ -76,21 +88,28 @@ def reference(name: str) -> Reference:
 
 
 def point_of(space: SearchSpace, name: str) -> Architecture:
-    """The reference of a name as a point of a space (or of a restriction of one), with the nearest image size that it allows.
+    """The reference of a name as a point of a space (or of a restriction of one), with the nearest image size that it
+    allows.
 
-    An unknown name is an error that lists the known; one that the space does not hold is an error that lists what it does.
+    An unknown name is an error that lists the known; one that the space does not hold is an error that lists what it
+    does.
     """
     own = reference(name).architecture
     known = {n: r.architecture for n, r in references().items() if r.architecture.space == space.name}
     known |= dict(LIKE[space.name]) if space.name in LIKE else {}
     if name not in known:
-        raise InputError(f"{name} is no point of {space.name}", f"one of {', '.join(known)}" if known else "a space that holds references")
+        raise InputError(
+            f"{name} is no point of {space.name}",
+            f"one of {', '.join(known)}" if known else "a space that holds references",
+        )
     sizes = [int(v) for v in space["image_size"].values]
     point = known[name].replace(image_size=min(sizes, key=lambda s: abs(s - int(own["image_size"]))))
     try:
         return space.check(point)
     except InputError as error:
-        raise InputError(f"{name} is no point of the search: {error}", hint="allow its values with --fix, or leave it out") from None
+        raise InputError(
+            f"{name} is no point of the search: {error}", hint="allow its values with --fix, or leave it out"
+        ) from None
 
 
 @cache
@@ -103,7 +122,11 @@ def published() -> Mapping[str, Published]:
 
     return {
         row["name"]: Published(
-            float(row["map50_95"]), number(row["params_m"]), number(row["gflops"]), number(row["cpu_onnxruntime_ms"]), row["source"]
+            float(row["map50_95"]),
+            number(row["params_m"]),
+            number(row["gflops"]),
+            number(row["cpu_onnxruntime_ms"]),
+            row["source"],
         )
         for row in csv.DictReader(text.splitlines())
     }

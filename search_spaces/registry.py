@@ -15,9 +15,11 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """A table of ``name -> "module:attribute"``; other packages add to it through the entry-point group of the same name.
+    """A table of ``name -> "module:attribute"``; other packages add to it through the entry-point group of the same
+    name.
 
-    Entries are strings, so a library that is missing breaks only the entry that needs it, and listing the names imports nothing.
+    Entries are strings, so a library that is missing breaks only the entry that needs it, and listing the names
+    imports nothing.
     """
 
     def __init__(self, group: str, builtin: Mapping[str, str]) -> None:
@@ -29,7 +31,9 @@ class Registry(Generic[T]):
         targets = dict(self._builtin)
         for plugin in entry_points(group=self.group):
             if targets.setdefault(plugin.name, plugin.value) != plugin.value:
-                raise InputError(f"plug-in {plugin.value!r} re-uses the name {plugin.name!r} of {self.group}", "a new name")
+                raise InputError(
+                    f"plug-in {plugin.value!r} re-uses the name {plugin.name!r} of {self.group}", "a new name"
+                )
         return targets
 
     def __iter__(self) -> Iterator[str]:
@@ -53,4 +57,6 @@ def unknown(what: str, name: object, known: Mapping[str, object] | Iterator[obje
     """The error for a name that is not in a table: lists the known ones and the nearest."""
     names = [str(k) for k in known]
     near = difflib.get_close_matches(str(name), names, n=1)
-    return InputError(f"unknown {what} {str(name)!r}", f"one of {', '.join(names)}", f"did you mean {near[0]!r}?" if near else "")
+    return InputError(
+        f"unknown {what} {str(name)!r}", f"one of {', '.join(names)}", f"did you mean {near[0]!r}?" if near else ""
+    )

@@ -1,4 +1,5 @@
-"""Compound scaling: how most YOLOs get their sizes from one table of repeats and widths, by a depth and a width multiple."""
+"""Compound scaling: how most YOLOs get their sizes from one table of repeats and widths, by a depth and a width
+multiple."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ IMAGE_SIZES = (96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448, 480, 5
 
 
 def width(channels: int, multiple: float, widest: int = 1024) -> int:
-    """Channels of a layer that has ``channels`` at multiple 1, at most ``widest`` before scaling: a multiple of 8, rounded up."""
+    """Channels of a layer that has ``channels`` at multiple 1, at most ``widest`` before scaling: a multiple of 8,
+    rounded up."""
     return math.ceil(min(channels, widest) * multiple / 8) * 8
 
 

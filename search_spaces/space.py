@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Choice:
-    """One dimension. ``ordered``: every value contains the ones before it (a width, a depth); else the values are alternatives (a block type).
+    """One dimension. ``ordered``: every value contains the ones before it (a width, a depth); else the values are
+    alternatives (a block type).
 
     ``weights`` is false for a choice that changes no weight's shape (the image size).
     """
@@ -78,7 +79,9 @@ class SearchSpace:
         for name in values:
             self[name]
         if missing := [c.name for c in self.choices if c.name not in values]:
-            raise InputError(f"architecture of {self.name} lacks {missing}", f"a value for each of {list(self._by_name)}")
+            raise InputError(
+                f"architecture of {self.name} lacks {missing}", f"a value for each of {list(self._by_name)}"
+            )
         return self.check(self._point(lambda c: values[c.name]))
 
     def check(self, architecture: Architecture) -> Architecture:
@@ -103,13 +106,16 @@ class SearchSpace:
         return Detector(self.graph(self.check(architecture)), num_classes)
 
     def restrict(self, fixed: Mapping[str, tuple[Value, ...]]) -> SearchSpace:
-        """The part of this space in which the named choices take only these values; its points are points of the whole."""
+        """The part of this space in which the named choices take only these values; its points are points of the
+        whole."""
         for name, values in fixed.items():
             if not values:
                 raise InputError(f"no value left for {name!r}", f"some of {self[name].values}")
             for value in values:
                 self[name].index(value)
-        kept = tuple(replace(c, values=tuple(v for v in c.values if v in fixed.get(c.name, c.values))) for c in self.choices)
+        kept = tuple(
+            replace(c, values=tuple(v for v in c.values if v in fixed.get(c.name, c.values))) for c in self.choices
+        )
         return replace(self, choices=kept)
 
     def _point(self, pick: Callable[[Choice], Value]) -> Architecture:
@@ -130,7 +136,8 @@ class SearchSpace:
         return self._point(lambda c: c.values[-1])
 
     def extreme(self, end: int, rng: random.Random) -> Architecture:
-        """Smallest (``end=0``) or largest (``end=-1``) in every choice that is ordered and has weights, the others drawn.
+        """Smallest (``end=0``) or largest (``end=-1``) in every choice that is ordered and has weights, the others
+        drawn.
 
         The sandwich rule trains this instead of one fixed extreme, so that every alternative gets trained at its ends.
         """
@@ -139,8 +146,9 @@ class SearchSpace:
     def corners(self) -> Iterator[Architecture]:
         """Largest architectures that differ in the alternatives: together they hold every weight of the space.
 
-        Which cells there are may depend on two choices together (a neck, and the block in it), so pairs of alternatives are gone through: row (a, b) of an
-        orthogonal array takes of the m-th choice the value a + m b modulo a prime. Rows that bring no new cell are left out.
+        Which cells there are may depend on two choices together (a neck, and the block in it), so pairs of
+        alternatives are gone through: row (a, b) of an orthogonal array takes of the m-th choice the value a + m b
+        modulo a prime. Rows that bring no new cell are left out.
         """
         alternatives = [c for c in self.choices if not c.ordered]
         number = {c.name: m for m, c in enumerate(alternatives)}
@@ -148,7 +156,9 @@ class SearchSpace:
         seen: set[tuple[str, str]] = set()
         for b in range(prime):
             for a in range(prime):
-                point = self._point(lambda c, a=a, b=b: c.values[-1 if c.ordered else (a + number[c.name] * b) % prime % len(c.values)])  # type: ignore[misc]
+                point = self._point(
+                    lambda c, a=a, b=b: c.values[-1 if c.ordered else (a + number[c.name] * b) % prime % len(c.values)]
+                )  # type: ignore[misc]
                 graph = self.graph(point)
                 cells = {(n.name, n.kind) for n in (*graph.nodes, graph.head)}
                 if not cells <= seen:
@@ -169,7 +179,8 @@ class SearchSpace:
             yield from (architecture.replace(**{c.name: v}) for v in c.values if v != architecture[c.name])
 
     def encode(self, architecture: Architecture) -> list[float]:
-        """Numbers in [0, 1]: the rank of an ordered choice, one-hot of the alternatives; the same length for every point."""
+        """Numbers in [0, 1]: the rank of an ordered choice, one-hot of the alternatives; the same length for every
+        point."""
         out: list[float] = []
         for c in self.choices:
             i = c.index(architecture[c.name])

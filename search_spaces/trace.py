@@ -1,7 +1,8 @@
 """Operations, MACs, parameters and activation memory of an architecture without running it.
 
-Every cell is traced once on the meta device, in deployed form, by watching the operators that torch dispatches: a block never describes itself twice.
-Traces are memoised per (cell, input shapes), because a search meets far fewer distinct cells than architectures.
+Every cell is traced once on the meta device, in deployed form, by watching the operators that torch dispatches: a
+block never describes itself twice. Traces are memoised per (cell, input shapes), because a search meets far fewer
+distinct cells than architectures.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ class _Recorder(TorchDispatchMode):
         self.steps: list[_Step] = []
         self.alive: list[Tensor] = []  # keeps storages from being re-used under one key
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         out = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
         result = next((t for t in tree_leaves(out) if isinstance(t, Tensor)), None)
@@ -52,7 +55,9 @@ class _Recorder(TorchDispatchMode):
         inputs = [t for t in tensors if id(t) not in self.parameters]
         params = sum(t.numel() for t in tensors if id(t) in self.parameters)
         op = _op(name, args, inputs, result, params)
-        self.steps.append(_Step(op, tuple(_storage(t) for t in inputs), _storage(result), result.numel(), name in POINTWISE))
+        self.steps.append(
+            _Step(op, tuple(_storage(t) for t in inputs), _storage(result), result.numel(), name in POINTWISE)
+        )
         self.alive += [*inputs, result]
         return out
 
@@ -69,7 +74,8 @@ class _Step:
 
 
 def _fuse_pointwise(steps: list[_Step], keep: set[int]) -> list[_Step]:
-    """Pointwise operators joined to the conv before them, unless what the conv alone gives is still read afterwards or is an output (``keep``)."""
+    """Pointwise operators joined to the conv before them, unless what the conv alone gives is still read afterwards
+    or is an output (``keep``)."""
     last = {storage: i for i, step in enumerate(steps) for storage in step.reads}
     fused: list[_Step] = []
     for i, step in enumerate(steps):
@@ -87,7 +93,9 @@ def _fuse_pointwise(steps: list[_Step], keep: set[int]) -> list[_Step]:
                 params=before.op.params + step.op.params,
                 fused=(*before.op.fused, step.op.kind),
             )
-            fused[-1] = _Step(op, before.reads + tuple(step.reads[j] for j in others), step.write, before.elements, False)
+            fused[-1] = _Step(
+                op, before.reads + tuple(step.reads[j] for j in others), step.write, before.elements, False
+            )
         else:
             fused.append(step)
     return fused
@@ -98,21 +106,46 @@ def _op(name: str, args: tuple[Any, ...], inputs: list[Tensor], result: Tensor, 
     if name == "convolution":
         weight, stride, transposed, groups = args[1], args[3][0], args[6], args[8]
         macs = (inputs[0] if transposed else result).numel() * weight.numel() // weight.shape[0]
-        return Op("deconv" if transposed else "conv", shapes, _shape(result), int(weight.shape[2]), int(stride), int(groups), macs, params)
+        return Op(
+            "deconv" if transposed else "conv",
+            shapes,
+            _shape(result),
+            int(weight.shape[2]),
+            int(stride),
+            int(groups),
+            macs,
+            params,
+        )
     if name == "bmm":
         return _batched_product(shapes_of(inputs), params)
     if name in ("mm", "addmm"):
-        return Op("matmul", shapes, _shape(result), macs=result.numel() * int(inputs[-2 if len(inputs) > 1 else 0].shape[-1]), params=params)
+        return Op(
+            "matmul",
+            shapes,
+            _shape(result),
+            macs=result.numel() * int(inputs[-2 if len(inputs) > 1 else 0].shape[-1]),
+            params=params,
+        )
     if "pool" in name:
-        return Op("pool", shapes, _shape(result), int(args[1][0]), int(args[2][0]) if len(args) > 2 and args[2] else 1, params=params)
+        return Op(
+            "pool",
+            shapes,
+            _shape(result),
+            int(args[1][0]),
+            int(args[2][0]) if len(args) > 2 and args[2] else 1,
+            params=params,
+        )
     return Op(NAMES.get(name, name.rstrip("_")), shapes, _shape(result), params=params)
 
 
 def _batched_product(shapes: tuple[Shape, ...], params: int) -> Op:
-    """(G, M, K) by (G, K, N), a batch of 1 merged into G: one product of G groups, channels first, as a grouped 1x1 conv of M positions would be."""
+    """(G, M, K) by (G, K, N), a batch of 1 merged into G: one product of G groups, channels first, as a grouped 1x1
+    conv of M positions would be."""
     (groups, rows, inner), (_, _, columns) = shapes
     inputs = ((groups * inner, rows), (groups * inner, columns))
-    return Op("matmul", inputs, (groups * columns, rows), groups=groups, macs=groups * rows * inner * columns, params=params)
+    return Op(
+        "matmul", inputs, (groups * columns, rows), groups=groups, macs=groups * rows * inner * columns, params=params
+    )
 
 
 def shapes_of(tensors: list[Tensor]) -> tuple[Shape, ...]:
@@ -131,8 +164,11 @@ def _storage(t: Tensor) -> int:
 
 
 @lru_cache(50_000)
-def trace_cell(node: Node, c_in: Layout, inputs: tuple[Shape, ...], num_classes: int | None = None) -> tuple[Cost, tuple[Shape, ...]]:
-    """Cost of one cell at these input shapes (channels, height, width) and the shapes of its outputs (one per tensor)."""
+def trace_cell(
+    node: Node, c_in: Layout, inputs: tuple[Shape, ...], num_classes: int | None = None
+) -> tuple[Cost, tuple[Shape, ...]]:
+    """Cost of one cell at these input shapes (channels, height, width) and the shapes of its outputs (one per
+    tensor)."""
     with torch.device("meta"), torch.no_grad():
         module = fuse(cell(node, c_in, num_classes).eval(), full=True)
         images = [torch.empty((1, *shape)) for shape in inputs]
@@ -154,7 +190,8 @@ def trace_cell(node: Node, c_in: Layout, inputs: tuple[Shape, ...], num_classes:
 
 
 def _peak(steps: list[_Step], given: dict[int, int], keep: set[int]) -> int:
-    """Most elements alive at once inside a cell, its inputs counted throughout (others may still read them) and freed by the caller."""
+    """Most elements alive at once inside a cell, its inputs counted throughout (others may still read them) and freed
+    by the caller."""
     last = {storage: i for i, step in enumerate(steps) for storage in step.reads}
     alive = dict(given)
     peak = sum(alive.values())
@@ -167,7 +204,8 @@ def _peak(steps: list[_Step], given: dict[int, int], keep: set[int]) -> int:
 
 
 def trace_groups(graph: Graph, num_classes: int, image_size: int | None = None) -> dict[str, Cost]:
-    """Cost of every named group of cells (stem, stage1, …, neck4, one per head level together as ``head``), in order of execution."""
+    """Cost of every named group of cells (stem, stage1, …, neck4, one per head level together as ``head``), in order
+    of execution."""
     groups: dict[str, list[Cost]] = {}
     for n, cost in _cells(graph, num_classes, image_size):
         groups.setdefault(n.group, []).append(cost)
@@ -181,19 +219,26 @@ def _cells(graph: Graph, num_classes: int, image_size: int | None) -> Iterable[t
     for n in (*graph.nodes, graph.head):
         is_head = n is graph.head
         anonymous = Node("", n.kind, tuple("" for _ in n.inputs), n.options)  # the memo must not depend on names
-        cost, out = trace_cell(anonymous, c_in[n.name], tuple(shapes[i] for i in n.inputs), num_classes if is_head else None)
+        cost, out = trace_cell(
+            anonymous, c_in[n.name], tuple(shapes[i] for i in n.inputs), num_classes if is_head else None
+        )
         shapes[n.name] = out[0]
         yield n, cost
 
 
 def _sum(costs: list[Cost], peak: int) -> Cost:
     return Cost(
-        sum(c.params for c in costs), sum(c.macs for c in costs), sum(c.activations for c in costs), peak, tuple(op for c in costs for op in c.ops)
+        sum(c.params for c in costs),
+        sum(c.macs for c in costs),
+        sum(c.activations for c in costs),
+        peak,
+        tuple(op for c in costs for op in c.ops),
     )
 
 
 def trace(graph: Graph, num_classes: int, image_size: int | None = None) -> Cost:
-    """Cost of a whole network at batch 1 and ``image_size`` (its own by default), decoding and non-maximum suppression not included."""
+    """Cost of a whole network at batch 1 and ``image_size`` (its own by default), decoding and non-maximum
+    suppression not included."""
     nodes = (*graph.nodes, graph.head)
     last = {i: step for step, n in enumerate(nodes) for i in n.inputs}
     size = image_size or graph.image_size

@@ -1,4 +1,5 @@
-"""YOLO11 by its multiples; n, s, m, l and x are points of it. Repeats and widths as in Ultralytics' documentation of the model."""
+"""YOLO11 by its multiples; n, s, m, l and x are points of it. Repeats and widths as in Ultralytics' documentation of
+the model."""
 
 from __future__ import annotations
 
@@ -33,7 +34,11 @@ def network(a: Architecture, neck_kinds: tuple[str, str, str, str], head: str, *
     nodes.append(node("psa", "c2psa", "sppf", out=top, hidden=top // 2, depth=depth, act="silu"))
     cells = tuple(c3k2(c, kind) for c, kind in zip((512, 256, 512, 1024), neck_kinds, strict=True))
     neck = NECKS["pan"](("stage2_block", "stage3_block", "psa"), top=top, cells=cells)
-    return Graph((*nodes, *neck), node("head", head, ("pan2_block", "pan3_block", "pan4_block"), act="silu"), int(a["image_size"]))
+    return Graph(
+        (*nodes, *neck),
+        node("head", head, ("pan2_block", "pan3_block", "pan4_block"), act="silu"),
+        int(a["image_size"]),
+    )
 
 
 def _graph(a: Architecture) -> Graph:

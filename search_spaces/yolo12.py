@@ -1,4 +1,5 @@
-"""YOLO12 by its multiples; n, s, m, l and x are points of it (arXiv:2502.12524; repeats and widths as in Ultralytics' documentation of the model)."""
+"""YOLO12 by its multiples; n, s, m, l and x are points of it (arXiv:2502.12524; repeats and widths as in Ultralytics'
+documentation of the model)."""
 
 from __future__ import annotations
 
@@ -20,7 +21,13 @@ def _graph(a: Architecture) -> Graph:
         return "conv", {"out": w(channels), "kernel": 3, "stride": 2, "act": "silu"}
 
     def block(kind: str, channels: int, number: int, share: float = 0.5, **more: Option) -> Cell:
-        return kind, {"out": w(channels), "hidden": int(w(channels) * share), "depth": depth(number), "act": "silu", **more}
+        return kind, {
+            "out": w(channels),
+            "hidden": int(w(channels) * share),
+            "depth": depth(number),
+            "act": "silu",
+            **more,
+        }
 
     def attention(channels: int, strips: int) -> Cell:
         return block("a2c2f-large" if a["stages"] == "large" else "a2c2f", channels, 4, strips=strips)
@@ -35,14 +42,19 @@ def _graph(a: Architecture) -> Graph:
     nodes = backbone(conv(64), stages)
     cells = (block("r2c2f", 512, 2), block("r2c2f", 256, 2), block("r2c2f", 512, 2), block("c3k2-deep", 1024, 2))
     neck = NECKS["pan"](("stage2_block", "stage3_block", "stage4_block"), top=w(1024), cells=cells)
-    return Graph((*nodes, *neck), node("head", "decoupled-light", ("pan2_block", "pan3_block", "pan4_block"), act="silu"), int(a["image_size"]))
+    return Graph(
+        (*nodes, *neck),
+        node("head", "decoupled-light", ("pan2_block", "pan3_block", "pan4_block"), act="silu"),
+        int(a["image_size"]),
+    )
 
 
 YOLO12 = SearchSpace(
     name="yolo12",
     version=1,
     choices=(
-        # small (n, s): bottlenecks in the first stages; medium: C3k there; large (l, x): an outer residual and a narrower MLP around the attention too
+        # small (n, s): bottlenecks in the first stages; medium: C3k there; large (l, x): an outer residual and a
+        # narrower MLP around the attention too
         Choice("stages", ("small", "medium", "large"), ordered=False),
         Choice("depth", (0.5, 1.0)),
         Choice("width", (0.125, 0.25, 0.5, 1.0, 1.5)),

@@ -1,4 +1,5 @@
-"""YOLO26 by its multiples; n, s, m, l and x are points of it: YOLO11 with a deeper neck, attention in it, and a head that needs no suppression.
+"""YOLO26 by its multiples; n, s, m, l and x are points of it: YOLO11 with a deeper neck, attention in it, and a head
+that needs no suppression.
 
 Repeats and widths as in Ultralytics' documentation of the model.
 """

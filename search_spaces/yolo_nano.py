@@ -11,7 +11,9 @@ from search_spaces.yolo_nas import inner_choices, macro
 def _graph(architecture: Architecture) -> Graph:
     width = int(architecture["width"])
     outs = (width, 2 * width, 4 * width, 8 * width)
-    return macro(architecture, stem=16, outs=outs, neck_outs=(2 * width, width, 2 * width, 4 * width), head=(32, 64, 96))
+    return macro(
+        architecture, stem=16, outs=outs, neck_outs=(2 * width, width, 2 * width, 4 * width), head=(32, 64, 96)
+    )
 
 
 YOLO_NANO = SearchSpace(

@@ -1,7 +1,7 @@
 """The macro of YOLO-NAS with its inner choices free; YOLO-NAS S, M and L are points of it.
 
-Shapes from super-gradients' published configuration files (Apache-2.0). What Deci's search varied was told only in outline: block type, number of
-blocks and channels per stage, about 10^14 architectures.
+Shapes from super-gradients' published configuration files (Apache-2.0). What Deci's search varied was told only in
+outline: block type, number of blocks and channels per stage, about 10^14 architectures.
 """
 
 from __future__ import annotations
@@ -18,13 +18,17 @@ STAGES = NECK = (1, 2, 3, 4)
 
 
 def macro(architecture: Architecture, *, stem: int, outs: Layout, neck_outs: Layout, head: Layout) -> Graph:
-    """The YOLO-NAS skeleton: stem, four stages, SPP, PAN with C2, three heads; channels given, inner choices from the architecture."""
+    """The YOLO-NAS skeleton: stem, four stages, SPP, PAN with C2, three heads; channels given, inner choices from the
+    architecture."""
     a = architecture
 
     def cell(kind: str, group: str, out: int) -> Cell:
         return kind, {"out": out, "hidden": a[f"{group}_hidden"], "depth": a[f"{group}_depth"]}
 
-    stages = [(("qarepvgg", {"out": out}), cell(str(a[f"stage{i}_block"]), f"stage{i}", out)) for i, out in zip(STAGES, outs, strict=True)]
+    stages = [
+        (("qarepvgg", {"out": out}), cell(str(a[f"stage{i}_block"]), f"stage{i}", out))
+        for i, out in zip(STAGES, outs, strict=True)
+    ]
     nodes = backbone(("qarepvgg", {"out": stem}), stages)
     nodes.append(node("spp", "spp", nodes[-1].name, out=outs[-1]))
     kinds = ("qsp", "qsp", "csp", "csp")
@@ -43,10 +47,15 @@ def multiple_of_8(width: float) -> int:
 def inner_choices(
     block: tuple[str, ...], stages: Mapping[int, tuple[Layout, Layout]], necks: Mapping[int, tuple[Layout, Layout]]
 ) -> tuple[Choice, ...]:
-    """Block, depth and hidden width of each stage; depth and hidden width of each neck stage. Tables give ``(depths, hidden widths)``."""
+    """Block, depth and hidden width of each stage; depth and hidden width of each neck stage. Tables give ``(depths,
+    hidden widths)``."""
     choices: list[Choice] = []
     for i, (depths, widths) in stages.items():
-        choices += [Choice(f"stage{i}_block", block, ordered=False), Choice(f"stage{i}_depth", depths), Choice(f"stage{i}_hidden", widths)]
+        choices += [
+            Choice(f"stage{i}_block", block, ordered=False),
+            Choice(f"stage{i}_depth", depths),
+            Choice(f"stage{i}_hidden", widths),
+        ]
     for i, (depths, widths) in necks.items():
         choices += [Choice(f"neck{i}_depth", depths), Choice(f"neck{i}_hidden", widths)]
     return tuple(choices)

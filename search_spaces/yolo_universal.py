@@ -1,8 +1,10 @@
-"""One space in which YOLOv8-, YOLOv6-, YOLO11- and YOLO-NAS-like networks are points: the block of every stage is chosen among those families'.
+"""One space in which YOLOv8-, YOLOv6-, YOLO11- and YOLO-NAS-like networks are points: the block of every stage is
+chosen among those families'.
 
-Free are the kind, width, hidden width and depth of each stage, what follows the backbone (attention among it), the neck, the head, the activation. Widths
-are absolute, so that no two points mean one network. :data:`LIKE` names the published networks that it holds exactly: the same operations, parameters and
-multiply-accumulates. ``yolo-universal-nano`` is the same for CPUs, with the families' nets of an eighth and a quarter of their width.
+Free are the kind, width, hidden width and depth of each stage, what follows the backbone (attention among it), the
+neck, the head, the activation. Widths are absolute, so that no two points mean one network. :data:`LIKE` names the
+published networks that it holds exactly: the same operations, parameters and multiply-accumulates.
+``yolo-universal-nano`` is the same for CPUs, with the families' nets of an eighth and a quarter of their width.
 """
 
 from __future__ import annotations
@@ -33,14 +35,22 @@ def _graph(a: Architecture) -> Graph:
         return str(a["down"]), {"out": out, "stride": 2, "act": act, **geometry}
 
     def block(kind: Value, group: str, out: int, **more: Option) -> Cell:
-        return str(kind), {"out": out, "hidden": number(f"{group}_hidden"), "depth": number(f"{group}_depth"), "act": act, **more}
+        return str(kind), {
+            "out": out,
+            "hidden": number(f"{group}_hidden"),
+            "depth": number(f"{group}_depth"),
+            "act": act,
+            **more,
+        }
 
     def stage(i: int) -> tuple[Cell, Cell]:
         return down(number(f"stage{i}_down")), block(a[f"stage{i}_block"], f"stage{i}", number(f"stage{i}_out"))
 
     def neck_cell(i: int, out: int) -> Cell:
         kind = str(a["neck_up" if i <= 2 else f"neck{i}_block"])
-        return block(kind, f"neck{i}", out, **({"shortcut": False} if a["neck"] == "pan" and kind in WITH_SHORTCUT else {}))
+        return block(
+            kind, f"neck{i}", out, **({"shortcut": False} if a["neck"] == "pan" and kind in WITH_SHORTCUT else {})
+        )
 
     p3, p4, p5 = (number(f"p{i}") for i in (3, 4, 5))
     nodes = [*backbone(down(number("stem")), [stage(i) for i in STAGES])]
@@ -52,7 +62,9 @@ def _graph(a: Architecture) -> Graph:
     else:
         neck = NECKS["pan-c2"]((c2, c3, c4, c5), cells=cells, act=act)
     levels = tuple(f"{'pan' if a['neck'] == 'pan' else 'neck'}{i}_block" for i in (2, 3, 4))
-    return Graph((*nodes, *neck), _head(str(a["head"]), float(a["head_scale"]), levels, (p3, p4, p5), act), number("image_size"))
+    return Graph(
+        (*nodes, *neck), _head(str(a["head"]), float(a["head_scale"]), levels, (p3, p4, p5), act), number("image_size")
+    )
 
 
 def _top(kind: str, out: int, act: str) -> list[Node]:
@@ -85,16 +97,28 @@ def _choices(widths: Table) -> tuple[Choice, ...]:
 
     choices = [kinds("act", ("relu", "silu")), kinds("down", ("conv", "qarepvgg", "repvgg")), *numbers("stem")]
     for i in STAGES:
-        choices += [kinds(f"stage{i}_block", BLOCKS), *numbers(*(f"stage{i}_{what}" for what in ("down", "out", "hidden", "depth")))]
+        choices += [
+            kinds(f"stage{i}_block", BLOCKS),
+            *numbers(*(f"stage{i}_{what}" for what in ("down", "out", "hidden", "depth"))),
+        ]
     choices += [kinds("top", ("spp", "sppf", "sppf-psa")), kinds("neck", ("pan", "pan-c2"))]
-    choices += [*(kinds(name, NECK_BLOCKS) for name in ("neck_up", "neck3_block", "neck4_block")), *numbers("p3", "p4", "p5")]
+    choices += [
+        *(kinds(name, NECK_BLOCKS) for name in ("neck_up", "neck3_block", "neck4_block")),
+        *numbers("p3", "p4", "p5"),
+    ]
     for i in NECK:
         choices += numbers(f"neck{i}_hidden", f"neck{i}_depth")
     return (*choices, kinds("head", ("dfl", "decoupled", "decoupled-light")), *numbers("head_scale"), image_size())
 
 
-def _table(stem: Layout, stages: tuple[tuple[Layout, Layout, Layout, Layout], ...], p: tuple[Layout, ...], necks: tuple[Layout, ...]) -> Table:
-    """Stages give (down, out, hidden, depth), ``p`` the output widths of the levels, ``necks`` the hidden widths of the neck's stages."""
+def _table(
+    stem: Layout,
+    stages: tuple[tuple[Layout, Layout, Layout, Layout], ...],
+    p: tuple[Layout, ...],
+    necks: tuple[Layout, ...],
+) -> Table:
+    """Stages give (down, out, hidden, depth), ``p`` the output widths of the levels, ``necks`` the hidden widths of
+    the neck's stages."""
     table: dict[str, tuple[Value, ...]] = {"stem": stem, "head_scale": (0.667, 1.0, 1.333)}
     for i, values in zip(STAGES, stages, strict=True):
         table |= {f"stage{i}_{what}": v for what, v in zip(("down", "out", "hidden", "depth"), values, strict=True)}
@@ -143,13 +167,16 @@ def _point(
     depth: Layout,
     head: tuple[str, float],
 ) -> Architecture:
-    """``look``: activation, downsampling, stem. Stages: (block, down, out, hidden, depth). ``neck``: its kind, the block of its way up, those of the two
-    stages down."""
+    """``look``: activation, downsampling, stem. Stages: (block, down, out, hidden, depth). ``neck``: its kind, the
+    block of its way up, those of the two stages down."""
     values: dict[str, Value] = dict(zip(("act", "down", "stem"), look, strict=True))
     for i, stage in zip(STAGES, stages, strict=True):
         names = (f"stage{i}_{what}" for what in ("block", "down", "out", "hidden", "depth"))
         values.update(zip(names, stage, strict=True))
-    values |= {"top": top, **dict(zip(("neck", "neck_up", "neck3_block", "neck4_block", "p3", "p4", "p5"), (*neck, *p), strict=True))}
+    values |= {
+        "top": top,
+        **dict(zip(("neck", "neck_up", "neck3_block", "neck4_block", "p3", "p4", "p5"), (*neck, *p), strict=True)),
+    }
     for i in NECK:
         values |= {f"neck{i}_hidden": hidden[i - 1], f"neck{i}_depth": depth[i - 1]}
     return space.architecture(**values, head=head[0], head_scale=head[1], image_size=640)
@@ -161,13 +188,28 @@ def _yolov8(space: SearchSpace, c: int, top: int, depth: int) -> Architecture:
     stages = tuple(("c2f", out, out, out // 2, depth * n) for out, n in zip(outs, (1, 2, 2, 1), strict=True))
     p = (4 * c, 8 * c, top)
     hidden = (4 * c, 2 * c, 4 * c, top // 2)
-    return _point(space, ("silu", "conv", c), stages, "sppf", ("pan", "c2f", "c2f", "c2f"), p, hidden, (depth,) * 4, ("decoupled", 1.0))  # type: ignore[arg-type]
+    return _point(
+        space,
+        ("silu", "conv", c),
+        stages,
+        "sppf",
+        ("pan", "c2f", "c2f", "c2f"),
+        p,
+        hidden,
+        (depth,) * 4,
+        ("decoupled", 1.0),
+    )  # type: ignore[arg-type]
 
 
 def _yolo11(space: SearchSpace, c: int, top: int, everywhere: bool) -> Architecture:
     """Of stem width ``c`` and ``top`` channels in the last stage; n, s and m have one unit a stage."""
     shallow = "c3k2-deep" if everywhere else "c3k2"
-    rows = ((shallow, 2 * c, 4 * c, c), (shallow, 4 * c, 8 * c, 2 * c), ("c3k2-deep", 8 * c, 8 * c, 4 * c), ("c3k2-deep", top, top, top // 2))
+    rows = (
+        (shallow, 2 * c, 4 * c, c),
+        (shallow, 4 * c, 8 * c, 2 * c),
+        ("c3k2-deep", 8 * c, 8 * c, 4 * c),
+        ("c3k2-deep", top, top, top // 2),
+    )
     stages = tuple((*row, 1) for row in rows)
     hidden = (4 * c, 2 * c, 4 * c, top // 2)
     neck, p = ("pan", shallow, shallow, "c3k2-deep"), (4 * c, 8 * c, top)
@@ -190,9 +232,14 @@ LIKE = {
     "yolo11s": _yolo11(YOLO_UNIVERSAL, 32, 512, False),
     "yolo11m": _yolo11(YOLO_UNIVERSAL, 64, 512, True),
     "yolo-nas-s": _yolo_nas(("qsp",) * 4, (32, 64, 96, 192), ((2, 64), (2, 48), (2, 64), (2, 64)), 0.667),
-    "yolo-nas-m": _yolo_nas(("qci", "qci", "qci", "qsp"), (64, 128, 256, 384), ((2, 192), (3, 64), (2, 192), (3, 256)), 1.0),
+    "yolo-nas-m": _yolo_nas(
+        ("qci", "qci", "qci", "qsp"), (64, 128, 256, 384), ((2, 192), (3, 64), (2, 192), (3, 256)), 1.0
+    ),
     "yolo-nas-l": _yolo_nas(("qci",) * 4, (96, 128, 256, 512), ((4, 128), (4, 128), (4, 128), (4, 256)), 1.333),
 }
 """Published networks as points of ``yolo-universal``."""
-LIKE_NANO = {"yolov8n": _yolov8(YOLO_UNIVERSAL_NANO, 16, 256, 1), "yolo11n": _yolo11(YOLO_UNIVERSAL_NANO, 16, 256, False)}
+LIKE_NANO = {
+    "yolov8n": _yolov8(YOLO_UNIVERSAL_NANO, 16, 256, 1),
+    "yolo11n": _yolo11(YOLO_UNIVERSAL_NANO, 16, 256, False),
+}
 """Those that ``yolo-universal-nano`` holds."""

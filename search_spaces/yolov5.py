@@ -1,4 +1,5 @@
-"""YOLOv5 6.0 and later by its multiples; n, s, m, l and x are points of it. Repeats and widths as in the project's documentation of the model.
+"""YOLOv5 6.0 and later by its multiples; n, s, m, l and x are points of it. Repeats and widths as in the project's
+documentation of the model.
 
 With ``head=decoupled`` it has YOLOv8's head, as YOLOBench (arXiv:2307.13901) compares it.
 """
@@ -21,7 +22,13 @@ def _graph(a: Architecture) -> Graph:
 
     def c3(channels: int, number: int, shortcut: bool) -> Cell:
         out = w(channels)
-        return "c3", {"out": out, "hidden": out // 2, "depth": repeats(number, float(a["depth"])), "shortcut": shortcut, "act": "silu"}
+        return "c3", {
+            "out": out,
+            "hidden": out // 2,
+            "depth": repeats(number, float(a["depth"])),
+            "shortcut": shortcut,
+            "act": "silu",
+        }
 
     nodes = backbone(conv(64, 6), [(conv(c), c3(c, n, True)) for c, n in ((128, 3), (256, 6), (512, 9), (1024, 3))])
     nodes.append(node("sppf", "sppf", nodes[-1].name, out=w(1024), act="silu"))
@@ -45,4 +52,7 @@ YOLOV5 = SearchSpace(
 )
 
 SIZES = {"n": (0.33, 0.25), "s": (0.33, 0.5), "m": (0.67, 0.75), "l": (1.0, 1.0), "x": (1.33, 1.25)}
-REFERENCES = {f"yolov5{size}": YOLOV5.architecture(depth=depth, width=wide, head="anchors", image_size=640) for size, (depth, wide) in SIZES.items()}
+REFERENCES = {
+    f"yolov5{size}": YOLOV5.architecture(depth=depth, width=wide, head="anchors", image_size=640)
+    for size, (depth, wide) in SIZES.items()
+}

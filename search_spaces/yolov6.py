@@ -1,7 +1,8 @@
 """YOLOv6 3.0 (arXiv:2301.05586) by its multiples; N, S, M and L are points of it.
 
-``stages`` is what the sizes differ by besides: stacks of RepVGG blocks (N, S), CSP of RepVGG bottlenecks with 2/3 of the channels (M), CSP of plain
-bottlenecks with half of them (L). With ``head=decoupled`` it has YOLOv8's head, as YOLOBench (arXiv:2307.13901) compares it.
+``stages`` is what the sizes differ by besides: stacks of RepVGG blocks (N, S), CSP of RepVGG bottlenecks with 2/3 of
+the channels (M), CSP of plain bottlenecks with half of them (L). With ``head=decoupled`` it has YOLOv8's head, as
+YOLOBench (arXiv:2307.13901) compares it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,12 @@ def _graph(a: Architecture) -> Graph:
         out, depth = w(channels), repeats(number, float(a["depth"]))
         if stages == "rep":
             return "rep", {"out": out, "depth": depth}
-        return stages, {"out": out, "hidden": int(out * SHARE[stages]), "depth": max(depth // 2, 1), "act": act}  # two convs to a bottleneck
+        return stages, {
+            "out": out,
+            "hidden": int(out * SHARE[stages]),
+            "depth": max(depth // 2, 1),
+            "act": act,
+        }  # two convs to a bottleneck
 
     nodes = backbone(down(64), [(down(c), block(c, n)) for c, n in ((128, 6), (256, 12), (512, 18), (1024, 6))])
     if stages == "rep":

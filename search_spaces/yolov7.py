@@ -1,7 +1,8 @@
-"""YOLOv7 (arXiv:2207.02696) and YOLOv7-tiny with a free width; the published ones are at width 1. Shapes as in the paper and the project's documentation.
+"""YOLOv7 (arXiv:2207.02696) and YOLOv7-tiny with a free width; the published ones are at width 1. Shapes as in the
+paper and the project's documentation.
 
-With ``head=decoupled`` they have YOLOv8's head, as YOLOBench (arXiv:2307.13901) compares them. In deployed form: implicit knowledge, which the authors fold
-into the last convs, and the auxiliary heads of larger sizes are left out.
+With ``head=decoupled`` they have YOLOv8's head, as YOLOBench (arXiv:2307.13901) compares them. In deployed form:
+implicit knowledge, which the authors fold into the last convs, and the auxiliary heads of larger sizes are left out.
 """
 
 from __future__ import annotations
@@ -32,7 +33,11 @@ def _elan(out: int, hidden: int, inner: int, depth: int, convs: int) -> Cell:
 
 def _graph(nodes: list[Node], ends: list[Node], a: Architecture) -> Graph:
     levels = tuple(n.name for n in ends)
-    head = node("head", "anchors", levels, priors="yolov7") if a["head"] == "anchors" else node("head", "decoupled", levels, act="silu")
+    head = (
+        node("head", "anchors", levels, priors="yolov7")
+        if a["head"] == "anchors"
+        else node("head", "decoupled", levels, act="silu")
+    )
     return Graph((*nodes, *ends), head, int(a["image_size"]))
 
 
@@ -45,13 +50,19 @@ def _base(a: Architecture) -> Graph:
     before = 256
     for i, (hidden, out) in enumerate(((128, 512), (256, 1024), (256, 1024)), 2):
         down = halve(f"stage{i}_down", nodes[-1].name, w(before) // 2, w(before), "silu")
-        nodes += [*down, place(f"stage{i}_block", _elan(w(out), w(hidden), w(hidden), 2, 2), (f"stage{i}_down_a", f"stage{i}_down_b"))]
+        nodes += [
+            *down,
+            place(
+                f"stage{i}_block", _elan(w(out), w(hidden), w(hidden), 2, 2), (f"stage{i}_down_a", f"stage{i}_down_b")
+            ),
+        ]
         before = out
     nodes.append(node("spp", "sppcsp", "stage4_block", out=w(512), hidden=w(512), act="silu"))
     cells = tuple(_elan(w(c), w(c), w(c) // 2, 4, 1) for c in (256, 128, 256, 512))
     nodes += NECKS["elan-pan"](("stage2_block", "stage3_block", "spp"), cells=cells, pooled=True)
     rep = [
-        node(f"rep{i}", "repvgg", level, out=w(c), stride=1, act="silu") for i, (level, c) in enumerate(zip(LEVELS, (256, 512, 1024), strict=True), 3)
+        node(f"rep{i}", "repvgg", level, out=w(c), stride=1, act="silu")
+        for i, (level, c) in enumerate(zip(LEVELS, (256, 512, 1024), strict=True), 3)
     ]
     return _graph(nodes, rep, a)
 
@@ -68,7 +79,10 @@ def _tiny(a: Architecture) -> Graph:
     nodes.append(node("spp", "sppcsp", "stage4_block", out=w(256), hidden=w(256), light=True, act="silu"))
     cells = tuple(_elan(w(c), w(c) // 2, w(c) // 2, 2, 1) for c in (128, 64, 128, 256))
     nodes += NECKS["elan-pan"](("stage2_block", "stage3_block", "spp"), cells=cells, pooled=False)
-    ends = [place(f"end{i}", _conv(w(c)), level) for i, (level, c) in enumerate(zip(LEVELS, (128, 256, 512), strict=True), 3)]
+    ends = [
+        place(f"end{i}", _conv(w(c)), level)
+        for i, (level, c) in enumerate(zip(LEVELS, (128, 256, 512), strict=True), 3)
+    ]
     return _graph(nodes, ends, a)
 
 

@@ -1,4 +1,5 @@
-"""YOLOv8 by its multiples; n, s, m, l and x are points of it. Repeats and widths as in Ultralytics' documentation of the model."""
+"""YOLOv8 by its multiples; n, s, m, l and x are points of it. Repeats and widths as in Ultralytics' documentation of
+the model."""
 
 from __future__ import annotations
 
@@ -18,13 +19,23 @@ def _graph(a: Architecture) -> Graph:
 
     def c2f(channels: int, number: int, shortcut: bool) -> Cell:
         out = w(channels)
-        return "c2f", {"out": out, "hidden": out // 2, "depth": repeats(number, float(a["depth"])), "shortcut": shortcut, "act": "silu"}
+        return "c2f", {
+            "out": out,
+            "hidden": out // 2,
+            "depth": repeats(number, float(a["depth"])),
+            "shortcut": shortcut,
+            "act": "silu",
+        }
 
     nodes = backbone(conv(64), [(conv(c), c2f(c, n, True)) for c, n in ((128, 3), (256, 6), (512, 6), (1024, 3))])
     nodes.append(node("sppf", "sppf", nodes[-1].name, out=w(1024), act="silu"))
     cells = tuple(c2f(c, 3, False) for c in (512, 256, 512, 1024))
     neck = NECKS["pan"](("stage2_block", "stage3_block", "sppf"), top=w(1024), cells=cells)
-    return Graph((*nodes, *neck), node("head", "decoupled", ("pan2_block", "pan3_block", "pan4_block"), act="silu"), int(a["image_size"]))
+    return Graph(
+        (*nodes, *neck),
+        node("head", "decoupled", ("pan2_block", "pan3_block", "pan4_block"), act="silu"),
+        int(a["image_size"]),
+    )
 
 
 YOLOV8 = SearchSpace(
@@ -39,7 +50,14 @@ YOLOV8 = SearchSpace(
     graph=_graph,
 )
 
-SIZES = {"n": (0.33, 0.25, 1024), "s": (0.33, 0.5, 1024), "m": (0.67, 0.75, 768), "l": (1.0, 1.0, 512), "x": (1.0, 1.25, 512)}
+SIZES = {
+    "n": (0.33, 0.25, 1024),
+    "s": (0.33, 0.5, 1024),
+    "m": (0.67, 0.75, 768),
+    "l": (1.0, 1.0, 512),
+    "x": (1.0, 1.25, 512),
+}
 REFERENCES = {
-    f"yolov8{size}": YOLOV8.architecture(depth=depth, width=wide, max_channels=most, image_size=640) for size, (depth, wide, most) in SIZES.items()
+    f"yolov8{size}": YOLOV8.architecture(depth=depth, width=wide, max_channels=most, image_size=640)
+    for size, (depth, wide, most) in SIZES.items()
 }

@@ -1,4 +1,5 @@
-"""A bench that nobody ran: every reference with its published figures and latencies that follow its published FLOPs, and a searched run with its own mAP."""
+"""A bench that nobody ran: every reference with its published figures and latencies that follow its published FLOPs,
+and a searched run with its own mAP."""
 
 from __future__ import annotations
 
@@ -6,10 +7,10 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from latency_db.measurement import Measurement
-from latency_db.profiler import Network
-from latency_db.target import Target
-from nas.bench import PUBLISHED, SUPERNET, TRAINED, Accuracy, Bench, Model, Settings, Turn, conclude
+from latency_db.core.measurement import Measurement
+from latency_db.core.profiler import Network
+from latency_db.core.target import Target
+from nas.bench.results import PUBLISHED, SUPERNET, TRAINED, Accuracy, Bench, Model, Settings, Turn, conclude
 from search_spaces.references import Reference, references
 from search_spaces.spaces import SPACES
 from tests._measured import DEVICE, measurement
@@ -26,11 +27,20 @@ def reference_model(r: Reference) -> Model:
     return Model(r.name, r.family, Network(r.architecture, 80, 640), int((said.params_m or 20) * 1e6), macs, accuracy)
 
 
-def own_model(name: str, percent: float | None, macs: float, kind: str = TRAINED, run: str = "shop", data: tuple[str, str] = DIGITS) -> Model:
+def own_model(
+    name: str,
+    percent: float | None,
+    macs: float,
+    kind: str = TRAINED,
+    run: str = "shop",
+    data: tuple[str, str] = DIGITS,
+) -> Model:
     rng = random.Random(f"{run}{name}")
     accuracy = None if percent is None else Accuracy(percent, kind, *data, f"runs/{run}/{name}.safetensors")
     architecture = SPACES["yolo-nano"].sample(rng)
-    return Model(name, run, Network(architecture, 10, int(architecture["image_size"])), int(macs / 400), int(macs), accuracy)
+    return Model(
+        name, run, Network(architecture, 10, int(architecture["image_size"])), int(macs / 400), int(macs), accuracy
+    )
 
 
 OWN = (
@@ -55,7 +65,8 @@ def measured(model: Model, target: str, ms: float, anchor_ms: float = 2.0, verdi
 
 
 def example(own: Sequence[Model] = (), int8: bool = False, limit: int | None = None, published: bool = True) -> Bench:
-    """All references (or the first ``limit``; with what is ``published`` or without) and ``own``, three rounds each on a machine of changing speed."""
+    """All references (or the first ``limit``; with what is ``published`` or without) and ``own``, three rounds each
+    on a machine of changing speed."""
     models = [reference_model(r) for r in references().values()][:limit]
     models = [*(m if published else replace(m, accuracy=None) for m in models), *own]
     targets = (FP32, INT8) if int8 else (FP32,)

@@ -1,11 +1,12 @@
-"""Made-up candidates for tests of the front, the selection and the report: a saturating accuracy over latency, with noise and intervals."""
+"""Made-up candidates for tests of the front, the selection and the report: a saturating accuracy over latency, with
+noise and intervals."""
 
 from __future__ import annotations
 
 import math
 import random
 
-from nas.estimate import Candidate, Estimate
+from nas.core.estimate import Candidate, Estimate
 from search_spaces.architecture import Architecture
 
 WIDTHS = tuple(range(8, 264, 8))
@@ -14,9 +15,16 @@ WIDTHS = tuple(range(8, 264, 8))
 def architecture(rng: random.Random) -> Architecture:
     choices: list[tuple[str, int | float | str]] = [("image_size", rng.choice((96, 128, 160, 192)))]
     for stage in (1, 2, 3, 4):
-        choices += [(f"stage{stage}_block", rng.choice(("qsp", "qci", "c2f", "csp"))), (f"stage{stage}_depth", rng.randint(1, 5))]
+        choices += [
+            (f"stage{stage}_block", rng.choice(("qsp", "qci", "c2f", "csp"))),
+            (f"stage{stage}_depth", rng.randint(1, 5)),
+        ]
         choices += [(f"stage{stage}_hidden", rng.choice(WIDTHS))]
-    choices += [("neck_depth", rng.randint(1, 4)), ("neck_width", rng.choice(WIDTHS)), ("head_width", rng.choice((0.5, 0.75, 1.0)))]
+    choices += [
+        ("neck_depth", rng.randint(1, 4)),
+        ("neck_width", rng.choice(WIDTHS)),
+        ("head_width", rng.choice((0.5, 0.75, 1.0))),
+    ]
     return Architecture("yolo-nano", 1, tuple(choices))
 
 

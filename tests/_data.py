@@ -24,7 +24,10 @@ def picture(path: Path, width: int = 40, height: int = 30, seed: int = 0) -> Pat
 def coco(count: int = 3, first: int = 1) -> Coco:
     """``count`` pictures with one box of 10 x 8 each; ids with gaps, as real files have."""
     images = [{"id": first + 5 * i, "file_name": f"{first + i}.jpg", "width": 40, "height": 30} for i in range(count)]
-    boxes = [{"id": i, "image_id": first + 5 * i, "category_id": 7, "bbox": [5, 6, 10, 8], "area": 80, "iscrowd": 0} for i in range(count)]
+    boxes = [
+        {"id": i, "image_id": first + 5 * i, "category_id": 7, "bbox": [5, 6, 10, 8], "area": 80, "iscrowd": 0}
+        for i in range(count)
+    ]
     return {"images": images, "annotations": boxes, "categories": [dict(c) for c in CATEGORIES]}
 
 
@@ -36,7 +39,9 @@ def coco_folder(root: Path, train: Coco | None = None, val: Coco | None = None) 
     return root
 
 
-def yolo_folder(root: Path, train: str = "0 0.5 0.5 0.5 0.5\n", val: str = "1 0.5 0.5 0.2 0.2\n", names: Any = ("cat", "dog")) -> Path:
+def yolo_folder(
+    root: Path, train: str = "0 0.5 0.5 0.5 0.5\n", val: str = "1 0.5 0.5 0.2 0.2\n", names: Any = ("cat", "dog")
+) -> Path:
     for split, text in (("train", train), ("val", val)):
         for i in range(2):
             picture(root / "images" / split / f"{i}.png", seed=i)
@@ -59,7 +64,9 @@ def exif_jpeg(path: Path, orientation: int) -> Path:
 
 def voc_object(name: str = "dog", box: Iterable[object] = (6, 7, 15, 14), extra: str = "") -> str:
     """One object; corners count from 1."""
-    corners = "".join(f"<{corner}>{value}</{corner}>" for corner, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
+    corners = "".join(
+        f"<{corner}>{value}</{corner}>" for corner, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
+    )
     return f"<object><name>{name}</name>{extra}<bndbox>{corners}</bndbox></object>"
 
 
@@ -68,9 +75,13 @@ def voc_xml(*objects: str, size: tuple[object, object] = (40, 30)) -> str:
 
 
 def voc_folder(root: Path, splits: Mapping[str, Mapping[str, str]] | None = None) -> Path:
-    """Split -> name of a picture -> its annotation file; by default two pictures of each split with a dog, in train a cat too."""
+    """Split -> name of a picture -> its annotation file; by default two pictures of each split with a dog, in train a
+    cat too."""
     both = voc_object(), voc_object("cat", (1, 1, 40, 30))
-    splits = splits or {"train": {"a": voc_xml(*both), "b": voc_xml(both[0])}, "val": {"c": voc_xml(both[0]), "d": voc_xml(both[0])}}
+    splits = splits or {
+        "train": {"a": voc_xml(*both), "b": voc_xml(both[0])},
+        "val": {"c": voc_xml(both[0]), "d": voc_xml(both[0])},
+    }
     for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     seed = 0

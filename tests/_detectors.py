@@ -1,4 +1,5 @@
-"""A detector as files that people have, weights and their export, that finds most of what is in eight pictures of digits: trained on just these."""
+"""A detector as files that people have, weights and their export, that finds most of what is in eight pictures of
+digits: trained on just these."""
 
 from __future__ import annotations
 
@@ -15,14 +16,14 @@ import pytest
 import torch
 from rich.console import Console
 
-from nas.artifact import Artifact, DataRecord
-from nas.console import Display
+from nas.cli.progress import Display
+from nas.core.architecture_file import Artifact, DataRecord
+from nas.core.references import NO_STUDY
 from nas.data.source import DataPair, open_data
-from nas.export import metadata_of, write_onnx
-from nas.models import NO_STUDY
+from nas.export.onnx import metadata_of, write_onnx
+from nas.supernet.weights import load_detector, save_detector
 from nas.training.recipe import Recipe
-from nas.weights import load_detector, save_detector
-from nas.workflow.training import Means, train_detector
+from nas.training.train import Means, train_detector
 from search_spaces.spaces import SPACES
 
 SIZE = 96
@@ -31,8 +32,8 @@ SETTINGS = {"batch_size": 8, "lr": 2e-2, "cls_weight": 2.0, "warmup_steps": 10, 
 
 @dataclass(frozen=True)
 class Files:
-    """``weights`` and ``onnx`` hold one network, as does ``pairs``, which takes two pictures at once; ``other`` a worse one. ``spec``: the data, as --data
-    takes it; its two splits are the same pictures."""
+    """``weights`` and ``onnx`` hold one network, as does ``pairs``, which takes two pictures at once; ``other`` a
+    worse one. ``spec``: the data, as --data takes it; its two splits are the same pictures."""
 
     weights: Path
     onnx: Path

@@ -1,10 +1,11 @@
-"""Estimators that answer from the architecture's hash, and spaces small enough to know whole: a search in milliseconds, without torch."""
+"""Estimators that answer from the architecture's hash, and spaces small enough to know whole: a search in
+milliseconds, without torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from nas.estimate import Estimate
+from nas.core.estimate import Estimate
 from nas.estimators.base import Context, Estimator
 from nas.estimators.latency import Latency
 from search_spaces.architecture import Architecture
@@ -58,7 +59,8 @@ class FakeScore(FakeLatency):
 
 
 class HashLatency(Latency):
-    """A latency for whole runs of the command line, second measurement included; registered as ``latency`` by the test that wants it."""
+    """A latency for whole runs of the command line, second measurement included; registered as ``latency`` by the
+    test that wants it."""
 
     def __init__(self, context: Context) -> None:
         Estimator.__init__(self, context)

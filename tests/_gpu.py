@@ -1,4 +1,5 @@
-"""A GPU that replays recorded times: provider, sensor, clock and engine for the tests of the GPU protocol. No GPU, no CUDA library."""
+"""A GPU that replays recorded times: provider, sensor, clock and engine for the tests of the GPU protocol. No GPU, no
+CUDA library."""
 
 from __future__ import annotations
 
@@ -12,10 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from latency_db.core.profiler import RuntimeFailure
 from latency_db.gpu.cuda import Cuda, CudaDevice, Event, OutOfDeviceMemory
 from latency_db.gpu.nvml import GpuState, Sensor
 from latency_db.gpu.protocol import Clock, DeviceRun, GpuProtocol, Served, time_device
-from latency_db.profiler import RuntimeFailure
 
 DEVICE = CudaDevice("Fake GPU", "1.2.3", 1024, "9.9", 1 << 20, "GPU-fake")
 STEADY = GpuState(sm_mhz=1500, memory_mhz=5000, power_w=99.5, celsius=50, utilisation=0.0)
@@ -82,7 +83,8 @@ class FakeSensor(Sensor):
 
 @dataclass
 class FakeGpu:
-    """What a test scripts: device times in ms that repeat, states that follow each other; the host's clock follows the device's."""
+    """What a test scripts: device times in ms that repeat, states that follow each other; the host's clock follows
+    the device's."""
 
     ms: Sequence[float] = (2.0,)
     states: Sequence[GpuState] = (STEADY,)
@@ -117,7 +119,11 @@ def script(path: Path, ms: Sequence[float] = (2.0,), states: Sequence[GpuState] 
 def engine(request: Mapping[str, Any]) -> tuple[Served, dict[str, Any]]:
     """Replays ``request["model"]``; what is no script is an anchor of 1 ms."""
     model = Path(request["model"])
-    said: dict[str, Any] = json.loads(model.read_text()) if model.suffix == ".json" else {"ms": [1.0], "states": [asdict(STEADY)], "needs": 0}
+    said: dict[str, Any] = (
+        json.loads(model.read_text())
+        if model.suffix == ".json"
+        else {"ms": [1.0], "states": [asdict(STEADY)], "needs": 0}
+    )
     gpu = FakeGpu(said["ms"], [GpuState.from_dict(s) for s in said["states"]])
     gpu.cuda.alloc(said["needs"])
     return _Replayed(gpu), {"precision": request["precision"], "batch": request["batch"]}

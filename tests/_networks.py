@@ -1,4 +1,5 @@
-"""Small cells of every registered kind, and the channel arithmetic of a subnet written a second time, as plain lists of positions.
+"""Small cells of every registered kind, and the channel arithmetic of a subnet written a second time, as plain lists
+of positions.
 
 A new block or head needs an entry here: the contract suites fail without one.
 """
@@ -21,7 +22,8 @@ Axes = tuple[Layout, ...]
 
 @dataclass(frozen=True)
 class Case:
-    """How to make cells of one kind: input widths and options, smallest value first; sides of the inputs and of the output in pixels."""
+    """How to make cells of one kind: input widths and options, smallest value first; sides of the inputs and of the
+    output in pixels."""
 
     c_in: tuple[tuple[int, ...], ...]
     options: Mapping[str, tuple[Option, ...]]
@@ -75,7 +77,9 @@ HEAD_CASES = {
 def case(kind: str) -> Case:
     """The entry of a kind; its absence is the failure of whoever registered it."""
     table = HEAD_CASES if kind in HEAD_CASES else BLOCK_CASES
-    assert kind in table, f"no test case for {kind!r}: add one to tests/_networks.py, so that the contract suites cover it"
+    assert kind in table, (
+        f"no test case for {kind!r}: add one to tests/_networks.py, so that the contract suites cover it"
+    )
     return table[kind]
 
 
@@ -93,7 +97,8 @@ def make(kind: str, n: Node, c_in: Layout) -> nn.Module:
 
 
 def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
-    """Random affine parameters, statistics, biases and scalars, in place: a fresh network's zeros and ones hide mistakes."""
+    """Random affine parameters, statistics, biases and scalars, in place: a fresh network's zeros and ones hide
+    mistakes."""
     rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in module.named_parameters():
@@ -118,8 +123,8 @@ def axes_of(layer: nn.Module) -> tuple[Layout, Layout | None]:
 def positions(whole: Layout, own: Layout) -> list[int]:
     """Channels of ``whole`` that a smaller network has: the leading ones of each of its parts.
 
-    Where the largest network does not concatenate intermediate results (it has empty parts itself), the parts that are not empty correspond: its last
-    part is the end of the chain, however deep the chain is.
+    Where the largest network does not concatenate intermediate results (it has empty parts itself), the parts that
+    are not empty correspond: its last part is the end of the chain, however deep the chain is.
     """
     if 0 in whole:
         whole, own = tuple(w for w in whole if w), tuple(w for w in own if w)
@@ -148,7 +153,8 @@ def _mask(x: Tensor, kept: list[int]) -> Tensor:
 
 
 def mask_like(largest: nn.Module, small: nn.Module, rule=positions) -> None:  # type: ignore[no-untyped-def]
-    """Hooks on ``largest`` that zero every channel ``small`` lacks, before and after every layer; links of a chain that it lacks are passed by."""
+    """Hooks on ``largest`` that zero every channel ``small`` lacks, before and after every layer; links of a chain
+    that it lacks are passed by."""
     own = dict(laid_out(small))
     theirs_all = dict(small.named_modules())
     for name, chain in largest.named_modules():
@@ -175,7 +181,9 @@ def mask_like(largest: nn.Module, small: nn.Module, rule=positions) -> None:  # 
 def scatter(own: Tensor, axes: list[list[int]], whole: torch.Size) -> Tensor:
     """``own`` laid into zeros of the shape ``whole`` at these positions of its leading axes."""
     out = torch.zeros(whole, dtype=own.dtype)
-    index = torch.meshgrid(*(torch.tensor(a) for a in axes), indexing="ij") if len(axes) > 1 else (torch.tensor(axes[0]),)
+    index = (
+        torch.meshgrid(*(torch.tensor(a) for a in axes), indexing="ij") if len(axes) > 1 else (torch.tensor(axes[0]),)
+    )
     out[index] = own
     return out
 

@@ -9,13 +9,13 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from latency_db.target import Target
-from nas.accuracy import batches, images_of
-from nas.artifact import Artifact, DataRecord, StudyRecord
+from latency_db.core.target import Target
+from nas.core.architecture_file import Artifact, DataRecord, StudyRecord
 from nas.data.source import DataPair, open_data
-from nas.quantization.subject import Calibration, Subject, open_subject
-from nas.training.bn import recalibrate
-from nas.weights import save_detector
+from nas.inference.detect import batches, images_of
+from nas.quantization.model import Calibration, Subject, open_subject
+from nas.supernet.batchnorm import recalibrate
+from nas.supernet.weights import save_detector
 from search_spaces.spaces import SPACES
 
 SIZE = 64
@@ -37,7 +37,8 @@ _FOLDER = TemporaryDirectory()  # goes with the process: every test module share
 
 @cache
 def shelf() -> Shelf:
-    """A yolo-nano with drawn weights whose statistics are those of the pictures, so that its activations are like a trained one's."""
+    """A yolo-nano with drawn weights whose statistics are those of the pictures, so that its activations are like a
+    trained one's."""
     folder = Path(_FOLDER.name)
     data = open_data(DATA, cache=folder / "cache")
     space = SPACES["yolo-nano"]
@@ -49,7 +50,9 @@ def shelf() -> Shelf:
             level.cls.weight.mul_(4.0)
             level.cls.bias.add_(4.0)
     recalibrate(detector, images_of(batches(data.train, SIZE), torch.device("cpu")))
-    artifact = Artifact("S", architecture, (), StudyRecord("test", 0, None, 0), data.classes, DataRecord(data.name, data.fingerprint))
+    artifact = Artifact(
+        "S", architecture, (), StudyRecord("test", 0, None, 0), data.classes, DataRecord(data.name, data.fingerprint)
+    )
     return Shelf(folder, folder / "cache", data, save_detector(folder / "S.safetensors", detector.eval(), artifact, {}))
 
 

@@ -1,4 +1,5 @@
-"""A TensorRT library that runs nothing but keeps the rules of the real ones: what happens in which order, and what must stay alive."""
+"""A TensorRT library that runs nothing but keeps the rules of the real ones: what happens in which order, and what
+must stay alive."""
 
 from __future__ import annotations
 
@@ -23,10 +24,13 @@ class TensorIOMode(Enum):
 
 
 class Library(SimpleNamespace):
-    """``rtx`` has runtime configurations and graphs of its own; ``fails`` names the step that refuses, with ``says`` in the log."""
+    """``rtx`` has runtime configurations and graphs of its own; ``fails`` names the step that refuses, with ``says``
+    in the log."""
 
     def __init__(self, rtx: bool = False, fails: str = "", says: str = "it broke") -> None:
-        super().__init__(ILogger=ILogger, TensorIOMode=TensorIOMode, __name__="fake_trt", __version__="0.1", nptype=lambda kind: kind)
+        super().__init__(
+            ILogger=ILogger, TensorIOMode=TensorIOMode, __name__="fake_trt", __version__="0.1", nptype=lambda kind: kind
+        )
         self.fails, self.says, self.calls = fails, says, list[str]()
         self.Runtime = lambda listener: _Runtime(self, listener)
         if rtx:
@@ -95,7 +99,9 @@ class _Config:
         return _Cache()
 
     def set_runtime_cache(self, cache: Any) -> None:
-        self.cache = weakref.ref(cache)  # the library keeps no reference of its own: dropping the cache crashes the process
+        self.cache = weakref.ref(
+            cache
+        )  # the library keeps no reference of its own: dropping the cache crashes the process
 
 
 class _Context:

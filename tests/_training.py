@@ -1,4 +1,5 @@
-"""What tests of training train: a toy without a detector, a detector without BatchNorm, and a training that a subprocess runs and is killed in."""
+"""What tests of training train: a toy without a detector, a detector without BatchNorm, and a training that a
+subprocess runs and is killed in."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from nas.data.loader import Loader
 from nas.data.source import DataPair
 from nas.data.transforms import Augmentation
-from nas.supernet import Supernet
+from nas.supernet.supernet import Supernet
 from nas.training.loop import Task, fit
 from nas.training.loss import Terms, Truth
 from nas.training.recipe import Recipe
@@ -43,7 +44,8 @@ class Toy(Task):
 
 
 def without_norms(detector: Detector) -> Detector:
-    """BatchNorm's statistics are those of one batch of one process: without it, parts of a batch make up the whole exactly."""
+    """BatchNorm's statistics are those of one batch of one process: without it, parts of a batch make up the whole
+    exactly."""
     for module in list(detector.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.BatchNorm2d):
@@ -52,10 +54,20 @@ def without_norms(detector: Detector) -> Detector:
 
 
 def batches(data: DataPair, recipe: Recipe, share: tuple[int, int] = (0, 1), workers: int = 0) -> Loader:
-    """What ``nas.workflow.training.training_batches`` makes of a recipe, at 64 px."""
+    """What ``nas.training.train.training_batches`` makes of a recipe, at 64 px."""
     augmentation = data.augmentation.changed(recipe.augmentation)
     return Loader(
-        data.train, recipe.batch_size, 64, augmentation, recipe.seed, True, True, workers, share, epochs=recipe.epochs, accumulate=recipe.accumulate
+        data.train,
+        recipe.batch_size,
+        64,
+        augmentation,
+        recipe.seed,
+        True,
+        True,
+        workers,
+        share,
+        epochs=recipe.epochs,
+        accumulate=recipe.accumulate,
     )
 
 
@@ -69,7 +81,9 @@ EVERYTHING = Recipe(
     precision="fp32",
     augmentation={
         name: value
-        for name, value in Augmentation(mosaic=0.5, mixup=0.5, swap=0.5, degrees=10, shear=3, close_mosaic=1, multi_scale=(0.5, 1.5))
+        for name, value in Augmentation(
+            mosaic=0.5, mixup=0.5, swap=0.5, degrees=10, shear=3, close_mosaic=1, multi_scale=(0.5, 1.5)
+        )
         .to_dict()
         .items()
         if name not in ("min_side", "min_area", "max_aspect")

@@ -1,4 +1,5 @@
-"""The whole job on a handful of pictures: every file of a run, every verb on it, and a second start that repeats nothing."""
+"""The whole job on a handful of pictures: every file of a run, every verb on it, and a second start that repeats
+nothing."""
 
 from __future__ import annotations
 
@@ -11,18 +12,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from latency_db.profiler import Protocol
-from nas.artifact import read_artifact
+from latency_db.core.profiler import Protocol
 from nas.cli import main
+from nas.core.architecture_file import read_artifact
 from nas.data.loader import Loader
 from nas.data.source import open_data
 from nas.data.transforms import Augmentation
-from nas.export import TOLERANCE, export_onnx, metadata_of, parity
-from nas.predict import load
-from nas.study import read_candidates
-from nas.supernet import Supernet
-from nas.training.bn import recalibrate
-from nas.weights import load_detector, load_supernet
+from nas.export.onnx import TOLERANCE, export_onnx, metadata_of, parity
+from nas.inference.model import load
+from nas.search.study import read_candidates
+from nas.supernet.batchnorm import recalibrate
+from nas.supernet.supernet import Supernet
+from nas.supernet.weights import load_detector, load_supernet
 from search_spaces.spaces import SPACES
 
 DATA = "digits@96:train=32,val=8"
@@ -32,15 +33,16 @@ SETTINGS = ["--data", DATA, "--image-size", "96", "--trials", str(TRIALS), "--su
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """``nas quickstart`` as small as it gets; what is reported is measured to a coarser interval, which is no matter here."""
+    """``nas quickstart`` as small as it gets; what is reported is measured to a coarser interval, which is no matter
+    here."""
     folder = tmp_path_factory.mktemp("quickstart")
     brief = Protocol(min_rounds=3, max_rounds=6, half_width=0.2, max_s=2.0, warmup_s=0.1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NAS_CACHE", str(folder / "cache"))
         patch.setenv("COLUMNS", "200")
         patch.setattr("nas.estimators.latency.FINALIST", brief)
-        patch.setattr("latency_db.profiler.FINALIST", brief)
-        patch.setattr("nas.workflow.certifying.FINALIST", brief)
+        patch.setattr("latency_db.core.profiler.FINALIST", brief)
+        patch.setattr("nas.search.certify.FINALIST", brief)
         assert main(["quickstart", *SETTINGS, "--out", str(folder / "run")]) == 0
         yield folder / "run"
 
@@ -64,9 +66,15 @@ def test_every_file_of_a_run(run: Path) -> None:
         "prediction.png",
         "results.md",
     }
-    each = {f"{name}.{suffix}" for name in names(run) for suffix in ("json", "safetensors", "metrics.json", "log.csv", "onnx")}
+    each = {
+        f"{name}.{suffix}"
+        for name in names(run)
+        for suffix in ("json", "safetensors", "metrics.json", "log.csv", "onnx")
+    }
     assert there == once | each  # and nothing temporary left
-    assert (run / "frontier.png").read_bytes().startswith(b"\x89PNG") and (run / "prediction.png").read_bytes().startswith(b"\x89PNG")
+    assert (run / "frontier.png").read_bytes().startswith(b"\x89PNG") and (
+        run / "prediction.png"
+    ).read_bytes().startswith(b"\x89PNG")
     assert "<html" in (run / "frontier.html").read_text()[:200]
     assert all(name in (run / "results.md").read_text() for name in names(run))
 
@@ -133,23 +141,33 @@ def test_export_predict_measure_and_plot(run: Path, tmp_path: Path, capsys: pyte
 def test_certify(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
-    assert main(["certify", str(copy), "--repeat", "2", "--latency-db", str(tmp_path / "latency.sqlite")]) in (0, 1)  # busy machines may differ
+    assert main(["certify", str(copy), "--repeat", "2", "--latency-db", str(tmp_path / "latency.sqlite")]) in (
+        0,
+        1,
+    )  # busy machines may differ
     assert "end to end" in capsys.readouterr().out
     found = json.loads((copy / "certificate.json").read_text())
     assert [c["name"] for c in found] == names(run)
     for c in found:
         assert len(c["measured"]) == 2 and c["said"]["name"] == "latency_ms"
-        assert c["end_to_end_ms"] == pytest.approx(c["median_ms"] + sum(c["parts"][k] for k in ("read_ms", "prepare_ms", "suppress_ms")))
+        assert c["end_to_end_ms"] == pytest.approx(
+            c["median_ms"] + sum(c["parts"][k] for k in ("read_ms", "prepare_ms", "suppress_ms"))
+        )
         assert c["measured"][0]["environment"]["network"]["image_size"] == 96
     elsewhere = ["--target", "onnxruntime:int8", "--latency-db", str(tmp_path / "latency.sqlite")]
-    assert main(["certify", str(copy), "--repeat", "1", *elsewhere]) == 0  # calibrated with the run's own pictures; nothing to compare with
+    assert (
+        main(["certify", str(copy), "--repeat", "1", *elsewhere]) == 0
+    )  # calibrated with the run's own pictures; nothing to compare with
     assert "int8" in (copy / "certificate.json").read_text()
     (copy / "S.json").write_text("{}")
     assert main(["certify", str(copy)]) == 2
 
 
-def test_a_second_start_repeats_nothing(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the supernet, nor a candidate, nor the training of the chosen: asking an estimator of the study would fail, as would a training."""
+def test_a_second_start_repeats_nothing(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the supernet, nor a candidate, nor the training of the chosen: asking an estimator of the study would
+    fail, as would a training."""
 
     def never(*args: object) -> None:
         raise AssertionError("evaluated again")
@@ -158,7 +176,7 @@ def test_a_second_start_repeats_nothing(run: Path, tmp_path: Path, capsys: pytes
     candidates = list(read_candidates(run / "study.journal", "run"))
     monkeypatch.setattr("nas.estimators.supernet_map.SupernetMap.__call__", never)
     monkeypatch.setattr("nas.estimators.latency.Latency.__call__", never)
-    monkeypatch.setattr("nas.training.processes.each", never)
+    monkeypatch.setattr("nas.core.distributed.each", never)
     assert main(["quickstart", *SETTINGS, "--out", str(run)]) == 0
     assert "going on" in capsys.readouterr().out
     assert list(read_candidates(run / "study.journal", "run")) == candidates
@@ -167,7 +185,8 @@ def test_a_second_start_repeats_nothing(run: Path, tmp_path: Path, capsys: pytes
 
 @pytest.mark.parametrize("seed", range(3))
 def test_subnet_extract_and_export_are_one_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    """A random architecture: the supernet's forward equals the extract's; recalibrated, fused and exported it still is the same network."""
+    """A random architecture: the supernet's forward equals the extract's; recalibrated, fused and exported it still
+    is the same network."""
     monkeypatch.setenv("NAS_CACHE", str(tmp_path))
     space = SPACES["yolo-nano"].restrict({"image_size": (96,)})
     torch.manual_seed(seed)
@@ -180,7 +199,10 @@ def test_subnet_extract_and_export_are_one_network(tmp_path: Path, monkeypatch: 
     assert torch.allclose(shared.logits, own.logits, atol=1e-5) and torch.allclose(shared.boxes, own.boxes, atol=1e-3)
 
     train = open_data("digits@96:train=8,val=2").train
-    pictures = [b.images.float() / 255 for b in Loader(train, 4, 96, Augmentation.NONE, 0, shuffle=False, drop_last=False).epoch(0)]
+    pictures = [
+        b.images.float() / 255
+        for b in Loader(train, 4, 96, Augmentation.NONE, 0, shuffle=False, drop_last=False).epoch(0)
+    ]
     recalibrate(extracted, pictures)
     extracted.eval().double()  # an untrained network on noise saturates: in float32 rounding alone can pass the tolerance
     with torch.no_grad():
@@ -189,9 +211,13 @@ def test_subnet_extract_and_export_are_one_network(tmp_path: Path, monkeypatch: 
     extracted.float()
     assert (unfused[0] - fused[0]).abs().max() / 96 <= TOLERANCE and (unfused[1] - fused[1]).abs().max() <= TOLERANCE
     path = tmp_path / "subnet.onnx"
-    assert (unfused[0] - unfused[0].flip(0)).abs().max() > 0  # different pictures, different boxes: the comparison is of something
+    assert (
+        unfused[0] - unfused[0].flip(0)
+    ).abs().max() > 0  # different pictures, different boxes: the comparison is of something
     worst = export_onnx(extracted, path, 96, metadata_of(architecture, tuple(map(str, range(10))), 96))
-    assert worst <= TOLERANCE and parity(extracted, path, 96, seed=seed) <= 5 * TOLERANCE  # kernels with AMX round otherwise than AVX2's: 1.7e-4 seen
+    assert (
+        worst <= TOLERANCE and parity(extracted, path, 96, seed=seed) <= 5 * TOLERANCE
+    )  # kernels with AMX round otherwise than AVX2's: 1.7e-4 seen
     with torch.no_grad():
         next(m for m in extracted.modules() if isinstance(m, torch.nn.Conv2d)).weight.mul_(1.01)
     assert parity(extracted, path, 96, seed=seed) > 100 * TOLERANCE  # the check sees a weight that is wrong by 1 %

@@ -1,4 +1,5 @@
-"""What is installed is what the tree says, every registry entry can be imported, and nothing in the sources runs what it reads or talks to a network."""
+"""What is installed is what the tree says, every registry entry can be imported, and nothing in the sources runs what
+it reads or talks to a network."""
 
 from __future__ import annotations
 
@@ -60,7 +61,9 @@ def test_only_the_three_packages_are_installed() -> None:
 
 
 def test_console_script() -> None:
-    scripts = {entry.name: entry for entry in metadata.distribution(NAME).entry_points if entry.group == "console_scripts"}
+    scripts = {
+        entry.name: entry for entry in metadata.distribution(NAME).entry_points if entry.group == "console_scripts"
+    }
     assert set(scripts) == {"nas"}
     assert callable(scripts["nas"].load())
 
@@ -77,7 +80,12 @@ def test_every_imported_library_is_a_requirement() -> None:
     lines = [CONFIG["options"]["install_requires"], *CONFIG["options.extras_require"].values()]
     declared = {_normal(found[0]) for line in "\n".join(lines).splitlines() if (found := re.match(r"[\w.-]+", line))}
     providers = metadata.packages_distributions()
-    imported = {module.partition(".")[0] for package in PACKAGES for file in (ROOT / package).rglob("*.py") for module in imports(file)}
+    imported = {
+        module.partition(".")[0]
+        for package in PACKAGES
+        for file in (ROOT / package).rglob("*.py")
+        for module in imports(file)
+    }
     needed = {name: {_normal(d) for d in providers[name]} for name in imported - set(PACKAGES) if name in providers}
     assert {name for name, distributions in needed.items() if not distributions & declared} == set()
     assert {"torch", "numpy", "sqlalchemy"} <= set(needed)
@@ -94,7 +102,11 @@ def registries() -> Iterator[tuple[str, str]]:
     """``(module, attribute)`` of every registry, found by its annotation."""
     for file in SOURCES:
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and ast.unparse(node.annotation).startswith("Registry["):
+            if (
+                isinstance(node, ast.AnnAssign)
+                and isinstance(node.target, ast.Name)
+                and ast.unparse(node.annotation).startswith("Registry[")
+            ):
                 yield ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), node.target.id
 
 
@@ -127,7 +139,11 @@ def imports(file: Path) -> set[str]:
 
 def forbidden(file: Path) -> list[str]:
     """What in a file could run or fetch something from outside, each with its line where there is one."""
-    found = [f"imports {name}" for name in sorted(imports(file)) if any(f"{name}.".startswith(f"{bad}.") for bad in RUNS_WHAT_IT_READS | NETWORK)]
+    found = [
+        f"imports {name}"
+        for name in sorted(imports(file))
+        if any(f"{name}.".startswith(f"{bad}.") for bad in RUNS_WHAT_IT_READS | NETWORK)
+    ]
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if not isinstance(node, ast.Call):
             continue
@@ -177,7 +193,14 @@ def test_each_of_them_would_be_found(line: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["model.eval()", "torch.load(path, weights_only=True)", "from urllib.parse import quote", "import requests_like", "yaml.safe_load(t)"]
+    "line",
+    [
+        "model.eval()",
+        "torch.load(path, weights_only=True)",
+        "from urllib.parse import quote",
+        "import requests_like",
+        "yaml.safe_load(t)",
+    ],
 )
 def test_their_harmless_neighbours_pass(line: str, tmp_path: Path) -> None:
     file = tmp_path / "good.py"
@@ -195,7 +218,15 @@ def test_results_table_of_the_readme_is_that_of_the_results() -> None:
 # what libraries do by themselves
 
 
-@pytest.mark.parametrize("module", ["nas.networks", "nas.export", "latency_db.runtimes.onnxruntime", "latency_db.onnx_parts"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "nas.inference.backends",
+        "nas.export.onnx",
+        "latency_db.runtimes.onnxruntime",
+        "latency_db.conversion.onnx_parts",
+    ],
+)
 def test_onnx_runtime_tells_nobody_and_leaves_no_identifier(module: str, tmp_path: Path) -> None:
     """It does by default since 1.32: events in a database in the user's cache folder, from where they are sent."""
     script = (
@@ -209,4 +240,6 @@ def test_onnx_runtime_tells_nobody_and_leaves_no_identifier(module: str, tmp_pat
     hidden = ("XDG_CACHE_HOME", "ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED")
     environment = {**{k: v for k, v in os.environ.items() if k not in hidden}, "HOME": str(tmp_path)}
     subprocess.run([sys.executable, "-c", script], env=environment, cwd=ROOT, check=True)
-    assert not [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name.casefold() or path.name == "deviceid"]
+    assert not [
+        path for path in tmp_path.rglob("*") if "onnxruntime" in path.name.casefold() or path.name == "deviceid"
+    ]

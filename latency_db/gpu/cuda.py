@@ -1,6 +1,8 @@
-"""Memory, one stream, events and graphs of one CUDA device: the narrow interface that everything timed on a GPU goes through.
+"""Memory, one stream, events and graphs of one CUDA device: the narrow interface that everything timed on a GPU goes
+through.
 
-Its implementations, and :func:`~latency_db.gpu.providers.open_cuda` which picks one, are in :mod:`latency_db.gpu.providers`.
+Its implementations, and :func:`~latency_db.gpu.providers.open_cuda` which picks one, are in
+:mod:`latency_db.gpu.providers`.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from latency_db.profiler import RuntimeFailure
+from latency_db.core.profiler import RuntimeFailure
 from search_spaces.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,12 +29,15 @@ class OutOfDeviceMemory(RuntimeFailure):
     """The GPU has too little free memory; the text says how much was asked for where that is known."""
 
     def __init__(self, asked: str) -> None:
-        super().__init__(f"{OUT_OF_MEMORY}: {asked}", hint="take a smaller batch or image size, or end other programs on the GPU")
+        super().__init__(
+            f"{OUT_OF_MEMORY}: {asked}", hint="take a smaller batch or image size, or end other programs on the GPU"
+        )
 
 
 @dataclass(frozen=True)
 class CudaDevice:
-    """What a GPU is: name, driver, memory in MiB, compute capability, L2 cache in bytes, and its id for NVML (UUID or PCI address)."""
+    """What a GPU is: name, driver, memory in MiB, compute capability, L2 cache in bytes, and its id for NVML (UUID or
+    PCI address)."""
 
     name: str
     driver: str
@@ -52,7 +57,8 @@ class CudaDevice:
 
 
 class Cuda(ABC):
-    """One device and one stream on it. Pointers are addresses, sizes bytes; everything but :meth:`synchronize` is queued on the stream.
+    """One device and one stream on it. Pointers are addresses, sizes bytes; everything but :meth:`synchronize` is
+    queued on the stream.
 
     Raises OutOfDeviceMemory, or RuntimeFailure with CUDA's own words.
     """
@@ -98,7 +104,8 @@ class Cuda(ABC):
 
     @abstractmethod
     def capture(self, step: Callable[[], object]) -> Callable[[], None]:
-        """A function that launches what ``step`` puts on the stream as one CUDA graph; RuntimeFailure where it cannot be captured."""
+        """A function that launches what ``step`` puts on the stream as one CUDA graph; RuntimeFailure where it cannot
+        be captured."""
 
     def flush_l2(self) -> None:
         """Overwrites twice the L2 cache, so that the next run begins with nothing of its own in it."""

@@ -1,4 +1,5 @@
-"""Clocks, power, temperature and throttle reasons of a GPU through NVML (nvidia-ml-py). They are read, never set: the machine may be another's."""
+"""Clocks, power, temperature and throttle reasons of a GPU through NVML (nvidia-ml-py). They are read, never set: the
+machine may be another's."""
 
 from __future__ import annotations
 
@@ -10,13 +11,21 @@ from typing import Any, ClassVar
 
 from latency_db.gpu.cuda import CudaDevice
 
-# Bits of nvmlClocksEventReasons (nvml.h). "idle", application and display clocks and sync boost are settings, no throttling.
-THROTTLING = {0x4: "power cap", 0x8: "hardware slowdown", 0x20: "software thermal", 0x40: "hardware thermal", 0x80: "power brake"}
+# Bits of nvmlClocksEventReasons (nvml.h). "idle", application and display clocks and sync boost are settings, no
+# throttling.
+THROTTLING = {
+    0x4: "power cap",
+    0x8: "hardware slowdown",
+    0x20: "software thermal",
+    0x40: "hardware thermal",
+    0x80: "power brake",
+}
 
 
 @dataclass(frozen=True)
 class GpuState:
-    """A GPU at one moment: clocks in MHz, power in W, temperature in °C, share of time in use; None where it does not tell. JSON-ready both ways."""
+    """A GPU at one moment: clocks in MHz, power in W, temperature in °C, share of time in use; None where it does not
+    tell. JSON-ready both ways."""
 
     sm_mhz: int | None = None
     memory_mhz: int | None = None
@@ -64,7 +73,11 @@ class Nvml(Sensor):
 
         self._nvml = pynvml
         pynvml.nvmlInit()
-        find = pynvml.nvmlDeviceGetHandleByUUID if device.nvml_id.startswith("GPU-") else pynvml.nvmlDeviceGetHandleByPciBusId
+        find = (
+            pynvml.nvmlDeviceGetHandleByUUID
+            if device.nvml_id.startswith("GPU-")
+            else pynvml.nvmlDeviceGetHandleByPciBusId
+        )
         self._handle = find(device.nvml_id)
 
     def read(self) -> GpuState:

@@ -1,11 +1,13 @@
-"""The GPU protocol: what is timed how often by CUDA events until the median is known to 1 %, and whether the GPU was in a state to be timed.
+"""The GPU protocol: what is timed how often by CUDA events until the median is known to 1 %, and whether the GPU was
+in a state to be timed.
 
-How a runtime plugs in. Its engine function (``module:function``, run in the measuring process) makes the network ready and returns
-``serve(DeviceRun(cuda, enqueue, info))``; its profiler gives that name to :class:`latency_db.gpu.bench.GpuBench`. ``enqueue`` puts one run on
-``cuda.stream`` and returns at once; a CUDA graph comes from ``cuda.capture(step)`` after two warm calls.
+How a runtime plugs in. Its engine function (``module:function``, run in the measuring process) makes the network
+ready and returns ``serve(DeviceRun(cuda, enqueue, info))``; its profiler gives that name to
+:class:`latency_db.gpu.gpu_profiler.GpuBench`. ``enqueue`` puts one run on ``cuda.stream`` and returns at once; a CUDA
+graph comes from ``cuda.capture(step)`` after two warm calls.
 
-Practice of trtexec, NVIDIA's TensorRT best practices and roboflow/single_artifact_benchmarking@9476fb8; without the clipping of outliers and the all-zero
-input that others use (the first biases down, the second lowers power).
+Practice of trtexec, NVIDIA's TensorRT best practices and roboflow/single_artifact_benchmarking@9476fb8; without the
+clipping of outliers and the all-zero input that others use (the first biases down, the second lowers power).
 """
 
 from __future__ import annotations
@@ -15,16 +17,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from latency_db.core.profiler import Protocol
 from latency_db.gpu.cuda import Cuda
 from latency_db.gpu.nvml import GpuState, Sensor, open_sensor
-from latency_db.profiler import Protocol
-from latency_db.statistics import order_statistic_interval, quantile
+from latency_db.timing.statistics import order_statistic_interval, quantile
 from search_spaces.errors import InputError
 
 BUSY = 0.05
 """Share of time with other work on an otherwise idle GPU from which it counts as contended."""
 QUIET_S = 2.0
-"""How long to wait for the GPU's utilisation to sink: its reading covers up to the last second, so the previous network is still in it."""
+"""How long to wait for the GPU's utilisation to sink: its reading covers up to the last second, so the previous
+network is still in it."""
 PACED_BLOCK = 8
 """Runs between two looks at the interval in the paced regime, where 64 would take a quarter of a minute."""
 STEADY = 0.02
@@ -33,12 +36,14 @@ STEADY = 0.02
 
 @dataclass(frozen=True)
 class GpuProtocol:
-    """Warm-up of ``warmup_s`` and until the SM clock is steady, at most ``settle_s``; then blocks of ``block`` event pairs with no host sync between.
+    """Warm-up of ``warmup_s`` and until the SM clock is steady, at most ``settle_s``; then blocks of ``block`` event
+    pairs with no host sync between.
 
-    Stops at the relative half-width ``half_width`` of the median's 95 % order-statistic interval, at ``max_blocks`` or after ``max_s`` seconds.
-    ``pause_ms`` 0 is the regime ``burst``; above it every run is followed by that much idleness (``paced``), which lowers clocks: the two are never
-    compared. ``cold_l2`` overwrites twice the L2 cache before each run. A throttled sitting is discarded and repeated after ``cool_s``, ``retries`` times.
-    ``rebuilds``: fresh engine builds that are measured, each in a fresh process.
+    Stops at the relative half-width ``half_width`` of the median's 95 % order-statistic interval, at ``max_blocks``
+    or after ``max_s`` seconds. ``pause_ms`` 0 is the regime ``burst``; above it every run is followed by that much
+    idleness (``paced``), which lowers clocks: the two are never compared. ``cold_l2`` overwrites twice the L2 cache
+    before each run. A throttled sitting is discarded and repeated after ``cool_s``, ``retries`` times. ``rebuilds``:
+    fresh engine builds that are measured, each in a fresh process.
     """
 
     warmup_s: float = 0.2
@@ -56,8 +61,17 @@ class GpuProtocol:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not (self.block >= 1 and 1 <= self.min_blocks <= self.max_blocks and 0 < self.half_width < 1 and self.max_s > 0 and self.rebuilds >= 1):
-            raise InputError(f"measuring protocol {self}", "block, rebuilds >= 1, 1 <= min_blocks <= max_blocks, half_width in 0..1, max_s above 0")
+        if not (
+            self.block >= 1
+            and 1 <= self.min_blocks <= self.max_blocks
+            and 0 < self.half_width < 1
+            and self.max_s > 0
+            and self.rebuilds >= 1
+        ):
+            raise InputError(
+                f"measuring protocol {self}",
+                "block, rebuilds >= 1, 1 <= min_blocks <= max_blocks, half_width in 0..1, max_s above 0",
+            )
         if min(self.warmup_s, self.settle_s, self.pause_ms, self.retries, self.cool_s, self.seed) < 0:
             raise InputError(f"measuring protocol {self}", "nothing negative")
 
@@ -76,7 +90,8 @@ class GpuProtocol:
 
 @dataclass(frozen=True)
 class DeviceRun:
-    """A network that is ready on the device. ``enqueue`` puts one run on ``cuda.stream`` and does not wait; ``info`` is JSON-ready."""
+    """A network that is ready on the device. ``enqueue`` puts one run on ``cuda.stream`` and does not wait; ``info``
+    is JSON-ready."""
 
     cuda: Cuda
     enqueue: Callable[[], object]
@@ -87,7 +102,8 @@ class DeviceRun:
 class Sitting:
     """One network timed once: device times in ms in their order, and the GPU's state around them; JSON both ways.
 
-    ``discarded`` says of each throttled attempt before this one why it was not kept. ``others`` is the share of time with other work before it.
+    ``discarded`` says of each throttled attempt before this one why it was not kept. ``others`` is the share of time
+    with other work before it.
     """
 
     ms: tuple[float, ...]
@@ -105,7 +121,7 @@ class Sitting:
 
     @property
     def verdict(self) -> str:
-        """As in :class:`latency_db.measurement.Measurement`."""
+        """As in :class:`latency_db.core.measurement.Measurement`."""
         if self.throttled:
             return "throttled"
         return "contended" if self.others is not None and self.others > BUSY else "clean"
@@ -145,7 +161,8 @@ class Clock:
 
 
 def time_device(run: DeviceRun, sensor: Sensor, protocol: GpuProtocol, clock: Clock | None = None) -> Sitting:
-    """Warm-up and samples between two readings of the GPU's state; a throttled attempt is discarded and repeated, the last one is kept as it is."""
+    """Warm-up and samples between two readings of the GPU's state; a throttled attempt is discarded and repeated, the
+    last one is kept as it is."""
     clock = clock or Clock()
     others = _others(sensor, clock)
     discarded: list[str] = []
@@ -172,7 +189,8 @@ def _others(sensor: Sensor, clock: Clock) -> float | None:
 
 
 def _warm_up(run: DeviceRun, sensor: Sensor, protocol: GpuProtocol, clock: Clock) -> bool | None:
-    """Runs in the regime of the measurement until time is up and the clock is steady; whether it became so, None where nobody tells the clock."""
+    """Runs in the regime of the measurement until time is up and the clock is steady; whether it became so, None
+    where nobody tells the clock."""
     start = clock.now()
     pair = [(run.cuda.event(), run.cuda.event())]
     readings: list[int | None] = []
@@ -203,7 +221,10 @@ def _state_under_load(run: DeviceRun, sensor: Sensor, protocol: GpuProtocol) -> 
 
 def _sample(run: DeviceRun, protocol: GpuProtocol, clock: Clock) -> tuple[list[float], bool]:
     """Device times in ms, and whether the wanted interval was reached."""
-    pairs = [(run.cuda.event(), run.cuda.event()) for _ in range(min(protocol.block, PACED_BLOCK) if protocol.pause_ms else protocol.block)]
+    pairs = [
+        (run.cuda.event(), run.cuda.event())
+        for _ in range(min(protocol.block, PACED_BLOCK) if protocol.pause_ms else protocol.block)
+    ]
     end = clock.now() + protocol.max_s
     ms: list[float] = []
     for count in range(1, protocol.max_blocks + 1):
@@ -234,7 +255,8 @@ def _block(run: DeviceRun, protocol: GpuProtocol, clock: Clock, pairs: list[tupl
 
 
 class Served:
-    """A device run behind the measuring process: called, it runs once and waits; asked to ``time``, it follows the protocol of the request."""
+    """A device run behind the measuring process: called, it runs once and waits; asked to ``time``, it follows the
+    protocol of the request."""
 
     def __init__(self, run: DeviceRun, sensor: Sensor) -> None:
         self._run = run
@@ -250,6 +272,11 @@ class Served:
 
 
 def serve(run: DeviceRun) -> tuple[Served, dict[str, Any]]:
-    """What an engine function of a GPU returns to :mod:`latency_db.worker`."""
+    """What an engine function of a GPU returns to :mod:`latency_db.timing.timing_server`."""
     sensor = open_sensor(run.cuda.device)
-    return Served(run, sensor), {**run.info, "cuda": run.cuda.name, "gpu": run.cuda.device.to_dict(), "sensor": sensor.name}
+    return Served(run, sensor), {
+        **run.info,
+        "cuda": run.cuda.name,
+        "gpu": run.cuda.device.to_dict(),
+        "sensor": sensor.name,
+    }

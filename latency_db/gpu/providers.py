@@ -1,4 +1,5 @@
-"""The libraries that reach CUDA, one class each; each library is imported when its provider is opened, in the measuring process."""
+"""The libraries that reach CUDA, one class each; each library is imported when its provider is opened, in the
+measuring process."""
 
 from __future__ import annotations
 
@@ -6,8 +7,8 @@ from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from latency_db.core.profiler import RuntimeFailure
 from latency_db.gpu.cuda import Cuda, CudaDevice, Event, OutOfDeviceMemory, device_index, driver_version
-from latency_db.profiler import RuntimeFailure
 from search_spaces.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ class TorchCuda(Cuda):
         uuid, capability = str(getattr(about, "uuid", "")), f"{about.major}.{about.minor}"
         driver = driver_version(f"cuda {torch.version.cuda}")
         l2 = int(getattr(about, "L2_cache_size", 0))
-        self.device = CudaDevice(about.name, driver, about.total_memory >> 20, capability, l2, f"GPU-{uuid}" if uuid else "")
+        self.device = CudaDevice(
+            about.name, driver, about.total_memory >> 20, capability, l2, f"GPU-{uuid}" if uuid else ""
+        )
         self._stream: Any = torch.cuda.Stream()
         torch.cuda.set_stream(self._stream)
         self.stream = int(self._stream.cuda_stream)
@@ -94,7 +97,9 @@ class CudaPython(Cuda):
         nvml_id = self._call(runtime.cudaDeviceGetPCIBusId(32, index))
         name, nvml_id = (text.decode() if isinstance(text, bytes) else str(text) for text in (about.name, nvml_id))
         memory, capability = int(about.totalGlobalMem) >> 20, f"{about.major}.{about.minor}"
-        self.device = CudaDevice(name.strip("\0"), driver, memory, capability, int(about.l2CacheSize), nvml_id.strip("\0"))
+        self.device = CudaDevice(
+            name.strip("\0"), driver, memory, capability, int(about.l2CacheSize), nvml_id.strip("\0")
+        )
         self._stream = self._call(runtime.cudaStreamCreateWithFlags(runtime.cudaStreamNonBlocking))
         self.stream = int(self._stream)
 
@@ -139,7 +144,11 @@ class CudaPython(Cuda):
         self._call(self._rt.cudaStreamSynchronize(self._stream))
 
     def capture(self, step: Callable[[], object]) -> Callable[[], None]:
-        self._call(self._rt.cudaStreamBeginCapture(self._stream, self._rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal))
+        self._call(
+            self._rt.cudaStreamBeginCapture(
+                self._stream, self._rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+            )
+        )
         try:
             step()
         finally:
@@ -164,7 +173,9 @@ class PyCuda(Cuda):
         self._context.push()
         capability, l2 = device.compute_capability(), device.get_attribute(driver.device_attribute.L2_CACHE_SIZE)
         version = driver_version(f"cuda {driver.get_driver_version() / 1000:g}")
-        self.device = CudaDevice(device.name(), version, device.total_memory() >> 20, "{}.{}".format(*capability), l2, device.pci_bus_id())
+        self.device = CudaDevice(
+            device.name(), version, device.total_memory() >> 20, "{}.{}".format(*capability), l2, device.pci_bus_id()
+        )
         self._stream = driver.Stream()
         self.stream = int(self._stream.handle)
         self._buffers: list[Any] = []
@@ -207,7 +218,8 @@ PROVIDERS: Mapping[str, type[Cuda]] = {"torch": TorchCuda, "cuda.bindings": Cuda
 
 
 def open_cuda(device: str, providers: Mapping[str, type[Cuda]] = PROVIDERS) -> Cuda:
-    """The first provider that works on ``cuda:<index>``; InputError that says of each why not. It is to be called in the measuring process."""
+    """The first provider that works on ``cuda:<index>``; InputError that says of each why not. It is to be called in
+    the measuring process."""
     index = device_index(device)
     reasons = []
     for module, provider in providers.items():
@@ -220,7 +232,9 @@ def open_cuda(device: str, providers: Mapping[str, type[Cuda]] = PROVIDERS) -> C
             raise
         except Exception as error:  # noqa: BLE001 (what each library raises without a GPU is its own; the text is kept)
             reasons.append(f"{provider.name}: {' '.join(str(error).split())[:160]}")
-    raise InputError(f"no CUDA device {device} ({'; '.join(reasons)})", "an NVIDIA GPU with its driver and one of these libraries")
+    raise InputError(
+        f"no CUDA device {device} ({'; '.join(reasons)})", "an NVIDIA GPU with its driver and one of these libraries"
+    )
 
 
 def is_installed(module: str) -> bool:
@@ -232,7 +246,8 @@ def is_installed(module: str) -> bool:
 
 
 def probe(request: Mapping[str, Any]) -> tuple[Callable[[], None], dict[str, Any]]:
-    """An engine that runs nothing and only says what the device is, or why there is none (see :mod:`latency_db.worker`)."""
+    """An engine that runs nothing and only says what the device is, or why there is none (see
+    :mod:`latency_db.timing.timing_server`)."""
     try:
         info: dict[str, Any] = {"gpu": open_cuda(request["device"]).device.to_dict()}
     except InputError as error:

@@ -7,25 +7,29 @@ from dataclasses import replace
 
 import numpy as np
 
-from latency_db.db import Chosen, LatencyDB, usual_anchor_ms
-from latency_db.measurement import LatencyKey, Measurement
+from latency_db.core.measurement import LatencyKey, Measurement
+from latency_db.core.profiler import Network
+from latency_db.core.target import Target
+from latency_db.database.db import Chosen, LatencyDB, usual_anchor_ms
 from latency_db.predictor.features import SUMMARY, Array, Features, network_features
 from latency_db.predictor.model import Row
 from latency_db.predictor.prior import Prior
-from latency_db.profiler import Network
-from latency_db.target import Target
 
 FEWEST, LEAST_CHANGE = 40, 0.02
-"""Measurements, and standard deviation of the anchor's logarithm, from which on it is fitted how networks follow the anchor."""
+"""Measurements, and standard deviation of the anchor's logarithm, from which on it is fitted how networks follow the
+anchor."""
 STEPS = 5
 _WEIGHTS, _MACS = SUMMARY.index("log weights"), SUMMARY.index("log MACs")
 
 
 def rows_of(database: LatencyDB, key: LatencyKey) -> list[Row]:
-    """The measured networks of a key's target (at any image size), version and device; the key's workload does not matter. May be none."""
+    """The measured networks of a key's target (at any image size), version and device; the key's workload does not
+    matter. May be none."""
     wanted = replace(Target.read(key.target), image_size=None)
     chosen = Chosen(target=f"{wanted.runtime}:{wanted.precision}", version=key.version)
-    found = (m for k, m in database.rows(chosen) if k.device == key.device and replace(m.target, image_size=None) == wanted)
+    found = (
+        m for k, m in database.rows(chosen) if k.device == key.device and replace(m.target, image_size=None) == wanted
+    )
     return rows_of_measurements(found)
 
 
@@ -38,15 +42,20 @@ def rows_of_measurements(measurements: Iterable[Measurement]) -> list[Row]:
     networks = [Network.from_dict(m.environment["network"]) for m in kept]
     described = [network_features(network, m.target.batch) for network, m in zip(networks, kept, strict=True)]
     levels = usual_ms(kept, described)
-    return [Row(f, float(ms), n.architecture.id, m.half_width) for f, ms, n, m in zip(described, levels, networks, kept, strict=True)]
+    return [
+        Row(f, float(ms), n.architecture.id, m.half_width)
+        for f, ms, n, m in zip(described, levels, networks, kept, strict=True)
+    ]
 
 
 def usual_ms(measurements: Sequence[Measurement], described: Sequence[Features]) -> Array:
     """(networks,) in ms: what the measurements would have been, had the anchor taken its usual time beside each.
 
-    With few measurements, or an anchor that hardly varied, a network follows the anchor in proportion (``Measurement.at_reference``). Else the exponent is
-    fitted, as a line in log(weights / MACs): on a shared 2-core machine whose anchor varied by 30 %, latency followed it with an exponent of 0.9 to 1 at
-    320 px and more, of 1.9 (ONNX Runtime) and 2.4 (OpenVINO) at 96 px, where weights are many for the work and caches shared with others decide.
+    With few measurements, or an anchor that hardly varied, a network follows the anchor in proportion
+    (``Measurement.at_reference``). Else the exponent is fitted, as a line in log(weights / MACs): on a shared 2-core
+    machine whose anchor varied by 30 %, latency followed it with an exponent of 0.9 to 1 at 320 px and more, of 1.9
+    (ONNX Runtime) and 2.4 (OpenVINO) at 96 px, where weights are many for the work and caches shared with others
+    decide.
     """
     raw = np.array([m.median_ms for m in measurements])
     usual = usual_anchor_ms(measurements)
@@ -60,7 +69,9 @@ def usual_ms(measurements: Sequence[Measurement], described: Sequence[Features])
     follows = np.column_stack([change, change * density])
     exponents = np.array([1.0, 0.0])
     basis = np.array([f.basis for f in described])
-    for _ in range(STEPS):  # least absolute error by reweighting: what the physics misses is no reason to change an exponent
+    for _ in range(
+        STEPS
+    ):  # least absolute error by reweighting: what the physics misses is no reason to change an exponent
         levels = raw * np.exp(-follows @ exponents)
         missed = np.log(levels / Prior.fit(basis, levels).ms(basis))
         weighted = follows / np.maximum(np.abs(missed), 0.03)[:, None]

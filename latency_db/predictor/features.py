@@ -1,4 +1,5 @@
-"""What of a network decides its speed, as numbers: columns a device's time is a non-negative sum of, and a short description to compare networks by."""
+"""What of a network decides its speed, as numbers: columns a device's time is a non-negative sum of, and a short
+description to compare networks by."""
 
 from __future__ import annotations
 
@@ -15,14 +16,17 @@ from search_spaces.errors import InputError
 from search_spaces.op import Op
 
 if TYPE_CHECKING:
-    from latency_db.profiler import Network
+    from latency_db.core.profiler import Network
 
 Array = npt.NDArray[np.float64]
 
 MATRIX = ("conv", "deconv", "matmul")
 """Kinds of operations that multiply matrices: (positions x taps) times (taps x channels)."""
-ALIGNED = 8  # channels: below this multiple, tensor cores and vector units work on padding or fall back to slower kernels
-# Grids, half a decade to a factor of two apart, from phones to servers; which entries matter is fitted on each device, none is chosen by hand.
+ALIGNED = (
+    8  # channels: below this multiple, tensor cores and vector units work on padding or fall back to slower kernels
+)
+# Grids, half a decade to a factor of two apart, from phones to servers; which entries matter is fitted on each device,
+# none is chosen by hand.
 SMALLEST_MACS = tuple(10 ** (6 + i / 2) for i in range(7))
 BALANCES = (8, 16, 32, 64, 128, 256)
 TILES = ((32, 32), (64, 64), (128, 64), (128, 128))
@@ -34,7 +38,8 @@ PADDINGS = (8, 16, 32)
 class Features:
     """A network for the eyes of a predictor: values in the order of :data:`BASIS` and :data:`SUMMARY`.
 
-    Networks of one ``family`` (a search space, a YOLO's version), and those of one ``image_size`` in pixels, may share an effect of their own.
+    Networks of one ``family`` (a search space, a YOLO's version), and those of one ``image_size`` in pixels, may
+    share an effect of their own.
     """
 
     basis: tuple[float, ...]
@@ -45,11 +50,20 @@ class Features:
     def __post_init__(self) -> None:
         for name, values, names in (("basis", self.basis, BASIS), ("summary", self.summary, SUMMARY)):
             if len(values) != len(names) or not all(map(math.isfinite, values)):
-                raise InputError(f"{name} {values} of a network", f"{len(names)} finite numbers", "it was written by another version of this package")
+                raise InputError(
+                    f"{name} {values} of a network",
+                    f"{len(names)} finite numbers",
+                    "it was written by another version of this package",
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; :meth:`from_dict` gives back an equal value."""
-        return {"basis": list(self.basis), "summary": list(self.summary), "family": self.family, "image_size": self.image_size}
+        return {
+            "basis": list(self.basis),
+            "summary": list(self.summary),
+            "family": self.family,
+            "image_size": self.image_size,
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Features:
@@ -57,11 +71,14 @@ class Features:
         try:
             return cls(tuple(data["basis"]), tuple(data["summary"]), str(data["family"]), int(data["image_size"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"not features of a network ({type(error).__name__}: {error})", "an object with basis, summary, family") from None
+            raise InputError(
+                f"not features of a network ({type(error).__name__}: {error})", "an object with basis, summary, family"
+            ) from None
 
 
 def features(ops: Sequence[Op], image_size: int, batch: int = 1, family: str = "") -> Features:
-    """Features of fused operations (as ``search_spaces.trace`` gives them, at batch 1) run on ``batch`` pictures at once. InputError without any conv."""
+    """Features of fused operations (as ``search_spaces.trace`` gives them, at batch 1) run on ``batch`` pictures at
+    once. InputError without any conv."""
     o = _Table.of(ops, batch)
     if not o.matrix.any():
         raise InputError("a network without convolutions", "at least one")
@@ -81,7 +98,8 @@ def network_features(network: Network, batch: int = 1) -> Features:
 
 @dataclass(frozen=True)
 class _Table:
-    """Operations as columns, one number each: a matrix product is ``positions`` x ``taps`` times ``taps`` x ``channels``, ``groups`` times."""
+    """Operations as columns, one number each: a matrix product is ``positions`` x ``taps`` times ``taps`` x
+    ``channels``, ``groups`` times."""
 
     kind: npt.NDArray[np.str_]
     macs: Array
@@ -122,11 +140,13 @@ class _Table:
 
 
 def _basis(o: _Table) -> dict[str, float]:
-    """Columns in counts, 10^9 MACs and 10^6 elements: each is what the time would be proportional to, were that effect alone.
+    """Columns in counts, 10^9 MACs and 10^6 elements: each is what the time would be proportional to, were that
+    effect alone.
 
-    The time of an operation is the larger of computing and moving data (Williams et al., "Roofline", doi:10.1145/1498765.1498785), here for a grid of
-    balances between the two; a small one takes as long as one that fills the machine; a matrix product is done in whole tiles, and these in whole waves
-    over the processors (NVIDIA, "Matrix Multiplication Background": tile and wave quantization).
+    The time of an operation is the larger of computing and moving data (Williams et al., "Roofline",
+    doi:10.1145/1498765.1498785), here for a grid of balances between the two; a small one takes as long as one that
+    fills the machine; a matrix product is done in whole tiles, and these in whole waves over the processors (NVIDIA,
+    "Matrix Multiplication Background": tile and wave quantization).
     """
     m, one = o.matrix, o.groups == 1
     traffic = o.traffic + o.weights
@@ -137,7 +157,11 @@ def _basis(o: _Table) -> dict[str, float]:
         ("GMACs, grouped", m & ~one),
     ):
         out[name] = o.macs[chosen].sum() / 1e9
-    for name, chosen in (("products", m), ("concatenations", o.kind == "concat"), ("others", ~m & (o.kind != "concat"))):
+    for name, chosen in (
+        ("products", m),
+        ("concatenations", o.kind == "concat"),
+        ("others", ~m & (o.kind != "concat")),
+    ):
         out[f"M elements moved, {name}"] = o.traffic[chosen].sum() / 1e6
     out["M weights"] = o.weights.sum() / 1e6
     for least in SMALLEST_MACS:

@@ -1,4 +1,5 @@
-"""The mathematics under :class:`latency_db.predictor.model.Predictor`: matrices in, means and variances of log latency out."""
+"""The mathematics under :class:`latency_db.predictor.model.Predictor`: matrices in, means and variances of log
+latency out."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ FOLDS = 10
 
 @dataclass(frozen=True)
 class Fit:
-    """A prior and a Gaussian process fitted on one set of networks; ``others`` are fits of other devices that both may use."""
+    """A prior and a Gaussian process fitted on one set of networks; ``others`` are fits of other devices that both
+    may use."""
 
     prior: Prior
     encoding: _Encoding
@@ -29,11 +31,20 @@ class Fit:
     others: tuple[Fit, ...]
 
     @classmethod
-    def of(cls, networks: Sequence[Features], ms: Array, half_width: Array, groups: Sequence[str], others: Sequence[Fit] = ()) -> Fit:
-        """From measured networks, their latency in ms, the half-width of its interval as a share, and their groups (all (networks,)).
+    def of(
+        cls,
+        networks: Sequence[Features],
+        ms: Array,
+        half_width: Array,
+        groups: Sequence[str],
+        others: Sequence[Fit] = (),
+    ) -> Fit:
+        """From measured networks, their latency in ms, the half-width of its interval as a share, and their groups
+        (all (networks,)).
 
-        How large the residuals are is judged on networks that the prior was not fitted on: on ten measurements it fits nearly all of them exactly, and
-        a process tuned on what is left would promise intervals several times too narrow.
+        How large the residuals are is judged on networks that the prior was not fitted on: on ten measurements it
+        fits nearly all of them exactly, and a process tuned on what is left would promise intervals several times too
+        narrow.
         """
         columns = _columns(networks, others)
         prior = Prior.fit(columns, ms)
@@ -42,7 +53,13 @@ class Fit:
             unseen[held] = Prior.fit(columns[~held], ms[~held]).ms(columns[held])
         encoding = _Encoding.of(networks)
         inputs = encoding.encode(networks, others)
-        process = _process(inputs, np.log(ms / prior.ms(columns)), np.log(ms / unseen), (half_width / NORMAL) ** 2 + JITTER, len(others))
+        process = _process(
+            inputs,
+            np.log(ms / prior.ms(columns)),
+            np.log(ms / unseen),
+            (half_width / NORMAL) ** 2 + JITTER,
+            len(others),
+        )
         return cls(prior, encoding, process, tuple(others))
 
     def predict(self, networks: Sequence[Features]) -> tuple[Array, Array]:
@@ -79,7 +96,8 @@ def _columns(networks: Sequence[Features], others: Sequence[Fit]) -> Array:
 
 @dataclass(frozen=True)
 class _Encoding:
-    """Networks as the process sees them: the summary in standard deviations of the training set, family and image size as numbers, other devices."""
+    """Networks as the process sees them: the summary in standard deviations of the training set, family and image
+    size as numbers, other devices."""
 
     centre: Array
     scale: Array
@@ -88,17 +106,22 @@ class _Encoding:
     @classmethod
     def of(cls, networks: Sequence[Features]) -> _Encoding:
         values = np.array([f.summary for f in networks])
-        return cls(values.mean(axis=0), np.maximum(values.std(axis=0), 0.02), tuple(sorted({f.family for f in networks})))
+        return cls(
+            values.mean(axis=0), np.maximum(values.std(axis=0), 0.02), tuple(sorted({f.family for f in networks}))
+        )
 
     def encode(self, networks: Sequence[Features], others: Sequence[Fit]) -> Array:
         """(networks, summary + family + image size + one per other device)."""
         summary = (np.array([f.summary for f in networks]) - self.centre) / self.scale
         family = [float(self.families.index(f.family)) if f.family in self.families else -1.0 for f in networks]
-        return np.column_stack([summary, family, [float(f.image_size) for f in networks], *(other.residual(networks) for other in others)])
+        return np.column_stack(
+            [summary, family, [float(f.image_size) for f in networks], *(other.residual(networks) for other in others)]
+        )
 
 
 def _process(inputs: Array, targets: Array, unseen: Array, noise: Array, others: int) -> Any:
-    """The process given ``targets``, its hyperparameters of the largest marginal likelihood on ``unseen``; ``noise`` is the known variance of each row."""
+    """The process given ``targets``, its hyperparameters of the largest marginal likelihood on ``unseen``; ``noise``
+    is the known variance of each row."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.gaussian_process import GaussianProcessRegressor
 
@@ -114,7 +137,8 @@ def _process(inputs: Array, targets: Array, unseen: Array, noise: Array, others:
 
 
 def folds(groups: Sequence[str]) -> list[npt.NDArray[np.bool_]]:
-    """Up to 10 masks (rows,) of what is held out; rows of one group are never parted, and every row is held out once."""
+    """Up to 10 masks (rows,) of what is held out; rows of one group are never parted, and every row is held out
+    once."""
     names = sorted(set(groups))
     order = np.random.default_rng(0).permutation(len(names))
     count = min(FOLDS, len(names))

@@ -10,7 +10,8 @@ from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Hyperpa
 
 from latency_db.predictor.features import Array
 
-# Variances are of log latency: 0.0025 is a deviation of 5 %. Bounds keep a fit on ten networks sane; they are wide enough to bind nowhere else.
+# Variances are of log latency: 0.0025 is a deviation of 5 %. Bounds keep a fit on ten networks sane; they are wide
+# enough to bind nowhere else.
 VARIANCE = (1e-6, 0.25)
 NOISE = (1e-5, 0.04)
 SLOPE = (1e-4, 0.1)  # squared: how much of another device's surprise may be expected here, before the data say more
@@ -32,7 +33,10 @@ class On(Kernel):
     @property
     def hyperparameters(self) -> list[Hyperparameter]:
         """Those of the kernel inside."""
-        return [Hyperparameter(f"kernel__{h.name}", h.value_type, h.bounds, h.n_elements) for h in self.kernel.hyperparameters]
+        return [
+            Hyperparameter(f"kernel__{h.name}", h.value_type, h.bounds, h.n_elements)
+            for h in self.kernel.hyperparameters
+        ]
 
     @property
     def theta(self) -> Array:
@@ -89,8 +93,9 @@ class Same(Kernel):
 def covariance(described: Sequence[int], family: int, size: int, others: Sequence[int]) -> Kernel:
     """The sum of five effects, whose sizes are found by the marginal likelihood; arguments are columns.
 
-    Similar networks err alike; so do those of one family; so do similar ones of one image size (padding, alignment, the runtime's choice of kernels); a
-    network that another device finds dear, physics apart, may be dear here as well (``others``); and every measurement has noise.
+    Similar networks err alike; so do those of one family; so do similar ones of one image size (padding, alignment,
+    the runtime's choice of kernels); a network that another device finds dear, physics apart, may be dear here as
+    well (``others``); and every measurement has noise.
     """
 
     def scaled(variance: float, kernel: Kernel) -> Kernel:

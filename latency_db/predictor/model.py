@@ -31,7 +31,8 @@ class OutOfDomain(InputError):
 
 @dataclass(frozen=True)
 class Row:
-    """A measured network. ``group``: rows of one group (an architecture at several image sizes) are never parted when the error is estimated.
+    """A measured network. ``group``: rows of one group (an architecture at several image sizes) are never parted when
+    the error is estimated.
 
     ``half_width``: half of the measurement's 95 % interval as a share of it, 0 where nothing is known.
     """
@@ -59,7 +60,8 @@ class Prediction:
 class Report:
     """Cross-validated error: every network predicted from those of other groups. Shares are 0..1; ``tau`` is Kendall's.
 
-    ``coverage`` is the share of the networks inside their 95 % intervals, to whose standard deviation ``added`` (a share of the latency) was added.
+    ``coverage`` is the share of the networks inside their 95 % intervals, to whose standard deviation ``added`` (a
+    share of the latency) was added.
     """
 
     rows: int
@@ -72,7 +74,9 @@ class Report:
     added: float
 
     @classmethod
-    def of(cls, predicted: Array, measured: Array, inside: npt.NDArray[np.bool_], groups: int, added: float = 0.0) -> Report:
+    def of(
+        cls, predicted: Array, measured: Array, inside: npt.NDArray[np.bool_], groups: int, added: float = 0.0
+    ) -> Report:
         """From (networks,) arrays in ms; ``inside`` says whether the measured value lay in the predicted interval."""
         from scipy.stats import kendalltau
 
@@ -94,10 +98,12 @@ class Report:
 
 @dataclass(frozen=True)
 class Predictor:
-    """Predicts latency on one target from ``rows`` measured there, which are the whole model: all else follows from them.
+    """Predicts latency on one target from ``rows`` measured there, which are the whole model: all else follows from
+    them.
 
-    log latency = log :class:`~latency_db.predictor.prior.Prior` + a Gaussian process of what the physics misses. ``transfer``: predictors of other devices;
-    where a network was measured on one of these its predictor knows, elsewhere it predicts.
+    log latency = log :class:`~latency_db.predictor.prior.Prior` + a Gaussian process of what the physics misses.
+    ``transfer``: predictors of other devices; where a network was measured on one of these its predictor knows,
+    elsewhere it predicts.
     """
 
     rows: tuple[Row, ...]
@@ -138,15 +144,24 @@ class Predictor:
             return None
         name, show = _shown(SUMMARY[worst])
         expected = f"between {show(low[worst])} and {show(high[worst])}, near what was measured"
-        return f"{name} {show(values[worst])} of a network", expected, "measure it, or measure some like it: nas onboard"
+        return (
+            f"{name} {show(values[worst])} of a network",
+            expected,
+            "measure it, or measure some like it: nas onboard",
+        )
 
     def next_informative(self, pool: Sequence[Features], count: int) -> list[int]:
-        """Positions in ``pool`` of the ``count`` networks whose measurement would tell most about the whole pool (all, if it has fewer).
+        """Positions in ``pool`` of the ``count`` networks whose measurement would tell most about the whole pool
+        (all, if it has fewer).
 
-        Greedy: each is the one that lessens the sum of the posterior variances over the pool most, as if those before it had been measured.
-        A large pool is thinned evenly to 2,000.
+        Greedy: each is the one that lessens the sum of the posterior variances over the pool most, as if those before
+        it had been measured. A large pool is thinned evenly to 2,000.
         """
-        kept = np.unique(np.linspace(0, len(pool) - 1, min(len(pool), LARGEST_POOL)).astype(int)) if len(pool) else np.zeros(0, int)
+        kept = (
+            np.unique(np.linspace(0, len(pool) - 1, min(len(pool), LARGEST_POOL)).astype(int))
+            if len(pool)
+            else np.zeros(0, int)
+        )
         covariance, noise = self._fit.covariance([pool[i] for i in kept])
         chosen: list[int] = []
         for _ in range(min(count, len(kept))):
@@ -164,7 +179,8 @@ class Predictor:
         return Report.of(np.exp(mean), np.exp(true), inside, len({row.group for row in self.rows}), self._added)
 
     def errors(self) -> Array:
-        """(rows,): share by which each measured network's latency was missed when it was predicted from those of other groups, in the order of the rows."""
+        """(rows,): share by which each measured network's latency was missed when it was predicted from those of
+        other groups, in the order of the rows."""
         mean, _, true = self._validation
         return np.asarray(np.abs(np.expm1(mean - true)))
 
@@ -187,14 +203,18 @@ class Predictor:
         mean, deviation = np.zeros(len(self.rows)), np.zeros(len(self.rows))
         for held in folds([row.group for row in self.rows]):
             fit = self._of([row for row, out in zip(self.rows, held, strict=True) if not out])
-            mean[held], deviation[held] = fit.predict([row.features for row, out in zip(self.rows, held, strict=True) if out])
+            mean[held], deviation[held] = fit.predict(
+                [row.features for row, out in zip(self.rows, held, strict=True) if out]
+            )
         return mean, deviation, np.log([row.ms for row in self.rows])
 
     @cached_property
     def _added(self) -> float:
-        """Standard deviation that every prediction needs besides its own, so that intervals hold 95 % in cross-validation (split conformal quantile).
+        """Standard deviation that every prediction needs besides its own, so that intervals hold 95 % in
+        cross-validation (split conformal quantile).
 
-        Added and not multiplied: where few were measured, one fold's overconfidence would multiply all intervals by ten.
+        Added and not multiplied: where few were measured, one fold's overconfidence would multiply all intervals by
+        ten.
         """
         mean, deviation, true = self._validation
         lacking = np.sort(np.maximum(0, ((mean - true) / NORMAL) ** 2 - deviation**2))
@@ -212,7 +232,10 @@ class Predictor:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: the rows, of which :meth:`from_dict` makes an equal predictor."""
-        rows = [{"features": r.features.to_dict(), "ms": r.ms, "group": r.group, "half_width": r.half_width} for r in self.rows]
+        rows = [
+            {"features": r.features.to_dict(), "ms": r.ms, "group": r.group, "half_width": r.half_width}
+            for r in self.rows
+        ]
         return {"version": VERSION, "rows": rows, "transfer": [p.to_dict() for p in self.transfer]}
 
     @classmethod
@@ -220,11 +243,20 @@ class Predictor:
         """Inverse of :meth:`to_dict`."""
         try:
             if data["version"] != VERSION:
-                raise InputError(f"latency predictor of version {data['version']}", str(VERSION), "fit it again with this version of the package")
-            rows = [Row(Features.from_dict(r["features"]), float(r["ms"]), str(r["group"]), float(r["half_width"])) for r in data["rows"]]
+                raise InputError(
+                    f"latency predictor of version {data['version']}",
+                    str(VERSION),
+                    "fit it again with this version of the package",
+                )
+            rows = [
+                Row(Features.from_dict(r["features"]), float(r["ms"]), str(r["group"]), float(r["half_width"]))
+                for r in data["rows"]
+            ]
             return cls.fit(rows, [cls.from_dict(p) for p in data["transfer"]])
         except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"not a latency predictor ({type(error).__name__}: {error})", "an object with version, rows, transfer") from None
+            raise InputError(
+                f"not a latency predictor ({type(error).__name__}: {error})", "an object with version, rows, transfer"
+            ) from None
 
     def save(self, path: Path) -> Path:
         """Writes JSON."""
@@ -243,7 +275,8 @@ class Predictor:
 
 
 def spread(pool: Sequence[Features], count: int) -> list[int]:
-    """Positions of ``count`` networks spread over a pool before anything was measured: each the farthest from all before it."""
+    """Positions of ``count`` networks spread over a pool before anything was measured: each the farthest from all
+    before it."""
     if not pool or count < 1:
         return []
     values = np.array([f.summary for f in pool])

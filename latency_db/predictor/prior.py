@@ -1,4 +1,5 @@
-"""The physics: a device's time is a non-negative sum of a network's basis columns, its coefficients fitted on what was measured."""
+"""The physics: a device's time is a non-negative sum of a network's basis columns, its coefficients fitted on what
+was measured."""
 
 from __future__ import annotations
 
@@ -12,8 +13,9 @@ from latency_db.predictor.features import Array
 SHRINKAGE = 0.01
 """Weight of the squared coefficients against the squared relative error, both scaled to 1.
 
-Many columns say nearly the same; without it, 10 to 20 measurements pick few of them at random. Ten times as much cost up to eleven points of the share
-within 10 % of 100 measured (Jetson Nano of YOLOBench), a tenth of it cost a few points with 10 measured.
+Many columns say nearly the same; without it, 10 to 20 measurements pick few of them at random. Ten times as much cost
+up to eleven points of the share within 10 % of 100 measured (Jetson Nano of YOLOBench), a tenth of it cost a few
+points with 10 measured.
 """
 
 
@@ -25,7 +27,8 @@ class Prior:
 
     @classmethod
     def fit(cls, columns: Array, ms: Array) -> Prior:
-        """Non-negative least squares of the relative error; ``columns`` (networks, columns), none negative, ``ms`` (networks,)."""
+        """Non-negative least squares of the relative error; ``columns`` (networks, columns), none negative, ``ms``
+        (networks,)."""
         from sklearn.linear_model import LinearRegression
 
         relative = columns / ms[:, None]
@@ -34,9 +37,13 @@ class Prior:
         scaled = relative / scale
         n, k = scaled.shape
         penalty = np.sqrt(SHRINKAGE * n) * np.eye(k)
-        found = LinearRegression(positive=True, fit_intercept=False).fit(np.vstack([scaled, penalty]), np.concatenate([np.ones(n), np.zeros(k)]))
+        found = LinearRegression(positive=True, fit_intercept=False).fit(
+            np.vstack([scaled, penalty]), np.concatenate([np.ones(n), np.zeros(k)])
+        )
         fitted = scaled @ found.coef_
-        stretch = fitted.sum() / (fitted @ fitted)  # the penalty made all times too short: back to the least relative error
+        stretch = fitted.sum() / (
+            fitted @ fitted
+        )  # the penalty made all times too short: back to the least relative error
         return cls(tuple((found.coef_ * stretch / scale).tolist()))
 
     def ms(self, columns: Array) -> Array:

@@ -1,4 +1,5 @@
-"""The runtimes a target can name. A new one is one file here and one line in the table (or an entry point of the group)."""
+"""The runtimes a target can name. A new one is one file here and one line in the table (or an entry point of the
+group)."""
 
 from __future__ import annotations
 
@@ -7,8 +8,8 @@ from typing import TYPE_CHECKING
 from search_spaces.registry import Registry
 
 if TYPE_CHECKING:
-    from latency_db.profiler import Profiler, Protocol
-    from latency_db.target import Target
+    from latency_db.core.profiler import Profiler, Protocol
+    from latency_db.core.target import Target
 
 RUNTIMES: Registry[type[Profiler]] = Registry(
     "nas.runtimes",

@@ -1,4 +1,5 @@
-"""ONNX Runtime: ``onnxruntime`` on the CPU, or on ``cuda:0`` by its CUDA provider; ``onnxruntime-tensorrt`` by its TensorRT provider.
+"""ONNX Runtime: ``onnxruntime`` on the CPU, or on ``cuda:0`` by its CUDA provider; ``onnxruntime-tensorrt`` by its
+TensorRT provider.
 
 The library is imported in the measuring process, and where a model's accuracy is measured. Not run on a GPU so far.
 """
@@ -14,24 +15,24 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latency_db.bench import CpuBench
-from latency_db.cpu import cache_dir
-from latency_db.device import DeviceFingerprint
-from latency_db.gpu.bench import GpuBench, with_gpu
+from latency_db.conversion.int8 import Int8Form
+from latency_db.conversion.onnx_file import drawn, input_shape, naming_nodes
+from latency_db.conversion.precision import converted
+from latency_db.core.cpu import cache_dir
+from latency_db.core.device import DeviceFingerprint
+from latency_db.core.measurement import Measurement
+from latency_db.core.profiler import SEARCHING, Profiler, Protocol, Workload
+from latency_db.core.target import Target
 from latency_db.gpu.cuda import device_index, no_driver
-from latency_db.int8 import Int8Form
-from latency_db.measurement import Measurement
-from latency_db.onnx_file import drawn, input_shape, naming_nodes
-from latency_db.precision import converted
-from latency_db.profiler import SEARCHING, Profiler, Protocol, Workload
-from latency_db.target import Target
+from latency_db.gpu.gpu_profiler import GpuBench, with_gpu
+from latency_db.timing.cpu_profiler import CpuBench
 from search_spaces.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from latency_db.profiler import Session
+    from latency_db.core.profiler import Session
 
 # Distributions that bring the same module; the first one installed names the version.
 PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
@@ -39,8 +40,8 @@ PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxrunti
 
 @dataclass(frozen=True)
 class Provider:
-    """An execution provider: its name, the function of this module that is its engine, the precisions that it really computes in, the form of int8, and
-    what to install for it."""
+    """An execution provider: its name, the function of this module that is its engine, the precisions that it really
+    computes in, the form of int8, and what to install for it."""
 
     name: str
     engine: str
@@ -49,17 +50,29 @@ class Provider:
     install: str
 
 
-CPU_ENTRIES = {"session.intra_op.allow_spinning": "0", "session.inter_op.allow_spinning": "0", "session.set_denormal_as_zero": "1"}
+CPU_ENTRIES = {
+    "session.intra_op.allow_spinning": "0",
+    "session.inter_op.allow_spinning": "0",
+    "session.set_denormal_as_zero": "1",
+}
 GPU_WHEEL = "pip uninstall onnxruntime, then pip install onnxruntime-gpu"  # both bring the same module
-# Only unsigned activations with nodes behind every operator are fast: 1.5 times fp32, where TensorRT's form is slower than fp32.
+# Only unsigned activations with nodes behind every operator are fast: 1.5 times fp32, where TensorRT's form is slower
+# than fp32.
 _FULL = Int8Form("u8", symmetric=False, op_types=(), bias=True, outputs=True, last_convs=False)
-CPU = Provider("CPUExecutionProvider", "engine", ("fp32", "int8"), _FULL, "pip install onnxruntime")  # fp16 would be computed in fp32, between casts
-CUDA = Provider("CUDAExecutionProvider", "cuda_engine", ("fp32", "fp16"), None, GPU_WHEEL)  # its convolutions have no int8
-TENSORRT = Provider("TensorrtExecutionProvider", "tensorrt_engine", ("fp32", "fp16", "int8"), Int8Form("s8"), f"{GPU_WHEEL} tensorrt")
+CPU = Provider(
+    "CPUExecutionProvider", "engine", ("fp32", "int8"), _FULL, "pip install onnxruntime"
+)  # fp16 would be computed in fp32, between casts
+CUDA = Provider(
+    "CUDAExecutionProvider", "cuda_engine", ("fp32", "fp16"), None, GPU_WHEEL
+)  # its convolutions have no int8
+TENSORRT = Provider(
+    "TensorrtExecutionProvider", "tensorrt_engine", ("fp32", "fp16", "int8"), Int8Form("s8"), f"{GPU_WHEEL} tensorrt"
+)
 
 
 class _OnnxRuntime(Profiler):
-    """What both runtimes share: the CPU protocol, or the GPU protocol with inputs and outputs bound to device memory."""
+    """What both runtimes share: the CPU protocol, or the GPU protocol with inputs and outputs bound to device
+    memory."""
 
     precisions = ("fp32", "fp16", "int8")
 
@@ -67,7 +80,10 @@ class _OnnxRuntime(Profiler):
         super().__init__(target, protocol)
         self._provider = provider = self._provider_of(target)
         if target.precision not in provider.precisions:
-            raise InputError(f"{target}: ONNX Runtime's {provider.name} does not compute in {target.precision}", " or ".join(provider.precisions))
+            raise InputError(
+                f"{target}: ONNX Runtime's {provider.name} does not compute in {target.precision}",
+                " or ".join(provider.precisions),
+            )
         if provider is not CPU and (reason := no_driver()):
             raise InputError(f"{target}: {reason}", "a machine with an NVIDIA GPU")
         self._bench = (CpuBench if provider is CPU else GpuBench)(f"{__name__}:{provider.engine}", target, protocol)
@@ -132,7 +148,8 @@ class OnnxRuntime(_OnnxRuntime):
 
 
 class OnnxRuntimeTensorrt(_OnnxRuntime):
-    """Times ONNX files with ONNX Runtime's TensorRT provider; its figures are not TensorRT's own, since it may split a network."""
+    """Times ONNX files with ONNX Runtime's TensorRT provider; its figures are not TensorRT's own, since it may split
+    a network."""
 
     runtime = "onnxruntime-tensorrt"
     default_device = "cuda:0"
@@ -155,11 +172,12 @@ def prepare() -> None:
 
 
 def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, Any]]:
-    """Loads ``request["model"]`` on the CPU: a function that runs it once on normally distributed input, and its settings.
+    """Loads ``request["model"]`` on the CPU: a function that runs it once on normally distributed input, and its
+    settings.
 
-    All optimisations, because the NCHWc layout is only in ALL (20.7 ms against 25.8 with EXTENDED); no spinning, which would take the CPU from
-    others; denormals are zero, because activations of networks with fresh weights vanish, and where denormals are slow that time says nothing of
-    the trained network.
+    All optimisations, because the NCHWc layout is only in ALL (20.7 ms against 25.8 with EXTENDED); no spinning,
+    which would take the CPU from others; denormals are zero, because activations of networks with fresh weights
+    vanish, and where denormals are slow that time says nothing of the trained network.
     """
     session, info = _session(request, CPU, {}, CPU_ENTRIES)
     feeds = _feeds(session.get_inputs(), request)
@@ -168,7 +186,8 @@ def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, 
 
 
 def cuda_engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, Any]]:
-    """By the CUDA provider. fp32 allows TF32, as NVIDIA's libraries do unless told otherwise; the settings of a measurement keep it."""
+    """By the CUDA provider. fp32 allows TF32, as NVIDIA's libraries do unless told otherwise; the settings of a
+    measurement keep it."""
     return _on_gpu(request, CUDA, {"enable_cuda_graph": "1", "use_tf32": "1", "cudnn_conv_algo_search": "EXHAUSTIVE"})
 
 
@@ -177,14 +196,22 @@ def tensorrt_engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], d
     cache = cache_dir() / "onnxruntime-tensorrt"
     cache.mkdir(exist_ok=True)
     flags = {f"trt_{precision}_enable": str(int(request["precision"] == precision)) for precision in ("fp16", "int8")}
-    options = {"trt_cuda_graph_enable": "1", "trt_timing_cache_enable": "1", "trt_timing_cache_path": str(cache), **flags}
+    options = {
+        "trt_cuda_graph_enable": "1",
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": str(cache),
+        **flags,
+    }
     return _on_gpu(request, TENSORRT, options)
 
 
-def _on_gpu(request: Mapping[str, Any], provider: Provider, options: Mapping[str, str]) -> tuple[Callable[[], object], dict[str, Any]]:
+def _on_gpu(
+    request: Mapping[str, Any], provider: Provider, options: Mapping[str, str]
+) -> tuple[Callable[[], object], dict[str, Any]]:
     """``request["model"]`` as one CUDA graph on the stream of the GPU protocol, inputs and outputs in device memory.
 
-    A graph can only be captured when every node is on the GPU; ONNX Runtime refuses otherwise, so nothing falls back unseen.
+    A graph can only be captured when every node is on the GPU; ONNX Runtime refuses otherwise, so nothing falls back
+    unseen.
     """
     import onnxruntime as ort
 
@@ -192,10 +219,14 @@ def _on_gpu(request: Mapping[str, Any], provider: Provider, options: Mapping[str
     from latency_db.gpu.providers import open_cuda
 
     index, cuda = device_index(request["device"]), open_cuda(request["device"])
-    session, info = _session(request, provider, {"device_id": str(index), "user_compute_stream": str(cuda.stream), **options}, {})
+    session, info = _session(
+        request, provider, {"device_id": str(index), "user_compute_stream": str(cuda.stream), **options}, {}
+    )
     feeds = _feeds(session.get_inputs(), request)
     eager, bound = ort.RunOptions(), ort.RunOptions()
-    eager.add_run_config_entry("gpu_graph_id", "-1")  # not this run: it is for the outputs' shapes, and its memory is its own
+    eager.add_run_config_entry(
+        "gpu_graph_id", "-1"
+    )  # not this run: it is for the outputs' shapes, and its memory is its own
     bound.add_run_config_entry("disable_synchronize_execution_providers", "1")
     names = [output.name for output in session.get_outputs()]
     outputs = dict(zip(names, session.run(names, feeds, eager), strict=True))
@@ -212,7 +243,9 @@ def _on_gpu(request: Mapping[str, Any], provider: Provider, options: Mapping[str
     return serve(DeviceRun(cuda, lambda: session.run_with_iobinding(binding, bound), info))
 
 
-def _session(request: Mapping[str, Any], provider: Provider, options: Mapping[str, str], entries: Mapping[str, str]) -> tuple[Any, dict[str, Any]]:
+def _session(
+    request: Mapping[str, Any], provider: Provider, options: Mapping[str, str], entries: Mapping[str, str]
+) -> tuple[Any, dict[str, Any]]:
     """A session on ``provider`` and nothing else, and its settings."""
     import onnxruntime as ort
 
@@ -228,9 +261,13 @@ def _session(request: Mapping[str, Any], provider: Provider, options: Mapping[st
         settings.add_session_config_entry(name, value)
     with naming_nodes(request["model"]):
         session = ort.InferenceSession(request["model"], settings, providers=[(provider.name, dict(options))])
-    if session.get_providers()[0] != provider.name:  # it only warns when a provider's own libraries are missing, and takes the CPU
+    if (
+        session.get_providers()[0] != provider.name
+    ):  # it only warns when a provider's own libraries are missing, and takes the CPU
         raise InputError(
-            f"ONNX Runtime took {session.get_providers()[0]}", provider.name, "its log says which of the provider's libraries is missing"
+            f"ONNX Runtime took {session.get_providers()[0]}",
+            provider.name,
+            "its log says which of the provider's libraries is missing",
         )
     info = {
         "providers": session.get_providers(),
@@ -239,7 +276,11 @@ def _session(request: Mapping[str, Any], provider: Provider, options: Mapping[st
         "execution": "sequential",
         "optimisation": "all",
         **entries,
-        **{name: value for name, value in options.items() if name not in ("user_compute_stream", "trt_timing_cache_path")},
+        **{
+            name: value
+            for name, value in options.items()
+            if name not in ("user_compute_stream", "trt_timing_cache_path")
+        },
     }
     return session, info
 
@@ -249,7 +290,12 @@ def _feeds(inputs: Any, request: Mapping[str, Any]) -> dict[str, npt.NDArray[np.
     import numpy as np
 
     rng = np.random.default_rng(request["seed"])
-    kinds = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64", "tensor(uint8)": "uint8"}
+    kinds = {
+        "tensor(float)": "float32",
+        "tensor(float16)": "float16",
+        "tensor(double)": "float64",
+        "tensor(uint8)": "uint8",
+    }
     shapes = {item.name: input_shape(item.name, item.shape, request["batch"], request["image_size"]) for item in inputs}
     if odd := [f"{item.name!r} of type {item.type}" for item in inputs if item.type not in kinds]:
         raise InputError(f"input {odd[0]}", f"one of {', '.join(kinds)}")

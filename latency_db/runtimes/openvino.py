@@ -1,7 +1,9 @@
-"""OpenVINO: CPU, GPU and NPU of Intel's, and other makers' CPUs. Its library is imported where a model is timed, or its accuracy measured.
+"""OpenVINO: CPU, GPU and NPU of Intel's, and other makers' CPUs. Its library is imported where a model is timed, or
+its accuracy measured.
 
-The precision is always said and then looked up in what was compiled: OpenVINO would take bf16 by itself where the CPU has it, and fp32 without a word where
-a hint cannot be met. GPU and NPU were not run so far; they are timed by the host's clock around a whole inference.
+The precision is always said and then looked up in what was compiled: OpenVINO would take bf16 by itself where the CPU
+has it, and fp32 without a word where a hint cannot be met. GPU and NPU were not run so far; they are timed by the
+host's clock around a whole inference.
 """
 
 from __future__ import annotations
@@ -19,23 +21,24 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latency_db.bench import CpuBench
-from latency_db.cpu import cache_dir
-from latency_db.device import DeviceFingerprint, lacks
-from latency_db.int8 import Int8Form
-from latency_db.measurement import Measurement
-from latency_db.onnx_file import drawn, input_shape, naming_nodes
-from latency_db.precision import converted
-from latency_db.process import Worker
-from latency_db.profiler import SEARCHING, Profiler, Protocol, Workload
-from latency_db.target import Target
+from latency_db.conversion.int8 import Int8Form
+from latency_db.conversion.onnx_file import drawn, input_shape, naming_nodes
+from latency_db.conversion.precision import converted
+from latency_db.core.cpu import cache_dir
+from latency_db.core.device import DeviceFingerprint, lacks
+from latency_db.core.measurement import Measurement
+from latency_db.core.profiler import SEARCHING, Profiler, Protocol, Workload
+from latency_db.core.target import Target
+from latency_db.timing.cpu_profiler import CpuBench
+from latency_db.timing.timing_client import Worker
 from search_spaces.errors import InputError
 
 if TYPE_CHECKING:
-    from latency_db.profiler import Session
+    from latency_db.core.profiler import Session
 
-# TensorRT's layout, but unsigned: signed activations through a split and a concatenation are miscomputed here without a word (2024.6 to 2026.4.1). And with
-# a zero point of their own, which is 0 behind a ReLU: one in the middle costs every convolution a correction, and the half of the range that nothing uses.
+# TensorRT's layout, but unsigned: signed activations through a split and a concatenation are miscomputed here without
+# a word (2024.6 to 2026.4.1). And with a zero point of their own, which is 0 behind a ReLU: one in the middle costs
+# every convolution a correction, and the half of the range that nothing uses.
 INT8 = Int8Form("u8", symmetric=False)
 HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
 """What is left of an int8 graph runs in fp32."""
@@ -47,7 +50,8 @@ DEVICE = re.compile(r"CPU|NPU|GPU(\.\d+)?")
 
 
 class OpenVino(Profiler):
-    """Times ONNX files with OpenVINO, one stream, for latency, by the CPU protocol. fp32, fp16 and bf16 are hints, int8 is in the graph."""
+    """Times ONNX files with OpenVINO, one stream, for latency, by the CPU protocol. fp32, fp16 and bf16 are hints,
+    int8 is in the graph."""
 
     runtime = "openvino"
     precisions = ("fp32", "fp16", "bf16", "int8")
@@ -59,7 +63,9 @@ class OpenVino(Profiler):
             raise InputError(f"device {target.device} of {target}", "CPU, GPU, GPU.1 or NPU")
         if target.device == "CPU" and (reason := lacks(target.precision, super().fingerprint())):
             raise InputError(f"{target}: {reason}", "fp32 or int8", "without it the time says nothing of the precision")
-        self._device = super().fingerprint() if target.device == "CPU" else _with_accelerator(super().fingerprint(), target.device)
+        self._device = (
+            super().fingerprint() if target.device == "CPU" else _with_accelerator(super().fingerprint(), target.device)
+        )
         self._bench = CpuBench(f"{__name__}:engine", target, protocol, elsewhere=target.device != "CPU")
 
     @classmethod
@@ -107,10 +113,12 @@ def _with_accelerator(machine: DeviceFingerprint, device: str) -> DeviceFingerpr
 
 
 def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, Any]]:
-    """Compiles ``request["model"]``: a function that runs it once on normally distributed input, and what OpenVINO says it took.
+    """Compiles ``request["model"]``: a function that runs it once on normally distributed input, and what OpenVINO
+    says it took.
 
-    Pinning is left to the measuring process, and denormals are zero (see :func:`latency_db.runtimes.onnxruntime.engine`). Compiled models are kept on
-    disk for GPU and NPU, where compiling takes long; on a CPU it takes half a second, and a search would only fill the disk.
+    Pinning is left to the measuring process, and denormals are zero (see
+    :func:`latency_db.runtimes.onnxruntime.engine`). Compiled models are kept on disk for GPU and NPU, where compiling
+    takes long; on a CPU it takes half a second, and a search would only fill the disk.
     """
     import numpy as np
 
@@ -121,16 +129,29 @@ def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, 
         name = item.any_name
         run.get_tensor(name).data[:] = drawn(name, item.get_element_type().to_dtype(), shapes[name], rng)
     info = {name: _plain(compiled.get_property(name)) for name in config if name != "CACHE_DIR"}
-    info |= {"devices": list(compiled.get_property("EXECUTION_DEVICES")), "convolutions": dict(_precisions(compiled)), "inputs": shapes}
+    info |= {
+        "devices": list(compiled.get_property("EXECUTION_DEVICES")),
+        "convolutions": dict(_precisions(compiled)),
+        "inputs": shapes,
+    }
     return lambda: run.infer(share_outputs=True), info
 
 
 def _compiled(request: Mapping[str, Any]) -> tuple[Any, dict[str, list[int]], dict[str, Any]]:
-    """``request["model"]`` compiled for the request's device, precision, batch and threads; the shapes of its inputs, and the settings."""
+    """``request["model"]`` compiled for the request's device, precision, batch and threads; the shapes of its inputs,
+    and the settings."""
     core, device, precision = _core(request["device"]), request["device"], request["precision"]
-    config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": HINTS[precision], "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
+    config: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": HINTS[precision],
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+    }
     if device == "CPU":
-        config |= {"INFERENCE_NUM_THREADS": request["threads"], "ENABLE_CPU_PINNING": False, "CPU_DENORMALS_OPTIMIZATION": True}
+        config |= {
+            "INFERENCE_NUM_THREADS": request["threads"],
+            "ENABLE_CPU_PINNING": False,
+            "CPU_DENORMALS_OPTIMIZATION": True,
+        }
     else:
         config["CACHE_DIR"] = str(cache_dir() / "openvino")
     with naming_nodes(request["model"]):
@@ -141,7 +162,11 @@ def _compiled(request: Mapping[str, Any]) -> tuple[Any, dict[str, list[int]], di
         compiled = core.compile_model(model, device, config)
     layers = _precisions(compiled)
     if device == "CPU" and not any(p in COMPUTED[precision] for p in layers):
-        raise InputError(f"OpenVINO computes this model's convolutions in {' and '.join(layers) or 'nothing'}", precision, "choose another precision")
+        raise InputError(
+            f"OpenVINO computes this model's convolutions in {' and '.join(layers) or 'nothing'}",
+            precision,
+            "choose another precision",
+        )
     return compiled, shapes, config
 
 
@@ -178,16 +203,25 @@ def _shape(item: Any, request: Mapping[str, Any]) -> list[int]:
 
 
 def _precisions(compiled: Any) -> Counter[str]:
-    """Precision -> number of convolutions and matrix products computed in it; where there are none, of all operators."""
+    """Precision -> number of convolutions and matrix products computed in it; where there are none, of all
+    operators."""
     pairs = []
     for op in compiled.get_runtime_model().get_ops():
         about = op.get_rt_info()
         if "layerType" in about and "runtimePrecision" in about:
             pairs.append((about["layerType"].astype(str), about["runtimePrecision"].astype(str)))
-    heavy = Counter(precision for kind, precision in pairs if kind in ("Convolution", "Deconvolution", "FullyConnected", "MatMul"))
+    heavy = Counter(
+        precision for kind, precision in pairs if kind in ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
+    )
     return heavy or Counter(precision for _, precision in pairs)
 
 
 def _plain(value: Any) -> Any:
     """JSON-ready."""
-    return value if isinstance(value, (bool, int, float, str)) else value.get_type_name() if hasattr(value, "get_type_name") else str(value)
+    return (
+        value
+        if isinstance(value, (bool, int, float, str))
+        else value.get_type_name()
+        if hasattr(value, "get_type_name")
+        else str(value)
+    )

@@ -1,9 +1,12 @@
-"""A recorded table in the place of hardware: ``recorded:fp32/NAME`` answers with what was measured elsewhere, by the workload's key.
+"""A recorded table in the place of hardware: ``recorded:fp32/NAME`` answers with what was measured elsewhere, by the
+workload's key.
 
-NAME is a table shipped in ``latency_db/tables/``, or one in the environment variable ``NAS_TABLES``: folders or files (``.csv``, ``.parquet`` or a
-database ``.sqlite``), separated as in ``PATH``, looked at first. A name is the file's without its suffix.
+NAME is a table shipped in ``latency_db/tables/``, or one in the environment variable ``NAS_TABLES``: folders or files
+(``.csv``, ``.parquet`` or a database ``.sqlite``), separated as in ``PATH``, looked at first. A name is the file's
+without its suffix.
 
-``recorded:fp32/NAME:predict`` also answers for networks that are not in the table but of a space that is, by a predictor fitted on it.
+``recorded:fp32/NAME:predict`` also answers for networks that are not in the table but of a space that is, by a
+predictor fitted on it.
 """
 
 from __future__ import annotations
@@ -15,12 +18,12 @@ from pathlib import Path
 from statistics import median, mode
 from typing import TYPE_CHECKING
 
-from latency_db.db import LatencyDB, MissingLatency, usual_anchor_ms
-from latency_db.device import DeviceFingerprint
-from latency_db.exchange import KINDS, Row, read_table
-from latency_db.measurement import LatencyKey, Measurement, now
-from latency_db.profiler import SEARCHING, Network, Profiler, Protocol, Workload, file_hash
-from latency_db.target import PRECISIONS, Target
+from latency_db.core.device import DeviceFingerprint
+from latency_db.core.measurement import LatencyKey, Measurement, now
+from latency_db.core.profiler import SEARCHING, Network, Profiler, Protocol, Workload, file_hash
+from latency_db.core.target import PRECISIONS, Target
+from latency_db.database.db import LatencyDB, MissingLatency, usual_anchor_ms
+from latency_db.database.table_io import KINDS, Row, read_table
 from search_spaces.errors import InputError
 from search_spaces.registry import unknown
 
@@ -34,10 +37,12 @@ PREDICT = ":predict"
 
 
 class Recorded(Profiler):
-    """Replays the measurements of one table, with source ``table`` and where they come from under ``table`` in the environment.
+    """Replays the measurements of one table, with source ``table`` and where they come from under ``table`` in the
+    environment.
 
-    A network that is not in the table raises :class:`MissingLatency`, or is predicted where the target says so (source ``predicted``). Precision,
-    batch and threads of the target choose the rows; they have to be of one target, runtime version and device: others cannot be ranked together.
+    A network that is not in the table raises :class:`MissingLatency`, or is predicted where the target says so
+    (source ``predicted``). Precision, batch and threads of the target choose the rows; they have to be of one target,
+    runtime version and device: others cannot be ranked together.
     """
 
     runtime = "recorded"
@@ -71,7 +76,9 @@ class Recorded(Profiler):
     def fingerprint(self) -> DeviceFingerprint:
         """The device that the table was measured on."""
         device = self._origin[1].environment.get("device")
-        return DeviceFingerprint.from_dict(device) if device else DeviceFingerprint("", self._origin[0].device, 0, (), 0)
+        return (
+            DeviceFingerprint.from_dict(device) if device else DeviceFingerprint("", self._origin[0].device, 0, (), 0)
+        )
 
     def key(self, workload: str, beside: Target | None = None) -> LatencyKey:
         return LatencyKey(workload, str(beside or self.target), self._hash, self._origin[0].device)
@@ -83,7 +90,12 @@ class Recorded(Profiler):
         """The row of the workload; neither its ONNX nor anything else is run."""
         if workload.key in self._rows:
             _, measured = self._rows[workload.key]
-            return replace(measured, source="table", target=self.target, environment={**measured.environment, "table": self._table()})
+            return replace(
+                measured,
+                source="table",
+                target=self.target,
+                environment={**measured.environment, "table": self._table()},
+            )
         if self.target.device != self._name and workload.network is not None:
             return self._predicted(workload.key, workload.network)
         raise self._missing(workload.key)
@@ -93,14 +105,17 @@ class Recorded(Profiler):
         return {"name": self._name, "target": key.target, "version": key.version, "device": key.device}
 
     def _predicted(self, workload: str, network: Network) -> Measurement:
-        """At the usual speed of the table's machine; 90th and 99th percentile by the table's usual ratio to the median. MissingLatency beyond its domain."""
+        """At the usual speed of the table's machine; 90th and 99th percentile by the table's usual ratio to the
+        median. MissingLatency beyond its domain."""
         from latency_db.predictor.features import network_features
 
         try:
             predictor = self._predictor(network.architecture.space)
             found = predictor.predict(network_features(network, self.target.batch))
         except InputError as error:
-            raise MissingLatency(f"no latency of {workload} in table {self._name}, and none can be predicted: {error}") from None
+            raise MissingLatency(
+                f"no latency of {workload} in table {self._name}, and none can be predicted: {error}"
+            ) from None
         rows = [m for _, m in self._rows.values()]
         p90, p99 = (found.ms * median(getattr(m, name) / m.median_ms for m in rows) for name in ("p90_ms", "p99_ms"))
         basis = {
@@ -138,7 +153,11 @@ class Recorded(Profiler):
     def _missing(self, workload: str) -> MissingLatency:
         origin = self._origin[0]
         near = [known for known in self._rows if known.split("/")[:2] == workload.split("/")[:2]]
-        other = f"; of the same architecture there is {near[0]} (c: classes, r: image size)" if near and "/" in workload else ""
+        other = (
+            f"; of the same architecture there is {near[0]} (c: classes, r: image size)"
+            if near and "/" in workload
+            else ""
+        )
         return MissingLatency(
             f"no latency of {workload} in table {self._name}",
             f"one of its {len(self._rows)} networks, measured on {origin.target} of {self.fingerprint().accelerator or self.fingerprint().cpu}{other}",
@@ -168,8 +187,12 @@ def _find(target: Target, name: str) -> Path:
     known = tables()
     if name not in known:
         if not known:
-            raise InputError(f"table {name!r} of {target}", f"a table in a folder or file named by {VARIABLE}", "there is none")
-        raise InputError(str(unknown("table", name, tuple(known))), hint=f"more are found in folders or files named by {VARIABLE}")
+            raise InputError(
+                f"table {name!r} of {target}", f"a table in a folder or file named by {VARIABLE}", "there is none"
+            )
+        raise InputError(
+            str(unknown("table", name, tuple(known))), hint=f"more are found in folders or files named by {VARIABLE}"
+        )
     return known[name]
 
 
@@ -184,7 +207,9 @@ def _series(target: Target, rows: tuple[Row, ...]) -> list[Row]:
     """The rows of a target's precision, batch and threads. The image size is in the workload's key."""
 
     def asked(m: Measurement) -> Target:
-        return Target("recorded", m.target.precision, target.device, target.image_size, m.target.batch, m.target.threads)
+        return Target(
+            "recorded", m.target.precision, target.device, target.image_size, m.target.batch, m.target.threads
+        )
 
     fitting = [(key, m) for key, m in rows if asked(m) == target]
     if not fitting:
@@ -193,5 +218,7 @@ def _series(target: Target, rows: tuple[Row, ...]) -> list[Row]:
     series = sorted({f"{replace(m.target, image_size=None)} {key.version} on {key.device}" for key, m in fitting})
     if len(series) > 1:
         hint = "export them one by one: nas db export FILE --target … --version … --device …"
-        raise InputError(f"table {target.device} mixes {'; '.join(series)}", "one target, runtime version and device", hint)
+        raise InputError(
+            f"table {target.device} mixes {'; '.join(series)}", "one target, runtime version and device", hint
+        )
     return fitting

@@ -1,7 +1,9 @@
-"""TensorRT 10 and 11, and TensorRT-RTX, on NVIDIA GPUs. The library belongs to the processes that build and run; see docs/tensorrt.md.
+"""TensorRT 10 and 11, and TensorRT-RTX, on NVIDIA GPUs. The library belongs to the processes that build and run; see
+docs/tensorrt.md.
 
-Figures of the two are not comparable (TensorRT chooses kernels by timing them on the GPU, TensorRT-RTX compiles them when a plan is loaded), so they are two
-runtimes. TensorRT-RTX 1.6.1 was run on a GPU (fp16, an NVIDIA H100: results/bench_tensorrt-rtx-fp16.json); TensorRT and int8 were not.
+Figures of the two are not comparable (TensorRT chooses kernels by timing them on the GPU, TensorRT-RTX compiles them
+when a plan is loaded), so they are two runtimes. TensorRT-RTX 1.6.1 was run on a GPU (fp16, an NVIDIA H100:
+results/bench_tensorrt-rtx-fp16.json); TensorRT and int8 were not.
 """
 
 from __future__ import annotations
@@ -15,28 +17,30 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
-from latency_db.anchor import GPU_ANCHOR, anchor_model
-from latency_db.device import DeviceFingerprint
-from latency_db.engines import Engine, EngineCache, EngineJob, read_checked, save_checked
-from latency_db.gpu.bench import GpuBench, Ready, lock_name, probe, with_gpu
+from latency_db.conversion.int8 import Int8Form
+from latency_db.conversion.onnx_file import drawn
+from latency_db.conversion.precision import converted
+from latency_db.core.device import DeviceFingerprint
+from latency_db.core.measurement import LatencyKey, Measurement
+from latency_db.core.profiler import SEARCHING, Profiler, Protocol, RuntimeFailure, Workload, file_hash
+from latency_db.core.target import Target
+from latency_db.engines.engine_cache import Engine, EngineCache, EngineJob, read_checked, save_checked
+from latency_db.engines.plans import Log, Plan, compile_plan, installed, library_version, load_library
 from latency_db.gpu.cuda import Cuda, CudaDevice, OutOfDeviceMemory, device_index, no_driver
+from latency_db.gpu.gpu_profiler import GpuBench, Ready, lock_name, probe, with_gpu
 from latency_db.gpu.protocol import DeviceRun, GpuProtocol, Served, serve
 from latency_db.gpu.providers import PROVIDERS, is_installed, open_cuda
-from latency_db.int8 import Int8Form
-from latency_db.measurement import LatencyKey, Measurement
-from latency_db.onnx_file import drawn
-from latency_db.plans import Log, Plan, compile_plan, installed, library_version, load_library
-from latency_db.precision import converted
-from latency_db.profiler import SEARCHING, Profiler, Protocol, RuntimeFailure, Workload, file_hash
-from latency_db.target import Target
+from latency_db.timing.reference_model import GPU_ANCHOR, anchor_model
 from search_spaces.errors import InputError
 
 INT8 = Int8Form("s8")
-"""What TensorRT's parser takes: symmetric signed activations per tensor, weights per channel, convolutions alone, no int32 biases."""
+"""What TensorRT's parser takes: symmetric signed activations per tensor, weights per channel, convolutions alone, no
+int32 biases."""
 
 
 class _TensorRt(Profiler):
-    """Times plans by the GPU protocol; ``gpu`` replaces the protocol's usual meaning on a GPU (paced regime, cold L2 cache)."""
+    """Times plans by the GPU protocol; ``gpu`` replaces the protocol's usual meaning on a GPU (paced regime, cold L2
+    cache)."""
 
     precisions = ("fp32", "fp16", "int8")
     default_device = "cuda:0"
@@ -65,7 +69,8 @@ class _TensorRt(Profiler):
         return with_gpu(super().fingerprint(), self.target.device)
 
     def key(self, workload: str, beside: Target | None = None) -> LatencyKey:
-        """The regime is part of the version where it is not the usual one: paced and burst figures are never compared."""
+        """The regime is part of the version where it is not the usual one: paced and burst figures are never
+        compared."""
         key = super().key(workload, beside)
         usual = self._protocol.regime == GpuProtocol().regime
         return key if usual else replace(key, version=f"{key.version}, {self._protocol.regime}")
@@ -79,7 +84,8 @@ class _TensorRt(Profiler):
             return self._bench.measure_builds(workload, builds, self.version(), self.fingerprint(), notes)
 
     def prepare(self, models: list[Path]) -> list[Engine]:
-        """Builds engines of ONNX files ahead of their measurement, side by side on the CPU's cores where that needs no GPU."""
+        """Builds engines of ONNX files ahead of their measurement, side by side on the CPU's cores where that needs
+        no GPU."""
         return self._engines.obtain_all([self._job(model) for model in models], self._processes, lock=self._lock)
 
     def _build(self, model: Path) -> list[Engine]:
@@ -97,7 +103,12 @@ class _TensorRt(Profiler):
         return self._ready(self._engines.obtain(job))
 
     def _ready(self, engine: Engine) -> Ready:
-        record = {"path": engine.path.name, "sha256": file_hash(engine.path), "origin": engine.origin, **asdict(engine.report)}
+        record = {
+            "path": engine.path.name,
+            "sha256": file_hash(engine.path),
+            "origin": engine.origin,
+            **asdict(engine.report),
+        }
         return Ready(engine.path, {"runtime": self.runtime}, {"engine": record})
 
     @property
@@ -127,11 +138,16 @@ class TensorRtRtx(_TensorRt):
 
     @classmethod
     def compile_ahead(cls, target: Target, model: Path) -> Mapping[str, Any] | None:
-        return None if installed(cls.runtime) else asdict(compile_plan(model, cls.runtime, target.batch, target.image_size)[0].report)
+        return (
+            None
+            if installed(cls.runtime)
+            else asdict(compile_plan(model, cls.runtime, target.batch, target.image_size)[0].report)
+        )
 
 
 def prepare() -> None:
-    """See :meth:`latency_db.worker.Bench.prepare`: the library that reaches CUDA is often torch, which takes seconds to import."""
+    """See :meth:`latency_db.timing.timing_server.Bench.prepare`: the library that reaches CUDA is often torch, which
+    takes seconds to import."""
     import_module(next(filter(is_installed, PROVIDERS)))
 
 
@@ -140,13 +156,19 @@ def engine(request: Mapping[str, Any]) -> tuple[Served, dict[str, Any]]:
     path = Path(request["model"])
     plan = Plan.from_bytes(path.read_bytes())
     cuda = open_cuda(request["device"])  # first: what TensorRT allocates is to be in this library's context
-    return serve(device_run(load_library(request["runtime"]), cuda, plan.content, request["seed"], kernels_file(path, cuda.device)))
+    return serve(
+        device_run(
+            load_library(request["runtime"]), cuda, plan.content, request["seed"], kernels_file(path, cuda.device)
+        )
+    )
 
 
 def device_run(library: Any, cuda: Cuda, content: bytes, seed: int, kernels: Path | None = None) -> DeviceRun:
-    """A plan as one launch of a CUDA graph: captured here with TensorRT, by the library itself with TensorRT-RTX. Two calls have warmed it up.
+    """A plan as one launch of a CUDA graph: captured here with TensorRT, by the library itself with TensorRT-RTX. Two
+    calls have warmed it up.
 
-    ``kernels`` is where TensorRT-RTX's compiled kernels are kept from one process to the next: compiling them takes seconds.
+    ``kernels`` is where TensorRT-RTX's compiled kernels are kept from one process to the next: compiling them takes
+    seconds.
     """
     start = time.monotonic()
     log = Log(library)
@@ -173,8 +195,17 @@ def device_run(library: Any, cuda: Cuda, content: bytes, seed: int, kernels: Pat
         save_checked(kernels, bytes(memoryview(config[1].serialize())))
     graphs = own_graph or cuda.graphs
     launch = step if own_graph or not cuda.graphs else cuda.capture(step)
-    ready = {"ready_s": round(time.monotonic() - start, 3), **({"kernels": "compiled" if compiled else "kept"} if config else {})}
-    info = {"library": library.__name__, "library_version": str(library.__version__), "cuda_graph": graphs, "inputs": inputs, **ready}
+    ready = {
+        "ready_s": round(time.monotonic() - start, 3),
+        **({"kernels": "compiled" if compiled else "kept"} if config else {}),
+    }
+    info = {
+        "library": library.__name__,
+        "library_version": str(library.__version__),
+        "cuda_graph": graphs,
+        "inputs": inputs,
+        **ready,
+    }
     # What the context reads must outlive it; dropping the runtime cache of TensorRT-RTX crashes the process.
     return DeviceRun(cuda, _Keeping(launch, runtime, loaded, context, config), info)
 
@@ -192,11 +223,14 @@ class _Keeping:
 
 def kernels_file(plan: Path, gpu: CudaDevice) -> Path:
     """Beside a plan: the kernels that TensorRT-RTX compiled of it on this kind of GPU with this driver."""
-    return plan.with_name(f"{plan.stem}.{hashlib.sha256(f'{gpu.name}, {gpu.driver}'.encode()).hexdigest()[:12]}.kernels")
+    return plan.with_name(
+        f"{plan.stem}.{hashlib.sha256(f'{gpu.name}, {gpu.driver}'.encode()).hexdigest()[:12]}.kernels"
+    )
 
 
 def _runtime_config(library: Any, loaded: Any, kernels: bytes | None) -> tuple[Any, Any, bool]:
-    """TensorRT-RTX's settings of a run, the cache of compiled kernels that they refer to, and whether that holds ``kernels``, which the library may refuse."""
+    """TensorRT-RTX's settings of a run, the cache of compiled kernels that they refer to, and whether that holds
+    ``kernels``, which the library may refuse."""
     config = loaded.create_runtime_config()
     cache = config.create_runtime_cache()
     kept = kernels is not None and bool(cache.deserialize(kernels))

@@ -1,7 +1,8 @@
-"""PyTorch itself: ``torch`` runs the network as written, ``torch-compile`` through ``torch.compile``; on the CPU, or on ``cuda:0`` as one CUDA graph.
+"""PyTorch itself: ``torch`` runs the network as written, ``torch-compile`` through ``torch.compile``; on the CPU, or
+on ``cuda:0`` as one CUDA graph.
 
-The network is built from its architecture in the measuring process, the only place where torch is imported. On a GPU ``torch`` was run
-(fp16, an NVIDIA H100: results/bench_torch-fp16.json); ``torch-compile`` was not.
+The network is built from its architecture in the measuring process, the only place where torch is imported. On a GPU
+``torch`` was run (fp16, an NVIDIA H100: results/bench_torch-fp16.json); ``torch-compile`` was not.
 """
 
 from __future__ import annotations
@@ -21,22 +22,24 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
-from latency_db.bench import CpuBench
-from latency_db.device import DeviceFingerprint, lacks
-from latency_db.gpu.bench import GpuBench, with_gpu
+from latency_db.core.device import DeviceFingerprint, lacks
+from latency_db.core.measurement import Measurement
+from latency_db.core.profiler import SEARCHING, Network, Profiler, Protocol, Workload
+from latency_db.core.target import Target
 from latency_db.gpu.cuda import device_index, no_driver
-from latency_db.measurement import Measurement
-from latency_db.profiler import SEARCHING, Network, Profiler, Protocol, Workload
-from latency_db.target import Target
+from latency_db.gpu.gpu_profiler import GpuBench, with_gpu
+from latency_db.timing.cpu_profiler import CpuBench
 from search_spaces.errors import InputError
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 COMPILE_S = 1800.0
-"""Time to get ready: a C++ compiler runs for every fused kernel, a minute in all for the smallest yolo-nano on one core. Kept on disk by torch."""
+"""Time to get ready: a C++ compiler runs for every fused kernel, a minute in all for the smallest yolo-nano on one
+core. Kept on disk by torch."""
 
 
 class _Torch(Profiler):
-    """What both runtimes share; ``engine`` names the function of this module that makes a network ready on the CPU, with ``gpu_`` before it on a GPU."""
+    """What both runtimes share; ``engine`` names the function of this module that makes a network ready on the CPU,
+    with ``gpu_`` before it on a GPU."""
 
     precisions = ("fp32", "bf16", "fp16")
     reads_onnx = False
@@ -115,7 +118,7 @@ class TorchCompile(_Torch):
 
 
 def prepare() -> None:
-    """See :meth:`latency_db.worker.Bench.prepare`: torch, and all that a network is built of."""
+    """See :meth:`latency_db.timing.timing_server.Bench.prepare`: torch, and all that a network is built of."""
     import_module("search_spaces.spaces")
 
 
@@ -152,7 +155,9 @@ def _compiled(predict: Any) -> Any:
 
 def _on_cpu(request: Mapping[str, Any], transform: Transform) -> Engine:
     """Denormals are zero, as in :func:`latency_db.runtimes.onnxruntime.engine`."""
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # this process has so many CPUs; helpers of its would outlive the compiling
+    os.environ.setdefault(
+        "TORCHINDUCTOR_COMPILE_THREADS", "1"
+    )  # this process has so many CPUs; helpers of its would outlive the compiling
     import torch
 
     torch.set_num_threads(request["threads"])
@@ -160,7 +165,12 @@ def _on_cpu(request: Mapping[str, Any], transform: Transform) -> Engine:
     torch.set_flush_denormal(True)
     step, info = _step(request, "cpu", transform)
     step()
-    return step, {**info, "threads": torch.get_num_threads(), "flush_denormal": True, "onednn": torch.backends.mkldnn.is_available()}
+    return step, {
+        **info,
+        "threads": torch.get_num_threads(),
+        "flush_denormal": True,
+        "onednn": torch.backends.mkldnn.is_available(),
+    }
 
 
 def _on_gpu(request: Mapping[str, Any], transform: Transform) -> Engine:
@@ -194,7 +204,9 @@ def _step(request: Mapping[str, Any], device: str, transform: Transform) -> Engi
     anchor = file.suffix == ".onnx"
     module, call, shape = _anchor(file) if anchor else _detector(file)
     module.to(device=device, dtype=getattr(torch, DTYPES[precision]), memory_format=layout)
-    images = torch.randn(request["batch"], *shape).to(device=device, dtype=getattr(torch, DTYPES[precision]), memory_format=layout)
+    images = torch.randn(request["batch"], *shape).to(
+        device=device, dtype=getattr(torch, DTYPES[precision]), memory_format=layout
+    )
     predict = call if anchor else transform(call)
 
     def step() -> object:

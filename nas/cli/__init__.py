@@ -1,4 +1,5 @@
-"""The command ``nas``. Each verb is one file with ``SUMMARY``, ``EXAMPLES``, ``arguments(parser)`` and ``run(args)``; only the verb asked for is imported."""
+"""The command ``nas``. Each verb is one file with ``SUMMARY``, ``EXAMPLES``, ``arguments(parser)`` and ``run(args)``;
+only the verb asked for is imported."""
 
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print(
-            f"\nnas {args[0]}: interrupted; what was finished is kept, the same command goes on (a search: nas search --resume RUN)", file=sys.stderr
+            f"\nnas {args[0]}: interrupted; what was finished is kept, the same command goes on (a search: nas search --resume RUN)",
+            file=sys.stderr,
         )
         return 130
 
@@ -85,7 +87,10 @@ def _verb(verb: str, args: Sequence[str]) -> int:
         raise unknown("verb", verb, tuple(VERBS))
     module = import_module(f"nas.cli.{verb.replace('-', '_')}")
     parser = _Parser(
-        f"nas {verb}", description=VERBS[verb], epilog=f"examples:\n{module.EXAMPLES}", formatter_class=argparse.RawDescriptionHelpFormatter
+        f"nas {verb}",
+        description=VERBS[verb],
+        epilog=f"examples:\n{module.EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.arguments(parser)
     status: int = module.run(parser.parse_args(args))

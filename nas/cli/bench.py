@@ -8,50 +8,67 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from latency_db.target import Target
-    from nas.bench import Model
-    from nas.budgets import Wanted
+    from latency_db.core.target import Target
+    from nas.bench.results import Model
+    from nas.core.budgets import Wanted
 
 EXAMPLES = """\
   nas bench all --out runs/bench                                        (every reference; nas models lists them)
   nas bench yolov8n 'yolo11*' YOLO-NAS runs/shop --target openvino:fp32 --out runs/bench
   nas bench YOLOv8 runs/shop/S.safetensors --int8 --data shop/ --out runs/int8
-  nas bench all --budgets S=5ms,M=like:yolo-nas-s --linear --out runs/bench    (of a finished bench: drawn again, nothing measured)"""
+  nas bench all --budgets S=5ms,M=like:yolo-nas-s --linear --out runs/bench    (of a finished bench: drawn again,
+  nothing measured)"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     parser.add_argument(
-        "model", nargs="+", help="reference, family, pattern ('yolov8*'), all; architecture file (S.json), weights (.safetensors), folder of a search"
+        "model",
+        nargs="+",
+        help="reference, family, pattern ('yolov8*'), all; architecture file (S.json), weights (.safetensors), folder of a search",
     )
-    parser.add_argument("--target", default="onnxruntime:fp32", help="runtime:precision[@size][/b8][/t2] (default %(default)s)")
+    parser.add_argument(
+        "--target", default="onnxruntime:fp32", help="runtime:precision[@size][/b8][/t2] (default %(default)s)"
+    )
     parser.add_argument(
         "--int8",
         action="store_true",
         help="measure every model at int8 too, on the same runtime, and what it loses where weights are given; needs --data",
     )
-    parser.add_argument("--data", help="pictures to calibrate int8 with and to evaluate it on (digits, a COCO or YOLO folder, or a yaml)")
+    parser.add_argument(
+        "--data",
+        help="pictures to calibrate int8 with and to evaluate it on (digits, a COCO or YOLO folder, or a yaml)",
+    )
     parser.add_argument("--num-classes", type=int, help="of all models (default: each its own, references 80)")
-    parser.add_argument("--rounds", type=int, default=3, help="measure each model so many times, all models once in each round (default %(default)s)")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=3,
+        help="measure each model so many times, all models once in each round (default %(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the order in each round")
     parser.add_argument("--budgets", help="latencies to draw: S=5ms, or S=like:MODEL for one that takes part")
     parser.add_argument("--linear", action="store_true", help="linear latency axis (default: logarithmic)")
     parser.add_argument("--title", help="heading")
-    parser.add_argument("--latency-db", help="file or URL of latencies to keep the figures in too (default: one for all runs)")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the bench; the same command goes on with an interrupted one")
+    parser.add_argument(
+        "--latency-db", help="file or URL of latencies to keep the figures in too (default: one for all runs)"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the bench; the same command goes on with an interrupted one"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, combine, write; status 1 where a model failed."""
-    from latency_db.db import LatencyDB
-    from latency_db.target import Target
-    from nas.console import Display
+    from latency_db.core.target import Target
+    from latency_db.database.db import LatencyDB
+    from nas.bench.models import lineup
+    from nas.bench.report import bench_data, write_bench
+    from nas.bench.report_tables import bench_table, notes
+    from nas.bench.run import bench
+    from nas.cli.progress import Display
     from nas.data.source import open_data
-    from nas.report.bench import bench_data, write_bench
-    from nas.report.bench_tables import bench_table, notes
-    from nas.workflow.benching import bench
-    from nas.workflow.lineup import lineup
-    from nas.workflow.measuring import default_latency_db
+    from nas.profiling.workload import default_latency_db
     from search_spaces.errors import InputError
 
     if args.num_classes is not None and args.num_classes < 1:
@@ -62,7 +79,9 @@ def run(args: argparse.Namespace) -> int:
     data = open_data(args.data) if args.data else None
     display = Display()
     with LatencyDB(args.latency_db or default_latency_db()) as database:
-        done = bench(models, targets, args.out, display, rounds=args.rounds, seed=args.seed, data=data, database=database)
+        done = bench(
+            models, targets, args.out, display, rounds=args.rounds, seed=args.seed, data=data, database=database
+        )
     written = write_bench(args.out, done, bench_data(done, wanted, log_x=not args.linear, title=args.title))
     display.console.print(bench_table(done).rich())
     for line in notes(done):
@@ -86,8 +105,9 @@ def _targets(target: Target, args: argparse.Namespace) -> list[Target]:
 
 
 def _wanted(text: str | None, models: Sequence[Model]) -> Wanted | None:
-    """The budgets to draw; one that is like a model has to be like one that takes part, at the size it takes part with."""
-    from nas.budgets import parse_wanted
+    """The budgets to draw; one that is like a model has to be like one that takes part, at the size it takes part
+    with."""
+    from nas.core.budgets import parse_wanted
     from search_spaces.errors import InputError
 
     wanted = parse_wanted(text) if text else None

@@ -14,17 +14,22 @@ EXAMPLES = """\
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     parser.add_argument("run", type=Path, help="folder of a finished search")
-    parser.add_argument("--repeat", type=int, default=5, help="measure each so many times, each in fresh processes (default %(default)s)")
+    parser.add_argument(
+        "--repeat",
+        type=int,
+        default=5,
+        help="measure each so many times, each in fresh processes (default %(default)s)",
+    )
     parser.add_argument("--target", help="another target than the search's")
     parser.add_argument("--latency-db", help="file or URL of latencies to keep the figures in (default: the search's)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, compare, print, write ``certificate.json``; status 1 where a figure does not hold."""
-    from nas.certificate import certificate_table, write_certificates
     from nas.cli.options import existing
-    from nas.console import Display
-    from nas.workflow.certifying import certify
+    from nas.cli.progress import Display
+    from nas.search.certificate import certificate_table, write_certificates
+    from nas.search.certify import certify
     from search_spaces.errors import InputError
 
     if args.repeat < 1:

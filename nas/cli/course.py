@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from search_spaces.errors import InputError
 
 if TYPE_CHECKING:
-    from nas.console import Display
+    from nas.cli.progress import Display
     from nas.data.source import DataPair
-    from nas.workflow.course import Course
+    from nas.training.initialization import Course
 
 
 def add_course(parser: argparse.ArgumentParser) -> None:
@@ -22,22 +22,43 @@ def add_course(parser: argparse.ArgumentParser) -> None:
         help="begin with these weights (.safetensors): a supernet's ('supernet' for the one beside the architecture) or a detector's",
     )
     parser.add_argument(
-        "--freeze", action="append", default=[], metavar="NODE[,NODE…]", help="keep weights and BatchNorm of these: backbone, stem,stage1"
+        "--freeze",
+        action="append",
+        default=[],
+        metavar="NODE[,NODE…]",
+        help="keep weights and BatchNorm of these: backbone, stem,stage1",
     )
-    parser.add_argument("--layer-lr", action="append", default=[], metavar="NODE=FACTOR[,…]", help="a rate of their own: backbone=0.1, 'neck*=0.5'")
-    parser.add_argument("--teacher", type=Path, help="learn from these weights too (.safetensors): a detector's, or the largest of a supernet's")
+    parser.add_argument(
+        "--layer-lr",
+        action="append",
+        default=[],
+        metavar="NODE=FACTOR[,…]",
+        help="a rate of their own: backbone=0.1, 'neck*=0.5'",
+    )
+    parser.add_argument(
+        "--teacher",
+        type=Path,
+        help="learn from these weights too (.safetensors): a detector's, or the largest of a supernet's",
+    )
     parser.add_argument("--distill-weight", type=float, help="of what the teacher says, at the beginning (default 1)")
     parser.add_argument("--distill-temperature", type=float, help="softens teacher and student (default 1)")
-    parser.add_argument("--distill-features", type=float, metavar="WEIGHT", help="compare the features of the necks, too (default 0: do not)")
+    parser.add_argument(
+        "--distill-features",
+        type=float,
+        metavar="WEIGHT",
+        help="compare the features of the necks, too (default 0: do not)",
+    )
     parser.add_argument("--pseudo", type=Path, help="train on these pictures too (a json that nas pseudo-label wrote)")
-    parser.add_argument("--pseudo-weight", type=float, default=1.0, help="of their boxes in the loss (default %(default)s)")
+    parser.add_argument(
+        "--pseudo-weight", type=float, default=1.0, help="of their boxes in the loss (default %(default)s)"
+    )
     parser.add_argument("--pseudo-by-score", action="store_true", help="multiplied by each box's score")
 
 
 def course(args: argparse.Namespace) -> Course:
     """Teacher and tuning."""
+    from nas.training.initialization import Course
     from nas.training.transfer import FineTuning
-    from nas.workflow.course import Course
 
     frozen = tuple(part for text in args.freeze for part in text.split(",") if part)
     rates = tuple(_rate(part) for text in args.layer_lr for part in text.split(",") if part)
@@ -64,7 +85,7 @@ def with_pseudo_labels(args: argparse.Namespace, data: DataPair, display: Displa
         if args.pseudo_by_score:
             raise InputError("--pseudo-by-score without pseudo-labels", "--pseudo FILE with it")
         return data
-    from nas.data.mixed import with_pseudo
+    from nas.data.pseudo_labelled import with_pseudo
 
     mixed, lines = with_pseudo(data, args.pseudo, args.pseudo_weight, args.pseudo_by_score)
     for line in lines:

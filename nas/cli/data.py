@@ -31,7 +31,7 @@ def _check(args: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from nas.console import Display
+    from nas.cli.progress import Display
     from nas.data.check import check
 
     display = Display(Console(stderr=True, highlight=False)) if args.json else Display()
@@ -46,7 +46,7 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _write(args: argparse.Namespace) -> int:
-    from nas.console import Display
+    from nas.cli.progress import Display
     from nas.data.write import write_coco
     from search_spaces.errors import InputError
 

@@ -10,17 +10,18 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from latency_db.db import Chosen, Group, LatencyDB
-    from latency_db.exchange import Row
+    from latency_db.database.db import Chosen, Group, LatencyDB
+    from latency_db.database.table_io import Row
 
 EXAMPLES = """\
-  nas db ls                                                     what there is: counts and times by space, target and device
-  nas db ls --target onnxruntime:fp32 --space yolo-nano --each
+  nas db ls                                                     what there is: counts and times by space, target and
+  device nas db ls --target onnxruntime:fp32 --space yolo-nano --each
   nas db show ab12cd34ef56                                      every field of an architecture's measurements
   nas db export epyc.csv --space yolo-nano --target openvino:fp32
   nas db import epyc.csv --latency-db postgresql://nas@server/latency
   nas db merge colleague.sqlite                                 of two measurements of one thing the newer stays
-  nas db import yolobench.parquet --key model_name --value latency_ms_a40_tensorrt --target tensorrt:fp16 --device-name "NVIDIA A40\""""
+  nas db import yolobench.parquet --key model_name --value latency_ms_a40_tensorrt --target tensorrt:fp16
+  --device-name "NVIDIA A40\""""
 ACTIONS = {
     "ls": "list what is kept",
     "show": "every field of some measurements, as JSON",
@@ -36,13 +37,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     made = {name: actions.add_parser(name, help=text, description=text) for name, text in ACTIONS.items()}
     for one in made.values():
         one.add_argument("--latency-db", help="file or URL of the database (default: the one of all runs)")
-    made["show"].add_argument("workload", metavar="KEY", help="a workload's key or a part of it, such as an architecture's id")
+    made["show"].add_argument(
+        "workload", metavar="KEY", help="a workload's key or a part of it, such as an architecture's id"
+    )
     for name in ("ls", "show", "export"):
         _add_choice(made[name], name == "show")
     made["ls"].add_argument("--each", action="store_true", help="every measurement, not groups")
     made["export"].add_argument("file", type=Path, help="the .csv or .parquet file to write")
     made["export"].add_argument("--by", help="who exports, for the provenance (default: the name of the user)")
-    made["import"].add_argument("file", type=Path, help="a .csv or .parquet file that nas db export wrote; with --key and --value any")
+    made["import"].add_argument(
+        "file", type=Path, help="a .csv or .parquet file that nas db export wrote; with --key and --value any"
+    )
     _add_foreign(made["import"].add_argument_group("of a table that is not ours"))
     made["merge"].add_argument("other", help="file or URL of the other database")
 
@@ -66,8 +71,8 @@ def _add_foreign(group: argparse._ArgumentGroup) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """List, show or move measurements."""
-    from latency_db.db import LatencyDB
-    from nas.workflow.measuring import default_latency_db
+    from latency_db.database.db import LatencyDB
+    from nas.profiling.workload import default_latency_db
 
     name = args.latency_db or default_latency_db()
     if args.action in ("import", "merge"):
@@ -86,11 +91,15 @@ def _must_be_there(name: str | Path) -> None:
     from search_spaces.errors import InputError
 
     if "://" not in str(name) and not Path(name).expanduser().exists():
-        raise InputError(f"no database at {name}", "a file or URL", "nas measure and nas search make it; name another with --latency-db")
+        raise InputError(
+            f"no database at {name}",
+            "a file or URL",
+            "nas measure and nas search make it; name another with --latency-db",
+        )
 
 
 def _chosen(args: argparse.Namespace) -> Chosen:
-    from latency_db.db import Chosen
+    from latency_db.database.db import Chosen
 
     return Chosen(args.target, args.space, args.version, args.device, args.workload)
 
@@ -107,7 +116,9 @@ def _ls(args: argparse.Namespace, database: LatencyDB) -> None:
 
 def _print_each(rows: Sequence[Row]) -> None:
     head = ("workload", "target", "version", "device", "ms", "±", "source", "verdict", "time")
-    cells = [(*asdict(k).values(), f"{m.median_ms:.3f}", f"{m.half_width:.1%}", m.source, m.verdict, m.time) for k, m in rows]
+    cells = [
+        (*asdict(k).values(), f"{m.median_ms:.3f}", f"{m.half_width:.1%}", m.source, m.verdict, m.time) for k, m in rows
+    ]
     _print_table(head, cells)
 
 
@@ -117,7 +128,9 @@ def _print_groups(groups: Sequence[Group]) -> None:
     for g in groups:
         times = [f"{ms:.3f}" for ms in (g.times_ms[0], median(g.times_ms), g.times_ms[-1])]
         device = f"{g.device} {g.device_name}".strip()
-        cells.append((g.space or "(files)", g.target, g.version, device, str(len(g.times_ms)), *times, str(g.clean), g.newest))
+        cells.append(
+            (g.space or "(files)", g.target, g.version, device, str(len(g.times_ms)), *times, str(g.clean), g.newest)
+        )
     _print_table(head, cells)
 
 
@@ -130,24 +143,28 @@ def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def _show(args: argparse.Namespace, database: LatencyDB) -> None:
     import json
 
-    from latency_db.db import MissingLatency
+    from latency_db.database.db import MissingLatency
 
     found = [{"key": asdict(key), "measurement": m.to_dict()} for key, m in database.rows(_chosen(args))]
     if not found:
         raise MissingLatency(
-            f"no measurement of {args.workload!r} in {database.name}", "a workload's key or a part of it", "nas db ls --each lists them"
+            f"no measurement of {args.workload!r} in {database.name}",
+            "a workload's key or a part of it",
+            "nas db ls --each lists them",
         )
     print(json.dumps(found, indent=2))
 
 
 def _export(args: argparse.Namespace, database: LatencyDB) -> None:
-    from latency_db.exchange import kind_of, write_table
+    from latency_db.database.table_io import kind_of, write_table
     from search_spaces.errors import InputError
 
     kind_of(args.file)
     rows = list(database.rows(_chosen(args)))
     if not rows:
-        raise InputError(f"no measurement in {database.name} is of that choice", "at least one", "nas db ls lists what there is")
+        raise InputError(
+            f"no measurement in {database.name} is of that choice", "at least one", "nas db ls lists what there is"
+        )
     print(f"{write_table(args.file, rows, args.by or _user())} measurements written to {args.file}")
 
 
@@ -161,15 +178,17 @@ def _user() -> str:
 
 
 def _import(args: argparse.Namespace) -> tuple[Sequence[Row], int]:
-    from latency_db.exchange import read_table
-    from latency_db.foreign import read_foreign
-    from latency_db.target import Target
+    from latency_db.core.target import Target
+    from latency_db.database.import_table import read_foreign
+    from latency_db.database.table_io import read_table
     from search_spaces.errors import InputError
 
     named = {"--key": args.key, "--value": args.value, "--target": args.target, "--device-name": args.device_name}
     if not any(named.values()):
         table = read_table(args.file)
-        print(f"{args.file}: exported by {table.provenance.get('by')}, {table.provenance.get('time')}, {table.provenance.get('tool')}")
+        print(
+            f"{args.file}: exported by {table.provenance.get('by')}, {table.provenance.get('time')}, {table.provenance.get('tool')}"
+        )
         return table.rows, 0
     if missing := [option for option, value in named.items() if not value]:
         raise InputError(f"another's table without {' and '.join(missing)}", " ".join(named))
@@ -177,8 +196,8 @@ def _import(args: argparse.Namespace) -> tuple[Sequence[Row], int]:
 
 
 def _merge(args: argparse.Namespace) -> tuple[Sequence[Row], int]:
-    from latency_db.db import LatencyDB
-    from latency_db.exchange import KINDS
+    from latency_db.database.db import LatencyDB
+    from latency_db.database.table_io import KINDS
     from search_spaces.errors import InputError
 
     _must_be_there(args.other)

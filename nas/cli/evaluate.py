@@ -22,13 +22,31 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_device(parser)
     parser.add_argument("--split", default="val", help="of the data set (default %(default)s)")
     parser.add_argument("--out", type=Path, help="folder for report.html, metrics.json, per_class.csv and pictures/")
-    parser.add_argument("--against", type=Path, metavar="MODEL", help="another model: the difference on the same pictures, with its interval")
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="MODEL",
+        help="another model: the difference on the same pictures, with its interval",
+    )
     parser.add_argument("--batch", type=int, default=8, help="pictures run at once (default %(default)s)")
     parser.add_argument("--iou", type=float, default=0.5, help="of the confusions in the report (default %(default)s)")
-    parser.add_argument("--score", type=float, help="of the confusions in the report (default: where the mean F1 of the classes is best)")
-    parser.add_argument("--pictures", type=int, default=12, help="in the report: so many of the worst and as many by chance (default %(default)s)")
-    parser.add_argument("--resamples", type=int, default=1000, help="of the pictures, for the 95 %% interval (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the resamples and of the pictures by chance (default %(default)s)")
+    parser.add_argument(
+        "--score",
+        type=float,
+        help="of the confusions in the report (default: where the mean F1 of the classes is best)",
+    )
+    parser.add_argument(
+        "--pictures",
+        type=int,
+        default=12,
+        help="in the report: so many of the worst and as many by chance (default %(default)s)",
+    )
+    parser.add_argument(
+        "--resamples", type=int, default=1000, help="of the pictures, for the 95 %% interval (default %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the resamples and of the pictures by chance (default %(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="everything as JSON")
 
 
@@ -37,12 +55,12 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from nas.cli.options import new_folder
-    from nas.console import Display
+    from nas.cli.progress import Display
     from nas.data.source import with_split
-    from nas.report.evaluation import against_dict, write_evaluation
-    from nas.report.evaluation_tables import class_table, difference_text, summary
-    from nas.workflow.evaluating import Settings, compare_files, evaluate_file
-    from nas.workflow.training import open_training_data
+    from nas.evaluation.evaluate import Settings, compare_files, evaluate_file
+    from nas.evaluation.report import against_dict, write_evaluation
+    from nas.evaluation.report_tables import class_table, difference_text, summary
+    from nas.training.train import open_training_data
 
     _check(args)
     display = Display(Console(stderr=True, highlight=False)) if args.json else Display()

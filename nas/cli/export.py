@@ -20,9 +20,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Deploy, export, check."""
     from nas.cli.options import new_file, note_int8
-    from nas.console import Display
-    from nas.export import export_onnx, metadata_of
-    from nas.weights import load_detector
+    from nas.cli.progress import Display
+    from nas.export.onnx import export_onnx, metadata_of
+    from nas.supernet.weights import load_detector
     from search_spaces.errors import InputError
 
     detector, artifact, _ = load_detector(args.weights)
@@ -33,6 +33,8 @@ def run(args: argparse.Namespace) -> int:
     new_file(out, ".onnx")
     worst = export_onnx(detector.deploy(), out, size, metadata_of(artifact.architecture, artifact.classes, size))
     display = Display()
-    display.note(f"written: {out} (largest difference to torch {worst:.1e}; batch free, images in 0..1, boxes and scores out)")
+    display.note(
+        f"written: {out} (largest difference to torch {worst:.1e}; batch free, images in 0..1, boxes and scores out)"
+    )
     note_int8(display, artifact, args.weights)
     return 0

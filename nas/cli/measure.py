@@ -15,13 +15,23 @@ EXAMPLES = """\
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     parser.add_argument(
-        "model", type=Path, help="ONNX file, architecture file (S.json), trained weights (.safetensors) or a reference's name (nas models)"
+        "model",
+        type=Path,
+        help="ONNX file, architecture file (S.json), trained weights (.safetensors) or a reference's name (nas models)",
     )
-    parser.add_argument("--target", default="onnxruntime:fp32", help="runtime:precision[@size][/b8][/t2] (default %(default)s)")
-    parser.add_argument("--data", help="int8 only: pictures to calibrate with (digits, a COCO or YOLO folder, or a yaml)")
-    parser.add_argument("--repeat", type=int, default=1, help="measure so many times, each in fresh processes (default %(default)s)")
+    parser.add_argument(
+        "--target", default="onnxruntime:fp32", help="runtime:precision[@size][/b8][/t2] (default %(default)s)"
+    )
+    parser.add_argument(
+        "--data", help="int8 only: pictures to calibrate with (digits, a COCO or YOLO folder, or a yaml)"
+    )
+    parser.add_argument(
+        "--repeat", type=int, default=1, help="measure so many times, each in fresh processes (default %(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="the full records as JSON")
-    parser.add_argument("--latency-db", help="file or URL of latencies to keep the figure in (default: one for all runs)")
+    parser.add_argument(
+        "--latency-db", help="file or URL of latencies to keep the figure in (default: one for all runs)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -30,15 +40,15 @@ def run(args: argparse.Namespace) -> int:
     import tempfile
     from statistics import median
 
-    from latency_db.db import LatencyDB
-    from latency_db.measurement import Measurement
-    from latency_db.profiler import FINALIST
+    from latency_db.core.measurement import Measurement
+    from latency_db.core.profiler import FINALIST
+    from latency_db.core.target import Target
+    from latency_db.database.db import LatencyDB
     from latency_db.runtimes import open_profiler
-    from latency_db.target import Target
-    from nas.console import Display
+    from nas.cli.progress import Display
+    from nas.core.references import existing_model
     from nas.data.source import open_data
-    from nas.models import existing_model
-    from nas.workflow.measuring import default_latency_db, workload_of
+    from nas.profiling.workload import default_latency_db, workload_of
     from search_spaces.errors import InputError
 
     if args.repeat < 1:
@@ -51,13 +61,19 @@ def run(args: argparse.Namespace) -> int:
         measured: list[Measurement] = []
         for i in range(args.repeat):
             with open_profiler(target, FINALIST) as profiler:
-                if not measured:  # the usual speed is what was kept before these sittings; without that, the first sitting's
+                if (
+                    not measured
+                ):  # the usual speed is what was kept before these sittings; without that, the first sitting's
                     reference = database.reference_anchor_ms(profiler.key(workload.key))
                 measured.append(database.measure_cached(profiler, workload, fresh=True))
                 reference = reference or measured[0].anchor_ms
             m = measured[-1]
             if not args.json:
-                usual = f", {m.at_reference(reference).median_ms:.3f} ms at the machine's usual speed" if reference and m.anchor_ms else ""
+                usual = (
+                    f", {m.at_reference(reference).median_ms:.3f} ms at the machine's usual speed"
+                    if reference and m.anchor_ms
+                    else ""
+                )
                 display.note(
                     f"{i + 1}/{args.repeat}: median {m.median_ms:.3f} ms ± {m.half_width:.1%} ({m.low_ms:.3f}..{m.high_ms:.3f}), p90 {m.p90_ms:.3f}, p99 "
                     f"{m.p99_ms:.3f}, {m.runs} runs, {m.clock} clock, {m.verdict}{usual}"
@@ -67,5 +83,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.repeat > 1:
         values = sorted(m.median_ms for m in measured)
         middle = median(values)
-        display.note(f"{args.repeat} times on {target}: {middle:.3f} ms, spread {values[0] / middle - 1:+.1%} … {values[-1] / middle - 1:+.1%}")
+        display.note(
+            f"{args.repeat} times on {target}: {middle:.3f} ms, spread {values[0] / middle - 1:+.1%} … {values[-1] / middle - 1:+.1%}"
+        )
     return 0

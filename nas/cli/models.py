@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nas.console import Display
-    from nas.report.tables import TextTable
+    from nas.cli.progress import Display
+    from nas.search.report.front_files import TextTable
 
 EXAMPLES = """\
   nas models
@@ -24,13 +24,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="everything as JSON")
     parser.add_argument("--out", type=Path, help="write one model's architecture file here")
     parser.add_argument("--image-size", type=int, help="with --out: side in pixels (default: the model's own)")
-    parser.add_argument("--num-classes", type=int, default=80, help="with --out: training on a data set takes the data set's (default %(default)s)")
+    parser.add_argument(
+        "--num-classes",
+        type=int,
+        default=80,
+        help="with --out: training on a data set takes the data set's (default %(default)s)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """List, or write one."""
-    from nas.console import Display
-    from nas.models import matching
+    from nas.cli.progress import Display
+    from nas.core.references import matching
     from search_spaces.errors import InputError
 
     found = list({r.name: r for word in args.model for r in matching(word)}.values())
@@ -53,8 +58,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write(name: str, args: argparse.Namespace, display: Display) -> None:
-    from nas.artifact import write_artifact
-    from nas.models import reference_artifact
+    from nas.core.architecture_file import write_artifact
+    from nas.core.references import reference_artifact
 
     write_artifact(args.out, reference_artifact(name, args.num_classes, args.image_size))
     display.note(f"written: {args.out}; it goes where files of nas search go: nas train, nas measure, nas bench")
@@ -64,7 +69,7 @@ def _row(name: str) -> dict[str, Any]:
     """What is known of a reference: counted here at 80 classes and 640 px, and what its authors say."""
     from dataclasses import asdict
 
-    from nas.models import COCO_CLASSES, PUBLISHED_SIZE
+    from nas.core.references import COCO_CLASSES, PUBLISHED_SIZE
     from search_spaces.references import reference
     from search_spaces.spaces import space_of
     from search_spaces.trace import trace
@@ -89,14 +94,18 @@ def _sources(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> TextTable:
-    from nas.report.tables import TextTable
+    from nas.search.report.front_files import TextTable
 
     sources = _sources(rows)
     head = ("model", "family", "M params", "GMACs", "published: mAP", "M params", "GFLOPs", "source")
     cells = []
     for row in rows:
         said = row["published"] or {}
-        figures = [f"{said[name]:.4g}" if said.get(name) is not None else "–" for name in ("map50_95", "params_m", "gflops")]
+        figures = [
+            f"{said[name]:.4g}" if said.get(name) is not None else "–" for name in ("map50_95", "params_m", "gflops")
+        ]
         source = f"[{sources.index(said['source']) + 1}]" if said else "–"
-        cells.append((row["name"], row["family"], f"{row['params'] / 1e6:.2f}", f"{row['macs'] / 1e9:.2f}", *figures, source))
+        cells.append(
+            (row["name"], row["family"], f"{row['params'] / 1e6:.2f}", f"{row['macs'] / 1e9:.2f}", *figures, source)
+        )
     return TextTable(head, tuple(cells), left=2)

@@ -7,7 +7,8 @@ import argparse
 EXAMPLES = """\
   nas onboard --target openvino:fp32 --fix image_size=320
   nas onboard --target tensorrt:fp16@640 --space yolo-nas --within 5% --most 200
-  nas search --latency predicted --target openvino:fp32 …        (afterwards: candidates are predicted, the chosen measured)"""
+  nas search --latency predicted --target openvino:fp32 …        (afterwards: candidates are predicted, the chosen
+  measured)"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,8 +16,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     from nas.cli.options import add_space
 
     add_space(parser)
-    parser.add_argument("--target", default="onnxruntime:fp32", help="what to measure on, runtime:precision[@size][/b8][/t2] (default %(default)s)")
-    parser.add_argument("--within", default="10%", help="predictions to be this near for 95 %% of networks (default %(default)s)")
+    parser.add_argument(
+        "--target",
+        default="onnxruntime:fp32",
+        help="what to measure on, runtime:precision[@size][/b8][/t2] (default %(default)s)",
+    )
+    parser.add_argument(
+        "--within", default="10%", help="predictions to be this near for 95 %% of networks (default %(default)s)"
+    )
     parser.add_argument("--most", type=int, default=120, help="measure at most so many networks (default %(default)s)")
     parser.add_argument("--num-classes", type=int, default=80, help="default %(default)s")
     parser.add_argument("--data", help="pictures to calibrate int8 with")
@@ -26,19 +33,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure until it can be predicted; status 1 when the goal was not reached."""
-    from latency_db.db import LatencyDB
-    from latency_db.target import Target
+    from latency_db.core.target import Target
+    from latency_db.database.db import LatencyDB
     from nas.cli.options import fixed_values
-    from nas.console import Display
-    from nas.workflow.measuring import default_latency_db
-    from nas.workflow.onboarding import Goal, onboard
+    from nas.cli.progress import Display
+    from nas.profiling.onboard import Goal, onboard
+    from nas.profiling.workload import default_latency_db
     from search_spaces.spaces import SPACES
 
     display = Display()
     space = SPACES[args.space].restrict(fixed_values(SPACES[args.space], args.fix))
     goal = Goal(share_of(args.within), most=args.most)
     with LatencyDB(args.latency_db or default_latency_db()) as database:
-        done = onboard(space, args.num_classes, Target.parse(args.target), goal, database, display, args.data, args.seed)
+        done = onboard(
+            space, args.num_classes, Target.parse(args.target), goal, database, display, args.data, args.seed
+        )
     said = f"{done.measured} networks measured: {done.share:.0%} are predicted within ±{goal.within:.0%}"
     if not done.reached:
         display.note(f"{said}, short of {goal.share:.0%}: go on with a larger --most, or expect errors beyond it")

@@ -12,15 +12,17 @@ from search_spaces.errors import InputError
 from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
-    from nas.artifact import Artifact
-    from nas.console import Display
+    from nas.cli.progress import Display
+    from nas.core.architecture_file import Artifact
+    from nas.training.logging_options import Records
     from nas.training.recipe import Recipe
-    from nas.workflow.records import Records
 
 
 def add_space(parser: argparse.ArgumentParser) -> None:
     """--space, --fix."""
-    parser.add_argument("--space", default="yolo-nano", help="search space (nas spaces lists them; default %(default)s)")
+    parser.add_argument(
+        "--space", default="yolo-nano", help="search space (nas spaces lists them; default %(default)s)"
+    )
     parser.add_argument(
         "--fix",
         action="append",
@@ -32,21 +34,33 @@ def add_space(parser: argparse.ArgumentParser) -> None:
 
 def add_data(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """--data, --limit."""
-    parser.add_argument("--data", required=required, help="data set: digits, a COCO, YOLO or Pascal VOC folder, or a yaml")
+    parser.add_argument(
+        "--data", required=required, help="data set: digits, a COCO, YOLO or Pascal VOC folder, or a yaml"
+    )
     parser.add_argument("--limit", type=int, help="use at most so many pictures of each split")
 
 
 def add_device(parser: argparse.ArgumentParser, training: bool = False) -> None:
     """--device; of a training also --processes."""
-    parser.add_argument("--device", default="auto", help="for training and accuracy: auto, cpu, cuda, cuda:1 (default %(default)s)")
+    parser.add_argument(
+        "--device", default="auto", help="for training and accuracy: auto, cpu, cuda, cuda:1 (default %(default)s)"
+    )
     if training:
-        parser.add_argument("--processes", type=int, default=1, help="train in so many processes that share the CPU's cores (default %(default)s)")
+        parser.add_argument(
+            "--processes",
+            type=int,
+            default=1,
+            help="train in so many processes that share the CPU's cores (default %(default)s)",
+        )
 
 
 def add_largest_first(parser: argparse.ArgumentParser) -> None:
     """--largest-first, of a supernet's training."""
     parser.add_argument(
-        "--largest-first", type=float, metavar="SHARE", help="share of the steps in which the largest network learns alone (default 0.5)"
+        "--largest-first",
+        type=float,
+        metavar="SHARE",
+        help="share of the steps in which the largest network learns alone (default 0.5)",
     )
 
 
@@ -55,32 +69,61 @@ def add_recipe(parser: argparse.ArgumentParser, epochs: int) -> None:
     from nas.training.recipes import RECIPES
 
     parser.set_defaults(default_epochs=epochs)
-    parser.add_argument("--recipe", default="default", help=f"{', '.join(RECIPES)} (docs/training.md; default %(default)s)")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=V", help="another value for any part of the recipe, augmentation included (repeatable)"
+        "--recipe", default="default", help=f"{', '.join(RECIPES)} (docs/training.md; default %(default)s)"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=V",
+        help="another value for any part of the recipe, augmentation included (repeatable)",
     )
     parser.add_argument("--epochs", type=int, help=f"default: the recipe's, {epochs} of the default one")
-    parser.add_argument("--batch-size", type=int, help="of all processes together; default: the recipe's, 32 of the default one")
-    parser.add_argument("--accumulate", type=int, metavar="N", help="make a step of so many batches, as if of one (default 1)")
+    parser.add_argument(
+        "--batch-size", type=int, help="of all processes together; default: the recipe's, 32 of the default one"
+    )
+    parser.add_argument(
+        "--accumulate", type=int, metavar="N", help="make a step of so many batches, as if of one (default 1)"
+    )
     parser.add_argument("--optimizer", help="adamw or sgd (default: the recipe's)")
     parser.add_argument("--lr", type=float, help="peak learning rate")
     parser.add_argument("--cls-weight", type=float, help="of the classification loss (default 1)")
-    parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="default auto: bf16 where the hardware computes in it")
-    parser.add_argument("--compile", action="store_true", default=None, help="compile the network's forward (torch.compile; not of a supernet)")
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        help="default auto: bf16 where the hardware computes in it",
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        default=None,
+        help="compile the network's forward (torch.compile; not of a supernet)",
+    )
     parser.add_argument("--seed", type=int, help="default 0")
     parser.add_argument("--no-augment", action="store_true", help="train on the pictures as they are")
 
 
 def add_records(parser: argparse.ArgumentParser) -> None:
     """--logger, --eval-every, --keep."""
-    parser.add_argument("--logger", action="append", default=[], help="besides the .log.csv: tensorboard or wandb (repeatable)")
-    parser.add_argument("--eval-every", type=int, default=0, metavar="N", help="val mAP of the averaged weights every N epochs (default: at the end)")
-    parser.add_argument("--keep", choices=("last", "best"), default="last", help="best: keep the weights of the best evaluation, too")
+    parser.add_argument(
+        "--logger", action="append", default=[], help="besides the .log.csv: tensorboard or wandb (repeatable)"
+    )
+    parser.add_argument(
+        "--eval-every",
+        type=int,
+        default=0,
+        metavar="N",
+        help="val mAP of the averaged weights every N epochs (default: at the end)",
+    )
+    parser.add_argument(
+        "--keep", choices=("last", "best"), default="last", help="best: keep the weights of the best evaluation, too"
+    )
 
 
 def records(args: argparse.Namespace) -> Records:
     """What the training tells and keeps."""
-    from nas.workflow.records import Records
+    from nas.training.logging_options import Records
 
     return Records(tuple(args.logger), args.eval_every, args.keep == "best")
 
@@ -89,15 +132,26 @@ def display() -> Display:
     """Of several processes that train together one speaks."""
     from rich.console import Console
 
-    from nas.console import Display
-    from nas.training import processes
+    from nas.cli.progress import Display
+    from nas.core import distributed as processes
 
     return Display(Console(quiet=True)) if processes.rank() else Display()
 
 
 def recipe_values(args: argparse.Namespace) -> dict[str, Any]:
     """The training options that were given."""
-    names = ("epochs", "batch_size", "accumulate", "optimizer", "lr", "cls_weight", "largest_first", "precision", "compile", "seed")
+    names = (
+        "epochs",
+        "batch_size",
+        "accumulate",
+        "optimizer",
+        "lr",
+        "cls_weight",
+        "largest_first",
+        "precision",
+        "compile",
+        "seed",
+    )
     return {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
 
 
@@ -144,7 +198,8 @@ def new_folder(path: Path) -> Path:
 
 
 def new_file(path: Path, ending: str) -> Path:
-    """A file to be written, its folder made; an error now, not after hours, where its name has another ending than those that read it go by."""
+    """A file to be written, its folder made; an error now, not after hours, where its name has another ending than
+    those that read it go by."""
     if path.suffix != ending:
         raise InputError(f"--out {path}", f"a file name that ends in {ending}, such as {path.name.rstrip('.')}{ending}")
     new_folder(path.parent)

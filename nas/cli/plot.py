@@ -22,15 +22,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draw a run's candidates again; works during a search too."""
-    from nas.artifact import read_artifact
     from nas.cli.options import existing, new_folder
-    from nas.console import Display
-    from nas.estimate import Candidate
-    from nas.report.frontier import frontier_data, write_frontier
-    from nas.report.tables import read_front
-    from nas.selection import Pick, Selection
-    from nas.study import read_candidates
-    from nas.workflow.settings import SearchSettings
+    from nas.cli.progress import Display
+    from nas.core.architecture_file import read_artifact
+    from nas.core.estimate import Candidate
+    from nas.plotting.frontier import frontier_data, write_frontier
+    from nas.search.report.front_files import read_front
+    from nas.search.selection import Pick, Selection
+    from nas.search.settings import SearchSettings
+    from nas.search.study import read_candidates
 
     folder = existing(args.run, "run")
     settings = SearchSettings.read(folder)
@@ -38,7 +38,12 @@ def run(args: argparse.Namespace) -> int:
     cost, gain = settings.aims.cost, settings.aims.gain
     names = [name for name, _ in read_front(folder / "front.json").chosen] if (folder / "front.json").exists() else []
     chosen = [read_artifact(folder / f"{name}.json") for name in names]
-    picks = tuple(Pick(a.name, Candidate(a.architecture, a.estimates, a.study.trial, a.precision if settings.precisions else None)) for a in chosen)
+    picks = tuple(
+        Pick(
+            a.name, Candidate(a.architecture, a.estimates, a.study.trial, a.precision if settings.precisions else None)
+        )
+        for a in chosen
+    )
     picks = tuple(sorted(picks, key=lambda p: p.candidate[cost.name].value))
     data = frontier_data(
         candidates,

@@ -19,10 +19,27 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, required=True, help="folder of pictures, searched in depth")
     parser.add_argument("--out", type=Path, required=True, help="COCO json to write; an interrupted labelling goes on")
     parser.add_argument("--score", type=float, default=0.4, help="least score of a label (default %(default)s)")
-    parser.add_argument("--score-for", action="append", default=[], metavar="CLASS=SCORE", help="least score of one class (repeatable)")
-    parser.add_argument("--precision", type=float, help="choose each class's least score so that so many of its boxes in the val split are right")
-    parser.add_argument("--ignore-from", type=float, metavar="SCORE", help="mark boxes from this score to the least as regions not to learn from")
-    parser.add_argument("--tta", nargs="?", const="nms", choices=("nms", "weighted"), help="look at each picture mirrored, too; how boxes are merged")
+    parser.add_argument(
+        "--score-for", action="append", default=[], metavar="CLASS=SCORE", help="least score of one class (repeatable)"
+    )
+    parser.add_argument(
+        "--precision",
+        type=float,
+        help="choose each class's least score so that so many of its boxes in the val split are right",
+    )
+    parser.add_argument(
+        "--ignore-from",
+        type=float,
+        metavar="SCORE",
+        help="mark boxes from this score to the least as regions not to learn from",
+    )
+    parser.add_argument(
+        "--tta",
+        nargs="?",
+        const="nms",
+        choices=("nms", "weighted"),
+        help="look at each picture mirrored, too; how boxes are merged",
+    )
     add_data(parser, required=False)
     add_device(parser)
 
@@ -30,11 +47,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Label, count, name what is broken."""
     from nas.cli.options import existing, new_folder
-    from nas.console import Display
+    from nas.cli.progress import Display
     from nas.data.source import open_data
-    from nas.labelling import Finder
-    from nas.networks import open_network
-    from nas.workflow.pseudo_labels import Wanted, pseudo_label
+    from nas.inference.backends import open_network
+    from nas.pseudo_labels.label import Wanted, pseudo_label
+    from nas.pseudo_labels.thresholds import Finder
 
     display = Display()
     wanted = Wanted(args.score, tuple(map(_score, args.score_for)), args.precision, args.ignore_from)
@@ -43,7 +60,9 @@ def run(args: argparse.Namespace) -> int:
     new_folder(args.out.parent)
     data = open_data(args.data, limit=args.limit) if args.data else None
     pictures, boxes, broken = pseudo_label(args.model, finder, args.images, args.out, wanted, display, data)
-    display.note(f"{boxes} boxes in {pictures} pictures" + (f", {broken} broken" if broken else "") + f"; written: {args.out}")
+    display.note(
+        f"{boxes} boxes in {pictures} pictures" + (f", {broken} broken" if broken else "") + f"; written: {args.out}"
+    )
     return 0 if pictures else 2
 
 

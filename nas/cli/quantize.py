@@ -8,21 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nas.workflow.selecting import Search
+    from nas.quantization.mixed_precision import Search
 
 EXAMPLES = """\
   nas quantize runs/digits/S.safetensors --data digits --target openvino:int8
-  nas quantize S.safetensors --data shop/ --target onnxruntime:int8 --calibrator percentile --calibration 300 --out S-int8.onnx
-  nas quantize S.safetensors --data shop/ --max-drop 0.45                      (selective: the fastest that loses at most so many points of mAP)
-  nas quantize S.safetensors --data shop/ --budget 2ms --trials 40             (selective: the most accurate within a latency)
-  nas quantize S.safetensors --data shop/ --qat                                (fine-tuned with fake quantization; its control beside it)
-  nas quantize --lint S-int8.onnx                                              (check a file; status 1 where it is not what it should be)"""
+  nas quantize S.safetensors --data shop/ --target onnxruntime:int8 --calibrator percentile --calibration 300 --out
+  S-int8.onnx nas quantize S.safetensors --data shop/ --max-drop 0.45                      (selective: the fastest
+  that loses at most so many points of mAP) nas quantize S.safetensors --data shop/ --budget 2ms --trials 40          
+    (selective: the most accurate within a latency) nas quantize S.safetensors --data shop/ --qat                     
+              (fine-tuned with fake quantization; its control beside it)
+  nas quantize --lint S-int8.onnx                                              (check a file; status 1 where it is not
+  what it should be)"""
 MODES = ("ptq", "selective", "qat")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    from latency_db.int8 import CALIBRATORS
+    from latency_db.conversion.int8 import CALIBRATORS
     from nas.cli.options import add_data, add_device
 
     parser.add_argument("weights", type=Path, help="trained weights (.safetensors); with --lint an ONNX file")
@@ -32,20 +34,53 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="runtime:int8[@size][/b8][/t2] that will serve the model (default: the one that a search chose it for in int8, else openvino:int8)",
     )
     parser.add_argument("--mode", choices=MODES, help="default ptq; selective where --max-drop or --budget is given")
-    parser.add_argument("--calibration", type=int, default=100, metavar="N", help="pictures of the train split for the ranges (default %(default)s)")
-    parser.add_argument("--calibrator", choices=tuple(CALIBRATORS), default="max", help="how a range follows from them (default %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="measure latency in so many rounds, 0 for none (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="draws the calibration pictures and the order of the rounds")
-    parser.add_argument("--out", type=Path, help="ONNX file (default: beside the weights, -int8.onnx); its report is written beside it")
+    parser.add_argument(
+        "--calibration",
+        type=int,
+        default=100,
+        metavar="N",
+        help="pictures of the train split for the ranges (default %(default)s)",
+    )
+    parser.add_argument(
+        "--calibrator",
+        choices=tuple(CALIBRATORS),
+        default="max",
+        help="how a range follows from them (default %(default)s)",
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="measure latency in so many rounds, 0 for none (default %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="draws the calibration pictures and the order of the rounds"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="ONNX file (default: beside the weights, -int8.onnx); its report is written beside it"
+    )
     parser.add_argument("--lint", action="store_true", help="only check an ONNX file")
     parser.add_argument("--json", action="store_true", help="the report as JSON")
     chosen = parser.add_argument_group("selective: which blocks stay float")
-    chosen.add_argument("--max-drop", type=float, metavar="POINTS", help="points of mAP (hundredths) that may be lost (default 0.5)")
+    chosen.add_argument(
+        "--max-drop", type=float, metavar="POINTS", help="points of mAP (hundredths) that may be lost (default 0.5)"
+    )
     chosen.add_argument("--budget", metavar="LATENCY", help="upper bound, for example 2ms")
-    chosen.add_argument("--along", type=int, default=8, help="sets measured along the greedy path (default %(default)s)")
-    chosen.add_argument("--trials", type=int, default=16, help="sets measured next to the front after that (default %(default)s)")
-    chosen.add_argument("--gains", choices=("measured", "predicted"), default="measured", help="latency gain of each block (default %(default)s)")
-    chosen.add_argument("--subset", type=int, default=100, help="val pictures for the sensitivity of blocks, 0 for all (default %(default)s)")
+    chosen.add_argument(
+        "--along", type=int, default=8, help="sets measured along the greedy path (default %(default)s)"
+    )
+    chosen.add_argument(
+        "--trials", type=int, default=16, help="sets measured next to the front after that (default %(default)s)"
+    )
+    chosen.add_argument(
+        "--gains",
+        choices=("measured", "predicted"),
+        default="measured",
+        help="latency gain of each block (default %(default)s)",
+    )
+    chosen.add_argument(
+        "--subset",
+        type=int,
+        default=100,
+        help="val pictures for the sensitivity of blocks, 0 for all (default %(default)s)",
+    )
     aware = parser.add_argument_group("qat: fine-tuning with fake quantization")
     aware.add_argument("--qat", action="store_const", const="qat", dest="mode", help="the same as --mode qat")
     aware.add_argument("--epochs", type=int, help="default a tenth of the training's")
@@ -55,37 +90,47 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Quantize, check, evaluate, time; or check alone."""
-    from latency_db.target import Target
+    from latency_db.core.target import Target
     from nas.cli.options import existing, new_file
-    from nas.console import Display
+    from nas.cli.progress import Display
     from search_spaces.errors import InputError
 
     if args.lint:
         return _lint(existing(args.weights, "model"), args.json)
     if args.data is None:
-        raise InputError("nas quantize without --data", "a data set", "its train split gives the ranges of activations, its val split the accuracy")
+        raise InputError(
+            "nas quantize without --data",
+            "a data set",
+            "its train split gives the ranges of activations, its val split the accuracy",
+        )
     if args.rounds < 0:
         raise InputError(f"--rounds {args.rounds}", "0 or more")
-    from nas.quantization.subject import Calibration
-    from nas.weights import load_detector
-    from nas.workflow.quantizing import Settings, post_training
-    from nas.workflow.training import open_training_data
+    from nas.quantization.model import Calibration
+    from nas.quantization.ptq import Settings, post_training
+    from nas.supernet.weights import load_detector
+    from nas.training.train import open_training_data
 
     display = Display()
     selects = args.max_drop is not None or args.budget is not None
     mode = args.mode or ("selective" if selects else "ptq")
     if selects and mode != "selective":
-        raise InputError(f"--max-drop or --budget with --mode {mode}", "--mode selective", "they pick one of a selection's points")
+        raise InputError(
+            f"--max-drop or --budget with --mode {mode}", "--mode selective", "they pick one of a selection's points"
+        )
     settings = Settings(Calibration(args.calibration, args.calibrator, args.seed), args.rounds, args.seed)
     out = new_file(args.out or args.weights.with_name(f"{args.weights.stem}-int8.onnx"), ".onnx")
-    target = Target.parse(args.target) if args.target else load_detector(args.weights)[1].int8_target or Target.parse("openvino:int8")
+    target = (
+        Target.parse(args.target)
+        if args.target
+        else load_detector(args.weights)[1].int8_target or Target.parse("openvino:int8")
+    )
     job = (args.weights, open_training_data(args.data, args.limit, display), target, out, settings)
     if mode == "selective":
-        from nas.workflow.selecting import selective
+        from nas.quantization.mixed_precision import selective
 
         report, _ = selective(*job, _search(args), display)
     elif mode == "qat":
-        from nas.workflow.fine_tuning import Aware, quantization_aware
+        from nas.quantization.qat import Aware, quantization_aware
 
         report = quantization_aware(*job, Aware(args.epochs, args.lr, device=args.device), display)
     else:
@@ -95,8 +140,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _search(args: argparse.Namespace) -> Search:
-    from nas.budgets import parse_budgets
-    from nas.workflow.selecting import Search
+    from nas.core.budgets import parse_budgets
+    from nas.quantization.mixed_precision import Search
 
     budget = parse_budgets(f"budget={args.budget}")["budget"] if args.budget else None
     return Search(args.along, args.trials, args.gains, args.subset, args.max_drop, budget)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nas.artifact import Artifact
-    from nas.console import Display
+    from nas.cli.progress import Display
+    from nas.core.architecture_file import Artifact
+    from nas.core.estimate import Candidate
     from nas.data.source import DataPair
-    from nas.estimate import Candidate
-    from nas.workflow.settings import SearchSettings
+    from nas.search.settings import SearchSettings
 
 EXAMPLES = """\
   nas quickstart --out runs/quickstart
@@ -30,13 +30,21 @@ CHOSEN: dict[str, Any] = {"batch_size": 32, "lr": 1e-2, "cls_weight": 2.0}
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     parser.add_argument(
-        "--out", type=Path, default=Path("runs/quickstart"), help="folder of the run (default %(default)s); an interrupted one goes on"
+        "--out",
+        type=Path,
+        default=Path("runs/quickstart"),
+        help="folder of the run (default %(default)s); an interrupted one goes on",
     )
     parser.add_argument("--data", default="digits@96", help="data set (default %(default)s)")
     parser.add_argument("--image-size", type=int, default=96, help="default %(default)s")
     parser.add_argument("--trials", type=int, default=40, help="architectures to try (default %(default)s)")
     parser.add_argument("--supernet-epochs", type=int, default=3, help="default %(default)s")
-    parser.add_argument("--epochs", type=int, default=4, help="of each chosen architecture, from the supernet's weights (default %(default)s)")
+    parser.add_argument(
+        "--epochs",
+        type=int,
+        default=4,
+        help="of each chosen architecture, from the supernet's weights (default %(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=0)
 
 
@@ -44,11 +52,11 @@ def run(args: argparse.Namespace) -> int:
     """Data, supernet, search, S/M/L, training, export, one picture, one table."""
     import time
 
-    from nas.console import Display
-    from nas.report.tables import results_table
-    from nas.workflow.searching import search
-    from nas.workflow.settings import SearchSettings
-    from nas.workflow.training import open_training_data
+    from nas.cli.progress import Display
+    from nas.search.report.front_files import results_table
+    from nas.search.run import search
+    from nas.search.settings import SearchSettings
+    from nas.training.train import open_training_data
 
     start = time.monotonic()
     display = Display()
@@ -77,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _settings(args: argparse.Namespace) -> SearchSettings:
     from nas.cli.options import fixed_values
-    from nas.workflow.settings import SearchSettings
+    from nas.search.settings import SearchSettings
     from search_spaces.spaces import SPACES
 
     settings = SearchSettings(
@@ -97,25 +105,32 @@ def _train(
     args: argparse.Namespace, settings: SearchSettings, artifacts: Sequence[Artifact], data: DataPair, display: Display
 ) -> list[tuple[str, Candidate]]:
     from nas.training.recipe import Recipe
-    from nas.workflow.training import final_candidate, train_detectors
+    from nas.training.train import final_candidate, train_detectors
 
     recipe = Recipe(epochs=args.epochs, seed=settings.seed, **CHOSEN)
-    metrics = train_detectors(artifacts, data, recipe, args.out, display, args.out / "supernet.safetensors", augment=False)
+    metrics = train_detectors(
+        artifacts, data, recipe, args.out, display, args.out / "supernet.safetensors", augment=False
+    )
     return [(artifact.name, final_candidate(artifact, m)) for artifact, m in zip(artifacts, metrics, strict=True)]
 
 
 def _export(folder: Path, artifacts: Sequence[Artifact], display: Display) -> None:
-    from nas.export import export_onnx, metadata_of
-    from nas.weights import load_detector
+    from nas.export.onnx import export_onnx, metadata_of
+    from nas.supernet.weights import load_detector
 
     for artifact in artifacts:
         detector, _, _ = load_detector(folder / f"{artifact.name}.safetensors")
         size = int(artifact.architecture["image_size"])
-        worst = export_onnx(detector.deploy(), folder / f"{artifact.name}.onnx", size, metadata_of(artifact.architecture, artifact.classes, size))
+        worst = export_onnx(
+            detector.deploy(),
+            folder / f"{artifact.name}.onnx",
+            size,
+            metadata_of(artifact.architecture, artifact.classes, size),
+        )
         display.note(f"{artifact.name}.onnx: largest difference to torch {worst:.1e}")
 
 
 def _predict(folder: Path, artifact: Artifact, data: DataPair) -> None:
-    from nas.predict import load
+    from nas.inference.model import load
 
     load(folder / f"{artifact.name}.onnx").predict(data.val.samples[0].path).save(folder / "prediction.png")

@@ -19,7 +19,7 @@ def run(args: argparse.Namespace) -> int:
     from latency_db.runtimes import RUNTIMES
     from nas.data.formats import FORMATS
     from nas.estimators import ESTIMATORS
-    from nas.samplers import SAMPLERS
+    from nas.search.samplers import SAMPLERS
     from nas.training.loggers import LOGGERS
     from nas.training.recipe import OPTIMIZERS
     from nas.training.recipes import RECIPES

@@ -8,7 +8,8 @@ from pathlib import Path
 EXAMPLES = """\
   nas supernet --data digits --fix image_size=128 --epochs 20 --out runs/digits-supernet.safetensors
   nas supernet --space yolo-nas --data coco.yaml --fix image_size=640 --device cuda --out coco.safetensors
-  torchrun --nproc-per-node 8 -m nas supernet --space yolo-nas --data coco.yaml --fix image_size=640 --device cuda --out coco.safetensors"""
+  torchrun --nproc-per-node 8 -m nas supernet --space yolo-nas --data coco.yaml --fix image_size=640 --device cuda
+  --out coco.safetensors"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,12 +22,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_largest_first(parser)
     add_records(parser)
     add_device(parser, training=True)
-    parser.add_argument("--out", type=Path, required=True, help="weights file (.safetensors); an interrupted training goes on")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="weights file (.safetensors); an interrupted training goes on"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Train the shared weights; in what torchrun started, as one of several."""
-    from nas.training import processes
+    from nas.core import distributed as processes
 
     with processes.joined(args.device):
         return _train(args)
@@ -34,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _train(args: argparse.Namespace) -> int:
     from nas.cli.options import display, fixed_values, new_file, recipe, records
-    from nas.workflow.training import Means, open_training_data, train_supernet
+    from nas.training.train import Means, open_training_data, train_supernet
     from search_spaces.spaces import SPACES
 
     shown = display()
@@ -43,6 +46,8 @@ def _train(args: argparse.Namespace) -> int:
     settings, kept = recipe(args), records(args)
     new_file(args.out, ".safetensors")
     data = open_training_data(args.data, args.limit, shown)
-    train_supernet(space, data, settings, args.out, shown, Means(args.device, args.processes, not args.no_augment), kept)
+    train_supernet(
+        space, data, settings, args.out, shown, Means(args.device, args.processes, not args.no_augment), kept
+    )
     shown.note(f"written: {args.out}")
     return 0

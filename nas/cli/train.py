@@ -14,7 +14,8 @@ EXAMPLES = """\
   nas train yolov8n --data shop/ --init pretrained.safetensors --freeze stem,stage1 --layer-lr backbone=0.1
   nas train runs/digits/S.json --data digits --teacher runs/digits/L.safetensors --distill-features 1
   nas train runs/shop/S.json --data shop/ --pseudo pseudo.json --pseudo-weight 0.5
-  torchrun --nproc-per-node 8 -m nas train M.json --data coco.yaml --recipe yolo-nas --device cuda --out M.safetensors"""
+  torchrun --nproc-per-node 8 -m nas train M.json --data coco.yaml --recipe yolo-nas --device cuda --out
+  M.safetensors"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,18 +23,26 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     from nas.cli.course import add_course
     from nas.cli.options import add_data, add_device, add_recipe, add_records
 
-    parser.add_argument("architecture", type=Path, help="architecture file that nas search wrote (S.json), or a reference's name (nas models)")
+    parser.add_argument(
+        "architecture",
+        type=Path,
+        help="architecture file that nas search wrote (S.json), or a reference's name (nas models)",
+    )
     add_data(parser)
     add_recipe(parser, epochs=30)
     add_records(parser)
     add_course(parser)
     add_device(parser, training=True)
-    parser.add_argument("--out", type=Path, help="weights file (default: the architecture's path, .safetensors); an interrupted training goes on")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="weights file (default: the architecture's path, .safetensors); an interrupted training goes on",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Train one architecture; in what torchrun started, as one of several."""
-    from nas.training import processes
+    from nas.core import distributed as processes
 
     with processes.joined(args.device):
         return _train(args)
@@ -42,8 +51,8 @@ def run(args: argparse.Namespace) -> int:
 def _train(args: argparse.Namespace) -> int:
     from nas.cli.course import beside, course, distillation, with_pseudo_labels
     from nas.cli.options import display, new_file, note_int8, recipe, records
-    from nas.models import artifact_of, with_classes_of
-    from nas.workflow.training import Means, open_training_data, train_detector
+    from nas.core.references import artifact_of, with_classes_of
+    from nas.training.train import Means, open_training_data, train_detector
     from search_spaces.spaces import space_of
 
     shown = display()
@@ -57,6 +66,8 @@ def _train(args: argparse.Namespace) -> int:
     init = beside(args.init, args.architecture)
     means = Means(args.device, args.processes, not args.no_augment)
     metrics = train_detector(artifact, data, settings, out, shown, init, means, course(args), kept)
-    shown.note(f"{artifact.name}: mAP50-95 {metrics.map:.3f}, mAP50 {metrics.map50:.3f} on {len(data.val)} val pictures; written: {out}")
+    shown.note(
+        f"{artifact.name}: mAP50-95 {metrics.map:.3f}, mAP50 {metrics.map50:.3f} on {len(data.val)} val pictures; written: {out}"
+    )
     note_int8(shown, artifact, out, args.data)
     return 0

@@ -7,8 +7,9 @@ from pathlib import Path
 
 EXAMPLES = """\
   nas worker runs/coco                                                            (a folder that both machines see)
-  nas worker --storage postgresql://nas@db/studies --study coco --supernet coco.safetensors --latency-db postgresql://nas@db/latencies
-  nas worker runs/coco --target tensorrt:fp16/cuda:1 --device cuda:1              (the second GPU of a machine)"""
+  nas worker --storage postgresql://nas@db/studies --study coco --supernet coco.safetensors --latency-db
+  postgresql://nas@db/latencies nas worker runs/coco --target tensorrt:fp16/cuda:1 --device cuda:1              (the
+  second GPU of a machine)"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,20 +20,25 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", help="the search's data set, where it lies elsewhere on this machine")
     parser.add_argument("--supernet", help="the search's trained supernet, where it lies elsewhere on this machine")
     parser.add_argument("--latency-db", help="file or URL of latencies (default: as the search)")
-    parser.add_argument("--target", help="the search's target on another device of the same kind, for example tensorrt:fp16/cuda:1")
+    parser.add_argument(
+        "--target", help="the search's target on another device of the same kind, for example tensorrt:fp16/cuda:1"
+    )
     parser.add_argument("--device", help="for accuracy: auto, cpu, cuda, cuda:1 (default: as the search)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Take part."""
     from nas.cli.options import existing
-    from nas.console import Display
-    from nas.workflow.settings import SearchSettings
-    from nas.workflow.working import Own, work
+    from nas.cli.progress import Display
+    from nas.search.settings import SearchSettings
+    from nas.search.worker import Own, work
     from search_spaces.errors import InputError
 
     if (args.run is None) == (args.storage is None):
-        raise InputError("no study to work on" if args.run is None else "a folder and a --storage", "the folder of a search, or --storage URL")
+        raise InputError(
+            "no study to work on" if args.run is None else "a folder and a --storage",
+            "the folder of a search, or --storage URL",
+        )
     storage: Path | str
     if args.run is not None:
         settings = SearchSettings.read(existing(args.run, "run"))

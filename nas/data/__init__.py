@@ -1,1 +1,2 @@
-"""Pictures with marked objects: reading them (:mod:`source`), augmenting them (:mod:`transforms`), feeding them to training (:mod:`loader`)."""
+"""Pictures with marked objects: reading them (:mod:`source`), augmenting them (:mod:`transforms`), feeding them to
+training (:mod:`loader`)."""

@@ -1,4 +1,5 @@
-"""Everything that can be told of a data set before hours are spent on it: every picture decoded, every file accounted for."""
+"""Everything that can be told of a data set before hours are spent on it: every picture decoded, every file accounted
+for."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ import numpy as np
 
 from nas.data.dataset import DetectionDataset
 from nas.data.formats import DataFormat
+from nas.data.images import BrokenImage
 from nas.data.loader import FEW_BROKEN, MOST_BROKEN
-from nas.data.pictures import BrokenImage
 from nas.data.problems import Problems
 from nas.data.source import DataPair, check_splits, find_data
 from nas.data.statistics import Statistics, statistics
@@ -33,8 +34,8 @@ Watch = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Report:
-    """The result: numbers of each split that could be read; problems by split, and of ``classes`` and of ``files`` that belong to no split; ``unusable``: why
-    it cannot be trained on, if so."""
+    """The result: numbers of each split that could be read; problems by split, and of ``classes`` and of ``files``
+    that belong to no split; ``unusable``: why it cannot be trained on, if so."""
 
     name: str
     format: str
@@ -73,7 +74,8 @@ class Report:
 
 
 def check(spec: str | Path, watch: Watch = lambda done, total: None, cache: Path | None = None) -> Report:
-    """Read every split, decode every picture. InputError where there is no data set at all; what is wrong within one is in the report."""
+    """Read every split, decode every picture. InputError where there is no data set at all; what is wrong within one
+    is in the report."""
     found = find_data(spec, cache)
     splits, unread, unusable = _splits(found, spec)
     digests = _decode(splits, watch)
@@ -85,9 +87,13 @@ def check(spec: str | Path, watch: Watch = lambda done, total: None, cache: Path
     problems = {**{split: data.problems for split, data in splits.items()}, **unread}
     problems["classes"] = _alike(next(iter(splits.values())).classes if splits else ())
     problems["files"] = _strays(found)
-    broken = [_too_many_broken(data, len(digests[split])) for split, data in splits.items() if split in ("train", "val")]
+    broken = [
+        _too_many_broken(data, len(digests[split])) for split, data in splits.items() if split in ("train", "val")
+    ]
     reasons = [unusable, *broken]
-    return Report(found.name, found.kind, tuple(map(statistics, splits.values())), problems, "; ".join(filter(None, reasons)))
+    return Report(
+        found.name, found.kind, tuple(map(statistics, splits.values())), problems, "; ".join(filter(None, reasons))
+    )
 
 
 def _splits(found: DataFormat, spec: str | Path) -> tuple[dict[str, DetectionDataset], dict[str, Problems], str]:
@@ -119,7 +125,9 @@ def _decode(splits: Mapping[str, DetectionDataset], watch: Watch) -> dict[str, D
     digests: dict[str, Digests] = {split: {} for split in splits}
     pool = ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1), thread_name_prefix="check")
     try:
-        for done, ((data, index), digest) in enumerate(zip(jobs, pool.map(_digest, *zip(*jobs, strict=True)) if jobs else [], strict=True), 1):
+        for done, ((data, index), digest) in enumerate(
+            zip(jobs, pool.map(_digest, *zip(*jobs, strict=True)) if jobs else [], strict=True), 1
+        ):
             if isinstance(digest, BrokenImage):
                 data.problems.add("broken picture", digest.path, f"{digest.reason}, left out")
             else:
@@ -145,16 +153,21 @@ def _repeated(data: DetectionDataset, digests: Digests) -> None:
         other = first.setdefault(digest, index)
         if other != index:
             data.problems.add(
-                "picture that repeats another", data.samples[index].path, f"the same pixels as {data.samples[other].path}, both are used"
+                "picture that repeats another",
+                data.samples[index].path,
+                f"the same pixels as {data.samples[other].path}, both are used",
             )
 
 
 def _shared(one: DetectionDataset, digests: Digests, two: DetectionDataset, others: Digests) -> None:
-    """Told of the second split, whose accuracy it makes worthless; the same file in both is told when the two are put together."""
+    """Told of the second split, whose accuracy it makes worthless; the same file in both is told when the two are put
+    together."""
     first = {digest: one.samples[index].path for index, digest in digests.items()}
     for index, digest in others.items():
         path = two.samples[index].path
-        if digest in first and (first[digest].resolve() != path.resolve() or (one.split, two.split) != ("train", "val")):
+        if digest in first and (
+            first[digest].resolve() != path.resolve() or (one.split, two.split) != ("train", "val")
+        ):
             two.problems.add(
                 f"picture also in {one.split}",
                 path,
@@ -166,7 +179,12 @@ def _twice(data: DetectionDataset) -> None:
     for sample in data.samples:
         rows = np.column_stack([sample.boxes, sample.labels, sample.crowd])
         if repeated := len(rows) - len(np.unique(rows, axis=0)):
-            data.problems.add("box that stands there twice", sample.path, f"{repeated} with the same corners and class, all are used", repeated)
+            data.problems.add(
+                "box that stands there twice",
+                sample.path,
+                f"{repeated} with the same corners and class, all are used",
+                repeated,
+            )
 
 
 def _alike(classes: Sequence[str]) -> Problems:
@@ -175,7 +193,11 @@ def _alike(classes: Sequence[str]) -> Problems:
     for name in classes:
         other = first.setdefault("".join(filter(str.isalnum, name.casefold())) or name, name)
         if other != name:
-            problems.add("class names that are alike", repr(name), f"differs from {other!r} in case or punctuation only, taken for another class")
+            problems.add(
+                "class names that are alike",
+                repr(name),
+                f"differs from {other!r} in case or punctuation only, taken for another class",
+            )
     return problems
 
 

@@ -1,4 +1,5 @@
-"""COCO json: {"images": [...], "annotations": [...], "categories": [...]}, boxes as [x, y, width, height] in pixels (cocodataset.org: format)."""
+"""COCO json: {"images": [...], "annotations": [...], "categories": [...]}, boxes as [x, y, width, height] in pixels
+(cocodataset.org: format)."""
 
 from __future__ import annotations
 
@@ -11,15 +12,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nas.data import yamls
+from nas.data import yaml_files as yamls
 from nas.data.dataset import Annotation, DetectionDataset, Sample, choose, make_sample, same_classes
 from nas.data.formats import SPLITS, DataFormat, split_files, whole
-from nas.data.pictures import BrokenImage, annotated_size, pictures_in
+from nas.data.images import BrokenImage, annotated_size, pictures_in
 from nas.data.problems import Problems
 from search_spaces.errors import InputError
 
 _PARTS = ("images", "annotations", "categories")
-_LAYOUTS = ("{split}.json", "annotations/{split}.json", "{split}/_annotations.coco.json", "annotations/instances_{split}*.json")
+_LAYOUTS = (
+    "{split}.json",
+    "annotations/{split}.json",
+    "{split}/_annotations.coco.json",
+    "annotations/instances_{split}*.json",
+)
 
 Files = tuple[Path, list[Path]]
 """A COCO json and the folders where its pictures may be, the likeliest first."""
@@ -41,7 +47,9 @@ class Coco(DataFormat):
     @classmethod
     def find(cls, path: Path) -> Coco | None:
         if path.is_dir() and (found := whole([split_files(path, layout) for layout in _LAYOUTS])):
-            return cls(path.resolve().name, {split: (file, _picture_folders(path, file)) for split, file in found.items()})
+            return cls(
+                path.resolve().name, {split: (file, _picture_folders(path, file)) for split, file in found.items()}
+            )
         described = yamls.yamls_in(path)
         return cls._described(described[0]) if len(described) == 1 else None
 
@@ -56,12 +64,17 @@ class Coco(DataFormat):
             return None
         yamls.need(content, path, keys["train"], keys["val"])
         root = yamls.root_of(content, path)
-        return cls(yamls.name_of(path), {split: _yaml_files(content, split, root) for split, key in keys.items() if content.get(key)})
+        return cls(
+            yamls.name_of(path),
+            {split: _yaml_files(content, split, root) for split, key in keys.items() if content.get(key)},
+        )
 
     def read(self, split: str, limit: int | None = None) -> DetectionDataset:
         file, folders = self._files[split]
         leads = split == self.splits[0]
-        data = read_coco(file, folders, name=self.name, split=split, classes=None if leads else self._classes, limit=limit)
+        data = read_coco(
+            file, folders, name=self.name, split=split, classes=None if leads else self._classes, limit=limit
+        )
         if leads:
             self.__dict__["_classes"] = data.classes  # a json of hundreds of megabytes is not read again for them
         return data
@@ -77,7 +90,11 @@ class Coco(DataFormat):
         """Pictures beside the listed ones."""
         problems, looked, listed = Problems(), set[Path](), set[Path]()
         for file, folders in self._files.values():
-            images = [entry for entry in load_json(file)["images"] if isinstance(entry, dict) and isinstance(entry.get("file_name"), str)]
+            images = [
+                entry
+                for entry in load_json(file)["images"]
+                if isinstance(entry, dict) and isinstance(entry.get("file_name"), str)
+            ]
             folder = _folder(images, folders, file)
             looked.add(folder)
             listed.update(_located(folder, image["file_name"]) for image in images)
@@ -97,7 +114,8 @@ def read_coco(
 ) -> DetectionDataset:
     """One split. Pictures are looked for in the first of ``folders`` that has any of them.
 
-    Classes are the categories in the order of their ids, or in the order of ``classes`` (those of the train split), which must be the same set.
+    Classes are the categories in the order of their ids, or in the order of ``classes`` (those of the train split),
+    which must be the same set.
     """
     content = load_json(annotations)
     categories = _categories(content["categories"], annotations)
@@ -142,7 +160,9 @@ def _categories(entries: list[Any], path: Path) -> dict[int, str]:
         if not isinstance(entry, dict) or not _is_id(entry.get("id")) or not isinstance(entry.get("name"), str):
             raise InputError(f"{path}: category {_short(entry)}", "an object with an integer id and a name")
         if entry["id"] in table or entry["name"] in table.values():
-            raise InputError(f"{path}: category {entry['id']} ({entry['name']}) stands there twice", "every category once")
+            raise InputError(
+                f"{path}: category {entry['id']} ({entry['name']}) stands there twice", "every category once"
+            )
         table[entry["id"]] = entry["name"]
     if not table:
         raise InputError(f"{path} has no category", "at least one")
@@ -153,7 +173,9 @@ def _images(entries: list[Any], path: Path, problems: Problems) -> list[dict[str
     images: dict[int, dict[str, Any]] = {}
     for entry in entries:
         if not isinstance(entry, dict) or not _is_id(entry.get("id")) or not isinstance(entry.get("file_name"), str):
-            problems.add("malformed picture entry", path, f"picture {_short(entry)} lacks an integer id or a file_name, skipped")
+            problems.add(
+                "malformed picture entry", path, f"picture {_short(entry)} lacks an integer id or a file_name, skipped"
+            )
         elif entry["id"] in images:
             twice = (images[entry["id"]]["file_name"], entry["file_name"])
             raise InputError(f"{path}: picture id {entry['id']} is of {twice[0]} and of {twice[1]}", "every id once")
@@ -164,15 +186,24 @@ def _images(entries: list[Any], path: Path, problems: Problems) -> list[dict[str
     return list(images.values())
 
 
-def _annotations(entries: list[Any], images: set[int], labels: dict[int, int], path: Path, problems: Problems) -> dict[int, list[Annotation]]:
-    """Picture id -> its objects. A crowd's run-length mask is not read: its box and the flag say all that evaluation needs."""
+def _annotations(
+    entries: list[Any], images: set[int], labels: dict[int, int], path: Path, problems: Problems
+) -> dict[int, list[Annotation]]:
+    """Picture id -> its objects. A crowd's run-length mask is not read: its box and the flag say all that evaluation
+    needs."""
     objects: dict[int, list[Annotation]] = defaultdict(list)
     for entry in entries:
         box = entry.get("bbox") if isinstance(entry, dict) else None
         if not isinstance(box, list) or len(box) != 4 or not all(_is_number(v) for v in box):
-            problems.add("annotation without a box", path, f"annotation {_short(entry)} has no bbox of 4 numbers, skipped")
+            problems.add(
+                "annotation without a box", path, f"annotation {_short(entry)} has no bbox of 4 numbers, skipped"
+            )
         elif entry.get("image_id") not in images:
-            problems.add("annotation of an unknown picture", path, f"annotation {_short(entry)} is of picture {entry.get('image_id')}, skipped")
+            problems.add(
+                "annotation of an unknown picture",
+                path,
+                f"annotation {_short(entry)} is of picture {entry.get('image_id')}, skipped",
+            )
         elif entry.get("category_id") not in labels:
             problems.add(
                 "annotation of an unknown class",
@@ -184,12 +215,15 @@ def _annotations(entries: list[Any], images: set[int], labels: dict[int, int], p
             area = float(entry["area"]) if _is_number(entry.get("area")) and entry["area"] > 0 else None
             label = labels[entry["category_id"]]
             score = float(entry["score"]) if _is_number(entry.get("score")) else 1.0
-            objects[entry["image_id"]].append(Annotation((x, y, x + width, y + height), label, bool(entry.get("iscrowd")), area, score))
+            objects[entry["image_id"]].append(
+                Annotation((x, y, x + width, y + height), label, bool(entry.get("iscrowd")), area, score)
+            )
     return objects
 
 
 def _folder(images: list[dict[str, Any]], folders: Sequence[Path], path: Path) -> Path:
-    """The first folder that has one of the pictures. All names are tried before giving up: a few missing ones must not hide the rest."""
+    """The first folder that has one of the pictures. All names are tried before giving up: a few missing ones must
+    not hide the rest."""
     for folder in folders:
         if folder.is_dir() and any(os.path.isfile(_located(folder, image["file_name"])) for image in images):
             return folder
@@ -199,7 +233,8 @@ def _folder(images: list[dict[str, Any]], folders: Sequence[Path], path: Path) -
 
 
 def _located(folder: Path, name: str) -> Path:
-    """The file of that name, also where the json was written on a system that separates by ``\\`` or composes accents otherwise."""
+    """The file of that name, also where the json was written on a system that separates by ``\\`` or composes accents
+    otherwise."""
     slashes = name.replace("\\", "/")
     names = (name, slashes, unicodedata.normalize("NFC", slashes), unicodedata.normalize("NFD", slashes))
     return folder / next((form for form in names if os.path.exists(folder / form)), name)
@@ -217,7 +252,9 @@ def _yaml_files(content: Mapping[str, Any], split: str, root: Path) -> Files:
     return annotations, folders or [*_picture_folders(root, annotations), annotations.parent]
 
 
-def _sample(image: dict[str, Any], folder: Path, objects: list[Annotation], json_path: Path, problems: Problems) -> Sample | None:
+def _sample(
+    image: dict[str, Any], folder: Path, objects: list[Annotation], json_path: Path, problems: Problems
+) -> Sample | None:
     path = _located(folder, image["file_name"])
     try:
         size = annotated_size(path, image.get("width"), image.get("height"))

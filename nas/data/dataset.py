@@ -13,22 +13,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nas.data.pictures import read_picture
+from nas.data.images import read_picture
 from nas.data.problems import Problems
 from search_spaces.errors import InputError
 
 Loaded = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64], NDArray[np.bool_]]
 
 ROUNDING_PX = 1.0
-"""A box may reach this far over the edge before it counts as a defect: annotation tools round. It is clipped all the same."""
+"""A box may reach this far over the edge before it counts as a defect: annotation tools round. It is clipped all the
+same."""
 
 
 @dataclass(frozen=True)
 class Annotation:
     """One marked object as a file states it, unchecked: box xyxy in pixels, index of its class, area in px².
 
-    ``crowd``: no single object to learn or to find, but a region that is ignored: COCO's *iscrowd*, VOC's *difficult*. Training leaves it out, and a detection
-    there is neither right nor wrong. ``score``: how sure a model was that marked it; 1 for a person.
+    ``crowd``: no single object to learn or to find, but a region that is ignored: COCO's *iscrowd*, VOC's
+    *difficult*. Training leaves it out, and a detection there is neither right nor wrong. ``score``: how sure a model
+    was that marked it; 1 for a person.
     """
 
     box: tuple[float, float, float, float]
@@ -40,9 +42,11 @@ class Annotation:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One picture and its objects, checked: boxes float32 [N, 4] xyxy, pixels inside the picture; labels int64 [N]; crowd bool [N]; areas, scores float32 [N].
+    """One picture and its objects, checked: boxes float32 [N, 4] xyxy, pixels inside the picture; labels int64 [N];
+    crowd bool [N]; areas, scores float32 [N].
 
-    ``areas`` (px²) is what COCO calls *area*: of the outline where the data set has outlines, else of the box. It decides small/medium/large.
+    ``areas`` (px²) is what COCO calls *area*: of the outline where the data set has outlines, else of the box. It
+    decides small/medium/large.
     """
 
     id: int
@@ -59,8 +63,16 @@ class Sample:
         return len(self.labels)
 
 
-def make_sample(id: int, path: Path, size: tuple[int, int], annotations: Sequence[Annotation], problems: Problems, where: object = None) -> Sample:
-    """Check the annotations of one picture of ``size`` (width, height): what has no area inside it is dropped, what reaches out is clipped."""
+def make_sample(
+    id: int,
+    path: Path,
+    size: tuple[int, int],
+    annotations: Sequence[Annotation],
+    problems: Problems,
+    where: object = None,
+) -> Sample:
+    """Check the annotations of one picture of ``size`` (width, height): what has no area inside it is dropped, what
+    reaches out is clipped."""
     width, height = size
     where = path if where is None else where
     raw = np.array([a.box for a in annotations], np.float64).reshape(-1, 4)
@@ -105,7 +117,8 @@ def _fixed(values: ArrayLike, dtype: type[np.generic]) -> NDArray[Any]:
 
 @dataclass
 class _Cache:
-    """Decoded pictures up to a number of bytes; the first come stay, since an epoch visits every picture once and nothing is 'recent'."""
+    """Decoded pictures up to a number of bytes; the first come stay, since an epoch visits every picture once and
+    nothing is 'recent'."""
 
     limit: int
     used: int = 0
@@ -120,7 +133,8 @@ class _Cache:
 
 
 class DetectionDataset:
-    """Named, split, with ordered class names; ``load(i)`` decodes a picture. ``cache_bytes`` keeps decoded pictures in memory up to that size."""
+    """Named, split, with ordered class names; ``load(i)`` decodes a picture. ``cache_bytes`` keeps decoded pictures
+    in memory up to that size."""
 
     def __init__(
         self,
@@ -152,12 +166,16 @@ class DetectionDataset:
             raise InputError(f"the {what} names classes twice: {twice}", "every class once")
         if not self.samples:
             lines = "; ".join(self.problems.lines())
-            raise InputError(f"the {what} has no usable picture" + (f" ({lines})" if lines else ""), "at least one readable picture")
+            raise InputError(
+                f"the {what} has no usable picture" + (f" ({lines})" if lines else ""), "at least one readable picture"
+            )
         if len({s.id for s in self.samples}) != len(self.samples):
             raise InputError(f"the {what} has two pictures with one id", "every id once")
         for sample in self.samples:
             if len(sample) and not 0 <= sample.labels.min() <= sample.labels.max() < len(self.classes):
-                raise InputError(f"{sample.path}: label {sample.labels.max()} in the {what}", f"0..{len(self.classes) - 1}")
+                raise InputError(
+                    f"{sample.path}: label {sample.labels.max()} in the {what}", f"0..{len(self.classes) - 1}"
+                )
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -177,7 +195,8 @@ class DetectionDataset:
         return DetectionDataset(self.name, self.split, self.classes, self.samples, self.problems, cache_bytes)
 
     def load(self, index: int) -> Loaded:
-        """(RGB uint8 [H, W, 3], boxes float32 [N, 4] xyxy px, labels int64 [N], crowd bool [N]), read-only; BrokenImage if it cannot be read."""
+        """(RGB uint8 [H, W, 3], boxes float32 [N, 4] xyxy px, labels int64 [N], crowd bool [N]), read-only;
+        BrokenImage if it cannot be read."""
         sample = self.samples[index]
         rgb = self._cache.items.get(index)
         if rgb is None:
@@ -187,10 +206,13 @@ class DetectionDataset:
         return rgb, sample.boxes, sample.labels, sample.crowd
 
     def to_coco(self) -> dict[str, Any]:
-        """This split as a COCO object. Image ids are the samples'; category id = class index + 1; boxes xywh in pixels as checked."""
+        """This split as a COCO object. Image ids are the samples'; category id = class index + 1; boxes xywh in
+        pixels as checked."""
         return {
             "info": {"description": f"{self.name} {self.split}"},
-            "images": [{"id": s.id, "file_name": s.path.name, "width": s.width, "height": s.height} for s in self.samples],
+            "images": [
+                {"id": s.id, "file_name": s.path.name, "width": s.width, "height": s.height} for s in self.samples
+            ],
             "categories": [{"id": i + 1, "name": name} for i, name in enumerate(self.classes)],
             "annotations": self._coco_annotations(),
         }
@@ -200,7 +222,9 @@ class DetectionDataset:
         for sample in self.samples:
             x1, y1, x2, y2 = sample.boxes.astype(np.float64).T
             xywh = np.stack([x1, y1, x2 - x1, y2 - y1], 1).tolist()
-            for box, label, crowd, area in zip(xywh, sample.labels.tolist(), sample.crowd.tolist(), sample.areas.tolist(), strict=True):
+            for box, label, crowd, area in zip(
+                xywh, sample.labels.tolist(), sample.crowd.tolist(), sample.areas.tolist(), strict=True
+            ):
                 entries.append(
                     {
                         "id": len(entries) + 1,  # not 0: COCO evaluators read a match with annotation 0 as no match
@@ -215,9 +239,11 @@ class DetectionDataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits over classes, file names, file sizes and annotations: the same content gives the same string in any folder.
+        """16 hex digits over classes, file names, file sizes and annotations: the same content gives the same string
+        in any folder.
 
-        Pixels enter by the size of their file only; hashing a data set of gigabytes would take longer than a search on ``digits``.
+        Pixels enter by the size of their file only; hashing a data set of gigabytes would take longer than a search
+        on ``digits``.
         """
         digest = hashlib.sha256(repr((self.classes, len(self.samples))).encode())
         for s in self.samples:
@@ -233,7 +259,11 @@ def same_classes(train: Sequence[str], other: Sequence[str], split: str = "val")
     only_train = [c for c in train if c not in other]
     only_other = [c for c in other if c not in train]
     if only_train or only_other:
-        parts = [f"{which} alone has {_some(names)}" for which, names in (("train", only_train), (split, only_other)) if names]
+        parts = [
+            f"{which} alone has {_some(names)}"
+            for which, names in (("train", only_train), (split, only_other))
+            if names
+        ]
         raise InputError(f"the classes of train and {split} differ: {', '.join(parts)}", "the same classes in both")
 
 
@@ -242,7 +272,8 @@ def _some(names: Sequence[str]) -> str:
 
 
 def choose(count: int, limit: int | None) -> list[int]:
-    """Indices of at most ``limit`` of ``count`` pictures, in order, the same each time; spread by chance, since files are often sorted by content."""
+    """Indices of at most ``limit`` of ``count`` pictures, in order, the same each time; spread by chance, since files
+    are often sorted by content."""
     if limit is None or limit >= count:
         return list(range(count))
     if limit < 1:

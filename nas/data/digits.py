@@ -1,7 +1,9 @@
-"""``digits``: the embedded data set. Pictures composed of the 1,797 real handwritten digits that scikit-learn ships, written as a COCO data set.
+"""``digits``: the embedded data set. Pictures composed of the 1,797 real handwritten digits that scikit-learn ships,
+written as a COCO data set.
 
-Source of the digits: ``sklearn.datasets.load_digits``, the test part of E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI
-Machine Learning Repository, 1998 (CC BY 4.0); 8 x 8 pixels, values 0..16. Train and val pictures are drawn from disjoint digits.
+Source of the digits: ``sklearn.datasets.load_digits``, the test part of E. Alpaydin and C. Kaynak, Optical
+Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998 (CC BY 4.0); 8 x 8 pixels, values 0..16.
+Train and val pictures are drawn from disjoint digits.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ MOST_IOU = 0.1
 MOST_COVERED = 0.2
 """Of the smaller of two digits, at most this share of its box lies in the other's."""
 GROUND, INK_COLOUR = (0.0, 120.0), (60.0, 255.0)
-"""Range of the colour channels of background and digits: ink is lighter than the ground, as in the scans the digits come from."""
+"""Range of the colour channels of background and digits: ink is lighter than the ground, as in the scans the digits
+come from."""
 LEAST_CONTRAST = 80.0
 """Least difference of luma (0..255) between a digit and the ground under it."""
 INK = 0.5
@@ -79,7 +82,8 @@ class Drawn:
 def digits_folder(options: DigitsOptions, cache: Path) -> Path:
     """The folder (train.json, val.json, images/) in ``cache``, generated if it is not there yet.
 
-    It appears complete or not at all: it is written beside and then renamed. Of several processes that do so at once, the first one wins.
+    It appears complete or not at all: it is written beside and then renamed. Of several processes that do so at once,
+    the first one wins.
     """
     final = cache / options.folder
     if final.is_dir():
@@ -153,14 +157,24 @@ def _coco(split: str, drawn: Sequence[Sequence[Drawn]], options: DigitsOptions) 
         for d in objects:
             x1, y1, x2, y2 = d.box
             box = [x1, y1, x2 - x1, y2 - y1]
-            entry = {"id": len(annotations) + 1, "image_id": i + 1, "category_id": d.label + 1, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+            entry = {
+                "id": len(annotations) + 1,
+                "image_id": i + 1,
+                "category_id": d.label + 1,
+                "bbox": box,
+                "area": box[2] * box[3],
+                "iscrowd": 0,
+            }
             annotations.append({**entry, "digit": d.source})
     return {
         "info": {
             "description": f"{options.folder} {split}: composed of scikit-learn's load_digits (UCI Optical Recognition of Handwritten Digits)",
             "license": "CC BY 4.0",
         },
-        "images": [{"id": i + 1, "file_name": _file_name(split, i), "width": options.size, "height": options.size} for i in range(len(drawn))],
+        "images": [
+            {"id": i + 1, "file_name": _file_name(split, i), "width": options.size, "height": options.size}
+            for i in range(len(drawn))
+        ],
         "categories": [{"id": i + 1, "name": name} for i, name in enumerate(CLASSES)],
         "annotations": annotations,
     }
@@ -169,7 +183,8 @@ def _coco(split: str, drawn: Sequence[Sequence[Drawn]], options: DigitsOptions) 
 def compose(
     digits: Picture, labels: NDArray[np.int64], sources: NDArray[np.int64], size: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], list[Drawn]]:
-    """One picture: uint8 RGB [size, size, 3] and the 2..8 digits in it. Digits come from ``sources`` (indices), so do the unlabelled fragments."""
+    """One picture: uint8 RGB [size, size, 3] and the 2..8 digits in it. Digits come from ``sources`` (indices), so do
+    the unlabelled fragments."""
     canvas = _ground(size, rng)
     for _ in range(rng.integers(0, 2)):
         _draw_fragment(canvas, digits[rng.choice(sources)], rng)
@@ -194,7 +209,8 @@ def _height(size: int, rng: np.random.Generator, shrink: float) -> float:
 
 
 def warp_digit(digit: Picture, height: float, rng: np.random.Generator) -> Picture:
-    """An 8 x 8 digit -> its opacity 0..1, about ``height`` px high, slightly turned, slanted and stretched, cropped tight to its ink."""
+    """An 8 x 8 digit -> its opacity 0..1, about ``height`` px high, slightly turned, slanted and stretched, cropped
+    tight to its ink."""
     angle, slant, stretch = rng.uniform(-0.2, 0.2), rng.uniform(-0.12, 0.12), rng.uniform(0.85, 1.25)
     unit = height / 8
     shape = np.array([[unit * stretch, unit * slant], [0, unit]])
@@ -212,7 +228,9 @@ def warp_digit(digit: Picture, height: float, rng: np.random.Generator) -> Pictu
     return opacity[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def _position(ink: Picture, size: int, taken: Sequence[tuple[int, int, int, int]], rng: np.random.Generator) -> tuple[int, int, int, int] | None:
+def _position(
+    ink: Picture, size: int, taken: Sequence[tuple[int, int, int, int]], rng: np.random.Generator
+) -> tuple[int, int, int, int] | None:
     """A box xyxy for it, wholly in the picture, or None where it would cover or be covered too much."""
     height, width = ink.shape
     if height > size or width > size:
@@ -293,7 +311,9 @@ def _draw_line(canvas: Picture, rng: np.random.Generator) -> None:
     size = len(canvas)
     points = rng.uniform(-0.1, 1.1, (int(rng.integers(2, 4)), 2)) * size
     mask = np.zeros((size, size), np.uint8)
-    cv2.polylines(mask, [points.astype(np.int32)], False, 255, max(1, round(size * rng.uniform(0.006, 0.025))), cv2.LINE_AA)
+    cv2.polylines(
+        mask, [points.astype(np.int32)], False, 255, max(1, round(size * rng.uniform(0.006, 0.025))), cv2.LINE_AA
+    )
     _tint(canvas, mask, rng.uniform(0.3, 0.8), rng)
 
 

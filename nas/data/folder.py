@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nas.data.dataset import DetectionDataset, choose, make_sample
 from nas.data.formats import DataFormat
-from nas.data.pictures import SUFFIXES, BrokenImage, picture_sizes, pictures_in
+from nas.data.images import SUFFIXES, BrokenImage, picture_sizes, pictures_in
 from nas.data.problems import Problems
 from search_spaces.errors import InputError
 
@@ -34,8 +34,11 @@ class Pictures(DataFormat):
         return read_pictures(self._folder, name=self.name, limit=limit)
 
 
-def read_pictures(folder: Path, classes: Sequence[str] = (), *, name: str = "", limit: int | None = None) -> DetectionDataset:
-    """The pictures below ``folder`` in the order of their paths, ids from 1, without boxes; ``classes`` are those that a model will mark in them."""
+def read_pictures(
+    folder: Path, classes: Sequence[str] = (), *, name: str = "", limit: int | None = None
+) -> DetectionDataset:
+    """The pictures below ``folder`` in the order of their paths, ids from 1, without boxes; ``classes`` are those
+    that a model will mark in them."""
     paths = list(pictures_in(folder))
     if not paths:
         raise InputError(f"no picture in {folder}", f"files ending in {', '.join(sorted(SUFFIXES))}")

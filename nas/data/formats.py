@@ -1,6 +1,7 @@
 """The formats of data sets. A new one is one file here and one line in the table (or an entry point of the group).
 
-A format looks at a path and either knows what is there (``find``) or leaves it to the next one; then it reads one split at a time.
+A format looks at a path and either knows what is there (``find``) or leaves it to the next one; then it reads one
+split at a time.
 """
 
 from __future__ import annotations
@@ -35,11 +36,13 @@ class DataFormat(ABC):
     @classmethod
     @abstractmethod
     def find(cls, path: Path) -> DataFormat | None:
-        """The data set at ``path`` (a folder or a file), or None if there is none of this format; it reads no more than it needs to tell."""
+        """The data set at ``path`` (a folder or a file), or None if there is none of this format; it reads no more
+        than it needs to tell."""
 
     @abstractmethod
     def read(self, split: str, limit: int | None = None) -> DetectionDataset:
-        """One of ``splits``; all have the same classes in the same order. ``limit``: at most so many pictures, chosen by :func:`nas.data.dataset.choose`."""
+        """One of ``splits``; all have the same classes in the same order. ``limit``: at most so many pictures, chosen
+        by :func:`nas.data.dataset.choose`."""
 
     def strays(self) -> Problems:
         """Files of the data set that no split uses: pictures without annotations, annotations without a picture."""
@@ -55,7 +58,8 @@ FORMATS: Registry[type[DataFormat]] = Registry(
         "pictures": "nas.data.folder:Pictures",
     },
 )
-"""In the order in which they are asked. COCO before YOLO: a json with boxes is unmistakable, a folder called images is not."""
+"""In the order in which they are asked. COCO before YOLO: a json with boxes is unmistakable, a folder called images
+is not."""
 
 
 def recognise(path: Path) -> DataFormat:
@@ -72,7 +76,8 @@ def recognise(path: Path) -> DataFormat:
 
 
 def nothing_at(path: Path) -> InputError:
-    """The error that names everything that was looked for, what is there instead, and the folder inside that would do."""
+    """The error that names everything that was looked for, what is there instead, and the folder inside that would
+    do."""
     return InputError(f"no data set in {path}{_holding(path)}", expected_formats(), deeper(path))
 
 
@@ -83,7 +88,8 @@ def expected_formats() -> str:
 
 
 def split_files(folder: Path, pattern: str) -> dict[str, Path]:
-    """Split -> the file or folder that ``pattern`` (``images/{split}``) gives for it; the last by name (the newest year) of several."""
+    """Split -> the file or folder that ``pattern`` (``images/{split}``) gives for it; the last by name (the newest
+    year) of several."""
     found = {}
     for split, names in SPLITS.items():
         hits = [hit for name in names for hit in sorted(folder.glob(pattern.format(split=name)), reverse=True)]

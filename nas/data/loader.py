@@ -13,15 +13,16 @@ import torch
 from numpy.typing import NDArray
 
 from nas.data.dataset import DetectionDataset
+from nas.data.images import BrokenImage
 from nas.data.mosaic import Picture, compose
-from nas.data.pictures import BrokenImage
 from nas.data.transforms import PAD, Augmentation, Placement, letterbox
 from search_spaces.errors import InputError
 
 AHEAD = 3
 """Batches prepared ahead per worker."""
 MOST_BROKEN = 0.1
-"""Share of pictures that may turn out broken before training stops: beyond that it is the disk or the path, not a picture."""
+"""Share of pictures that may turn out broken before training stops: beyond that it is the disk or the path, not a
+picture."""
 FEW_BROKEN = 3
 
 SIDE_STEP = 32
@@ -35,9 +36,9 @@ _Item = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64], Placeme
 class Batch:
     """B pictures on S x S canvases with M objects in all (crowds left out).
 
-    images uint8 [B, 3, S, S] RGB; boxes float32 [M, 4] xyxy in pixels of the canvas; labels int64 [M]; image_index int64 [M] in 0..B-1, ascending;
-    sample_ids and placements: per picture, to carry detections back to the data set (``placements[i].inverse``). ``partners``: ids of all other pictures
-    that lie on the canvases (mosaic, mixup).
+    images uint8 [B, 3, S, S] RGB; boxes float32 [M, 4] xyxy in pixels of the canvas; labels int64 [M]; image_index
+    int64 [M] in 0..B-1, ascending; sample_ids and placements: per picture, to carry detections back to the data set
+    (``placements[i].inverse``). ``partners``: ids of all other pictures that lie on the canvases (mosaic, mixup).
     """
 
     images: torch.Tensor
@@ -53,18 +54,23 @@ class Batch:
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
         """The same batch with its tensors on ``device``; from pinned memory without waiting."""
-        moved = [t.to(device, non_blocking=non_blocking) for t in (self.images, self.boxes, self.labels, self.image_index)]
+        moved = [
+            t.to(device, non_blocking=non_blocking) for t in (self.images, self.boxes, self.labels, self.image_index)
+        ]
         return replace(self, images=moved[0], boxes=moved[1], labels=moved[2], image_index=moved[3])
 
 
 class Loader:
-    """``epoch(e)`` iterates over one pass; what it yields depends on (seed, e, position) only, not on the workers or on where it starts.
+    """``epoch(e)`` iterates over one pass; what it yields depends on (seed, e, position) only, not on the workers or
+    on where it starts.
 
-    ``workers`` threads prepare batches ahead of the consumer (OpenCV releases the interpreter's lock); 0 prepares them in the caller's thread.
-    A picture that turns out broken is reported once in ``dataset.problems``. With ``shuffle`` (training) another one takes its place; without
-    (evaluation) an empty grey canvas does, so that every picture keeps its place. Too many broken ones are an error. ``share`` (i, n): of every batch only
-    the i-th of n equal parts, for one of n processes that train together. ``epochs``: of the whole training, for what ends before it does
-    (``augmentation.close_mosaic``). ``accumulate``: batches of one step, which share one side where ``augmentation.multi_scale`` draws it.
+    ``workers`` threads prepare batches ahead of the consumer (OpenCV releases the interpreter's lock); 0 prepares
+    them in the caller's thread. A picture that turns out broken is reported once in ``dataset.problems``. With
+    ``shuffle`` (training) another one takes its place; without (evaluation) an empty grey canvas does, so that every
+    picture keeps its place. Too many broken ones are an error. ``share`` (i, n): of every batch only the i-th of n
+    equal parts, for one of n processes that train together. ``epochs``: of the whole training, for what ends before
+    it does (``augmentation.close_mosaic``). ``accumulate``: batches of one step, which share one side where
+    ``augmentation.multi_scale`` draws it.
     """
 
     def __init__(
@@ -82,9 +88,16 @@ class Loader:
         accumulate: int = 1,
     ) -> None:
         if batch_size < 1 or image_size < 1 or workers < 0 or seed < 0:
-            raise InputError(f"batch size {batch_size}, image size {image_size}, {workers} workers, seed {seed}", "1, 1, 0 and 0 at least")
+            raise InputError(
+                f"batch size {batch_size}, image size {image_size}, {workers} workers, seed {seed}",
+                "1, 1, 0 and 0 at least",
+            )
         if drop_last and len(dataset) < batch_size:
-            raise InputError(f"{len(dataset)} pictures in {dataset.name}/{dataset.split}", f"a full batch of {batch_size}", "lower the batch size")
+            raise InputError(
+                f"{len(dataset)} pictures in {dataset.name}/{dataset.split}",
+                f"a full batch of {batch_size}",
+                "lower the batch size",
+            )
         self.dataset = dataset
         self.batch_size = batch_size
         self.image_size = image_size
@@ -97,7 +110,11 @@ class Loader:
         self.accumulate = accumulate
         self.share, shares = share
         if batch_size % shares or not (drop_last or shares == 1):
-            raise InputError(f"batches of {batch_size} in {shares} equal shares", f"a multiple of {shares}", "change the batch size or the processes")
+            raise InputError(
+                f"batches of {batch_size} in {shares} equal shares",
+                f"a multiple of {shares}",
+                "change the batch size or the processes",
+            )
         self._local = batch_size // shares
         self._broken: set[int] = set()
         self._lock = threading.Lock()
@@ -108,7 +125,8 @@ class Loader:
         return count // self.batch_size if self.drop_last else -(-count // self.batch_size)
 
     def epoch(self, epoch: int = 0, start_step: int = 0, every: int = 1) -> Iterator[Batch]:
-        """The batches of one pass, from ``start_step`` on, each or each ``every``-th: exactly those that a pass from 0 would have given."""
+        """The batches of one pass, from ``start_step`` on, each or each ``every``-th: exactly those that a pass from
+        0 would have given."""
         order = self._order(epoch)
         steps = range(start_step, len(self), every)
         if not self.workers:
@@ -152,7 +170,9 @@ class Loader:
         if low == high == 1:
             return self.image_size
         first, last = (max(1, round(factor * self.image_size / SIDE_STEP)) for factor in (low, high))
-        rng = np.random.default_rng((self.seed, epoch, step // self.accumulate, SIDE_STEP))  # four numbers: no picture's generator
+        rng = np.random.default_rng(
+            (self.seed, epoch, step // self.accumulate, SIDE_STEP)
+        )  # four numbers: no picture's generator
         return SIDE_STEP * int(rng.integers(first, last, endpoint=True))
 
     def _augmentation(self, epoch: int) -> Augmentation:
@@ -172,12 +192,15 @@ class Loader:
 
         def another() -> Picture:
             found = self._picture(int(rng.integers(len(self.dataset))), rng, used)
-            return found or Picture(np.full((side, side, 3), PAD, np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+            return found or Picture(
+                np.full((side, side, 3), PAD, np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+            )
 
         return *compose(first, another, side, augmentation, rng), used
 
     def _picture(self, index: int, rng: np.random.Generator, used: list[int]) -> Picture | None:
-        """A picture without its crowds, its id added to ``used``. Of a broken one another that is drawn, or, without ``shuffle``, None."""
+        """A picture without its crowds, its id added to ``used``. Of a broken one another that is drawn, or, without
+        ``shuffle``, None."""
         while True:
             try:
                 rgb, boxes, labels, crowd = self.dataset.load(index)
@@ -196,7 +219,8 @@ class Loader:
         return [paths[id] for id in dict.fromkeys((*batch.sample_ids, *batch.partners))]
 
     def _report(self, index: int, error: BrokenImage) -> None:
-        """Name a broken picture the first time it is met; an error once there are too many, in every thread that meets one."""
+        """Name a broken picture the first time it is met; an error once there are too many, in every thread that
+        meets one."""
         with self._lock:
             new = index not in self._broken
             self._broken.add(index)

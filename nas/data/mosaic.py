@@ -1,5 +1,5 @@
-"""Several pictures on one canvas: side by side (mosaic, YOLOv4, arXiv:2004.10934) or one over the other (mixup, arXiv:1710.09412, as YOLOX,
-arXiv:2107.08430, has it for boxes: half of each, all boxes of both)."""
+"""Several pictures on one canvas: side by side (mosaic, YOLOv4, arXiv:2004.10934) or one over the other (mixup,
+arXiv:1710.09412, as YOLOX, arXiv:2107.08430, has it for boxes: half of each, all boxes of both)."""
 
 from __future__ import annotations
 
@@ -29,8 +29,11 @@ Canvas = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64], Placem
 """What :func:`nas.data.transforms.augment` gives; of several pictures the placement is the first one's."""
 
 
-def compose(first: Picture, another: Callable[[], Picture], size: int, augmentation: Augmentation, rng: np.random.Generator) -> Canvas:
-    """The picture augmented; by chance with three ``another`` beside it, by chance with a second such canvas over it."""
+def compose(
+    first: Picture, another: Callable[[], Picture], size: int, augmentation: Augmentation, rng: np.random.Generator
+) -> Canvas:
+    """The picture augmented; by chance with three ``another`` beside it, by chance with a second such canvas over
+    it."""
     canvas, boxes, labels, placement = _layer(first, another, size, augmentation, rng)
     if augmentation.mixup and rng.random() < augmentation.mixup:
         over, more, named, _ = _layer(another(), another, size, augmentation, rng)
@@ -39,14 +42,17 @@ def compose(first: Picture, another: Callable[[], Picture], size: int, augmentat
     return canvas, boxes, labels, placement
 
 
-def _layer(first: Picture, another: Callable[[], Picture], size: int, augmentation: Augmentation, rng: np.random.Generator) -> Canvas:
+def _layer(
+    first: Picture, another: Callable[[], Picture], size: int, augmentation: Augmentation, rng: np.random.Generator
+) -> Canvas:
     if augmentation.mosaic and rng.random() < augmentation.mosaic:
         return mosaic([first, another(), another(), another()], size, augmentation, rng)
     return augment(*first, size, augmentation, rng)
 
 
 def mosaic(pictures: list[Picture], size: int, augmentation: Augmentation, rng: np.random.Generator) -> Canvas:
-    """Four pictures, each augmented for itself, with a corner where all meet, and cut off where the next begins. Which lies where is drawn."""
+    """Four pictures, each augmented for itself, with a corner where all meet, and cut off where the next begins.
+    Which lies where is drawn."""
     meet_x, meet_y = (round(float(share) * size) for share in rng.uniform(*CENTRE, 2))
     canvas = np.empty((size, size, 3), np.uint8)
     parts: list[tuple[NDArray[np.float32], NDArray[np.int64]]] = []
@@ -54,7 +60,9 @@ def mosaic(pictures: list[Picture], size: int, augmentation: Augmentation, rng: 
     for quarter, (rgb, boxes, labels) in zip(rng.permutation(4).tolist(), pictures, strict=True):
         right, below = bool(quarter % 2), quarter >= 2
         frame = (meet_x if right else 0, meet_y if below else 0, size if right else meet_x, size if below else meet_y)
-        placement = _cornered(place(rgb.shape[1], rgb.shape[0], size, augmentation, rng), rgb.shape[1], rgb.shape[0], frame, right, below)
+        placement = _cornered(
+            place(rgb.shape[1], rgb.shape[0], size, augmentation, rng), rgb.shape[1], rgb.shape[0], frame, right, below
+        )
         rows, columns = slice(frame[1], frame[3]), slice(frame[0], frame[2])
         canvas[rows, columns] = placement.paste(rgb, lambda pixels: recolour(pixels, augmentation, rng))[rows, columns]
         placed, keep = visible(placement.boxes(boxes), augmentation, size, frame)

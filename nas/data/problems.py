@@ -1,4 +1,5 @@
-"""What is wrong with a data set, named and counted: training goes on with the rest, and its owner learns which files to repair."""
+"""What is wrong with a data set, named and counted: training goes on with the rest, and its owner learns which files
+to repair."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ SHOWN_PER_KIND = 3
 
 @dataclass(frozen=True)
 class Problem:
-    """One defect: ``kind`` groups equal ones, ``where`` is the file, ``message`` says what was found and what was done about it."""
+    """One defect: ``kind`` groups equal ones, ``where`` is the file, ``message`` says what was found and what was
+    done about it."""
 
     kind: str
     where: str
@@ -35,7 +37,9 @@ class Problems:
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_lock"}  # a lock cannot go to another process
+        return {
+            name: value for name, value in self.__dict__.items() if name != "_lock"
+        }  # a lock cannot go to another process
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.Lock())
@@ -76,6 +80,10 @@ class Problems:
     def to_dict(self) -> list[dict[str, Any]]:
         """JSON-ready: kinds with their counts and the examples that are remembered."""
         return [
-            {"kind": kind, "count": count, "examples": [{"where": e.where, "message": e.message} for e in self._examples[kind]]}
+            {
+                "kind": kind,
+                "count": count,
+                "examples": [{"where": e.where, "message": e.message} for e in self._examples[kind]],
+            }
             for kind, count in self._counts.most_common()
         ]

@@ -34,10 +34,11 @@ class ClassCount:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of one split. ``boxes`` are those to learn and to find, ``ignored`` crowds and difficult ones, ``empty`` pictures without any of the former.
+    """Of one split. ``boxes`` are those to learn and to find, ``ignored`` crowds and difficult ones, ``empty``
+    pictures without any of the former.
 
-    ``side_share``: square root of a box's area over its picture's. ``aspect``: width over height. Spreads are None without a box. ``sizes``: (width, height,
-    number) of the most frequent picture sizes, of ``size_kinds``.
+    ``side_share``: square root of a box's area over its picture's. ``aspect``: width over height. Spreads are None
+    without a box. ``sizes``: (width, height, number) of the most frequent picture sizes, of ``size_kinds``.
     """
 
     split: str
@@ -62,7 +63,8 @@ class Statistics:
 
     @property
     def imbalance(self) -> float | None:
-        """Boxes of the most frequent class over those of the rarest that has any; None with fewer than two such classes."""
+        """Boxes of the most frequent class over those of the rarest that has any; None with fewer than two such
+        classes."""
         counts = [c.boxes for c in self.classes if c.boxes]
         return max(counts) / min(counts) if len(counts) > 1 else None
 
@@ -73,7 +75,11 @@ class Statistics:
         yield f"{self.split}: {self.pictures} pictures{empty}, {self.boxes} boxes{ignored}"
         ranked = sorted(self.classes, key=lambda c: -c.boxes)
         if self.boxes:
-            yield "  classes: " + some([f"{c.name}: {c.boxes} in {c.pictures}" for c in ranked if c.boxes], MOST_CLASSES) + " pictures"
+            yield (
+                "  classes: "
+                + some([f"{c.name}: {c.boxes} in {c.pictures}" for c in ranked if c.boxes], MOST_CLASSES)
+                + " pictures"
+            )
         if self.imbalance is not None:
             yield f"  balance: the most frequent class has {self.imbalance:.3g} times the boxes of the rarest"
         if self.unused and self.classes:
@@ -83,7 +89,9 @@ class Statistics:
             yield f"  side, as share of the picture's: {_spread(self.side_share)}; width over height: {_spread(self.aspect)} (5 %, median, 95 %)"
             yield f"  boxes in a picture: {_spread(self.per_picture)}"
         sizes = ", ".join(f"{width}x{height} ({count})" for width, height, count in self.sizes)
-        yield f"  picture sizes: {sizes}" + (f" and {self.size_kinds - len(self.sizes)} more" if self.size_kinds > len(self.sizes) else "")
+        yield f"  picture sizes: {sizes}" + (
+            f" and {self.size_kinds - len(self.sizes)} more" if self.size_kinds > len(self.sizes) else ""
+        )
 
 
 def statistics(data: DetectionDataset) -> Statistics:

@@ -1,6 +1,8 @@
-"""From a picture of any size to the square canvas a network sees, boxes with it; by chance (augmentation) or not (letterbox).
+"""From a picture of any size to the square canvas a network sees, boxes with it; by chance (augmentation) or not
+(letterbox).
 
-All geometry of one picture is one :class:`Placement`, so pixels and boxes cannot disagree, and detections find their way back.
+All geometry of one picture is one :class:`Placement`, so pixels and boxes cannot disagree, and detections find their
+way back.
 """
 
 from __future__ import annotations
@@ -25,11 +27,12 @@ Recolour = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a picture lies on a canvas of ``size`` x ``size`` pixels: canvas x = picture x * scale_x + left, then turned, then mirrored if ``mirrored``.
+    """Where a picture lies on a canvas of ``size`` x ``size`` pixels: canvas x = picture x * scale_x + left, then
+    turned, then mirrored if ``mirrored``.
 
-    ``left`` and ``top`` are whole pixels and may be negative (the picture reaches out). The two scales differ by rounding only. ``turn``: where there is
-    one, the rows of the 2 x 2 matrix that rotates and shears the picture about ``pivot``, a point of the canvas. A box that was turned is the upright one
-    around its corners.
+    ``left`` and ``top`` are whole pixels and may be negative (the picture reaches out). The two scales differ by
+    rounding only. ``turn``: where there is one, the rows of the 2 x 2 matrix that rotates and shears the picture
+    about ``pivot``, a point of the canvas. A box that was turned is the upright one around its corners.
     """
 
     size: int
@@ -60,7 +63,8 @@ class Placement:
         return ((placed - self._offsets) / self._scales).astype(np.float32)
 
     def paste(self, rgb: NDArray[np.uint8], recolour: Recolour = lambda pixels: pixels) -> NDArray[np.uint8]:
-        """Picture uint8 [H, W, 3] -> canvas uint8 [size, size, 3] with border :data:`PAD`; ``recolour`` changes the picture, not the border."""
+        """Picture uint8 [H, W, 3] -> canvas uint8 [size, size, 3] with border :data:`PAD`; ``recolour`` changes the
+        picture, not the border."""
         height, width = rgb.shape[:2]
         new_width, new_height = max(1, round(width * self.scale_x)), max(1, round(height * self.scale_y))
         if (new_width, new_height) != (width, height):
@@ -79,13 +83,17 @@ class Placement:
         return canvas
 
     def _lay_turned(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """OpenCV counts from the centre of the first pixel, boxes from its edge: half a pixel is added before and taken off after."""
+        """OpenCV counts from the centre of the first pixel, boxes from its edge: half a pixel is added before and
+        taken off after."""
         matrix, pivot = self._matrix, np.array(self.pivot)
         shift = matrix @ (np.array([self.left, self.top]) + 0.5 - pivot) + pivot - 0.5
         affine = np.column_stack([matrix, shift])
         border = (PAD, PAD, PAD)
         return np.asarray(
-            cv2.warpAffine(np.ascontiguousarray(rgb), affine, (self.size, self.size), flags=cv2.INTER_LINEAR, borderValue=border), np.uint8
+            cv2.warpAffine(
+                np.ascontiguousarray(rgb), affine, (self.size, self.size), flags=cv2.INTER_LINEAR, borderValue=border
+            ),
+            np.uint8,
         )
 
     def _turned(self, boxes: NDArray[np.float64], matrix: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -118,7 +126,8 @@ def letterbox(width: int, height: int, size: int) -> Placement:
 
 
 def _placed(width: int, height: int, size: int, scale: float, shift_x: float, shift_y: float) -> Placement:
-    """Scaled about the centre, then shifted by pixels; rounded to whole pixels so that no second interpolation is needed."""
+    """Scaled about the centre, then shifted by pixels; rounded to whole pixels so that no second interpolation is
+    needed."""
     new_width, new_height = max(1, round(width * scale)), max(1, round(height * scale))
     left, top = round((size - new_width) / 2 + shift_x), round((size - new_height) / 2 + shift_y)
     return Placement(size, new_width / width, new_height / height, left, top)
@@ -129,15 +138,17 @@ MOST_DEGREES = {"degrees": 180.0, "shear": 45.0}
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may happen to a training picture. Defaults: the released YOLO-NAS recipe (super-gradients e0ccacf, coco2017_yolo_nas_s), without mixup.
+    """What may happen to a training picture. Defaults: the released YOLO-NAS recipe (super-gradients e0ccacf,
+    coco2017_yolo_nas_s), without mixup.
 
-    Probabilities 0..1; ``scale`` is a factor on the letterboxed size; ``translate`` a share of the canvas; ``hue`` in OpenCV's half degrees,
-    ``saturation`` and ``value`` of 255. A box is dropped when what is left of it on the canvas has a side under ``min_side`` px, under
-    ``min_area`` of its area, or an aspect ratio over ``max_aspect``.
+    Probabilities 0..1; ``scale`` is a factor on the letterboxed size; ``translate`` a share of the canvas; ``hue`` in
+    OpenCV's half degrees, ``saturation`` and ``value`` of 255. A box is dropped when what is left of it on the canvas
+    has a side under ``min_side`` px, under ``min_area`` of its area, or an aspect ratio over ``max_aspect``.
 
-    Off by default: with ``affine``, a rotation by up to ``degrees`` and a shear by up to ``shear`` degrees along each axis; ``swap``, red and blue
-    exchanged; ``mosaic`` and ``mixup`` (:mod:`nas.data.mosaic`), both left out in the last ``close_mosaic`` epochs; ``multi_scale``, the range of factors on
-    the image size from which the side of every step's canvases is drawn, in multiples of 32 px.
+    Off by default: with ``affine``, a rotation by up to ``degrees`` and a shear by up to ``shear`` degrees along each
+    axis; ``swap``, red and blue exchanged; ``mosaic`` and ``mixup`` (:mod:`nas.data.mosaic`), both left out in the
+    last ``close_mosaic`` epochs; ``multi_scale``, the range of factors on the image size from which the side of every
+    step's canvases is drawn, in multiples of 32 px.
     """
 
     flip: float = 0.5
@@ -182,12 +193,16 @@ class Augmentation:
         names = tuple(field.name for field in fields(self))
         if wrong := [name for name in values if name not in names]:
             raise unknown("augmentation", wrong[0], names)
-        plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        plain: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
         return replace(self, **plain)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
-        return {field.name: list(v) if isinstance(v := getattr(self, field.name), tuple) else v for field in fields(self)}
+        return {
+            field.name: list(v) if isinstance(v := getattr(self, field.name), tuple) else v for field in fields(self)
+        }
 
 
 Augmentation.NONE = Augmentation(flip=0, affine=0, hsv=0)
@@ -197,7 +212,8 @@ Augmentation.UNMIRRORED = Augmentation(flip=0, scale=(0.75, 1.33), translate=0.1
 
 
 def place(width: int, height: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> Placement:
-    """Letterbox, then by chance scaled about the centre (log-uniformly: halving is as likely as doubling), shifted, turned and mirrored."""
+    """Letterbox, then by chance scaled about the centre (log-uniformly: halving is as likely as doubling), shifted,
+    turned and mirrored."""
     scale, shift_x, shift_y, turn = min(size / width, size / height), 0.0, 0.0, None
     if rng.random() < augmentation.affine:
         low, high = np.log(augmentation.scale)
@@ -213,7 +229,9 @@ def place(width: int, height: int, size: int, augmentation: Augmentation, rng: n
 
 def _drawn_turn(augmentation: Augmentation, rng: np.random.Generator) -> tuple[float, float, float, float]:
     """A rotation after a shear, as a matrix in rows."""
-    angle, across, down = np.radians(rng.uniform(-1, 1, 3) * (augmentation.degrees, augmentation.shear, augmentation.shear))
+    angle, across, down = np.radians(
+        rng.uniform(-1, 1, 3) * (augmentation.degrees, augmentation.shear, augmentation.shear)
+    )
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     a, b, c, d = (rotation @ [[1.0, np.tan(across)], [np.tan(down), 1.0]]).ravel().tolist()
     return a, b, c, d
@@ -226,7 +244,8 @@ Frame = tuple[int, int, int, int]
 def visible(
     boxes: NDArray[np.float32], augmentation: Augmentation, size: int, frame: Frame | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Boxes [N, 4] xyxy on the canvas, clipped to it (or to ``frame``), and which of the N to keep. Returns ([N, 4], [N]): all boxes, kept or not."""
+    """Boxes [N, 4] xyxy on the canvas, clipped to it (or to ``frame``), and which of the N to keep. Returns ([N, 4],
+    [N]): all boxes, kept or not."""
     left, top, right, bottom = frame or (0, 0, size, size)
     low, high = (np.array(corner * 2, np.float32) for corner in ((left, top), (right, bottom)))
     clipped = np.clip(boxes, low, high)
@@ -245,12 +264,15 @@ def recolour(rgb: NDArray[np.uint8], augmentation: Augmentation, rng: np.random.
 
 
 def jitter_hsv(rgb: NDArray[np.uint8], augmentation: Augmentation, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Hue turned, saturation and value shifted, each uniformly within its range; uint8 [H, W, 3] in and out, the input is left alone."""
+    """Hue turned, saturation and value shifted, each uniformly within its range; uint8 [H, W, 3] in and out, the
+    input is left alone."""
     if not rgb.size:
         return rgb
     hue, saturation, value = rng.uniform(-1, 1, 3) * (augmentation.hue, augmentation.saturation, augmentation.value)
     levels = np.arange(256)
-    tables = np.stack([(levels + round(hue)) % 180, np.clip(levels + saturation, 0, 255), np.clip(levels + value, 0, 255)], 1)
+    tables = np.stack(
+        [(levels + round(hue)) % 180, np.clip(levels + saturation, 0, 255), np.clip(levels + value, 0, 255)], 1
+    )
     hsv = cv2.LUT(cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV), tables.astype(np.uint8)[None])
     return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), np.uint8)
 
@@ -263,7 +285,8 @@ def augment(
     augmentation: Augmentation,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64], Placement]:
-    """Picture [H, W, 3] with boxes [N, 4] px and labels [N] -> canvas uint8 [size, size, 3], boxes [M <= N, 4] on it, labels [M], where it lies."""
+    """Picture [H, W, 3] with boxes [N, 4] px and labels [N] -> canvas uint8 [size, size, 3], boxes [M <= N, 4] on it,
+    labels [M], where it lies."""
     placement = place(rgb.shape[1], rgb.shape[0], size, augmentation, rng)
     canvas = placement.paste(rgb, lambda pixels: recolour(pixels, augmentation, rng))
     placed, keep = visible(placement.boxes(boxes), augmentation, size)

@@ -1,7 +1,8 @@
-"""Pascal VOC: ``Annotations/*.xml``, ``JPEGImages/``, ``ImageSets/Main/train.txt`` (Everingham et al., doi:10.1007/s11263-009-0275-4, and the devkit).
+"""Pascal VOC: ``Annotations/*.xml``, ``JPEGImages/``, ``ImageSets/Main/train.txt`` (Everingham et al.,
+doi:10.1007/s11263-009-0275-4, and the devkit).
 
-Boxes are corners in pixels that count from 1 and belong to the box, so that (1, 1, width, height) is the whole picture. An object marked ``difficult`` is
-left out of training, and ignored in evaluation, as the challenge has it.
+Boxes are corners in pixels that count from 1 and belong to the box, so that (1, 1, width, height) is the whole
+picture. An object marked ``difficult`` is left out of training, and ignored in evaluation, as the challenge has it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from xml.etree.ElementTree import Element
 
 from nas.data.dataset import Annotation, DetectionDataset, Sample, choose, make_sample
 from nas.data.formats import DataFormat, split_files
-from nas.data.pictures import BrokenImage, annotated_size, pictures_in
+from nas.data.images import BrokenImage, annotated_size, pictures_in
 from nas.data.problems import Problems
 from nas.data.texts import class_names, lines_of
 from search_spaces.errors import InputError
@@ -25,7 +26,8 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 class _NoDoctype(ElementTree.TreeBuilder):
-    """Refuses a document type before any of its entities is read: none of VOC's files has one, and entities can name files or grow without bound."""
+    """Refuses a document type before any of its entities is read: none of VOC's files has one, and entities can name
+    files or grow without bound."""
 
     def doctype(self, name: str, *_: object) -> None:
         raise ValueError(f"it declares a document type ({name[:40]}), which is not read")
@@ -40,7 +42,8 @@ class _Object:
 
 @dataclass(frozen=True)
 class _File:
-    """One annotation file: size of its picture (what the file says, 0 where nothing), objects, and what was wrong with others of its objects."""
+    """One annotation file: size of its picture (what the file says, 0 where nothing), objects, and what was wrong
+    with others of its objects."""
 
     size: tuple[float, float]
     objects: tuple[_Object, ...]
@@ -49,7 +52,8 @@ class _File:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a split is: its annotation files, its pictures, the list of those that belong to it (without one all do)."""
+    """Where a split is: its annotation files, its pictures, the list of those that belong to it (without one all
+    do)."""
 
     annotations: Path
     pictures: Path
@@ -58,7 +62,9 @@ class _Place:
     @cached_property
     def stems(self) -> tuple[str, ...]:
         """The names of its pictures without suffix, each once."""
-        found = lines_of(self.listing) if self.listing else [path.stem for path in sorted(self.annotations.glob("*.xml"))]
+        found = (
+            lines_of(self.listing) if self.listing else [path.stem for path in sorted(self.annotations.glob("*.xml"))]
+        )
         return tuple(dict.fromkeys(found))
 
 
@@ -80,12 +86,20 @@ class Voc(DataFormat):
 
     @classmethod
     def find(cls, path: Path) -> Voc | None:
-        roots = [root for root in (path, *sorted(path.glob("VOC*")), *sorted(path.glob("VOCdevkit/VOC*"))) if _has_xml(root / "Annotations")]
+        roots = [
+            root
+            for root in (path, *sorted(path.glob("VOC*")), *sorted(path.glob("VOCdevkit/VOC*")))
+            if _has_xml(root / "Annotations")
+        ]
         if len(roots) > 1:
-            raise InputError(f"{len(roots)} VOC data sets in {path}", "one", f"name the one you mean: {', '.join(map(str, roots))}")
+            raise InputError(
+                f"{len(roots)} VOC data sets in {path}", "one", f"name the one you mean: {', '.join(map(str, roots))}"
+            )
         if roots:
             (root,) = roots
-            pictures = next((folder for folder in (root / "JPEGImages", root / "images") if folder.is_dir()), root / "JPEGImages")
+            pictures = next(
+                (folder for folder in (root / "JPEGImages", root / "images") if folder.is_dir()), root / "JPEGImages"
+            )
             lists = split_files(root, "ImageSets/Main/{split}.txt")
             return cls(root, {split: _Place(root / "Annotations", pictures, file) for split, file in lists.items()})
         folders = {split: folder for split, folder in split_files(path, "{split}").items() if _has_xml(folder)}
@@ -101,7 +115,10 @@ class Voc(DataFormat):
 
     def strays(self) -> Problems:
         """Annotation files without a picture, pictures without an annotation file, and those that are in no list."""
-        problems, listed = Problems(), {place.annotations / f"{stem}.xml" for place in self._places.values() for stem in place.stems}
+        problems, listed = (
+            Problems(),
+            {place.annotations / f"{stem}.xml" for place in self._places.values() for stem in place.stems},
+        )
         for source, folder in dict.fromkeys((place.annotations, place.pictures) for place in self._places.values()):
             pictures = self._pictures_in(folder)
             files = {path.stem: path for path in sorted(source.glob("*.xml"))}
@@ -125,7 +142,9 @@ class Voc(DataFormat):
         named = class_names(self._root / "classes.txt")
         if named:
             return named
-        files = [self._file(place.annotations / f"{stem}.xml") for place in self._places.values() for stem in place.stems]
+        files = [
+            self._file(place.annotations / f"{stem}.xml") for place in self._places.values() for stem in place.stems
+        ]
         found = tuple(sorted({object.name for file in files if isinstance(file, _File) for object in file.objects}))
         if not found:
             broken = next((str(file) for file in files if isinstance(file, InputError)), "")
@@ -148,7 +167,11 @@ class Voc(DataFormat):
             return None
         file = self._file(where)
         if isinstance(file, InputError):
-            problems.add("broken annotation file" if where.is_file() else "missing annotation file", where, f"{file}, its picture is skipped")
+            problems.add(
+                "broken annotation file" if where.is_file() else "missing annotation file",
+                where,
+                f"{file}, its picture is skipped",
+            )
             return None
         try:
             size = annotated_size(path, *file.size)
@@ -162,8 +185,14 @@ class Voc(DataFormat):
         for flaw in file.flaws:
             problems.add("malformed object", where, f"{flaw}, skipped")
         for name in [object.name for object in file.objects if object.name not in self._classes]:
-            problems.add("annotation of an unknown class", where, f"class {name!r} is none of {len(self._classes)}, skipped")
-        return [Annotation(o.box, self._classes.index(o.name), crowd=o.difficult) for o in file.objects if o.name in self._classes]
+            problems.add(
+                "annotation of an unknown class", where, f"class {name!r} is none of {len(self._classes)}, skipped"
+            )
+        return [
+            Annotation(o.box, self._classes.index(o.name), crowd=o.difficult)
+            for o in file.objects
+            if o.name in self._classes
+        ]
 
 
 def _has_xml(folder: Path) -> bool:
@@ -177,7 +206,11 @@ def _read(path: Path) -> _File:
         raise InputError("no such file", "an annotation file") from None
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", "an annotation file") from None
-    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last two: a document type, an encoding nobody knows
+    except (
+        ElementTree.ParseError,
+        ValueError,
+        LookupError,
+    ) as error:  # the last two: a document type, an encoding nobody knows
         raise InputError(f"is not XML that is read here ({error})", "a VOC annotation file") from None
     if root.tag != "annotation":
         raise InputError(f"holds <{root.tag[:40]}>", "<annotation>")

@@ -1,4 +1,5 @@
-"""Any data set as a COCO folder: ``train.json``, ``val.json`` and ``images/train``, ``images/val``, which this and most other tools read."""
+"""Any data set as a COCO folder: ``train.json``, ``val.json`` and ``images/train``, ``images/val``, which this and
+most other tools read."""
 
 from __future__ import annotations
 
@@ -22,8 +23,9 @@ def write_coco(
 ) -> list[DetectionDataset]:
     """Write all splits of ``spec`` into the new folder ``out``; what was read, for its numbers and problems.
 
-    Files are copied as they are, or with ``link`` hard-linked (no space taken; a change of one is a change of the other). What reading leaves out (broken
-    pictures, boxes without area) is left out here too. The folder appears complete or not at all.
+    Files are copied as they are, or with ``link`` hard-linked (no space taken; a change of one is a change of the
+    other). What reading leaves out (broken pictures, boxes without area) is left out here too. The folder appears
+    complete or not at all.
     """
     if os.path.lexists(out):
         raise InputError(f"--out {out}", "a folder that does not exist yet")
@@ -41,7 +43,9 @@ def write_coco(
         partial.chmod(0o755)  # mkdtemp's 0700 would hide the folder from everyone else
         os.rename(partial, out)
     except OSError as error:
-        raise InputError(f"cannot write {out} ({error.strerror or error})", "a folder with write permission and free space") from None
+        raise InputError(
+            f"cannot write {out} ({error.strerror or error})", "a folder with write permission and free space"
+        ) from None
     finally:
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)
@@ -65,7 +69,8 @@ def _write_all(splits: Sequence[DetectionDataset], folder: Path, link: bool, wat
 
 
 def _names(samples: Sequence[Sample]) -> dict[int, str]:
-    """Id -> a name of its own; where pictures of several folders have the same name, the later ones get a number. Case does not tell two names apart."""
+    """Id -> a name of its own; where pictures of several folders have the same name, the later ones get a number.
+    Case does not tell two names apart."""
     names: dict[int, str] = {}
     taken: set[str] = set()
     for sample in samples:

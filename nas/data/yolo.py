@@ -1,4 +1,5 @@
-"""YOLO text labels: for images/…/a.jpg a file labels/…/a.txt with lines ``class centre-x centre-y width height``, all relative to the picture."""
+"""YOLO text labels: for images/…/a.jpg a file labels/…/a.txt with lines ``class centre-x centre-y width height``, all
+relative to the picture."""
 
 from __future__ import annotations
 
@@ -10,10 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nas.data import yamls
+from nas.data import yaml_files as yamls
 from nas.data.dataset import Annotation, DetectionDataset, Sample, choose, make_sample
 from nas.data.formats import SPLITS, DataFormat, split_files, whole
-from nas.data.pictures import SUFFIXES, BrokenImage, picture_sizes, pictures_in
+from nas.data.images import SUFFIXES, BrokenImage, picture_sizes, pictures_in
 from nas.data.problems import Problems
 from nas.data.texts import class_names, lines_of
 from search_spaces.errors import InputError
@@ -22,7 +23,8 @@ _LAYOUTS = ("images/{split}", "{split}/images")
 
 
 class Yolo(DataFormat):
-    """Folders of pictures and of labels; splits and class names from a yaml, else from the folders' names and ``classes.txt``, else numbers."""
+    """Folders of pictures and of labels; splits and class names from a yaml, else from the folders' names and
+    ``classes.txt``, else numbers."""
 
     kind = "YOLO"
     looked_for = "a yaml with train, val and names, or images/train, images/val, labels/train and labels/val (YOLO)"
@@ -36,12 +38,18 @@ class Yolo(DataFormat):
     def find(cls, path: Path) -> Yolo | None:
         described = yamls.yamls_in(path)
         if len(described) > 1:
-            raise InputError(f"{len(described)} yaml files in {path}", "one", f"name the one you mean: {', '.join(map(str, described[:5]))}")
+            raise InputError(
+                f"{len(described)} yaml files in {path}",
+                "one",
+                f"name the one you mean: {', '.join(map(str, described[:5]))}",
+            )
         if described and (found := cls._described(described[0])):
             return found
         splits = whole([split_files(path, layout) for layout in _LAYOUTS])
         names = class_names(path / "classes.txt", path / "labels" / "classes.txt")
-        return cls(path.resolve().name, {split: [folder] for split, folder in splits.items()}, names) if splits else None
+        return (
+            cls(path.resolve().name, {split: [folder] for split, folder in splits.items()}, names) if splits else None
+        )
 
     @classmethod
     def _described(cls, path: Path) -> Yolo | None:
@@ -52,7 +60,9 @@ class Yolo(DataFormat):
         yamls.need(content, path, keys["train"], keys["val"], "names")
         root = yamls.root_of(content, path)
         sources = {split: _sources(content[key], root) for split, key in keys.items() if content.get(key)}
-        if not all(source.exists() for source in sources.get("test", [])):  # exports name a test split whether there is one or not
+        if not all(
+            source.exists() for source in sources.get("test", [])
+        ):  # exports name a test split whether there is one or not
             del sources["test"]
         return cls(yamls.name_of(path), sources, _names(content, path))
 
@@ -66,7 +76,12 @@ class Yolo(DataFormat):
     def strays(self) -> Problems:
         """Pictures without a label file, label files without a picture."""
         problems = Problems()
-        labels = {label_path(path): path for sources in self._sources.values() for source in sources for path in _pictures(source)}
+        labels = {
+            label_path(path): path
+            for sources in self._sources.values()
+            for source in sources
+            for path in _pictures(source)
+        }
         for label, picture in labels.items():
             if not label.is_file():
                 problems.add("picture without a label file", picture, "taken to show nothing")
@@ -77,8 +92,11 @@ class Yolo(DataFormat):
         return problems
 
 
-def read_yolo(sources: Sequence[Path], classes: Sequence[str], *, name: str, split: str, limit: int | None = None) -> DetectionDataset:
-    """One split. ``sources`` are folders of pictures (searched in depth) or .txt lists of picture paths; picture ids count from 1 in that order.
+def read_yolo(
+    sources: Sequence[Path], classes: Sequence[str], *, name: str, split: str, limit: int | None = None
+) -> DetectionDataset:
+    """One split. ``sources`` are folders of pictures (searched in depth) or .txt lists of picture paths; picture ids
+    count from 1 in that order.
 
     A picture without a label file has no objects; when none of them has one, that is an error.
     """
@@ -88,15 +106,20 @@ def read_yolo(sources: Sequence[Path], classes: Sequence[str], *, name: str, spl
     if times > 1:
         raise InputError(f"{path} stands twice in the {split} split of {name}", "every picture once")
     if not paths:
-        raise InputError(f"no picture in {', '.join(map(str, sources))}", f"files ending in {', '.join(sorted(SUFFIXES))}")
+        raise InputError(
+            f"no picture in {', '.join(map(str, sources))}", f"files ending in {', '.join(sorted(SUFFIXES))}"
+        )
     if not any(label_path(path).is_file() for path in paths):
-        raise InputError(f"no label file for the {len(paths)} pictures of {name}/{split}", f"{label_path(paths[0])} and so on")
+        raise InputError(
+            f"no label file for the {len(paths)} pictures of {name}/{split}", f"{label_path(paths[0])} and so on"
+        )
     samples = [_sample(i + 1, paths[i], classes, problems) for i in choose(len(paths), limit)]
     return DetectionDataset(name, split, classes, [s for s in samples if s is not None], problems)
 
 
 def label_path(picture: Path) -> Path:
-    """Where the labels of a picture are: the last folder called ``images`` becomes ``labels``; beside the picture if there is none."""
+    """Where the labels of a picture are: the last folder called ``images`` becomes ``labels``; beside the picture if
+    there is none."""
     parts = list(picture.parts)
     for i in range(len(parts) - 2, -1, -1):
         if parts[i] == "images":
@@ -106,7 +129,8 @@ def label_path(picture: Path) -> Path:
 
 
 def numbered_classes(sources: Sequence[Path]) -> tuple[str, ...]:
-    """Class names "0", "1", … up to the highest index in the labels of these folders, for data sets that name no classes."""
+    """Class names "0", "1", … up to the highest index in the labels of these folders, for data sets that name no
+    classes."""
     highest = -1
     for path in {label_path(picture) for source in sources for picture in _pictures(source)}:
         for line in lines_of(path) if path.is_file() else []:
@@ -133,14 +157,17 @@ def _names(content: Mapping[str, Any], path: Path) -> tuple[str, ...]:
     if not isinstance(names, list):
         raise InputError(f"{path}: names is a {type(names).__name__}", "a list of class names, or index: name")
     if wrong := [name for name in names if not isinstance(name, (str, int, float))]:
-        raise InputError(f"{path}: one of the names is a {type(wrong[0]).__name__}", "a list of class names, or index: name")
+        raise InputError(
+            f"{path}: one of the names is a {type(wrong[0]).__name__}", "a list of class names, or index: name"
+        )
     if content.get("nc", len(names)) != len(names):
         raise InputError(f"{path}: nc is {content['nc']}, but there are {len(names)} names", "the same number")
     return tuple(str(name) for name in names)
 
 
 def _sources(entry: Any, root: Path) -> list[Path]:
-    """One path or a list of them. Exports of a well-known labelling service write ``../train/images`` for a folder beside the yaml: tolerated."""
+    """One path or a list of them. Exports of a well-known labelling service write ``../train/images`` for a folder
+    beside the yaml: tolerated."""
     paths = []
     for text in map(str, entry if isinstance(entry, list) else [entry]):
         path = root / text
@@ -161,7 +188,9 @@ def _sample(id: int, path: Path, classes: Sequence[str], problems: Problems) -> 
     except InputError as error:
         problems.add("broken label file", labels, f"{error}, its picture is skipped")
         return None
-    objects = [_annotation(line, size, len(classes), f"{labels}:{number}", problems) for number, line in enumerate(lines, 1)]
+    objects = [
+        _annotation(line, size, len(classes), f"{labels}:{number}", problems) for number, line in enumerate(lines, 1)
+    ]
     return make_sample(id, path, size, [o for o in objects if o is not None], problems, where=labels)
 
 
@@ -177,7 +206,11 @@ def _annotation(line: str, size: tuple[int, int], classes: int, where: str, prob
         problems.add("malformed label line", where, f"{len(columns)} columns instead of 5, skipped")
         return None
     if label not in range(classes):
-        problems.add("annotation of an unknown class", where, f"class {columns[0]} of {classes} classes (0..{classes - 1}), skipped")
+        problems.add(
+            "annotation of an unknown class",
+            where,
+            f"class {columns[0]} of {classes} classes (0..{classes - 1}), skipped",
+        )
         return None
     width, height = size
     box: tuple[float, ...]

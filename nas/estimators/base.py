@@ -8,24 +8,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nas.estimate import Estimate, Objective
+from nas.core.estimate import Estimate, Objective
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
-    from latency_db.db import LatencyDB
-    from latency_db.target import Target
+    from latency_db.core.target import Target
+    from latency_db.database.db import LatencyDB
     from nas.data.source import DataPair
-    from nas.supernet import Supernet
+    from nas.supernet.supernet import Supernet
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a run has to estimate with; an estimator says which parts it cannot do without. ``eval_images`` of the val split rank candidates (0: all).
+    """What a run has to estimate with; an estimator says which parts it cannot do without. ``eval_images`` of the val
+    split rank candidates (0: all).
 
-    ``beside``: targets whose figures are compared with those of ``target``: the same at other precisions. ``shared``: what estimators of this run have in
-    common, such as one evaluation that gives several numbers.
+    ``beside``: targets whose figures are compared with those of ``target``: the same at other precisions. ``shared``:
+    what estimators of this run have in common, such as one evaluation that gives several numbers.
     """
 
     space: SearchSpace
@@ -44,12 +45,14 @@ class Context:
 
 
 class Estimator(ABC):
-    """``estimator(architecture) -> Estimate``: one number, its unit, interval, source and target. A failure raises; it never becomes a number.
+    """``estimator(architecture) -> Estimate``: one number, its unit, interval, source and target. A failure raises;
+    it never becomes a number.
 
-    ``name`` is the estimate's (``latency_ms``), not the registry's (``latency``). ``rank`` orders by expense: cheap ones are asked first, so that a
-    violated constraint spares the dear ones. ``cheap``: a function of the architecture alone that takes no more than a tenth of a second and no device, so
-    that a search may ask it of many more than it evaluates. ``sees_precision``: whether the same architecture may get another number at another precision of
-    the target.
+    ``name`` is the estimate's (``latency_ms``), not the registry's (``latency``). ``rank`` orders by expense: cheap
+    ones are asked first, so that a violated constraint spares the dear ones. ``cheap``: a function of the
+    architecture alone that takes no more than a tenth of a second and no device, so that a search may ask it of many
+    more than it evaluates. ``sees_precision``: whether the same architecture may get another number at another
+    precision of the target.
     """
 
     name: ClassVar[str]
@@ -67,7 +70,8 @@ class Estimator(ABC):
         """The estimate of a point of the context's space."""
 
     def rungs(self, architecture: Architecture) -> Iterator[Estimate]:
-        """What can be said early, under names of their own (``map@62``), and at last the estimate; whoever asks may stop in between (:mod:`nas.fidelity`)."""
+        """What can be said early, under names of their own (``map@62``), and at last the estimate; whoever asks may
+        stop in between (:mod:`nas.search.pruner`)."""
         yield self(architecture)
 
     def again(self, architecture: Architecture) -> Estimate:
@@ -81,8 +85,8 @@ class Estimator(ABC):
 
     @property
     def draws(self) -> Sequence[float]:
-        """Values that the last estimate might have had with other pictures, the same drawn pictures for every candidate, so that differences of two
-        candidates can be judged; empty where there is no such thing."""
+        """Values that the last estimate might have had with other pictures, the same drawn pictures for every
+        candidate, so that differences of two candidates can be judged; empty where there is no such thing."""
         return ()
 
     @classmethod

@@ -1,22 +1,30 @@
-"""One estimator for a search in which the precision is a choice: each candidate is asked of the estimator made for its precision's target."""
+"""One estimator for a search in which the precision is a choice: each candidate is asked of the estimator made for
+its precision's target."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from nas.deployment import split
-from nas.estimate import Estimate
+from nas.core.estimate import Estimate
+from nas.core.precision_choice import split
 from nas.estimators.base import Estimator
 from search_spaces.architecture import Architecture
 
 
 class ByPrecision(Estimator):
-    """``made``: estimators of one kind by precision. It is asked with points (:mod:`nas.deployment`); they are asked with architectures."""
+    """``made``: estimators of one kind by precision. It is asked with points (:mod:`nas.core.precision_choice`); they
+    are asked with architectures."""
 
     def __init__(self, made: Mapping[str, Estimator]) -> None:
         first = next(iter(made.values()))
         super().__init__(first.context)
-        self.name, self.unit, self.direction, self.rank, self.cheap = first.name, first.unit, first.direction, first.rank, first.cheap  # type: ignore[misc]
+        self.name, self.unit, self.direction, self.rank, self.cheap = (
+            first.name,
+            first.unit,
+            first.direction,
+            first.rank,
+            first.cheap,
+        )  # type: ignore[misc]
         self._made = dict(made)
         self._asked = first
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nas.estimate import Estimate
+from nas.core.estimate import Estimate
 from nas.estimators.base import Estimator
 from search_spaces.architecture import Architecture
 from search_spaces.op import Cost
@@ -36,7 +36,8 @@ class Macs(_Traced):
 
 
 class PeakActivations(_Traced):
-    """Largest sum of feature maps alive at one time, in MiB of float32, weights and a runtime's scratch memory not counted."""
+    """Largest sum of feature maps alive at one time, in MiB of float32, weights and a runtime's scratch memory not
+    counted."""
 
     name, unit = "activations_mib", "mib"
 
@@ -45,10 +46,12 @@ class PeakActivations(_Traced):
 
 
 class ElementsWritten(_Traced):
-    """Elements written by all operations of the deployed network: a training-free stand-in for accuracy, and so to be maximised.
+    """Elements written by all operations of the deployed network: a training-free stand-in for accuracy, and so to be
+    maximised.
 
-    On YOLOBench (arXiv:2307.13901) no score that was tried ranks its detectors better: Kendall's tau with COCO mAP 0.89 where MACs have 0.79 and the table's
-    NWOT 0.83; at one resolution and within a quarter of its latencies 0.70, 0.54 and 0.53 (``results/proxy_correlation.json``).
+    On YOLOBench (arXiv:2307.13901) no score that was tried ranks its detectors better: Kendall's tau with COCO mAP
+    0.89 where MACs have 0.79 and the table's NWOT 0.83; at one resolution and within a quarter of its latencies 0.70,
+    0.54 and 0.53 (``results/proxy_correlation.json``).
     """
 
     name, direction = "elements_written", "max"

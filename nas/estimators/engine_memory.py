@@ -1,4 +1,5 @@
-"""Memory of a compiled network, from an ahead-of-time build with TensorRT-RTX: no GPU is needed, and that it compiles is checked by the way."""
+"""Memory of a compiled network, from an ahead-of-time build with TensorRT-RTX: no GPU is needed, and that it compiles
+is checked by the way."""
 
 from __future__ import annotations
 
@@ -8,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from latency_db.engines import EngineCache, EngineJob
-from latency_db.plans import PlanReport, installed, library_version
-from latency_db.precision import converted
-from latency_db.profiler import Workload
+from latency_db.conversion.precision import converted
+from latency_db.core.profiler import Workload
+from latency_db.core.target import Target
+from latency_db.engines.engine_cache import EngineCache, EngineJob
+from latency_db.engines.plans import PlanReport, installed, library_version
 from latency_db.runtimes.tensorrt import INT8, TensorRtRtx
-from latency_db.target import Target
-from nas.estimate import Estimate
+from nas.core.estimate import Estimate
 from nas.estimators.base import Context, Estimator
 from nas.estimators.latency import latency_workload
 from search_spaces.architecture import Architecture
@@ -24,7 +25,8 @@ RUNTIME = "tensorrt-rtx"
 
 
 class _EngineMemory(Estimator):
-    """At the target's precision, batch and image size, where TensorRT-RTX has that precision; fp32, batch 1 without a target."""
+    """At the target's precision, batch and image size, where TensorRT-RTX has that precision; fp32, batch 1 without a
+    target."""
 
     unit, direction = "mib", "min"
     figure: ClassVar[str]
@@ -47,7 +49,9 @@ class _EngineMemory(Estimator):
         """From the engine cache, else compiled now: seconds. InputError where it does not compile."""
         value = self.bytes_of(self._report(self.context.space.check(architecture)))
         if value is None:
-            raise InputError(f"TensorRT-RTX did not log the {self.figure} of {architecture.id}", hint="another version may")
+            raise InputError(
+                f"TensorRT-RTX did not log the {self.figure} of {architecture.id}", hint="another version may"
+            )
         return Estimate(self.name, value / 2**20, self.unit, target=str(self._target))
 
     @abstractmethod

@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from latency_db.core.measurement import Measurement
+from latency_db.core.profiler import FINALIST, SEARCHING, Network, Protocol, Workload
 from latency_db.gpu import nvml
-from latency_db.measurement import Measurement
-from latency_db.profiler import FINALIST, SEARCHING, Network, Protocol, Workload
 from latency_db.runtimes import open_profiler
-from nas.estimate import Estimate
+from nas.core.estimate import Estimate
 from nas.estimators.base import Context, Estimator, needed
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
@@ -28,8 +28,9 @@ CALIBRATION_PICTURES = 16
 class Latency(Estimator):
     """Median milliseconds of the deployed network on the context's target, non-maximum suppression not included.
 
-    Figures are brought to the machine's usual speed by the anchor measured beside them (``Measurement.at_reference``), so that candidates timed minutes
-    apart can be compared; the database keeps what was measured.
+    Figures are brought to the machine's usual speed by the anchor measured beside them
+    (``Measurement.at_reference``), so that candidates timed minutes apart can be compared; the database keeps what
+    was measured.
     """
 
     name, unit, direction, rank, called = "latency_ms", "ms", "min", 1, "latency"
@@ -78,7 +79,9 @@ class Latency(Estimator):
         name = f"usual anchor of {', '.join(map(str, targets))}"
         if shared.get(name) is None:
             own = self.profiler.reference_anchor_ms()
-            shared[name] = own or database.reference_anchor_ms(*(self.profiler.key(measured.workload, target) for target in targets))
+            shared[name] = own or database.reference_anchor_ms(
+                *(self.profiler.key(measured.workload, target) for target in targets)
+            )
         usual: float | None = shared[name]
         return usual
 
@@ -87,7 +90,8 @@ class Latency(Estimator):
 
 
 class TailLatency(Latency):
-    """The 99th percentile of the same runs, in ms: what a deadline has to allow for. A sample quantile of some hundred runs, given without an interval."""
+    """The 99th percentile of the same runs, in ms: what a deadline has to allow for. A sample quantile of some
+    hundred runs, given without an interval."""
 
     name, called = "latency_p99_ms", "latency-p99"
 
@@ -106,7 +110,8 @@ class Throughput(Latency):
 
 
 class Energy(Latency):
-    """Millijoules per picture: the GPU's power at the two ends of the timed runs, their mean, times the latency. The whole board's, idle power included."""
+    """Millijoules per picture: the GPU's power at the two ends of the timed runs, their mean, times the latency. The
+    whole board's, idle power included."""
 
     name, unit, called = "energy_mj", "mj", "energy"
 
@@ -118,14 +123,19 @@ class Energy(Latency):
         gpu = m.environment.get("gpu") or {}
         powers = [state["power_w"] for name in ("before", "after") if (state := gpu.get(name)) and state.get("power_w")]
         if not powers:
-            raise InputError(f"{m.target} does not report its power", "a GPU whose power NVML reads", "leave energy out, or pip install nvidia-ml-py")
+            raise InputError(
+                f"{m.target} does not report its power",
+                "a GPU whose power NVML reads",
+                "leave energy out, or pip install nvidia-ml-py",
+            )
         watts = sum(powers) / len(powers)
         low, value, high = (watts * ms / m.target.batch for ms in (m.low_ms, m.median_ms, m.high_ms))
         return Estimate(self.name, value, self.unit, low, high, m.source, str(m.target))
 
 
 def latency_workload(context: Context, architecture: Architecture) -> Workload:
-    """The network as content: space version, architecture, classes and image size; its ONNX is made when it is really timed."""
+    """The network as content: space version, architecture, classes and image size; its ONNX is made when it is really
+    timed."""
     target = context.target
     assert target is not None
     size = target.image_size or int(architecture["image_size"])
@@ -135,7 +145,8 @@ def latency_workload(context: Context, architecture: Architecture) -> Workload:
 
 
 def calibration_pictures(data: DataPair, size: int) -> Sequence[npt.NDArray[np.float32]]:
-    """One batch of the training split, (N, 3, size, size) float32 in 0..1: int8 takes the ranges of activations from them."""
+    """One batch of the training split, (N, 3, size, size) float32 in 0..1: int8 takes the ranges of activations from
+    them."""
     import numpy as np
 
     from nas.data.loader import Loader
@@ -145,6 +156,8 @@ def calibration_pictures(data: DataPair, size: int) -> Sequence[npt.NDArray[np.f
 
 
 def _skeleton(context: Context, architecture: Architecture, size: int, batch: int) -> Path:
-    from nas.export import skeleton_onnx
+    from nas.export.onnx import skeleton_onnx
 
-    return skeleton_onnx(context.space, architecture, context.num_classes, context.scratch / "candidate.onnx", size, batch)
+    return skeleton_onnx(
+        context.space, architecture, context.num_classes, context.scratch / "candidate.onnx", size, batch
+    )

@@ -1,7 +1,7 @@
 """NWOT on pre-activations: how differently a random network's units respond to different inputs.
 
-Mellor et al., "Neural Architecture Search without Training", arXiv:2006.04647; on sign patterns of the conv outputs before activation it was the best
-training-free score in YOLOBench (arXiv:2307.13901).
+Mellor et al., "Neural Architecture Search without Training", arXiv:2006.04647; on sign patterns of the conv outputs
+before activation it was the best training-free score in YOLOBench (arXiv:2307.13901).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from statistics import mean
 import torch
 from torch import Tensor, nn
 
-from nas.estimate import Estimate
+from nas.core.estimate import Estimate
 from nas.estimators.base import Estimator
 from search_spaces.architecture import Architecture
 
@@ -21,13 +21,16 @@ DRAWS = 3
 
 
 class Nwot(Estimator):
-    """Log-determinant of the Hamming kernel of sign patterns, summed over all convolutions; mean of :data:`DRAWS` fresh weights and 8 random images each.
+    """Log-determinant of the Hamming kernel of sign patterns, summed over all convolutions; mean of :data:`DRAWS`
+    fresh weights and 8 random images each.
 
-    The network stays in its training form, branch by branch, and images are uniform in 0..1 like pictures. Kendall's tau with YOLOBench's own column: 0.92
-    over 64 architectures (``results/proxy_correlation.json``); with merged branches, normally distributed images or one draw it is lower.
+    The network stays in its training form, branch by branch, and images are uniform in 0..1 like pictures. Kendall's
+    tau with YOLOBench's own column: 0.92 over 64 architectures (``results/proxy_correlation.json``); with merged
+    branches, normally distributed images or one draw it is lower.
 
-    Computed at ``min(image size, 160)`` px and extended by ``2 * 8 * ln(size / 160)``: with a 2-D map every kernel entry grows with the square of the side,
-    which adds that to the log-determinant of an 8 x 8 matrix (YOLOBench re-run: Kendall tau 0.985 against the full size).
+    Computed at ``min(image size, 160)`` px and extended by ``2 * 8 * ln(size / 160)``: with a 2-D map every kernel
+    entry grows with the square of the side, which adds that to the log-determinant of an 8 x 8 matrix (YOLOBench
+    re-run: Kendall tau 0.985 against the full size).
     """
 
     name, direction, rank, sees_precision = "nwot", "max", 1, False

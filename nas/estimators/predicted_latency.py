@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 
+from latency_db.core.profiler import Network
 from latency_db.predictor.database import rows_of
 from latency_db.predictor.features import network_features
 from latency_db.predictor.model import Predictor
-from latency_db.profiler import Network
 from latency_db.runtimes import open_profiler
-from nas.estimate import Estimate
+from nas.core.estimate import Estimate
 from nas.estimators.base import Context, Estimator, needed
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
@@ -18,10 +18,11 @@ LOG = logging.getLogger(__name__)
 
 
 class PredictedLatency(Estimator):
-    """Milliseconds with the predictor's 95 % interval, at the machine's usual speed: what :class:`nas.estimators.latency.Latency` would measure.
+    """Milliseconds with the predictor's 95 % interval, at the machine's usual speed: what
+    :class:`nas.estimators.latency.Latency` would measure.
 
-    Fitted once, on the networks measured on the context's target, this machine and runtime version. ``note`` says with what error (cross-validated; also
-    logged, once). A network unlike the measured ones is an error, not a number.
+    Fitted once, on the networks measured on the context's target, this machine and runtime version. ``note`` says
+    with what error (cross-validated; also logged, once). A network unlike the measured ones is an error, not a number.
     """
 
     name, unit, direction, rank, cheap = "latency_ms", "ms", "min", 1, True
@@ -41,7 +42,9 @@ class PredictedLatency(Estimator):
         try:
             self.predictor = Predictor.fit(rows_of(database, key))
         except InputError as error:
-            raise InputError(f"estimator predicted_latency has too little in its latency database for target {context.target}: {error}") from None
+            raise InputError(
+                f"estimator predicted_latency has too little in its latency database for target {context.target}: {error}"
+            ) from None
         self.note = f"predicted latency on {context.target}: {self.predictor.report()}"
         LOG.info(self.note)
 

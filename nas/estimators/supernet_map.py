@@ -1,4 +1,5 @@
-"""Accuracy of a candidate with the supernet's weights: the float network's, or on a target of int8 the quantized one's in the runtime that serves it."""
+"""Accuracy of a candidate with the supernet's weights: the float network's, or on a target of int8 the quantized
+one's in the runtime that serves it."""
 
 from __future__ import annotations
 
@@ -11,17 +12,17 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from nas.accuracy import RANKING, batches, detect, images_of, sort_out
+from nas.core.compute import device_of
+from nas.core.estimate import Estimate
 from nas.data.dataset import DetectionDataset, Sample
 from nas.data.loader import Batch
-from nas.estimate import Estimate
 from nas.estimators.base import Context, Estimator, needed
-from nas.evaluation import Detections, Metrics, evaluate
-from nas.matches import average_precision, match
+from nas.evaluation.bootstrap import resamples
+from nas.evaluation.matching import average_precision, match
+from nas.inference.coco_metrics import Detections, Metrics, evaluate
+from nas.inference.detect import RANKING, batches, detect, images_of, sort_out
 from nas.quantization.candidate import PICTURES, served_in_int8
-from nas.training.bn import recalibrate
-from nas.training.precision import device_of
-from nas.uncertainty import resamples
+from nas.supernet.batchnorm import recalibrate
 from search_spaces.architecture import Architecture
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
@@ -39,10 +40,12 @@ Z95 = 1.959964
 
 
 class SupernetMap(Estimator):
-    """mAP50-95 (0..1) of the extracted network, BatchNorm recalibrated, on the val split (or the part of it that the context asks for).
+    """mAP50-95 (0..1) of the extracted network, BatchNorm recalibrated, on the val split (or the part of it that the
+    context asks for).
 
-    On a target of int8 the extracted network is quantized first: in the form of the target's runtime, calibrated on the first of the pictures that BatchNorm
-    was recalibrated on, evaluated as that runtime computes it. fp16 and bf16 count as accurate as fp32.
+    On a target of int8 the extracted network is quantized first: in the form of the target's runtime, calibrated on
+    the first of the pictures that BatchNorm was recalibrated on, evaluated as that runtime computes it. fp16 and bf16
+    count as accurate as fp32.
     """
 
     name, direction, rank, called = "map", "max", 2, "supernet"
@@ -68,14 +71,19 @@ class SupernetMap(Estimator):
         return last
 
     def rungs(self, architecture: Architecture) -> Iterator[Estimate]:
-        """On an eighth of the pictures, on a third, on all; only the last where another number of this evaluation was asked before."""
+        """On an eighth of the pictures, on a third, on all; only the last where another number of this evaluation was
+        asked before."""
         for count, metrics in self._evaluations.of(architecture):
             value = getattr(metrics, self.metric)
             if count is not None:
                 if value is not None:
                     yield Estimate(f"{self.name}@{count}", value, source="predicted", target=self._target)
             elif value is None:
-                raise InputError(f"{self.name}: the val split has no such object", "another accuracy", "nas data check says what sizes there are")
+                raise InputError(
+                    f"{self.name}: the val split has no such object",
+                    "another accuracy",
+                    "nas data check says what sizes there are",
+                )
             else:
                 self._drawn = self._evaluations.drawn(self.area, self.iou)
                 half = Z95 * float(np.std(self._drawn)) if len(self._drawn) else 0.0
@@ -88,7 +96,8 @@ class SupernetMap(Estimator):
 
     @property
     def draws(self) -> Sequence[float]:
-        """mAP on :data:`RESAMPLES` data sets drawn anew, picture by picture, from the val split: the same for every candidate."""
+        """mAP on :data:`RESAMPLES` data sets drawn anew, picture by picture, from the val split: the same for every
+        candidate."""
         return self._drawn
 
 
@@ -194,12 +203,15 @@ class _Int8Evaluations(_Evaluations):
 
     @property
     def remarks(self) -> Sequence[str]:
-        said = f"accuracy in int8: each candidate calibrated on at most {PICTURES} pictures and evaluated in {self._where}"
+        said = (
+            f"accuracy in int8: each candidate calibrated on at most {PICTURES} pictures and evaluated in {self._where}"
+        )
         return (said,) if self._where else ()
 
 
 class _Pictures:
-    """What candidates are recalibrated and evaluated on: ``val`` in the order of the evaluation, and the pictures of each size, decoded once."""
+    """What candidates are recalibrated and evaluated on: ``val`` in the order of the evaluation, and the pictures of
+    each size, decoded once."""
 
     def __init__(self, context: Context) -> None:
         assert context.data is not None
@@ -211,7 +223,9 @@ class _Pictures:
     def of_size(self, size: int) -> tuple[list[Batch], list[Batch]]:
         """Calibration and val batches."""
         if size not in self._decoded:
-            calibration = list(batches(self._train, size, limit=self._context.calibration_images, seed=self._context.seed))
+            calibration = list(
+                batches(self._train, size, limit=self._context.calibration_images, seed=self._context.seed)
+            )
             steps = (0, *early_steps(len(self.val)), len(self.val))
             val = [b for begin, end in pairwise(steps) for b in batches(first_of(self.val, end, begin), size, BATCH)]
             self._decoded[size] = calibration, val

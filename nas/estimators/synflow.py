@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from nas.estimate import Estimate
+from nas.core.estimate import Estimate
 from nas.estimators.base import Estimator
 from search_spaces.architecture import Architecture
 
@@ -14,8 +14,8 @@ SIZE = 64
 class Synflow(Estimator):
     """Log of the sum over weights of ``|w * dR/dw|``, R the sum of all outputs of the network with absolute weights on an image of ones.
 
-    Deployed form (BatchNorm would normalise the signal away), fresh weights, float64: the sum overflows float32 in deep networks. At 64 px: without
-    data the image size adds no information.
+    Deployed form (BatchNorm would normalise the signal away), fresh weights, float64: the sum overflows float32 in
+    deep networks. At 64 px: without data the image size adds no information.
     """
 
     name, direction, rank, sees_precision = "synflow", "max", 1, False
@@ -29,5 +29,7 @@ class Synflow(Estimator):
                 parameter.abs_()
         out = detector(torch.ones(1, 3, SIZE, SIZE, dtype=torch.float64))
         (out.logits.sum() + out.boxes.sum()).backward()
-        flow = sum(float((p.detach() * p.grad).sum()) for p in detector.parameters() if p.grad is not None and p.dim() > 1)
+        flow = sum(
+            float((p.detach() * p.grad).sum()) for p in detector.parameters() if p.grad is not None and p.dim() > 1
+        )
         return Estimate(self.name, float(torch.tensor(flow, dtype=torch.float64).log()))

@@ -1,1 +1,2 @@
-"""Trained detectors in int8: calibrated, fine-tuned, selective; each checked and evaluated in the runtime that will serve it."""
+"""Trained detectors in int8: calibrated, fine-tuned, selective; each checked and evaluated in the runtime that will
+serve it."""

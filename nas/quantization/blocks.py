@@ -1,6 +1,8 @@
-"""What is left float, or not, as one: the blocks of an exported detector. A cell of the network's graph is one, of the head each part of each level.
+"""What is left float, or not, as one: the blocks of an exported detector. A cell of the network's graph is one, of
+the head each part of each level.
 
-The names are those of the exported file's nodes, which have the path of their module in them (``/detector/stage1_block-qsp/conv1/conv/Conv``).
+The names are those of the exported file's nodes, which have the path of their module in them
+(``/detector/stage1_block-qsp/conv1/conv/Conv``).
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-from latency_db.onnx_parts import decode_tail
+from latency_db.conversion.onnx_parts import decode_tail
 from search_spaces.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +24,8 @@ STEM = "stem"
 
 @dataclass(frozen=True)
 class Block:
-    """Nodes that are quantized together: their names, the convolutions among them that become int8, and the multiply-accumulates of those."""
+    """Nodes that are quantized together: their names, the convolutions among them that become int8, and the
+    multiply-accumulates of those."""
 
     name: str
     nodes: tuple[str, ...]
@@ -32,7 +35,8 @@ class Block:
 
 @dataclass(frozen=True)
 class Blocks:
-    """The blocks of a float file by name, in the order of the file; ``feeding``: the blocks that a block reads of; ``head``: the first part of its name."""
+    """The blocks of a float file by name, in the order of the file; ``feeding``: the blocks that a block reads of;
+    ``head``: the first part of its name."""
 
     by_name: Mapping[str, Block]
     feeding: Mapping[str, frozenset[str]]
@@ -40,7 +44,8 @@ class Blocks:
 
     @classmethod
     def of(cls, proto: onnx.ModelProto, head: str, quantized: Collection[str]) -> Blocks:
-        """Of an exported detector whose head's node is called ``head``; ``quantized``: the convolutions that the form makes int8."""
+        """Of an exported detector whose head's node is called ``head``; ``quantized``: the convolutions that the form
+        makes int8."""
         import onnx
 
         tail = decode_tail(proto)
@@ -68,7 +73,8 @@ class Blocks:
         return tuple(name for name, block in self.by_name.items() if block.convs)
 
     def nodes(self, left_float: Collection[str]) -> frozenset[str]:
-        """All nodes of these blocks, and of blocks without convolutions that only read of them: int8 there would be an island."""
+        """All nodes of these blocks, and of blocks without convolutions that only read of them: int8 there would be
+        an island."""
         if unknown := sorted({*left_float} - {*self.by_name}):
             raise InputError(f"block {unknown[0]!r}", f"one of {', '.join(self.choices)}")
         chosen = {*left_float}
@@ -78,12 +84,16 @@ class Blocks:
         return frozenset(node for name in chosen for node in self.by_name[name].nodes)
 
     def heads_but_stems(self) -> frozenset[str]:
-        """The known heuristic: of the heads everything but the 1x1 stems stays float (a list for YOLO-NAS, super-gradients pull request 1965)."""
-        return frozenset(name for name in self.choices if name.partition("-")[0] == self.head and name.rpartition("/")[2] != STEM)
+        """The known heuristic: of the heads everything but the 1x1 stems stays float (a list for YOLO-NAS,
+        super-gradients pull request 1965)."""
+        return frozenset(
+            name for name in self.choices if name.partition("-")[0] == self.head and name.rpartition("/")[2] != STEM
+        )
 
 
 def block_of(node: str, head: str) -> str | None:
-    """The block of a node by its name; None for one of no cell. Of the head: the path to the first number and one part more (``head-dfl/levels.0/stem``)."""
+    """The block of a node by its name; None for one of no cell. Of the head: the path to the first number and one
+    part more (``head-dfl/levels.0/stem``)."""
     parts: list[str] = []
     for part in node.strip("/").split("/")[:-1]:  # the last is the operator
         if parts and part.startswith(f"{parts[-1]}."):
@@ -105,7 +115,15 @@ def _unnumbered(part: str) -> str:
 
 
 def _macs(proto: onnx.ModelProto) -> dict[str, int]:
-    """Multiply-accumulates of every convolution for one picture; 0 where the file does not know the size of its output."""
-    sizes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim[2:]] for v in (*proto.graph.value_info, *proto.graph.output)}
+    """Multiply-accumulates of every convolution for one picture; 0 where the file does not know the size of its
+    output."""
+    sizes = {
+        v.name: [d.dim_value for d in v.type.tensor_type.shape.dim[2:]]
+        for v in (*proto.graph.value_info, *proto.graph.output)
+    }
     weights = {t.name: prod(t.dims) for t in proto.graph.initializer}
-    return {n.name: weights.get(n.input[1], 0) * prod(sizes.get(n.output[0], [0])) for n in proto.graph.node if n.op_type == "Conv"}
+    return {
+        n.name: weights.get(n.input[1], 0) * prod(sizes.get(n.output[0], [0]))
+        for n in proto.graph.node
+        if n.op_type == "Conv"
+    }

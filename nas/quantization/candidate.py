@@ -1,4 +1,5 @@
-"""A candidate of a search in int8: what :mod:`nas.quantization.subject` does for trained weights, in seconds, for one evaluation."""
+"""A candidate of a search in int8: what :mod:`nas.quantization.model` does for trained weights, in seconds, for one
+evaluation."""
 
 from __future__ import annotations
 
@@ -11,26 +12,30 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from latency_db.int8 import Calibrated
+from latency_db.conversion.int8 import Calibrated
+from latency_db.core.target import Target
 from latency_db.runtimes import RUNTIMES
-from latency_db.target import Target
-from nas.export import draft_onnx
-from nas.quantization.serving import Served
-from nas.quantization.subject import FEW, form_of
+from nas.export.onnx import draft_onnx
+from nas.quantization.model import FEW, form_of
+from nas.quantization.runtime_accuracy import Served
 from search_spaces.detector import Detector
 
 PICTURES = FEW
 """Pictures that the ranges of activations are taken from: the fewest of which ``nas quantize`` says nothing."""
 BATCH = 8
-"""Pictures at once: half as long to calibrate as one by one (by hand, yolo-nano at 96 px); the numbers are those of the target's batch."""
+"""Pictures at once: half as long to calibrate as one by one (by hand, yolo-nano at 96 px); the numbers are those of
+the target's batch."""
 
 
 @contextmanager
-def served_in_int8(detector: Detector, target: Target, image_size: int, pictures: Sequence[NDArray[np.uint8]]) -> Iterator[Served]:
-    """A deployed detector calibrated in the form of a target's runtime and opened there, for as long as the context lasts.
+def served_in_int8(
+    detector: Detector, target: Target, image_size: int, pictures: Sequence[NDArray[np.uint8]]
+) -> Iterator[Served]:
+    """A deployed detector calibrated in the form of a target's runtime and opened there, for as long as the context
+    lasts.
 
-    ``pictures``: batches (N, 3, ``image_size``, ``image_size``) in 0..255, of which the first :data:`PICTURES` count; by their extremes, as ``nas quantize``
-    does by default.
+    ``pictures``: batches (N, 3, ``image_size``, ``image_size``) in 0..255, of which the first :data:`PICTURES` count;
+    by their extremes, as ``nas quantize`` does by default.
     """
     computing = RUNTIMES[target.runtime].stands_for(target)
     calibration = np.concatenate(list(pictures))[:PICTURES].astype(np.float32) / np.float32(255)

@@ -1,7 +1,7 @@
 """Is an exported int8 graph what it promises? Every rule names what it found and where. Needs no torch and no runtime.
 
-TensorRT's parser takes symmetric signed activations and no int32 biases, OpenVINO miscomputes signed ones behind a split and a concatenation, and no network
-survives a quantized decode tail: docs/quantization.md.
+TensorRT's parser takes symmetric signed activations and no int32 biases, OpenVINO miscomputes signed ones behind a
+split and a concatenation, and no network survives a quantized decode tail: docs/quantization.md.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from latency_db.int8 import Int8Form
-from latency_db.onnx_parts import LAYERS, decode_tail, named, parsed
+from latency_db.conversion.int8 import Int8Form
+from latency_db.conversion.onnx_parts import LAYERS, decode_tail, named, parsed
 from search_spaces.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,7 +25,19 @@ if TYPE_CHECKING:
 METADATA, ERROR, WARNING = "int8", "error", "warning"
 UNDERFLOW = 6e-8  # scales under this are zero in float16, whose smallest number is 2**-24
 MANY = 12  # layers that are worth naming one by one
-PASSING = ("Concat", "Split", "Slice", "MaxPool", "Resize", "Reshape", "Transpose", "Identity", "Squeeze", "Unsqueeze", "Flatten")
+PASSING = (
+    "Concat",
+    "Split",
+    "Slice",
+    "MaxPool",
+    "Resize",
+    "Reshape",
+    "Transpose",
+    "Identity",
+    "Squeeze",
+    "Unsqueeze",
+    "Flatten",
+)
 """Operators that hand values on as they are: what they give is quantized where what they take is."""
 ZERO_POINTS = {"s8": 0, "u8": 128}
 
@@ -44,7 +56,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution or matrix product with weights: ``int8``, ``float``, or ``half`` where only one of its two inputs is quantized."""
+    """A convolution or matrix product with weights: ``int8``, ``float``, or ``half`` where only one of its two inputs
+    is quantized."""
 
     name: str
     kind: str
@@ -74,9 +87,15 @@ class Promise:
             return None
         try:
             data = json.loads(said)
-            return cls(data["target"], Int8Form(**{**data["form"], "op_types": tuple(data["form"]["op_types"])}), tuple(data["left_float"]))
+            return cls(
+                data["target"],
+                Int8Form(**{**data["form"], "op_types": tuple(data["form"]["op_types"])}),
+                tuple(data["left_float"]),
+            )
         except (ValueError, TypeError, KeyError) as error:
-            raise InputError(f"metadata {METADATA!r} of the model cannot be used ({type(error).__name__}: {error})") from None
+            raise InputError(
+                f"metadata {METADATA!r} of the model cannot be used ({type(error).__name__}: {error})"
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -106,13 +125,20 @@ class LintReport:
 
 
 def lint(model: Path, promise: Promise | None = None) -> LintReport:
-    """Check a file against ``promise``, by default its own; without any, against the rules that hold for every runtime."""
+    """Check a file against ``promise``, by default its own; without any, against the rules that hold for every
+    runtime."""
     proto = named(parsed(model))
     graph = _Graph(proto)
     promise = promise or Promise.of(proto)
     form, left = (promise.form, {*promise.left_float}) if promise else (None, set())
     layers = tuple(_layers(graph, left))
-    found = [*_coverage(layers, graph, promise), *_pairs(graph), *_scales(graph), *_kinds(graph, layers, form), *_places(graph, layers, promise)]
+    found = [
+        *_coverage(layers, graph, promise),
+        *_pairs(graph),
+        *_scales(graph),
+        *_kinds(graph, layers, form),
+        *_places(graph, layers, promise),
+    ]
     return LintReport(layers, tuple(found))
 
 
@@ -145,14 +171,17 @@ class _Graph:
                 self.readers.setdefault(i, []).append(n)
         self.constants = {t.name: numpy_helper.to_array(t) for t in self.proto.graph.initializer}
         self.constants |= {
-            n.output[0]: numpy_helper.to_array(n.attribute[0].t) for n in nodes if n.op_type == "Constant" and n.attribute[0].HasField("t")
+            n.output[0]: numpy_helper.to_array(n.attribute[0].t)
+            for n in nodes
+            if n.op_type == "Constant" and n.attribute[0].HasField("t")
         }
 
     def of_type(self, *kinds: str) -> Iterator[onnx.NodeProto]:
         return (n for n in self.proto.graph.node if n.op_type in kinds)
 
     def dequantized(self, tensor: str) -> onnx.NodeProto | None:
-        """The node that a tensor comes out of int8 by, looking through operators that hand values on; None for a float one."""
+        """The node that a tensor comes out of int8 by, looking through operators that hand values on; None for a
+        float one."""
         n = self.made.get(tensor)
         if n is None or n.op_type == "DequantizeLinear":
             return n
@@ -255,14 +284,23 @@ def _kinds(graph: _Graph, layers: tuple[Layer, ...], form: Int8Form | None) -> I
             yield Finding(ERROR, "activation with a scale per channel", n.name)
         if form and kind != form.activation:
             yield Finding(ERROR, f"activation {kind}, where the runtime wants {form.activation}", n.name)
-        elif (not form or form.symmetric) and kind in ZERO_POINTS and (0 if zero is None else int(zero.ravel()[0])) != ZERO_POINTS[kind]:
+        elif (
+            (not form or form.symmetric)
+            and kind in ZERO_POINTS
+            and (0 if zero is None else int(zero.ravel()[0])) != ZERO_POINTS[kind]
+        ):
             yield Finding(strict, "asymmetric activation", n.name)
     for n in graph.of_type("DequantizeLinear"):
         stored = graph.constants.get(n.input[0])
         if stored is not None and stored.dtype == np.int32 and not (form and form.bias):
             yield Finding(strict, "quantized bias", n.name)
     for layer in layers:
-        if layer.precision == "int8" and layer.kind == "Conv" and not layer.per_channel and not (form and not form.per_channel):
+        if (
+            layer.precision == "int8"
+            and layer.kind == "Conv"
+            and not layer.per_channel
+            and not (form and not form.per_channel)
+        ):
             yield Finding(strict, "weights with one scale for all channels", layer.name)
 
 
@@ -289,7 +327,11 @@ def _neighbours(graph: _Graph, name: str, layers: set[str]) -> set[str]:
         seen, todo = {name}, [start]
         while todo:
             n = todo.pop()
-            nexts = [graph.made[i] for i in n.input if i in graph.made] if back else [r for o in n.output for r in graph.readers.get(o, [])]
+            nexts = (
+                [graph.made[i] for i in n.input if i in graph.made]
+                if back
+                else [r for o in n.output for r in graph.readers.get(o, [])]
+            )
             for other in nexts:
                 if other.name in layers and other.name != name:
                     found.add(other.name)

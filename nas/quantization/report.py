@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from latency_db.int8 import Int8Form
-from nas.baseline import speed_up
-from nas.estimate import Estimate
-from nas.evaluation import Metrics
-from nas.files import atomic_write
+from latency_db.conversion.int8 import Int8Form
+from nas.core.atomic import atomic_write
+from nas.core.estimate import Estimate
+from nas.core.units import quantity
+from nas.inference.coco_metrics import Metrics
 from nas.quantization.lint import LintReport
-from nas.report.quantities import quantity
+from nas.search.baseline import speed_up
 
 SUFFIX = ".quantization.json"
 
@@ -41,10 +41,11 @@ class Version:
 
 @dataclass(frozen=True)
 class QuantizationReport:
-    """``before`` is the float model in fp32, ``after`` the file that was written; ``others`` stand beside them (a control, plain calibration).
+    """``before`` is the float model in fp32, ``after`` the file that was written; ``others`` stand beside them (a
+    control, plain calibration).
 
-    ``evaluated_in``: the runtime that accuracy was measured in. ``unmeasured``: why there is no latency. ``compiled``: what the runtime said when it
-    compiled the file without its device.
+    ``evaluated_in``: the runtime that accuracy was measured in. ``unmeasured``: why there is no latency.
+    ``compiled``: what the runtime said when it compiled the file without its device.
     """
 
     name: str
@@ -75,7 +76,19 @@ class QuantizationReport:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, the content of the file beside the model."""
         ratio = self.speed_up
-        plain = ("name", "mode", "target", "calibrator", "pictures", "data", "val_pictures", "evaluated_in", "unmeasured", "compiled", "details")
+        plain = (
+            "name",
+            "mode",
+            "target",
+            "calibrator",
+            "pictures",
+            "data",
+            "val_pictures",
+            "evaluated_in",
+            "unmeasured",
+            "compiled",
+            "details",
+        )
         return {
             **{name: getattr(self, name) for name in plain},
             "form": asdict(self.form),
@@ -94,7 +107,9 @@ class QuantizationReport:
         f = self.form
         where = "behind every operator too" if f.outputs else "at the inputs of convolutions"
         kind = f"{f.activation} {'symmetric' if f.symmetric else 'asymmetric'}, nodes {where}, weights {f.weight} of {f.weight_bits} bits"
-        said = [f"{self.name} for {self.target}: {self.mode}; {kind}; {self.pictures} pictures of {self.data}, {self.calibrator}"]
+        said = [
+            f"{self.name} for {self.target}: {self.mode}; {kind}; {self.pictures} pictures of {self.data}, {self.calibrator}"
+        ]
         said += [_row(version, self.before) for version in (self.before, self.after, *self.others)]
         said.append(f"accuracy in {self.evaluated_in}, {self.val_pictures} val pictures")
         if ratio := self.speed_up:

@@ -1,4 +1,5 @@
-"""Task-aligned label assignment (TOOD, Feng et al., arXiv:2108.07755), on flat lists of boxes instead of padded batches."""
+"""Task-aligned label assignment (TOOD, Feng et al., arXiv:2108.07755), on flat lists of boxes instead of padded
+batches."""
 
 from __future__ import annotations
 
@@ -8,15 +9,16 @@ import torch
 from torch import Tensor
 
 TOP_K, ALPHA, BETA, EPS = 13, 1.0, 6.0, 1e-9  # as PP-YOLOE and YOLO-NAS set them
-# Pairwise tables are made for as many boxes at a time as keep this many entries (16 MiB each in float32): a crowded batch takes longer, not more memory.
+# Pairwise tables are made for as many boxes at a time as keep this many entries (16 MiB each in float32): a crowded
+# batch takes longer, not more memory.
 MAX_PAIRS = 1 << 22
 
 
 class Assignment(NamedTuple):
     """Which anchor answers for which ground-truth box: P matched pairs.
 
-    ``image``, ``anchor``, ``box`` (P,) are indices (``box`` into the flat list of ground truth), ``score`` (P,) the soft target in 0..1. ``helper``: the
-    assignment of the head's helping branch, where it has one.
+    ``image``, ``anchor``, ``box`` (P,) are indices (``box`` into the flat list of ground truth), ``score`` (P,) the
+    soft target in 0..1. ``helper``: the assignment of the head's helping branch, where it has one.
     """
 
     image: Tensor
@@ -35,18 +37,29 @@ def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def assign(scores: Tensor, boxes: Tensor, points: Tensor, truth: Tensor, labels: Tensor, image_index: Tensor, top_k: int = TOP_K) -> Assignment:
+def assign(
+    scores: Tensor,
+    boxes: Tensor,
+    points: Tensor,
+    truth: Tensor,
+    labels: Tensor,
+    image_index: Tensor,
+    top_k: int = TOP_K,
+) -> Assignment:
     """Match anchors to ground truth.
 
-    ``scores`` (N, A, classes) and ``boxes`` (N, A, 4) are predictions; ``points`` (A, 2) anchor centres; ``truth`` (M, 4), ``labels`` (M,) and
-    ``image_index`` (M,) the ground truth of all N images in one list; all boxes xyxy in pixels. A pair's alignment is ``score^alpha * IoU^beta``; each box
-    takes the ``top_k`` best anchors whose centre lies inside it; an anchor wanted twice goes to the box of higher IoU; the soft target is the alignment,
-    scaled so that each box's best pair gets its highest IoU.
+    ``scores`` (N, A, classes) and ``boxes`` (N, A, 4) are predictions; ``points`` (A, 2) anchor centres; ``truth``
+    (M, 4), ``labels`` (M,) and ``image_index`` (M,) the ground truth of all N images in one list; all boxes xyxy in
+    pixels. A pair's alignment is ``score^alpha * IoU^beta``; each box takes the ``top_k`` best anchors whose centre
+    lies inside it; an anchor wanted twice goes to the box of higher IoU; the soft target is the alignment, scaled so
+    that each box's best pair gets its highest IoU.
     """
     count = points.shape[0]
     chunk = max(1, MAX_PAIRS // max(1, count))
     found = [
-        _candidates(scores, boxes, points, truth[i : i + chunk], labels[i : i + chunk], image_index[i : i + chunk], i, top_k)
+        _candidates(
+            scores, boxes, points, truth[i : i + chunk], labels[i : i + chunk], image_index[i : i + chunk], i, top_k
+        )
         for i in range(0, len(truth), chunk)
     ]
     if not found:
@@ -71,14 +84,22 @@ def assign(scores: Tensor, boxes: Tensor, points: Tensor, truth: Tensor, labels:
 
 
 def _candidates(
-    scores: Tensor, boxes: Tensor, points: Tensor, truth: Tensor, labels: Tensor, image_index: Tensor, offset: int, top_k: int
+    scores: Tensor,
+    boxes: Tensor,
+    points: Tensor,
+    truth: Tensor,
+    labels: Tensor,
+    image_index: Tensor,
+    offset: int,
+    top_k: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The best pairs of each box of one chunk: (box, anchor, alignment, IoU), flat."""
     iou = pairwise_iou(truth[:, None].float(), boxes[image_index].float())
     inside = ((points > truth[:, None, :2]) & (points < truth[:, None, 2:])).all(-1)
     confidence = scores[image_index, :, labels].float()
     alignment = confidence.pow(ALPHA) * iou.pow(BETA)
-    # Early in training every IoU^6 underflows to about 0; the centre test still has to pick anchors, so the rank is by alignment with inside first.
+    # Early in training every IoU^6 underflows to about 0; the centre test still has to pick anchors, so the rank is by
+    # alignment with inside first.
     value, anchor = (alignment + EPS).masked_fill(~inside, 0.0).topk(min(top_k, points.shape[0]), dim=1)
     row, column = torch.nonzero(value > 0, as_tuple=True)
     anchor = anchor[row, column]

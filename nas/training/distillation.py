@@ -1,4 +1,5 @@
-"""One detector learns from labels and from another one that is trained already: its class scores and boxes, and, if asked, the features of its neck."""
+"""One detector learns from labels and from another one that is trained already: its class scores and boxes, and, if
+asked, the features of its neck."""
 
 from __future__ import annotations
 
@@ -11,20 +12,21 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from nas.supernet.batchnorm import recalibrate
+from nas.supernet.weights import digest_of, is_supernet, load_detector, load_supernet
 from nas.training.assigner import Assignment
-from nas.training.bn import recalibrate
 from nas.training.loss import DetectionLoss, Terms, Truth, giou, normaliser
 from nas.training.recipe import Recipe
 from nas.training.tasks import DetectorTask
 from nas.training.transfer import UNTUNED, FineTuning
-from nas.weights import digest_of, is_supernet, load_detector, load_supernet
 from search_spaces.detector import Detector, channels, run
 from search_spaces.errors import InputError
 from search_spaces.graph import Layout
 from search_spaces.heads.base import Predictions, decode_boxes
 
 LEAST = 0.05
-"""Confidence from which a teacher's anchor is listened to: below it are thousands, of background, whose sum would drown the others."""
+"""Confidence from which a teacher's anchor is listened to: below it are thousands, of background, whose sum would
+drown the others."""
 LAST = 0.01
 """What is left of the weight at the end of the training (as YOLOv6 3.0 has it, arXiv:2301.05586)."""
 EPS = 1e-5
@@ -34,7 +36,8 @@ Features = tuple[Tensor, ...]
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """A trained detector, evaluated without gradients. ``columns``: the student's classes among its own, in the student's order; None where they are equal.
+    """A trained detector, evaluated without gradients. ``columns``: the student's classes among its own, in the
+    student's order; None where they are equal.
 
     ``identity`` goes into the checkpoints of who is taught.
     """
@@ -52,11 +55,16 @@ class Teacher:
     def _selected(self, p: Predictions) -> Predictions:
         if self.columns is None:
             return p
-        return p._replace(logits=p.logits[..., self.columns], helper=None if p.helper is None else self._selected(p.helper))
+        return p._replace(
+            logits=p.logits[..., self.columns], helper=None if p.helper is None else self._selected(p.helper)
+        )
 
 
-def open_teacher(path: Path, classes: Sequence[str], device: torch.device, pictures: Callable[[], Iterable[Tensor]]) -> Teacher:
-    """The teacher in a weights file; of a supernet's its largest architecture, its BatchNorm statistics taken from ``pictures`` (batches on the device).
+def open_teacher(
+    path: Path, classes: Sequence[str], device: torch.device, pictures: Callable[[], Iterable[Tensor]]
+) -> Teacher:
+    """The teacher in a weights file; of a supernet's its largest architecture, its BatchNorm statistics taken from
+    ``pictures`` (batches on the device).
 
     InputError where it does not know all of the ``classes`` (by name, in any order).
     """
@@ -70,7 +78,9 @@ def open_teacher(path: Path, classes: Sequence[str], device: torch.device, pictu
         known = artifact.classes
     if lacking := [c for c in classes if c not in known]:
         some = f"{lacking[:5]}{' …' if len(lacking) > 5 else ''}"
-        raise InputError(f"teacher {path} does not know the classes {some}", "one that was trained for all classes of the data set")
+        raise InputError(
+            f"teacher {path} does not know the classes {some}", "one that was trained for all classes of the data set"
+        )
     columns = None if tuple(classes) == known else torch.tensor([known.index(c) for c in classes], device=device)
     if detector.head.end_to_end:  # its deployed form lacks the branch that has most to say
         detector.eval()
@@ -81,7 +91,8 @@ def open_teacher(path: Path, classes: Sequence[str], device: torch.device, pictu
 
 
 def check_pair(student: Detector, teacher: Teacher, image_size: int, features: bool) -> None:
-    """An error unless both answer at the same anchors of a picture (and have neck outputs of the same sizes, where ``features`` are compared)."""
+    """An error unless both answer at the same anchors of a picture (and have neck outputs of the same sizes, where
+    ``features`` are compared)."""
     (own, own_maps), (goal, goal_maps) = (_shapes(d, image_size) for d in (student, teacher.detector))
     if own != goal:
         raise InputError(
@@ -90,7 +101,11 @@ def check_pair(student: Detector, teacher: Teacher, image_size: int, features: b
             "take a teacher whose head is of the student's kind (with or without anchor boxes)",
         )
     if features and own_maps != goal_maps:
-        raise InputError(f"neck outputs of {own_maps} positions and, the teacher's, {goal_maps}", "equal ones", "leave --distill-features out")
+        raise InputError(
+            f"neck outputs of {own_maps} positions and, the teacher's, {goal_maps}",
+            "equal ones",
+            "leave --distill-features out",
+        )
 
 
 def _shapes(detector: Detector, image_size: int) -> tuple[int, list[tuple[int, int]]]:
@@ -113,7 +128,8 @@ def observed(detector: Detector, images: Tensor) -> tuple[Predictions, Features]
 
 
 class Student(nn.Module):
-    """A detector with what only its training needs: a 1x1 per neck output to the teacher's channels (none where features are not compared)."""
+    """A detector with what only its training needs: a 1x1 per neck output to the teacher's channels (none where
+    features are not compared)."""
 
     def __init__(self, detector: Detector, goal: Layout = ()) -> None:
         super().__init__()
@@ -123,7 +139,8 @@ class Student(nn.Module):
 
 
 class DistillationTask(DetectorTask):
-    """A detector that learns from labels and from a teacher, whose weight falls along a cosine over ``steps``, from the recipe's to :data:`LAST` of it."""
+    """A detector that learns from labels and from a teacher, whose weight falls along a cosine over ``steps``, from
+    the recipe's to :data:`LAST` of it."""
 
     def __init__(
         self,
@@ -172,15 +189,17 @@ def branches(student: Predictions, teacher: Predictions) -> list[tuple[Predictio
 
 
 def confident(teacher: Predictions) -> Assignment:
-    """The anchors where a teacher is sure of something (over :data:`LEAST`), with its highest score as their weight; ``box`` means nothing here."""
+    """The anchors where a teacher is sure of something (over :data:`LEAST`), with its highest score as their weight;
+    ``box`` means nothing here."""
     score = teacher.scores.float().amax(-1)
     image, anchor = torch.nonzero(score > LEAST, as_tuple=True)
     return Assignment(image, anchor, torch.zeros_like(anchor), score[image, anchor])
 
 
 def taught(loss: DetectionLoss, student: Predictions, teacher: Predictions, temperature: float) -> Tensor:
-    """What the student says otherwise than its teacher, where that one is confident: as :meth:`DetectionLoss.distill`, and where the two code boxes in
-    different ways the GIoU with the teacher's boxes in the place of side distributions."""
+    """What the student says otherwise than its teacher, where that one is confident: as
+    :meth:`DetectionLoss.distill`, and where the two code boxes in different ways the GIoU with the teacher's boxes in
+    the place of side distributions."""
     sure = confident(teacher)
     value, _ = loss.distill(student, teacher, sure, temperature)
     if student.boxes.shape[-1] == teacher.boxes.shape[-1] > 4:
@@ -190,7 +209,8 @@ def taught(loss: DetectionLoss, student: Predictions, teacher: Predictions, temp
 
 
 def feature_loss(own: Tensor, goal: Tensor) -> Tensor:
-    """Half the mean squared error of (N, C, H, W) features, each channel at mean 0 and deviation 1 over its batch: 1 - their correlation.
+    """Half the mean squared error of (N, C, H, W) features, each channel at mean 0 and deviation 1 over its batch: 1
+    - their correlation.
 
     Scales of two networks' features say nothing of what they see (Cao et al., PKD, arXiv:2207.02039).
     """

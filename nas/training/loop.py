@@ -1,4 +1,5 @@
-"""The one training loop: optimizer, schedule, EMA, checkpoints, exact resume. What a step's losses are is the task's business."""
+"""The one training loop: optimizer, schedule, EMA, checkpoints, exact resume. What a step's losses are is the task's
+business."""
 
 from __future__ import annotations
 
@@ -14,16 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from nas.core import distributed as processes
+from nas.core.compute import autocast, peak_memory_mib, resolve
+from nas.core.interrupts import interrupts_between_steps
+from nas.core.training_progress import Diverged, Meter, Progress, Watch
 from nas.data.loader import Batch, Loader
-from nas.training import processes
-from nas.training.bn import synchronise
+from nas.supernet.batchnorm import synchronise
 from nas.training.checkpoint import read_checkpoint, write_checkpoint
-from nas.training.guard import MIN_SCALE, Guard, stop_if_anywhere
-from nas.training.interrupts import interrupts_between_steps
+from nas.training.divergence import MIN_SCALE, Guard, stop_if_anywhere
 from nas.training.loss import Terms, Truth, at_least_one
 from nas.training.optimizers import open_optimizer, ramped_average, rate_factor
-from nas.training.precision import autocast, peak_memory_mib, resolve
-from nas.training.progress import Diverged, Meter, Progress, Watch
 from nas.training.recipe import Recipe
 from nas.training.validation import Validation
 from search_spaces.errors import InputError
@@ -33,23 +34,27 @@ REPORT_EVERY = 10
 
 
 class Task(ABC):
-    """A model and the losses of one step. ``identity`` names what is trained: a checkpoint of another one is refused."""
+    """A model and the losses of one step. ``identity`` names what is trained: a checkpoint of another one is
+    refused."""
 
     model: nn.Module
     identity: str
 
     @abstractmethod
     def losses(self, images: Tensor, truth: Truth, step: int) -> Iterator[tuple[Tensor, Terms]]:
-        """One or more losses; each is back-propagated before the next is asked for. Anything random must derive from ``step``."""
+        """One or more losses; each is back-propagated before the next is asked for. Anything random must derive from
+        ``step``."""
 
     def groups(self, groups: list[dict[str, Any]], lr: float) -> list[dict[str, Any]]:
-        """The optimizer's parameter groups, divided further where parts of the model have rates of their own (``lr``: that of the others)."""
+        """The optimizer's parameter groups, divided further where parts of the model have rates of their own (``lr``:
+        that of the others)."""
         return groups
 
     def compile(self) -> None:
         """Compile the model's forward in place (``torch.compile``)."""
         on_gpu = next(self.model.parameters()).device.type == "cuda"
-        # left alone, the compiler chooses channels_last, in which torch 2.13's backward of these networks crashes on CPUs
+        # left alone, the compiler chooses channels_last, in which torch 2.13's backward of these networks crashes on
+        # CPUs
         self.model.compile(options=None if on_gpu else {"layout_optimization": False})
 
 
@@ -64,24 +69,33 @@ def fit(
 ) -> nn.Module:
     """Train ``task.model`` in place and return the EMA of it.
 
-    With ``checkpoint``, state is saved there every ``save_every`` steps, at the end and on Ctrl-C, and an existing file of the same identity and recipe is
-    continued exactly: same batches, same learning rates, same random choices (the data's fingerprint belongs into the identity). Weights are read with
-    ``weights_only``. ``Diverged`` where the loss or the gradients are no numbers, or the loss explodes: the checkpoint stays as it was.
+    With ``checkpoint``, state is saved there every ``save_every`` steps, at the end and on Ctrl-C, and an existing
+    file of the same identity and recipe is continued exactly: same batches, same learning rates, same random choices
+    (the data's fingerprint belongs into the identity). Weights are read with ``weights_only``. ``Diverged`` where the
+    loss or the gradients are no numbers, or the loss explodes: the checkpoint stays as it was.
     """
     if len(loader) < recipe.accumulate:
-        raise InputError(f"{len(loader)} batches in an epoch", f"{recipe.accumulate}, which make a step", "lower accumulate or the batch size")
+        raise InputError(
+            f"{len(loader)} batches in an epoch",
+            f"{recipe.accumulate}, which make a step",
+            "lower accumulate or the batch size",
+        )
     run = _Run(task, recipe, loader, checkpoint)
     if checkpoint is not None and checkpoint.exists():
         run.load(checkpoint)
-    # ONNX Runtime leaves the thread that opened a session rounding tiny numbers to zero; a training is the same whatever ran in its process before.
+    # ONNX Runtime leaves the thread that opened a session rounding tiny numbers to zero; a training is the same
+    # whatever ran in its process before.
     torch.set_flush_denormal(False)
     if recipe.compile:
         task.compile()
     try:
         with interrupts_between_steps() as check, warnings.catch_warnings():
-            # GradScaler leaves out first steps whose gradients overflow; the schedule goes on, as it must, and torch takes that for a mistake
+            # GradScaler leaves out first steps whose gradients overflow; the schedule goes on, as it must, and torch
+            # takes that for a mistake
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
-            warnings.filterwarnings("ignore", ".*`functools.lru_cache`-wrapped")  # torch.compile on the grid of anchors, which depends on sizes alone
+            warnings.filterwarnings(
+                "ignore", ".*`functools.lru_cache`-wrapped"
+            )  # torch.compile on the grid of anchors, which depends on sizes alone
             _steps(run, watch, save_every, validation, check)
     except KeyboardInterrupt:
         if run.whole:
@@ -92,7 +106,8 @@ def fit(
 
 
 def steps_timed(task: Task, loader: Loader, recipe: Recipe, count: int) -> list[float]:
-    """Seconds of each of the first ``count`` steps (fewer where an epoch is shorter), data included; ``task.model`` is trained by them."""
+    """Seconds of each of the first ``count`` steps (fewer where an epoch is shorter), data included; ``task.model``
+    is trained by them."""
     run = _Run(task, recipe, loader, None)
     batches = loader.epoch(0)
     seconds = []
@@ -113,7 +128,11 @@ def _steps(run: _Run, watch: Watch, save_every: int, validation: Validation | No
         while run.step < (epoch + 1) * run.epoch_steps:
             images = run.train_step(list(islice(batches, run.recipe.accumulate)))
             run.meter.count(images * processes.count())
-            metrics = run.evaluate(validation, epoch) if validation is not None and run.step == (epoch + 1) * run.epoch_steps else {}
+            metrics = (
+                run.evaluate(validation, epoch)
+                if validation is not None and run.step == (epoch + 1) * run.epoch_steps
+                else {}
+            )
             if run.step % REPORT_EVERY == 0 or run.step == run.steps or metrics:
                 watch(run.progress(epoch, metrics))
             if run.step % save_every == 0 or run.step == run.steps:
@@ -125,7 +144,11 @@ def _steps(run: _Run, watch: Watch, save_every: int, validation: Validation | No
 
 def _missed(run: _Run, watch: Watch, validation: Validation | None, epoch: int) -> None:
     """The evaluation of an epoch that was stopped in it."""
-    if validation is not None and run.step == (epoch + 1) * run.epoch_steps and (metrics := run.evaluate(validation, epoch)):
+    if (
+        validation is not None
+        and run.step == (epoch + 1) * run.epoch_steps
+        and (metrics := run.evaluate(validation, epoch))
+    ):
         watch(run.progress(epoch, metrics))
         run.save()
 
@@ -143,10 +166,14 @@ class _Run:
         self.saved: tuple[Path, int] | None = None
         self.precision = resolve(recipe.precision, self.device)
         self.optimizer = open_optimizer(task.model, recipe, task.groups)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, rate_factor(recipe, self.steps, self.epoch_steps))
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, rate_factor(recipe, self.steps, self.epoch_steps)
+        )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.ema = AveragedModel(task.model, multi_avg_fn=ramped_average(recipe))
-        if processes.count() > 1 and (recipe.sync_bn == "on" or (recipe.sync_bn == "auto" and self.device.type == "cuda")):
+        if processes.count() > 1 and (
+            recipe.sync_bn == "on" or (recipe.sync_bn == "auto" and self.device.type == "cuda")
+        ):
             synchronise(task.model)
         self.terms: list[Terms] = []
         self.best, self.evaluated = -1.0, 0
@@ -171,8 +198,8 @@ class _Run:
     def _backward(self, batch: Batch, scores: list[Tensor] | None, index: int, count: int) -> str:
         """Add the gradients of one of a step's ``count`` batches; what is wrong with its losses."""
         images = batch.images.float() / 255.0
-        # On CPUs torch 2.13's backward in this layout crashes: in fp32 at once, in bf16 with AMX, where it is a quarter faster, in one training of some
-        # ("free(): invalid next size").
+        # On CPUs torch 2.13's backward in this layout crashes: in fp32 at once, in bf16 with AMX, where it is a
+        # quarter faster, in one training of some ("free(): invalid next size").
         if self.device.type == "cuda" and self.recipe.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         truth = Truth(batch.boxes, batch.labels, batch.image_index, scores=scores)
@@ -203,7 +230,9 @@ class _Run:
         # all processes have the same gradients by now, so all of them stop here or none does
         if self.precision != "fp16" and not torch.isfinite(norm):
             self._stop_if(f"the gradients' norm is {norm.item()}", *batches)
-        if self.precision == "fp16" and self.scaler.get_scale() < MIN_SCALE:  # one step left out is no failure, dozens in a row are
+        if (
+            self.precision == "fp16" and self.scaler.get_scale() < MIN_SCALE
+        ):  # one step left out is no failure, dozens in a row are
             self._stop_if("the gradients overflow at every scale of fp16", *batches)
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -216,7 +245,8 @@ class _Run:
         stop_if_anywhere(flaw, self.step, files, self.saved, self.checkpoint)
 
     def evaluate(self, validation: Validation, epoch: int) -> dict[str, float]:
-        """Metrics of the averaged weights after an epoch, where they are due and not known yet; the best so far are kept."""
+        """Metrics of the averaged weights after an epoch, where they are due and not known yet; the best so far are
+        kept."""
         if self.evaluated >= self.step or not validation.due(epoch):  # at step 0, too
             return {}
         metrics = validation.measure(self.ema.module)
@@ -231,7 +261,9 @@ class _Run:
         means = {k: float(torch.stack([t[k] for t in self.terms]).mean()) for k in self.terms[0]} if self.terms else {}
         self.terms.clear()
         rate = float(self.schedule.get_last_lr()[0])
-        return Progress(self.step, self.steps, epoch, means, rate, self.meter.rate(), peak_memory_mib(self.device), metrics)
+        return Progress(
+            self.step, self.steps, epoch, means, rate, self.meter.rate(), peak_memory_mib(self.device), metrics
+        )
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -252,7 +284,10 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "random": {"cpu": torch.get_rng_state(), **on_gpu},  # nothing here draws from it, but a block of somebody else's may
+            "random": {
+                "cpu": torch.get_rng_state(),
+                **on_gpu,
+            },  # nothing here draws from it, but a block of somebody else's may
             "pending": self.terms,
             "best": self.best,
             "evaluated": self.evaluated,
@@ -264,7 +299,9 @@ class _Run:
             return
         weights = [*self.task.model.state_dict().values(), *self.ema.module.state_dict().values()]
         if not all(bool(torch.isfinite(t).all()) for t in weights if t.is_floating_point()):
-            raise Diverged(f"the weights are no numbers at step {self.step}; {self.saved[0] if self.saved else 'no checkpoint'} is left as it was")
+            raise Diverged(
+                f"the weights are no numbers at step {self.step}; {self.saved[0] if self.saved else 'no checkpoint'} is left as it was"
+            )
         write_checkpoint(self.checkpoint, self._state())
         self.saved = self.checkpoint, self.step
 
@@ -275,7 +312,11 @@ class _Run:
         for name in ("ema", "optimizer", "schedule", "scaler"):
             getattr(self, name).load_state_dict(state[name])
         self.step, self.saved = state["step"], (path, state["step"])
-        self.terms, self.best, self.evaluated = list(state.get("pending", [])), state.get("best", -1.0), state.get("evaluated", 0)
+        self.terms, self.best, self.evaluated = (
+            list(state.get("pending", [])),
+            state.get("best", -1.0),
+            state.get("evaluated", 0),
+        )
         if random := state.get("random"):
             torch.set_rng_state(random["cpu"].cpu())
             if "cuda" in random and self.device.type == "cuda":
@@ -283,7 +324,8 @@ class _Run:
 
 
 def _weight(scores: list[Tensor] | None, index: int, count: int) -> Tensor | float:
-    """A batch's share in its step: by the assigned scores its loss was divided by, relative to the first batch's; the last of it is done in the update.
+    """A batch's share in its step: by the assigned scores its loss was divided by, relative to the first batch's; the
+    last of it is done in the update.
 
     So ``count`` batches have the gradients of one as large as all of them. Losses that tell no scores count alike.
     """

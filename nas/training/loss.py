@@ -1,4 +1,5 @@
-"""The detection loss of YOLO-NAS (PP-YOLOE's, arXiv:2203.16250): varifocal classification, GIoU, distribution focal loss; and its distillation."""
+"""The detection loss of YOLO-NAS (PP-YOLOE's, arXiv:2203.16250): varifocal classification, GIoU, distribution focal
+loss; and its distillation."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nas.training import processes
+from nas.core import distributed as processes
 from nas.training.assigner import TOP_K, Assignment, assign
 from search_spaces.heads.base import Predictions, decode_boxes
 
@@ -17,11 +18,13 @@ Terms = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Truth:
-    """Ground truth of a batch in one flat list: ``boxes`` (M, 4) xyxy in pixels, ``labels`` (M,), ``image_index`` (M,) into the batch.
+    """Ground truth of a batch in one flat list: ``boxes`` (M, 4) xyxy in pixels, ``labels`` (M,), ``image_index``
+    (M,) into the batch.
 
-    ``weights`` (M,): of each box in the loss; None is 1 for all. A box of weight 0 is not learnt, and what lies in it is not taken for background either.
-    ``scores``: where there is a list, the loss adds the sum of assigned scores to it (a mean over processes): what it is divided by, except that that is
-    at least 1 (:func:`at_least_one`). Gradient accumulation weighs batches by it.
+    ``weights`` (M,): of each box in the loss; None is 1 for all. A box of weight 0 is not learnt, and what lies in it
+    is not taken for background either. ``scores``: where there is a list, the loss adds the sum of assigned scores to
+    it (a mean over processes): what it is divided by, except that that is at least 1 (:func:`at_least_one`). Gradient
+    accumulation weighs batches by it.
     """
 
     boxes: Tensor
@@ -35,8 +38,9 @@ class Truth:
 class DetectionLoss:
     """Weights of the three terms; varifocal ``alpha`` and ``gamma`` (arXiv:2008.13367).
 
-    One loss for every head. Where sides are predicted themselves and not as distributions, the third term is the error of the sides in strides; relative to
-    priors there is none. A head with a helping branch is trained as YOLOv10 (arXiv:2405.14458): the helper on many anchors per box, itself on the best one.
+    One loss for every head. Where sides are predicted themselves and not as distributions, the third term is the
+    error of the sides in strides; relative to priors there is none. A head with a helping branch is trained as
+    YOLOv10 (arXiv:2405.14458): the helper on many anchors per box, itself on the best one.
     """
 
     classification: float = 1.0
@@ -50,19 +54,26 @@ class DetectionLoss:
         boxes = decode_boxes(predictions)
         matched = _match(predictions, boxes, truth, TOP_K if predictions.helper is None else 1)
         if predictions.helper is not None:
-            matched = matched._replace(helper=_match(predictions.helper, decode_boxes(predictions.helper), truth, TOP_K))
+            matched = matched._replace(
+                helper=_match(predictions.helper, decode_boxes(predictions.helper), truth, TOP_K)
+            )
         if truth.scores is not None:
             truth.scores.append(processes.mean(matched.score.sum()))
         loss, terms = self.assigned(predictions, truth, matched, boxes)
         return loss, terms, matched
 
-    def assigned(self, predictions: Predictions, truth: Truth, matched: Assignment, boxes: Tensor | None = None) -> tuple[Tensor, Terms]:
-        """Loss and terms for an assignment made before; all terms are divided by the sum of assigned scores (>= 1). ``boxes``: decoded, if at hand."""
+    def assigned(
+        self, predictions: Predictions, truth: Truth, matched: Assignment, boxes: Tensor | None = None
+    ) -> tuple[Tensor, Terms]:
+        """Loss and terms for an assignment made before; all terms are divided by the sum of assigned scores (>= 1).
+        ``boxes``: decoded, if at hand."""
         norm = normaliser(matched)
         targets = torch.zeros_like(predictions.logits, dtype=torch.float32)
         targets[matched.image, matched.anchor, truth.labels[matched.box]] = matched.score
         terms = {
-            "cls": self.classification * self._varifocal(predictions.log_odds.float(), targets, _anchor_weights(predictions, truth, matched)) / norm,
+            "cls": self.classification
+            * self._varifocal(predictions.log_odds.float(), targets, _anchor_weights(predictions, truth, matched))
+            / norm,
             **self._box_terms(predictions, decode_boxes(predictions) if boxes is None else boxes, truth, matched, norm),
         }
         loss, said = torch.stack(list(terms.values())).sum(), {k: v.detach() for k, v in terms.items()}
@@ -71,12 +82,16 @@ class DetectionLoss:
         more, helped = self.assigned(predictions.helper, truth, matched.helper)
         return loss + more, {k: v + helped[k] for k, v in said.items()}
 
-    def distill(self, student: Predictions, teacher: Predictions, matched: Assignment, temperature: float = 1.0) -> tuple[Tensor, Terms]:
-        """What the teacher knows beyond the labels: its class probabilities and side distributions, at the anchors of ``matched``.
+    def distill(
+        self, student: Predictions, teacher: Predictions, matched: Assignment, temperature: float = 1.0
+    ) -> tuple[Tensor, Terms]:
+        """What the teacher knows beyond the labels: its class probabilities and side distributions, at the anchors of
+        ``matched``.
 
-        Kullback-Leibler divergences (Bernoulli per class, categorical per side), weighted by the assigned score and normalised like the loss.
-        Elsewhere a young teacher has nothing to say but noise, and there are a hundred times more such anchors. ``temperature`` divides the logits of
-        both, and the terms are multiplied by its square, so that gradients keep their size (Hinton et al., arXiv:1503.02531).
+        Kullback-Leibler divergences (Bernoulli per class, categorical per side), weighted by the assigned score and
+        normalised like the loss. Elsewhere a young teacher has nothing to say but noise, and there are a hundred
+        times more such anchors. ``temperature`` divides the logits of both, and the terms are multiplied by its
+        square, so that gradients keep their size (Hinton et al., arXiv:1503.02531).
         """
         norm = normaliser(matched) / temperature**2
         own, goal = (p.log_odds[matched.image, matched.anchor].float() / temperature for p in (student, teacher))
@@ -88,7 +103,9 @@ class DetectionLoss:
         if student.boxes.shape[-1] == teacher.boxes.shape[-1] > 4:  # two heads of one space may code boxes differently
             coded = (p.boxes[matched.image, matched.anchor].float() / temperature for p in (student, teacher))
             own_sides, goal_sides = (sides.unflatten(1, (4, -1)) for sides in coded)
-            sides = F.kl_div(own_sides.log_softmax(-1), goal_sides.detach().softmax(-1), reduction="none").sum(-1).mean(-1)
+            sides = (
+                F.kl_div(own_sides.log_softmax(-1), goal_sides.detach().softmax(-1), reduction="none").sum(-1).mean(-1)
+            )
             terms["dfl"] = self.dfl * (sides * matched.score).sum() / norm
         return torch.stack(list(terms.values())).sum(), {k: v.detach() for k, v in terms.items()}
 
@@ -99,7 +116,9 @@ class DetectionLoss:
                 weight = weight * anchors[..., None]
         return (F.binary_cross_entropy_with_logits(logits, targets, reduction="none") * weight).sum()
 
-    def _box_terms(self, predictions: Predictions, boxes: Tensor, truth: Truth, matched: Assignment, norm: Tensor) -> dict[str, Tensor]:
+    def _box_terms(
+        self, predictions: Predictions, boxes: Tensor, truth: Truth, matched: Assignment, norm: Tensor
+    ) -> dict[str, Tensor]:
         goal = truth.boxes[matched.box].float()
         own = boxes[matched.image, matched.anchor].float()
         strides, points = predictions.strides[matched.anchor], predictions.points[matched.anchor]
@@ -125,7 +144,8 @@ def _match(predictions: Predictions, boxes: Tensor, truth: Truth, top_k: int) ->
 
 @torch.no_grad()
 def _anchor_weights(predictions: Predictions, truth: Truth, matched: Assignment) -> Tensor | None:
-    """(N, A): of each anchor in the classification loss: its box's weight, 0 for others within a box that is not learnt, else 1; None is 1 for all."""
+    """(N, A): of each anchor in the classification loss: its box's weight, 0 for others within a box that is not
+    learnt, else 1; None is 1 for all."""
     if truth.weights is None:
         return None
     count, points = predictions.logits.shape[0], predictions.points
@@ -138,7 +158,8 @@ def _anchor_weights(predictions: Predictions, truth: Truth, matched: Assignment)
 
 
 def normaliser(matched: Assignment) -> Tensor:
-    """The sum of assigned scores (>= 1); of several processes their mean, so that the mean of their gradients is that of the whole batch."""
+    """The sum of assigned scores (>= 1); of several processes their mean, so that the mean of their gradients is that
+    of the whole batch."""
     return at_least_one(processes.mean(matched.score.sum()))
 
 
@@ -148,7 +169,8 @@ def at_least_one(scores: Tensor) -> Tensor:
 
 
 def distribution_focal(logits: Tensor, sides: Tensor) -> Tensor:
-    """(P, 4, bins) and sides (P, 4) in strides -> (P,): cross-entropy on the two bins around each side, mean of the four (arXiv:2006.04388)."""
+    """(P, 4, bins) and sides (P, 4) in strides -> (P,): cross-entropy on the two bins around each side, mean of the
+    four (arXiv:2006.04388)."""
     sides = sides.clamp(0, logits.shape[-1] - 1 - 0.01)
     left = sides.floor()
     log = logits.log_softmax(-1)

@@ -24,8 +24,11 @@ def sgd(groups: Groups, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True)
 
 
-def open_optimizer(model: nn.Module, recipe: Recipe, divided: Callable[[Groups, float], Groups] = lambda groups, lr: groups) -> torch.optim.Optimizer:
-    """The recipe's, on all trainable parameters: weight decay on tensors of two or more axes only, that is not on biases, norms and scalars.
+def open_optimizer(
+    model: nn.Module, recipe: Recipe, divided: Callable[[Groups, float], Groups] = lambda groups, lr: groups
+) -> torch.optim.Optimizer:
+    """The recipe's, on all trainable parameters: weight decay on tensors of two or more axes only, that is not on
+    biases, norms and scalars.
 
     ``divided``: divides the groups further, by rates of their own.
     """

@@ -26,18 +26,21 @@ OPTIMIZERS: Registry[Callable[[list[dict[str, Any]], Recipe], Optimizer]] = Regi
 
 @dataclass(frozen=True)
 class Recipe:
-    """Linear warm-up and a cosine to ``final_lr`` x ``lr``, no weight decay on biases, norms and scalars, EMA with a ramp, gradient clipping.
+    """Linear warm-up and a cosine to ``final_lr`` x ``lr``, no weight decay on biases, norms and scalars, EMA with a
+    ramp, gradient clipping.
 
-    ``batch_size`` is of all processes together; ``accumulate`` of them make one step, with the gradients of one batch as large as all of them.
-    ``momentum`` is SGD's (with Nesterov's look-ahead); AdamW's are torch's. The warm-up, from ``warmup_lr``, lasts ``warmup_steps`` or ``warmup_epochs``,
-    whichever is longer, at most a fifth of all steps. The average's decay at step t is min(``ema_decay``, (1 + t) / (``ema_ramp`` + t)). ``cls_weight`` is
-    the weight of the classification loss (the box terms keep theirs, 2.5 and 0.5). ``largest_first``: of a supernet's training, the share of steps in which
-    its largest network learns alone. ``channels_last`` is obeyed on CUDA only; ``compile`` is ``torch.compile`` of the
-    forward; ``sync_bn``: BatchNorm over the batch of all processes, "auto" on GPUs. ``augmentation``: values of
+    ``batch_size`` is of all processes together; ``accumulate`` of them make one step, with the gradients of one batch
+    as large as all of them. ``momentum`` is SGD's (with Nesterov's look-ahead); AdamW's are torch's. The warm-up,
+    from ``warmup_lr``, lasts ``warmup_steps`` or ``warmup_epochs``, whichever is longer, at most a fifth of all
+    steps. The average's decay at step t is min(``ema_decay``, (1 + t) / (``ema_ramp`` + t)). ``cls_weight`` is the
+    weight of the classification loss (the box terms keep theirs, 2.5 and 0.5). ``largest_first``: of a supernet's
+    training, the share of steps in which its largest network learns alone. ``channels_last`` is obeyed on CUDA only;
+    ``compile`` is ``torch.compile`` of the forward; ``sync_bn``: BatchNorm over the batch of all processes, "auto" on
+    GPUs. ``augmentation``: values of
     :class:`nas.data.transforms.Augmentation` that replace those that suit the data.
 
-    Where a teacher takes part: ``distill_weight`` of what it says beside the labels (falls along a cosine to a hundredth), ``distill_temperature``, and
-    ``distill_features``, the weight of its neck's features.
+    Where a teacher takes part: ``distill_weight`` of what it says beside the labels (falls along a cosine to a
+    hundredth), ``distill_temperature``, and ``distill_features``, the weight of its neck's features.
 
     These defaults suit data sets of thousands of pictures; ``nas.training.recipes`` has others by name.
     """
@@ -87,7 +90,9 @@ class Recipe:
         if self.augmentation:
             self._augmentation()
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in self.augmentation.items()}
-        object.__setattr__(self, "augmentation", plain)  # as JSON has it, so that what was saved equals what is asked for
+        object.__setattr__(
+            self, "augmentation", plain
+        )  # as JSON has it, so that what was saved equals what is asked for
 
     def _augmentation(self) -> Augmentation:
         from nas.data.transforms import Augmentation
@@ -118,7 +123,8 @@ class Recipe:
 
 
 def parse_values(texts: Sequence[str]) -> dict[str, Any]:
-    """``["lr=1e-3", "mosaic=0.5", "scale=0.5,1.5"]`` -> values of a recipe, those of the augmentation under its name; typed as the defaults are."""
+    """``["lr=1e-3", "mosaic=0.5", "scale=0.5,1.5"]`` -> values of a recipe, those of the augmentation under its name;
+    typed as the defaults are."""
     from nas.data.transforms import Augmentation
 
     own = {f.name: getattr(Recipe(), f.name) for f in fields(Recipe) if f.name != "augmentation"}

@@ -10,7 +10,8 @@ from search_spaces.registry import Registry
 
 @dataclass(frozen=True)
 class NamedRecipe:
-    """A recipe and what a person should know of it: the command first, then where its values come from and what was measured."""
+    """A recipe and what a person should know of it: the command first, then where its values come from and what was
+    measured."""
 
     recipe: Recipe
     about: str
@@ -67,7 +68,16 @@ FAST = NamedRecipe(
 )
 
 FINETUNE = NamedRecipe(
-    Recipe(epochs=100, batch_size=16, lr=5e-4, weight_decay=1e-4, warmup_steps=0, warmup_epochs=3.0, final_lr=0.1, ema_decay=0.9),
+    Recipe(
+        epochs=100,
+        batch_size=16,
+        lr=5e-4,
+        weight_decay=1e-4,
+        warmup_steps=0,
+        warmup_epochs=3.0,
+        final_lr=0.1,
+        ema_decay=0.9,
+    ),
     "nas train S.json --data shop/ --recipe finetune --init supernet. For weights that know much already and a small data set: the values released for "
     "YOLO-NAS-S on Roboflow-100 (super-gradients e0ccacf: 100 epochs, batch 16, 3 epochs of warm-up, EMA 0.9). Accuracy not run.",
 )

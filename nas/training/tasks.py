@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from nas.data.mixed import unpack
-from nas.supernet import Supernet
+from nas.data.pseudo_labelled import unpack
+from nas.supernet.supernet import Supernet
 from nas.training.loop import Task
 from nas.training.loss import DetectionLoss, Terms, Truth
 from nas.training.transfer import UNTUNED, FineTuning
@@ -23,7 +23,8 @@ from search_spaces.heads.base import Predictions
 class DetectorTask(Task):
     """One architecture, learning from labels.
 
-    ``tuning``: what of it stays as it is, and what moves slower. ``weighted``: labels carry the weight of their box (:mod:`nas.data.mixed`).
+    ``tuning``: what of it stays as it is, and what moves slower. ``weighted``: labels carry the weight of their box
+    (:mod:`nas.data.pseudo_labelled`).
     """
 
     model: nn.Module
@@ -66,16 +67,19 @@ class DetectorTask(Task):
 
 
 class SandwichTask(Task):
-    """A largest, a smallest and ``between`` random architectures per step, gradients accumulated (the sandwich rule of BigNAS, arXiv:2003.11142).
+    """A largest, a smallest and ``between`` random architectures per step, gradients accumulated (the sandwich rule
+    of BigNAS, arXiv:2003.11142).
 
-    Largest and smallest are so in widths and depths, with block types drawn anew, so that every alternative is trained at its ends. All of a step share one
-    set of pictures. The largest learns from labels; the others re-use its label assignment and learn from the labels there and, in place, from its class
-    scores and side distributions, with a weight that rises from 0 to 1 over the first ``ramp_steps``: from the first step on, and instead of labels, a
-    detector that knows nothing yet taught the others noise (in one trial of each on ``digits``, its classification loss rose where labels kept it level).
-    In the first ``alone_steps`` the largest (in widths and depths, of drawn block types) learns alone, at less than half the cost, as Once-for-all begins
-    (arXiv:1908.09791). Where training is short, this decides: on an earlier, harder form of ``digits@96`` with 8,000 pictures seen (one run each, batch 16
-    or 32), the smallest, a middle and the largest architecture reached mAP 0.26, 0.34 and 0.49 with 70 % of the steps alone, 0.08, 0.08 and 0.09 with none.
-    Pictures are as the loader gives them: one image size.
+    Largest and smallest are so in widths and depths, with block types drawn anew, so that every alternative is
+    trained at its ends. All of a step share one set of pictures. The largest learns from labels; the others re-use
+    its label assignment and learn from the labels there and, in place, from its class scores and side distributions,
+    with a weight that rises from 0 to 1 over the first ``ramp_steps``: from the first step on, and instead of labels,
+    a detector that knows nothing yet taught the others noise (in one trial of each on ``digits``, its classification
+    loss rose where labels kept it level). In the first ``alone_steps`` the largest (in widths and depths, of drawn
+    block types) learns alone, at less than half the cost, as Once-for-all begins (arXiv:1908.09791). Where training
+    is short, this decides: on an earlier, harder form of ``digits@96`` with 8,000 pictures seen (one run each, batch
+    16 or 32), the smallest, a middle and the largest architecture reached mAP 0.26, 0.34 and 0.49 with 70 % of the
+    steps alone, 0.08, 0.08 and 0.09 with none. Pictures are as the loader gives them: one image size.
     """
 
     def __init__(
@@ -95,7 +99,11 @@ class SandwichTask(Task):
 
     def compile(self) -> None:
         """Refused: every step would be another program."""
-        raise InputError("compile of a supernet", "compile=false", "every step trains other architectures; compile the training of a chosen one")
+        raise InputError(
+            "compile of a supernet",
+            "compile=false",
+            "every step trains other architectures; compile the training of a chosen one",
+        )
 
     def architectures(self, step: int) -> list[Architecture]:
         """Whom step ``step`` trains, largest first."""

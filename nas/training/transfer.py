@@ -1,7 +1,9 @@
-"""Weights of one detector for another: what matches by name, cut or filled by layouts, classes by name; and how what was taken is tuned.
+"""Weights of one detector for another: what matches by name, cut or filled by layouts, classes by name; and how what
+was taken is tuned.
 
-Names are those of cells (``stage1_block-csp.conv1.conv.weight``), so that equal nodes of one family meet whatever their widths. Where a width differs, the
-leading channels of each part of a layout are taken (docs/architecture.md, "Layouts"), as the supernet cuts them; the rest keeps its fresh values.
+Names are those of cells (``stage1_block-csp.conv1.conv.weight``), so that equal nodes of one family meet whatever
+their widths. Where a width differs, the leading channels of each part of a layout are taken (docs/architecture.md,
+"Layouts"), as the supernet cuts them; the rest keeps its fresh values.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nas.supernet import layouts
+from nas.supernet.supernet import layouts
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
 from search_spaces.graph import Graph, Layout, Node
@@ -49,8 +51,8 @@ class Part:
 
 @dataclass
 class Report:
-    """What became of every weight (BatchNorm statistics go with their weights): taken as it was, cut out of a wider one (``sliced``), filled in part only
-    (``partial``), or new; and which of the source found no use."""
+    """What became of every weight (BatchNorm statistics go with their weights): taken as it was, cut out of a wider
+    one (``sliced``), filled in part only (``partial``), or new; and which of the source found no use."""
 
     taken: list[Part] = field(default_factory=list)
     sliced: list[Part] = field(default_factory=list)
@@ -60,7 +62,8 @@ class Report:
     classes: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: tensors, parameters and the first :data:`NAMED` names of each kind; ``classes``: those whose rows were taken, by their names."""
+        """JSON-ready: tensors, parameters and the first :data:`NAMED` names of each kind; ``classes``: those whose
+        rows were taken, by their names."""
         kinds = {name: getattr(self, name) for name in ("taken", "sliced", "partial", "new", "unused")}
         return {"classes": self.classes, **{name: _counted(parts) for name, parts in kinds.items()}}
 
@@ -72,7 +75,11 @@ class Report:
             if not parts:
                 continue
             part = f", {sum(p.taken for p in parts):,} of them taken" if name == "partial" else ""
-            names = "" if name in ("taken", "sliced") else f": {', '.join(p.name for p in parts[:3])}{' …' if len(parts) > 3 else ''}"
+            names = (
+                ""
+                if name in ("taken", "sliced")
+                else f": {', '.join(p.name for p in parts[:3])}{' …' if len(parts) > 3 else ''}"
+            )
             said.append(f"{what}: {len(parts)} tensors, {sum(p.size for p in parts):,} parameters{part}{names}")
         return said
 
@@ -90,8 +97,8 @@ def _counted(parts: Sequence[Part]) -> dict[str, Any]:
 def transfer(source: Detector, source_classes: Sequence[str], target: Detector, classes: Sequence[str]) -> Report:
     """Fill ``target`` from ``source`` in place. InputError where nothing fits.
 
-    A weight that only the target has, and the rows of classes that the source does not know (by name, whatever the case), stay as they are in the target:
-    fresh, with the bias of the prior.
+    A weight that only the target has, and the rows of classes that the source does not know (by name, whatever the
+    case), stay as they are in the target: fresh, with the bias of the prior.
     """
     old, axes = dict(source.state_dict()), (layouts(source), layouts(target))
     known = {name.casefold(): i for i, name in enumerate(source_classes)}
@@ -115,21 +122,27 @@ def transfer(source: Detector, source_classes: Sequence[str], target: Detector, 
     kept = dict(source.named_parameters())
     report.unused = [Part(name.removeprefix("cells."), kept[name].numel(), 0) for name in old if name in kept]
     if not (report.taken or report.sliced or report.partial):
-        raise InputError("weights of which nothing fits this architecture", "weights of the same search space", "leave --init out")
+        raise InputError(
+            "weights of which nothing fits this architecture", "weights of the same search space", "leave --init out"
+        )
     return report
 
 
 def _parts(source: Layout, target: Layout) -> Places:
-    """The leading channels of each part that both have; of parts that only one has the last are paired, as a supernet's cuts do: in a concatenation without
-    the intermediate results the last bottleneck is the last part, whatever the depth."""
+    """The leading channels of each part that both have; of parts that only one has the last are paired, as a
+    supernet's cuts do: in a concatenation without the intermediate results the last bottleneck is the last part,
+    whatever the depth."""
     same = [i for i, widths in enumerate(zip(source, target, strict=False)) if all(widths)]
     left = ([i for i, width in enumerate(layout) if width and i not in same] for layout in (source, target))
     pairs = [*((i, i) for i in same), *zip(*(reversed(parts) for parts in left), strict=False)]
     return [(sum(source[:a]) + i, sum(target[:b]) + i) for a, b in pairs for i in range(min(source[a], target[b]))]
 
 
-def _rows(source: tuple[int, int], sources: int, target: tuple[int, int], targets: int, mapped: Sequence[tuple[int, int]]) -> Places:
-    """Of an axis that is, group after group, some rows of other things and then the classes: the former, and the classes that both know."""
+def _rows(
+    source: tuple[int, int], sources: int, target: tuple[int, int], targets: int, mapped: Sequence[tuple[int, int]]
+) -> Places:
+    """Of an axis that is, group after group, some rows of other things and then the classes: the former, and the
+    classes that both know."""
     places = list[tuple[int, int]]()
     for group in range(min(source[0], target[0])):
         start, own = group * (source[1] + sources), group * (target[1] + targets)
@@ -147,7 +160,11 @@ def _centre(source: int, target: int) -> Places:
 def _copy(source: Tensor, target: Tensor, places: Sequence[Places]) -> int:
     """Copy the places of each axis, crossed; how many values those are."""
     there, own = (
-        tuple(torch.tensor([pair[side] for pair in axis]).view(-1, *(1,) * (len(places) - 1 - i)) for i, axis in enumerate(places)) for side in (0, 1)
+        tuple(
+            torch.tensor([pair[side] for pair in axis]).view(-1, *(1,) * (len(places) - 1 - i))
+            for i, axis in enumerate(places)
+        )
+        for side in (0, 1)
     )
     if all(map(len, places)):
         target[own] = source[there].to(target)
@@ -155,7 +172,8 @@ def _copy(source: Tensor, target: Tensor, places: Sequence[Places]) -> int:
 
 
 def _class_rows(detector: Detector) -> dict[str, tuple[int, int]]:
-    """Weights whose first axis holds a row per class: (groups, rows of other things at the head of each group), as the heads tag their convs."""
+    """Weights whose first axis holds a row per class: (groups, rows of other things at the head of each group), as
+    the heads tag their convs."""
     found: dict[str, tuple[int, int]] = {}
     for prefix, layer in detector.named_modules():
         tag: tuple[int, int] | None = getattr(layer, "class_rows", None)
@@ -166,9 +184,11 @@ def _class_rows(detector: Detector) -> dict[str, tuple[int, int]]:
 
 @dataclass(frozen=True)
 class FineTuning:
-    """Which nodes keep their weights and BatchNorm statistics (``frozen``), and which learn at a multiple of the rate (``rates``, the last match counts).
+    """Which nodes keep their weights and BatchNorm statistics (``frozen``), and which learn at a multiple of the rate
+    (``rates``, the last match counts).
 
-    A pattern is a node's name, its group (``stage1``), ``backbone``, ``neck``, ``head``, or has ``*`` (``neck*_block``); one that fits no node is an error.
+    A pattern is a node's name, its group (``stage1``), ``backbone``, ``neck``, ``head``, or has ``*``
+    (``neck*_block``); one that fits no node is an error.
     """
 
     frozen: tuple[str, ...] = ()
@@ -177,7 +197,11 @@ class FineTuning:
     def __post_init__(self) -> None:
         for pattern, factor in self.rates:
             if not 0 < factor <= 100:
-                raise InputError(f"rate {factor} of {pattern!r}", "a factor over 0, at most 100", "to keep weights as they are: --freeze")
+                raise InputError(
+                    f"rate {factor} of {pattern!r}",
+                    "a factor over 0, at most 100",
+                    "to keep weights as they are: --freeze",
+                )
 
     def __str__(self) -> str:
         """For a checkpoint's identity; nothing where there is nothing to say."""
@@ -185,7 +209,8 @@ class FineTuning:
         return frozen + (f" rates {','.join(f'{p}={f:g}' for p, f in self.rates)}" if self.rates else "")
 
     def freeze(self, detector: Detector) -> list[nn.Module]:
-        """Take the gradients of the frozen cells and return them: who trains keeps them in evaluation mode. InputError if nothing would be left."""
+        """Take the gradients of the frozen cells and return them: who trains keeps them in evaluation mode.
+        InputError if nothing would be left."""
         cells = [detector.cell(node) for node in nodes_of(detector.graph, self.frozen)]
         for cell in cells:
             cell.requires_grad_(False)
@@ -194,10 +219,16 @@ class FineTuning:
         return cells
 
     def groups(self, groups: list[dict[str, Any]], detector: Detector, lr: float) -> list[dict[str, Any]]:
-        """An optimizer's parameter groups divided by rate, those at the full one first; without rates they are as they were."""
+        """An optimizer's parameter groups divided by rate, those at the full one first; without rates they are as
+        they were."""
         if not self.rates:
             return groups
-        factor = {id(p): rate for pattern, rate in self.rates for n in nodes_of(detector.graph, (pattern,)) for p in detector.cell(n).parameters()}
+        factor = {
+            id(p): rate
+            for pattern, rate in self.rates
+            for n in nodes_of(detector.graph, (pattern,))
+            for p in detector.cell(n).parameters()
+        }
         divided = []
         for group in groups:
             by_rate: dict[float, list[nn.Parameter]] = {}
@@ -215,10 +246,14 @@ def nodes_of(graph: Graph, patterns: Iterable[str]) -> list[Node]:
     nodes = (*graph.nodes, graph.head)
     chosen: set[str] = set()
     for pattern in patterns:
-        found = {n.name for n in nodes if pattern in (n.name, n.group, _region(n, graph)) or fnmatchcase(n.name, pattern)}
+        found = {
+            n.name for n in nodes if pattern in (n.name, n.group, _region(n, graph)) or fnmatchcase(n.name, pattern)
+        }
         if not found:
             groups = list(dict.fromkeys(n.group for n in graph.nodes))
-            raise InputError(f"no node {pattern!r}", f"backbone, neck, head, {', '.join(groups)}, a node's name, or a pattern with *")
+            raise InputError(
+                f"no node {pattern!r}", f"backbone, neck, head, {', '.join(groups)}, a node's name, or a pattern with *"
+            )
         chosen |= found
     return [n for n in nodes if n.name in chosen]
 

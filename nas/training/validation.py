@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from nas.accuracy import batches, detect, images_of
+from nas.core import distributed as processes
 from nas.data.loader import Loader
 from nas.data.source import DataPair
-from nas.evaluation import Metrics, evaluate
-from nas.postprocess import Detections
-from nas.training import processes
-from nas.training.bn import recalibrate
+from nas.inference.coco_metrics import Metrics, evaluate
+from nas.inference.detect import batches, detect, images_of
+from nas.inference.postprocess import Detections
+from nas.supernet.batchnorm import recalibrate
 from search_spaces.detector import Detector
 
 CALIBRATION = 400
@@ -26,8 +26,8 @@ BATCH = 50
 def validate(detector: Detector, data: DataPair, image_size: int, still: Sequence[nn.Module] = ()) -> Metrics:
     """COCO metrics on the whole val split, BatchNorm recalibrated in place except in parts that are ``still``.
 
-    Of several processes each detects in its share of the batches, which are those of one process, so the metrics are, too. All must call it, with equal
-    weights.
+    Of several processes each detects in its share of the batches, which are those of one process, so the metrics are,
+    too. All must call it, with equal weights.
     """
     device = next(detector.parameters()).device
     recalibrate(detector, images_of(batches(data.train, image_size, limit=CALIBRATION), device), still)
@@ -41,10 +41,11 @@ def validate(detector: Detector, data: DataPair, image_size: int, still: Sequenc
 
 @dataclass
 class Validation:
-    """When and how a training is evaluated: every so many epochs, the detector that ``detector_of`` makes of the averaged model.
+    """When and how a training is evaluated: every so many epochs, the detector that ``detector_of`` makes of the
+    averaged model.
 
-    ``still``: parts of it that keep their BatchNorm statistics. ``keep_best``: what becomes of the detector whose mAP is the best so far, in process 0; nothing
-    by default.
+    ``still``: parts of it that keep their BatchNorm statistics. ``keep_best``: what becomes of the detector whose mAP
+    is the best so far, in process 0; nothing by default.
     """
 
     every: int

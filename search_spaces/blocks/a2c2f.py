@@ -1,4 +1,5 @@
-"""A2C2f, the layer of YOLO12 (Tian et al., arXiv:2502.12524): a chain of area-attention blocks, or of convolutional units, every result concatenated."""
+"""A2C2f, the layer of YOLO12 (Tian et al., arXiv:2502.12524): a chain of area-attention blocks, or of convolutional
+units, every result concatenated."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ SCALE = 0.01  # of the outer residual at first, arXiv:2103.17239
 
 
 class A2C2f(Block):
-    """1x1 to ``hidden``, ``depth`` units chained, all 1 + depth concatenated, 1x1 to ``out``; a unit is two area-attention blocks.
+    """1x1 to ``hidden``, ``depth`` units chained, all 1 + depth concatenated, 1x1 to ``out``; a unit is two
+    area-attention blocks.
 
     ``strips``: the areas that positions attend within.
     """

@@ -1,6 +1,7 @@
 """Attention among the positions of a feature map, as layers: what C2PSA, C3k2 and A2C2f are made of.
 
-Heads are parts of the channel layout, [query, key, value] of one head after the other: a narrower network has fewer heads, each whole.
+Heads are parts of the channel layout, [query, key, value] of one head after the other: a narrower network has fewer
+heads, each whole.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from search_spaces.layers import ConvNormAct
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention (arXiv:1706.03762) of ``heads`` heads, with a depthwise conv of the values for the position (``kernel``), and a 1x1.
+    """Multi-head self-attention (arXiv:1706.03762) of ``heads`` heads, with a depthwise conv of the values for the
+    position (``kernel``), and a 1x1.
 
-    Queries and keys have ``key`` channels per head. With ``area`` above 1 positions attend within so many strips of rows only (YOLO12's area attention,
-    arXiv:2502.12524); the number of positions must be a multiple of it.
+    Queries and keys have ``key`` channels per head. With ``area`` above 1 positions attend within so many strips of
+    rows only (YOLO12's area attention, arXiv:2502.12524); the number of positions must be a multiple of it.
     """
 
     def __init__(self, channels: int, heads: int, key: int, kernel: int, area: int = 1) -> None:
@@ -54,7 +56,9 @@ class Transformer(nn.Module):
     def __init__(self, channels: int, attention: Attention, inner: int, act: str) -> None:
         super().__init__()
         self.attention = attention
-        self.mlp = nn.Sequential(ConvNormAct((channels,), (inner,), act=act), ConvNormAct((inner,), (channels,), act="identity"))
+        self.mlp = nn.Sequential(
+            ConvNormAct((channels,), (inner,), act=act), ConvNormAct((inner,), (channels,), act="identity")
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, H, W) -> the same shape."""
@@ -64,17 +68,21 @@ class Transformer(nn.Module):
 
 
 def psa(channels: int, act: str) -> Transformer:
-    """YOLO11's block: heads of 64 channels with keys of 32, a 3x3 for the position, a doubling MLP. Fewer channels are one head."""
+    """YOLO11's block: heads of 64 channels with keys of 32, a 3x3 for the position, a doubling MLP. Fewer channels
+    are one head."""
     return Transformer(channels, Attention(channels, heads_of(channels, 64), 32, 3), 2 * channels, act)
 
 
 def area(channels: int, strips: int, ratio: float, act: str) -> Transformer:
-    """YOLO12's block: heads of 32 channels, keys as wide, a 7x7 for the position, an MLP of ``ratio`` times the channels."""
+    """YOLO12's block: heads of 32 channels, keys as wide, a 7x7 for the position, an MLP of ``ratio`` times the
+    channels."""
     return Transformer(channels, Attention(channels, heads_of(channels, 32), 32, 7, strips), int(channels * ratio), act)
 
 
 def heads_of(channels: int, wide: int) -> int:
     """How many heads; InputError where they could not all be whole."""
     if channels > wide and channels % wide:
-        raise InputError(f"attention over {channels} channels", f"at most {wide}, or a multiple of {wide}", "its heads are so wide")
+        raise InputError(
+            f"attention over {channels} channels", f"at most {wide}, or a multiple of {wide}", "its heads are so wide"
+        )
     return max(1, channels // wide)

@@ -13,9 +13,9 @@ from search_spaces.graph import Layout
 class Block(nn.Module):
     """A cell: feature maps in, one feature map of ``out`` channels out, one part wide.
 
-    Subclasses take ``c_in`` (the channels of each input) first and their options as keywords. Inputs of equal size are concatenated;
-    a block that joins different sizes overrides :meth:`forward`. End a block with a layer of one output part (CSP and C2f end with a 1x1), so that
-    whatever follows a choice of block sees one layout.
+    Subclasses take ``c_in`` (the channels of each input) first and their options as keywords. Inputs of equal size
+    are concatenated; a block that joins different sizes overrides :meth:`forward`. End a block with a layer of one
+    output part (CSP and C2f end with a 1x1), so that whatever follows a choice of block sees one layout.
 
     ``family`` names the weights: blocks of one family share them in a supernet, blocks of different families do not.
     """

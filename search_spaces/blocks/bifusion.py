@@ -1,4 +1,5 @@
-"""The join of three resolutions in the up path of YOLO-NAS (the topology of YOLOv6-3.0's BiFusion, arXiv:2301.05586)."""
+"""The join of three resolutions in the up path of YOLO-NAS (the topology of YOLOv6-3.0's BiFusion,
+arXiv:2301.05586)."""
 
 from __future__ import annotations
 
@@ -11,10 +12,11 @@ from search_spaces.layers import ConvNormAct, conv_transpose2d
 
 
 class BiFusion(Block):
-    """Coarse map upsampled by a 2x2 transposed conv, skip of the same size by a 1x1, finer skip by a 1x1 and a strided 3x3; concatenation, 1x1.
+    """Coarse map upsampled by a 2x2 transposed conv, skip of the same size by a 1x1, finer skip by a 1x1 and a
+    strided 3x3; concatenation, 1x1.
 
-    All three come to ``out`` channels; the coarse input must have ``out`` channels already (the stage's own 1x1 reduction, which the
-    down path uses too).
+    All three come to ``out`` channels; the coarse input must have ``out`` channels already (the stage's own 1x1
+    reduction, which the down path uses too).
     """
 
     family = "bifusion"

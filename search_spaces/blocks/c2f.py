@@ -11,9 +11,12 @@ from search_spaces.layers import ConvNormAct
 
 
 class Residual(nn.Module):
-    """``x + conv(conv(x))`` with the two kernels given (shortcut optional) and ``inner`` channels between them (``hidden`` by default)."""
+    """``x + conv(conv(x))`` with the two kernels given (shortcut optional) and ``inner`` channels between them
+    (``hidden`` by default)."""
 
-    def __init__(self, hidden: int, kernels: tuple[int, int], shortcut: bool, act: str, inner: int | None = None) -> None:
+    def __init__(
+        self, hidden: int, kernels: tuple[int, int], shortcut: bool, act: str, inner: int | None = None
+    ) -> None:
         super().__init__()
         inner = inner or hidden
         self.conv1 = ConvNormAct((hidden,), (inner,), kernels[0], act=act)
@@ -27,14 +30,18 @@ class Residual(nn.Module):
 
 
 class C2f(Block):
-    """1x1 to two parts of ``hidden``, ``depth`` units chained on the second, all 2 + depth concatenated, 1x1 to ``out``.
+    """1x1 to two parts of ``hidden``, ``depth`` units chained on the second, all 2 + depth concatenated, 1x1 to
+    ``out``.
 
-    A unit is a residual bottleneck of two 3x3; the blocks that YOLO11 and later put into this shell override :meth:`unit`.
+    A unit is a residual bottleneck of two 3x3; the blocks that YOLO11 and later put into this shell override
+    :meth:`unit`.
     """
 
     family = "c2f"
 
-    def __init__(self, c_in: Layout, *, out: int, hidden: int, depth: int, shortcut: bool = True, act: str = "relu") -> None:
+    def __init__(
+        self, c_in: Layout, *, out: int, hidden: int, depth: int, shortcut: bool = True, act: str = "relu"
+    ) -> None:
         super().__init__(c_in, out)
         self.hidden = hidden
         self.conv1 = ConvNormAct(c_in, (hidden, hidden), act=act)

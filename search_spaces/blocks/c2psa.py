@@ -1,4 +1,5 @@
-"""C2PSA, the attention of YOLO11 and YOLO26 after the backbone: on half of the channels (shapes as in Ultralytics' documentation of the models)."""
+"""C2PSA, the attention of YOLO11 and YOLO26 after the backbone: on half of the channels (shapes as in Ultralytics'
+documentation of the models)."""
 
 from __future__ import annotations
 

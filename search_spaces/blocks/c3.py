@@ -14,12 +14,15 @@ from search_spaces.layers import ConvNormAct
 
 
 class C3(Block):
-    """Branch 1 (1x1 to ``hidden``, ``depth`` residual bottlenecks of 1x1 and 3x3), branch 2 (1x1 to ``hidden``), concatenation, 1x1 to ``out``."""
+    """Branch 1 (1x1 to ``hidden``, ``depth`` residual bottlenecks of 1x1 and 3x3), branch 2 (1x1 to ``hidden``),
+    concatenation, 1x1 to ``out``."""
 
     family: ClassVar[str] = "c3"
     kernels: ClassVar[tuple[int, int]] = (1, 3)
 
-    def __init__(self, c_in: Layout, *, out: int, hidden: int, depth: int, shortcut: bool = True, act: str = "relu") -> None:
+    def __init__(
+        self, c_in: Layout, *, out: int, hidden: int, depth: int, shortcut: bool = True, act: str = "relu"
+    ) -> None:
         super().__init__(c_in, out)
         self.conv1 = ConvNormAct(c_in, (hidden,), act=act)
         self.conv2 = ConvNormAct(c_in, (hidden,), act=act)

@@ -1,4 +1,5 @@
-"""C3k2, the layer of YOLO11 and YOLO26: C2f's shell around other units (shapes as in Ultralytics' documentation of the models)."""
+"""C3k2, the layer of YOLO11 and YOLO26: C2f's shell around other units (shapes as in Ultralytics' documentation of
+the models)."""
 
 from __future__ import annotations
 

@@ -55,7 +55,8 @@ class RepVGGConv(Block):
 
 
 class RepStack(Block):
-    """``depth`` RepVGG blocks one after the other, the first to ``out`` channels: YOLOv6's RepBlock (arXiv:2301.05586)."""
+    """``depth`` RepVGG blocks one after the other, the first to ``out`` channels: YOLOv6's RepBlock
+    (arXiv:2301.05586)."""
 
     family = "rep"
 

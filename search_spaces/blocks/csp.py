@@ -1,7 +1,9 @@
-"""The cross-stage partial layers of YOLO-NAS: QARepVGG bottlenecks with (QCI) and without (QSP) intermediate concatenation, and plain ones.
+"""The cross-stage partial layers of YOLO-NAS: QARepVGG bottlenecks with (QCI) and without (QSP) intermediate
+concatenation, and plain ones.
 
-Those of YOLOv6 3.0 M and L (BepC3, arXiv:2301.05586) are the same with RepVGG bottlenecks and with plain ones. Deci's names QSP and QCI stand nowhere in
-its code; a plain and an intermediate-concatenating CSP of QARepVGG blocks is what its networks consist of.
+Those of YOLOv6 3.0 M and L (BepC3, arXiv:2301.05586) are the same with RepVGG bottlenecks and with plain ones. Deci's
+names QSP and QCI stand nowhere in its code; a plain and an intermediate-concatenating CSP of QARepVGG blocks is what
+its networks consist of.
 """
 
 from __future__ import annotations
@@ -17,11 +19,14 @@ from search_spaces.layers import ConvNormAct, QARepVGG, RepVGG
 
 
 class Bottleneck(nn.Module):
-    """Two 3x3 units and a shortcut scaled by one learnable scalar (on the skip, initially 1): ``alpha * x + unit(unit(x))``."""
+    """Two 3x3 units and a shortcut scaled by one learnable scalar (on the skip, initially 1): ``alpha * x +
+    unit(unit(x))``."""
 
     def __init__(self, hidden: int, rep: type[QARepVGG] | type[RepVGG] | None, act: str) -> None:
         super().__init__()
-        self.unit1, self.unit2 = (rep((hidden,), (hidden,), act=act) if rep else ConvNormAct((hidden,), (hidden,), 3, act=act) for _ in "12")
+        self.unit1, self.unit2 = (
+            rep((hidden,), (hidden,), act=act) if rep else ConvNormAct((hidden,), (hidden,), 3, act=act) for _ in "12"
+        )
         self.alpha = nn.Parameter(torch.ones(1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -33,8 +38,9 @@ class Bottleneck(nn.Module):
 class CSP(Block):
     """Two 1x1 branches of ``hidden`` channels, ``depth`` bottlenecks on the first, concatenation, 1x1 to ``out``.
 
-    The concatenation is ordered [branch 2, branch 1, bottleneck 1, …, bottleneck n] so that what every depth has comes first; without intermediate
-    concatenation only branch 2 and the last bottleneck are there and the parts between have width 0. Both forms are thus slices of one weight.
+    The concatenation is ordered [branch 2, branch 1, bottleneck 1, …, bottleneck n] so that what every depth has
+    comes first; without intermediate concatenation only branch 2 and the last bottleneck are there and the parts
+    between have width 0. Both forms are thus slices of one weight.
     """
 
     family: ClassVar[str] = "csp"

@@ -13,11 +13,14 @@ from search_spaces.layers import ConvNormAct
 
 
 class ELAN(Block):
-    """Two 1x1 to ``hidden``; on the second ``depth`` groups of ``convs`` 3x3 with ``inner`` channels; 2 + depth results concatenated, 1x1 to ``out``."""
+    """Two 1x1 to ``hidden``; on the second ``depth`` groups of ``convs`` 3x3 with ``inner`` channels; 2 + depth
+    results concatenated, 1x1 to ``out``."""
 
     family = "elan"
 
-    def __init__(self, c_in: Layout, *, out: int, hidden: int, inner: int, depth: int, convs: int = 2, act: str = "relu") -> None:
+    def __init__(
+        self, c_in: Layout, *, out: int, hidden: int, inner: int, depth: int, convs: int = 2, act: str = "relu"
+    ) -> None:
         super().__init__(c_in, out)
         self.conv1 = ConvNormAct(c_in, (hidden,), act=act)
         self.conv2 = ConvNormAct(c_in, (hidden,), act=act)

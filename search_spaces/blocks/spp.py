@@ -16,7 +16,8 @@ def max_pool(kernel: int) -> nn.MaxPool2d:
 
 
 class SPP(Block):
-    """1x1 to half the channels, max-pools of 5, 9 and 13 (stride 1) in parallel, concatenation of the four, 1x1 to ``out``."""
+    """1x1 to half the channels, max-pools of 5, 9 and 13 (stride 1) in parallel, concatenation of the four, 1x1 to
+    ``out``."""
 
     family = "spp"
 
@@ -35,14 +36,17 @@ class SPP(Block):
 
 
 class SPPF(Block):
-    """SPP as YOLOv5 6.0 made it fast: three max-pools of 5 one after the other, which reach as far as 5, 9 and 13 side by side.
+    """SPP as YOLOv5 6.0 made it fast: three max-pools of 5 one after the other, which reach as far as 5, 9 and 13
+    side by side.
 
     YOLO26 adds its input to the result (``shortcut``) and leaves the first 1x1 without activation (``bare``).
     """
 
     family = "sppf"
 
-    def __init__(self, c_in: Layout, *, out: int, shortcut: bool = False, bare: bool = False, act: str = "relu") -> None:
+    def __init__(
+        self, c_in: Layout, *, out: int, shortcut: bool = False, bare: bool = False, act: str = "relu"
+    ) -> None:
         super().__init__(c_in, out)
         hidden = sum(c_in) // 2
         self.conv1 = ConvNormAct(c_in, (hidden,), act="identity" if bare else act)
@@ -60,23 +64,29 @@ class SPPF(Block):
 
 
 class SPPCSP(Block):
-    """Pooling inside a CSP: three convs (1x1, 3x3, 1x1), the pools, two convs (1x1, 3x3), beside a 1x1; concatenation, 1x1 to ``out``.
+    """Pooling inside a CSP: three convs (1x1, 3x3, 1x1), the pools, two convs (1x1, 3x3), beside a 1x1;
+    concatenation, 1x1 to ``out``.
 
-    ``chained`` pools are 5 one after the other (YOLOv6's SimCSPSPPF, arXiv:2301.05586), else 5, 9 and 13 side by side (YOLOv7's SPPCSPC,
-    arXiv:2207.02696). ``light`` has only the 1x1 of each group (YOLOv7-tiny).
+    ``chained`` pools are 5 one after the other (YOLOv6's SimCSPSPPF, arXiv:2301.05586), else 5, 9 and 13 side by side
+    (YOLOv7's SPPCSPC, arXiv:2207.02696). ``light`` has only the 1x1 of each group (YOLOv7-tiny).
     """
 
     family = "sppcsp"
 
-    def __init__(self, c_in: Layout, *, out: int, hidden: int, chained: bool = False, light: bool = False, act: str = "relu") -> None:
+    def __init__(
+        self, c_in: Layout, *, out: int, hidden: int, chained: bool = False, light: bool = False, act: str = "relu"
+    ) -> None:
         super().__init__(c_in, out)
         one = (hidden,)
         self.before = nn.Sequential(
-            ConvNormAct(c_in, one, act=act), *(() if light else (ConvNormAct(one, one, 3, act=act), ConvNormAct(one, one, act=act)))
+            ConvNormAct(c_in, one, act=act),
+            *(() if light else (ConvNormAct(one, one, 3, act=act), ConvNormAct(one, one, act=act))),
         )
         self.pools = nn.ModuleList(max_pool(kernel) for kernel in ((5, 5, 5) if chained else (5, 9, 13)))
         self.chained = chained
-        self.after = nn.Sequential(ConvNormAct(one * 4, one, act=act), *(() if light else (ConvNormAct(one, one, 3, act=act),)))
+        self.after = nn.Sequential(
+            ConvNormAct(one * 4, one, act=act), *(() if light else (ConvNormAct(one, one, 3, act=act),))
+        )
         self.beside = ConvNormAct(c_in, one, act=act)
         self.merge = ConvNormAct(one * 2, (out,), act=act)
 

@@ -1,4 +1,5 @@
-"""The anchor-based heads of YOLOv5 and YOLOv7: one 1x1 per level, three anchors at each position, an objectness beside the classes."""
+"""The anchor-based heads of YOLOv5 and YOLOv7: one 1x1 per level, three anchors at each position, an objectness
+beside the classes."""
 
 from __future__ import annotations
 
@@ -17,12 +18,14 @@ PRIORS = {
     "yolov5": (((10, 13), (16, 30), (33, 23)), ((30, 61), (62, 45), (59, 119)), ((116, 90), (156, 198), (373, 326))),
     "yolov7": (((12, 16), (19, 36), (40, 28)), ((36, 75), (76, 55), (72, 146)), ((142, 110), (192, 243), (459, 401))),
 }
-"""Width and height in pixels of a family's anchors on COCO at 640 px, per level; at other sizes they are scaled with the picture."""
+"""Width and height in pixels of a family's anchors on COCO at 640 px, per level; at other sizes they are scaled with
+the picture."""
 PRIORS_AT = 640
 
 
 class AnchorHead(Head):
-    """Per level a 1x1 to three times (4 + 1 + classes); box parameters relative to the anchors of a family (``priors``)."""
+    """Per level a 1x1 to three times (4 + 1 + classes); box parameters relative to the anchors of a family
+    (``priors``)."""
 
     family = "anchors"
     anchors = 3
@@ -60,5 +63,10 @@ class AnchorHead(Head):
 def _priors(family: str, shapes: tuple[tuple[int, int], ...], image_size: tuple[int, int], device: str) -> Tensor:
     """(A, 2) px in the order of the anchors: level by level, and there prior by prior."""
     scale = max(image_size) / PRIORS_AT
-    rows = [torch.tensor(prior) * scale for (h, w), level in zip(shapes, PRIORS[family], strict=True) for prior in level for _ in range(h * w)]
+    rows = [
+        torch.tensor(prior) * scale
+        for (h, w), level in zip(shapes, PRIORS[family], strict=True)
+        for prior in level
+        for _ in range(h * w)
+    ]
     return torch.stack(rows).to(device)

@@ -14,9 +14,10 @@ from search_spaces.graph import Layout
 class Predictions(NamedTuple):
     """Raw outputs of a head over A anchors of N images, levels concatenated finest first.
 
-    ``logits`` (N, A, classes); ``boxes`` (N, A, D), box parameters as :func:`decode_boxes` reads them; ``points`` (A, 2), centres x, y, pixels; ``strides``
-    (A, 1), pixels. Only of anchor-based heads: ``objectness`` (N, A, 1), a logit that multiplies every class, and ``priors`` (A, 2), widths and heights in
-    pixels. Only of a head that is trained twice over: ``helper``, what its branch for many boxes per object says (training form; not deployed).
+    ``logits`` (N, A, classes); ``boxes`` (N, A, D), box parameters as :func:`decode_boxes` reads them; ``points`` (A,
+    2), centres x, y, pixels; ``strides`` (A, 1), pixels. Only of anchor-based heads: ``objectness`` (N, A, 1), a
+    logit that multiplies every class, and ``priors`` (A, 2), widths and heights in pixels. Only of a head that is
+    trained twice over: ``helper``, what its branch for many boxes per object says (training form; not deployed).
     """
 
     logits: Tensor
@@ -29,7 +30,8 @@ class Predictions(NamedTuple):
 
     @property
     def log_odds(self) -> Tensor:
-        """(N, A, classes): the logit of what :meth:`scores` gives; of objectness o and class c that is o + c - log(1 + exp o + exp c)."""
+        """(N, A, classes): the logit of what :meth:`scores` gives; of objectness o and class c that is o + c - log(1
+        + exp o + exp c)."""
         if self.objectness is None:
             return self.logits
         c, o = (t.float().clamp(max=30.0) for t in (self.logits, self.objectness))
@@ -45,9 +47,9 @@ class Predictions(NamedTuple):
 def decode_boxes(predictions: Predictions) -> Tensor:
     """(N, A, 4) xyxy in pixels, from any of three codings.
 
-    Priors: offsets and sizes relative to them (YOLOv5 on). Four parameters: the sides l, t, r, b in strides. More: a distribution of each side over
-    0 .. bins - 1 strides (DFL, arXiv:2006.04388); the expectation is a product and a sum, not a conv: OpenVINO has miscompiled the conv form
-    (super-gradients' own note).
+    Priors: offsets and sizes relative to them (YOLOv5 on). Four parameters: the sides l, t, r, b in strides. More: a
+    distribution of each side over 0 .. bins - 1 strides (DFL, arXiv:2006.04388); the expectation is a product and a
+    sum, not a conv: OpenVINO has miscompiled the conv form (super-gradients' own note).
     """
     if predictions.priors is not None:
         relative = 2 * predictions.boxes.sigmoid()
@@ -70,7 +72,8 @@ Levels = tuple[tuple[Tensor, Tensor], ...]
 class Head(nn.Module):
     """Feature maps (finest first) -> :class:`Predictions`.
 
-    ``anchors``: per position, stacked along the height of a head's maps. ``end_to_end``: trained to give one box per object, so that no suppression follows.
+    ``anchors``: per position, stacked along the height of a head's maps. ``end_to_end``: trained to give one box per
+    object, so that no suppression follows.
     """
 
     family: ClassVar[str]
@@ -83,7 +86,8 @@ class Head(nn.Module):
         self.num_classes = num_classes
 
     def forward(self, *features: Tensor) -> Levels:
-        """(N, c_in[i], H_i, W_i) -> per level the class map (N, classes, anchors * H_i, W_i) and the box map (N, D, anchors * H_i, W_i)."""
+        """(N, c_in[i], H_i, W_i) -> per level the class map (N, classes, anchors * H_i, W_i) and the box map (N, D,
+        anchors * H_i, W_i)."""
         raise NotImplementedError
 
     def flatten(self, levels: Levels, image_size: tuple[int, int]) -> Predictions:
@@ -96,7 +100,8 @@ class Head(nn.Module):
 
 
 def flatten(levels: Levels, image_size: tuple[int, int], anchors: int = 1) -> Predictions:
-    """The level maps as one list of anchors, with the grid they stand on; ``anchors`` at each position, stacked along the height."""
+    """The level maps as one list of anchors, with the grid they stand on; ``anchors`` at each position, stacked along
+    the height."""
     # Sizes as plain integers: traced into ONNX they are constants, and only the batch stays free.
     logits, boxes = (torch.cat([_rows(level[i]) for level in levels], 2).transpose(1, 2) for i in (0, 1))
     shapes = tuple((int(c.shape[2]) // anchors, int(c.shape[3])) for c, _ in levels for _ in range(anchors))

@@ -1,4 +1,5 @@
-"""The decoupled heads of YOLOv8 and YOLO11: per level two branches of two convs and a 1x1, box sides as distributions."""
+"""The decoupled heads of YOLOv8 and YOLO11: per level two branches of two convs and a 1x1, box sides as
+distributions."""
 
 from __future__ import annotations
 
@@ -53,12 +54,15 @@ class Branches(nn.Module):
 
 
 class Decoupled(Head):
-    """YOLOv8's. Widths follow from the finest level's channels and the classes; ``scale`` multiplies them. ``bins`` of each side's distribution."""
+    """YOLOv8's. Widths follow from the finest level's channels and the classes; ``scale`` multiplies them. ``bins``
+    of each side's distribution."""
 
     family: ClassVar[str] = "decoupled"
     light: ClassVar[bool] = False
 
-    def __init__(self, c_in: Layout, *, num_classes: int, bins: int = 16, scale: float = 1.0, act: str = "relu") -> None:
+    def __init__(
+        self, c_in: Layout, *, num_classes: int, bins: int = 16, scale: float = 1.0, act: str = "relu"
+    ) -> None:
         super().__init__(c_in, num_classes)
         self.branches = Branches(c_in, num_classes, bins, scale, self.light, act)
 
@@ -77,8 +81,8 @@ class DecoupledLight(Decoupled):
 class DualLight(Head):
     """YOLO26's: sides predicted themselves, and two sets of branches (YOLOv10, arXiv:2405.14458).
 
-    ``own`` is trained to give one box per object, on features that it does not change, so that nothing has to be suppressed; ``helper`` trains the features,
-    on many boxes per object, and is gone from the deployed form.
+    ``own`` is trained to give one box per object, on features that it does not change, so that nothing has to be
+    suppressed; ``helper`` trains the features, on many boxes per object, and is gone from the deployed form.
     """
 
     family, end_to_end = "dual-light", True

@@ -1,4 +1,5 @@
-"""The decoupled head of YOLO-NAS: per level a shared stem, one conv per branch, box sides as distributions (DFL, arXiv:2006.04388)."""
+"""The decoupled head of YOLO-NAS: per level a shared stem, one conv per branch, box sides as distributions (DFL,
+arXiv:2006.04388)."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ PRIOR = 0.01  # initial class probability, Lin et al., arXiv:1708.02002
 def class_conv(c_in: int, num_classes: int) -> nn.Conv2d:
     """The 1x1 to class logits, biased so that every class begins at :data:`PRIOR`.
 
-    ``class_rows``: its output is so many groups, each of so many other channels and then one per class (read where weights go to other classes).
+    ``class_rows``: its output is so many groups, each of so many other channels and then one per class (read where
+    weights go to other classes).
     """
     conv = conv2d((c_in,), (num_classes,), bias=True)
     assert conv.bias is not None
@@ -52,14 +54,17 @@ class Level(nn.Module):
 
 
 class DFLHead(Head):
-    """``widths`` channels per level; each side l, t, r, b in strides is the mean of a distribution over 0..``reg_max``."""
+    """``widths`` channels per level; each side l, t, r, b in strides is the mean of a distribution over
+    0..``reg_max``."""
 
     family: ClassVar[str] = "dfl"
 
     def __init__(self, c_in: Layout, *, num_classes: int, widths: Layout, reg_max: int = 16, act: str = "relu") -> None:
         super().__init__(c_in, num_classes)
         self.reg_max = reg_max
-        self.levels = nn.ModuleList(Level(c, w, num_classes, reg_max + 1, act) for c, w in zip(c_in, widths, strict=True))
+        self.levels = nn.ModuleList(
+            Level(c, w, num_classes, reg_max + 1, act) for c, w in zip(c_in, widths, strict=True)
+        )
 
     def forward(self, *features: Tensor) -> Levels:
         """Per level (N, classes, H, W) and (N, 4 * (reg_max + 1), H, W)."""

@@ -1,4 +1,5 @@
-"""The necks a space can use: plain functions that emit the nodes of a graph. A new one is one file and one line here."""
+"""The necks a space can use: plain functions that emit the nodes of a graph. A new one is one file and one line
+here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The neck of YOLOv7 (arXiv:2207.02696): PAN with a 1x1 on both inputs of each join, and halving by a pool beside a strided conv."""
+"""The neck of YOLOv7 (arXiv:2207.02696): PAN with a 1x1 on both inputs of each join, and halving by a pool beside a
+strided conv."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from search_spaces.graph import Cell, Node, node, place
 
 
 def halve(name: str, x: str, out: int, channels: int, act: str) -> tuple[Node, ...]:
-    """A 2x2 max-pool and 1x1 (``<name>_a``) beside a 1x1 and strided 3x3 (``<name>_b``), ``out`` channels each, of an x of so many ``channels``."""
+    """A 2x2 max-pool and 1x1 (``<name>_a``) beside a 1x1 and strided 3x3 (``<name>_b``), ``out`` channels each, of an
+    x of so many ``channels``."""
     return (
         node(f"{name}_pool", "pool", x, out=channels),
         node(f"{name}_a", "conv", f"{name}_pool", out=out, act=act),
@@ -22,10 +24,14 @@ def strided(name: str, x: str, out: int, channels: int, act: str) -> tuple[Node,
     return (node(f"{name}_b", "conv", x, out=2 * out, kernel=3, stride=2, act=act),)
 
 
-def elan_pan(features: tuple[str, str, str], *, cells: tuple[Cell, Cell, Cell, Cell], pooled: bool, act: str = "silu") -> tuple[Node, ...]:
-    """On C3, C4 and the pyramid's top (names, finest first); the outputs are ``elan2_block``, ``elan3_block``, ``elan4_block`` (P3, P4, P5).
+def elan_pan(
+    features: tuple[str, str, str], *, cells: tuple[Cell, Cell, Cell, Cell], pooled: bool, act: str = "silu"
+) -> tuple[Node, ...]:
+    """On C3, C4 and the pyramid's top (names, finest first); the outputs are ``elan2_block``, ``elan3_block``,
+    ``elan4_block`` (P3, P4, P5).
 
-    ``cells`` are the blocks of the two up-stages and the two down-stages. ``pooled``: down-stages halve as YOLOv7 does, else by a conv (tiny).
+    ``cells`` are the blocks of the two up-stages and the two down-stages. ``pooled``: down-stages halve as YOLOv7
+    does, else by a conv (tiny).
     """
     c3, c4, top = features
     outs = [int(options["out"]) for _, options in cells]  # type: ignore[arg-type]

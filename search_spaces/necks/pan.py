@@ -1,4 +1,5 @@
-"""PAN as YOLOv5 and YOLOv8 to YOLO26 have it (arXiv:1803.01534): nearest-neighbour upsampling, concatenation, a block; then down again."""
+"""PAN as YOLOv5 and YOLOv8 to YOLO26 have it (arXiv:1803.01534): nearest-neighbour upsampling, concatenation, a
+block; then down again."""
 
 from __future__ import annotations
 
@@ -6,12 +7,18 @@ from search_spaces.graph import Cell, Node, node, place
 
 
 def pan(
-    features: tuple[str, str, str], *, top: int, cells: tuple[Cell, Cell, Cell, Cell], reduce: bool = False, act: str = "silu"
+    features: tuple[str, str, str],
+    *,
+    top: int,
+    cells: tuple[Cell, Cell, Cell, Cell],
+    reduce: bool = False,
+    act: str = "silu",
 ) -> tuple[Node, ...]:
-    """Two up-stages, two down-stages on C3…C5 (names, finest first); the outputs are ``pan2_block``, ``pan3_block``, ``pan4_block`` (P3, P4, P5).
+    """Two up-stages, two down-stages on C3…C5 (names, finest first); the outputs are ``pan2_block``, ``pan3_block``,
+    ``pan4_block`` (P3, P4, P5).
 
-    ``top`` is the channels of C5, ``cells`` the blocks of the four stages. With ``reduce`` (YOLOv5) a 1x1 to the channels of the stage's block comes before
-    each upsampling, and is the lateral input of the matching down-stage.
+    ``top`` is the channels of C5, ``cells`` the blocks of the four stages. With ``reduce`` (YOLOv5) a 1x1 to the
+    channels of the stage's block comes before each upsampling, and is the lateral input of the matching down-stage.
     """
     c3, c4, low = features
     outs = [int(options["out"]) for _, options in cells]  # type: ignore[arg-type]

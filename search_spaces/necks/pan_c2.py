@@ -5,11 +5,14 @@ from __future__ import annotations
 from search_spaces.graph import Cell, Node, node, place
 
 
-def pan_c2(features: tuple[str, str, str, str], *, cells: tuple[Cell, Cell, Cell, Cell], act: str = "relu") -> tuple[Node, ...]:
-    """Two up-stages, two down-stages on C2…C5 (names, finest first); the outputs are ``neck2_block``, ``neck3_block``, ``neck4_block`` (P3, P4, P5).
+def pan_c2(
+    features: tuple[str, str, str, str], *, cells: tuple[Cell, Cell, Cell, Cell], act: str = "relu"
+) -> tuple[Node, ...]:
+    """Two up-stages, two down-stages on C2…C5 (names, finest first); the outputs are ``neck2_block``,
+    ``neck3_block``, ``neck4_block`` (P3, P4, P5).
 
-    ``cells`` are the blocks of the four stages. Each up-stage reduces its coarse input by a 1x1 that is also the lateral input of the matching down-stage;
-    a down-stage halves with half of its block's channels.
+    ``cells`` are the blocks of the four stages. Each up-stage reduces its coarse input by a 1x1 that is also the
+    lateral input of the matching down-stage; a down-stage halves with half of its block's channels.
     """
     c2, c3, c4, c5 = features
     outs = [int(options["out"]) for _, options in cells]  # type: ignore[arg-type]

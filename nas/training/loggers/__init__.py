@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nas.core.training_progress import Progress, Watch
 from nas.training.loggers.base import Logger
-from nas.training.progress import Progress, Watch
 from search_spaces.registry import Registry
 
 LOGGERS: Registry[type[Logger]] = Registry(
@@ -21,7 +21,8 @@ LOGGERS: Registry[type[Logger]] = Registry(
 
 
 class Logged:
-    """A watch that passes everything on to loggers of the training that writes ``weights``, too; a context, which closes them."""
+    """A watch that passes everything on to loggers of the training that writes ``weights``, too; a context, which
+    closes them."""
 
     def __init__(self, watch: Watch, names: Sequence[str], weights: Path, settings: dict[str, Any]) -> None:
         self._watch = watch

@@ -6,13 +6,15 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
-from nas.training.progress import Progress
+from nas.core.training_progress import Progress
 
 
 class Logger(ABC):
-    """Keeps what one training tells. Nothing is written before the first report; what a resumed training tells again replaces what it told before.
+    """Keeps what one training tells. Nothing is written before the first report; what a resumed training tells again
+    replaces what it told before.
 
-    ``weights`` is the file that the training writes: a logger puts its own beside it. ``settings`` (JSON-ready) say what is trained, and how.
+    ``weights`` is the file that the training writes: a logger puts its own beside it. ``settings`` (JSON-ready) say
+    what is trained, and how.
     """
 
     @abstractmethod

@@ -8,18 +8,20 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nas.files import atomic_write
+from nas.core.atomic import atomic_write
+from nas.core.training_progress import Progress
 from nas.training.loggers.base import Logger, numbers
-from nas.training.progress import Progress
 from search_spaces.errors import InputError
 
 Row = Mapping[str, Any]
 
 
 class CsvLogger(Logger):
-    """Columns: step, epoch, the loss terms, lr, images_per_s, memory_mib, and, of rows with an evaluation, val_map and val_map50.
+    """Columns: step, epoch, the loss terms, lr, images_per_s, memory_mib, and, of rows with an evaluation, val_map
+    and val_map50.
 
-    A resumed training goes on in the same file: rows from its first step on go, since it will tell them again. So does a last line that a kill tore.
+    A resumed training goes on in the same file: rows from its first step on go, since it will tell them again. So
+    does a last line that a kill tore.
     """
 
     def __init__(self, weights: Path, settings: dict[str, Any]) -> None:
@@ -39,7 +41,9 @@ class CsvLogger(Logger):
             with self.path.open("a", encoding="utf-8", newline="") as file:
                 file.write(self._text([row]))
         except OSError as error:
-            raise InputError(f"cannot write {self.path} ({error.strerror})", "a writable folder with free space") from None
+            raise InputError(
+                f"cannot write {self.path} ({error.strerror})", "a writable folder with free space"
+            ) from None
 
     def _text(self, rows: Iterable[Row], header: bool = False) -> str:
         out = io.StringIO()
@@ -58,8 +62,12 @@ class CsvLogger(Logger):
         except FileNotFoundError:
             return []
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"log {self.path} cannot be read ({error})", "the file of this training", "move it away") from None
+            raise InputError(
+                f"log {self.path} cannot be read ({error})", "the file of this training", "move it away"
+            ) from None
         rows = list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])))
         if any(not (row.get("step") or "").isdecimal() or None in row for row in rows):
-            raise InputError(f"{self.path} is no log of a training", "a file that begins with a column step", "move it away")
+            raise InputError(
+                f"{self.path} is no log of a training", "a file that begins with a column step", "move it away"
+            )
         return rows

@@ -1,12 +1,13 @@
-"""TensorBoard event files in ``<weights>.tensorboard/`` (extra ``tensorboard``); ``tensorboard --logdir`` of any folder above shows them."""
+"""TensorBoard event files in ``<weights>.tensorboard/`` (extra ``tensorboard``); ``tensorboard --logdir`` of any
+folder above shows them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from nas.core.training_progress import Progress
 from nas.training.loggers.base import Logger, numbers
-from nas.training.progress import Progress
 from search_spaces.errors import InputError
 
 

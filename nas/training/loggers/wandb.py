@@ -1,4 +1,5 @@
-"""Weights & Biases (extra ``wandb``), offline in ``<weights>.wandb/`` unless ``WANDB_MODE`` says otherwise: nothing here talks to a network unasked."""
+"""Weights & Biases (extra ``wandb``), offline in ``<weights>.wandb/`` unless ``WANDB_MODE`` says otherwise: nothing
+here talks to a network unasked."""
 
 from __future__ import annotations
 
@@ -7,13 +8,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+from nas.core.training_progress import Progress
 from nas.training.loggers.base import Logger, numbers
-from nas.training.progress import Progress
 from search_spaces.errors import InputError
 
 
 class WandbLogger(Logger):
-    """A run per training, uploaded by ``wandb sync`` when a person wants it. Its id comes from the path of the weights, so a resumed one is the same run."""
+    """A run per training, uploaded by ``wandb sync`` when a person wants it. Its id comes from the path of the
+    weights, so a resumed one is the same run."""
 
     def __init__(self, weights: Path, settings: dict[str, Any]) -> None:
         try:

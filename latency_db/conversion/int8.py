@@ -1,0 +1,282 @@
+"""int8 as Q/DQ nodes: the form that a runtime wants, the ranges of activations, and the file with any of its nodes
+left float. Needs no torch."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import io
+import json
+import math
+import tempfile
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from latency_db.conversion.onnx_parts import decode_tail, last_convs, read
+from latency_db.core.device import DeviceFingerprint
+from search_spaces.errors import InputError
+from search_spaces.registry import unknown
+
+if TYPE_CHECKING:
+    import onnx
+
+Pictures = npt.NDArray[np.float32]
+Ranges = Mapping[str, tuple[float, float]]
+"""Tensor -> the lowest and highest value that it is to hold."""
+
+KINDS = ("s8", "u8")
+VNNI = ("avx512_vnni", "avx_vnni", "amx_int8")
+CALIBRATORS = {"max": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
+"""How a range follows from what was seen: the extremes, the least lost information (Kullback-Leibler), or all but the
+outermost :data:`PERCENTILE`."""
+PERCENTILE = 99.99
+BINS = 512
+"""Of the histogram whose information is compared with that of 128 levels: with the library's own 128 there is nothing
+to choose, and each bin takes time."""
+
+
+@dataclass(frozen=True)
+class Int8Form:
+    """Where a runtime wants quantizing and dequantizing nodes, and of which kind.
+
+    ``activation`` and ``weight``: ``s8`` or ``u8``. ``symmetric`` activations have their zero point in the middle (0,
+    or 128 of ``u8``). ``op_types`` () means every operator the quantizer knows. ``bias``: int32 biases. ``outputs``:
+    nodes also behind each operator, not only before it. ``last_convs``: the heads' last convolutions too; with
+    ``outputs`` that would quantize what the decode tail reads, and is refused. ``weight_bits`` 7 halves the range of
+    weights, for CPUs that add products of 8 bits in 16 (:meth:`on`).
+    """
+
+    activation: str
+    weight: str = "s8"
+    per_channel: bool = True
+    symmetric: bool = True
+    op_types: tuple[str, ...] = ("Conv",)
+    bias: bool = False
+    outputs: bool = False
+    last_convs: bool = True
+    weight_bits: int = 8
+
+    def __post_init__(self) -> None:
+        for kind in (self.activation, self.weight):
+            if kind not in KINDS:
+                raise unknown("kind of 8-bit integer:", kind, KINDS)
+        if self.outputs and self.last_convs:
+            raise InputError(
+                "an int8 form with outputs and last_convs",
+                "one of them: the decode tail reads the last convolutions' outputs",
+            )
+        if self.weight_bits not in (7, 8):
+            raise InputError(f"{self.weight_bits} bits of weights", "7 or 8")
+
+    @property
+    def id(self) -> str:
+        """Six hex digits that stand for all of it: part of the database's keys, since another form is another network
+        to a runtime."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:6]
+
+    def on(self, cpu: DeviceFingerprint) -> Int8Form:
+        """This form with as many bits as that CPU multiplies without overflow.
+
+        x86 without VNNI saturates sums of two products of 8 bits: on a trained yolo-nano, OpenVINO's scores were off
+        by 0.05 in the mean with 8 bits and by 0.005 with 7, as much as the rounding itself (AMD Zen 3).
+        """
+        saturates = cpu.machine.lower() in ("x86_64", "amd64") and not {*VNNI} & {*cpu.flags}
+        return replace(self, weight_bits=7) if saturates else self
+
+
+def int8(model: Path, out: Path, form: Int8Form, calibration: Sequence[Pictures]) -> Path:
+    """The file with Q/DQ nodes; activation ranges are the extremes over ``calibration``, arrays (N, 3, S, S) float32
+    in 0..1.
+
+    Raises InputError for pictures that do not fit the model's input, and for a model with nothing to quantize.
+    """
+    return Calibrated.of(model, form, calibration).write(out)
+
+
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """A float model and the ranges of its activations: written in int8 as often as asked, each time with other nodes
+    left float."""
+
+    name: str
+    proto: onnx.ModelProto
+    form: Int8Form
+    ranges: Ranges
+
+    @classmethod
+    def of(cls, model: Path, form: Int8Form, calibration: Sequence[Pictures], calibrator: str = "max") -> Calibrated:
+        """Of a file and pictures, (N, 3, S, S) float32 in 0..1 each; ``calibrator`` is one of :data:`CALIBRATORS`.
+
+        Raises InputError for pictures that do not fit the model's input, a model with nothing to quantize, and
+        activations that are no numbers.
+        """
+        if calibrator not in CALIBRATORS:
+            raise unknown("calibrator", calibrator, tuple(CALIBRATORS))
+        proto = read(model)
+        # Says that shapes are known and BatchNorms folded, which is so; without it the quantizer warns and asks for
+        # its own pass.
+        proto.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
+        batches = _batches(proto, calibration)
+        if not _convs(proto, form, ()):
+            raise InputError(f"{model.name} has no convolution to quantize", "a network with convolutions")
+        ranges = _ranges(proto, _op_types(form), batches, calibrator)
+        if odd := sorted(name for name, ends in ranges.items() if not all(map(math.isfinite, ends))):
+            raise InputError(
+                f"activation {odd[0]} of {model.name} is {ranges[odd[0]]} on these pictures",
+                "finite numbers",
+                "the network has diverged",
+            )
+        return cls(model.name, proto, form, ranges)
+
+    @property
+    def constant(self) -> list[str]:
+        """Activations that were the same number everywhere on every picture: dead layers, or pictures that are all
+        alike."""
+        tail, reached = decode_tail(self.proto), {i.name for i in self.proto.graph.input}
+        for n in self.proto.graph.node:  # in an order in which what is read was made before
+            if n.name not in tail and reached & {*n.input}:
+                reached.update(n.output)
+        return sorted(name for name, (low, high) in self.ranges.items() if low == high and name in reached)
+
+    def convs(self, spared: Collection[str] = ()) -> list[str]:
+        """Names of the convolutions that :meth:`write` would quantize."""
+        return _convs(self.proto, self.form, spared)
+
+    def write(self, out: Path, spared: Collection[str] = ()) -> Path:
+        """The model with Q/DQ nodes in the form; nodes named in ``spared`` stay float. InputError where that leaves
+        no convolution."""
+        from onnxruntime.quantization import CalibrationMethod, QuantType
+        from onnxruntime.quantization.calibrate import TensorData, TensorsData
+        from onnxruntime.quantization.qdq_quantizer import (
+            QDQQuantizer,
+        )  # quantize_static would calibrate anew at every call
+        from onnxruntime.quantization.quant_utils import save_and_reload_model_with_shape_infer
+
+        form = self.form
+        if not self.convs(spared):
+            raise InputError(
+                f"{self.name} with every convolution left float", "at least one to quantize", "use the float model"
+            )
+        kinds = {"s8": QuantType.QInt8, "u8": QuantType.QUInt8}
+        model = save_and_reload_model_with_shape_infer(self.proto)
+        data = {
+            name: TensorData(lowest=np.float32(low), highest=np.float32(high))
+            for name, (low, high) in self.ranges.items()
+        }
+        options: dict[str, Any] = {
+            "ActivationSymmetric": form.symmetric,
+            "WeightSymmetric": True,
+            "QuantizeBias": form.bias,
+            "OpTypesToExcludeOutputQuantization": [] if form.outputs else sorted({n.op_type for n in model.graph.node}),
+        }
+        excluded = sorted(_left_float(self.proto, form) | {*spared})
+        ranges = TensorsData(CalibrationMethod.MinMax, data)
+        types = (kinds[form.weight], kinds[form.activation])
+        quantizer = QDQQuantizer(
+            model, form.per_channel, form.weight_bits == 7, *types, ranges, [], excluded, _op_types(form), options
+        )
+        quantizer.quantize_model()
+        quantized: onnx.ModelProto = quantizer.model.model
+        if not form.outputs:
+            _reconnect(quantized, {*spared})
+        quantizer.model.topological_sort()
+        out.write_bytes(quantized.SerializeToString())
+        return out
+
+
+def _left_float(proto: onnx.ModelProto, form: Int8Form) -> set[str]:
+    """Nodes that the form never quantizes."""
+    tail = decode_tail(proto)
+    return tail if form.last_convs else tail | last_convs(proto)
+
+
+def _convs(proto: onnx.ModelProto, form: Int8Form, spared: Collection[str]) -> list[str]:
+    left = _left_float(proto, form) | {*spared}
+    return [n.name for n in proto.graph.node if n.op_type == "Conv" and n.name not in left]
+
+
+def _op_types(form: Int8Form) -> list[str]:
+    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
+    return list(form.op_types) or sorted({*QDQRegistry, *QLinearOpsRegistry})
+
+
+def _reconnect(proto: onnx.ModelProto, spared: set[str]) -> None:
+    """Has what was left float read the tensors as they are; the quantizer gives every reader of a tensor the rounded
+    one."""
+    made = {o: n for n in proto.graph.node for o in n.output}
+    for n in proto.graph.node:
+        if n.name in spared:
+            for i, name in enumerate(n.input):
+                if (
+                    (dq := made.get(name)) is not None
+                    and dq.op_type == "DequantizeLinear"
+                    and (q := made.get(dq.input[0])) is not None
+                ):
+                    n.input[i] = q.input[0]
+
+
+class _Reader:
+    """What a calibrator asks for its feeds."""
+
+    def __init__(self, feeds: Iterable[Mapping[str, Pictures]]) -> None:
+        self._feeds = iter(feeds)
+
+    def get_next(self) -> Mapping[str, Pictures] | None:
+        return next(self._feeds, None)
+
+
+def _ranges(
+    proto: onnx.ModelProto, op_types: list[str], batches: Iterable[Mapping[str, Pictures]], calibrator: str
+) -> dict[str, tuple[float, float]]:
+    from onnxruntime.quantization import CalibrationMethod
+    from onnxruntime.quantization.calibrate import create_calibrator
+    from onnxruntime.quantization.quant_utils import save_and_reload_model_with_shape_infer
+
+    method = CalibrationMethod[CALIBRATORS[calibrator]]
+    options = {"percentile": {"percentile": PERCENTILE}, "entropy": {"num_bins": BINS}}.get(calibrator, {})
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "float.onnx"
+        file.write_bytes(save_and_reload_model_with_shape_infer(copy.deepcopy(proto)).SerializeToString())
+        augmented = str(Path(folder) / "augmented.onnx")
+        collecting = create_calibrator(file, op_types, augmented, method, extra_options=options)
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints how many bins it has
+            for (
+                batch
+            ) in batches:  # one at a time: histograms of all activations of all pictures at once would fill the memory
+                collecting.collect_data(_Reader([batch]))
+            found = collecting.compute_data()
+    return {
+        name: (float(np.min(data.range_value[0])), float(np.max(data.range_value[1]))) for name, data in found.items()
+    }
+
+
+def _batches(proto: onnx.ModelProto, calibration: Sequence[Pictures]) -> list[dict[str, Pictures]]:
+    """Feeds of the size that the model's only input takes."""
+    weights = {t.name for t in proto.graph.initializer}
+    inputs = [i for i in proto.graph.input if i.name not in weights]
+    dims = [d.dim_value for d in inputs[0].type.tensor_type.shape.dim] if inputs else []  # 0 where free
+    if len(inputs) != 1 or len(dims) != 4:
+        raise InputError(
+            f"a model with the inputs {[i.name for i in inputs]}",
+            "one input of pictures (N, 3, S, S) to calibrate int8 with",
+        )
+    if not calibration or not sum(len(c) for c in calibration):
+        raise InputError("no pictures to calibrate int8 with", "at least one")
+    shape = calibration[0].shape
+    if any(d and d != s for d, s in zip(dims[1:], shape[1:], strict=True)):
+        raise InputError(
+            f"calibration pictures of shape {shape[1:]} for a model of {tuple(dims[1:])}",
+            "pictures of the model's size",
+        )
+    if not dims[0]:
+        return [{inputs[0].name: c} for c in calibration]
+    pictures = np.concatenate(list(calibration))
+    count = max(1, len(pictures) // dims[0])  # what does not fill a batch is left out; too few pictures are repeated
+    return [{inputs[0].name: pictures[np.arange(i * dims[0], (i + 1) * dims[0]) % len(pictures)]} for i in range(count)]

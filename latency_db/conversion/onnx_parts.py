@@ -1,0 +1,168 @@
+"""ONNX files taken apart for conversion: read ready for it, the decode tail found, cut off and put back. Needs no
+torch."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from search_spaces.errors import InputError
+
+if TYPE_CHECKING:
+    import onnx
+
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+OLDEST_OPSET = 13
+
+
+def parsed(path: Path) -> onnx.ModelProto:
+    import onnx
+
+    try:
+        return onnx.load(str(path))
+    except Exception as error:  # noqa: BLE001 (what a broken file raises is a class of protobuf's, which is no library of ours)
+        raise InputError(f"cannot read {path.name}: {' '.join(str(error).split())}", "an ONNX file") from None
+
+
+def read(path: Path) -> onnx.ModelProto:
+    """A model whose nodes all have names, whose BatchNorms are folded and whose weights are initializers."""
+    proto = parsed(path)
+    opset = max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=0)
+    if opset < OLDEST_OPSET:
+        raise InputError(
+            f"{path.name} has opset {opset}",
+            f"{OLDEST_OPSET} or later, which can say per-channel int8",
+            "export it again",
+        )
+    _own_weights(proto)
+    weights = {t.name for t in proto.graph.initializer}
+    if any(
+        n.op_type == "BatchNormalization" or (n.op_type in LAYERS and n.input[1] not in weights)
+        for n in proto.graph.node
+    ):
+        proto = _folded(path)
+    return named(proto)
+
+
+def _own_weights(proto: onnx.ModelProto) -> None:
+    """Gives a weight that is another one's Identity an initializer of its own: torch's exporter keeps equal weights
+    once."""
+    weights = {t.name: t for t in proto.graph.initializer}
+    shared = [n for n in proto.graph.node if n.op_type == "Identity" and n.input[0] in weights]
+    for n in shared:
+        proto.graph.initializer.add().CopyFrom(weights[n.input[0]])
+        proto.graph.initializer[-1].name = n.output[0]
+        proto.graph.node.remove(n)
+
+
+def named(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model, its nodes without a name given one."""
+    for i, n in enumerate(proto.graph.node):
+        n.name = n.name or f"{n.op_type}_{i}"
+    return proto
+
+
+def _folded(path: Path) -> onnx.ModelProto:
+    """The model after ONNX Runtime's basic rewriting: constants folded, BatchNorms merged into convolutions, standard
+    operators only."""
+    import onnx
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.log_severity_level = 3
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
+        ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnx.load(options.optimized_model_filepath)
+
+
+def decode_tail(proto: onnx.ModelProto) -> set[str]:
+    """Names of the nodes that no layer comes after, layers themselves not counted."""
+    return {n.name for n, layer, leads in _walk(proto) if not layer and not leads}
+
+
+def last_convs(proto: onnx.ModelProto) -> set[str]:
+    """Names of the layers that no layer comes after."""
+    return {n.name for n, layer, leads in _walk(proto) if layer and not leads}
+
+
+def _walk(proto: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, bool, bool]]:
+    """Last node first: a node, whether it is a layer, and whether a layer comes after it.
+
+    A layer is a convolution or matrix product with weights. Those of a box decoding count 0, 1, 2, …: they are part
+    of the tail.
+    """
+    from onnx import numpy_helper
+
+    weights = {t.name: t for t in proto.graph.initializer if len(t.dims) > 1}
+    weights |= {
+        n.output[0]: weights[n.input[0]]
+        for n in proto.graph.node
+        if n.op_type == "DequantizeLinear" and n.input[0] in weights
+    }
+
+    def is_layer(n: onnx.NodeProto) -> bool:
+        given = [weights[i] for i in n.input[1:] if i in weights] if n.op_type in LAYERS else []
+        if not given:
+            return False
+        values = numpy_helper.to_array(given[0]).ravel()
+        return not (len(values) > 1 and np.array_equal(values, np.arange(len(values))))
+
+    leads: set[str] = set()  # tensors with a layer after them
+    for n in reversed(proto.graph.node):
+        layer, ahead = is_layer(n), any(o in leads for o in n.output)
+        if layer or ahead:
+            leads.update(n.input)
+        yield n, layer, ahead
+
+
+def cut(proto: onnx.ModelProto, names: set[str]) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """The model without these last nodes, and the model of these alone; the first one's outputs are what the second
+    reads of it."""
+    import onnx
+
+    head, tail = onnx.ModelProto(), onnx.ModelProto()
+    for part, inside in ((head, False), (tail, True)):
+        part.CopyFrom(proto)
+        nodes = [n for n in proto.graph.node if (n.name in names) is inside]
+        read = {i for n in nodes for i in n.input}
+        replace(part.graph.node, nodes)
+        replace(part.graph.initializer, [t for t in proto.graph.initializer if t.name in read])
+    made = {o for n in head.graph.node for o in n.output}
+    wanted = {i for n in tail.graph.node for i in n.input} | {o.name for o in proto.graph.output}
+    replace(
+        head.graph.output,
+        [onnx.helper.make_tensor_value_info(o, onnx.TensorProto.FLOAT, None) for o in sorted(made & wanted)],
+    )
+    return head, tail
+
+
+def join(head: onnx.ModelProto, tail: onnx.ModelProto) -> onnx.ModelProto:
+    """Inverse of :func:`cut`, also when the first part was rewritten; an initializer that both have under one name
+    gets a second name."""
+    from onnxruntime.quantization.onnx_model import ONNXModel
+
+    taken = {t.name for t in head.graph.initializer}
+    for t in tail.graph.initializer:
+        name = t.name + "/tail" if t.name in taken else t.name
+        head.graph.initializer.add().CopyFrom(t)
+        head.graph.initializer[-1].name = name
+        for n in tail.graph.node:
+            replace(n.input, [name if i == t.name else i for i in n.input])
+    head.graph.node.extend(tail.graph.node)
+    replace(head.graph.output, tail.graph.output)
+    joined = ONNXModel(head)
+    joined.topological_sort()
+    model: onnx.ModelProto = joined.model
+    return model
+
+
+def replace(field: Any, items: Iterable[Any]) -> None:
+    kept = list(items)
+    del field[:]
+    field.extend(kept)

@@ -1,0 +1,97 @@
+"""Where a network runs: a value that is a readable string both ways (``onnxruntime:int8@640``)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from latency_db.runtimes import RUNTIMES
+from search_spaces.errors import InputError
+from search_spaces.registry import unknown
+
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+DEFAULT_DEVICE = "cpu"
+GRAMMAR = "runtime[:precision][@image_size][/b<batch>][/t<threads>][/device], for example onnxruntime:fp32 or tensorrt:fp16@640/b8/cuda:1"
+
+_RUNTIME = re.compile(r"[a-z][a-z0-9_-]*")
+_DEVICE = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]*")
+_COUNT = re.compile(r"([bt])([0-9].*)?")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Runtime, precision, device, image size in pixels, batch and threads: with a device fingerprint, all that a
+    latency depends on.
+
+    ``image_size`` None is the architecture's own. An empty ``device`` becomes the runtime's default
+    (``Profiler.default_device``), so that a device which is named and one which is not are one value and one database
+    key. The device is free text for runtimes that are no hardware: a recorded table takes its name.
+    """
+
+    runtime: str
+    precision: str = "fp32"
+    device: str = ""
+    image_size: int | None = None
+    batch: int = 1
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if not _RUNTIME.fullmatch(self.runtime):
+            raise InputError(f"runtime name {self.runtime!r}", "a lower-case word", f"a target is written {GRAMMAR}")
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
+        if not self.device:
+            object.__setattr__(self, "device", _default_device(self.runtime))
+        if not _DEVICE.fullmatch(self.device) or _COUNT.fullmatch(self.device):
+            raise InputError(f"device {self.device!r} of a target", "a word such as cpu, cuda:0 or GPU.1")
+        for name, number in (("image size", self.image_size), ("batch", self.batch), ("threads", self.threads)):
+            if number is not None and (not isinstance(number, int) or not 0 < number < 10**6):
+                raise InputError(f"{name} {number!r} of a target", "a whole number from 1 to 999999")
+
+    def __str__(self) -> str:
+        text = f"{self.runtime}:{self.precision}"
+        text += "" if self.image_size is None else f"@{self.image_size}"
+        text += f"/b{self.batch}" if self.batch != 1 else ""
+        text += f"/t{self.threads}" if self.threads != 1 else ""
+        return text + (f"/{self.device}" if self.device != _default_device(self.runtime) else "")
+
+    @classmethod
+    def parse(cls, text: str) -> Target:
+        """What a user typed: as :meth:`read`, and the runtime has to be one of the registered."""
+        target = cls.read(text)
+        if target.runtime not in RUNTIMES:
+            raise unknown("runtime", target.runtime, tuple(RUNTIMES))
+        return target
+
+    @classmethod
+    def read(cls, text: str) -> Target:
+        """Exact inverse of ``str``; also of a runtime that is not known here, as a database of others may hold."""
+        head, *suffixes = text.split("/")
+        head, at, size = head.partition("@")
+        runtime, colon, precision = head.partition(":")
+        options: dict[str, str] = {}
+        for suffix in suffixes:
+            kind = {"b": "batch", "t": "threads"}[suffix[0]] if _COUNT.fullmatch(suffix) else "device"
+            if kind in options or not suffix:
+                raise InputError(f"target {text!r}", GRAMMAR)
+            options[kind] = suffix
+        return cls(
+            runtime,
+            precision if colon else "fp32",
+            options.get("device", ""),
+            _number(size, "image size", text) if at else None,
+            _number(options.get("batch", "b1")[1:], "batch", text),
+            _number(options.get("threads", "t1")[1:], "threads", text),
+        )
+
+
+def _number(digits: str, name: str, text: str) -> int:
+    if not re.fullmatch(r"[1-9][0-9]{0,5}", digits):
+        raise InputError(
+            f"{name} {digits!r} in target {text!r}", "a whole number from 1 to 999999", f"a target is written {GRAMMAR}"
+        )
+    return int(digits)
+
+
+def _default_device(runtime: str) -> str:
+    return RUNTIMES[runtime].default_device if runtime in RUNTIMES else DEFAULT_DEVICE

@@ -1,0 +1,1 @@
+"""Measurements kept by content in SQLite or PostgreSQL; tables read and written; remeasuring."""

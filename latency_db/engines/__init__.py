@@ -1,0 +1,1 @@
+"""TensorRT plans: building them, and a cache of those that were built."""

@@ -1,0 +1,236 @@
+"""From an ONNX file to a plan with TensorRT 10, TensorRT 11 or TensorRT-RTX; the last one needs neither a GPU nor a
+driver for it.
+
+One way for all three, by what each has and never by its version: networks are strongly typed, so that precision is
+what the ONNX graph says; there are no calibrators, dynamic ranges or layer precisions. A plan is a file with one line
+of JSON, its report with a checksum, before the bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as package_version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from latency_db.conversion.onnx_file import input_shape
+from latency_db.gpu.cuda import OutOfDeviceMemory
+from search_spaces.errors import InputError
+
+# The modules of each runtime and the distributions that bring them; the first one found is used.
+MODULES = {"tensorrt": ("tensorrt",), "tensorrt-rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
+PACKAGES = {
+    "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-cu13-bindings", "tensorrt-cu12-bindings"),
+    "tensorrt-rtx": ("tensorrt-rtx", "tensorrt-rtx-cu13-bindings", "tensorrt-rtx-cu12-bindings"),
+}
+INSTALL = {"tensorrt": "pip install tensorrt", "tensorrt-rtx": "pip install hw-nas-yolo[tensorrt-rtx]"}
+# What the builder logs, in bytes.
+FIGURES = {
+    "weights_bytes": "Total Weights Memory",
+    "activation_bytes": "Total Activation Memory",
+    "scratch_bytes": "Max Scratch Memory",
+}
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    """What the builder said: its version, seconds, plan size, and the memory a run needs, in bytes (None where it did
+    not say).
+
+    ``activation_bytes`` is all device memory of a run besides weights, inputs and outputs; ``scratch_bytes``, a part
+    of it, what the hungriest layer needs. TensorRT-RTX compiles a whole network to one layer, so there the two are
+    one figure. ``tf32``: whether fp32 layers may use TF32 (the default).
+    """
+
+    version: str
+    build_s: float
+    plan_bytes: int
+    layers: int
+    tf32: bool
+    weights_bytes: int | None
+    activation_bytes: int | None
+    scratch_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A serialised engine and its report."""
+
+    content: bytes
+    report: PlanReport
+
+    def to_bytes(self) -> bytes:
+        """Its file: a line of JSON, then the engine."""
+        head = {"sha256": hashlib.sha256(self.content).hexdigest(), "report": asdict(self.report)}
+        return json.dumps(head).encode() + b"\n" + self.content
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Plan:
+        """Inverse of :meth:`to_bytes`; InputError where anything was lost or changed."""
+        head, _, content = data.partition(b"\n")
+        try:
+            said = json.loads(head)
+            report = PlanReport(**said["report"])
+            intact = said["sha256"] == hashlib.sha256(content).hexdigest()
+        except (ValueError, TypeError, KeyError):
+            intact = False
+        if not intact:
+            raise InputError("a damaged plan", "one whose checksum is right", "it is built again")
+        return cls(content, report)
+
+
+def installed(runtime: str) -> str | None:
+    """None where the runtime's library is there; else what to install. Nothing is imported."""
+    if any(find_spec(name) is not None for name in MODULES[runtime]):
+        return None
+    return f"{MODULES[runtime][0]} not installed; {INSTALL[runtime]}"
+
+
+def library_version(runtime: str) -> str:
+    """The version that is installed, without importing it."""
+    for package in PACKAGES[runtime]:
+        try:
+            return package_version(package)
+        except PackageNotFoundError:
+            continue
+    return "unknown"
+
+
+def load_library(runtime: str) -> Any:
+    """The module; InputError where it is missing, or cannot be loaded (a package without its shared libraries)."""
+    for name in MODULES[runtime]:
+        if find_spec(name) is not None:
+            try:
+                return import_module(name)
+            except (ImportError, OSError) as error:
+                raise InputError(
+                    f"{name} cannot be loaded ({' '.join(str(error).split())})", hint=INSTALL[runtime]
+                ) from None
+    raise InputError(f"runtime {runtime}: {installed(runtime)}")
+
+
+def is_rtx(library: Any) -> bool:
+    """TensorRT-RTX compiles for compute capabilities that it is told, TensorRT for the GPU that is there."""
+    return hasattr(library, "ComputeCapability")
+
+
+class Log:
+    """What a library said, by severity, and the logger that it is given."""
+
+    def __init__(self, library: Any) -> None:
+        lines: list[tuple[str, str]] = []
+
+        class Listener(library.ILogger):
+            def __init__(self) -> None:
+                library.ILogger.__init__(self)  # its constructor refuses super()
+
+            def log(self, severity: Any, message: str) -> None:
+                lines.append((str(severity).rpartition(".")[2], message))
+
+        self.lines = lines
+        self.listener = Listener()
+
+    def errors(self) -> str:
+        """All errors in one line."""
+        return " | ".join(
+            " ".join(message.split()) for severity, message in self.lines if severity in ("ERROR", "INTERNAL_ERROR")
+        )[:400]
+
+    def figure(self, name: str) -> int | None:
+        """The last number logged after ``name:``."""
+        found = [
+            match.group(1) for _, message in self.lines for match in [re.search(rf"{name}: (\d+)", message)] if match
+        ]
+        return int(found[-1]) if found else None
+
+
+def compile_plan(
+    onnx: Path,
+    runtime: str = "tensorrt-rtx",
+    batch: int = 1,
+    image_size: int | None = None,
+    timing_cache: bytes | None = None,
+) -> tuple[Plan, bytes | None]:
+    """The plan of an ONNX file for one input shape, and the timing cache after it (None with TensorRT-RTX, which has
+    no use for one).
+
+    A free batch or size of the file is set by an optimisation profile. InputError names the node and operator that
+    cannot be built.
+    """
+    library = load_library(runtime)
+    log = Log(library)
+    builder = library.Builder(log.listener)
+    network = builder.create_network(_creation_flags(library))
+    parser = library.OnnxParser(network, log.listener)
+    if not parser.parse_from_file(str(onnx)):
+        raise InputError(
+            f"{runtime} cannot read {onnx.name}: {_parse_error(parser)}",
+            hint="replace the operator, or choose another target",
+        )
+    config = builder.create_builder_config()
+    _fix_shapes(builder, network, config, batch, image_size)
+    if not is_rtx(library):
+        _use_timing_cache(config, timing_cache or b"")
+    start = time.perf_counter()
+    plan = builder.build_serialized_network(network, config)
+    seconds = time.perf_counter() - start
+    if plan is None:
+        said = log.errors()
+        if "out of memory" in said.lower():
+            raise OutOfDeviceMemory(f"while {onnx.name} was compiled")
+        raise InputError(
+            f"{runtime} cannot compile {onnx.name}: {said or 'it does not say why'}",
+            hint="choose another precision or target",
+        )
+    content = bytes(memoryview(plan))
+    tf32 = bool(config.get_flag(library.BuilderFlag.TF32))
+    figures = {field: log.figure(name) for field, name in FIGURES.items()}
+    report = PlanReport(
+        str(library.__version__), round(seconds, 3), len(content), int(network.num_layers), tf32, **figures
+    )
+    timings = None if is_rtx(library) else bytes(memoryview(config.get_timing_cache().serialize()))
+    return Plan(content, report), timings
+
+
+def _creation_flags(library: Any) -> int:
+    """Strongly typed where that is a choice. ``EXPLICIT_BATCH`` is meant by all three and is a name that TensorRT 11
+    lacks."""
+    known = library.NetworkDefinitionCreationFlag.__members__
+    return 1 << int(known["STRONGLY_TYPED"]) if "STRONGLY_TYPED" in known else 0
+
+
+def _fix_shapes(builder: Any, network: Any, config: Any, batch: int, image_size: int | None) -> None:
+    """A profile whose smallest, usual and largest shape are the target's, for inputs that leave anything free."""
+    profile, needed = builder.create_optimization_profile(), False
+    for tensor in (network.get_input(i) for i in range(network.num_inputs)):
+        dims = [None if d < 0 else int(d) for d in tensor.shape]
+        shape = tuple(input_shape(tensor.name, dims, batch, image_size))
+        if None in dims:
+            profile.set_shape(tensor.name, shape, shape, shape)
+            needed = True
+    if needed:
+        config.add_optimization_profile(profile)
+
+
+def _use_timing_cache(config: Any, content: bytes) -> None:
+    """Tactics timed before; one of another GPU or version is refused by the library, and an empty one takes its
+    place."""
+    if not config.set_timing_cache(config.create_timing_cache(content), False):
+        config.set_timing_cache(config.create_timing_cache(b""), False)
+
+
+def _parse_error(parser: Any) -> str:
+    """The first error with its node and operator."""
+    if not parser.num_errors:
+        return "it does not say why"
+    error = parser.get_error(0)
+    said = " ".join(str(error.desc()).split())[:300]
+    node, operator = error.node_name(), error.node_operator()
+    return f"node {node!r} of type {operator}: {said}" if operator or node else said

@@ -1,0 +1,231 @@
+"""The GPU protocol around any runtime: fresh processes, the device to itself, anchor, rebuilds, and the record of the
+circumstances."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from latency_db.core import cpu
+from latency_db.core.device import DeviceFingerprint
+from latency_db.core.measurement import Measurement, now
+from latency_db.core.profiler import Protocol, RuntimeFailure, Workload, file_hash
+from latency_db.core.target import Target
+from latency_db.gpu.cuda import OUT_OF_MEMORY, CudaDevice
+from latency_db.gpu.protocol import GpuProtocol, Sitting
+from latency_db.timing.reference_model import GPU_ANCHOR, anchor_model
+from latency_db.timing.statistics import order_statistic_interval, quantile
+from latency_db.timing.timing_client import Worker
+from search_spaces.errors import InputError
+
+PROBE = "latency_db.gpu.providers:probe"
+CORES_FOR_TWO = 4
+"""CPU cores from which on the next process is started while a network is timed: one queues the runs, one imports, and
+the system has some."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a measuring process loads: the model's file and fields of its request that are not the target's. ``notes``
+    go into the measurement's record."""
+
+    model: Path
+    request: Mapping[str, Any] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class GpuBench:
+    """Times models with an engine (``module:function``, see :mod:`latency_db.gpu.protocol`), each in a fresh process,
+    beside one lasting anchor.
+
+    ``anchor`` makes what the anchor's process loads, by default the anchor's ONNX file. Loading and timing hold the
+    device's lock; what a runtime compiles before is its own business. The fingerprint of the machine with its GPU is
+    :func:`with_gpu`.
+    """
+
+    def __init__(
+        self, engine: str, target: Target, protocol: Protocol | GpuProtocol, anchor: Callable[[], Ready] | None = None
+    ) -> None:
+        self._engine = engine
+        self._target = target
+        self._protocol = GpuProtocol.of(protocol) if isinstance(protocol, Protocol) else protocol
+        self._make_anchor = anchor or (
+            lambda: Ready(anchor_model(GPU_ANCHOR), {"batch": 1, "image_size": None, "precision": "fp32"})
+        )
+        self._anchor: Worker | None = None
+        self._next: Worker | None = None
+
+    def measure(self, workload: Workload, version: str, fingerprint: DeviceFingerprint) -> Measurement:
+        """One measurement; of as many fresh processes as the protocol has rebuilds. Raises InputError (the model) or
+        RuntimeFailure (the run)."""
+        model = workload.path()
+        return self.measure_builds(
+            workload, [Ready(model)] * self._protocol.rebuilds, version, fingerprint, {"onnx_sha256": file_hash(model)}
+        )
+
+    def measure_builds(
+        self,
+        workload: Workload,
+        ready: Sequence[Ready],
+        version: str,
+        fingerprint: DeviceFingerprint,
+        notes: Mapping[str, Any],
+    ) -> Measurement:
+        """One measurement of one or more builds of the same network; of several, the one of middle latency."""
+        start, load = time.monotonic(), cpu.load_average()
+        sittings = [self._sit(one) for one in ready]
+        order = sorted(range(len(ready)), key=lambda i: sittings[i].timed.median_ms)
+        middle = order[(len(order) - 1) // 2]
+        sitting, timed = sittings[middle], sittings[middle].timed
+        medians = [s.timed.median_ms for s in sittings]
+        low, high = order_statistic_interval(timed.ms)
+        environment = {
+            "runtime_version": version,
+            "settings": sitting.settings,
+            "protocol": asdict(self._protocol),
+            "regime": self._protocol.regime,
+            "gpu": timed.circumstances(),
+            "anchor": sitting.anchor(),
+            "rebuilds": {"medians_ms": medians, "spread": round(max(medians) / min(medians) - 1, 4), "kept": middle},
+            **notes,
+            **ready[middle].notes,
+            "load": [load, cpu.load_average()],
+            "device": fingerprint.to_dict(),
+            "device_id": fingerprint.id,
+            "system": platform.platform(),
+            "python": platform.python_version(),
+            "network": workload.network.to_dict() if workload.network else None,
+            "seconds": {"sittings": round(time.monotonic() - start, 3)},
+        }
+        return Measurement(
+            median_ms=timed.median_ms,
+            p90_ms=quantile(timed.ms, 0.90),
+            p99_ms=quantile(timed.ms, 0.99),
+            low_ms=low,
+            high_ms=high,
+            runs=len(timed.ms),
+            source="measured",
+            verdict=timed.verdict,
+            clock="wall",
+            target=self._target,
+            workload=workload.key,
+            wall_median_ms=timed.median_ms,
+            environment=environment,
+            time=now(),
+        )
+
+    def _sit(self, ready: Ready) -> _Sat:
+        """One model in a fresh process between two looks at the anchor, with the device to itself."""
+        with cpu.exclusive(lock_name(self._target.device)), self._fresh() as worker:
+            anchor = self._ready_anchor()
+            before = self._time(anchor, self._short)
+            settings = self._load(worker, ready)
+            timed = self._time(worker, self._protocol)
+            return _Sat(timed, settings, before, self._time(anchor, self._short))
+
+    def _fresh(self) -> Worker:
+        """A process that has loaded no model. The one after it is started too, where there are cores for that:
+        importing its libraries takes longer than a network is timed, and touches no GPU."""
+        worker = self._next if self._next is not None and self._next.alive else Worker(self._engine)
+        self._next = Worker(self._engine) if (os.cpu_count() or 1) >= CORES_FOR_TWO else None
+        return worker
+
+    @property
+    def _short(self) -> GpuProtocol:
+        """The anchor's protocol: always the same regime, a few blocks."""
+        return replace(self._protocol, min_blocks=2, max_blocks=8, pause_ms=0.0, cold_l2=False, retries=0)
+
+    def _time(self, worker: Worker, protocol: GpuProtocol) -> Sitting:
+        return Sitting.from_dict(worker.ask("time", {"protocol": asdict(protocol)}))
+
+    def _load(self, worker: Worker, ready: Ready) -> dict[str, Any]:
+        target = self._target
+        request = {
+            "cpus": [],
+            "threads": target.threads,
+            "batch": target.batch,
+            "image_size": target.image_size,
+            "precision": target.precision,
+            "device": target.device,
+            "seed": self._protocol.seed,
+            **ready.request,
+        }
+        try:
+            return worker.load(ready.model, request)
+        except RuntimeFailure:
+            raise
+        except InputError as error:
+            if OUT_OF_MEMORY in str(error):  # not the model's fault, as everything else that cannot be loaded
+                raise RuntimeFailure(
+                    re.sub(rf".*({OUT_OF_MEMORY}[^;]*).*", r"\1", str(error)), hint="take a smaller batch or image size"
+                ) from None
+            raise
+
+    def _ready_anchor(self) -> Worker:
+        """The anchor's process; started anew if it has died."""
+        if self._anchor is None or not self._anchor.alive:
+            self._close_anchor()
+            self._anchor = Worker(self._engine)
+            try:
+                self._load(self._anchor, self._make_anchor())
+            except InputError:
+                self._close_anchor()
+                raise
+        return self._anchor
+
+    def _close_anchor(self) -> None:
+        if self._anchor is not None:
+            self._anchor.close()
+        self._anchor = None
+
+    def close(self) -> None:
+        """Ends the processes that wait; it may be called twice."""
+        self._close_anchor()
+        if self._next is not None:
+            self._next.close()
+        self._next = None
+
+
+@dataclass(frozen=True)
+class _Sat:
+    """A network's sitting, the settings it ran with, and the anchor's sittings before and after."""
+
+    timed: Sitting
+    settings: Mapping[str, Any]
+    before: Sitting
+    after: Sitting
+
+    def anchor(self) -> dict[str, Any]:
+        """As :attr:`latency_db.core.measurement.Measurement.anchor_ms` reads it; ``drift`` is the anchor's change
+        from before to after."""
+        first, second = self.before.median_ms, self.after.median_ms
+        return {"version": GPU_ANCHOR.name, "wall_ms": (first + second) / 2, "drift": round(second / first - 1, 4)}
+
+
+def lock_name(device: str) -> str:
+    """The lock under which a device is timed: the same in all processes of this user, whatever they call the device."""
+    return "gpu-" + re.sub(r"[^A-Za-z0-9]", "-", probe(device).nvml_id or device)
+
+
+@cache
+def probe(device: str) -> CudaDevice:
+    """What ``cuda:0`` (or another runtime's name for it, ``tensorrt:0``) is; asked in a process of its own: CUDA does
+    not survive the forks of one."""
+    with Worker(PROBE) as worker:
+        said = worker.load(Path(device), {"device": f"cuda:{device.partition(':')[2] or 0}", "cpus": []})
+    if "error" in said:
+        raise InputError(said["error"])
+    return CudaDevice.from_dict(said["gpu"])
+
+
+def with_gpu(machine: DeviceFingerprint, device: str) -> DeviceFingerprint:
+    """A machine's fingerprint with its accelerator and driver."""
+    gpu = probe(device)
+    return replace(machine, accelerator=f"{gpu.name} {gpu.memory_mib} MiB", driver=gpu.driver)

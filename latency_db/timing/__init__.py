@@ -1,0 +1,1 @@
+"""The CPU timing protocol: a process that runs the model, warm-up, reference model, samples and their statistics."""

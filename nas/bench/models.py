@@ -1,0 +1,151 @@
+"""Who takes part in a bench: from names, families, patterns, files and folders of runs to models."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from latency_db.core.profiler import Network
+from latency_db.core.target import Target
+from nas.bench.results import PUBLISHED, SUPERNET, TRAINED, Accuracy, Model
+from nas.core.architecture_file import Artifact, read_artifact
+from nas.core.references import COCO_CLASSES, PUBLISHED_SIZE, matching, reference_artifact, reference_of
+from nas.search.report.front_files import read_front
+from search_spaces.errors import InputError
+from search_spaces.references import FAMILIES, Published, references
+from search_spaces.spaces import space_of
+from search_spaces.trace import trace
+
+COCO = "COCO val2017"
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A model as it was found: the file it is in (None: a reference), its content, and the accuracy that the file
+    knows of."""
+
+    path: Path | None
+    artifact: Artifact
+    accuracy: Accuracy | None = None
+
+
+def lineup(
+    words: Sequence[str], num_classes: int | None = None, image_size: int | None = None, precision: str = "fp32"
+) -> list[Model]:
+    """The models that the words mean, each once, under names that differ; ``precision``: at which they will be timed.
+
+    ``num_classes`` and ``image_size`` (pixels) are for all of them; by default each has its own, a reference 80
+    classes. An accuracy is kept only where it is of the network that is timed, of that many classes and that size,
+    and not that of int8 where float is timed.
+    """
+    found: dict[object, _Found] = {}
+    for word in words:
+        for one in _found(word, precision):
+            found.setdefault(one.path.resolve() if one.path else one.artifact.name, one)
+    everyone = list(found.values())
+    return [_model(one, name, num_classes, image_size) for one, name in zip(everyone, _names(everyone), strict=True)]
+
+
+def _found(word: str, precision: str) -> Iterator[_Found]:
+    path = Path(word)
+    if path.is_dir() and word not in (*references(), *FAMILIES, "all"):
+        yield from _of_run(path, precision)
+    elif path.is_file():
+        yield _of_file(path, precision)
+    elif path.suffix in (".json", ".safetensors", ".onnx") or "/" in word:
+        raise InputError(f"no such model: {word}", hint="check the path")
+    else:
+        yield from (_Found(None, reference_artifact(r.name)) for r in matching(word))
+
+
+def _of_run(folder: Path, precision: str) -> Iterator[_Found]:
+    """The chosen of a search, fastest first: their trained weights where there are any, else their architecture
+    files."""
+    front = read_front(folder / "front.json") if (folder / "front.json").exists() else None
+    if front is None or not front.chosen:
+        raise InputError(
+            f"{folder} has no chosen architectures",
+            "the folder of a finished nas search",
+            "name its files, or finish the search",
+        )
+    for name, _ in front.chosen:
+        weights = folder / f"{name}.safetensors"
+        yield _of_file(weights if weights.exists() else folder / f"{name}.json", precision)
+
+
+def _of_file(path: Path, precision: str) -> _Found:
+    if path.suffix == ".safetensors":
+        from nas.supernet.weights import load_detector
+
+        _, artifact, record = load_detector(path)
+        return _Found(path, artifact, _trained(artifact, record, path))
+    if path.suffix == ".onnx":
+        raise InputError(
+            f"{path} is an ONNX file",
+            "an architecture file, weights or a reference",
+            f"nas measure {path} times it alone",
+        )
+    artifact = read_artifact(path)
+    return _Found(path, artifact, _estimated(artifact, path, precision))
+
+
+def _trained(artifact: Artifact, record: dict[str, object], path: Path) -> Accuracy | None:
+    """What the weights' own evaluation said."""
+    metrics, fingerprint = record.get("metrics"), str(record.get("data", ""))
+    if not isinstance(metrics, dict) or "map" not in metrics:
+        return None
+    name = (
+        artifact.data.name if fingerprint == artifact.data.fingerprint else f"data set {fingerprint[:8] or 'unknown'}"
+    )
+    return Accuracy(100 * float(metrics["map"]), TRAINED, name, fingerprint, str(path))
+
+
+def _estimated(artifact: Artifact, path: Path, precision: str) -> Accuracy | None:
+    """What the search said; of one that it evaluated in int8 nothing for float."""
+    for e in artifact.estimates:
+        if e.name == "map" and (precision == "int8" or e.target is None or Target.read(e.target).precision != "int8"):
+            kind = TRAINED if e.source == "trained" else SUPERNET
+            return Accuracy(100 * e.value, kind, artifact.data.name, artifact.data.fingerprint, str(path))
+    return None
+
+
+def _names(found: Sequence[_Found]) -> list[str]:
+    """The shortest that differ: ``S``, else with its folder ``shop/S``, else the whole path."""
+    names = [one.artifact.name for one in found]
+    for full in (False, True):
+        twice = {name for name, count in Counter(names).items() if count > 1}
+        names = [
+            _longer(one.path, name, full) if one.path and name in twice else name
+            for one, name in zip(found, names, strict=True)
+        ]
+    return names
+
+
+def _longer(path: Path, name: str, full: bool) -> str:
+    return str(path) if full else f"{path.resolve().parent.name}/{name}"
+
+
+def _model(found: _Found, name: str, num_classes: int | None, image_size: int | None) -> Model:
+    artifact = found.artifact
+    architecture = artifact.architecture
+    own_size = int(architecture["image_size"])
+    network = Network(architecture, num_classes or artifact.num_classes, image_size or own_size)
+    cost = trace(space_of(architecture).graph(architecture), network.classes, network.image_size)
+    known = reference_of(architecture)
+    family = known.family if known else found.path.resolve().parent.name if found.path else ""
+    accuracy = found.accuracy if (network.classes, network.image_size) == (artifact.num_classes, own_size) else None
+    if (
+        found.accuracy is None
+        and known
+        and known.published
+        and (network.classes, network.image_size) == (COCO_CLASSES, PUBLISHED_SIZE)
+    ):
+        accuracy = _of_authors(known.published)
+    weights = str(found.path) if found.path and found.path.suffix == ".safetensors" else None
+    return Model(name, family, network, cost.params, cost.macs, accuracy, weights)
+
+
+def _of_authors(said: Published) -> Accuracy:
+    return Accuracy(said.map50_95, PUBLISHED, COCO, "", said.source)

@@ -1,0 +1,309 @@
+"""A bench as one picture: latency to the right, mAP upwards, worked out once for all renderers. Different kinds of
+mAP stand on panels of their own."""
+
+from __future__ import annotations
+
+import json
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+from nas.bench.results import PUBLISHED, SAYS, Accuracy, Bench, Entry
+from nas.core.atomic import atomic_write
+from nas.core.budgets import Like, Wanted
+from nas.core.estimate import Estimate, Objective
+from nas.core.units import number, quantity
+from nas.plotting import canvas as look
+from nas.plotting.canvas import Axis, Canvas, cost_axis, gain_axis
+from nas.plotting.labels import XY
+from nas.plotting.marks import BudgetLine, Label, Point, budget_lines, edge, obstacles, placed, steps
+from search_spaces.references import FAMILIES
+
+LATENCY = Objective("latency_ms", "min", "ms")
+
+# Families of references by their place in the registry, so that one has the same colour and shape in every bench; own
+# models in vermilion first.
+COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#332288", "#999933", "#882255", "#117733", "#6B7280")
+OWN_COLOURS = (look.VERMILION, "#7A3E00", "#B8860B", "#8B1A1A")
+SHAPES = (
+    "circle",
+    "square",
+    "triangle-up",
+    "diamond",
+    "triangle-down",
+    "pentagon",
+    "hexagon",
+    "triangle-left",
+    "triangle-right",
+    "star",
+)
+
+LEGEND_PX, HEADING_PX, GAP_PX = 24, 26, 62
+SINGLE_PX, FIRST_PX, OTHER_PX, EMPTY_PX = 560, 480, 240, 150
+LEGEND_COLUMNS = 8
+
+# Degrees to try for a short label, best first.
+_AROUND = (135, 90, 45, 180, 0, -45, -90, -135, 160, 20, 110, 70)
+_ABOVE = (90, 75, 105, 60, 120, 45, 135)
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a family is drawn: colour, and a shape as plotly calls it."""
+
+    name: str
+    colour: str
+    shape: str
+
+
+@dataclass(frozen=True)
+class Series:
+    """The members of a family on one panel by rising latency."""
+
+    family: Family
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Models whose mAP is of one kind and data set. ``hollow``: it is the authors' and not measured here. ``front``
+    is the edge of what is dominated.
+
+    ``ticks`` stand on the latency axis: models of no known mAP. ``labels`` have their colours.
+    """
+
+    heading: str
+    hollow: bool
+    canvas: Canvas
+    series: tuple[Series, ...]
+    front: tuple[XY, ...]
+    ticks: tuple[tuple[Point, Family], ...]
+    labels: tuple[tuple[Label, str], ...]
+
+
+@dataclass(frozen=True)
+class BenchData:
+    """What both renderers draw: panels from top to bottom over one latency axis."""
+
+    title: str
+    subtitle: tuple[str, ...]
+    height: int
+    legend_top: int
+    legend_columns: int
+    panels: tuple[Panel, ...]
+    budgets: tuple[BudgetLine, ...]
+    families: tuple[Family, ...]
+
+    def heading_px(self, panel: Panel) -> int:
+        """How far above a panel its heading stands: over the texts of the budgets, which are above the first."""
+        rows = 1 + max((row for *_, row in self.budgets), default=-1) if panel is self.panels[0] else 0
+        return 10 + look.ROW_PX * rows
+
+
+def bench_data(bench: Bench, wanted: Wanted | None = None, log_x: bool = True, title: str | None = None) -> BenchData:
+    """Work out the picture of the bench's first target, with the budgets ``wanted`` (those like a model at its
+    latency here)."""
+    measured = [e for e in bench.main.values() if e.latency is not None]
+    families = _families(measured)
+    bounds = _bounds(wanted, bench)
+    subtitle = _subtitle(bench, measured)
+    x = _latency_axis(measured, [bound for _, bound in bounds], bench.settings.targets[0], log_x)
+    lines = budget_lines(bounds, Canvas(x, Axis("", 0, 1, ())), "ms")
+    legend_top = 64 + 19 * len(subtitle) + 12
+    top = legend_top + LEGEND_PX * -(-(len(families) + 1) // LEGEND_COLUMNS) + HEADING_PX + 8
+    top += look.ROW_PX * (1 + max((row for *_, row in lines), default=-1))
+    panels = _panels(measured, bench, families, x, top, [bound for _, bound in bounds])
+    return BenchData(
+        title=title or f"{len(measured)} models on {bench.settings.targets[0]}",
+        subtitle=subtitle,
+        height=panels[-1].canvas.bottom + look.BOTTOM,
+        legend_top=legend_top,
+        legend_columns=LEGEND_COLUMNS,
+        panels=panels,
+        budgets=lines,
+        families=tuple(families.values()),
+    )
+
+
+def write_bench(folder: Path, bench: Bench, data: BenchData) -> list[Path]:
+    """``bench.json``, ``bench.csv``, ``bench.md``, ``bench.html`` (plotly), ``bench.png`` (matplotlib) into
+    ``folder``; gives the paths."""
+    from nas.bench.report_html import write_html
+    from nas.bench.report_png import write_png
+    from nas.bench.report_tables import bench_csv, bench_markdown
+
+    return [
+        atomic_write(folder / "bench.json", json.dumps(bench.to_dict(), indent=2, ensure_ascii=False) + "\n"),
+        atomic_write(folder / "bench.csv", bench_csv(bench)),
+        atomic_write(folder / "bench.md", bench_markdown(bench)),
+        write_html(folder / "bench.html", data),
+        write_png(folder / "bench.png", data),
+    ]
+
+
+def short(name: str, family: str) -> str:
+    """What a name adds to its family's: ``yolov8n`` of YOLOv8 is ``n``; the whole name where it adds nothing."""
+    rest = name[len(family) :] if name.casefold().startswith(family.casefold()) else name
+    return rest.lstrip("-_/") or name
+
+
+def _families(entries: Sequence[Entry]) -> dict[str, Family]:
+    """Own families first, references in the order of the registry."""
+    known = list(FAMILIES)
+    there = list(dict.fromkeys(e.model.family for e in entries))
+    own = [name for name in there if name not in known]
+    found = {
+        name: Family(name, OWN_COLOURS[i % len(OWN_COLOURS)], SHAPES[i % len(SHAPES)]) for i, name in enumerate(own)
+    }
+    return found | {
+        name: Family(name, COLOURS[i % len(COLOURS)], SHAPES[i % len(SHAPES)])
+        for i, name in enumerate(known)
+        if name in there
+    }
+
+
+def _scales(entries: Sequence[Entry]) -> list[tuple[str, str]]:
+    """Kinds and data sets of the mAP that are there, the one of most models first."""
+    found = [e.model.accuracy.scale for e in entries if e.model.accuracy]
+    return sorted(dict.fromkeys(found), key=lambda scale: -found.count(scale))
+
+
+def _bounds(wanted: Wanted | None, bench: Bench) -> list[tuple[str, float]]:
+    """Budgets in ms, smallest first; one like a model that could not be measured is left out."""
+    found = []
+    for name, bound in wanted.entries if wanted else ():
+        if not isinstance(bound, Like):
+            found.append((name, bound))
+        elif latency := bench.main[bound.reference].latency:
+            found.append((f"{name} ({bound.reference})", latency.value))
+    return sorted(found, key=lambda item: item[1])
+
+
+def _subtitle(bench: Bench, measured: Sequence[Entry]) -> tuple[str, ...]:
+    device, settings = bench.machine.get("device", {}), bench.settings
+    sizes = sorted({e.model.network.image_size for e in measured})
+    classes = sorted({e.model.network.classes for e in measured})
+    parts = [
+        str(device.get("accelerator") or device.get("cpu") or ""),
+        f"{settings.targets[0].partition(':')[0]} {bench.machine.get('runtime', '')}".strip(),
+        f"{', '.join(map(str, sizes))} px",
+        f"{', '.join(map(str, classes))} classes",
+        f"{settings.rounds} round{'s' * (settings.rounds != 1)}, 95 % intervals",
+    ]
+    return tuple(textwrap.wrap("  ·  ".join(part for part in parts if part), 150, max_lines=2, placeholder=" …"))
+
+
+def _latency_axis(entries: Sequence[Entry], bounds: Sequence[float], target: str, log: bool) -> Axis:
+    latencies = [e.latency for e in entries if e.latency is not None]
+    ends = [end for latency in latencies for end in (latency.low, latency.high) if end is not None]
+    axis = cost_axis(LATENCY, [latency.value for latency in latencies], bounds, ends, log)
+    return replace(axis, label=axis.label.replace("(ms)", f"(ms) on {target}"))
+
+
+def _map_axis(members: Sequence[Entry]) -> Axis:
+    accuracies = [e.model.accuracy for e in members if e.model.accuracy]
+    if not accuracies:
+        return Axis("", 0, 1, ())
+    name = "Published mAP 50–95" if accuracies[0].kind == PUBLISHED else f"mAP 50–95 on {accuracies[0].data}"
+    return gain_axis(Objective(name.replace(":", " "), "max", "%"), [a.percent for a in accuracies])
+
+
+def _panels(
+    measured: Sequence[Entry], bench: Bench, families: Mapping[str, Family], x: Axis, top: int, bounds: Sequence[float]
+) -> tuple[Panel, ...]:
+    """One below the other from ``top`` on, one for each kind and data set of mAP; one without any where no mAP is
+    known at all."""
+    scales = _scales(measured)
+    others = [e for e in measured if e.model.accuracy is None]
+    panels = []
+    for i, scale in enumerate(scales or [None]):
+        height = EMPTY_PX if scale is None else SINGLE_PX if len(scales) == 1 else OTHER_PX if i else FIRST_PX
+        members = [e for e in measured if e.model.accuracy and e.model.accuracy.scale == scale]
+        canvas = Canvas(x, _map_axis(members), top, top + height)
+        panels.append(_panel(canvas, members, others if i >= len(scales) - 1 else [], bench, families, bounds))
+        top += height + GAP_PX
+    return tuple(panels)
+
+
+def _panel(
+    canvas: Canvas,
+    members: Sequence[Entry],
+    others: Sequence[Entry],
+    bench: Bench,
+    families: Mapping[str, Family],
+    bounds: Sequence[float],
+) -> Panel:
+    """The ``members``, all of one kind of mAP, and ticks for the ``others``."""
+    points = {e.model.name: _point(e, bench, e.model.accuracy.percent) for e in members if e.model.accuracy}
+    ticks = {e.model.name: _point(e, bench, canvas.y.low) for e in others}
+    series = _series(members, points, families)
+    occupied = obstacles(canvas, list(points.values()), list(points.values()), bounds)
+    front = steps(edge(list(points.values())), canvas) if points else ()
+    lines = [*([(p.x, p.y) for p in s.points] for s in series), front]
+    occupied += [at for line in lines for a, b in pairwise(line) for at in _between(canvas, a, b)]
+    drawn = {**points, **ticks}
+    texts = [
+        (families[e.model.family].colour, (short(e.model.name, e.model.family),), drawn[e.model.name])
+        for e in (*members, *others)
+    ]
+    angles = [_AROUND] * len(members) + [_ABOVE] * len(others)
+    labels = placed(canvas, [(lines, (p.x, p.y)) for _, lines, p in texts], angles, occupied, gap=12)
+    marked = tuple((ticks[e.model.name], families[e.model.family]) for e in others)
+    coloured = tuple((label, colour) for label, (colour, *_) in zip(labels, texts, strict=True))
+    first = next((e.model.accuracy for e in members), None)
+    return Panel(
+        _heading(first), first is not None and first.kind == PUBLISHED, canvas, series, front, marked, coloured
+    )
+
+
+def _heading(accuracy: Accuracy | None) -> str:
+    if accuracy is None:
+        return "No mAP is known of these models"
+    return f"mAP 50–95 on {accuracy.data}, {SAYS[accuracy.kind]}{' (hollow)' if accuracy.kind == PUBLISHED else ''}"
+
+
+def _series(
+    members: Sequence[Entry], points: Mapping[str, Point], families: Mapping[str, Family]
+) -> tuple[Series, ...]:
+    found = []
+    for family in families.values():
+        own = sorted(
+            (points[e.model.name] for e in members if e.model.family == family.name), key=lambda p: (p.x, p.id)
+        )
+        found += [Series(family, tuple(own))] if own else []
+    return tuple(found)
+
+
+def _between(canvas: Canvas, a: XY, b: XY) -> list[XY]:
+    """Pixels on the line from one point to another, ends left out."""
+    (x0, y0), (x1, y1) = canvas.pixel(*a), canvas.pixel(*b)
+    count = max(2, round(math.hypot(x1 - x0, y1 - y0) / 12))
+    return [(x0 + (x1 - x0) * i / count, y0 + (y1 - y0) * i / count) for i in range(1, count)]
+
+
+def _point(entry: Entry, bench: Bench, y: float) -> Point:
+    model, latency = entry.model, entry.latency
+    assert latency is not None
+    accuracy = model.accuracy
+    said = (
+        f"mAP 50–95: {accuracy.percent:.4g} % on {accuracy.data}, {SAYS[accuracy.kind]}"
+        if accuracy
+        else "mAP not known"
+    )
+    lines = [
+        f"Latency: {quantity(latency)}, {len(entry.measured)} rounds, {entry.verdict}",
+        said,
+        *([f"source: {accuracy.source}"] if accuracy else []),
+        f"{number(model.params)} parameters, {number(model.macs)} MACs, {model.network.image_size} px, {model.network.classes} classes",
+        *([f"int8: {quantity(ratio)} as fast"] if (ratio := bench.speed_ups().get(model.name)) else []),
+        *([f"int8: {drop.points:+.2f} points of mAP lost"] if (drop := bench.drops.get(model.name)) else []),
+        model.family,
+    ]
+    return Point(model.name, latency.value, y, _interval(latency), None, tuple(lines))
+
+
+def _interval(latency: Estimate) -> XY | None:
+    return None if latency.low is None or latency.high is None else (latency.low, latency.high)

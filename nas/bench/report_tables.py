@@ -1,0 +1,146 @@
+"""A bench as a table: for terminals and Markdown, and as CSV with every number."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from nas.bench.results import PUBLISHED, SAYS, TRAINED, Accuracy, Bench, Entry
+from nas.core.units import quantity
+from nas.search.report.front_files import TextTable
+
+_OF = {PUBLISHED: "published", TRAINED: "own", "supernet": "supernet's"}
+
+
+def bench_table(bench: Bench) -> TextTable:
+    """A row per model, fastest first, those that failed last; with two targets also the second, how many times as
+    fast it is, and, where models brought weights, the points of mAP that it loses."""
+    main, second = bench.settings.targets[0], bench.settings.targets[1:]
+    other = bench.of(second[0]) if second else {}
+    ratios = bench.speed_ups()
+    headers = ["model", "family", main]
+    headers += [*second, "speed-up"] if second else []
+    headers += ["mAP lost"] if bench.drops else []
+    headers += ["mAP 50–95, %", "whose", "M params", "GMACs", "px", "classes", "machine"]
+    rows = []
+    for entry in _by_latency(list(bench.main.values())):
+        m = entry.model
+        cells = [m.name, m.family, _latency(entry)]
+        if second:
+            cells += [_latency(other[m.name]), quantity(ratios[m.name]) if m.name in ratios else "–"]
+        if bench.drops:
+            cells += [f"{bench.drops[m.name].points:+.2f}" if m.name in bench.drops else "–"]
+        cells += [f"{m.accuracy.percent:.1f}" if m.accuracy else "–", _whose(m.accuracy)]
+        cells += [
+            f"{m.params / 1e6:.2f}",
+            f"{m.macs / 1e9:.2f}",
+            str(m.network.image_size),
+            str(m.network.classes),
+            entry.verdict,
+        ]
+        rows.append(tuple(cells))
+    return TextTable(tuple(headers), tuple(rows), left=2)
+
+
+def notes(bench: Bench) -> list[str]:
+    """What does not fit into the table: families at the second target, models without mAP, failures."""
+    found = []
+    if len(bench.settings.targets) > 1 and (families := bench.family_speed_ups()):
+        said = ", ".join(f"{family} {ratio:.2f}x" for family, ratio in families.items())
+        found.append(
+            f"{bench.settings.targets[1]} against {bench.settings.targets[0]}, geometric mean of each family: {said}"
+        )
+    if bench.drops:
+        said = ", ".join(f"{family} {points:+.2f}" for family, points in bench.family_drops().items())
+        one = next(iter(bench.drops.values()))
+        found.append(
+            f"points of mAP that int8 loses, mean of each family: {said}; on {one.pictures} pictures, in {one.evaluated_in}"
+        )
+    if unknown := [e.model.name for e in bench.main.values() if e.model.accuracy is None]:
+        said = "published figures are of 640 px and 80 classes, own ones of the size and classes of their evaluation"
+        found.append(f"no mAP is known of {', '.join(unknown)} as timed here: {said}")
+    found += [f"failed: {e.model.name} on {e.target}: {e.failure}" for e in bench.failures]
+    return found
+
+
+def _rounds(count: int) -> str:
+    return "one round in a drawn order" if count == 1 else f"{count} rounds in drawn orders"
+
+
+def bench_markdown(bench: Bench) -> str:
+    """Machine and settings in words, the table, the notes, the sources of what is published."""
+    device, settings = bench.machine.get("device", {}), bench.settings
+    name = device.get("accelerator") or device.get("cpu") or "unknown device"
+    runtime = f"{settings.targets[0].partition(':')[0]} {bench.machine.get('runtime', '')}".strip()
+    times = sorted(m.time for e in bench.entries for m in e.measured if m.time)
+    when = f"{times[0]} to {times[-1]}" if times else "at an unknown time"
+    head = [
+        f"# {len(bench.main)} models on {settings.targets[0]}",
+        "",
+        f"{name}; {runtime}; {_rounds(settings.rounds)} (seed {settings.seed}), {when}. Latencies are medians with 95 % intervals that cover "
+        "what the rounds differ by, at the machine's usual speed (by the anchor timed beside each model); non-maximum suppression is in none.",
+        "",
+    ]
+    sources = _sources([e.model.accuracy for e in bench.main.values()])
+    tail = ["", *(f"- {line}" for line in notes(bench)), *(f"- {line}" for line in sources)]
+    return "\n".join(head) + "\n" + bench_table(bench).markdown() + "\n".join(tail).rstrip() + "\n"
+
+
+def bench_csv(bench: Bench) -> str:
+    """One line per model and target. Numbers are written so that reading them gives the same bits; what is not known
+    is left empty."""
+    rows = [_row(entry, bench) for entry in bench.entries]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def _row(entry: Entry, bench: Bench) -> dict[str, object]:
+    model, latency, accuracy = entry.model, entry.latency, entry.model.accuracy
+    second = entry.target != bench.settings.targets[0]
+    ratio = bench.speed_ups().get(model.name) if second else None
+    drop = bench.drops.get(model.name) if second else None
+    return {
+        "model": model.name,
+        "family": model.family,
+        "target": entry.target,
+        "latency_ms": latency and repr(latency.value),
+        "low_ms": latency and repr(latency.low),
+        "high_ms": latency and repr(latency.high),
+        "rounds": len(entry.measured),
+        "machine": entry.verdict,
+        "speed_up": ratio and repr(ratio.value),
+        "float_map_percent": drop and repr(drop.before),
+        "int8_map_percent": drop and repr(drop.after),
+        "map50_95_percent": accuracy and repr(accuracy.percent),
+        "map_kind": accuracy and accuracy.kind,
+        "map_data": accuracy and accuracy.data,
+        "map_source": accuracy and accuracy.source,
+        "params": model.params,
+        "macs": model.macs,
+        "image_size": model.network.image_size,
+        "classes": model.network.classes,
+        "architecture": model.network.architecture.id,
+        "failure": entry.failure,
+    }
+
+
+def _by_latency(entries: Sequence[Entry]) -> list[Entry]:
+    return sorted(entries, key=lambda e: (e.latency is None, e.latency.value if e.latency else 0.0))
+
+
+def _latency(entry: Entry) -> str:
+    return quantity(entry.latency) if entry.latency else "failed"
+
+
+def _whose(accuracy: Accuracy | None) -> str:
+    return "–" if accuracy is None else f"{_OF[accuracy.kind]}, {accuracy.data}"
+
+
+def _sources(accuracies: Sequence[Accuracy | None]) -> list[str]:
+    """Who says what, each source once."""
+    said = {f"mAP on {a.data} {SAYS[a.kind]}: {a.source}": None for a in accuracies if a}
+    return list(said)

@@ -1,0 +1,267 @@
+"""Many models on one target, in rounds: every round measures each of them once, in an order of its own, and every
+measurement is kept at once."""
+
+from __future__ import annotations
+
+import platform
+import random
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from itertools import groupby
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from latency_db.core.profiler import Profiler, Protocol
+from latency_db.core.target import Target
+from latency_db.database.db import LatencyDB
+from latency_db.runtimes import open_profiler
+from nas.bench.int8_drops import drops
+from nas.bench.results import Bench, Model, Settings, Turn, conclude
+from nas.cli.progress import Display
+from nas.core.journal import Lines
+from nas.data.source import DataPair
+from nas.estimators.base import Context
+from nas.estimators.latency import latency_workload
+from search_spaces.errors import InputError
+from search_spaces.spaces import space_of
+
+ROUND = Protocol(min_rounds=10, max_rounds=200, half_width=0.02, max_s=20.0)
+"""Of one model in one round, in one process: the rounds are fresh processes themselves. ``max_s`` ends it for a
+network that takes seconds a run."""
+JOURNAL = "bench.jsonl"
+JOURNAL_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model's turn: round from 0, the model's name, the target as text."""
+
+    round: int
+    model: str
+    target: str
+
+
+def plan(settings: Settings) -> list[Job]:
+    """All turns in their order: in each round every model on every target, shuffled anew, so that no model has one
+    time of the day to itself."""
+    jobs = []
+    for number in range(settings.rounds):
+        turns = [Job(number, model, target) for model in settings.models for target in settings.targets]
+        random.Random(f"{settings.seed}/{number}").shuffle(turns)
+        jobs += turns
+    return jobs
+
+
+def bench(
+    models: Sequence[Model],
+    targets: Sequence[Target],
+    folder: Path,
+    display: Display,
+    *,
+    rounds: int = 3,
+    seed: int = 0,
+    data: DataPair | None = None,
+    database: LatencyDB | None = None,
+    protocol: Protocol = ROUND,
+) -> Bench:
+    """Measure ``models`` on ``targets``, or go on where an earlier call with this ``folder`` was ended.
+
+    ``data``: pictures that int8 is calibrated with, and evaluated on where models bring weights
+    (:mod:`nas.bench.int8_drops`). ``database``: where the figures go besides the folder. A model that fails is named
+    and left out of the rounds that follow; the same command later tries it again. InputError if all fail, and for a
+    folder that is damaged or of other settings.
+    """
+    settings, machine = _describe(models, targets, rounds, seed, data)
+    journal = Journal(folder / JOURNAL)
+    turns = journal.begin(settings)
+    by_name = {m.name: m for m in models}
+    jobs = plan(settings)
+    with tempfile.TemporaryDirectory() as scratch:
+        context = Context(space_of(models[0].network.architecture), 1, data, scratch=Path(scratch))
+        for number, of_round in groupby(enumerate(jobs, 1), key=lambda item: item[1].round):
+            with ExitStack() as opened:
+                seeded = replace(protocol, seed=seed + number)
+                profilers = {str(t): opened.enter_context(open_profiler(t, seeded)) for t in targets}
+                for i, job in of_round:
+                    if not _due(job, turns):
+                        continue
+                    turn = _measure(job, by_name[job.model], profilers[job.target], context, database)
+                    turns.append(turn)
+                    journal.append(turn)
+                    left = [later for later in jobs[i:] if _due(later, turns)]
+                    display.note(
+                        f"{i}/{len(jobs)} (round {number + 1} of {rounds}, ETA {_eta(left, turns)})  {_said(turn, settings)}"
+                    )
+    if all(turn.measurement is None for turn in turns):
+        raise InputError(f"none of {len(models)} models could be measured, the first: {turns[0].failure}")
+    second = targets[1] if len(targets) > 1 else None
+    lost = (
+        drops(models, second, data, folder, display)
+        if second is not None and second.precision == "int8" and data is not None
+        else {}
+    )
+    return conclude(settings, models, turns, machine, lost)
+
+
+def so_far(models: Sequence[Model], folder: Path) -> Bench:
+    """What the journal of an interrupted bench says, also of one that another machine began; nothing is measured.
+    Models without a turn are left out.
+
+    InputError where there is no journal, it is damaged, or these models are not those that it measured.
+    """
+    journal = Journal(folder / JOURNAL)
+    settings, turns = journal.read()
+    taken = [m for m in models if any(turn.model == m.name for turn in turns)]
+    if other := [m.name for m in taken if settings.models.get(m.name) != m.network.key]:
+        raise InputError(
+            f"{folder} measured other networks as {', '.join(other)}",
+            "the models that it began with, at its image size",
+        )
+    measured = next((turn.measurement for turn in turns if turn.measurement), None)
+    if not taken or measured is None:
+        raise InputError(f"nothing was measured in {folder} so far", "a bench with a finished turn")
+    said = measured.environment
+    machine = {
+        "program": version("hw-nas-yolo"),
+        "python": said.get("python", ""),
+        "system": said.get("system", ""),
+        "runtime": said.get("runtime_version", ""),
+        "device": said.get("device", {}),
+    }
+    rounds = 1 + max(turn.round for turn in turns)
+    return conclude(
+        replace(settings, models={m.name: m.network.key for m in taken}, rounds=rounds), taken, turns, machine
+    )
+
+
+def _describe(
+    models: Sequence[Model], targets: Sequence[Target], rounds: int, seed: int, data: DataPair | None
+) -> tuple[Settings, dict[str, Any]]:
+    """The settings, and the machine as ``bench.json`` has it; an error now where a target cannot be used here."""
+    versions, devices = {}, {}
+    for target in targets:
+        with open_profiler(target) as profiler:
+            versions[str(target)], devices[str(target)] = profiler.version(), profiler.fingerprint()
+    settings = Settings(
+        targets=tuple(map(str, targets)),
+        models={m.name: m.network.key for m in models},
+        rounds=rounds,
+        seed=seed,
+        data=f"{data.name} {data.fingerprint}" if data else None,
+        versions=versions,
+        devices={target: device.id for target, device in devices.items()},
+    )
+    machine = {
+        "program": version("hw-nas-yolo"),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "runtime": versions[str(targets[0])],
+        "device": devices[str(targets[0])].to_dict(),
+    }
+    return settings, machine
+
+
+def _due(job: Job, turns: Sequence[Turn]) -> bool:
+    """Whether a turn is still to be taken: it was not, and the model has not failed on the target."""
+    return not any(
+        (t.model, t.target) == (job.model, job.target) and (t.round == job.round or t.failure) for t in turns
+    )
+
+
+def _measure(job: Job, model: Model, profiler: Profiler, context: Context, database: LatencyDB | None) -> Turn:
+    start = time.monotonic()
+    network = model.network
+    sized = replace(profiler.target, image_size=network.image_size)
+    own = replace(context, space=space_of(network.architecture), num_classes=network.classes, target=sized)
+    workload = latency_workload(own, network.architecture)
+    try:
+        measured = profiler.measure(workload)
+    except InputError as error:  # of this model or of the run; the others go on
+        return Turn(job.round, job.model, job.target, failure=str(error), seconds=time.monotonic() - start)
+    if database is not None and profiler.measures:
+        database.put(profiler.key(workload.key), measured)
+    return Turn(job.round, job.model, job.target, measured, seconds=time.monotonic() - start)
+
+
+def _said(turn: Turn, settings: Settings) -> str:
+    who = turn.model if len(settings.targets) < 2 else f"{turn.model} on {turn.target}"
+    if turn.measurement is None:
+        return f"{who} failed: {turn.failure}"
+    m = turn.measurement
+    return f"{who}: {m.median_ms:.3f} ms ± {m.half_width:.1%}, {m.verdict}"
+
+
+def _eta(left: Sequence[Job], turns: Sequence[Turn]) -> str:
+    """By what each model took before, or all of them on average."""
+    took: dict[tuple[str, str], list[float]] = {}
+    for turn in turns:
+        took.setdefault((turn.model, turn.target), []).append(turn.seconds)
+    usual = mean(turn.seconds for turn in turns)
+    seconds = sum(mean(took.get((job.model, job.target), [usual])) for job in left)
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+class Journal:
+    """A bench's file of lines: its settings, then every turn as soon as it was taken."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lines = Lines(path)
+
+    def begin(self, settings: Settings) -> list[Turn]:
+        """What was measured already; InputError if that was with other settings, or if the file is damaged. Failures
+        are not kept: they get a new try."""
+        lines = self._lines.read()
+        if not lines:
+            self._lines.start({"bench": JOURNAL_VERSION, **settings.to_dict()})
+            return []
+        first, *others = lines
+        if first.get("bench") != JOURNAL_VERSION:
+            raise InputError(f"{self.path} is not the journal of a bench of this version", hint="take another --out")
+        if differences := settings.differences(first):
+            hint = "repeat its settings to go on with it, or take another --out"
+            raise InputError(f"{self.path.parent} holds a bench of other settings: {'; '.join(differences)}", hint=hint)
+        turns = [self._turn(data, i) for i, data in enumerate(others, 2)]
+        return [turn for turn in turns if turn.measurement is not None]
+
+    def read(self) -> tuple[Settings, list[Turn]]:
+        """What was asked and what was measured, whatever was asked for; InputError if there is no journal, or it is
+        damaged."""
+        lines = self._lines.read()
+        if not lines:
+            raise InputError(f"no bench in {self.path.parent}", "the folder of one that was begun")
+        first, *others = lines
+        try:
+            settings = Settings(
+                **{
+                    **{name: value for name, value in first.items() if name != "bench"},
+                    "targets": tuple(first["targets"]),
+                }
+            )
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{self.path} is not the journal of a bench of this version ({error})") from None
+        return settings, [self._turn(data, i) for i, data in enumerate(others, 2)]
+
+    def append(self, turn: Turn) -> None:
+        """Keep a turn; once this returns, a kill loses nothing of it."""
+        self._lines.append(turn.to_dict())
+
+    def _turn(self, data: Mapping[str, Any], number: int) -> Turn:
+        try:
+            return Turn.from_dict(data)
+        except (InputError, KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"line {number} of {self.path} is no turn of a bench ({error})",
+                hint="remove that line, or take another --out",
+            ) from None

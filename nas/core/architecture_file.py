@@ -1,0 +1,211 @@
+"""The file of a chosen architecture (``S.json``): all that training, export and measuring need. Described by
+``schemas/architecture.schema.json``."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from latency_db.core.target import Target
+from nas.core.atomic import Writer, atomic_write
+from nas.core.estimate import Estimate, check_fields, check_precision, check_type
+from search_spaces.architecture import Architecture
+from search_spaces.errors import InputError
+
+SCHEMA_VERSION = 1
+SCHEMA_FILE = Path(__file__).parent / "schemas" / "architecture.schema.json"
+
+_FIELDS = ("schema", "name", "architecture", "estimates", "study", "num_classes", "classes", "data")
+_OPTIONAL = ("precision",)
+_AGAIN = "write it again with nas search, or take it from a backup"
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """Where an architecture comes from: study, its seed, the trial that proposed it (``None``: nobody's), how many
+    trials there were."""
+
+    name: str
+    seed: int | None
+    trial: int | None
+    trials: int
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """The data set that the estimates and the classes speak of; the fingerprint changes when its content does."""
+
+    name: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A named architecture with what is known of it, its classes in the order of the outputs, its study and its data
+    set.
+
+    ``precision`` is the one that it was chosen at, in which it is to be deployed; None where nobody chose one (a
+    reference, a file of an older version).
+    """
+
+    name: str
+    architecture: Architecture
+    estimates: tuple[Estimate, ...]
+    study: StudyRecord
+    classes: tuple[str, ...]
+    data: DataRecord
+    precision: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise InputError("an architecture file without a name", "a name such as S")
+        if not self.classes:
+            raise InputError(f"architecture file {self.name!r} without classes", "at least one class name")
+        if self.precision is not None:
+            check_precision(self.precision)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    @property
+    def int8_target(self) -> Target | None:
+        """The target that it was chosen for in int8; None where it was chosen at another precision."""
+        targets = (Target.read(e.target) for e in self.estimates if e.target and self.precision == "int8")
+        return next((target for target in targets if target.precision == "int8"), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, keys in the order of the file."""
+        return {
+            "schema": SCHEMA_VERSION,
+            "name": self.name,
+            "architecture": self.architecture.to_dict(),
+            **({} if self.precision is None else {"precision": self.precision}),
+            "estimates": [estimate.to_dict() for estimate in self.estimates],
+            "study": vars(self.study).copy(),
+            "num_classes": self.num_classes,
+            "classes": list(self.classes),
+            "data": vars(self.data).copy(),
+        }
+
+    @classmethod
+    def from_dict(cls, given: object) -> Artifact:
+        """Inverse of :meth:`to_dict`: checks version, keys, types, the architecture's id and the number of classes.
+
+        That the architecture is a point of a space of this version is checked where the space is known
+        (``SearchSpace.check``).
+        """
+        version = given.get("schema", SCHEMA_VERSION) if isinstance(given, Mapping) else SCHEMA_VERSION
+        if version != SCHEMA_VERSION or isinstance(version, bool):
+            raise InputError(
+                f"schema version {version!r}",
+                f"{SCHEMA_VERSION}",
+                "install the version of this package that wrote the file",
+            )
+        data = check_fields(given, _FIELDS, "architecture file", _OPTIONAL)
+        check_type(data["name"], str, "name")
+        check_type(data["estimates"], list, "estimates")
+        classes = _classes(data["classes"], data["num_classes"])
+        estimates = tuple(Estimate.from_dict(estimate) for estimate in data["estimates"])
+        architecture, study, of = _architecture(data["architecture"]), _study(data["study"]), _data(data["data"])
+        return cls(data["name"], architecture, estimates, study, classes, of, data.get("precision"))
+
+
+def _architecture(given: object) -> Architecture:
+    data = check_fields(given, ("space", "version", "choices", "id"), "architecture")
+    check_type(data["space"], str, "space of the architecture")
+    check_type(data["version"], int, "version of the architecture's space")
+    check_type(data["choices"], dict, "choices of the architecture")
+    for name, value in data["choices"].items():
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float, str))
+            or value == math.inf
+            or value == -math.inf
+        ):
+            raise InputError(f"choice {name!r} is {value!r}", "a finite number or a string")
+    return Architecture.from_dict(data)
+
+
+def _classes(classes: object, number: object) -> tuple[str, ...]:
+    check_type(classes, list, "classes")
+    assert isinstance(classes, list)
+    for name in classes:
+        check_type(name, str, "a class name")
+    if number != len(classes) or isinstance(number, (bool, float)):
+        raise InputError(f"num_classes is {number!r}", f"{len(classes)}, the number of classes named")
+    return tuple(classes)
+
+
+def _study(given: object) -> StudyRecord:
+    data = check_fields(given, ("name", "seed", "trial", "trials"), "study")
+    check_type(data["name"], str, "name of the study")
+    check_type(data["trials"], int, "trials of the study")
+    for field in ("seed", "trial"):
+        if data[field] is not None:
+            check_type(data[field], int, f"{field} of the study")
+    return StudyRecord(**data)
+
+
+def _data(given: object) -> DataRecord:
+    data = check_fields(given, ("name", "fingerprint"), "data")
+    for field in ("name", "fingerprint"):
+        check_type(data[field], str, f"{field} of the data set")
+    return DataRecord(**data)
+
+
+def write_artifact(path: str | os.PathLike[str], artifact: Artifact, write: Writer | None = None) -> Path:
+    """Write ``artifact`` as JSON, whole or not at all (:func:`nas.core.atomic.atomic_write`); equal artifacts give
+    equal bytes."""
+    text = json.dumps(artifact.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return atomic_write(path, text, write)
+
+
+def read_artifact(path: str | os.PathLike[str]) -> Artifact:
+    """The artifact in the file; whatever is wrong with it is one line that names the file."""
+    data = read_json(path)
+    try:
+        return Artifact.from_dict(data)
+    except InputError as error:
+        raise InputError(f"{os.fspath(path)}: {error}") from None
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """The JSON in a file, strictly: no NaN or Infinity, no key twice; errors are one line that starts with the path."""
+    name = os.fspath(path)
+    try:
+        text = Path(path).read_bytes().decode()
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read ({error.strerror})", hint="check the path") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{name}: not UTF-8 text", "a JSON file", _AGAIN) from None
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{name}: not JSON ({error.msg} at line {error.lineno} column {error.colno})", "a JSON file", _AGAIN
+        ) from None
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+    except (RecursionError, ValueError) as error:  # nested too deeply; an integer of thousands of digits
+        raise InputError(
+            f"{name}: not JSON that can be read ({error})", "a JSON file that this package wrote", _AGAIN
+        ) from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        names = [key for key, _ in pairs]
+        raise InputError(
+            f"key {next(key for key in names if names.count(key) > 1)!r} appears twice in one object", "each key once"
+        )
+    return table
+
+
+def _constant(text: str) -> NoReturn:
+    raise InputError(f"{text} is not a JSON number", "finite numbers only")

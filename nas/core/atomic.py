@@ -1,0 +1,80 @@
+"""Writing files so that a crash, a full disk or a second reader never sees half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from search_spaces.errors import InputError
+
+Writer = Callable[[BinaryIO, bytes], object]
+
+_HINTS = {
+    errno.ENOSPC: "free some space on that disk and run the command again",
+    errno.EDQUOT: "the disk quota is used up: free some space and run the command again",
+    errno.EROFS: "the disk is read-only: choose another output folder",
+    errno.EACCES: "choose an output folder that you may write to",
+    errno.EPERM: "choose an output folder that you may write to",
+    errno.ENOTDIR: "a part of the path is a file: choose another output folder",
+    errno.EEXIST: "a part of the path is a file: choose another output folder",
+    errno.EISDIR: "the path is a folder: name a file in it",
+}
+
+
+def atomic_write(
+    path: str | os.PathLike[str], content: str | bytes, write: Writer | None = None, durable: bool = True
+) -> Path:
+    """Replace the file at ``path`` by ``content`` (text as UTF-8) as a whole, or leave it as it was and raise
+    :class:`InputError`.
+
+    The content goes to a temporary file in the same folder (made if need be), to the disk, then takes the name in one
+    step; a symbolic link keeps pointing where it did. ``write`` does the writing if given: a test passes one that
+    runs out of space. Without ``durable`` nothing waits for the disk: for what is of no use after a crash.
+    """
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{target.name}.{os.getpid()}-{time.monotonic_ns()}.tmp")
+    try:
+        data = content.encode() if isinstance(content, str) else content
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _write_through(temporary, data, write, durable)
+        os.replace(temporary, target)
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"cannot write {os.fspath(path)}: {error.reason} in {error.object[error.start : error.end]!r}",
+            "Unicode text",
+        ) from None
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"cannot write {os.fspath(path)}: {reason}", hint=_HINTS.get(error.errno or 0, "")) from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    if durable:
+        _sync_folder(target.parent)
+    return Path(path)
+
+
+def _write_through(path: Path, data: bytes, write: Writer | None, durable: bool) -> None:
+    # os.open and not tempfile: the file gets the permissions of any new file (umask), where mkstemp gives 0600.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    with os.fdopen(descriptor, "wb") as file:
+        write(file, data) if write else file.write(data)
+        file.flush()
+        if durable:
+            os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    # Makes the new name survive a power cut; where folders cannot be opened (Windows) or synced (some network disks)
+    # the file is in place anyway.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

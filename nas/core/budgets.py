@@ -1,0 +1,161 @@
+"""Named upper bounds on one cost, as text both ways: ``S=2ms,M=4ms,L=6ms``; or as fast as a reference:
+``S=like:yolov8n,M=like:yolo11s@320``."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from search_spaces.errors import InputError
+from search_spaces.references import reference
+from search_spaces.registry import unknown
+
+_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
+_ENTRY = re.compile(r"([A-Za-z0-9_-]+)\s*=\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([^\s\d.]*)")
+_LIKE = re.compile(r"([A-Za-z0-9_-]+)\s*=\s*like:\s*([^@\s]+)(?:@([0-9]{1,5}))?")
+_EXAMPLE = "NAME=NUMBER[UNIT] or NAME=like:REFERENCE[@SIZE], comma-separated, for example S=2ms,M=4ms,L=like:yolo-nas-s"
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """Ordered ``(name, upper bound in unit)`` pairs, from small to large; the names become file names."""
+
+    entries: tuple[tuple[str, float], ...]
+    unit: str = "ms"
+
+    def __post_init__(self) -> None:
+        _check_names([name for name, _ in self.entries])
+        for name, bound in self.entries:
+            if not (math.isfinite(bound) and bound > 0):
+                raise InputError(f"budget {name}={bound:g}{self.unit}", "a positive number")
+        _check_order(self.entries, {name: f"{name}={bound:g}{self.unit}" for name, bound in self.entries})
+
+    def __str__(self) -> str:
+        return ",".join(f"{name}={_shortest(bound)}{self.unit}" for name, bound in self.entries)
+
+    def __iter__(self) -> Iterator[tuple[str, float]]:
+        return iter(self.entries)
+
+    def __getitem__(self, name: str) -> float:
+        table = dict(self.entries)
+        if name not in table:
+            raise unknown("budget", name, table)
+        return table[name]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.entries)
+
+
+@dataclass(frozen=True)
+class Like:
+    """A bound that is a reference's latency: its name, and its image size in pixels (None: the target's, else its
+    own)."""
+
+    reference: str
+    image_size: int | None = None
+
+    def __post_init__(self) -> None:
+        reference(self.reference)
+        if self.image_size is not None and (self.image_size < 32 or self.image_size % 32):
+            raise InputError(f"image size {self.image_size} of {self}", "a multiple of 32")
+
+    def __str__(self) -> str:
+        return f"like:{self.reference}" + ("" if self.image_size is None else f"@{self.image_size}")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Budgets as they are asked for: each a number in ``unit`` or :class:`Like` a reference, whose latency has yet to
+    be measured."""
+
+    entries: tuple[tuple[str, float | Like], ...]
+    unit: str = "ms"
+
+    def __post_init__(self) -> None:
+        _check_names([name for name, _ in self.entries])
+        if numbers := tuple((name, bound) for name, bound in self.entries if not isinstance(bound, Like)):
+            Budgets(numbers, self.unit)
+
+    @property
+    def likes(self) -> dict[str, Like]:
+        """The budgets that are a reference's latency, by their names."""
+        return {name: bound for name, bound in self.entries if isinstance(bound, Like)}
+
+    def resolve(self, measured: Mapping[str, float]) -> Budgets:
+        """All as numbers, given in ``unit`` what was measured for the names of :attr:`likes`; an error names two that
+        are in the wrong order."""
+        entries = tuple((name, measured[name] if isinstance(bound, Like) else bound) for name, bound in self.entries)
+        said = {
+            name: f"{name}={bound}, measured {measured[name]:.4g} {self.unit},"
+            if isinstance(bound, Like)
+            else f"{name}={bound:g}{self.unit}"
+            for name, bound in self.entries
+        }
+        _check_order(entries, said)
+        return Budgets(entries, self.unit)
+
+
+def parse_budgets(text: str, unit: str = "ms") -> Budgets:
+    """Budgets in ``unit`` from text; a number without a unit is in ``unit``, other units of time are converted where
+    ``unit`` is one."""
+    wanted = parse_wanted(text, unit)
+    if wanted.likes:
+        name, like = next(iter(wanted.likes.items()))
+        raise InputError(f"budget {name}={like}", "a number: nothing is measured here")
+    return wanted.resolve({})
+
+
+def parse_wanted(text: str, unit: str = "ms") -> Wanted:
+    """As :func:`parse_budgets`; a budget may also be ``like:REFERENCE`` or ``like:REFERENCE@SIZE``."""
+    return Wanted(tuple(_entry(part.strip(), unit) for part in text.split(",")), unit)
+
+
+def _entry(part: str, unit: str) -> tuple[str, float | Like]:
+    if like := _LIKE.fullmatch(part):
+        return like[1], Like(like[2], int(like[3]) if like[3] else None)
+    match = _ENTRY.fullmatch(part)
+    if match is None:
+        raise InputError(f"budget {part!r}", _EXAMPLE)
+    name, number, given = match.groups()
+    try:
+        bound = float(number)
+    except ValueError:
+        raise InputError(f"budget {part!r}", _EXAMPLE) from None
+    return name, converted(bound, given or unit, unit, f"budget {part!r}")
+
+
+def _check_names(names: Sequence[str]) -> None:
+    if not names or len({name.casefold() for name in names}) != len(names):
+        raise InputError(
+            f"budgets named {', '.join(names) or 'nothing'}",
+            "at least one, each name once (upper and lower case are one)",
+        )
+
+
+def _check_order(entries: Sequence[tuple[str, float]], said: Mapping[str, str]) -> None:
+    for (name, bound), (after, larger) in pairwise(entries):
+        if not bound < larger:
+            raise InputError(
+                f"budget {said[after]} is not above {said[name].rstrip(',')}", "budgets written from small to large"
+            )
+
+
+def converted(number: float, given: str, unit: str, what: str) -> float:
+    """A number in ``given`` as one in ``unit``: equal ones, or both of time; ``what`` names it in the error."""
+    if given == unit:
+        return number
+    if unit not in _SECONDS:
+        raise InputError(what, f"a number in {unit or 'the plain unit of its estimate'}")
+    if given not in _SECONDS:
+        raise unknown(f"unit of {what}:", given, ("ms", "us", "s"))
+    # Fifteen digits: 0.002 s is 2 ms and not 2.0000000000000004.
+    return float(f"{number * _SECONDS[given] / _SECONDS[unit]:.15g}")
+
+
+def _shortest(number: float) -> str:
+    text = repr(number)
+    return text.removesuffix(".0")

@@ -1,0 +1,214 @@
+"""Pareto front: non-domination, hypervolume, and an archive that grows with a search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nas.core.estimate import Candidate, Objective
+from search_spaces.errors import InputError
+
+Floats = NDArray[np.float64]
+
+
+def non_dominated(points: ArrayLike, directions: Sequence[str]) -> NDArray[np.bool_]:
+    """Mask (n,) of the points (n, m) that no other point beats; of equal points the first is kept.
+
+    A point beats another if it is at least as good in every objective and better in one; ``directions`` are ``min``
+    or ``max``, one per objective. Two objectives take one sort; more take one pass over the rest per point of the
+    front (20,000 points that are all on it: half a second).
+    """
+    costs = _costs(points, directions)
+    unique, first = np.unique(costs, axis=0, return_index=True)
+    kept = _front_2d(unique) if costs.shape[1] <= 2 else _front_nd(unique)
+    mask = np.zeros(len(costs), dtype=bool)
+    mask[first[kept]] = True
+    return mask
+
+
+def _front_2d(unique: Floats) -> NDArray[np.intp]:
+    # In lexicographic order a point is on the front exactly if its last cost is below that of everything before it.
+    if len(unique) == 0 or unique.shape[1] == 1:
+        return np.arange(min(1, len(unique)))
+    best_before = np.minimum.accumulate(np.concatenate([[np.inf], unique[:-1, 1]]))
+    return np.flatnonzero(unique[:, 1] < best_before)
+
+
+def _front_nd(unique: Floats) -> NDArray[np.intp]:
+    # By rising sum of ranks (equal values, equal rank) nothing is beaten by what comes after it, and what beats most
+    # comes first.
+    ranks = sum(np.unique(column, return_inverse=True)[1] for column in unique.T)
+    left = np.argsort(ranks, kind="stable")
+    columns = np.ascontiguousarray(unique[left].T)
+    alive = np.ones(len(left), dtype=bool)
+    at = 0
+    while at < len(left):
+        if alive[at]:
+            alive[at + 1 :] &= (columns[:, at + 1 :] < columns[:, at, None]).any(axis=0)
+        at += 1
+        if (
+            2 * np.count_nonzero(alive[at:]) < len(left) - at
+        ):  # dropping the beaten copies everything: only when it halves the rest
+            at = int(np.count_nonzero(alive[:at]))
+            left, columns = left[alive], columns[:, alive]
+            alive = np.ones(len(left), dtype=bool)
+    return left[alive]
+
+
+def hypervolume(points: ArrayLike, reference: ArrayLike, directions: Sequence[str]) -> float:
+    """Volume that the points (n, m) dominate, bounded by the reference point (m,); points not better than it in every
+    objective add nothing."""
+    costs = _costs(points, directions)
+    bound = _costs(np.asarray(reference, dtype=np.float64)[None], directions)[0]
+    costs = costs[(costs < bound).all(axis=1)]
+    if len(costs) == 0:
+        return 0.0
+    front = costs[non_dominated(costs, ["min"] * costs.shape[1])]
+    return float(_compute_hypervolume()(front, bound, assume_pareto=True))
+
+
+def _compute_hypervolume() -> Callable[..., float]:
+    # Optuna's WFG (While, Bradstreet & Barone 2012): MIT, and Optuna is here anyway. The name is private, so it is
+    # used here only; the signature was looked up in 4.0 to 4.3 and 5.0.
+    try:
+        from optuna._hypervolume import compute_hypervolume
+    except ImportError as error:
+        raise ImportError(
+            f"hypervolume needs an optuna that has optuna._hypervolume.compute_hypervolume, such as 4.0 to 4.3 or 5.0 ({error})"
+        ) from error
+    return compute_hypervolume
+
+
+def _costs(points: ArrayLike, directions: Sequence[str]) -> Floats:
+    """The points (n, m) as numbers to minimise; a wrong shape, direction or a number that is not finite raises
+    ``ValueError``."""
+    values = np.asarray(points, dtype=np.float64)
+    if values.size == 0:
+        values = values.reshape(0, len(directions))
+    if values.ndim != 2 or values.shape[1] != len(directions):
+        raise ValueError(
+            f"points of shape {values.shape}; expected (n, {len(directions)}) for directions {list(directions)}"
+        )
+    if wrong := [direction for direction in directions if direction not in ("min", "max")]:
+        raise ValueError(f"directions {wrong}; expected min or max")
+    if not np.isfinite(values).all():
+        raise ValueError("points that are not finite; expected finite numbers: leave failed candidates out")
+    return values * np.array([1.0 if direction == "min" else -1.0 for direction in directions])
+
+
+def values_of(candidates: Iterable[Candidate], objectives: Sequence[Objective]) -> Floats:
+    """The objectives of the candidates, (n, m), in natural units."""
+    rows = [[candidate[objective.name].value for objective in objectives] for candidate in candidates]
+    return np.array(rows, dtype=np.float64).reshape(len(rows), len(objectives))
+
+
+def front_of(candidates: Sequence[Candidate], objectives: Sequence[Objective]) -> tuple[Candidate, ...]:
+    """The candidates that no other beats, by rising first cost objective."""
+    values = values_of(candidates, objectives)
+    mask = non_dominated(values, [objective.direction for objective in objectives])
+    return tuple(candidates[i] for i in _order(values, objectives) if mask[i])
+
+
+def _order(values: Floats, objectives: Sequence[Objective]) -> NDArray[np.intp]:
+    """Row order of ``values`` (n, m) by the first objective that is minimised (else the first), then the others."""
+    costs = values * np.array([objective.sign for objective in objectives])
+    first = next((i for i, objective in enumerate(objectives) if objective.direction == "min"), 0)
+    keys = [first, *(i for i in range(len(objectives)) if i != first)]
+    return np.lexsort([costs[:, i] for i in reversed(keys)])
+
+
+class Archive:
+    """The front of a search, kept while candidates come in, and its hypervolume.
+
+    Hypervolume: the reference point (one number per objective, natural units) is given, or fixed once ``warmup``
+    candidates were seen: in every objective the worst of them, pushed out by a tenth of their range so that the ends
+    of the front count too (a range of zero: by a tenth of the value). Once fixed it stays, so the hypervolume can
+    only grow; before, it is ``None``. Objectives named in ``log`` (a latency) enter it, and the rule, by their
+    natural logarithm: from 1 to 2 ms then counts as much as from 10 to 20. The same candidates in the same order give
+    the same reference: a resumed search replays them.
+    """
+
+    def __init__(
+        self,
+        objectives: Sequence[Objective],
+        reference: Sequence[float] | None = None,
+        warmup: int = 10,
+        log: Collection[str] = (),
+    ) -> None:
+        self.objectives = tuple(objectives)
+        names = [objective.name for objective in self.objectives]
+        if not names or len(set(names)) != len(names):
+            raise InputError(f"objectives {names}", "at least one, each once")
+        if wrong := sorted(set(log) - set(names)):
+            raise InputError(f"logarithm of {', '.join(wrong)}", f"some of {', '.join(names)}")
+        if reference is not None and len(reference) != len(names):
+            raise InputError(f"reference point {list(reference)}", f"one number for each of {', '.join(names)}")
+        self._log = np.array([name in log for name in names])
+        self._signs = np.array([float(objective.sign) for objective in self.objectives])
+        self._warmup = max(1, warmup)
+        self._first: list[Floats] = []
+        self._rows = np.empty((0, len(names)))
+        self._front: list[Candidate] = []
+        self._hypervolume: float | None = None
+        self._reference = None if reference is None else np.asarray(reference, dtype=np.float64)
+        if self._reference is not None:
+            self._scaled(self._reference)
+        self.seen = 0
+
+    def add(self, candidate: Candidate) -> bool:
+        """True if the candidate joins the front (and beats some of it away); one equal to a member in every objective
+        does not."""
+        row = values_of([candidate], self.objectives)[0]
+        self._scaled(row)
+        self.seen += 1
+        self._fix_reference(row)
+        costs, cost = self._rows * self._signs, row * self._signs
+        if (costs <= cost).all(axis=1).any():
+            return False
+        survives = ~(cost <= costs).all(axis=1)
+        self._rows = np.vstack([self._rows[survives], row])
+        self._front = [member for member, kept in zip(self._front, survives, strict=True) if kept] + [candidate]
+        self._hypervolume = None
+        return True
+
+    @property
+    def front(self) -> tuple[Candidate, ...]:
+        """The non-dominated candidates by rising first cost objective."""
+        return tuple(self._front[i] for i in _order(self._rows, self.objectives))
+
+    @property
+    def reference(self) -> tuple[float, ...] | None:
+        """The reference point in natural units, once fixed."""
+        return None if self._reference is None else tuple(self._reference.tolist())
+
+    @property
+    def hypervolume(self) -> float | None:
+        """Volume that the front dominates, in the units of the objectives (their logarithm where asked); ``None``
+        before the reference is fixed."""
+        if self._hypervolume is None and self._reference is not None:
+            directions = [objective.direction for objective in self.objectives]
+            self._hypervolume = hypervolume(self._scaled(self._rows), self._scaled(self._reference), directions)
+        return self._hypervolume
+
+    def _scaled(self, values: Floats) -> Floats:
+        if (values[..., self._log] <= 0).any():
+            names = [objective.name for objective, log in zip(self.objectives, self._log, strict=True) if log]
+            raise InputError(
+                f"a value of {', '.join(names)} that is zero or less",
+                "positive values where the logarithm is asked for",
+            )
+        return np.log(values, out=values.copy(), where=np.broadcast_to(self._log, values.shape))
+
+    def _fix_reference(self, row: Floats) -> None:
+        if self._reference is not None:
+            return
+        self._first.append(row)
+        if len(self._first) < self._warmup:
+            return
+        costs = self._scaled(np.array(self._first)) * self._signs
+        worst, span = costs.max(axis=0), np.ptp(costs, axis=0)
+        scaled = (worst + 0.1 * np.where(span > 0, span, np.maximum(np.abs(worst), 1e-9))) * self._signs
+        self._reference = np.exp(scaled, out=scaled.copy(), where=self._log)
+        self._first.clear()

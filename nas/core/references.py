@@ -1,0 +1,99 @@
+"""Models by the words that people have for them: a reference's name, a family, a pattern, or a file. No torch here."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nas.core.architecture_file import Artifact, DataRecord, StudyRecord, read_artifact
+from search_spaces.architecture import Architecture
+from search_spaces.errors import InputError
+from search_spaces.references import FAMILIES, Reference, reference, references
+from search_spaces.registry import unknown
+from search_spaces.spaces import space_of
+
+if TYPE_CHECKING:
+    from nas.data.source import DataPair
+
+NO_DATA = DataRecord("none", "none")
+NO_STUDY = StudyRecord("none", None, None, 0)
+COCO_CLASSES = 80
+PUBLISHED_SIZE = 640
+"""Pixels at which the references' authors give their figures, with :data:`COCO_CLASSES` classes."""
+
+
+def unnamed_classes(count: int) -> tuple[str, ...]:
+    """Class names where no data set gives any; an error for fewer than one."""
+    if count < 1:
+        raise InputError(f"{count} classes", "1 or more")
+    return tuple(f"class{i}" for i in range(count))
+
+
+def reference_artifact(name: str, num_classes: int = COCO_CLASSES, image_size: int | None = None) -> Artifact:
+    """A reference as the content of an architecture file: of no study and no data set, with nothing estimated.
+
+    ``image_size``: another side in pixels than its own; one that its space does not have is an error.
+    """
+    architecture = reference(name).architecture
+    if image_size is not None:
+        architecture = architecture.replace(image_size=image_size)
+        space_of(architecture)
+    return Artifact(name, architecture, (), NO_STUDY, unnamed_classes(num_classes), NO_DATA)
+
+
+def is_reference(path: Path) -> bool:
+    """Whether what was given for a file is a reference's name; a file of that name goes before."""
+    return not path.is_file() and str(path) in references()
+
+
+def artifact_of(path: Path) -> Artifact:
+    """The content of an architecture file, or of a reference where its name was given instead; neither is an error."""
+    if is_reference(path):
+        return reference_artifact(str(path))
+    return read_artifact(existing_model(path))
+
+
+def existing_model(path: Path) -> Path:
+    """The path, of a file or a reference's name; an error that names what is near."""
+    if path.exists() or is_reference(path):
+        return path
+    near = difflib.get_close_matches(str(path), references(), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "check the path"
+    raise InputError(f"no such model: {path}", "a file, or the name of a reference (nas models lists them)", hint)
+
+
+def with_classes_of(artifact: Artifact, data: DataPair) -> Artifact:
+    """An architecture that speaks of no data set, with nothing estimated, takes the classes of this one; any other
+    stays as it is."""
+    if artifact.data != NO_DATA or artifact.estimates:
+        return artifact
+    return replace(artifact, classes=data.classes, data=DataRecord(data.name, data.fingerprint))
+
+
+def matching(word: str) -> list[Reference]:
+    """The references that a word means: a name, else a family, else a pattern of either in which case does not count
+    (``yolov8*``), or ``all``.
+
+    A word that means none is an error.
+    """
+    known = references()
+    if word in known:
+        return [known[word]]
+    exact = [r for r in known.values() if word in ("all", r.family)]
+    pattern = word.casefold()
+    found = exact or [r for r in known.values() if any(fnmatchcase(n.casefold(), pattern) for n in (r.name, r.family))]
+    if not found:
+        raise unknown("model", word, (*FAMILIES, *known))
+    return found
+
+
+def reference_of(architecture: Architecture) -> Reference | None:
+    """The reference that an architecture is, at whatever image size; None where it is none."""
+    for r in references().values():
+        own = r.architecture
+        if own.space == architecture.space and own == architecture.replace(image_size=own["image_size"]):
+            return r
+    return None

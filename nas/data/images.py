@@ -1,0 +1,169 @@
+"""Picture files: their size from the header (Pillow), their pixels (OpenCV). Whatever is wrong with one is a
+:class:`BrokenImage`."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+
+from search_spaces.errors import InputError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+MOST_PIXELS = 1 << 27
+"""Of one picture: 134 million, 400 MB decoded. Several are decoded at a time, and a picture reduced to a network's
+input from there shows nothing small."""
+
+_PLUGINS = (BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin)
+"""Imported here, and not by Pillow when the first threads open pictures at once."""
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
+_ORIENTATION = 0x0112  # Exif 2.3 table 4
+_SIDEWAYS = frozenset({5, 6, 7, 8})  # orientations that swap width and height
+
+# What Pillow and OpenCV would print of a damaged file, a BrokenImage says with the file's name.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+class BrokenImage(InputError):
+    """A picture that is missing, unreadable, too large, or not of the size its annotations were made for."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}", "a readable picture", "replace the file, or remove it from the data set")
+        self.path = path
+        self.reason = reason
+
+
+Size = tuple[int, int]
+"""(width, height) in pixels."""
+
+
+def pictures_in(folder: Path) -> Iterator[Path]:
+    """Everything below ``folder`` that is called as a picture, in the order of its path; not what is hidden (macOS
+    writes ``._a.jpg`` beside ``a.jpg``)."""
+    return (
+        path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    )
+
+
+def picture_sizes(path: Path) -> tuple[Size, Size]:
+    """(width, height) in pixels as shown (Exif orientation applied, as :func:`read_picture` gives it) and as stored;
+    from the header where possible.
+
+    Decoding a whole data set only to learn its sizes would take minutes.
+    """
+    try:
+        with path.open("rb") as file:
+            sizes = _header(file, path)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    return sizes or (_shape(read_picture(path)),) * 2
+
+
+def annotated_size(path: Path, width: object, height: object) -> Size:
+    """(width, height) that the boxes refer to: what the annotations say, if the file agrees; what the file says, if
+    they say nothing usable."""
+    shown, stored = picture_sizes(path)
+    if not (_is_side(width) and _is_side(height)):
+        return shown
+    size = (int(width), int(height))  # type: ignore[call-overload]
+    if size not in (shown, stored):
+        raise BrokenImage(path, size_mismatch(shown, size))
+    return size
+
+
+def read_picture(path: Path, size: Size | None = None) -> NDArray[np.uint8]:
+    """RGB uint8 [H, W, 3]. ``size`` (width, height) is what the annotations were made for: another one is broken.
+
+    Exif orientation is applied, unless the annotations were made for the stored, unturned picture. Grey and palette
+    become RGB, CMYK is converted, of 16 bits the upper eight stay, alpha is dropped, of several pages or frames the
+    first is taken.
+    """
+    try:
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    if not data:
+        raise BrokenImage(path, "is an empty file")
+    sizes = _header(io.BytesIO(data), path)
+    flags = cv2.IMREAD_COLOR_RGB
+    if sizes and size is not None and size != sizes[0]:
+        if size != sizes[1]:
+            raise BrokenImage(path, size_mismatch(sizes[0], size))
+        flags |= cv2.IMREAD_IGNORE_ORIENTATION
+    rgb = _decode(data, path, flags, "is no picture of a known kind" if sizes is None else "is cut off or damaged")
+    if size is not None and _shape(rgb) != size:
+        raise BrokenImage(path, size_mismatch(_shape(rgb), size))
+    return rgb
+
+
+def size_mismatch(found: Size, declared: Size) -> str:
+    """The sentence for a picture that is not of the size its annotations name."""
+    return f"is {found[0]}x{found[1]} pixels, but its annotations are for {declared[0]}x{declared[1]}"
+
+
+def _header(file: BinaryIO, path: Path) -> tuple[Size, Size] | None:
+    """(shown, stored) sizes; None where Pillow cannot tell, which may still be a picture of a kind that only OpenCV
+    reads."""
+    try:
+        with Image.open(file, formats=_FORMATS) as image:
+            width, height = image.size
+            sideways = (
+                image.format != "TIFF" and _orientation(image) in _SIDEWAYS
+            )  # of a TIFF both libraries know the turned one only
+    except Image.DecompressionBombError:
+        raise BrokenImage(path, _too_large("")) from None
+    except Exception:  # noqa: BLE001 - damaged headers raise types of all kinds
+        return None
+    if width * height > MOST_PIXELS:
+        raise BrokenImage(path, _too_large(f" ({width}x{height})"))
+    return ((height, width) if sideways else (width, height)), (width, height)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Exif orientation, 1 (upright) where there is none; not ``getexif()`` of a PNG, which decodes the pixels to look
+    behind them."""
+    exif = Image.Exif()
+    try:
+        exif.load(image.info.get("exif") or b"")
+        return int(exif.get(_ORIENTATION, 1))
+    except Exception:  # noqa: BLE001 - a damaged Exif block does not make the pixels unreadable
+        return 1
+
+
+def _too_large(size: str) -> str:
+    return f"has too many pixels{size}, at most {MOST_PIXELS / 1e6:.0f} million are decoded; cut it into tiles"
+
+
+def _decode(data: bytes, path: Path, flags: int, otherwise: str) -> NDArray[np.uint8]:
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise BrokenImage(path, f"cannot be decoded ({str(error).splitlines()[0][:80]})") from None
+    if image is None:
+        raise BrokenImage(path, otherwise)
+    return np.asarray(image, np.uint8)
+
+
+def _unreadable(path: Path, error: OSError | ValueError) -> BrokenImage:
+    if isinstance(error, FileNotFoundError):
+        return BrokenImage(path, "no such picture")
+    if os.path.isdir(path):
+        return BrokenImage(path, "is a folder")
+    return BrokenImage(path, f"cannot be read ({getattr(error, 'strerror', None) or error})")
+
+
+def _shape(rgb: NDArray[np.uint8]) -> Size:
+    return rgb.shape[1], rgb.shape[0]
+
+
+def _is_side(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < MOST_PIXELS

@@ -1,0 +1,258 @@
+"""Which detection takes which object, picture by picture, as COCO has it: what average precision, its intervals and
+all curves are computed from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.data.dataset import DetectionDataset, Sample
+from nas.inference.postprocess import Detections
+from search_spaces.errors import InputError
+
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALLS = np.linspace(0.0, 1.0, 101)
+MOST = 100
+"""Detections that count, of a class in a picture."""
+AREAS: Mapping[str, tuple[float, float]] = {
+    "all": (0.0, 1e10),
+    "small": (0.0, 32.0**2),
+    "medium": (32.0**2, 96.0**2),
+    "large": (96.0**2, 1e10),
+}
+"""COCO's ranges of object areas in px², both ends included."""
+
+_AT_ONCE = 1 << 18
+"""Weights in memory at once: resamples x detections of a class."""
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """All detections of a data set and what they hit: 14 bytes each.
+
+    I pictures by ascending id in ``images`` int64 [I]; ``truths`` int32 [I, C]: objects to find of each class, crowds
+    and other sizes left out. D detections, by class, then score downwards, then picture: ``image`` int32 [D] (index
+    into ``images``), ``label`` int16 [D], ``score`` float32 [D], ``hit`` and ``ignored`` uint16 [D], in which bit t
+    says what it is at ``IOU_THRESHOLDS[t]``; neither bit: a false detection.
+    """
+
+    classes: tuple[str, ...]
+    images: NDArray[np.int64]
+    truths: NDArray[np.int32]
+    image: NDArray[np.int32]
+    label: NDArray[np.int16]
+    score: NDArray[np.float32]
+    hit: NDArray[np.uint16]
+    ignored: NDArray[np.uint16]
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    def of_class(self, label: int) -> slice:
+        """Where the detections of a class stand."""
+        first, last = np.searchsorted(self.label, [label, label + 1])
+        return slice(int(first), int(last))
+
+
+def match(dataset: DetectionDataset, detections: Mapping[int, Detections], area: str = "all") -> Matches:
+    """The matches of ``detections`` (picture id -> boxes in pixels of the picture; one not named: nothing found) for
+    objects of an area range of COCO.
+
+    Exactly those of pycocotools: greedy by score in each class and picture, the best IoU that is still free, crowds
+    taken as often as need be.
+    """
+    if area not in AREAS:
+        raise InputError(f"area range {area!r}", f"one of {', '.join(AREAS)}")
+    samples = sorted(dataset.samples, key=lambda s: s.id)
+    truths = np.zeros((len(samples), len(dataset.classes)), np.int32)
+    parts = [_Part.none()]
+    for i, sample in enumerate(samples):
+        wanted = _wanted(sample, area)
+        np.add.at(truths[i], sample.labels[wanted], 1)
+        if (found := detections.get(sample.id)) is not None and len(found):
+            parts.append(_match_picture(i, sample, wanted, found, area))
+    columns = [
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("image", "label", "score", "hit", "ignored")
+    ]
+    order = np.lexsort((columns[0], -columns[2], columns[1]))  # stable: within a picture, as they were found
+    image, label, score, hit, ignored = (column[order] for column in columns)
+    return Matches(
+        dataset.classes, np.array([s.id for s in samples], np.int64), truths, image, label, score, hit, ignored
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """The columns of :class:`Matches` for one picture."""
+
+    image: NDArray[np.int32]
+    label: NDArray[np.int16]
+    score: NDArray[np.float32]
+    hit: NDArray[np.uint16]
+    ignored: NDArray[np.uint16]
+
+    @classmethod
+    def none(cls) -> _Part:
+        return cls(
+            np.zeros(0, np.int32),
+            np.zeros(0, np.int16),
+            np.zeros(0, np.float32),
+            np.zeros(0, np.uint16),
+            np.zeros(0, np.uint16),
+        )
+
+
+def _wanted(sample: Sample, area: str) -> NDArray[np.bool_]:
+    """Which objects [N] count; the others are neither found nor missed."""
+    low, high = AREAS[area]
+    return np.asarray(~sample.crowd & (sample.areas >= low) & (sample.areas <= high))
+
+
+def _match_picture(index: int, sample: Sample, wanted: NDArray[np.bool_], found: Detections, area: str) -> _Part:
+    order = _best_of_each_class(found)
+    scores, labels = found.scores[order], found.labels[order]
+    truth = np.concatenate([np.flatnonzero(wanted), np.flatnonzero(~wanted)])  # those that count come first
+    boxes = _xywh(found.boxes[order])
+    ious = _ious(boxes, _xywh(sample.boxes[truth]), sample.crowd[truth])
+    ious[labels[:, None] != sample.labels[truth]] = -1
+    hit, ignored = _take(ious, sample.crowd[truth], int(wanted.sum()))
+    low, high = AREAS[area]
+    sizes = boxes[:, 2] * boxes[:, 3]
+    ignored |= ~hit & ((sizes < low) | (sizes > high))[:, None]
+    bits = (1 << np.arange(len(IOU_THRESHOLDS))).astype(np.uint16)
+    packed = [(flags * bits).sum(1).astype(np.uint16) for flags in (hit, ignored)]
+    return _Part(np.full(len(order), index, np.int32), labels.astype(np.int16), scores, packed[0], packed[1])
+
+
+def _best_of_each_class(found: Detections) -> NDArray[np.int64]:
+    """Indices of the detections that count, best first."""
+    order = np.argsort(-found.scores, kind="stable")
+    if len(order) <= MOST:
+        return order
+    by_class = order[np.argsort(found.labels[order], kind="stable")]
+    firsts = np.searchsorted(found.labels[by_class], found.labels[by_class])
+    worse = by_class[np.arange(len(order)) - firsts >= MOST]
+    return order[~np.isin(order, worse)]
+
+
+def _xywh(boxes: NDArray[np.float32]) -> NDArray[np.float64]:
+    """As the evaluator is given them."""
+    corners = boxes.astype(np.float64)
+    return np.concatenate([corners[:, :2], np.clip(corners[:, 2:] - corners[:, :2], 0, None)], 1)
+
+
+def _ious(found: NDArray[np.float64], truth: NDArray[np.float64], crowd: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """[D, G]; with a crowd the share of the detection that is in it. Written in the order in which pycocotools
+    rounds."""
+    ends = [np.minimum(found[:, None, i] + found[:, None, i + 2], truth[:, i] + truth[:, i + 2]) for i in (0, 1)]
+    sides = [np.clip(end - np.maximum(found[:, None, i], truth[:, i]), 0, None) for i, end in enumerate(ends)]
+    both = sides[0] * sides[1]
+    areas, truth_areas = found[:, 2] * found[:, 3], truth[:, 2] * truth[:, 3]
+    union = np.where(crowd, areas[:, None], areas[:, None] + truth_areas - both)
+    return np.divide(both, union, out=np.zeros_like(both), where=both > 0)
+
+
+def _take(
+    ious: NDArray[np.float64], crowd: NDArray[np.bool_], counting: int
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """(hit, ignored), each [D, T]: detections, best first, take objects [G], of which the first ``counting`` count;
+    of equal IoUs the last."""
+    hit, ignored = (np.zeros((len(ious), len(IOU_THRESHOLDS)), bool) for _ in range(2))
+    free = np.ones((len(IOU_THRESHOLDS), ious.shape[1]), bool)
+    rows = np.arange(len(IOU_THRESHOLDS))
+    for d in np.flatnonzero(ious.max(1, initial=-1) >= IOU_THRESHOLDS[0]):
+        reach = np.where(free & (ious[d] >= IOU_THRESHOLDS[:, None]), ious[d], -1.0)
+        for flags, first, end in ((hit, 0, counting), (ignored, counting, ious.shape[1])):
+            if first < end:
+                best = end - 1 - reach[:, first:end][:, ::-1].argmax(1)
+                taken = reach[rows, best] > 0
+                flags[d] = taken
+                free[rows[taken], best[taken]] = crowd[best[taken]]
+                reach[taken] = -1  # who has an object that counts looks at no other
+    return hit, ignored
+
+
+def precisions(matches: Matches, weights: NDArray[np.number] | None = None) -> NDArray[np.float64]:
+    """AP [B, C, T] of each class at each of ``IOU_THRESHOLDS`` where picture i counts ``weights[b, i]`` times; NaN
+    where a class has no object to find.
+
+    ``weights``: [B, I], whole numbers or not, none below 0; by default each picture once, B = 1. With whole numbers
+    it is what the evaluator gives for the data set in which a picture stands so often, one copy beside the other
+    (unless two detections of a picture and class have one score: which of them comes first is arbitrary, and copies
+    are not interleaved here).
+    """
+    weights = np.ones((1, len(matches.images))) if weights is None else np.atleast_2d(weights)
+    if weights.ndim != 2 or weights.shape[1] != len(matches.images) or (weights < 0).any():
+        raise InputError(
+            f"weights of shape {weights.shape}", f"[B, {len(matches.images)}], none below 0: one for each picture"
+        )
+    table = np.full((len(weights), len(matches.classes), len(IOU_THRESHOLDS)), np.nan)
+    totals = weights.astype(np.float64) @ matches.truths.astype(np.float64)
+    for label in range(len(matches.classes)):
+        where = matches.of_class(label)
+        rows = max(1, _AT_ONCE // max(1, where.stop - where.start))
+        for start in range(0, len(weights), rows):
+            part = slice(start, start + rows)
+            table[part, label] = _class_precisions(matches, where, weights[part], totals[part, label])
+    return table
+
+
+def _class_precisions(
+    matches: Matches, where: slice, weights: NDArray[np.number], total: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """[B, T] of the detections ``where``, which are of one class with ``total`` [B] objects."""
+    table = np.zeros((len(weights), len(IOU_THRESHOLDS)))
+    drawn = weights[:, matches.image[where]]
+    so_far = _running(drawn)
+    for t in range(len(IOU_THRESHOLDS)):
+        hits, ignored = (np.flatnonzero(bits[where] >> t & 1) for bits in (matches.hit, matches.ignored))
+        all_ = so_far[:, hits + 1]
+        if len(ignored):
+            all_ = all_ - _running(drawn[:, ignored])[:, np.searchsorted(ignored, hits)]
+        table[:, t] = _area_under(np.cumsum(drawn[:, hits], axis=1), all_, total)
+    table[total <= 0] = np.nan
+    return table
+
+
+def _running(counts: NDArray[np.number]) -> NDArray[np.number]:
+    """[B, N + 1]: sums of the first 0..N columns."""
+    return np.concatenate(
+        [np.zeros((len(counts), 1), counts.dtype), np.cumsum(counts, axis=1, dtype=counts.dtype)], axis=1
+    )
+
+
+def _area_under(right: NDArray[np.number], all_: NDArray[np.number], total: NDArray[np.float64]) -> NDArray[np.float64]:
+    """AP [B] from the counts [B, H] of right and of all detections down to each hit: precision is highest there, so
+    that no other point matters.
+
+    The n-th hit gives its precision, or the best one after it, to the recalls of ``RECALLS`` that are reached there
+    and not before.
+    """
+    precision = np.divide(right, all_, out=np.zeros(right.shape), where=all_ > 0)
+    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    recall = np.divide(right, total[:, None], out=np.zeros(right.shape), where=total[:, None] > 0)
+    reached = np.searchsorted(RECALLS, recall, side="right")
+    return np.asarray((envelope * np.diff(reached, axis=1, prepend=0)).sum(1) / len(RECALLS))
+
+
+def average_precision(
+    matches: Matches, weights: NDArray[np.number] | None = None, iou: float | None = None
+) -> NDArray[np.float64]:
+    """mAP [B] over the classes that have objects and all of ``IOU_THRESHOLDS`` (or the one next to ``iou``), where
+    picture i counts ``weights[b, i]`` times.
+
+    Without weights [1]: what :func:`nas.inference.coco_metrics.evaluate` calls ``map``. NaN where there is no object
+    at all.
+    """
+    table = precisions(matches, weights)
+    if iou is not None:
+        nearest = int(np.abs(IOU_THRESHOLDS - iou).argmin())
+        table = table[:, :, nearest : nearest + 1]
+    there = ~np.isnan(table)
+    counts = there.sum((1, 2))
+    sums = np.where(there, table, 0).sum((1, 2))
+    return np.divide(sums, counts, out=np.full(len(table), np.nan), where=counts > 0)

@@ -1,0 +1,84 @@
+"""Pictures of an evaluation with what is marked beside what was found: the worst ones, and some drawn by chance."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.data.images import BrokenImage
+from nas.inference.postprocess import draw
+from nas.inference.results import write_picture
+
+if TYPE_CHECKING:
+    from nas.evaluation.report import Evaluation
+
+RIGHT, WRONG, CROWD = (0, 158, 115), (213, 94, 0), (154, 163, 173)
+"""Okabe and Ito's green and vermilion, RGB, and the grey of what does not count."""
+PANEL_PX = 480
+"""Longest side of each half: drawn at the size at which it is looked at, so that tags can be read."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture that was written: ``path`` relative to the report, why it was chosen, what it is called, and its
+    errors."""
+
+    path: Path
+    worst: bool
+    name: str
+    f1: float
+    missed: int
+    false: int
+
+
+def write_pictures(folder: Path, evaluation: Evaluation, count: int, seed: int = 0) -> list[Shown]:
+    """The ``count`` pictures of the lowest F1 (of equal ones, those with more errors) that have any error, then as
+    many others by chance, as JPEG files in ``folder/pictures``. One that turns out broken is left out."""
+    verdicts = evaluation.verdicts
+    by_trouble = sorted(range(len(verdicts)), key=lambda i: (verdicts[i].f1, -verdicts[i].errors))
+    worst = [i for i in by_trouble if verdicts[i].errors][:count]
+    others = np.random.default_rng(seed).permutation([i for i in range(len(verdicts)) if i not in set(worst)])[:count]
+    chosen = [(True, i) for i in worst] + [(False, int(i)) for i in others]
+    shown = []
+    for place, (bad, i) in enumerate(chosen, 1):
+        sample, verdict = evaluation.dataset.samples[i], verdicts[i]
+        try:
+            drawn = side_by_side(evaluation, i)
+        except BrokenImage:
+            continue
+        stem = re.sub(r"[^\w.-]+", "_", sample.path.stem)[:60]
+        path = (
+            Path("pictures") / f"{'worst' if bad else 'random'}-{place if bad else place - len(worst):02d}-{stem}.jpg"
+        )
+        write_picture(folder / path, drawn)
+        false = int((~verdict.right & ~verdict.excused).sum())
+        shown.append(Shown(path, bad, sample.path.name, verdict.f1, int((~verdict.met).sum()), false))
+    return shown
+
+
+def side_by_side(evaluation: Evaluation, index: int) -> NDArray[np.uint8]:
+    """What is marked (missed objects in vermilion, crowds in grey) and to its right what was found (false ones in
+    vermilion)."""
+    rgb, boxes, labels, crowd = evaluation.dataset.load(index)
+    verdict, classes = evaluation.verdicts[index], evaluation.dataset.classes
+    marked = [CROWD if c else RIGHT if met else WRONG for c, met in zip(crowd, verdict.met, strict=True)]
+    judged = [
+        RIGHT if right else CROWD if excused else WRONG
+        for right, excused in zip(verdict.right, verdict.excused, strict=True)
+    ]
+    scale = PANEL_PX / max(rgb.shape[:2])
+    small = np.asarray(
+        cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC),
+        np.uint8,
+    )
+    found = verdict.found
+    left = draw(small, boxes * scale, np.full(len(boxes), np.nan), labels, classes, min_side=1, colours=marked)
+    right = draw(small, found.boxes * scale, found.scores, found.labels, classes, min_side=1, colours=judged)
+    gap = np.full((left.shape[0], 10, 3), 255, np.uint8)
+    return np.concatenate([left, gap, right], 1)

@@ -1,0 +1,78 @@
+"""An evaluation as text: tables for terminals, a table for programs, and sentences."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from nas.core.estimate import Estimate
+from nas.evaluation.bootstrap import Difference
+from nas.inference.coco_metrics import Metrics
+from nas.search.report.front_files import TextTable
+
+if TYPE_CHECKING:
+    from nas.evaluation.report import ClassRow
+
+
+def interval_text(estimate: Estimate) -> str:
+    """``0.452 (0.438–0.466)``; of a difference ``+0.012 (-0.003 to +0.027)``."""
+    if estimate.name.endswith("difference"):
+        return f"{estimate.value:+.3f} ({estimate.low:+.3f} to {estimate.high:+.3f})"
+    return f"{estimate.value:.3f} ({estimate.low:.3f}–{estimate.high:.3f})"
+
+
+def difference_text(found: Difference, a: str, b: str) -> str:
+    """What the comparison says, in one sentence."""
+    verdict = "the interval leaves out 0" if found.certain else "could be chance: the interval holds 0"
+    return (
+        f"{a} - {b}: mAP {interval_text(found.difference)}; {verdict}; {a} is ahead in {found.ahead:.0%} of resamples"
+    )
+
+
+def summary(metrics: Metrics, interval: Estimate) -> str:
+    """The numbers of COCO in two lines."""
+    m = metrics
+    sizes, recalls = (
+        "  ".join(f"{name} {_number(value)}" for name, value in named)
+        for named in (
+            (("small", m.map_small), ("medium", m.map_medium), ("large", m.map_large)),
+            (("AR1", m.ar1), ("AR10", m.ar10), ("AR100", m.ar100)),
+        )
+    )
+    return f"  mAP {interval_text(interval)}  mAP50 {m.map50:.3f}  mAP75 {m.map75:.3f}\n  AP {sizes}  {recalls}"
+
+
+def class_table(rows: tuple[ClassRow, ...], best: bool = False) -> TextTable:
+    """One line for each class; with ``best`` also the best F1 and its score, which do not fit on a narrow terminal."""
+    head = (
+        "class",
+        "AP",
+        "AP50",
+        "small",
+        "medium",
+        "large",
+        "boxes",
+        "images",
+        *(("best F1", "at score") if best else ()),
+    )
+    lines = [
+        (r.name, *map(_number, (r.ap, r.ap50, r.ap_small, r.ap_medium, r.ap_large)), str(r.boxes), str(r.pictures))
+        + (tuple(map(_number, (r.f1, r.best_score))) if best else ())
+        for r in rows
+    ]
+    return TextTable(head, tuple(lines))
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def class_csv(rows: tuple[ClassRow, ...]) -> str:
+    """``per_class.csv``: every field of :class:`ClassRow`, full precision, empty for None."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(asdict(rows[0])), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    return out.getvalue()

@@ -1,0 +1,4 @@
+"""Trained detectors as ONNX files, checked against torch.
+
+It imports ``core``.
+"""

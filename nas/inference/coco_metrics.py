@@ -1,0 +1,134 @@
+"""Average precision as COCO defines it, by faster-coco-eval (equal to pycocotools in all 12 numbers, ten times as
+fast)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.data.dataset import DetectionDataset
+from nas.inference.postprocess import Detections
+from search_spaces.errors import InputError
+
+__all__ = ["Detections", "Metrics", "evaluate"]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The 12 numbers of COCO (cocodataset.org, detection-eval), each 0..1, and the AP of each class.
+
+    ``map``: mean over IoU 0.50:0.95 and classes, at most 100 detections a picture; ``map50``, ``map75``: at one IoU;
+    small/medium/large: objects of area under 32², under 96², and over. ``ar1``, ``ar10``, ``ar100``: mean recall with
+    so many detections a picture. None: no such object to find.
+    """
+
+    map: float
+    map50: float
+    map75: float
+    map_small: float | None
+    map_medium: float | None
+    map_large: float | None
+    ar1: float
+    ar10: float
+    ar100: float
+    ar_small: float | None
+    ar_medium: float | None
+    ar_large: float | None
+    per_class: tuple[tuple[str, float | None], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, ``per_class`` as name: AP."""
+        return {**asdict(self), "per_class": dict(self.per_class)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Metrics:
+        """Inverse of :meth:`to_dict`."""
+        return cls(**{**data, "per_class": tuple(data["per_class"].items())})
+
+
+def evaluate(dataset: DetectionDataset, detections: Mapping[int, Detections]) -> Metrics:
+    """COCO metrics of ``detections`` (image id -> found boxes in pixels of the original picture). A picture not named
+    in it counts as nothing found.
+
+    Crowds are ignore regions, as COCO has it. A data set without an object to find is an error, since its AP is not 0
+    but undefined.
+    """
+    if not any((~s.crowd).any() for s in dataset.samples):
+        raise InputError(
+            f"the {dataset.split} split of {dataset.name} has no object to find", "at least one that is not a crowd"
+        )
+    rows = _rows(dataset, detections)
+    # an import of 0.2 s that only an evaluation needs
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    truth = COCO(dataset.to_coco(), print_function=_silent)
+    found = truth.loadRes(rows if len(rows) else [])
+    evaluator = COCOeval_faster(truth, found, iouType="bbox", print_function=_silent)
+    evaluator.evaluate()
+    evaluator.accumulate()
+    evaluator.summarize()
+    names = (
+        "map",
+        "map50",
+        "map75",
+        "map_small",
+        "map_medium",
+        "map_large",
+        "ar1",
+        "ar10",
+        "ar100",
+        "ar_small",
+        "ar_medium",
+        "ar_large",
+    )
+    numbers: dict[str, Any] = {
+        name: _defined(value) for name, value in zip(names, evaluator.stats[: len(names)], strict=True)
+    }
+    return Metrics(**numbers, per_class=_per_class(dataset.classes, evaluator.eval["precision"]))
+
+
+def _rows(dataset: DetectionDataset, detections: Mapping[int, Detections]) -> NDArray[np.float64]:
+    """All detections as [N, 7]: image id, x, y, width, height, score, category id. Checked: a NaN score would
+    silently be sorted first."""
+    known = {s.id for s in dataset.samples}
+    blocks = [np.zeros((0, 7))]
+    for id, found in detections.items():
+        if id not in known:
+            raise InputError(
+                f"detections for picture {id}", f"one of the {len(known)} pictures of {dataset.name}/{dataset.split}"
+            )
+        boxes = found.boxes.astype(np.float64)
+        if not (np.isfinite(boxes).all() and np.isfinite(found.scores).all()):
+            raise InputError(
+                f"a box or score of picture {id} is not finite",
+                "numbers",
+                "the network has diverged, or its output was decoded wrongly",
+            )
+        if len(found) and not 0 <= found.labels.min() <= found.labels.max() < len(dataset.classes):
+            raise InputError(
+                f"labels {found.labels.min()}..{found.labels.max()} in picture {id}", f"0..{len(dataset.classes) - 1}"
+            )
+        sides = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None)
+        blocks.append(np.column_stack([np.full(len(found), id), boxes[:, :2], sides, found.scores, found.labels + 1]))
+    return np.concatenate(blocks)
+
+
+def _per_class(classes: tuple[str, ...], precision: NDArray[np.float64]) -> tuple[tuple[str, float | None], ...]:
+    """AP of each class from the evaluator's table [IoU, recall, class, area, detections]: all areas, most detections;
+    -1 marks no such object."""
+    tables = [precision[:, :, i, 0, -1] for i in range(len(classes))]
+    values = [float(t[t > -1].mean()) if (t > -1).any() else None for t in tables]
+    return tuple(zip(classes, values, strict=True))
+
+
+def _defined(value: float) -> float | None:
+    """The library's -1 says that there is nothing to find."""
+    return None if value < 0 else float(value)
+
+
+def _silent(*_: object) -> None:
+    """Where the library would print."""

@@ -1,0 +1,185 @@
+"""A trained detector as people use it: ``nas.load("S.onnx").predict("street.jpg")``. Files, arrays and data sets go
+through the same steps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.data.images import read_picture
+from nas.inference.backends import open_network
+from nas.inference.postprocess import EVALUATION, NEVER, SHOWN, Detections, Preprocessor, Suppression, in_picture
+from nas.inference.results import Result
+from search_spaces.errors import InputError
+from search_spaces.registry import unknown
+
+if TYPE_CHECKING:
+    from nas.data.dataset import DetectionDataset
+    from nas.data.source import DataPair
+    from nas.inference.coco_metrics import Metrics
+
+Picture = str | os.PathLike[str] | NDArray[np.uint8]
+"""A file, or uint8 [H, W, 3] RGB."""
+Pictures = list[Any] | tuple[Any, ...]
+"""Several of them."""
+
+BATCH = 8
+
+
+def load(path: str | os.PathLike[str], device: str = "auto") -> Model:
+    """A detector from trained weights (``.safetensors``) or an exported file (``.onnx``); ``device``: auto (a GPU
+    where there is one), cpu, cuda."""
+    return Model(Path(path), device)
+
+
+class Model:
+    """Reads, letterboxes, runs, suppresses: the same steps for :meth:`predict` and :meth:`evaluate`, which differ in
+    the suppression only."""
+
+    def __init__(self, path: Path, device: str = "auto") -> None:
+        self.path = path
+        self.network = open_network(path, device)
+        self.preprocess = Preprocessor(self.network.image_size)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the labels."""
+        return self.network.classes
+
+    @property
+    def runtime(self) -> str:
+        """What it runs on: ``ONNX Runtime 1.20.0, CPU``."""
+        return self.network.runtime
+
+    def __repr__(self) -> str:
+        return f"<{self.path}: {len(self.classes)} classes at {self.network.image_size} px on {self.runtime}>"
+
+    @overload
+    def predict(
+        self,
+        source: Picture,
+        score: float = ...,
+        iou: float = ...,
+        classes: Sequence[str] | None = ...,
+        max_detections: int = ...,
+    ) -> Result: ...
+
+    @overload
+    def predict(
+        self,
+        source: Pictures,
+        score: float = ...,
+        iou: float = ...,
+        classes: Sequence[str] | None = ...,
+        max_detections: int = ...,
+    ) -> list[Result]: ...
+
+    def predict(
+        self,
+        source: Picture | Pictures,
+        score: float = SHOWN.score_threshold,
+        iou: float = SHOWN.iou_threshold,
+        classes: Sequence[str] | None = None,
+        max_detections: int = SHOWN.max_detections,
+    ) -> Result | list[Result]:
+        """What is in a picture: a file, or an array uint8 [H, W, 3] RGB; of a list of them a list.
+
+        ``score``: least score. ``iou``: overlap over which boxes of one class are one. ``classes``: only these, by
+        name. InputError for a broken picture.
+        """
+        suppression = replace(
+            SHOWN,
+            score_threshold=score,
+            iou_threshold=iou,
+            max_detections=max_detections,
+            max_candidates=max(SHOWN.max_candidates, max_detections),
+        )
+        many = isinstance(source, (list, tuple))
+        found: list[Result] = []
+        wanted: list[Any] = list(source) if isinstance(source, (list, tuple)) else [source]
+        for start in range(0, len(wanted), BATCH):
+            part = wanted[start : start + BATCH]
+            images = [_picture(one) for one in part]
+            paths = [None if isinstance(one, np.ndarray) else Path(one) for one in part]
+            detections = self.detect(images, suppression, self.labels_of(classes))
+            found += [
+                Result(image, d, self.classes, path) for image, d, path in zip(images, detections, paths, strict=True)
+            ]
+        return found if many else found[0]
+
+    def detect(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        suppression: Suppression = EVALUATION,
+        labels: Sequence[int] | None = None,
+    ) -> list[Detections]:
+        """Detections in pictures uint8 [H, W, 3] RGB, run as one batch. ``labels``: of these classes only, at most
+        ``max_detections`` of them."""
+        if not images:
+            return []
+        prepared = [self.preprocess(image) for image in images]
+        boxes, scores = self.network.run(np.concatenate([planes for planes, _ in prepared]))
+        found = []
+        for i, (image, (_, placement)) in enumerate(zip(images, prepared, strict=True)):
+            all_ = in_picture(
+                boxes[i],
+                scores[i],
+                self.suppression(suppression, labels is None),
+                placement,
+                image.shape[1],
+                image.shape[0],
+            )
+            found.append(all_ if labels is None else all_.of(labels, suppression.max_detections))
+        return found
+
+    def suppression(self, wanted: Suppression, limited: bool = True) -> Suppression:
+        """``wanted`` as this network needs it: one that gives one box per object is not suppressed. Not ``limited``:
+        all candidates may stay."""
+        most = wanted.max_detections if limited else wanted.max_candidates
+        return replace(
+            wanted, iou_threshold=NEVER if self.network.end_to_end else wanted.iou_threshold, max_detections=most
+        )
+
+    def labels_of(self, names: Sequence[str] | None) -> list[int] | None:
+        """Indices of class names; None for None. An unknown name is an error."""
+        for name in names or ():
+            if name not in self.classes:
+                raise unknown("class", name, self.classes)
+        return None if names is None else [self.classes.index(name) for name in names]
+
+    def evaluate(self, data: str | Path | DataPair | DetectionDataset, limit: int | None = None) -> Metrics:
+        """COCO metrics on the val split of a data set (what ``--data`` takes, or one that is open); ``limit``: at
+        most so many pictures."""
+        from nas.data.dataset import DetectionDataset
+        from nas.data.source import open_data
+        from nas.inference.coco_metrics import evaluate
+        from nas.inference.detect import detect_all
+
+        if isinstance(data, (str, Path)):
+            data = open_data(data, limit=limit)
+        dataset = data if isinstance(data, DetectionDataset) else data.val
+        return evaluate(dataset, detect_all(self, dataset))
+
+    def check_classes(self, classes: Sequence[str]) -> None:
+        """An error unless a data set has this model's classes, in their order."""
+        if tuple(classes) != self.classes:
+            raise InputError(f"data set with classes {list(classes)}", f"those of {self.path}: {list(self.classes)}")
+
+
+def _picture(source: object) -> NDArray[np.uint8]:
+    """RGB pixels of a file or an array."""
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or not source.size:
+            raise InputError(f"a picture of type {source.dtype} and shape {list(source.shape)}", "uint8 [H, W, 3], RGB")
+        return source
+    if not isinstance(source, (str, os.PathLike)):
+        raise InputError(
+            f"a picture of type {type(source).__name__}", "a path, an array uint8 [H, W, 3], or a list of them"
+        )
+    return read_picture(Path(source))

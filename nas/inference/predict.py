@@ -1,0 +1,155 @@
+"""A detector over many pictures and videos: in batches, with everything said in the order in which it was named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import chain, count, islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.cli.progress import Display
+from nas.data.images import BrokenImage, read_picture
+from nas.inference.inputs import is_video
+from nas.inference.model import Model
+from nas.inference.postprocess import Suppression
+from nas.inference.results import Result
+from nas.inference.video import Video, VideoWriter
+from nas.inference.writers import WRITERS, Drawn, Writer
+from search_spaces.errors import InputError
+
+NAMED = 20
+"""Objects listed of a picture."""
+
+
+@dataclass
+class Job:
+    """What to do with each picture. ``labels``: these classes only; ``save``: names of
+    :data:`nas.inference.writers.WRITERS`."""
+
+    model: Model
+    folder: Path
+    suppression: Suppression
+    labels: Sequence[int] | None
+    save: Sequence[str]
+    batch: int
+    display: Display
+    failed: int = 0
+    _names: set[str] = field(default_factory=set)
+
+    def run(self, paths: Sequence[Path]) -> None:
+        """All of them; a broken one is named, counted in ``failed`` and passed over. What is for all together is
+        written however it ends."""
+        writers = [WRITERS[name](self.folder, self.model.classes) for name in self.save]
+        if "drawn" in self.save:  # drawn beside its picture or video, a file must not take its place
+            self._names |= {path.stem for path in paths if path.parent.resolve() == self.folder.resolve()}
+        done, total = 0, sum(_size(path) for path in paths)
+        with ExitStack() as stack:
+            watch = stack.enter_context(self.display.progress("predict")) if self.display.console.is_terminal else None
+            stack.callback(self._close, writers)
+            for part in _parts(paths, self.batch):
+                for finished in self._video(part[0], writers) if is_video(part[0]) else self._pictures(part, writers):
+                    done += finished
+                    if watch:
+                        watch(done, max(total, done))
+
+    def _close(self, writers: Sequence[Writer]) -> None:
+        for path in (path for writer in writers for path in writer.close()):
+            self.display.note(f"written: {path}")
+
+    def _pictures(self, paths: Sequence[Path], writers: Sequence[Writer]) -> Iterator[int]:
+        read: list[NDArray[np.uint8] | InputError] = []
+        for path in paths:
+            try:
+                read.append(_read(path))
+            except InputError as error:
+                read.append(error)
+        images = [image for image in read if not isinstance(image, InputError)]
+        found = iter(self.model.detect(images, self.suppression, self.labels))
+        for path, image in zip(paths, read, strict=True):
+            if isinstance(image, InputError):
+                self._fail(path, image)
+            else:
+                result = Result(image, next(found), self.model.classes, path)
+                name = self._name(path)
+                files = [file for writer in writers if (file := writer.add(name, result))]
+                self.display.note(f"{path}{''.join(f' -> {file}' for file in files)}: {_said(result)}")
+        yield len(paths)
+
+    def _video(self, path: Path, writers: Sequence[Writer]) -> Iterator[int]:
+        try:
+            video = Video(path)
+        except InputError as error:
+            self._fail(path, error)
+            yield 1
+            return
+        name, frames, objects = self._name(path), 0, 0
+        with ExitStack() as stack:
+            drawn = (
+                stack.enter_context(VideoWriter(self.folder, name, video.fps))
+                if any(isinstance(w, Drawn) for w in writers)
+                else None
+            )
+            stream = iter(video)
+            while part := list(islice(stream, self.batch)):
+                for image, detections in zip(part, self.model.detect(part, self.suppression, self.labels), strict=True):
+                    result = Result(image, detections, self.model.classes, path)
+                    for writer in writers:
+                        writer.add(name, result, frames)
+                    if drawn:
+                        drawn.write(result.draw())
+                    frames, objects = frames + 1, objects + len(result)
+                yield len(part)
+        if frames:
+            self.display.note(
+                f"{path}{f' -> {drawn.path}' if drawn else ''}: {frames} frames, {objects / frames:.1f} found in each"
+            )
+        else:
+            self._fail(path, InputError(f"{path}: no frame could be read"))
+
+    def _fail(self, path: Path, error: InputError) -> None:
+        self.failed += 1
+        said = f"{path}: {error.reason}" if isinstance(error, BrokenImage) else str(error)
+        self.display.note(said)
+
+    def _name(self, path: Path) -> str:
+        """A name for the files of a picture that no other has: two folders may have pictures of one name."""
+        numbered = (f"{path.stem}-{i}" for i in count(2))
+        name = next(name for name in chain([path.stem], numbered) if name not in self._names)
+        self._names.add(name)
+        return name
+
+
+def _parts(paths: Sequence[Path], batch: int) -> Iterator[list[Path]]:
+    """At most ``batch`` pictures, or one video."""
+    part: list[Path] = []
+    for path in paths:
+        if part and (is_video(path) or is_video(part[0]) or len(part) == batch):
+            yield part
+            part = []
+        part.append(path)
+    if part:
+        yield part
+
+
+def _read(path: Path) -> NDArray[np.uint8]:
+    if path.is_dir():
+        raise InputError(f"{path}: no picture or video in this folder", hint="--recursive looks into the folders in it")
+    return read_picture(path)
+
+
+def _size(path: Path) -> int:
+    """Pictures in it, for the progress."""
+    try:
+        return max(1, Video(path).count) if is_video(path) else 1
+    except InputError:
+        return 1
+
+
+def _said(result: Result) -> str:
+    surest = list(zip(result.names, result.scores, strict=True))[:NAMED]
+    named = ", ".join(f"{name} {score:.2f}" for name, score in surest) + (", …" if len(result) > NAMED else "")
+    return f"{len(result)} found" + (f" ({named})" if named else "")

@@ -1,0 +1,111 @@
+"""What ``nas predict --save`` writes: drawn pictures, JSON, COCO, YOLO labels. One class for each, in
+:data:`WRITERS`."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+from nas.core.atomic import atomic_write
+from nas.inference.results import Result, write_picture
+
+
+class Writer(ABC):
+    """Takes results one by one and writes below ``folder``."""
+
+    def __init__(self, folder: Path, classes: tuple[str, ...]) -> None:
+        self.folder = folder
+        self.classes = classes
+
+    @abstractmethod
+    def add(self, name: str, result: Result, frame: int | None = None) -> Path | None:
+        """One picture, or a frame (from 0) of a video, that goes by ``name``; gives the file where it has one of its
+        own."""
+
+    def close(self) -> list[Path]:
+        """Write what is for all of them together; called after an interruption too."""
+        return []
+
+
+class Drawn(Writer):
+    """``NAME.png``. The frames of a video go into a video: :class:`nas.inference.video.VideoWriter`."""
+
+    def add(self, name: str, result: Result, frame: int | None = None) -> Path | None:
+        return None if frame is not None else write_picture(self.folder / f"{name}.png", result.draw())
+
+
+class Json(Writer):
+    """``predictions.json``: what :meth:`nas.inference.results.Result.to_dict` says of each, and the frame."""
+
+    def __init__(self, folder: Path, classes: tuple[str, ...]) -> None:
+        super().__init__(folder, classes)
+        self._results: list[dict[str, Any]] = []
+
+    def add(self, name: str, result: Result, frame: int | None = None) -> Path | None:
+        self._results.append({**result.to_dict(), **({} if frame is None else {"frame": frame})})
+        return None
+
+    def close(self) -> list[Path]:
+        content = {"classes": list(self.classes), "results": self._results}
+        return [
+            atomic_write(self.folder / "predictions.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        ]
+
+
+class Coco(Writer):
+    """``predictions.coco.json``: a COCO object whose annotations have a score, so that they are what COCO calls
+    results, too. Category = label + 1."""
+
+    def __init__(self, folder: Path, classes: tuple[str, ...]) -> None:
+        super().__init__(folder, classes)
+        self._images: list[dict[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
+
+    def add(self, name: str, result: Result, frame: int | None = None) -> Path | None:
+        image = len(self._images) + 1
+        height, width = result.image.shape[:2]
+        where = result.path.as_posix() if result.path and frame is None else f"{name}_{frame or 0:06d}"
+        self._images.append({"id": image, "file_name": where, "width": width, "height": height})
+        for (x1, y1, x2, y2), label, score in zip(
+            result.boxes.astype(float).tolist(),
+            result.labels.tolist(),
+            result.scores.astype(float).tolist(),
+            strict=True,
+        ):
+            box = [x1, y1, x2 - x1, y2 - y1]
+            found = {
+                "id": len(self._annotations) + 1,
+                "image_id": image,
+                "category_id": label + 1,
+                "bbox": box,
+                "area": box[2] * box[3],
+            }
+            self._annotations.append({**found, "iscrowd": 0, "score": score})
+        return None
+
+    def close(self) -> list[Path]:
+        categories = [{"id": i + 1, "name": name} for i, name in enumerate(self.classes)]
+        content = {"images": self._images, "categories": categories, "annotations": self._annotations}
+        return [atomic_write(self.folder / "predictions.coco.json", json.dumps(content, ensure_ascii=False) + "\n")]
+
+
+class Yolo(Writer):
+    """``labels/NAME.txt`` with lines ``class centre-x centre-y width height``, relative to the picture and without
+    score, as training reads them, and ``classes.txt``."""
+
+    def add(self, name: str, result: Result, frame: int | None = None) -> Path | None:
+        height, width = result.image.shape[:2]
+        lines = []
+        for (x1, y1, x2, y2), label in zip(result.boxes.astype(float).tolist(), result.labels.tolist(), strict=True):
+            place = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
+            lines.append(" ".join([str(label), *(f"{value:.6f}" for value in place)]) + "\n")
+        stem = name if frame is None else f"{name}_{frame:06d}"
+        return atomic_write(self.folder / "labels" / f"{stem}.txt", "".join(lines))
+
+    def close(self) -> list[Path]:
+        return [atomic_write(self.folder / "classes.txt", "".join(f"{name}\n" for name in self.classes))]
+
+
+WRITERS: dict[str, type[Writer]] = {"drawn": Drawn, "json": Json, "coco": Coco, "yolo": Yolo}

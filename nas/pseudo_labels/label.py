@@ -1,0 +1,192 @@
+"""Labels that a model gives to a folder of pictures: a COCO json in the end, until then a file with a line per
+picture."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nas.cli.progress import Display
+from nas.core.atomic import atomic_write
+from nas.core.journal import Lines
+from nas.data.images import SUFFIXES, BrokenImage, read_picture
+from nas.data.source import DataPair
+from nas.pseudo_labels.thresholds import LEFT_OUT, Finder, thresholds_for
+from nas.supernet.weights import digest_of
+from search_spaces.errors import InputError
+
+VERSION = 1
+NAMED = 20
+"""Broken pictures that are named one by one; all are counted."""
+
+Line = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which boxes become labels: those with a score of ``score`` or more, of ``by_class`` for a class named there, or
+    of what gives ``precision`` on the val split of a data set. What is below, but not below ``ignore_from``, is
+    marked as a region of which nothing is known (``iscrowd``)."""
+
+    score: float = 0.4
+    by_class: tuple[tuple[str, float], ...] = ()
+    precision: float | None = None
+    ignore_from: float | None = None
+
+    def __post_init__(self) -> None:
+        for value in (
+            self.score,
+            *(score for _, score in self.by_class),
+            *([] if self.ignore_from is None else [self.ignore_from]),
+        ):
+            if not 0 < value <= 1:
+                raise InputError(f"score {value}", "a number over 0, at most 1")
+
+    def thresholds(self, finder: Finder, data: DataPair | None, display: Display) -> dict[str, float]:
+        """Class -> least score, and what a person should know of it."""
+        classes = finder.network.classes
+        if unknown := [name for name, _ in self.by_class if name not in classes]:
+            raise InputError(
+                f"a score for {unknown}",
+                f"classes of the model: {', '.join(classes[:10])}{' …' if len(classes) > 10 else ''}",
+            )
+        found = dict.fromkeys(classes, self.score)
+        if self.precision is not None:
+            if data is None:
+                raise InputError("a precision without a data set", "--data with a val split to find it on")
+            with display.steps("thresholds") as progress:
+                found, counts = thresholds_for(self.precision, finder, data.val, progress)
+            for name in classes:
+                said = (
+                    "left out: no score is enough"
+                    if found[name] == LEFT_OUT
+                    else f"from score {found[name]:.3f} ({counts[name]} boxes say so)"
+                )
+                display.note(f"{name}: {said}")
+        return found | dict(self.by_class)
+
+
+def pseudo_label(
+    model: Path, finder: Finder, images: Path, out: Path, wanted: Wanted, display: Display, data: DataPair | None = None
+) -> tuple[int, int, int]:
+    """Label every picture below ``images`` and write ``out``; (pictures, boxes, broken pictures).
+
+    After a kill the same call goes on: ``<out>.part`` has a line per finished picture. File names in ``out`` are
+    relative to its folder.
+    """
+    pictures = sorted(p for p in images.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not pictures:
+        raise InputError(f"no picture in {images}", f"files ending in {', '.join(sorted(SUFFIXES))}")
+    lines = Lines(out.with_name(out.name + ".part"))
+    asked = {
+        "model": digest_of(model),
+        "merge": finder.merge,
+        **{k: v for k, v in vars(wanted).items() if k != "by_class"},
+        "by_class": dict(wanted.by_class),
+        "data": data.fingerprint if data else None,
+    }
+    begun = _begun(lines, asked)
+    if not begun:
+        thresholds = wanted.thresholds(finder, data, display)
+        lines.start(
+            {
+                "pseudo_labels": VERSION,
+                "asked": asked,
+                "thresholds": {k: None if v == LEFT_OUT else v for k, v in thresholds.items()},
+            }
+        )
+        begun = lines.read()
+    said, done = begun[0]["thresholds"], {str(line["file"]): line for line in begun[1:]}
+    limits = [LEFT_OUT if said[name] is None else float(said[name]) for name in finder.network.classes]
+    least = min([*limits, LEFT_OUT if wanted.ignore_from is None else wanted.ignore_from])
+    if math.isinf(least):
+        raise InputError("thresholds that leave every class out", "a lower --precision, or --score")
+    with display.steps("pseudo-label") as progress:
+        for i, path in enumerate(pictures, 1):
+            name = path.relative_to(images).as_posix()
+            if name not in done:
+                done[name] = _labelled(finder, path, name, least)
+                lines.append(done[name])
+            progress(i, len(pictures), name)
+    chosen = [done[path.relative_to(images).as_posix()] for path in pictures]
+    content = _coco(
+        chosen, images, out, finder.network.classes, limits, {"model": model.name, **asked, "thresholds": said}
+    )
+    atomic_write(out, json.dumps(content, allow_nan=False) + "\n")
+    lines.path.unlink(missing_ok=True)
+    broken = [line for line in chosen if "broken" in line]
+    for line in broken[:NAMED]:
+        display.note(f"{images / line['file']}: {line['broken']}, left out")
+    return len(chosen) - len(broken), sum(not a["iscrowd"] for a in content["annotations"]), len(broken)
+
+
+def _begun(lines: Lines, asked: Line) -> Sequence[Line]:
+    """What an earlier call has done; an error where that one was asked for something else."""
+    found = lines.read()
+    hint = f"delete {lines.path} to begin anew, or take another --out"
+    if found and found[0].get("pseudo_labels") != VERSION:
+        raise InputError(f"{lines.path} is no part of pseudo-labels of this version", hint=hint)
+    if found and (then := found[0]["asked"]) != json.loads(json.dumps(asked)):
+        other = [name for name in asked if then.get(name) != asked[name]]
+        raise InputError(f"{lines.path} was begun with another {', '.join(other)}", "the same settings, to go on", hint)
+    return found
+
+
+def _labelled(finder: Finder, path: Path, name: str, least: float) -> Line:
+    try:
+        rgb = read_picture(path)
+    except BrokenImage as error:
+        return {"file": name, "broken": error.reason}
+    found = finder(rgb, least)
+    size = {"width": rgb.shape[1], "height": rgb.shape[0]}
+    return {
+        "file": name,
+        **size,
+        "boxes": found.boxes.tolist(),
+        "scores": found.scores.tolist(),
+        "labels": found.labels.tolist(),
+    }
+
+
+def _coco(
+    lines: Sequence[Line], images: Path, out: Path, classes: Sequence[str], limits: Sequence[float], info: Line
+) -> dict[str, Any]:
+    whole = [line for line in lines if "broken" not in line]
+    place = _relative(images.resolve(), out.resolve().parent)
+    unsure = LEFT_OUT if info["ignore_from"] is None else float(info["ignore_from"])
+    entries: list[dict[str, Any]] = []
+    for id, line in enumerate(whole, 1):
+        for box, score, label in zip(line["boxes"], line["scores"], line["labels"], strict=True):
+            x, y, width, height = box[0], box[1], box[2] - box[0], box[3] - box[1]
+            entry = {
+                "id": len(entries) + 1,
+                "image_id": id,
+                "category_id": label + 1,
+                "bbox": [x, y, width, height],
+                "area": width * height,
+            }
+            if score >= min(
+                limits[label], unsure
+            ):  # what was found for another class's lower threshold is nothing here
+                entries.append({**entry, "iscrowd": int(score < limits[label]), "score": score})
+    return {
+        "info": {"description": "pseudo-labels", **info},
+        "images": [
+            {"id": i, "file_name": f"{place}/{s['file']}", "width": s["width"], "height": s["height"]}
+            for i, s in enumerate(whole, 1)
+        ],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(classes, 1)],
+        "annotations": entries,
+    }
+
+
+def _relative(folder: Path, start: Path) -> str:
+    try:
+        return Path(os.path.relpath(folder, start)).as_posix()
+    except ValueError:  # on another drive
+        return folder.as_posix()

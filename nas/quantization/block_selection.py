@@ -1,0 +1,224 @@
+"""Which blocks stay float: a search over sets of blocks, between all int8 and all float. Values and rules; what
+measures is elsewhere.
+
+Cost is latency on the target, loss is how far the outputs move
+(:func:`nas.quantization.runtime_accuracy.distortion`), both as sums over blocks: exact enough to order sets by, and
+every set that is reported was measured as a whole. Conversions at the borders of float blocks are what sums miss;
+measured sets correct the blocks' costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.core.estimate import Estimate
+from nas.core.pareto import hypervolume, non_dominated
+from search_spaces.errors import InputError
+
+Plan = frozenset[str]
+"""The blocks left float."""
+Floats = NDArray[np.float64]
+
+PRIOR = 0.5
+"""How far a block's cost may be from its share of the multiply-accumulates, as a part of it (one standard
+deviation)."""
+NOISE = 0.01
+"""Of a single measurement, at least, as a part of it."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A set that was measured: its mAP50-95 and latency in the runtime, and the distortion of its outputs."""
+
+    left_float: Plan
+    map: float
+    distortion: float
+    latency: Estimate
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "left_float": sorted(self.left_float),
+            "map": self.map,
+            "distortion": self.distortion,
+            "latency": self.latency.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Point:
+        """Inverse of :meth:`to_dict`."""
+        return cls(
+            frozenset(data["left_float"]),
+            float(data["map"]),
+            float(data["distortion"]),
+            Estimate.from_dict(data["latency"]),
+        )
+
+
+@dataclass(frozen=True)
+class Model:
+    """What each block costs when it is float (ms more than int8) and loses when it is int8 (distortion); ``base_ms``:
+    all int8."""
+
+    blocks: tuple[str, ...]
+    base_ms: float
+    cost_ms: Floats
+    loss: Floats
+
+    def latency(self, plan: Collection[str]) -> float:
+        """Predicted latency of a set, ms."""
+        return self.base_ms + float(self.cost_ms[self._inside(plan)].sum())
+
+    def distortion(self, plan: Collection[str]) -> float:
+        """Predicted distortion of a set."""
+        return float(self.loss[~self._inside(plan)].sum())
+
+    def _inside(self, plan: Collection[str]) -> NDArray[np.bool_]:
+        return np.array([b in plan for b in self.blocks])
+
+    def path(self) -> list[Plan]:
+        """From all int8 to all float: the block that takes most distortion away per millisecond first. Along it lie
+        the best sets of this model, but for the grain of single blocks (the greedy solution of the fractional
+        knapsack, Dantzig 1957)."""
+        least = 1e-3 * max(float(np.abs(self.cost_ms).max()), 1e-9)
+        order = np.argsort(-self.loss / np.maximum(self.cost_ms, least), kind="stable")
+        plans = [frozenset[str]()]
+        for i in order:
+            plans.append(plans[-1] | {self.blocks[i]})
+        return plans
+
+
+def fitted(
+    blocks: Sequence[str], macs: Sequence[float], loss: Sequence[float], measured: Sequence[Point], float_ms: float
+) -> Model:
+    """Costs of blocks from measured sets, by Bayesian linear regression.
+
+    Before any measurement a block's cost is its share of the multiply-accumulates of what all float takes more than
+    all int8; each measured set says what the sum of its blocks is, to within its interval. ``measured`` holds the set
+    of no block, all int8.
+    """
+    base = next(p.latency.value for p in measured if not p.left_float)
+    share = np.asarray(macs, np.float64) / max(float(np.sum(macs)), 1.0)
+    more = float_ms - base
+    mean = share * more
+    deviation = PRIOR * np.abs(mean) + 0.1 * abs(more) / max(len(blocks), 1) + 1e-9
+    precision, pull = np.diag(1 / deviation**2), mean / deviation**2
+    for p in measured:
+        if p.left_float:
+            row = np.array([b in p.left_float for b in blocks], np.float64)
+            noise = _noise(p.latency) ** 2
+            precision += np.outer(row, row) / noise
+            pull += row * (p.latency.value - base) / noise
+    return Model(
+        tuple(blocks), base, np.asarray(np.linalg.solve(precision, pull), np.float64), np.asarray(loss, np.float64)
+    )
+
+
+def _noise(latency: Estimate) -> float:
+    """Standard deviation of a measured latency, ms."""
+    half = 0.0 if latency.low is None or latency.high is None else (latency.high - latency.low) / 2
+    return max(half / 1.96, NOISE * latency.value)
+
+
+def spread(model: Model, count: int) -> list[Plan]:
+    """``count`` sets of the model's path whose predicted latencies are spread most evenly, the ends left out."""
+    inner = model.path()[1:-1]
+    if len(inner) <= count:
+        return inner
+    times = np.array([model.latency(p) for p in inner])
+    wanted = np.linspace(times.min(), times.max(), count)
+    chosen: dict[Plan, None] = {}
+    for t in wanted:
+        chosen[min((p for p in inner if p not in chosen), key=lambda p: abs(model.latency(p) - t))] = None
+    return list(chosen)
+
+
+def neighbours(plan: Plan, blocks: Iterable[str]) -> Iterator[Plan]:
+    """The sets with one block more, one less, or one in the place of another."""
+    others = [b for b in blocks if b not in plan]
+    for b in others:
+        yield plan | {b}
+    for a in sorted(plan):
+        yield plan - {a}
+        for b in others:
+            yield plan - {a} | {b}
+
+
+def proposal(model: Model, measured: Sequence[Point], float_ms: float) -> Plan | None:
+    """The set next to the front of ``measured`` that is predicted to add most hypervolume in (latency, distortion);
+    None where none adds any.
+
+    The model's errors at the neighbour cancel: it is asked for differences to a measured set only.
+    """
+    front = [p for p, kept in zip(measured, _undominated(measured), strict=True) if kept]
+    known = {p.left_float for p in measured}
+    reference = (max(float_ms, *(p.latency.value for p in measured)) * 1.01, max(p.distortion for p in measured) * 1.01)
+    rows = [(p.latency.value, p.distortion) for p in front]
+    before = hypervolume(rows, reference, ["min", "min"])
+    best: tuple[float, Plan] | None = None
+    for p in front:
+        own_ms, own_loss = model.latency(p.left_float), model.distortion(p.left_float)
+        for plan in neighbours(p.left_float, model.blocks):
+            if plan in known or len(plan) == len(model.blocks):
+                continue
+            row = (
+                p.latency.value + model.latency(plan) - own_ms,
+                max(0.0, p.distortion + model.distortion(plan) - own_loss),
+            )
+            if any(ms <= row[0] and moved <= row[1] for ms, moved in rows):
+                continue
+            gain = hypervolume([*rows, row], reference, ["min", "min"]) - before
+            if gain > 0 and (best is None or gain > best[0]):
+                best = (gain, plan)
+    return None if best is None else best[1]
+
+
+def _undominated(points: Sequence[Point]) -> NDArray[np.bool_]:
+    return non_dominated([(p.latency.value, p.distortion) for p in points], ["min", "min"])
+
+
+def front(points: Sequence[Point], float_ms: float = float("inf")) -> list[Point]:
+    """Those that no other beats in latency and mAP, the fastest first; one that is not faster than the float model is
+    beaten by that."""
+    faster = [p for p in points if p.latency.value < float_ms]
+    mask = non_dominated([(p.latency.value, p.map) for p in faster], ["min", "max"])
+    return sorted((p for p, kept in zip(faster, mask, strict=True) if kept), key=lambda p: p.latency.value)
+
+
+def pick(
+    points: Sequence[Point], float_map: float, max_drop: float | None = None, budget_ms: float | None = None
+) -> Point:
+    """The fastest that loses at most ``max_drop`` points of mAP, or the most accurate within ``budget_ms``; with
+    neither, the fastest that loses half a point. InputError where there is none, with the nearest."""
+    if not points:
+        raise InputError(
+            "no set of int8 blocks that is faster than the float model",
+            "one",
+            "the machine was busy, or int8 gains nothing on this target",
+        )
+    if budget_ms is not None:
+        within = [
+            p for p in points if p.latency.value <= budget_ms and (max_drop is None or lost(p, float_map) <= max_drop)
+        ]
+        key: Callable[[Point], Any] = lambda p: (-p.map, p.latency.value)  # noqa: E731
+        asked = f"{budget_ms:g} ms" + ("" if max_drop is None else f" and a drop of {max_drop:g} points")
+    else:
+        bound = 0.5 if max_drop is None else max_drop
+        within = [p for p in points if lost(p, float_map) <= bound]
+        key, asked = (lambda p: p.latency.value), f"a drop of {bound:g} points"
+    if within:
+        return min(within, key=key)
+    said = ", ".join(f"{p.latency.value:.3g} ms with {lost(p, float_map):+.2f} points lost" for p in front(points))
+    raise InputError(
+        f"no selection within {asked}; there are {said}", "bounds that one of them meets", "or search longer: --trials"
+    )
+
+
+def lost(point: Point, float_map: float) -> float:
+    """Points of mAP that a selection loses, to what a bound is written with."""
+    return round(100 * (float_map - point.map), 6)

@@ -1,0 +1,92 @@
+"""A model in the runtime that will serve it, on the pictures of a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latency_db.core.target import Target
+from latency_db.runtimes import RUNTIMES
+from nas.data.dataset import DetectionDataset
+from nas.data.loader import Batch
+from nas.inference.coco_metrics import Detections, Metrics, evaluate
+from nas.inference.detect import batches, sort_out
+from search_spaces.errors import InputError
+
+Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]
+INSTEAD = "onnxruntime"
+
+
+class Served:
+    """An ONNX file in the runtime of a target, with the settings that it is timed with: pictures -> boxes and scores.
+
+    Where the runtime cannot be run on pictures here (an engine for a GPU), ONNX Runtime on the CPU computes the same
+    graph, and ``where`` says so.
+    """
+
+    def __init__(self, model: Path, target: Target) -> None:
+        runtime = RUNTIMES[target.runtime]
+        session = None if runtime.available() else runtime.open_session(target, model)
+        self.where = f"{target.runtime} {runtime.version()}"
+        if session is None:
+            runtime = RUNTIMES[INSTEAD]
+            session = runtime.open_session(Target(INSTEAD, batch=target.batch, threads=target.threads), model)
+            self.where = f"{INSTEAD} {runtime.version()} in the place of {target.runtime}"
+        assert session is not None
+        self._session = session
+        self._batch = target.batch
+
+    def __call__(self, batch: Batch) -> Outputs:
+        """Boxes (N, A, 4) in pixels of the canvas and scores (N, A, classes); InputError where one is not finite."""
+        pictures = batch.images.numpy().astype(np.float32) / np.float32(255)
+        parts = []
+        for i in range(0, len(pictures), self._batch):
+            part = pictures[i : i + self._batch]
+            missing = self._batch - len(part)  # a compiled model takes its batch and no other
+            outputs = self._session(np.concatenate([part, np.repeat(part[-1:], missing, 0)]) if missing else part)
+            parts.append([np.asarray(o, np.float32)[: len(part)] for o in outputs])
+        boxes, scores = (np.concatenate(of_parts) for of_parts in zip(*parts, strict=True))
+        if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+            raise InputError(
+                f"outputs in {self.where} that are NaN or infinite",
+                "numbers",
+                "the network has diverged, or a scale is wrong",
+            )
+        return boxes, scores
+
+
+def accuracy(served: Served, dataset: DetectionDataset, image_size: int, end_to_end: bool = False) -> Metrics:
+    """COCO metrics over a data set, each picture once, as the project evaluates torch."""
+    sizes = {sample.id: (sample.width, sample.height) for sample in dataset.samples}
+    found: dict[int, Detections] = {}
+    for batch in batches(dataset, image_size):
+        found |= sort_out(*served(batch), batch, sizes, end_to_end=end_to_end)
+    return evaluate(dataset, found)
+
+
+def distortion(exact: Outputs, found: Outputs) -> float:
+    """How far a quantized network's outputs are from the float one's, 0 (the same) upwards: the relative change of
+    the scores, and of the boxes 1 - IoU where the float network sees something (weighted by its score there).
+
+    Much less noisy than mAP on few pictures, where single detections decide; mAP is measured for what is chosen.
+    """
+    (boxes, scores), (other_boxes, other_scores) = exact, found
+    total = float(scores.sum())
+    if not total:
+        return 0.0
+    weight = scores.max(-1)
+    weight = np.where(weight > 0.05, weight, 0.0)
+    seen = float(weight.sum())
+    moved = float((weight * (1 - _iou(boxes, other_boxes))).sum()) / seen if seen else 0.0
+    return float(np.abs(scores - other_scores).sum()) / total + moved
+
+
+def _iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of paired boxes (..., 4) xyxy."""
+    sides = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0, None)
+    shared = sides.prod(-1)
+    areas = [np.clip(x[..., 2:] - x[..., :2], 0, None).prod(-1) for x in (a, b)]
+    union = areas[0] + areas[1] - shared
+    return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))

@@ -1,0 +1,140 @@
+"""What was said of a chosen architecture's latency, against what it measures again: in fresh processes, several
+times, in the parts a user waits for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from latency_db.core.measurement import Measurement
+from nas.core.atomic import atomic_write
+from nas.core.estimate import Estimate
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+TOLERANCE = 0.05
+"""Difference between what was said and what is measured that a certificate accepts: the half-width that a search's
+measurements aim at."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Medians in ms of what surrounds the network for one picture, by wall time on the CPU, one thread: reading the
+    file, letterboxing, suppression (NMS)."""
+
+    read_ms: float
+    prepare_ms: float
+    suppress_ms: float
+    pictures: int
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """One architecture on one target: ``said`` in its file, ``measured`` again, each in a fresh process; ``parts``
+    where a trained model was at hand."""
+
+    name: str
+    architecture: str
+    said: Estimate
+    measured: tuple[Measurement, ...]
+    parts: Parts | None = None
+
+    @property
+    def median_ms(self) -> float:
+        """Median of the medians."""
+        return median(m.median_ms for m in self.measured)
+
+    @property
+    def spread(self) -> float:
+        """Half the range of the medians, as a share of their median; 0 of a single one."""
+        values = [m.median_ms for m in self.measured]
+        return (max(values) - min(values)) / 2 / self.median_ms
+
+    @property
+    def difference(self) -> float | None:
+        """Measured against said, as a share of what was said; None where the two are of different targets."""
+        return self.median_ms / self.said.value - 1 if self.said.target == str(self.measured[0].target) else None
+
+    @property
+    def holds(self) -> bool:
+        """Whether the difference, if there can be one, is within :data:`TOLERANCE` or within what the measurements
+        themselves differ by."""
+        return self.difference is None or abs(self.difference) <= max(TOLERANCE, self.spread)
+
+    @property
+    def verdict(self) -> str:
+        """``holds``, ``differs`` or ``new`` (another target), and what was wrong with the machine while measuring, if
+        anything."""
+        troubles = sorted({m.verdict for m in self.measured} - {"clean"})
+        word = "new" if self.difference is None else "holds" if self.holds else "differs"
+        return word + (f" ({', '.join(troubles)})" if troubles else "")
+
+    @property
+    def end_to_end_ms(self) -> float | None:
+        """From the picture's file to boxes; None without parts."""
+        return (
+            None
+            if self.parts is None
+            else self.parts.read_ms + self.parts.prepare_ms + self.median_ms + self.parts.suppress_ms
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: all measurements in full."""
+        return {
+            "name": self.name,
+            "architecture": self.architecture,
+            "said": self.said.to_dict(),
+            "median_ms": self.median_ms,
+            "spread": self.spread,
+            "difference": self.difference,
+            "verdict": self.verdict,
+            "end_to_end_ms": self.end_to_end_ms,
+            "parts": None if self.parts is None else vars(self.parts).copy(),
+            "measured": [m.to_dict() for m in self.measured],
+        }
+
+
+def write_certificates(path: Path, certificates: Sequence[Certificate]) -> Path:
+    """``certificate.json``, whole or not at all."""
+    return atomic_write(path, json.dumps([c.to_dict() for c in certificates], indent=2) + "\n")
+
+
+def certificate_table(certificates: Sequence[Certificate]) -> Table:
+    """Said, measured, spread, verdict and the parts, one row each."""
+    from rich.table import Table
+
+    parts = any(c.parts for c in certificates)
+    table = Table("", "architecture", "said", "measured again", "spread", "difference", "verdict", box=None)
+    if parts:
+        for title in ("read", "prepare", "network", "suppress", "end to end"):
+            table.add_column(title, justify="right")
+    for c in certificates:
+        how = "" if c.said.source == "measured" else f" ({c.said.source})"
+        difference = "" if c.difference is None else f"{c.difference:+.1%}"
+        row = [
+            c.name,
+            c.architecture,
+            f"{c.said.value:.3f} ms{how}",
+            f"{c.median_ms:.3f} ms",
+            f"± {c.spread:.1%}",
+            difference,
+            c.verdict,
+        ]
+        if c.parts is not None:
+            row += [
+                f"{ms:.2f} ms"
+                for ms in (
+                    c.parts.read_ms,
+                    c.parts.prepare_ms,
+                    c.median_ms,
+                    c.parts.suppress_ms,
+                    c.end_to_end_ms or 0.0,
+                )
+            ]
+        table.add_row(*row)
+    return table

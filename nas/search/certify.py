@@ -1,0 +1,137 @@
+"""The chosen of a run measured again, before anyone relies on them."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from latency_db.core.measurement import Measurement
+from latency_db.core.profiler import FINALIST
+from latency_db.core.target import Target
+from latency_db.database.db import LatencyDB
+from latency_db.runtimes import open_profiler
+from nas.cli.progress import Display
+from nas.core.architecture_file import Artifact, read_artifact
+from nas.core.estimate import Estimate
+from nas.core.precision_choice import id_of, joined
+from nas.data.source import open_data
+from nas.profiling.workload import default_latency_db, workload_of
+from nas.search.certificate import Certificate, Parts
+from nas.search.report.front_files import read_front
+from nas.search.settings import SearchSettings
+from search_spaces.errors import InputError
+
+if TYPE_CHECKING:
+    from nas.inference.model import Model
+
+PICTURES = 30
+
+
+def certify(
+    run: Path, repeat: int, display: Display, target: str | None = None, database: str | None = None
+) -> list[Certificate]:
+    """Every chosen architecture of a run, ``repeat`` times each, in turns, each time in fresh processes (and fresh
+    builds of its engine)."""
+    artifacts = chosen(run)
+    settings = SearchSettings.read(run)
+    said = {a.name: _latency(a, run) for a in artifacts}
+    where = {a.name: Target.parse(target) if target else _chosen_for(a, settings) for a in artifacts}
+    measured: dict[str, list[Measurement]] = {a.name: [] for a in artifacts}
+    quantizes = any(t.precision == "int8" for t in where.values())
+    pictures = open_data(settings.data, limit=settings.limit) if settings.data and quantizes else None
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        LatencyDB(database or settings.latency_db or default_latency_db()) as kept,
+    ):
+        workloads = {
+            a.name: workload_of(run / f"{a.name}.json", where[a.name], Path(scratch), pictures) for a in artifacts
+        }
+        for i in range(repeat):
+            for name, workload in workloads.items():
+                with open_profiler(where[name], FINALIST) as profiler:
+                    m = kept.measure_cached(profiler, workload, fresh=True)
+                measured[name].append(m)
+                display.note(
+                    f"{i + 1}/{repeat} {name}: {m.median_ms:.3f} ms ± {m.half_width:.1%}, {m.runs} runs, {m.clock} clock, {m.verdict}"
+                )
+    parts = {a.name: _parts(run / f"{a.name}.onnx", settings, display) for a in artifacts}
+    ids = {a.name: id_of(joined(a.architecture, a.precision if settings.precisions else None)) for a in artifacts}
+    return [Certificate(name, id_, said[name], tuple(measured[name]), parts[name]) for name, id_ in ids.items()]
+
+
+def _chosen_for(artifact: Artifact, settings: SearchSettings) -> Target:
+    """The search's target at the precision that was chosen with the architecture."""
+    return settings.targets.get(artifact.precision or "", Target.parse(settings.target))
+
+
+def chosen(run: Path) -> list[Artifact]:
+    """The architectures that a run chose, fastest first."""
+    front = read_front(run / "front.json") if (run / "front.json").exists() else None
+    if front is None or not front.chosen:
+        raise InputError(
+            f"{run} has no chosen architectures",
+            "the folder of a finished nas search",
+            "finish it: nas search --resume RUN",
+        )
+    return [read_artifact(run / f"{name}.json") for name, _ in front.chosen]
+
+
+def _latency(artifact: Artifact, run: Path) -> Estimate:
+    for estimate in artifact.estimates:
+        if estimate.name == "latency_ms":
+            return estimate
+    raise InputError(
+        f"{run / artifact.name}.json says nothing of latency", "an architecture file that nas search wrote"
+    )
+
+
+def _parts(model: Path, settings: SearchSettings, display: Display) -> Parts | None:
+    """Of the trained model's own pictures; None (and a line that says so) where it was not exported or there are
+    none."""
+    if not model.exists() or settings.data is None:
+        display.note(
+            f"no {model.name} to time from file to boxes: train and export it first"
+            if settings.data
+            else "no data set: network only"
+        )
+        return None
+    pair = open_data(settings.data, limit=settings.limit)
+    return time_parts(model, [sample.path for sample in pair.val.samples[:PICTURES]])
+
+
+def time_parts(model: Path, pictures: Sequence[Path]) -> Parts:
+    """What surrounds the network, timed picture by picture on one thread; the first picture only warms up."""
+    import cv2
+
+    from nas.inference.model import load
+
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        detector = load(model, "cpu")
+        rows = [_time_picture(detector, path) for path in [pictures[0], *pictures]][1:]
+    finally:
+        cv2.setNumThreads(threads)
+    read, prepare, suppress = (median(column) for column in zip(*rows, strict=True))
+    return Parts(read, prepare, suppress, len(rows))
+
+
+def _time_picture(detector: Model, path: Path) -> tuple[float, float, float]:
+    from nas.data.images import read_picture
+    from nas.inference.postprocess import SHOWN, in_picture
+
+    suppression = detector.suppression(SHOWN)
+    start = time.perf_counter()
+    rgb = read_picture(path)
+    read = time.perf_counter()
+    images, placement = detector.preprocess(rgb)
+    prepared = time.perf_counter()
+    boxes, scores = detector.network.run(images)
+    done = time.perf_counter()
+    in_picture(boxes[0], scores[0], suppression, placement, rgb.shape[1], rgb.shape[0])
+    end = time.perf_counter()
+    return (read - start) * 1e3, (prepared - read) * 1e3, (end - done) * 1e3

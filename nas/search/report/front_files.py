@@ -1,0 +1,192 @@
+"""The front as files (``front.json``, ``front.csv``) and the chosen as a table for terminals and Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas.core.architecture_file import read_json
+from nas.core.atomic import atomic_write
+from nas.core.estimate import Candidate, Objective, check_fields, check_type
+from nas.core.units import label, quantity
+from nas.search.baseline import Comparison
+from search_spaces.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+FRONT_VERSION = 1
+_FRONT_FIELDS = ("schema", "objectives", "hypervolume", "reference", "chosen", "comparisons", "notes", "candidates")
+
+
+@dataclass(frozen=True)
+class Front:
+    """What ``front.json`` holds: objectives, hypervolume with its reference point (one number per objective), ids
+    chosen by name, candidates.
+
+    Keys that are there where there is something to say: ``comparisons``, the chosen against the references that their
+    budgets were taken from; ``notes``, what the search says of itself
+    (:class:`nas.search.front_confidence.Certainty`, :class:`nas.search.pruner.Saving`), by name.
+    """
+
+    objectives: tuple[Objective, ...]
+    candidates: tuple[Candidate, ...]
+    chosen: tuple[tuple[str, str], ...] = ()
+    hypervolume: float | None = None
+    reference: tuple[float, ...] | None = None
+    comparisons: tuple[Comparison, ...] = ()
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, keys in the order of the file."""
+        return {
+            "schema": FRONT_VERSION,
+            "objectives": [str(objective) for objective in self.objectives],
+            "hypervolume": self.hypervolume,
+            "reference": None if self.reference is None else list(self.reference),
+            "chosen": dict(self.chosen),
+            **({"comparisons": [c.to_dict() for c in self.comparisons]} if self.comparisons else {}),
+            **({"notes": dict(self.notes)} if self.notes else {}),
+            "candidates": [candidate.to_dict() for candidate in self.candidates],
+        }
+
+
+def write_front(folder: str | os.PathLike[str], front: Front) -> tuple[Path, Path]:
+    """Write ``front.json`` and ``front.csv`` into ``folder``, each whole or not at all; gives the two paths."""
+    text = json.dumps(front.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return atomic_write(Path(folder) / "front.json", text), atomic_write(
+        Path(folder) / "front.csv", front_csv(front.candidates, dict(front.chosen))
+    )
+
+
+def read_front(path: str | os.PathLike[str]) -> Front:
+    """Inverse of the JSON part of :func:`write_front`; errors are one line that names the file."""
+    data = read_json(path)
+    try:
+        if isinstance(data, dict):
+            data.setdefault("comparisons", [])
+            data.setdefault("notes", {})
+        check_fields(data, _FRONT_FIELDS, "front file")
+        if data["schema"] != FRONT_VERSION:
+            raise InputError(
+                f"schema version {data['schema']!r}",
+                f"{FRONT_VERSION}",
+                "install the version of this package that wrote the file",
+            )
+        for field, kind in (
+            ("objectives", list),
+            ("candidates", list),
+            ("chosen", dict),
+            ("comparisons", list),
+            ("notes", dict),
+        ):
+            check_type(data[field], kind, field)
+        return Front(
+            tuple(Objective.parse(str(text)) for text in data["objectives"]),
+            tuple(Candidate.from_dict(candidate) for candidate in data["candidates"]),
+            tuple((str(name), str(id_)) for name, id_ in data["chosen"].items()),
+            None if data["hypervolume"] is None else float(data["hypervolume"]),
+            None if data["reference"] is None else tuple(float(value) for value in data["reference"]),
+            tuple(Comparison.from_dict(c) for c in data["comparisons"]),
+            data["notes"],
+        )
+    except InputError as error:
+        raise InputError(f"{os.fspath(path)}: {error}") from None
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{os.fspath(path)}: hypervolume or reference is no number ({error})") from None
+
+
+def front_csv(candidates: Sequence[Candidate], chosen: Mapping[str, str] | None = None) -> str:
+    """One line per candidate: chosen name, id, trial, space, then every estimate with interval, unit, source and
+    target, then every choice.
+
+    Numbers are written so that reading them gives the same bits; what a candidate lacks is left empty.
+    """
+    names = {id_: name for name, id_ in (chosen or {}).items()}
+    rows = [_row(candidate, names.get(candidate.id, "")) for candidate in candidates]
+    columns = list(
+        dict.fromkeys(["name", "id", "trial", "space", *(key for row in rows for key in sorted(row, key=_is_choice))])
+    )
+    columns.sort(key=_is_choice)  # stable: the choices of all spaces come last
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def _is_choice(column: str) -> bool:
+    return column.startswith("choice.")
+
+
+def _row(candidate: Candidate, name: str) -> dict[str, object]:
+    architecture = candidate.architecture
+    row: dict[str, object] = {
+        "name": name,
+        "id": candidate.id,
+        "trial": candidate.trial,
+        "space": f"{architecture.space}@{architecture.version}",
+    }
+    row |= {} if candidate.precision is None else {"precision": candidate.precision}
+    for estimate in candidate.estimates:
+        row[estimate.name] = repr(estimate.value)
+        for part in ("low", "high", "unit", "source", "target"):
+            row[f"{estimate.name}.{part}"] = getattr(estimate, part)
+    return row | {f"choice.{choice}": value for choice, value in architecture.choices}
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """Headers and rows of text; the first ``left`` columns are aligned left, the others (numbers) right."""
+
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    left: int = 1
+
+    def markdown(self) -> str:
+        """A Markdown table, columns padded so that it reads as plain text too."""
+        lines = [tuple(cell.replace("|", "\\|") for cell in row) for row in (self.headers, *self.rows)]
+        widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(self.headers))]
+        rule = "|".join(f" {'-' * w} " if i < self.left else f" {'-' * (w - 1)}: " for i, w in enumerate(widths))
+        texts = [
+            " | ".join(
+                c.ljust(w) if i < self.left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
+            )
+            for line in lines
+        ]
+        return "\n".join([f"| {texts[0]} |", f"|{rule}|", *(f"| {text} |" for text in texts[1:])]) + "\n"
+
+    def rich(self, title: str | None = None) -> Table:
+        """The table for a terminal, to be printed by a ``rich.console.Console``."""
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", header_style="bold")
+        for i, header in enumerate(self.headers):
+            table.add_column(
+                Text(header), justify="left" if i < self.left else "right", no_wrap=True, style="bold" if i == 0 else ""
+            )
+        for row in self.rows:
+            table.add_row(*(Text(cell) for cell in row))  # Text: a name with [brackets] is no markup
+        return table
+
+
+def results_table(chosen: Sequence[tuple[str, Candidate]], estimates: Sequence[str] | None = None) -> TextTable:
+    """The chosen as rows: name, id, then the named estimates (all that any of them has, by default) with interval and
+    unit, ``–`` where missing."""
+    shown = (
+        list(estimates)
+        if estimates is not None
+        else list(dict.fromkeys(e.name for _, candidate in chosen for e in candidate.estimates))
+    )
+    rows = [
+        (name, c.id, *(quantity(c[estimate]) if estimate in c else "–" for estimate in shown)) for name, c in chosen
+    ]
+    return TextTable(("", "architecture", *(label(estimate) for estimate in shown)), tuple(rows), left=2)

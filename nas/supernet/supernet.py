@@ -1,0 +1,222 @@
+"""One set of weights for every architecture of a space. Derived, not written: the network itself is
+``search_spaces.detector``'s."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate, product
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from search_spaces.architecture import Architecture
+from search_spaces.detector import Detector, cell, cell_name, channels, run
+from search_spaces.graph import Graph, Layout, Node
+from search_spaces.heads.base import Head, Predictions
+from search_spaces.space import SearchSpace
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How an architecture's tensor lies in the shared one: along each axis, the slices to take and join."""
+
+    axes: tuple[tuple[slice, ...], ...]
+
+    def __call__(self, shared: Tensor) -> Tensor:
+        """A view of ``shared`` when every axis is one slice, else the concatenation of its pieces."""
+        own = shared[tuple(slices[0] if len(slices) == 1 else slice(None) for slices in self.axes)]
+        for axis, slices in enumerate(self.axes):
+            if len(slices) > 1:
+                own = torch.cat([own.narrow(axis, s.start, s.stop - s.start) for s in slices], axis)
+        return own
+
+    def add(self, own: Tensor, shared: Tensor) -> None:
+        """Add an architecture's tensor (a gradient) to where it was cut from, in place."""
+        ends = [list(accumulate(s.stop - s.start for s in slices)) for slices in self.axes]
+        sources = [
+            [slice(end - (s.stop - s.start), end) for s, end in zip(slices, stops, strict=True)]
+            for slices, stops in zip(self.axes, ends, strict=True)
+        ]
+        for target, source in zip(product(*self.axes), product(*sources), strict=True):
+            shared[target] += own[source]
+
+
+class _Take(torch.autograd.Function):
+    """A :class:`Cut` of a shared parameter whose gradient is added to ``parameter.grad`` in place, only where it was
+    cut.
+
+    Ordinary slicing gives every architecture a gradient of the whole shared tensor, mostly zeros, per slice and per
+    axis; on ``yolo-nas`` that made steps clearly slower than the extracted network's
+    (``benchmarks/supernet_overhead.py``). The price: ``torch.autograd.grad`` with respect to shared weights does not
+    work, ``backward()`` does.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, shared: Tensor, where: Cut) -> Tensor:
+        ctx.shared, ctx.where = shared, where
+        return where(shared.detach())
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, None]:
+        (grad,), shared, where = grads, ctx.shared, ctx.where
+        if shared.grad is None:
+            shared.grad = torch.zeros_like(shared)
+        where.add(grad, shared.grad)
+        return None, None
+
+
+def cut(shared: tuple[Layout, ...], own: tuple[Layout, ...], shape: torch.Size, shared_shape: torch.Size) -> Cut:
+    """Leading channels of each part of every laid-out axis, the centre of the others (kernels)."""
+    axes: list[tuple[slice, ...]] = []
+    for axis, (size, shared_size) in enumerate(zip(shape, shared_shape, strict=True)):
+        if axis < len(own):
+            axes.append(_parts(shared[axis], own[axis]))
+        else:
+            start = (shared_size - size) // 2
+            axes.append((slice(start, start + size),))
+    return Cut(tuple(axes))
+
+
+def _parts(shared: Layout, own: Layout) -> tuple[slice, ...]:
+    """The leading channels of each part, neighbouring slices merged (an axis taken whole is one slice)."""
+    slices: list[slice] = []
+    start = 0
+    for width, wanted in zip(shared, own, strict=False):  # a shallower concatenation is a prefix of the parts
+        if wanted:
+            if slices and slices[-1].stop == start:
+                slices[-1] = slice(slices[-1].start, start + wanted)
+            else:
+                slices.append(slice(start, start + wanted))
+        start += width
+    return tuple(slices)
+
+
+def layouts(module: nn.Module) -> dict[str, tuple[Layout, ...]]:
+    """The channel layout of every laid-out parameter's and buffer's leading axes, by its name."""
+    found: dict[str, tuple[Layout, ...]] = {}
+    for prefix, layer in module.named_modules():
+        axes: tuple[Layout, ...] = getattr(layer, "layouts", ())
+        for name, tensor in (*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)):
+            if axes and tensor.dim():
+                # a bias is laid out as the output axis: the first of a conv and a norm, the second of a transposed conv
+                own = axes if tensor.dim() > 1 else (axes[1] if isinstance(layer, nn.ConvTranspose2d) else axes[0],)
+                found[f"{prefix}.{name}" if prefix else name] = own
+    return found
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A cell of some architecture, of shapes only, and where its parameters lie in the shared ones."""
+
+    module: nn.Module
+    cuts: tuple[tuple[str, str, Cut], ...]  # (name in the module, name of the shared tensor, cut)
+
+
+class Supernet(nn.Module):
+    """``supernet(images, architecture)``: the forward of that architecture's detector with views of the shared weights.
+
+    Owns the parameters of ``space.corners()``; nothing about an active architecture is stored. BatchNorm always uses
+    the statistics of the batch: running statistics differ between architectures, so they belong to an extracted
+    network (:func:`nas.supernet.batchnorm.recalibrate`).
+    """
+
+    def __init__(self, space: SearchSpace, num_classes: int) -> None:
+        super().__init__()
+        self.space = space
+        self.num_classes = num_classes
+        shared: dict[str, nn.Parameter] = {}
+        self._layouts: dict[str, tuple[Layout, ...]] = {}
+        seen: set[tuple[Node, Layout]] = set()
+        for corner in space.corners():
+            for node, c_in, is_head in _cells(space.graph(corner)):
+                if (node, c_in) in seen:  # drawn before: most cells of a corner are another one's too
+                    continue
+                seen.add((node, c_in))
+                module = cell(node, c_in, num_classes if is_head else None)
+                prefix, laid_out = cell_name(node, module), layouts(module)
+                for own, parameter in module.named_parameters():
+                    name = f"{prefix}.{own}"
+                    if name not in shared or parameter.numel() > shared[name].numel():
+                        shared[name], self._layouts[name] = parameter, laid_out.get(own, ())
+        self.weights = nn.ParameterDict({_key(name): parameter for name, parameter in shared.items()})
+        # Cells recur between architectures: their skeletons and cuts are planned once. Bounded, because spaces are not.
+        self._plan = lru_cache(20_000)(self._plan_cell)
+
+    def forward(self, images: Tensor, architecture: Architecture) -> Predictions:
+        """(N, 3, H, W) in 0..1 -> raw predictions of ``architecture``, differentiable in the shared weights."""
+        graph = self.space.graph(architecture)
+        c_in = channels(graph)
+
+        def call(node: Node, inputs: tuple[Tensor, ...]) -> object:
+            plan = self._plan(node, c_in[node.name], node is graph.head)
+            return functional_call(
+                plan.module, {own: _Take.apply(self.weights[name], where) for own, name, where in plan.cuts}, inputs
+            )
+
+        return run(graph, images, call, self._head(graph, c_in))
+
+    def head_of(self, architecture: Architecture) -> Head:
+        """The head's skeleton, for its decoding (it holds no weights)."""
+        graph = self.space.graph(architecture)
+        return self._head(graph, channels(graph))
+
+    def _head(self, graph: Graph, c_in: Mapping[str, Layout]) -> Head:
+        head = self._plan(graph.head, c_in[graph.head.name], True).module
+        assert isinstance(head, Head)
+        return head
+
+    def parameters_of(self, architecture: Architecture) -> dict[str, Tensor]:
+        """Views (copies where parts had to be joined) of the shared weights under the names of ``architecture``'s
+        detector."""
+        graph = self.space.graph(architecture)
+        found: dict[str, Tensor] = {}
+        for node, c_in, is_head in _cells(graph):
+            plan = self._plan(node, c_in, is_head)
+            prefix = f"cells.{cell_name(node, plan.module)}"
+            found |= {f"{prefix}.{own}": where(self.weights[name]) for own, name, where in plan.cuts}
+        return found
+
+    def extract(self, architecture: Architecture) -> Detector:
+        """``architecture``'s own detector with a copy of its weights; its BatchNorm statistics are unset until
+        recalibrated.
+
+        What has no weights (the image size) need not be what the supernet was trained with; any other choice outside
+        its space is an error.
+        """
+        self.space.check(architecture.replace(**{c.name: c.values[0] for c in self.space.choices if not c.weights}))
+        detector = Detector(self.space.graph(architecture), self.num_classes)
+        with torch.no_grad():
+            own = self.parameters_of(architecture)
+            for name, parameter in detector.named_parameters():
+                parameter.copy_(own[name])
+        return detector.to(next(iter(own.values())).device)
+
+    def _plan_cell(self, node: Node, c_in: Layout, is_head: bool) -> _Cell:
+        with torch.device("meta"):
+            module = cell(node, c_in, self.num_classes if is_head else None)
+        for layer in module.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.track_running_stats = False
+                layer.running_mean = layer.running_var = layer.num_batches_tracked = None
+        prefix, laid_out, cuts = cell_name(node, module), layouts(module), []
+        for own, parameter in module.named_parameters():
+            name = f"{prefix}.{own}"
+            whole = self.weights[_key(name)].shape
+            cuts.append((own, _key(name), cut(self._layouts[name], laid_out.get(own, ()), parameter.shape, whole)))
+        return _Cell(module, tuple(cuts))
+
+
+def _cells(graph: Graph) -> Iterable[tuple[Node, Layout, bool]]:
+    c_in = channels(graph)
+    return ((n, c_in[n.name], n is graph.head) for n in (*graph.nodes, graph.head))
+
+
+def _key(name: str) -> str:
+    return name.replace(".", "/")  # a ParameterDict takes no dots
+
+
+Forward = Callable[[Tensor, Architecture], Predictions]

@@ -1,0 +1,233 @@
+"""The database on a real PostgreSQL server, which the test starts and ends; skipped where its programs are not
+installed (Debian: postgresql)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from latency_db.core.profiler import Network
+from latency_db.database.db import Chosen, LatencyDB, Merged
+from latency_db.database.schema import SCHEMA_VERSION
+from nas.cli import main
+from search_spaces.errors import InputError
+from search_spaces.spaces import SPACES
+from tests._measured import DEVICE, measurement, row
+from tests._workers import counted, killed
+
+pytest.importorskip("psycopg", reason="pip install psycopg[binary]")
+ROOT = Path(__file__).resolve().parents[3]
+NANO = SPACES["yolo-nano"]
+NETWORKS = [Network(NANO.smallest.replace(width=width), 3, 96) for width in NANO["width"].values]
+ROWS = [row(n, measurement(n, 1.0 + i, anchor={"wall_ms": 1.5, "cpu_ms": 1.0 + i})) for i, n in enumerate(NETWORKS)]
+
+
+def programs() -> Path | None:
+    """The folder of initdb and pg_ctl; Debian keeps them out of PATH, by version."""
+    places = [Path(found).parent for found in [shutil.which("initdb")] if found]
+    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: int(p.parent.name))
+    return next((p for p in reversed(places) if (p / "initdb").exists() and (p / "pg_ctl").exists()), None)
+
+
+@dataclass
+class Server:
+    """One cluster in a folder of its own, reached by a socket in it alone."""
+
+    folder: Path
+    programs: Path
+    user: dict[str, Any]
+
+    def run(self, program: str, *args: str) -> None:
+        command = [str(self.programs / program), "-D", str(self.folder / "data"), *args]
+        with (self.folder.parent / f"{self.folder.name}.log").open(
+            "a"
+        ) as log:  # the server inherits it: a pipe would never end
+            subprocess.run(command, check=True, stdout=log, stderr=log, cwd="/", timeout=60, **self.user)
+
+    def start(self) -> None:
+        self.run("pg_ctl", "-w", "start", "-o", f"-k {self.folder} -c listen_addresses= -c fsync=off")
+
+    def stop(self) -> None:
+        self.run("pg_ctl", "-w", "-m", "fast", "stop")
+
+    def url(self, database: str) -> str:
+        return f"postgresql://nas@/{database}?host={self.folder}"
+
+    def sql(self, database: str, statement: str) -> list[Any]:
+        engine = create_engine(
+            self.url(database).replace("postgresql:", "postgresql+psycopg:"), isolation_level="AUTOCOMMIT"
+        )
+        with engine.connect() as connection:
+            done = connection.execute(text(statement))
+            found = list(done.all()) if done.returns_rows else []
+        engine.dispose()
+        return found
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    found = programs()
+    if found is None:
+        pytest.skip("no PostgreSQL server here: apt-get install postgresql")
+    # Neither pytest's folder, which others may not enter, nor a long path, which a socket may not have.
+    folder = Path(tempfile.mkdtemp(prefix="pg"))
+    root = hasattr(os, "geteuid") and os.geteuid() == 0
+    user: dict[str, Any] = (
+        {"user": "nobody", "group": "nogroup", "extra_groups": []} if root else {}
+    )  # the server refuses to be root
+    if root:
+        shutil.chown(folder, "nobody", "nogroup")
+    started = Server(folder, found, user)
+    try:
+        started.run("initdb", "-U", "nas", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+        started.start()
+        yield started
+        started.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.with_name(f"{folder.name}.log").unlink(missing_ok=True)
+
+
+@pytest.fixture
+def url(server: Server, request: pytest.FixtureRequest) -> str:
+    """An empty database of the test's own."""
+    name = f"t{request.session.items.index(request.node)}"
+    server.sql("postgres", f"CREATE DATABASE {name}")
+    return server.url(name)
+
+
+def one_line(error: pytest.ExceptionInfo[InputError], *words: str) -> None:
+    said = str(error.value)
+    assert "\n" not in said and all(w in said for w in words), said
+
+
+WRITER = """
+import sys
+from dataclasses import replace
+sys.path.insert(0, sys.argv[1])
+from latency_db.database.db import LatencyDB
+from tests.latency_db.database.test_postgresql import ROWS
+db = LatencyDB(sys.argv[2])
+for i in range(int(sys.argv[4])):
+    key, m = ROWS[0]
+    db.put(replace(key, device=f"{sys.argv[3]}-{i}"), m)
+    db.put(key, replace(m, runs=i))
+"""
+
+
+def test_several_processes_open_a_new_database_and_write_at_once(url: str) -> None:
+    command = [sys.executable, "-c", WRITER, str(ROOT), url]
+    writers = [subprocess.Popen([*command, f"p{n}", "20"], stderr=subprocess.PIPE, text=True) for n in range(4)]
+    assert [w.communicate()[1] for w in writers] == [""] * 4
+    with LatencyDB(url) as db:
+        assert {k.device for k, _ in db.rows()} == {f"p{n}-{i}" for n in range(4) for i in range(20)} | {DEVICE.id}
+        assert db.get(ROWS[0][0]).runs == 19
+
+
+def test_everything_a_file_does_a_server_does(url: str, tmp_path: Path) -> None:
+    with LatencyDB(url) as db, LatencyDB(tmp_path / "l.sqlite") as file:
+        for one in (db, file):
+            for key, m in ROWS:
+                one.put(key, m)
+            assert one.merge(
+                [(k, replace(m, time="2030-01-01T00:00:00+00:00", runs=7)) for k, m in ROWS[:1]]
+            ) == Merged(0, 1, 0)
+            assert one.merge(ROWS) == Merged(0, 0, len(ROWS))
+        assert sorted(db.rows(), key=str) == sorted(file.rows(), key=str)
+        assert db.groups() == file.groups()
+        for chosen in (
+            Chosen(target="onnxruntime"),
+            Chosen(device="odd"),
+            Chosen(workload=NETWORKS[1].architecture.id),
+            Chosen(space="none"),
+        ):
+            assert sorted(db.rows(chosen), key=str) == sorted(file.rows(chosen), key=str)
+        assert db.reference_anchor_ms(ROWS[0][0]) == file.reference_anchor_ms(ROWS[0][0]) is not None
+
+
+def test_the_command_takes_a_url(url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    LatencyDB(tmp_path / "l.sqlite").merge(ROWS)
+    table = str(tmp_path / "t.csv")
+    for argv in (["merge", str(tmp_path / "l.sqlite")], ["export", table], ["import", table], ["ls"]):
+        assert main(["db", *argv, "--latency-db", url]) == 0
+    assert f"{len(ROWS)} measurements: {len(ROWS)} new" in capsys.readouterr().out
+
+
+def test_an_older_schema_is_migrated_and_a_newer_refused(server: Server, url: str) -> None:
+    name = url.partition("@/")[2].partition("?")[0]
+    LatencyDB(url).merge(ROWS)
+    for column in ("space", "device_name"):
+        server.sql(name, f"ALTER TABLE measurements DROP COLUMN {column}")
+    server.sql(name, "UPDATE latency_meta SET value = '1'")  # now as version 1 left it
+    opening = "import sys; sys.path.insert(0, sys.argv[1]); from latency_db.database.db import LatencyDB; print(len(LatencyDB(sys.argv[2]).groups()))"
+    openers = [
+        subprocess.Popen(
+            [sys.executable, "-c", opening, str(ROOT), url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
+    assert [o.communicate() for o in openers] == [("1\n", "")] * 3
+    assert server.sql(name, "SELECT DISTINCT space, device_name FROM measurements") == [("yolo-nano", DEVICE.cpu)]
+    assert server.sql(name, "SELECT value FROM latency_meta") == [(str(SCHEMA_VERSION),)]
+    server.sql(name, "UPDATE latency_meta SET value = '99'")
+    with pytest.raises(InputError) as error:
+        LatencyDB(url)
+    one_line(error, "schema version 99", f"1 to {SCHEMA_VERSION}")
+
+
+def test_a_server_that_was_restarted_is_found_again(server: Server, url: str) -> None:
+    with LatencyDB(url) as db:
+        db.put(*ROWS[0])
+        server.stop()
+        try:
+            with pytest.raises(InputError) as error:
+                db.put(*ROWS[1])
+            one_line(error, "cannot be reached")
+        finally:
+            server.start()
+        db.put(*ROWS[1])
+        assert sorted(db.rows(), key=str) == sorted(ROWS[:2], key=str)
+
+
+def test_a_row_that_stays_locked(server: Server, url: str) -> None:
+    with LatencyDB(url, busy_s=0.05) as db:
+        db.put(*ROWS[0])
+        other = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+        with other.connect() as connection:
+            connection.execute(text("LOCK TABLE measurements"))
+            with pytest.raises(InputError) as error:
+                db.put(*ROWS[0])
+        other.dispose()
+        one_line(error, "locked by another process")
+        db.put(*ROWS[0])
+
+
+def test_what_cannot_be_opened(server: Server, url: str) -> None:
+    server.sql("postgres", "DROP ROLE IF EXISTS guest")
+    server.sql("postgres", "CREATE ROLE guest LOGIN")
+    for wrong, words in {
+        "postgresql://nas:secret@127.0.0.1:1/latency": ("cannot be reached", "--latency-db"),
+        "postgresql://nas@/x?host=/nowhere": ("cannot be reached",),
+        server.url("no_such_database"): ("refuses this user", "database name"),
+        url.replace("nas@", "nobody_known@"): ("refuses this user",),
+        url.replace("nas@", "guest@"): ("may not be written by this user",),
+    }.items():
+        with pytest.raises(InputError) as error:
+            LatencyDB(wrong)
+        one_line(error, *words)
+        assert "secret" not in str(error.value)
+
+
+def test_workers_share_a_study_on_a_server_and_some_are_killed(url: str, tmp_path: Path) -> None:
+    killed(tmp_path, url, kills=1, trials=16, seconds=0.1, seed=3, workers=3)
+    counted(tmp_path, url, 16, kills=1)

@@ -1,0 +1,291 @@
+"""Budgets as text, S/M/L of a front, and the confirmation by a second measurement."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from nas.core.estimate import Candidate, Estimate
+from nas.search.selection import Budgets, Selection, confirm, parse_budgets, select
+from search_spaces.errors import InputError
+from tests._candidates import candidates, point
+
+
+def remeasure(changes: dict[str, float] | float) -> Callable[[Candidate], Estimate]:
+    """A second measurement: every latency times a factor, or those of the named ids replaced."""
+
+    def measure(candidate: Candidate) -> Estimate:
+        old = candidate["latency_ms"]
+        value = old.value * changes if isinstance(changes, float) else changes.get(candidate.id, old.value)
+        return replace(old, value=value, low=None, high=None)
+
+    return measure
+
+
+def values(selection: Selection) -> list[tuple[str, float, float]]:
+    return [(p.name, p.candidate["latency_ms"].value, p.candidate["map"].value) for p in selection]
+
+
+def assert_rising(selection: Selection) -> None:
+    rows = values(selection)
+    for (_, cost, gain), (_, dearer, better) in pairwise(rows):
+        assert cost < dearer and gain < better
+
+
+FRONT = [point(1, 0.5), point(1.8, 0.6), point(2.5, 0.65), point(3.9, 0.7), point(5, 0.75), point(7, 0.8)]
+BUDGETS = parse_budgets("S=2ms,M=4ms,L=6ms")
+
+
+# budgets as text
+
+
+@pytest.mark.parametrize(
+    "text, entries",
+    [
+        ("S=2ms,M=4ms,L=6ms", (("S", 2), ("M", 4), ("L", 6))),
+        ("S=2", (("S", 2),)),
+        (" small = 0.5 ms , big=1e1", (("small", 0.5), ("big", 10))),
+        ("S=500us,M=0.002s,L=2500µs", (("S", 0.5), ("M", 2), ("L", 2.5))),
+    ],
+)
+def test_parse_budgets(text: str, entries: tuple[tuple[str, float], ...]) -> None:
+    assert parse_budgets(text).entries == entries
+    assert parse_budgets(str(parse_budgets(text))) == parse_budgets(text)
+
+
+def test_parse_budgets_in_another_unit() -> None:
+    budgets = parse_budgets("S=5e6,M=1e7", unit="")
+    assert budgets.entries == (("S", 5e6), ("M", 1e7)) and parse_budgets(str(budgets), unit="") == budgets
+    with pytest.raises(InputError, match="plain unit"):
+        parse_budgets("S=2ms", unit="")
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "NAME=NUMBER"),
+        ("S", "NAME=NUMBER"),
+        ("S=,M=2", "NAME=NUMBER"),
+        ("S=1.2.3", "NAME=NUMBER"),
+        ("../S=2", "NAME=NUMBER"),
+        ("S=2kg", "one of ms, us, s"),
+        ("S=0", "positive"),
+        ("S=1e999", "positive"),
+        ("S=-1", "NAME=NUMBER"),
+        ("S=2,S=3", "each name once"),
+        ("S=2,s=3", "each name once"),
+        ("S=4,M=2", "from small to large"),
+        ("S=2,M=2", "from small to large"),
+    ],
+)
+def test_parse_budgets_refuses(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse_budgets(text)
+
+
+# with budgets
+
+
+def test_each_budget_gets_the_best_within_it() -> None:
+    assert values(select(FRONT, "latency_ms", "map", BUDGETS)) == [("S", 1.8, 0.6), ("M", 3.9, 0.7), ("L", 5, 0.75)]
+
+
+def test_alternatives_are_within_the_budget_and_ordered_by_gain() -> None:
+    selection = select(FRONT, "latency_ms", "map", BUDGETS)
+    assert [c["map"].value for c in selection["M"].next] == [0.65, 0.6, 0.5]
+    assert selection["L"].budget == 6 and [c["map"].value for c in selection["S"].next] == [0.5]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_fronts_meet_budgets_and_rise(seed: int) -> None:
+    pool, rng = candidates(60, seed), random.Random(seed)
+    cheapest = min(c["latency_ms"].value for c in pool)
+    small, middle, large = sorted(rng.uniform(cheapest, 6.5) for _ in range(3))
+    selection = select(pool, "latency_ms", "map", Budgets((("S", small), ("M", middle), ("L", large))))
+    assert_rising(selection)
+    for pick in selection:
+        assert pick.budget is not None and pick.candidate["latency_ms"].value <= pick.budget
+    top = selection.picks[-1]
+    assert top.candidate["map"].value == max(c["map"].value for c in pool if c["latency_ms"].value <= (top.budget or 0))
+    assert len(selection) + len(selection.notes) == 3
+
+
+def test_a_budget_nothing_meets_says_the_fastest() -> None:
+    with pytest.raises(InputError, match=rf"no candidate meets budget S=0.9ms.*at least 1 ms.*{FRONT[0].id}"):
+        select(FRONT, "latency_ms", "map", parse_budgets("S=0.9,M=4"))
+
+
+def test_budgets_in_another_unit_than_the_cost() -> None:
+    with pytest.raises(InputError, match="the unit of latency_ms, ms"):
+        select(FRONT, "latency_ms", "map", parse_budgets("S=5", unit=""))
+
+
+def test_two_budgets_that_admit_the_same_candidate() -> None:
+    selection = select([point(1.9, 0.5), point(5, 0.7)], "latency_ms", "map", BUDGETS)
+    assert [p.name for p in selection] == ["S", "L"] and "M is missing" in selection.notes[0]
+    assert [p.name for p in select(FRONT[:1], "latency_ms", "map", BUDGETS)] == ["S"]
+
+
+def test_equal_gains_are_not_an_improvement() -> None:
+    selection = select([point(1, 0.5), point(3, 0.5), point(5, 0.6)], "latency_ms", "map", BUDGETS)
+    assert values(selection) == [("S", 1, 0.5), ("L", 5, 0.6)]
+
+
+def test_nothing_to_select_from() -> None:
+    with pytest.raises(InputError, match="no candidate"):
+        select([], "latency_ms", "map")
+    with pytest.raises(InputError, match="unknown estimate"):
+        select(FRONT, "energy", "map")
+
+
+# without budgets
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_spread_covers_the_front(seed: int) -> None:
+    pool = candidates(150, seed)
+    selection = select(pool, "latency_ms", "map")
+    assert [p.name for p in selection] == ["S", "M", "L"]
+    assert_rising(selection)
+    gains = sorted(c["map"].value for c in pool)
+    small, middle, large = (p.candidate for p in selection)
+    assert large["map"].value == gains[-1]
+    assert small["latency_ms"].value < 0.5 * large["latency_ms"].value
+    assert small["map"].value < middle["map"].value < large["map"].value
+    for pick in selection:
+        assert not any(
+            c["latency_ms"].value <= pick.candidate["latency_ms"].value and c["map"].value > pick.candidate["map"].value
+            for c in pool
+        )
+
+
+def test_spread_leaves_out_the_useless_and_takes_the_bend() -> None:
+    front = [point(0.1, 0.01), point(0.2, 0.05), point(1, 0.4), point(1.5, 0.7), point(4, 0.75), point(8, 0.8)]
+    assert values(select(front, "latency_ms", "map")) == [("S", 1, 0.4), ("M", 1.5, 0.7), ("L", 8, 0.8)]
+
+
+def test_spread_over_other_names() -> None:
+    selection = select(FRONT, "latency_ms", "map", names=("N", "S", "M", "L"))
+    assert [p.name for p in selection] == ["N", "S", "M", "L"]
+    assert_rising(selection)
+    assert values(select(FRONT, "latency_ms", "map", names=("best",))) == [("best", 7, 0.8)]
+    with pytest.raises(InputError, match="each once"):
+        select(FRONT, "latency_ms", "map", names=("S", "S"))
+
+
+def test_fewer_candidates_than_names() -> None:
+    selection = select(FRONT[:2], "latency_ms", "map")
+    assert values(selection) == [("S", 1, 0.5), ("L", 1.8, 0.6)] and "M is missing" in selection.notes[0]
+    assert len(select(FRONT[:1], "latency_ms", "map")) == 1
+    assert len(select([FRONT[0], FRONT[0]], "latency_ms", "map")) == 1
+
+
+# confirmation
+
+
+def test_confirm_keeps_what_holds_and_carries_the_new_numbers() -> None:
+    confirmed = confirm(select(FRONT, "latency_ms", "map", BUDGETS), remeasure(1.01))
+    assert values(confirmed) == [("S", 1.8 * 1.01, 0.6), ("M", 3.9 * 1.01, 0.7), ("L", 5 * 1.01, 0.75)]
+    assert confirmed.confirmed and not confirmed.replaced and not confirmed.notes
+
+
+def test_confirm_tolerates_two_per_cent_and_no_more() -> None:
+    selection = select([point(1, 0.5), point(2, 0.6)], "latency_ms", "map", parse_budgets("S=2"))
+    assert values(confirm(selection, remeasure(1.0199))) == [("S", 2 * 1.0199, 0.6)]
+    replaced = confirm(selection, remeasure(1.0201))
+    assert values(replaced) == [("S", 1.0201, 0.5)]
+    assert "2.0% over its budget of 2" in replaced.replaced[0].reason
+    assert values(confirm(selection, remeasure(1.0201), tolerance=0.05)) == [("S", 2 * 1.0201, 0.6)]
+
+
+def test_confirm_replaces_by_the_next_and_says_why() -> None:
+    slow = {FRONT[3].id: 4.4}
+    confirmed = confirm(select(FRONT, "latency_ms", "map", BUDGETS), remeasure(slow))
+    assert values(confirmed) == [("S", 1.8, 0.6), ("M", 2.5, 0.65), ("L", 5, 0.75)]
+    change = confirmed.replaced[0]
+    assert (change.name, change.before.id, change.after) == ("M", FRONT[3].id, FRONT[2])
+    assert change.reason == "measured 4.4 ms, 10.0% over its budget of 4" and change.before["latency_ms"].value == 4.4
+    assert FRONT[3].id not in {c.id for c in confirmed["M"].next}
+
+
+def test_confirm_measures_each_candidate_once() -> None:
+    asked: list[str] = []
+
+    def measure(candidate: Candidate) -> Estimate:
+        asked.append(candidate.id)
+        return remeasure(1.3)(candidate)
+
+    confirmed = confirm(select(FRONT, "latency_ms", "map", BUDGETS), measure)
+    assert len(asked) == len(set(asked))
+    for pick in confirmed:
+        assert pick.candidate["latency_ms"].value <= (pick.budget or 0) * 1.02
+    assert_rising(confirmed)
+
+
+def test_confirm_restores_the_order() -> None:
+    # M turns out slower than L, within its own budget: something below L must take its place.
+    front = [point(1, 0.5), point(3, 0.6), point(3.8, 0.7), point(4.1, 0.8)]
+    swapped = {front[2].id: 4.05, front[3].id: 4.0}
+    confirmed = confirm(select(front, "latency_ms", "map", BUDGETS), remeasure(swapped))
+    assert values(confirmed) == [("S", 1, 0.5), ("M", 3, 0.6), ("L", 4.0, 0.8)]
+    assert "out of order" in confirmed.replaced[0].reason
+
+
+def test_confirm_says_when_a_name_is_left_empty() -> None:
+    front = [point(1.9, 0.5), point(3.8, 0.7), point(5, 0.8)]
+    confirmed = confirm(select(front, "latency_ms", "map", BUDGETS), remeasure({front[0].id: 2.3}))
+    assert values(confirmed) == [("M", 3.8, 0.7), ("L", 5, 0.8)]
+    assert "S is missing after measuring again" in confirmed.notes[0] and "15.0% over its budget" in confirmed.notes[0]
+    assert confirmed.replaced[0].after is None
+
+
+def test_confirm_with_nothing_left() -> None:
+    with pytest.raises(InputError, match=r"no candidate is left.*100\.0% over"):
+        confirm(select(FRONT[:1], "latency_ms", "map", parse_budgets("S=1")), remeasure(2.0))
+
+
+def test_confirm_passes_over_what_cannot_be_measured() -> None:
+    def measure(candidate: Candidate) -> Estimate:
+        if candidate.id == FRONT[4].id:
+            raise InputError("the runtime refused it")
+        return candidate["latency_ms"]
+
+    confirmed = confirm(select(FRONT, "latency_ms", "map", BUDGETS), measure)
+    assert values(confirmed) == [("S", 1.8, 0.6), ("M", 2.5, 0.65), ("L", 3.9, 0.7)]
+    assert "could not be measured again: the runtime refused it" in confirmed.replaced[-1].reason
+
+
+def test_confirm_refuses_another_estimate() -> None:
+    with pytest.raises(ValueError, match="remeasure gave map"):
+        confirm(select(FRONT, "latency_ms", "map", BUDGETS), lambda c: c["map"])
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_confirm_on_a_noisy_machine(seed: int) -> None:
+    pool, rng = candidates(120, seed), random.Random(seed)
+    noise = {c.id: c["latency_ms"].value * rng.lognormvariate(0, 0.12) for c in pool}
+    for budgets in (parse_budgets("S=1.2,M=2.5,L=4.5"), None):
+        confirmed = confirm(select(pool, "latency_ms", "map", budgets), remeasure(noise))
+        assert_rising(confirmed)
+        assert [p.name for p in confirmed] == ["S", "M", "L"]
+        for pick in confirmed:
+            assert pick.candidate["latency_ms"].value == noise[pick.candidate.id]
+            assert budgets is None or pick.candidate["latency_ms"].value <= budgets[pick.name] * 1.02
+        for change in confirmed.replaced:
+            assert change.after is None or change.after.id != change.before.id
+
+
+def test_confirm_gives_no_name_to_what_was_measured_too_slow() -> None:
+    # Everything is a tenth slower than thought: each pick still ends within its budget, on its new number.
+    pool = candidates(120, seed=2)
+    confirmed = confirm(select(pool, "latency_ms", "map", parse_budgets("S=1.2,M=2.5,L=4.5")), remeasure(1.1))
+    for pick in confirmed:
+        best = max(c["map"].value for c in pool if c["latency_ms"].value * 1.1 <= (pick.budget or 0) * 1.02)
+        assert pick.candidate["map"].value <= best
+    assert confirmed["L"].candidate["map"].value == max(
+        c["map"].value for c in pool if c["latency_ms"].value * 1.1 <= 4.5 * 1.02
+    )
