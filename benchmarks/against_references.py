@@ -39,9 +39,10 @@ from nas.bench.report import bench_data, write_bench
 from nas.bench.results import TRAINED, Accuracy, Bench, Model
 from nas.bench.run import bench
 from nas.cli.options import fixed_values, new_folder
-from nas.cli.progress import Display
 from nas.cli.quickstart import CHOSEN, SUPERNET
 from nas.core.architecture_file import Artifact, DataRecord, StudyRecord
+from nas.core.console_reporter import ConsoleReporter
+from nas.core.reporter import Reporter
 from nas.data.source import DataPair
 from nas.search.certify import chosen
 from nas.search.run import search
@@ -111,13 +112,13 @@ def models(entrants: Sequence[Entrant], data: DataPair, accuracy: Mapping[str, S
     return made
 
 
-def searched(args: argparse.Namespace, latencies: Sequence[float], data: DataPair, display: Display) -> list[Entrant]:
+def searched(args: argparse.Namespace, latencies: Sequence[float], data: DataPair, reporter: Reporter) -> list[Entrant]:
     """Search with budgets spread evenly (in ratio) from a tenth below the fastest reference's latency to the
     slowest's."""
     low, high = min(latencies) / 1.1, max(latencies)
     bounds = {name: low * (high / low) ** (i / (args.chosen - 1)) for i, name in enumerate(SIZES[: args.chosen])}
     if not args.part:
-        return _searched(args, bounds, [], "", display)
+        return _searched(args, bounds, [], "", reporter)
     found = []
     with LatencyDB(args.out / DATABASE) as database:
         least = [
@@ -128,7 +129,7 @@ def searched(args: argparse.Namespace, latencies: Sequence[float], data: DataPai
             models(least, data, {}),
             [Target.parse(args.target)],
             new_folder(args.out / "smallest"),
-            display,
+            reporter,
             rounds=1,
             database=database,
         )
@@ -137,9 +138,9 @@ def searched(args: argparse.Namespace, latencies: Sequence[float], data: DataPai
         assert latency is not None
         met = {name: bound for name, bound in bounds.items() if bound >= latency.value}
         if met:
-            found += _searched(args, met, part.split(), str(number), display)
+            found += _searched(args, met, part.split(), str(number), reporter)
         else:
-            display.note(
+            reporter.note(
                 f"{part}: not searched, its smallest network takes {latency.value:.3g} ms and the largest budget is {high:.3g} ms"
             )
     return found
@@ -150,7 +151,7 @@ def _fixed(args: argparse.Namespace, part: Sequence[str]) -> dict[str, tuple[Val
 
 
 def _searched(
-    args: argparse.Namespace, bounds: Mapping[str, float], part: Sequence[str], number: str, display: Display
+    args: argparse.Namespace, bounds: Mapping[str, float], part: Sequence[str], number: str, reporter: Reporter
 ) -> list[Entrant]:
     settings = SearchSettings(
         space=args.space,
@@ -174,12 +175,12 @@ def _searched(
     else:
         settings = SearchSettings.read(folder) if (folder / "run.json").exists() else settings
         settings.check()
-        artifacts = search(settings, new_folder(folder), display).artifacts
+        artifacts = search(settings, new_folder(folder), reporter).artifacts
     return [Entrant(f"searched {number}{a.name}", "searched", a.architecture, ours=True) for a in artifacts]
 
 
 def trained(
-    args: argparse.Namespace, entrants: Sequence[Entrant], data: DataPair, display: Display
+    args: argparse.Namespace, entrants: Sequence[Entrant], data: DataPair, reporter: Reporter
 ) -> dict[str, list[float]]:
     """Entrant -> mAP50-95 on the val split per seed; all from fresh weights with one recipe."""
     record = DataRecord(data.name, data.fingerprint)
@@ -191,7 +192,7 @@ def trained(
         ]
         recipe = Recipe(**{**CHOSEN, "epochs": args.epochs, "seed": seed})
         metrics = train_detectors(
-            artifacts, data, recipe, new_folder(args.out / f"seed{seed}"), display, augment=args.augment
+            artifacts, data, recipe, new_folder(args.out / f"seed{seed}"), reporter, augment=args.augment
         )
         for e, m in zip(entrants, metrics, strict=True):
             found.setdefault(e.name, []).append(m.map)
@@ -281,26 +282,26 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0, help="of the search, and the first of the trainings")
     args = parser.parse_args()
-    display = Display()
+    reporter = ConsoleReporter()
     new_folder(args.out)
-    data = open_training_data(args.data, args.limit, display)
+    data = open_training_data(args.data, args.limit, reporter)
     target = Target.parse(args.target)
     others = references(args.scale, args.image_size)
-    display.note(f"{len(others)} references: {', '.join(e.name for e in others)}")
+    reporter.note(f"{len(others)} references: {', '.join(e.name for e in others)}")
     with LatencyDB(args.out / DATABASE) as database:
         before = bench(
             models(others, data, {}),
             [target],
             new_folder(args.out / "references"),
-            display,
+            reporter,
             rounds=1,
             database=database,
         )
     latencies = [e.latency.value for e in before.main.values() if e.latency]
-    everyone = [*others, *searched(args, latencies, data, display)]
-    accuracy = trained(args, everyone, data, display)
+    everyone = [*others, *searched(args, latencies, data, reporter)]
+    accuracy = trained(args, everyone, data, reporter)
     done = bench(
-        models(everyone, data, accuracy), [target], new_folder(args.out / "bench"), display, rounds=args.rounds
+        models(everyone, data, accuracy), [target], new_folder(args.out / "bench"), reporter, rounds=args.rounds
     )
     title = f"Searched against references on {data.name}: same recipe, budget and seeds"
     picture = bench_data(done, title=title)

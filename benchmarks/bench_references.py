@@ -26,10 +26,11 @@ from latency_db.core.target import Target
 from nas.bench.models import lineup
 from nas.bench.report import bench_data, write_bench
 from nas.bench.results import Bench
-from nas.bench.run import ROUND, bench, so_far
+from nas.bench.run import bench, so_far
 from nas.cli.options import new_folder
-from nas.cli.progress import Display
+from nas.core.console_reporter import ConsoleReporter
 from nas.data.source import open_data
+from nas.profiling.interleaved import ROUND
 from search_spaces.references import references
 
 FEWEST = 3
@@ -118,7 +119,7 @@ def main() -> None:
             models,
             targets,
             new_folder(args.out),
-            Display(),
+            ConsoleReporter(),
             rounds=args.rounds,
             data=data,
             protocol=replace(ROUND, max_s=args.seconds),

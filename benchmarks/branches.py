@@ -23,8 +23,9 @@ from benchmarks.quantization import row
 from benchmarks.record import write
 from latency_db.core.target import Target
 from nas.cli.options import new_folder
-from nas.cli.progress import Display
 from nas.core.architecture_file import Artifact, DataRecord, StudyRecord
+from nas.core.console_reporter import ConsoleReporter
+from nas.core.reporter import Reporter
 from nas.data.source import DataPair
 from nas.quantization.model import Calibration
 from nas.quantization.ptq import Settings, post_training
@@ -59,11 +60,13 @@ def artifact(units: str, data: DataPair, image_size: int) -> Artifact:
     )
 
 
-def calibrated(weights: Path, data: DataPair, target: Target, out: Path, seed: int, display: Display) -> dict[str, Any]:
+def calibrated(
+    weights: Path, data: DataPair, target: Target, out: Path, seed: int, reporter: Reporter
+) -> dict[str, Any]:
     """What is kept of a post-training quantization; one that is there is kept."""
     said = out.with_suffix(SUFFIX)
     if not said.exists():
-        post_training(weights, data, target, out, Settings(Calibration(seed=seed), seed=seed), display)
+        post_training(weights, data, target, out, Settings(Calibration(seed=seed), seed=seed), reporter)
     return row(json.loads(said.read_text()))
 
 
@@ -78,8 +81,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--target", default="openvino:int8")
     args = parser.parse_args()
-    display, target = Display(), Target.parse(args.target)
-    data = open_training_data(args.data, args.limit, display)
+    reporter, target = ConsoleReporter(), Target.parse(args.target)
+    data = open_training_data(args.data, args.limit, reporter)
     recipe = Recipe(epochs=args.epochs, lr=5e-3, cls_weight=2.0)
     runs: dict[str, list[dict[str, Any]]] = {units: [] for units in UNITS}
     for seed in args.seeds:
@@ -89,11 +92,11 @@ def main() -> None:
             data,
             replace(recipe, seed=seed),
             folder,
-            display,
+            reporter,
         )
         for units in UNITS:
             runs[units].append(
-                calibrated(folder / f"{units}.safetensors", data, target, folder / f"{units}.onnx", seed, display)
+                calibrated(folder / f"{units}.safetensors", data, target, folder / f"{units}.onnx", seed, reporter)
             )
     units_rows = {
         units: {"drop": mean(r["drop"] for r in rows), "map_float": mean(r["map_float"] for r in rows), "runs": rows}

@@ -29,7 +29,7 @@ from latency_db.database.remeasure import measure_again
 from nas.cli.options import fixed_values
 from nas.data.source import open_data
 from nas.estimators.base import Context
-from nas.estimators.latency import Latency, latency_workload
+from nas.estimators.latency import Latency
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 from search_spaces.space import SearchSpace
@@ -97,7 +97,7 @@ def collect(
                 )
         for number in range(1, passes + 1):
             left = [
-                measure_again(database, e.profiler, [latency_workload(e.context, a) for a in architectures], _say)
+                measure_again(database, e.profiler, [e.context.workload(a) for a in architectures], _say)
                 for e in estimators
             ]
             print(f"pass {number}: {sum(left)} of {total} measured off the usual speed still", flush=True)

@@ -22,7 +22,7 @@ from benchmarks.record import write
 from latency_db.core.target import Target
 from latency_db.runtimes import RUNTIMES
 from nas.cli.options import new_folder
-from nas.cli.progress import Display
+from nas.core.console_reporter import ConsoleReporter
 from nas.data.source import DataPair
 from nas.inference.detect import batches, mean_average_precision
 from nas.quantization.fake_quantization import fake_quantized, roundings
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--model", action="append", required=True, metavar="NAME=PATH")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     args = parser.parse_args()
-    data = open_training_data(args.data, args.limit, Display())
+    data = open_training_data(args.data, args.limit, ConsoleReporter())
     found = {}
     for name, of_seed in models(args.model, args.seeds).items():
         for seed, weights in of_seed.items():

@@ -24,7 +24,7 @@ from typing import Any
 from benchmarks.record import RESULTS, write
 from latency_db.core.target import Target
 from nas.cli.options import new_folder
-from nas.cli.progress import Display
+from nas.core.console_reporter import ConsoleReporter
 from nas.data.source import DataPair
 from nas.quantization.mixed_precision import Search, selective
 from nas.quantization.model import Calibration
@@ -62,14 +62,14 @@ def quantized(
     said = out.with_suffix(SUFFIX)
     if not said.exists():
         settings = Settings(Calibration(args.calibration, args.calibrator, seed), args.rounds, seed)
-        display = Display()
+        reporter = ConsoleReporter()
         if mode == "ptq":
-            post_training(weights, data, target, out, settings, display)
+            post_training(weights, data, target, out, settings, reporter)
         elif mode == "selective":
             search = Search(args.along, args.trials, args.gains, args.subset, args.max_drop)
-            selective(weights, data, target, out, settings, search, display)
+            selective(weights, data, target, out, settings, search, reporter)
         else:
-            quantization_aware(weights, data, target, out, settings, Aware(args.epochs, device=args.device), display)
+            quantization_aware(weights, data, target, out, settings, Aware(args.epochs, device=args.device), reporter)
     report: Mapping[str, Any] = json.loads(said.read_text())
     return report
 
@@ -135,7 +135,7 @@ def main() -> None:
     """Quantize everything, tabulate."""
     args = options().parse_args()
     chosen = models(args.model, args.seeds)
-    data = open_training_data(args.data, args.limit, Display())
+    data = open_training_data(args.data, args.limit, ConsoleReporter())
     new_folder(args.folder)
     jobs = [(args.target, mode) for mode in args.modes] + [(target, "ptq") for target in args.targets]
     result = f"quantization_{args.name or data.name.partition('@')[0]}_{args.target.partition(':')[0]}"

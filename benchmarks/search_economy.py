@@ -29,8 +29,8 @@ from benchmarks.search_end_to_end import TABLE, TableLatency, quickstart_context
 from benchmarks.search_quality import guided
 from benchmarks.search_tables import Problem, yolobench
 from nas.cli.options import new_folder
-from nas.cli.progress import Display
 from nas.core.atomic import atomic_write
+from nas.core.console_reporter import ConsoleReporter
 from nas.core.estimate import Candidate, Estimate, Objective
 from nas.core.pareto import Archive, hypervolume
 from nas.estimators import ESTIMATORS
@@ -80,12 +80,10 @@ class Remembered(Estimator):
 
     def __init__(self, estimator: Estimator, path: Path) -> None:
         super().__init__(estimator.context)
-        self.name, self.unit, self.direction, self.rank = (
-            estimator.name,
-            estimator.unit,
-            estimator.direction,
-            estimator.rank,
-        )  # type: ignore[misc]
+        self.name = estimator.name  # type: ignore[misc]
+        self.unit = estimator.unit  # type: ignore[misc]
+        self.direction = estimator.direction  # type: ignore[misc]
+        self.rank = estimator.rank  # type: ignore[misc]
         self._estimator, self._path = estimator, path
         self.known: dict[str, list[tuple[str, float, float]]] = json.loads(path.read_text()) if path.exists() else {}
 
@@ -152,7 +150,7 @@ def main() -> None:
     parser.add_argument("--eval-images", type=int, default=500)
     parser.add_argument("--table", type=Path, default=TABLE)
     args = parser.parse_args()
-    display = Display()
+    reporter = ConsoleReporter()
     if args.yolobench:
         import pandas
 
@@ -165,12 +163,12 @@ def main() -> None:
             problem = yolobench(args.yolobench, accuracy, device)
             runs = [ended(problem, seed, min(args.evaluations, len(problem.rows))) for seed in range(args.seeds)]
             ends[problem.name] = runs
-            display.note(
+            reporter.note(
                 f"{problem.name}: {[(r['end'], round(r['share_at_end'] or 0, 4), round(r['share_after_all'], 4)) for r in runs]}"
             )
         write("search_stop", ends, seeds=range(args.seeds))
     if args.out:
-        context = quickstart_context(new_folder(args.out), display, args.eval_images)
+        context = quickstart_context(new_folder(args.out), reporter, args.eval_images)
         cost = TableLatency(context, args.table)
         gain = Remembered(ESTIMATORS["supernet"](context), args.out / f"rungs-{args.eval_images}.json")
         figure: dict[str, Any] = {}
@@ -181,9 +179,9 @@ def main() -> None:
                     searched(context.space, cost, gain, sampler, seed, args.trials, stop) for stop in (False, True)
                 )
                 pairs.append((whole, early))
-                display.note(f"{sampler}, seed {seed}: {early['stopped']} of {args.trials} stopped")
+                reporter.note(f"{sampler}, seed {seed}: {early['stopped']} of {args.trials} stopped")
             figure[sampler] = compared(pairs, args.trials)
-            display.note(
+            reporter.note(
                 str({name: round(mean(figure[sampler][name]), 4) for name in ("hypervolume_ratio", "saved_share")})
             )
         write("search_early", figure, seeds=range(args.seeds))

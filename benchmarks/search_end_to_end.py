@@ -28,11 +28,12 @@ from latency_db.predictor.database import rows_of_measurements
 from latency_db.predictor.features import network_features
 from latency_db.predictor.model import Predictor
 from nas.cli.options import fixed_values, new_folder
-from nas.cli.progress import Display
 from nas.cli.quickstart import RESTRICTED, SUPERNET
 from nas.core.atomic import atomic_write
+from nas.core.console_reporter import ConsoleReporter
 from nas.core.estimate import Estimate, Objective
 from nas.core.pareto import hypervolume
+from nas.core.reporter import Reporter
 from nas.estimators import ESTIMATORS
 from nas.estimators.base import Context, Estimator
 from nas.search.study import Study
@@ -69,12 +70,10 @@ class Recorded(Estimator):
 
     def __init__(self, estimator: Estimator, path: Path) -> None:
         super().__init__(estimator.context)
-        self.name, self.unit, self.direction, self.rank = (
-            estimator.name,
-            estimator.unit,
-            estimator.direction,
-            estimator.rank,
-        )  # type: ignore[misc]
+        self.name = estimator.name  # type: ignore[misc]
+        self.unit = estimator.unit  # type: ignore[misc]
+        self.direction = estimator.direction  # type: ignore[misc]
+        self.rank = estimator.rank  # type: ignore[misc]
         self.cheap = estimator.cheap  # type: ignore[misc]
         self._estimator, self._path = estimator, path
         self.known: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
@@ -98,16 +97,21 @@ def searched(
 
 
 def quickstart_context(
-    folder: Path, display: Display, eval_images: int, data_set: str = "digits@96", image_size: int = 96, epochs: int = 3
+    folder: Path,
+    reporter: Reporter,
+    eval_images: int,
+    data_set: str = "digits@96",
+    image_size: int = 96,
+    epochs: int = 3,
 ) -> Context:
     """The quickstart's space, data and supernet, which is trained into ``folder`` unless it is there."""
     space = SPACES["yolo-nano"]
     space = space.restrict(fixed_values(space, [f"image_size={image_size}", *RESTRICTED]))
-    data = open_training_data(data_set, None, display)
+    data = open_training_data(data_set, None, reporter)
     weights = folder / "supernet.safetensors"
     if not weights.exists():
         recipe = Recipe(**{**SUPERNET, "epochs": epochs})
-        train_supernet(space, data, recipe, weights, display, Means(augment=False))
+        train_supernet(space, data, recipe, weights, reporter, Means(augment=False))
     return Context(space, len(data.classes), data, supernet=load_supernet(weights)[0], eval_images=eval_images)
 
 
@@ -144,8 +148,8 @@ def main() -> None:
     parser.add_argument("--supernet-epochs", type=int, default=3)
     parser.add_argument("--table", type=Path, default=TABLE)
     args = parser.parse_args()
-    display, folder = Display(), new_folder(args.out)
-    context = quickstart_context(folder, display, 150, args.data, args.image_size, args.supernet_epochs)
+    reporter, folder = ConsoleReporter(), new_folder(args.out)
+    context = quickstart_context(folder, reporter, 150, args.data, args.image_size, args.supernet_epochs)
     space = context.space
     estimators: list[Estimator] = [
         Recorded(TableLatency(context, args.table), folder / "latency.json"),
@@ -155,7 +159,7 @@ def main() -> None:
     for seed in range(args.seeds):
         for sampler in RIVALS:
             runs.setdefault(sampler, []).append(searched(space, estimators, sampler, seed, args.trials))
-            display.note(f"{sampler}, seed {seed}: {len(estimators[1].known)} architectures evaluated so far")  # type: ignore[attr-defined]
+            reporter.note(f"{sampler}, seed {seed}: {len(estimators[1].known)} architectures evaluated so far")  # type: ignore[attr-defined]
     figure = compared(runs, args.trials)
     print({k: v for k, v in figure.items() if k.startswith(("median", "evaluations"))})
     write("search_end_to_end", figure, seeds=range(args.seeds))

@@ -60,9 +60,9 @@ class Problem:
     def whole(self) -> bool:
         """Whether every point of the space is a row."""
         sizes = (
-            len(d.choices) if isinstance(d, CategoricalDistribution) else d.high - d.low + 1
+            len(d.choices) if isinstance(d, CategoricalDistribution) else d.high - d.low + 1  # type: ignore[attr-defined]
             for d in self.space.values()
-        )  # type: ignore[attr-defined]
+        )
         return math.prod(sizes) == len(self._index)
 
     def _key(self, params: Params) -> tuple[Any, ...]:

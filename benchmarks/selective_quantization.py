@@ -28,7 +28,7 @@ from benchmarks.quantization import models
 from benchmarks.record import RESULTS, write
 from latency_db.core.target import Target
 from nas.cli.options import new_folder
-from nas.cli.progress import Display
+from nas.core.console_reporter import ConsoleReporter
 from nas.core.pareto import hypervolume
 from nas.data.source import DataPair
 from nas.plotting.frontier_png import write_png
@@ -92,14 +92,14 @@ def one(name: str, weights: Path, data: DataPair, args: argparse.Namespace) -> d
     """Search, draw, compare, draw the picture."""
     folder = args.folder / name
     folder.mkdir(parents=True, exist_ok=True)
-    display = Display()
+    reporter = ConsoleReporter()
     subject = open_subject(weights, data, Target.parse(args.target), Calibration(args.calibration), folder)
     probe = Probe(subject, data, folder, args.subset)
-    found = look(subject, probe, Search(args.along, args.trials, args.gains, args.subset), args.rounds, display)
+    found = look(subject, probe, Search(args.along, args.trials, args.gains, args.subset), args.rounds, reporter)
     write_selection(folder, found, subject, data)
     chance = Probe(subject, data, new_folder(folder / "random"), args.subset, probe.usual_ms)
     by_chance = []
-    with display.steps("sets by chance") as said:
+    with reporter.steps("sets by chance") as said:
         for i, plan in enumerate(plans := drawn(subject.blocks.choices, args.random, args.seed), 1):
             by_chance.append(chance.point(plan))
             said(
@@ -108,7 +108,7 @@ def one(name: str, weights: Path, data: DataPair, args: argparse.Namespace) -> d
                 f"{by_chance[-1].latency.value:.3f} ms, {lost(by_chance[-1], found.float_map):+.2f} points lost",
             )
     final = list({p.left_float: p for p in (*found.named.values(), *found.front)}.values())
-    display.note(
+    reporter.note(
         f"timing {len(final)} sets of the search and {len(by_chance)} drawn ones side by side, {args.rounds} rounds"
     )
     latencies, float_latency = chance.side_by_side([p.left_float for p in (*final, *by_chance)], args.rounds)
@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dry", action="store_true", help="print, write no results file")
     args = parser.parse_args()
-    data = open_training_data(args.data, args.limit, Display())
+    data = open_training_data(args.data, args.limit, ConsoleReporter())
     figure: dict[str, Any] = {"data": data.name, "target": args.target, "models": {}}
     for name, of_seed in models(args.model, [args.seed]).items():
         figure["models"][name] = one(name, of_seed[args.seed], data, args)

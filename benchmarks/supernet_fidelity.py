@@ -22,9 +22,10 @@ from scipy.stats import kendalltau
 
 from benchmarks.record import write
 from nas.cli.options import fixed_values, new_folder
-from nas.cli.progress import Display
 from nas.cli.quickstart import CHOSEN, RESTRICTED, SUPERNET
 from nas.core.architecture_file import Artifact, DataRecord, StudyRecord
+from nas.core.console_reporter import ConsoleReporter
+from nas.core.reporter import Reporter
 from nas.data.source import DataPair
 from nas.estimators import ESTIMATORS
 from nas.estimators.base import Context
@@ -63,7 +64,7 @@ def tau(a: Sequence[float], b: Sequence[float], seed: int = 0) -> dict[str, Any]
 
 
 def alone(
-    architectures: Sequence[Architecture], data: DataPair, recipe: Recipe, folder: Path, display: Display
+    architectures: Sequence[Architecture], data: DataPair, recipe: Recipe, folder: Path, reporter: Reporter
 ) -> list[float]:
     """mAP50-95 of each, trained from fresh weights."""
     record = DataRecord(data.name, data.fingerprint)
@@ -73,7 +74,7 @@ def alone(
         )
         for i, a in enumerate(architectures)
     ]
-    return [m.map for m in train_detectors(artifacts, data, recipe, folder, display, augment=False)]
+    return [m.map for m in train_detectors(artifacts, data, recipe, folder, reporter, augment=False)]
 
 
 def main() -> None:
@@ -88,23 +89,23 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5, help="of each alone")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    display = Display()
+    reporter = ConsoleReporter()
     space = SPACES["yolo-nano"]
     space = space.restrict(fixed_values(space, [f"image_size={args.image_size}", *RESTRICTED]))
-    data = open_training_data(args.data, None, display)
+    data = open_training_data(args.data, None, reporter)
     path = new_folder(args.out) / "supernet.safetensors"
     if not path.exists():
         recipe = Recipe(
             **{**SUPERNET, "epochs": args.supernet_epochs, "largest_first": args.largest_first, "seed": args.seed}
         )
-        train_supernet(space, data, recipe, path, display, Means(augment=False))
+        train_supernet(space, data, recipe, path, reporter, Means(augment=False))
     context = Context(space, len(data.classes), data, supernet=load_supernet(path)[0])
     architectures = spread(space, args.architectures, args.seed)
     scores = {
         name: [ESTIMATORS[name](context)(a).value for a in architectures] for name in ("supernet", "macs", "nwot")
     }
     truth = alone(
-        architectures, data, Recipe(**{**CHOSEN, "epochs": args.epochs, "seed": args.seed + 1}), args.out, display
+        architectures, data, Recipe(**{**CHOSEN, "epochs": args.epochs, "seed": args.seed + 1}), args.out, reporter
     )
     figure = {
         **{name: tau(values, truth) for name, values in scores.items()},

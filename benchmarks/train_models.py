@@ -29,9 +29,9 @@ from nas.bench.models import lineup
 from nas.bench.results import Model
 from nas.cli.options import add_recipe, new_folder
 from nas.cli.options import recipe as recipe_of
-from nas.cli.progress import Display
 from nas.core.architecture_file import Artifact, DataRecord, StudyRecord
 from nas.core.compute import device_of
+from nas.core.console_reporter import ConsoleReporter
 from nas.core.training_progress import Progress
 from nas.data.loader import Batch, Loader
 from nas.data.source import DataPair, with_split
@@ -125,9 +125,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--dry", action="store_true", help="print, write no results file")
     args = parser.parse_args()
-    display = Display()
+    reporter = ConsoleReporter()
     new_folder(args.out)
-    data = open_training_data(args.data, args.limit, display)
+    data = open_training_data(args.data, args.limit, reporter)
     models = lineup(args.models, len(data.classes), args.image_size)
     recipe = recipe_of(args)
     device = device_of(args.device)
@@ -138,7 +138,7 @@ def main() -> None:
             pictures_per_second(model, data, recipe, means, args.steps, ready) for ready in (False, True)
         )
         speeds[model.name] = {"with_loader": with_loader, "batch_ready": alone}
-        display.note(f"{model.name}: {with_loader:.0f} pictures/s, {alone:.0f} with a batch that lies ready")
+        reporter.note(f"{model.name}: {with_loader:.0f} pictures/s, {alone:.0f} with a batch that lies ready")
     found: dict[str, list[Metrics]] = {m.name: [] for m in models}
     tested: dict[str, list[Metrics]] = {m.name: [] for m in models}
     minutes: list[float | None] = []  # None: kept from an earlier call
@@ -152,7 +152,15 @@ def main() -> None:
         kept = all((folder / f"{m.name}.safetensors").exists() for m in models)
         begun = time.perf_counter()
         metrics = train_detectors(
-            artifacts, data, replace(recipe, seed=seed), folder, display, None, means.augment, args.device, args.at_once
+            artifacts,
+            data,
+            replace(recipe, seed=seed),
+            folder,
+            reporter,
+            None,
+            means.augment,
+            args.device,
+            args.at_once,
         )
         minutes.append(None if kept else (time.perf_counter() - begun) / 60)
         for model, m in zip(models, metrics, strict=True):
@@ -160,7 +168,7 @@ def main() -> None:
             if args.test_split:
                 other = with_split(data, args.data, args.test_split, limit=args.limit)
                 tested[model.name].append(
-                    evaluate_file(folder / f"{model.name}.safetensors", other, Settings(args.device), display).metrics
+                    evaluate_file(folder / f"{model.name}.safetensors", other, Settings(args.device), reporter).metrics
                 )
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     figure = {

@@ -24,9 +24,10 @@ from typing import Any
 from benchmarks.record import write
 from benchmarks.search_quality import T_975
 from nas.cli.options import new_folder
-from nas.cli.progress import Display
 from nas.core.architecture_file import Artifact
+from nas.core.console_reporter import ConsoleReporter
 from nas.core.references import artifact_of, with_classes_of
+from nas.core.reporter import Reporter
 from nas.data.source import DataPair
 from nas.training.initialization import PLAIN, Course
 from nas.training.recipe import Recipe
@@ -42,7 +43,9 @@ def network(model: str, name: str, image_size: int, data: DataPair) -> Artifact:
     return with_classes_of(sized, data)
 
 
-def trained(args: argparse.Namespace, seed: int, data: DataPair, other: DataPair, display: Display) -> dict[str, float]:
+def trained(
+    args: argparse.Namespace, seed: int, data: DataPair, other: DataPair, reporter: Reporter
+) -> dict[str, float]:
     """mAP of each way with one seed."""
     folder = new_folder(args.out / f"seed{seed}")
     recipe = Recipe(epochs=args.epochs, batch_size=args.batch_size, seed=seed, precision=args.precision)
@@ -57,7 +60,7 @@ def trained(args: argparse.Namespace, seed: int, data: DataPair, other: DataPair
         by: Recipe = recipe,
     ) -> float:
         artifact = network(model, name, args.image_size, on)
-        return train_detectors([artifact], on, by, folder, display, init, device=args.device, course=course)[0].map
+        return train_detectors([artifact], on, by, folder, reporter, init, device=args.device, course=course)[0].map
 
     train("digits", args.model, on=other, by=before)
     return {
@@ -103,12 +106,12 @@ def main() -> None:
     )
     parser.add_argument("--so-far", action="store_true", help="print the figure and write no results")
     args = parser.parse_args()
-    display = Display()
-    data, other = (open_training_data(spec, args.limit, display) for spec in (args.data, args.pretrain_on))
-    runs = [trained(args, seed, data, other, display) for seed in range(args.seeds)]
+    reporter = ConsoleReporter()
+    data, other = (open_training_data(spec, args.limit, reporter) for spec in (args.data, args.pretrain_on))
+    runs = [trained(args, seed, data, other, reporter) for seed in range(args.seeds)]
     found = figure(runs)
     for way in WAYS:
-        display.note(
+        reporter.note(
             f"{way}: {found['map'][way]}" + ("" if way == "scratch" else f", over scratch {found['over_scratch'][way]}")
         )
     if not args.so_far:

@@ -156,9 +156,11 @@ class SearchSpace:
         seen: set[tuple[str, str]] = set()
         for b in range(prime):
             for a in range(prime):
-                point = self._point(
-                    lambda c, a=a, b=b: c.values[-1 if c.ordered else (a + number[c.name] * b) % prime % len(c.values)]
-                )  # type: ignore[misc]
+
+                def value(c: Choice, a: int = a, b: int = b) -> Value:
+                    return c.values[-1 if c.ordered else (a + number[c.name] * b) % prime % len(c.values)]
+
+                point = self._point(value)
                 graph = self.graph(point)
                 cells = {(n.name, n.kind) for n in (*graph.nodes, graph.head)}
                 if not cells <= seen:

@@ -191,14 +191,14 @@ def _yolov8(space: SearchSpace, c: int, top: int, depth: int) -> Architecture:
     return _point(
         space,
         ("silu", "conv", c),
-        stages,
+        stages,  # type: ignore[arg-type]
         "sppf",
         ("pan", "c2f", "c2f", "c2f"),
         p,
         hidden,
         (depth,) * 4,
         ("decoupled", 1.0),
-    )  # type: ignore[arg-type]
+    )
 
 
 def _yolo11(space: SearchSpace, c: int, top: int, everywhere: bool) -> Architecture:

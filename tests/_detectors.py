@@ -16,8 +16,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from nas.cli.progress import Display
 from nas.core.architecture_file import Artifact, DataRecord
+from nas.core.console_reporter import ConsoleReporter
 from nas.core.references import NO_STUDY
 from nas.data.source import DataPair, open_data
 from nas.export.onnx import metadata_of, write_onnx
@@ -52,7 +52,7 @@ def detector_files(base: Path) -> Files:
     space = SPACES["yolo-nano"].restrict({"image_size": (SIZE,)})
     architecture = space.restrict({c.name: c.values[:1] for c in space.choices}).sample(random.Random(0))
     artifact = Artifact("S", architecture, (), NO_STUDY, data.classes, DataRecord(data.name, data.fingerprint))
-    quiet, means = Display(Console(file=io.StringIO())), Means(device="cpu", augment=False)
+    quiet, means = ConsoleReporter(Console(file=io.StringIO())), Means(device="cpu", augment=False)
     recipe = Recipe(epochs=45, **SETTINGS)  # type: ignore[arg-type]
     train_detector(artifact, data, recipe, folder / "S.safetensors", quiet, means=means)
     detector = load_detector(folder / "S.safetensors")[0]

@@ -12,8 +12,8 @@ from typing import Any
 from latency_db.core.target import Target
 from latency_db.runtimes import RUNTIMES
 from nas.bench.results import Drop, Model
-from nas.cli.progress import Display
 from nas.core.journal import Lines
+from nas.core.reporter import Reporter
 from nas.data.source import DataPair
 from nas.quantization.model import Calibration, open_subject
 from nas.quantization.runtime_accuracy import Served
@@ -23,7 +23,7 @@ from search_spaces.errors import InputError
 JOURNAL = "drops.jsonl"
 
 
-def drops(models: Sequence[Model], target: Target, data: DataPair, folder: Path, display: Display) -> dict[str, Drop]:
+def drops(models: Sequence[Model], target: Target, data: DataPair, folder: Path, reporter: Reporter) -> dict[str, Drop]:
     """Of the models that brought weights, by name, on the whole val split. ``target``: int8; one without an image
     size takes each model's.
 
@@ -41,12 +41,12 @@ def drops(models: Sequence[Model], target: Target, data: DataPair, folder: Path,
         try:
             found[model.name] = Drop(**known) if known else _drop(model, target, data)
         except InputError as error:
-            display.note(f"int8 accuracy of {model.name}: {error}")
+            reporter.note(f"int8 accuracy of {model.name}: {error}")
             continue
         if known is None:
             lines.append({"of": asked, "drop": asdict(found[model.name])})
         d = found[model.name]
-        display.note(
+        reporter.note(
             f"int8 accuracy of {model.name}: mAP {d.before:.2f} % in fp32, {d.after:.2f} % in int8, {d.points:+.2f} points lost"
         )
     return found

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from nas.bench.results import PUBLISHED, SAYS, TRAINED, Accuracy, Bench, Entry
 from nas.core.units import quantity
-from nas.search.report.front_files import TextTable
+from nas.plotting.text_table import TextTable
 
 _OF = {PUBLISHED: "published", TRAINED: "own", "supernet": "supernet's"}
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from statistics import mean, median, stdev
+from statistics import mean
 from typing import Any
 
 from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import Network
 from latency_db.database.db import usual_anchor_ms
-from nas.core.estimate import Estimate
-from nas.search.baseline import speed_up
+from nas.core.estimate import Estimate, speed_up
+from nas.profiling.interleaved import together
 from search_spaces.errors import InputError
 from search_spaces.registry import unknown
 
@@ -23,9 +23,6 @@ SAYS = {
     SUPERNET: "with the supernet's weights, before training of its own",
 }
 """Kinds of accuracy -> what they are. Two kinds, or two data sets, are never on one axis."""
-
-# Student's t for 95 % by the number of rounds, from two on: few rounds know little of how much rounds differ.
-_T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
 
 
 @dataclass(frozen=True)
@@ -280,19 +277,3 @@ def conclude(
             failure = next((t.failure for t in own if t.failure), "")
             entries.append(Entry(model, target, measured, together(measured, usual) if measured else None, failure))
     return Bench(settings, tuple(entries), usual, machine, drops or {})
-
-
-def together(measured: Sequence[Measurement], usual_anchor_ms: float | None = None) -> Estimate:
-    """Latency in ms of the rounds of one model: the median of their medians, each at the anchor's usual time.
-
-    The 95 % interval covers what the rounds differ by (of their mean, by Student's t, around the median), and is at
-    least as wide as a round's own.
-    """
-    rounds = [m if usual_anchor_ms is None else m.at_reference(usual_anchor_ms) for m in measured]
-    values = [m.median_ms for m in rounds]
-    middle, n = median(values), len(values)
-    reach = middle * median(m.half_width for m in rounds)
-    if n > 1:
-        reach = max(reach, _T95[min(n, len(_T95) + 1) - 2] * stdev(values) / math.sqrt(n))
-    m = rounds[0]
-    return Estimate("latency_ms", middle, "ms", max(0.0, middle - reach), middle + reach, m.source, str(m.target))

@@ -22,17 +22,14 @@ from latency_db.database.db import LatencyDB
 from latency_db.runtimes import open_profiler
 from nas.bench.int8_drops import drops
 from nas.bench.results import Bench, Model, Settings, Turn, conclude
-from nas.cli.progress import Display
 from nas.core.journal import Lines
+from nas.core.reporter import Reporter
 from nas.data.source import DataPair
-from nas.estimators.base import Context
-from nas.estimators.latency import latency_workload
+from nas.profiling.interleaved import ROUND
+from nas.profiling.workload import latency_workload
 from search_spaces.errors import InputError
 from search_spaces.spaces import space_of
 
-ROUND = Protocol(min_rounds=10, max_rounds=200, half_width=0.02, max_s=20.0)
-"""Of one model in one round, in one process: the rounds are fresh processes themselves. ``max_s`` ends it for a
-network that takes seconds a run."""
 JOURNAL = "bench.jsonl"
 JOURNAL_VERSION = 1
 
@@ -61,7 +58,7 @@ def bench(
     models: Sequence[Model],
     targets: Sequence[Target],
     folder: Path,
-    display: Display,
+    reporter: Reporter,
     *,
     rounds: int = 3,
     seed: int = 0,
@@ -82,7 +79,6 @@ def bench(
     by_name = {m.name: m for m in models}
     jobs = plan(settings)
     with tempfile.TemporaryDirectory() as scratch:
-        context = Context(space_of(models[0].network.architecture), 1, data, scratch=Path(scratch))
         for number, of_round in groupby(enumerate(jobs, 1), key=lambda item: item[1].round):
             with ExitStack() as opened:
                 seeded = replace(protocol, seed=seed + number)
@@ -90,18 +86,18 @@ def bench(
                 for i, job in of_round:
                     if not _due(job, turns):
                         continue
-                    turn = _measure(job, by_name[job.model], profilers[job.target], context, database)
+                    turn = _measure(job, by_name[job.model], profilers[job.target], data, Path(scratch), database)
                     turns.append(turn)
                     journal.append(turn)
                     left = [later for later in jobs[i:] if _due(later, turns)]
-                    display.note(
+                    reporter.note(
                         f"{i}/{len(jobs)} (round {number + 1} of {rounds}, ETA {_eta(left, turns)})  {_said(turn, settings)}"
                     )
     if all(turn.measurement is None for turn in turns):
         raise InputError(f"none of {len(models)} models could be measured, the first: {turns[0].failure}")
     second = targets[1] if len(targets) > 1 else None
     lost = (
-        drops(models, second, data, folder, display)
+        drops(models, second, data, folder, reporter)
         if second is not None and second.precision == "int8" and data is not None
         else {}
     )
@@ -173,12 +169,14 @@ def _due(job: Job, turns: Sequence[Turn]) -> bool:
     )
 
 
-def _measure(job: Job, model: Model, profiler: Profiler, context: Context, database: LatencyDB | None) -> Turn:
+def _measure(
+    job: Job, model: Model, profiler: Profiler, data: DataPair | None, scratch: Path, database: LatencyDB | None
+) -> Turn:
     start = time.monotonic()
     network = model.network
     sized = replace(profiler.target, image_size=network.image_size)
-    own = replace(context, space=space_of(network.architecture), num_classes=network.classes, target=sized)
-    workload = latency_workload(own, network.architecture)
+    space = space_of(network.architecture)
+    workload = latency_workload(space, network.architecture, network.classes, sized, scratch, data)
     try:
         measured = profiler.measure(workload)
     except InputError as error:  # of this model or of the run; the others go on

@@ -16,8 +16,7 @@ EXAMPLES = """\
   nas bench all --out runs/bench                                        (every reference; nas models lists them)
   nas bench yolov8n 'yolo11*' YOLO-NAS runs/shop --target openvino:fp32 --out runs/bench
   nas bench YOLOv8 runs/shop/S.safetensors --int8 --data shop/ --out runs/int8
-  nas bench all --budgets S=5ms,M=like:yolo-nas-s --linear --out runs/bench    (of a finished bench: drawn again,
-  nothing measured)"""
+  nas bench all --budgets S=5ms,M=like:yolo-nas-s --linear --out runs/bench    (of a finished bench: drawn again, nothing measured)"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     from nas.bench.report import bench_data, write_bench
     from nas.bench.report_tables import bench_table, notes
     from nas.bench.run import bench
-    from nas.cli.progress import Display
+    from nas.core.console_reporter import ConsoleReporter
     from nas.data.source import open_data
     from nas.profiling.workload import default_latency_db
     from search_spaces.errors import InputError
@@ -77,16 +76,16 @@ def run(args: argparse.Namespace) -> int:
     models = lineup(args.model, args.num_classes, targets[0].image_size, targets[0].precision)
     wanted = _wanted(args.budgets, models)
     data = open_data(args.data) if args.data else None
-    display = Display()
+    reporter = ConsoleReporter()
     with LatencyDB(args.latency_db or default_latency_db()) as database:
         done = bench(
-            models, targets, args.out, display, rounds=args.rounds, seed=args.seed, data=data, database=database
+            models, targets, args.out, reporter, rounds=args.rounds, seed=args.seed, data=data, database=database
         )
     written = write_bench(args.out, done, bench_data(done, wanted, log_x=not args.linear, title=args.title))
-    display.console.print(bench_table(done).rich())
+    reporter.console.print(bench_table(done).rich())
     for line in notes(done):
-        display.note(line)
-    display.note("written: " + ", ".join(str(path) for path in written))
+        reporter.note(line)
+    reporter.note("written: " + ", ".join(str(path) for path in written))
     return 1 if done.failures else 0
 
 

@@ -27,17 +27,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, compare, print, write ``certificate.json``; status 1 where a figure does not hold."""
     from nas.cli.options import existing
-    from nas.cli.progress import Display
+    from nas.core.console_reporter import ConsoleReporter
     from nas.search.certificate import certificate_table, write_certificates
     from nas.search.certify import certify
     from search_spaces.errors import InputError
 
     if args.repeat < 1:
         raise InputError(f"--repeat {args.repeat}", "1 or more")
-    display = Display()
+    reporter = ConsoleReporter()
     folder = existing(args.run, "run")
-    certificates = certify(folder, args.repeat, display, args.target, args.latency_db)
+    certificates = certify(folder, args.repeat, reporter, args.target, args.latency_db)
     write_certificates(folder / "certificate.json", certificates)
-    display.console.print(certificate_table(certificates))
-    display.note(f"written: {folder}/certificate.json")
+    reporter.console.print(certificate_table(certificates))
+    reporter.note(f"written: {folder}/certificate.json")
     return 0 if all(c.holds for c in certificates) else 1

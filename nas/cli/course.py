@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from search_spaces.errors import InputError
 
 if TYPE_CHECKING:
-    from nas.cli.progress import Display
+    from nas.core.reporter import Reporter
     from nas.data.source import DataPair
     from nas.training.initialization import Course
 
@@ -79,7 +79,7 @@ def distillation(args: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
-def with_pseudo_labels(args: argparse.Namespace, data: DataPair, display: Display) -> DataPair:
+def with_pseudo_labels(args: argparse.Namespace, data: DataPair, reporter: Reporter) -> DataPair:
     """The data set with what --pseudo adds."""
     if args.pseudo is None:
         if args.pseudo_by_score:
@@ -89,7 +89,7 @@ def with_pseudo_labels(args: argparse.Namespace, data: DataPair, display: Displa
 
     mixed, lines = with_pseudo(data, args.pseudo, args.pseudo_weight, args.pseudo_by_score)
     for line in lines:
-        display.note(line)
+        reporter.note(line)
     return mixed
 
 

@@ -31,32 +31,32 @@ def _check(args: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from nas.cli.progress import Display
+    from nas.core.console_reporter import ConsoleReporter
     from nas.data.check import check
 
-    display = Display(Console(stderr=True, highlight=False)) if args.json else Display()
-    with display.progress("pictures") as watch:
+    reporter = ConsoleReporter(Console(stderr=True, highlight=False)) if args.json else ConsoleReporter()
+    with reporter.progress("pictures") as watch:
         report = check(args.spec, watch)
     if args.json:
         print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
     else:
         for line in report.lines():
-            display.note(line)
+            reporter.note(line)
     return 2 if report.unusable else 0
 
 
 def _write(args: argparse.Namespace) -> int:
-    from nas.cli.progress import Display
+    from nas.core.console_reporter import ConsoleReporter
     from nas.data.write import write_coco
     from search_spaces.errors import InputError
 
     if args.out is None:
         raise InputError("no --out", "the folder to make")
-    display = Display()
-    with display.progress("pictures") as watch:
+    reporter = ConsoleReporter()
+    with reporter.progress("pictures") as watch:
         splits = write_coco(args.spec, args.out, args.link, watch)
     for data in splits:
-        display.note(f"{args.out / data.split}.json: {len(data)} pictures, {data.boxes} boxes")
+        reporter.note(f"{args.out / data.split}.json: {len(data)} pictures, {data.boxes} boxes")
         for line in data.problems.lines():
-            display.note(f"  {line}")
+            reporter.note(f"  {line}")
     return 0

@@ -14,14 +14,13 @@ if TYPE_CHECKING:
     from latency_db.database.table_io import Row
 
 EXAMPLES = """\
-  nas db ls                                                     what there is: counts and times by space, target and
-  device nas db ls --target onnxruntime:fp32 --space yolo-nano --each
+  nas db ls                                                     what there is: counts and times by space, target and device
+  nas db ls --target onnxruntime:fp32 --space yolo-nano --each
   nas db show ab12cd34ef56                                      every field of an architecture's measurements
   nas db export epyc.csv --space yolo-nano --target openvino:fp32
   nas db import epyc.csv --latency-db postgresql://nas@server/latency
   nas db merge colleague.sqlite                                 of two measurements of one thing the newer stays
-  nas db import yolobench.parquet --key model_name --value latency_ms_a40_tensorrt --target tensorrt:fp16
-  --device-name "NVIDIA A40\""""
+  nas db import yolobench.parquet --key model_name --value latency_ms_a40_tensorrt --target tensorrt:fp16 --device-name "NVIDIA A40\""""
 ACTIONS = {
     "ls": "list what is kept",
     "show": "every field of some measurements, as JSON",

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from nas.cli.options import new_folder
-    from nas.cli.progress import Display
+    from nas.core.console_reporter import ConsoleReporter
     from nas.data.source import with_split
     from nas.evaluation.evaluate import Settings, compare_files, evaluate_file
     from nas.evaluation.report import against_dict, write_evaluation
@@ -63,26 +63,26 @@ def run(args: argparse.Namespace) -> int:
     from nas.training.train import open_training_data
 
     _check(args)
-    display = Display(Console(stderr=True, highlight=False)) if args.json else Display()
-    data = with_split(open_training_data(args.data, args.limit, display), args.data, args.split, limit=args.limit)
+    reporter = ConsoleReporter(Console(stderr=True, highlight=False)) if args.json else ConsoleReporter()
+    data = with_split(open_training_data(args.data, args.limit, reporter), args.data, args.split, limit=args.limit)
     settings = Settings(args.device, args.batch, args.iou, args.score, args.resamples, args.seed)
-    evaluation = evaluate_file(args.model, data, settings, display)
-    against = compare_files(evaluation, args.against, data, settings, display) if args.against else None
+    evaluation = evaluate_file(args.model, data, settings, reporter)
+    against = compare_files(evaluation, args.against, data, settings, reporter) if args.against else None
     compared = (args.against.name, against[1]) if against else None
     if args.json:
         print(json.dumps({**evaluation.to_dict(), **against_dict(compared)}, indent=2))
     else:
-        display.note(f"{args.model} on {len(data.val)} {args.split} pictures of {data.name}, {evaluation.runtime}")
-        display.note(summary(evaluation.metrics, evaluation.interval))
-        display.console.print(class_table(evaluation.rows).rich())
+        reporter.note(f"{args.model} on {len(data.val)} {args.split} pictures of {data.name}, {evaluation.runtime}")
+        reporter.note(summary(evaluation.metrics, evaluation.interval))
+        reporter.console.print(class_table(evaluation.rows).rich())
     if against and not args.json:
         other, difference = against
-        display.note(f"{args.against} on the same pictures, {other.runtime}")
-        display.note(summary(other.metrics, difference.b))
-        display.note(difference_text(difference, *_names(args.model, args.against)))
+        reporter.note(f"{args.against} on the same pictures, {other.runtime}")
+        reporter.note(summary(other.metrics, difference.b))
+        reporter.note(difference_text(difference, *_names(args.model, args.against)))
     if args.out:
         written = write_evaluation(new_folder(args.out), evaluation, args.pictures, args.seed, compared)
-        display.note(f"written: {', '.join(map(str, written))}")
+        reporter.note(f"written: {', '.join(map(str, written))}")
     return 0
 
 

@@ -20,7 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Deploy, export, check."""
     from nas.cli.options import new_file, note_int8
-    from nas.cli.progress import Display
+    from nas.core.console_reporter import ConsoleReporter
     from nas.export.onnx import export_onnx, metadata_of
     from nas.supernet.weights import load_detector
     from search_spaces.errors import InputError
@@ -32,9 +32,9 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"image size {size}", "a multiple of 32")
     new_file(out, ".onnx")
     worst = export_onnx(detector.deploy(), out, size, metadata_of(artifact.architecture, artifact.classes, size))
-    display = Display()
-    display.note(
+    reporter = ConsoleReporter()
+    reporter.note(
         f"written: {out} (largest difference to torch {worst:.1e}; batch free, images in 0..1, boxes and scores out)"
     )
-    note_int8(display, artifact, args.weights)
+    note_int8(reporter, artifact, args.weights)
     return 0

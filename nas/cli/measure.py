@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     from latency_db.core.target import Target
     from latency_db.database.db import LatencyDB
     from latency_db.runtimes import open_profiler
-    from nas.cli.progress import Display
+    from nas.core.console_reporter import ConsoleReporter
     from nas.core.references import existing_model
     from nas.data.source import open_data
     from nas.profiling.workload import default_latency_db, workload_of
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.repeat < 1:
         raise InputError(f"--repeat {args.repeat}", "1 or more")
-    display = Display()
+    reporter = ConsoleReporter()
     target = Target.parse(args.target)
     model = existing_model(args.model)
     with tempfile.TemporaryDirectory() as scratch, LatencyDB(args.latency_db or default_latency_db()) as database:
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
                     if reference and m.anchor_ms
                     else ""
                 )
-                display.note(
+                reporter.note(
                     f"{i + 1}/{args.repeat}: median {m.median_ms:.3f} ms ± {m.half_width:.1%} ({m.low_ms:.3f}..{m.high_ms:.3f}), p90 {m.p90_ms:.3f}, p99 "
                     f"{m.p99_ms:.3f}, {m.runs} runs, {m.clock} clock, {m.verdict}{usual}"
                 )
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.repeat > 1:
         values = sorted(m.median_ms for m in measured)
         middle = median(values)
-        display.note(
+        reporter.note(
             f"{args.repeat} times on {target}: {middle:.3f} ms, spread {values[0] / middle - 1:+.1%} … {values[-1] / middle - 1:+.1%}"
         )
     return 0

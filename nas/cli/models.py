@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nas.cli.progress import Display
-    from nas.search.report.front_files import TextTable
+    from nas.core.reporter import Reporter
+    from nas.plotting.text_table import TextTable
 
 EXAMPLES = """\
   nas models
@@ -34,7 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """List, or write one."""
-    from nas.cli.progress import Display
+    from nas.core.console_reporter import ConsoleReporter
     from nas.core.references import matching
     from search_spaces.errors import InputError
 
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None:
         if len(found) != 1:
             raise InputError(f"--out for {len(found)} models", "one", "name one: nas models yolov8n --out yolov8n.json")
-        _write(found[0].name, args, Display())
+        _write(found[0].name, args, ConsoleReporter())
         return 0
     rows = [_row(r.name) for r in found]
     if args.json:
@@ -50,19 +50,19 @@ def run(args: argparse.Namespace) -> int:
 
         print(json.dumps(rows, indent=2))
         return 0
-    display = Display()
-    display.console.print(_table(rows).rich())
+    reporter = ConsoleReporter()
+    reporter.console.print(_table(rows).rich())
     for i, source in enumerate(_sources(rows), 1):
-        display.note(f"[{i}] {source}")
+        reporter.note(f"[{i}] {source}")
     return 0
 
 
-def _write(name: str, args: argparse.Namespace, display: Display) -> None:
+def _write(name: str, args: argparse.Namespace, reporter: Reporter) -> None:
     from nas.core.architecture_file import write_artifact
     from nas.core.references import reference_artifact
 
     write_artifact(args.out, reference_artifact(name, args.num_classes, args.image_size))
-    display.note(f"written: {args.out}; it goes where files of nas search go: nas train, nas measure, nas bench")
+    reporter.note(f"written: {args.out}; it goes where files of nas search go: nas train, nas measure, nas bench")
 
 
 def _row(name: str) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _sources(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> TextTable:
-    from nas.search.report.front_files import TextTable
+    from nas.plotting.text_table import TextTable
 
     sources = _sources(rows)
     head = ("model", "family", "M params", "GMACs", "published: mAP", "M params", "GFLOPs", "source")

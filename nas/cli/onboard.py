@@ -7,8 +7,7 @@ import argparse
 EXAMPLES = """\
   nas onboard --target openvino:fp32 --fix image_size=320
   nas onboard --target tensorrt:fp16@640 --space yolo-nas --within 5% --most 200
-  nas search --latency predicted --target openvino:fp32 …        (afterwards: candidates are predicted, the chosen
-  measured)"""
+  nas search --latency predicted --target openvino:fp32 …        (afterwards: candidates are predicted, the chosen measured)"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,23 +35,23 @@ def run(args: argparse.Namespace) -> int:
     from latency_db.core.target import Target
     from latency_db.database.db import LatencyDB
     from nas.cli.options import fixed_values
-    from nas.cli.progress import Display
+    from nas.core.console_reporter import ConsoleReporter
     from nas.profiling.onboard import Goal, onboard
     from nas.profiling.workload import default_latency_db
     from search_spaces.spaces import SPACES
 
-    display = Display()
+    reporter = ConsoleReporter()
     space = SPACES[args.space].restrict(fixed_values(SPACES[args.space], args.fix))
     goal = Goal(share_of(args.within), most=args.most)
     with LatencyDB(args.latency_db or default_latency_db()) as database:
         done = onboard(
-            space, args.num_classes, Target.parse(args.target), goal, database, display, args.data, args.seed
+            space, args.num_classes, Target.parse(args.target), goal, database, reporter, args.data, args.seed
         )
     said = f"{done.measured} networks measured: {done.share:.0%} are predicted within ±{goal.within:.0%}"
     if not done.reached:
-        display.note(f"{said}, short of {goal.share:.0%}: go on with a larger --most, or expect errors beyond it")
+        reporter.note(f"{said}, short of {goal.share:.0%}: go on with a larger --most, or expect errors beyond it")
         return 1
-    display.note(f"{said}; now: nas search --latency predicted --target {args.target}")
+    reporter.note(f"{said}; now: nas search --latency predicted --target {args.target}")
     return 0
 
 

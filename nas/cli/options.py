@@ -12,8 +12,8 @@ from search_spaces.errors import InputError
 from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
-    from nas.cli.progress import Display
     from nas.core.architecture_file import Artifact
+    from nas.core.reporter import Reporter
     from nas.training.logging_options import Records
     from nas.training.recipe import Recipe
 
@@ -128,14 +128,14 @@ def records(args: argparse.Namespace) -> Records:
     return Records(tuple(args.logger), args.eval_every, args.keep == "best")
 
 
-def display() -> Display:
+def reporter() -> Reporter:
     """Of several processes that train together one speaks."""
     from rich.console import Console
 
-    from nas.cli.progress import Display
     from nas.core import distributed as processes
+    from nas.core.console_reporter import ConsoleReporter
 
-    return Display(Console(quiet=True)) if processes.rank() else Display()
+    return ConsoleReporter(Console(quiet=True)) if processes.rank() else ConsoleReporter()
 
 
 def recipe_values(args: argparse.Namespace) -> dict[str, Any]:
@@ -180,10 +180,10 @@ def fixed_values(space: SearchSpace, texts: Sequence[str]) -> dict[str, tuple[Va
     return fixed
 
 
-def note_int8(display: Display, artifact: Artifact, weights: Path, data: str = "DATA") -> None:
+def note_int8(reporter: Reporter, artifact: Artifact, weights: Path, data: str = "DATA") -> None:
     """What comes next for weights of an architecture that was chosen in int8: they are float."""
     if (target := artifact.int8_target) is not None:
-        display.note(
+        reporter.note(
             f"{artifact.name} was chosen at {target}, and these weights are float; next: nas quantize {weights} --data {data} --target {target}"
         )
 

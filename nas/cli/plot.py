@@ -23,11 +23,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Draw a run's candidates again; works during a search too."""
     from nas.cli.options import existing, new_folder
-    from nas.cli.progress import Display
     from nas.core.architecture_file import read_artifact
+    from nas.core.console_reporter import ConsoleReporter
     from nas.core.estimate import Candidate
-    from nas.plotting.frontier import frontier_data, write_frontier
+    from nas.plotting.frontier import write_frontier
     from nas.search.report.front_files import read_front
+    from nas.search.report.frontier import frontier_data
     from nas.search.selection import Pick, Selection
     from nas.search.settings import SearchSettings
     from nas.search.study import read_candidates
@@ -56,5 +57,5 @@ def run(args: argparse.Namespace) -> int:
         title=args.title or f"Efficiency frontier: {settings.space}",
     )
     written = write_frontier(new_folder(args.out) if args.out else folder, data)
-    Display().note("written: " + ", ".join(str(path) for path in written))
+    ConsoleReporter().note("written: " + ", ".join(str(path) for path in written))
     return 0

@@ -9,8 +9,7 @@ EXAMPLES = """\
   nas predict runs/digits/S.onnx picture.jpg
   nas predict S.onnx photos/*.jpg --out drawn --score 0.4
   nas predict S.safetensors photos/ --recursive --classes cat,dog --save json,yolo
-  nas predict S.onnx street.mp4                                                       a video with boxes:
-  predictions/street.mp4"""
+  nas predict S.onnx street.mp4                                                       a video with boxes: predictions/street.mp4"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """List, draw and save what is found; a broken picture is named and passed over."""
     from nas.cli.options import new_folder
-    from nas.cli.progress import Display
+    from nas.core.console_reporter import ConsoleReporter
     from nas.inference.inputs import sources
     from nas.inference.model import load
     from nas.inference.postprocess import Suppression
@@ -57,7 +56,9 @@ def run(args: argparse.Namespace) -> int:
     model = load(args.model, args.device)
     labels = model.labels_of(args.classes.split(",") if args.classes else None)
     paths = sources(args.images, args.recursive)
-    job = Job(model, new_folder(args.out) if save else args.out, suppression, labels, save, args.batch, Display())
+    job = Job(
+        model, new_folder(args.out) if save else args.out, suppression, labels, save, args.batch, ConsoleReporter()
+    )
     job.run(paths)
     return 2 if job.failed == len(paths) else 0
 

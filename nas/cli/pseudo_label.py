@@ -47,20 +47,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Label, count, name what is broken."""
     from nas.cli.options import existing, new_folder
-    from nas.cli.progress import Display
+    from nas.core.console_reporter import ConsoleReporter
     from nas.data.source import open_data
     from nas.inference.backends import open_network
     from nas.pseudo_labels.label import Wanted, pseudo_label
     from nas.pseudo_labels.thresholds import Finder
 
-    display = Display()
+    reporter = ConsoleReporter()
     wanted = Wanted(args.score, tuple(map(_score, args.score_for)), args.precision, args.ignore_from)
     finder = Finder(open_network(existing(args.model, "model"), args.device), args.tta)
     existing(args.images, "folder of pictures")
     new_folder(args.out.parent)
     data = open_data(args.data, limit=args.limit) if args.data else None
-    pictures, boxes, broken = pseudo_label(args.model, finder, args.images, args.out, wanted, display, data)
-    display.note(
+    pictures, boxes, broken = pseudo_label(args.model, finder, args.images, args.out, wanted, reporter, data)
+    reporter.note(
         f"{boxes} boxes in {pictures} pictures" + (f", {broken} broken" if broken else "") + f"; written: {args.out}"
     )
     return 0 if pictures else 2

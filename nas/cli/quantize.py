@@ -12,13 +12,11 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
   nas quantize runs/digits/S.safetensors --data digits --target openvino:int8
-  nas quantize S.safetensors --data shop/ --target onnxruntime:int8 --calibrator percentile --calibration 300 --out
-  S-int8.onnx nas quantize S.safetensors --data shop/ --max-drop 0.45                      (selective: the fastest
-  that loses at most so many points of mAP) nas quantize S.safetensors --data shop/ --budget 2ms --trials 40          
-    (selective: the most accurate within a latency) nas quantize S.safetensors --data shop/ --qat                     
-              (fine-tuned with fake quantization; its control beside it)
-  nas quantize --lint S-int8.onnx                                              (check a file; status 1 where it is not
-  what it should be)"""
+  nas quantize S.safetensors --data shop/ --target onnxruntime:int8 --calibrator percentile --calibration 300 --out S-int8.onnx
+  nas quantize S.safetensors --data shop/ --max-drop 0.45                      (selective: the fastest that loses at most so many points of mAP)
+  nas quantize S.safetensors --data shop/ --budget 2ms --trials 40             (selective: the most accurate within a latency)
+  nas quantize S.safetensors --data shop/ --qat                                (fine-tuned with fake quantization; its control beside it)
+  nas quantize --lint S-int8.onnx                                              (check a file; status 1 where it is not what it should be)"""
 MODES = ("ptq", "selective", "qat")
 
 
@@ -92,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     """Quantize, check, evaluate, time; or check alone."""
     from latency_db.core.target import Target
     from nas.cli.options import existing, new_file
-    from nas.cli.progress import Display
+    from nas.core.console_reporter import ConsoleReporter
     from search_spaces.errors import InputError
 
     if args.lint:
@@ -110,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     from nas.supernet.weights import load_detector
     from nas.training.train import open_training_data
 
-    display = Display()
+    reporter = ConsoleReporter()
     selects = args.max_drop is not None or args.budget is not None
     mode = args.mode or ("selective" if selects else "ptq")
     if selects and mode != "selective":
@@ -124,17 +122,17 @@ def run(args: argparse.Namespace) -> int:
         if args.target
         else load_detector(args.weights)[1].int8_target or Target.parse("openvino:int8")
     )
-    job = (args.weights, open_training_data(args.data, args.limit, display), target, out, settings)
+    job = (args.weights, open_training_data(args.data, args.limit, reporter), target, out, settings)
     if mode == "selective":
         from nas.quantization.mixed_precision import selective
 
-        report, _ = selective(*job, _search(args), display)
+        report, _ = selective(*job, _search(args), reporter)
     elif mode == "qat":
         from nas.quantization.qat import Aware, quantization_aware
 
-        report = quantization_aware(*job, Aware(args.epochs, args.lr, device=args.device), display)
+        report = quantization_aware(*job, Aware(args.epochs, args.lr, device=args.device), reporter)
     else:
-        report = post_training(*job, display)
+        report = post_training(*job, reporter)
     print(json.dumps(report.to_dict(), indent=2) if args.json else "\n".join(report.lines()))
     return 0
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nas.cli.progress import Display
     from nas.core.architecture_file import Artifact
     from nas.core.estimate import Candidate
+    from nas.core.reporter import Reporter
     from nas.data.source import DataPair
     from nas.search.settings import SearchSettings
 
@@ -52,34 +52,34 @@ def run(args: argparse.Namespace) -> int:
     """Data, supernet, search, S/M/L, training, export, one picture, one table."""
     import time
 
-    from nas.cli.progress import Display
+    from nas.core.console_reporter import ConsoleReporter
     from nas.search.report.front_files import results_table
     from nas.search.run import search
     from nas.search.settings import SearchSettings
     from nas.training.train import open_training_data
 
     start = time.monotonic()
-    display = Display()
+    reporter = ConsoleReporter()
     folder = args.out
     settings = _settings(args)
     if (folder / "run.json").exists():
-        display.note(f"going on with the run in {folder}")
+        reporter.note(f"going on with the run in {folder}")
         settings = SearchSettings.read(folder)
 
-    display.note("1/4  supernet, then a search over candidates that are each measured on this machine")
-    result = search(settings, folder, display)
-    data = open_training_data(settings.data or args.data, settings.limit, display)
-    display.note("2/4  training the chosen, from the supernet's weights")
-    trained = _train(args, settings, result.artifacts, data, display)
-    display.note("3/4  exporting to ONNX, checked against torch")
-    _export(folder, result.artifacts, display)
-    display.note("4/4  one picture")
+    reporter.note("1/4  supernet, then a search over candidates that are each measured on this machine")
+    result = search(settings, folder, reporter)
+    data = open_training_data(settings.data or args.data, settings.limit, reporter)
+    reporter.note("2/4  training the chosen, from the supernet's weights")
+    trained = _train(args, settings, result.artifacts, data, reporter)
+    reporter.note("3/4  exporting to ONNX, checked against torch")
+    _export(folder, result.artifacts, reporter)
+    reporter.note("4/4  one picture")
     _predict(folder, result.artifacts[-1], data)
 
     table = results_table(trained, ["params", "macs", "latency_ms", "map"])
-    display.console.print(table.rich())
+    reporter.console.print(table.rich())
     (folder / "results.md").write_text(table.markdown())
-    display.note(f"{time.monotonic() - start:.0f} s; see {folder}/frontier.html, frontier.png, prediction.png")
+    reporter.note(f"{time.monotonic() - start:.0f} s; see {folder}/frontier.html, frontier.png, prediction.png")
     return 0
 
 
@@ -102,19 +102,23 @@ def _settings(args: argparse.Namespace) -> SearchSettings:
 
 
 def _train(
-    args: argparse.Namespace, settings: SearchSettings, artifacts: Sequence[Artifact], data: DataPair, display: Display
+    args: argparse.Namespace,
+    settings: SearchSettings,
+    artifacts: Sequence[Artifact],
+    data: DataPair,
+    reporter: Reporter,
 ) -> list[tuple[str, Candidate]]:
     from nas.training.recipe import Recipe
     from nas.training.train import final_candidate, train_detectors
 
     recipe = Recipe(epochs=args.epochs, seed=settings.seed, **CHOSEN)
     metrics = train_detectors(
-        artifacts, data, recipe, args.out, display, args.out / "supernet.safetensors", augment=False
+        artifacts, data, recipe, args.out, reporter, args.out / "supernet.safetensors", augment=False
     )
     return [(artifact.name, final_candidate(artifact, m)) for artifact, m in zip(artifacts, metrics, strict=True)]
 
 
-def _export(folder: Path, artifacts: Sequence[Artifact], display: Display) -> None:
+def _export(folder: Path, artifacts: Sequence[Artifact], reporter: Reporter) -> None:
     from nas.export.onnx import export_onnx, metadata_of
     from nas.supernet.weights import load_detector
 
@@ -127,7 +131,7 @@ def _export(folder: Path, artifacts: Sequence[Artifact], display: Display) -> No
             size,
             metadata_of(artifact.architecture, artifact.classes, size),
         )
-        display.note(f"{artifact.name}.onnx: largest difference to torch {worst:.1e}")
+        reporter.note(f"{artifact.name}.onnx: largest difference to torch {worst:.1e}")
 
 
 def _predict(folder: Path, artifact: Artifact, data: DataPair) -> None:

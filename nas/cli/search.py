@@ -8,15 +8,14 @@ from pathlib import Path
 EXAMPLES = """\
   nas search --data digits --fix image_size=128 --out runs/digits
   nas search --space yolo-nas --data coco.yaml --budgets S=20ms,M=40ms,L=60ms --trials 300 --out runs/coco
-  nas search --data shop/ --budgets S=like:yolo-nas-s,M=like:yolo-nas-m --out runs/dropin    (as fast as references
-  here) nas search --space yolo-universal --at-least S=like:yolov8n --data shop/ --out runs/asgood   (as accurate as
-  yolov8n, as fast as can be) nas search --space yolo-universal --seed-with yolov8n,yolo-nas-s --data coco.yaml --out
-  runs/seeded nas search --accuracy nwot --num-classes 80 --trials 200 --out runs/quick      (no data, no training)
-  nas search --data shop/ --minimize latency-p99 --minimize params --maximize supernet-small --max latency=5ms --stop
-  auto --out runs/small nas search --data shop/ --target openvino --precision fp32,int8 --out runs/both  (both on one
-  front; S, M and L keep theirs) nas search --data shop/ --max params=1M --sampler tpe --supernet
-  runs/a/supernet.safetensors --out runs/b nas search --resume runs/digits                                            
-      (after Ctrl-C or a crash)"""
+  nas search --data shop/ --budgets S=like:yolo-nas-s,M=like:yolo-nas-m --out runs/dropin    (as fast as references here)
+  nas search --space yolo-universal --at-least S=like:yolov8n --data shop/ --out runs/asgood   (as accurate as yolov8n, as fast as can be)
+  nas search --space yolo-universal --seed-with yolov8n,yolo-nas-s --data coco.yaml --out runs/seeded
+  nas search --accuracy nwot --num-classes 80 --trials 200 --out runs/quick      (no data, no training)
+  nas search --data shop/ --minimize latency-p99 --minimize params --maximize supernet-small --max latency=5ms --stop auto --out runs/small
+  nas search --data shop/ --target openvino --precision fp32,int8 --out runs/both  (both on one front; S, M and L keep theirs)
+  nas search --data shop/ --max params=1M --sampler tpe --supernet runs/a/supernet.safetensors --out runs/b
+  nas search --resume runs/digits                                                 (after Ctrl-C or a crash)"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -148,7 +147,7 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from nas.cli.options import existing, fixed_values, recipe_values
-    from nas.cli.progress import Display
+    from nas.core.console_reporter import ConsoleReporter
     from nas.estimators import ESTIMATORS
     from nas.search.cost_estimate import quote
     from nas.search.report.front_files import results_table
@@ -208,13 +207,13 @@ def run(args: argparse.Namespace) -> int:
             processes=args.processes,
         )
         settings.check()
-    display = Display()
+    reporter = ConsoleReporter()
     if args.quote:
-        display.console.print(quote(settings, args.resume, display).table().rich())
+        reporter.console.print(quote(settings, args.resume, reporter).table().rich())
         return 0
-    result = search(settings, folder, display)
-    display.console.print(results_table([(p.name, p.candidate) for p in result.selection]).rich())
-    display.note(
+    result = search(settings, folder, reporter)
+    reporter.console.print(results_table([(p.name, p.candidate) for p in result.selection]).rich())
+    reporter.note(
         f"written: {folder}/{{{','.join(p.name for p in result.selection)}}}.json, front.json, front.csv, frontier.html, frontier.png"
     )
     return 0

@@ -8,8 +8,7 @@ from pathlib import Path
 EXAMPLES = """\
   nas supernet --data digits --fix image_size=128 --epochs 20 --out runs/digits-supernet.safetensors
   nas supernet --space yolo-nas --data coco.yaml --fix image_size=640 --device cuda --out coco.safetensors
-  torchrun --nproc-per-node 8 -m nas supernet --space yolo-nas --data coco.yaml --fix image_size=640 --device cuda
-  --out coco.safetensors"""
+  torchrun --nproc-per-node 8 -m nas supernet --space yolo-nas --data coco.yaml --fix image_size=640 --device cuda --out coco.safetensors"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,11 +35,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from nas.cli.options import display, fixed_values, new_file, recipe, records
+    from nas.cli.options import fixed_values, new_file, recipe, records
     from nas.training.train import Means, open_training_data, train_supernet
     from search_spaces.spaces import SPACES
 
-    shown = display()
+    shown = reporter()
     space = SPACES[args.space]
     space = space.restrict(fixed_values(space, args.fix))
     settings, kept = recipe(args), records(args)

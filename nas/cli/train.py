@@ -14,8 +14,7 @@ EXAMPLES = """\
   nas train yolov8n --data shop/ --init pretrained.safetensors --freeze stem,stage1 --layer-lr backbone=0.1
   nas train runs/digits/S.json --data digits --teacher runs/digits/L.safetensors --distill-features 1
   nas train runs/shop/S.json --data shop/ --pseudo pseudo.json --pseudo-weight 0.5
-  torchrun --nproc-per-node 8 -m nas train M.json --data coco.yaml --recipe yolo-nas --device cuda --out
-  M.safetensors"""
+  torchrun --nproc-per-node 8 -m nas train M.json --data coco.yaml --recipe yolo-nas --device cuda --out M.safetensors"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,12 +49,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _train(args: argparse.Namespace) -> int:
     from nas.cli.course import beside, course, distillation, with_pseudo_labels
-    from nas.cli.options import display, new_file, note_int8, recipe, records
+    from nas.cli.options import new_file, note_int8, recipe, records
     from nas.core.references import artifact_of, with_classes_of
     from nas.training.train import Means, open_training_data, train_detector
     from search_spaces.spaces import space_of
 
-    shown = display()
+    shown = reporter()
     artifact = artifact_of(args.architecture)
     space_of(artifact.architecture)
     settings, kept = replace(recipe(args), **distillation(args)), records(args)

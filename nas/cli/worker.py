@@ -7,9 +7,8 @@ from pathlib import Path
 
 EXAMPLES = """\
   nas worker runs/coco                                                            (a folder that both machines see)
-  nas worker --storage postgresql://nas@db/studies --study coco --supernet coco.safetensors --latency-db
-  postgresql://nas@db/latencies nas worker runs/coco --target tensorrt:fp16/cuda:1 --device cuda:1              (the
-  second GPU of a machine)"""
+  nas worker --storage postgresql://nas@db/studies --study coco --supernet coco.safetensors --latency-db postgresql://nas@db/latencies
+  nas worker runs/coco --target tensorrt:fp16/cuda:1 --device cuda:1              (the second GPU of a machine)"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Take part."""
     from nas.cli.options import existing
-    from nas.cli.progress import Display
+    from nas.core.console_reporter import ConsoleReporter
     from nas.search.settings import SearchSettings
     from nas.search.worker import Own, work
     from search_spaces.errors import InputError
@@ -45,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         storage, name = settings.storage or args.run / "study.journal", settings.study_name(args.run)
     else:
         storage, name = args.storage if "://" in args.storage else Path(args.storage), args.study
-    display = Display()
-    done = work(storage, name, Own(args.data, args.supernet, args.latency_db, args.target, args.device), display)
-    display.note(f"{done} candidates evaluated here; the search has all that it wanted")
+    reporter = ConsoleReporter()
+    done = work(storage, name, Own(args.data, args.supernet, args.latency_db, args.target, args.device), reporter)
+    reporter.note(f"{done} candidates evaluated here; the search has all that it wanted")
     return 0

@@ -221,3 +221,14 @@ def check_type(value: object, kind: type, what: str) -> None:
 
 
 _JSON_NAMES = {str: "string", int: "integer", list: "array", dict: "object", bool: "boolean"}
+
+
+def speed_up(name: str, before: Estimate, after: Estimate) -> Estimate:
+    """Ratio of two latencies, above 1 where ``after`` is the faster; with an interval where both have one, their
+    relative halves added in squares."""
+    ratio = before.value / after.value
+    halves = [(e.high - e.low) / 2 / e.value for e in (before, after) if e.low is not None and e.high is not None]
+    known, reach = len(halves) == 2, ratio * math.hypot(*halves)
+    return Estimate(
+        name, ratio, "x", ratio - reach if known else None, ratio + reach if known else None, after.source, after.target
+    )

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nas.core.estimate import Estimate, Objective
+from nas.profiling.workload import latency_workload
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
+    from latency_db.core.profiler import Workload
     from latency_db.core.target import Target
     from latency_db.database.db import LatencyDB
     from nas.data.source import DataPair
@@ -42,6 +44,11 @@ class Context:
     scratch: Path = field(default_factory=Path)
     beside: tuple[Target, ...] = ()
     shared: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def workload(self, architecture: Architecture) -> Workload:
+        """What is timed of an architecture on the context's target."""
+        assert self.target is not None
+        return latency_workload(self.space, architecture, self.num_classes, self.target, self.scratch, self.data)
 
 
 class Estimator(ABC):

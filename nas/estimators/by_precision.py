@@ -18,13 +18,11 @@ class ByPrecision(Estimator):
     def __init__(self, made: Mapping[str, Estimator]) -> None:
         first = next(iter(made.values()))
         super().__init__(first.context)
-        self.name, self.unit, self.direction, self.rank, self.cheap = (
-            first.name,
-            first.unit,
-            first.direction,
-            first.rank,
-            first.cheap,
-        )  # type: ignore[misc]
+        self.name = first.name  # type: ignore[misc]
+        self.unit = first.unit  # type: ignore[misc]
+        self.direction = first.direction  # type: ignore[misc]
+        self.rank = first.rank  # type: ignore[misc]
+        self.cheap = first.cheap  # type: ignore[misc]
         self._made = dict(made)
         self._asked = first
 

@@ -17,7 +17,6 @@ from latency_db.engines.plans import PlanReport, installed, library_version
 from latency_db.runtimes.tensorrt import INT8, TensorRtRtx
 from nas.core.estimate import Estimate
 from nas.estimators.base import Context, Estimator
-from nas.estimators.latency import latency_workload
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 
@@ -61,7 +60,7 @@ class _EngineMemory(Estimator):
     def _report(self, architecture: Architecture) -> PlanReport:
         target = self._target
         with tempfile.TemporaryDirectory() as scratch:
-            workload = latency_workload(replace(self.context, target=target, scratch=Path(scratch)), architecture)
+            workload = replace(self.context, target=target, scratch=Path(scratch)).workload(architecture)
             return self._compiled(workload)
 
     def _compiled(self, workload: Workload) -> PlanReport:

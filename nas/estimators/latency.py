@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latency_db.core.measurement import Measurement
-from latency_db.core.profiler import FINALIST, SEARCHING, Network, Protocol, Workload
+from latency_db.core.profiler import FINALIST, SEARCHING, Protocol
 from latency_db.gpu import nvml
 from latency_db.runtimes import open_profiler
 from nas.core.estimate import Estimate
@@ -17,12 +14,7 @@ from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from nas.data.source import DataPair
-
-CALIBRATION_PICTURES = 16
+    pass
 
 
 class Latency(Estimator):
@@ -58,7 +50,7 @@ class Latency(Estimator):
 
     def _measure(self, architecture: Architecture, fresh: bool) -> Measurement:
         assert self.context.database is not None
-        return self.context.database.measure_cached(self.profiler, latency_workload(self.context, architecture), fresh)
+        return self.context.database.measure_cached(self.profiler, self.context.workload(architecture), fresh)
 
     def _estimate(self, measured: Measurement) -> Estimate:
         return self.figure(self._at_usual_speed(measured))
@@ -131,33 +123,3 @@ class Energy(Latency):
         watts = sum(powers) / len(powers)
         low, value, high = (watts * ms / m.target.batch for ms in (m.low_ms, m.median_ms, m.high_ms))
         return Estimate(self.name, value, self.unit, low, high, m.source, str(m.target))
-
-
-def latency_workload(context: Context, architecture: Architecture) -> Workload:
-    """The network as content: space version, architecture, classes and image size; its ONNX is made when it is really
-    timed."""
-    target = context.target
-    assert target is not None
-    size = target.image_size or int(architecture["image_size"])
-    network = Network(architecture, context.num_classes, size)
-    pictures = partial(calibration_pictures, context.data, size) if context.data else None
-    return Workload(network.key, partial(_skeleton, context, architecture, size, target.batch), network, pictures)
-
-
-def calibration_pictures(data: DataPair, size: int) -> Sequence[npt.NDArray[np.float32]]:
-    """One batch of the training split, (N, 3, size, size) float32 in 0..1: int8 takes the ranges of activations from
-    them."""
-    import numpy as np
-
-    from nas.data.loader import Loader
-
-    batch = next(Loader(data.train, CALIBRATION_PICTURES, size, workers=0).epoch())
-    return [batch.images.numpy().astype(np.float32) / np.float32(255)]
-
-
-def _skeleton(context: Context, architecture: Architecture, size: int, batch: int) -> Path:
-    from nas.export.onnx import skeleton_onnx
-
-    return skeleton_onnx(
-        context.space, architecture, context.num_classes, context.scratch / "candidate.onnx", size, batch
-    )

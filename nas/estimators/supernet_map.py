@@ -3,7 +3,6 @@ one's in the runtime that serves it."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import pairwise
@@ -14,8 +13,8 @@ import torch
 
 from nas.core.compute import device_of
 from nas.core.estimate import Estimate
-from nas.data.dataset import DetectionDataset, Sample
 from nas.data.loader import Batch
+from nas.data.subsets import first_of, first_samples, mixed
 from nas.estimators.base import Context, Estimator, needed
 from nas.evaluation.bootstrap import resamples
 from nas.evaluation.matching import average_precision, match
@@ -235,27 +234,3 @@ class _Pictures:
 def early_steps(count: int) -> tuple[int, ...]:
     """After how many of ``count`` pictures something is said early; none where they are few."""
     return tuple(n for share in EARLY if (n := round(count * share)) >= FEW)
-
-
-def first_samples(dataset: DetectionDataset, count: int) -> DetectionDataset:
-    """About ``count`` samples spread evenly over the data set, as a data set of its own (0: all of it)."""
-    if not count or count >= len(dataset):
-        return dataset
-    step = len(dataset) / count
-    return _with(dataset, [dataset.samples[int(i * step)] for i in range(count)])
-
-
-def mixed(dataset: DetectionDataset, seed: int) -> DetectionDataset:
-    """The same samples in an order that makes every beginning a fair sample: data sets are often sorted by scene."""
-    samples = list(dataset.samples)
-    random.Random(seed).shuffle(samples)
-    return _with(dataset, samples)
-
-
-def first_of(dataset: DetectionDataset, end: int, begin: int = 0) -> DetectionDataset:
-    """The samples from ``begin`` up to ``end``."""
-    return _with(dataset, dataset.samples[begin:end])
-
-
-def _with(dataset: DetectionDataset, samples: Sequence[Sample]) -> DetectionDataset:
-    return DetectionDataset(dataset.name, dataset.split, dataset.classes, samples, dataset.problems)

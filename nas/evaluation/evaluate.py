@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from nas.cli.progress import Display
+from nas.core.reporter import Reporter
 from nas.data.source import DataPair
 from nas.evaluation.bootstrap import Difference, compare
 from nas.evaluation.report import Evaluation, evaluation_of
@@ -26,15 +26,15 @@ class Settings:
     seed: int = 0
 
 
-def evaluate_file(path: Path, data: DataPair, settings: Settings, display: Display) -> Evaluation:
+def evaluate_file(path: Path, data: DataPair, settings: Settings, reporter: Reporter) -> Evaluation:
     """Weights (``.safetensors``) or an export (``.onnx``) on the val split (:func:`nas.data.source.with_split` puts
     another there)."""
     model = load(path, settings.device)
     known = len(data.val.problems)
-    with display.progress(f"evaluate {path.name}") as watch:
+    with reporter.progress(f"evaluate {path.name}") as watch:
         found = detect_all(model, data.val, settings.batch, watch=watch)
     for line in data.val.problems.lines() if len(data.val.problems) > known else []:
-        display.note(f"data: {line}")
+        reporter.note(f"data: {line}")
     return evaluation_of(
         path.name,
         model.runtime,
@@ -48,8 +48,8 @@ def evaluate_file(path: Path, data: DataPair, settings: Settings, display: Displ
 
 
 def compare_files(
-    a: Evaluation, other: Path, data: DataPair, settings: Settings, display: Display
+    a: Evaluation, other: Path, data: DataPair, settings: Settings, reporter: Reporter
 ) -> tuple[Evaluation, Difference]:
     """``a`` against another model on the same pictures."""
-    b = evaluate_file(other, data, settings, display)
+    b = evaluate_file(other, data, settings, reporter)
     return b, compare(a.matches, b.matches, settings.resamples, settings.seed)

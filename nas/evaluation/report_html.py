@@ -37,19 +37,19 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
-body {{ margin: 0 auto; padding: 24px 32px 48px; max-width: 1500px; background: {paper}; color: {ink}; font: 14px/1.45
-{fonts}; }} h1 {{ font-size: 24px; margin: 8px 0 2px; }} h2 {{ font-size: 17px; margin: 40px 0 4px; }}
-p {{ margin: 4px 0; color: {soft}; max-width: 1000px; }} .tiles {{ display: flex; flex-wrap: wrap; gap: 10px; margin:
-18px 0 6px; }} .tile {{ border: 1px solid {grid}; border-radius: 6px; padding: 8px 14px; min-width: 72px; }}
+body {{ margin: 0 auto; padding: 24px 32px 48px; max-width: 1500px; background: {paper}; color: {ink}; font: 14px/1.45 {fonts}; }}
+h1 {{ font-size: 24px; margin: 8px 0 2px; }} h2 {{ font-size: 17px; margin: 40px 0 4px; }}
+p {{ margin: 4px 0; color: {soft}; max-width: 1000px; }} .tiles {{ display: flex; flex-wrap: wrap; gap: 10px; margin: 18px 0 6px; }}
+.tile {{ border: 1px solid {grid}; border-radius: 6px; padding: 8px 14px; min-width: 72px; }}
 .tile b {{ display: block; font-size: 20px; }} .tile span {{ color: {soft}; font-size: 13px; }}
 .scroll {{ overflow: auto; max-height: 560px; }} table {{ border-collapse: collapse; margin-top: 8px; }}
 th, td {{ padding: 4px 14px 4px 0; text-align: right; white-space: nowrap; border-bottom: 1px solid {grid}; }}
 th {{ position: sticky; top: 0; background: {paper}; }} th:first-child, td:first-child {{ text-align: left; }}
-.plots {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(600px, 1fr)); gap: 12px; }} .plots > * {{
-min-width: 0; overflow: hidden; }} .pictures {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(560px,
-1fr)); gap: 18px; margin-top: 10px; }} figure {{ margin: 0; }} figure img {{ width: 100%; display: block; }}
-figcaption {{ color: {soft}; font-size: 13px; overflow-wrap: anywhere; }} .right {{ color: #009E73; font-weight: 600;
-}} .wrong {{ color: #D55E00; font-weight: 600; }} </style>
+.plots {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(600px, 1fr)); gap: 12px; }} .plots > * {{ min-width: 0; overflow: hidden; }}
+.pictures {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(560px, 1fr)); gap: 18px; margin-top: 10px; }}
+figure {{ margin: 0; }} figure img {{ width: 100%; display: block; }} figcaption {{ color: {soft}; font-size: 13px; overflow-wrap: anywhere; }}
+.right {{ color: #009E73; font-weight: 600; }} .wrong {{ color: #D55E00; font-weight: 600; }}
+</style>
 </head>
 <body>
 {body}

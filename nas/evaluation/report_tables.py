@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nas.core.estimate import Estimate
 from nas.evaluation.bootstrap import Difference
 from nas.inference.coco_metrics import Metrics
-from nas.search.report.front_files import TextTable
+from nas.plotting.text_table import TextTable
 
 if TYPE_CHECKING:
     from nas.evaluation.report import ClassRow

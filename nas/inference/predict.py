@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.cli.progress import Display
+from nas.core.reporter import Reporter
 from nas.data.images import BrokenImage, read_picture
 from nas.inference.inputs import is_video
 from nas.inference.model import Model
@@ -36,7 +36,7 @@ class Job:
     labels: Sequence[int] | None
     save: Sequence[str]
     batch: int
-    display: Display
+    reporter: Reporter
     failed: int = 0
     _names: set[str] = field(default_factory=set)
 
@@ -48,7 +48,7 @@ class Job:
             self._names |= {path.stem for path in paths if path.parent.resolve() == self.folder.resolve()}
         done, total = 0, sum(_size(path) for path in paths)
         with ExitStack() as stack:
-            watch = stack.enter_context(self.display.progress("predict")) if self.display.console.is_terminal else None
+            watch = stack.enter_context(self.reporter.progress("predict")) if self.reporter.interactive else None
             stack.callback(self._close, writers)
             for part in _parts(paths, self.batch):
                 for finished in self._video(part[0], writers) if is_video(part[0]) else self._pictures(part, writers):
@@ -58,7 +58,7 @@ class Job:
 
     def _close(self, writers: Sequence[Writer]) -> None:
         for path in (path for writer in writers for path in writer.close()):
-            self.display.note(f"written: {path}")
+            self.reporter.note(f"written: {path}")
 
     def _pictures(self, paths: Sequence[Path], writers: Sequence[Writer]) -> Iterator[int]:
         read: list[NDArray[np.uint8] | InputError] = []
@@ -76,7 +76,7 @@ class Job:
                 result = Result(image, next(found), self.model.classes, path)
                 name = self._name(path)
                 files = [file for writer in writers if (file := writer.add(name, result))]
-                self.display.note(f"{path}{''.join(f' -> {file}' for file in files)}: {_said(result)}")
+                self.reporter.note(f"{path}{''.join(f' -> {file}' for file in files)}: {_said(result)}")
         yield len(paths)
 
     def _video(self, path: Path, writers: Sequence[Writer]) -> Iterator[int]:
@@ -104,7 +104,7 @@ class Job:
                     frames, objects = frames + 1, objects + len(result)
                 yield len(part)
         if frames:
-            self.display.note(
+            self.reporter.note(
                 f"{path}{f' -> {drawn.path}' if drawn else ''}: {frames} frames, {objects / frames:.1f} found in each"
             )
         else:
@@ -113,7 +113,7 @@ class Job:
     def _fail(self, path: Path, error: InputError) -> None:
         self.failed += 1
         said = f"{path}: {error.reason}" if isinstance(error, BrokenImage) else str(error)
-        self.display.note(said)
+        self.reporter.note(said)
 
     def _name(self, path: Path) -> str:
         """A name for the files of a picture that no other has: two folders may have pictures of one name."""

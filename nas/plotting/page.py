@@ -26,8 +26,8 @@ _PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
-<style>html, body {{ margin: 0; height: 100%; background: {paper}; }} #{id} {{ min-width: 1000px; min-height: 640px;
-}}</style> </head>
+<style>html, body {{ margin: 0; height: 100%; background: {paper}; }} #{id} {{ min-width: 1000px; min-height: 640px; }}</style>
+</head>
 <body>
 {plot}
 </body>

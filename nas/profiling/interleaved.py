@@ -3,21 +3,24 @@ time of the day to itself."""
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from statistics import median, stdev
 
 from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import Protocol, Workload
 from latency_db.core.target import Target
 from latency_db.database.db import usual_anchor_ms
 from latency_db.runtimes import RUNTIMES, open_profiler
-from nas.bench.results import together
-from nas.bench.run import ROUND
 from nas.core.estimate import Estimate
 
+ROUND = Protocol(min_rounds=10, max_rounds=200, half_width=0.02, max_s=20.0)
+"""Of one model in one round, in one process: the rounds are fresh processes themselves. ``max_s`` ends it for a
+network that takes seconds a run."""
 Files = Mapping[str, tuple[Path, Target]]
 
 
@@ -59,3 +62,23 @@ def estimates(measured: Mapping[str, list[Measurement]]) -> dict[str, Estimate]:
             by_target.setdefault(m.target.runtime, []).append(m)
     usual = {runtime: usual_anchor_ms(ms) for runtime, ms in by_target.items()}
     return {name: together(ms, usual[ms[0].target.runtime]) for name, ms in measured.items() if ms}
+
+
+# Student's t for 95 % by the number of rounds, from two on: few rounds know little of how much rounds differ.
+_T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
+
+
+def together(measured: Sequence[Measurement], usual_anchor_ms: float | None = None) -> Estimate:
+    """Latency in ms of the rounds of one model: the median of their medians, each at the anchor's usual time.
+
+    The 95 % interval covers what the rounds differ by (of their mean, by Student's t, around the median), and is at
+    least as wide as a round's own.
+    """
+    rounds = [m if usual_anchor_ms is None else m.at_reference(usual_anchor_ms) for m in measured]
+    values = [m.median_ms for m in rounds]
+    middle, n = median(values), len(values)
+    reach = middle * median(m.half_width for m in rounds)
+    if n > 1:
+        reach = max(reach, _T95[min(n, len(_T95) + 1) - 2] * stdev(values) / math.sqrt(n))
+    m = rounds[0]
+    return Estimate("latency_ms", middle, "ms", max(0.0, middle - reach), middle + reach, m.source, str(m.target))

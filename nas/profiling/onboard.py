@@ -19,10 +19,9 @@ from latency_db.predictor.database import rows_of
 from latency_db.predictor.features import Features, network_features
 from latency_db.predictor.model import Predictor, spread
 from latency_db.runtimes import open_profiler
-from nas.cli.progress import Display
+from nas.core.reporter import Reporter
 from nas.data.source import open_data
-from nas.estimators.base import Context
-from nas.estimators.latency import latency_workload
+from nas.profiling.workload import latency_workload
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 from search_spaces.space import SearchSpace
@@ -65,7 +64,7 @@ def onboard(
     target: Target,
     goal: Goal,
     database: LatencyDB,
-    display: Display,
+    reporter: Reporter,
     data: str | None = None,
     seed: int = 0,
 ) -> Onboarded:
@@ -78,10 +77,8 @@ def onboard(
     """
     pool = networks(space, num_classes, target, seed)
     with tempfile.TemporaryDirectory() as scratch, open_profiler(target) as profiler:
-        context = Context(
-            space, num_classes, open_data(data) if data else None, target, database, scratch=Path(scratch)
-        )
-        display.note(f"describing {len(pool)} networks of {space.name} to choose from")
+        opened = open_data(data) if data else None
+        reporter.note(f"describing {len(pool)} networks of {space.name} to choose from")
         described = [network_features(n, target.batch) for n in pool]
         left = {i for i, n in enumerate(pool) if database.find(profiler.key(n.key)) is None}
         started, measured = time.monotonic(), 0
@@ -89,14 +86,14 @@ def onboard(
 
         def say(workload: Workload, m: Measurement, better: bool) -> None:
             outcome = "kept" if better else "no nearer, the first is kept"
-            display.note(f"{workload.key} again, the machine was off its usual speed: {m.median_ms:.2f} ms, {outcome}")
+            reporter.note(f"{workload.key} again, the machine was off its usual speed: {m.median_ms:.2f} ms, {outcome}")
 
         while True:
             rows = rows_of(database, profiler.key(""))
             predictor = Predictor.fit(rows) if len(rows) >= FIRST else None
             if predictor is not None:
                 found = float((predictor.errors() <= goal.within).mean())
-                display.note(
+                reporter.note(
                     f"{len(rows)} networks: {predictor.report()}; {found:.0%} within ±{goal.within:.0%} (goal {goal.share:.0%})"
                 )
                 if found >= goal.share or len(rows) >= goal.most:
@@ -114,19 +111,19 @@ def onboard(
             left -= set(batch)
             failed = 0
             for done, i in enumerate(batch, 1):
-                workload = latency_workload(context, pool[i].architecture)
+                workload = latency_workload(space, pool[i].architecture, num_classes, target, Path(scratch), opened)
                 try:
                     m = database.measure_cached(profiler, workload)
                     to_settle.append(workload)
                 except RuntimeFailure as error:
                     failed += 1
-                    display.note(f"{pool[i].key} left out: {error}")
+                    reporter.note(f"{pool[i].key} left out: {error}")
                     if failed == len(batch):
                         raise
                     continue
                 measured += 1
                 eta = (time.monotonic() - started) / measured * max(0, goal.most - len(rows) - done)
-                display.note(
+                reporter.note(
                     f"{len(rows) + done} of at most {goal.most} (ETA at most {eta:.0f} s): {pool[i].architecture.id} at {pool[i].image_size} px "
                     f"{m.median_ms:.2f} ms ± {m.half_width:.1%}, {m.verdict}"
                 )

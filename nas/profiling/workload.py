@@ -2,23 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from latency_db.core.profiler import FINALIST, Workload
+from latency_db.core.profiler import Network, Workload
 from latency_db.core.target import Target
-from latency_db.runtimes import open_profiler
 from nas.core.architecture_file import Artifact
-from nas.core.budgets import Like
-from nas.core.estimate import Estimate
 from nas.core.references import artifact_of
 from nas.data.source import DataPair, cache_folder
-from nas.estimators.base import Context
-from nas.estimators.latency import calibration_pictures, latency_workload
-from nas.search.baseline import Baseline
+from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
-from search_spaces.references import reference
+from search_spaces.space import SearchSpace
 from search_spaces.spaces import space_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from nas.data.source import DataPair
+
+CALIBRATION_PICTURES = 16
+
+
+def latency_workload(
+    space: SearchSpace,
+    architecture: Architecture,
+    num_classes: int,
+    target: Target,
+    scratch: Path,
+    data: DataPair | None = None,
+) -> Workload:
+    """The workload of an architecture, keyed by content: space version, architecture, classes and image size.
+
+    Its ONNX file is written into ``scratch`` when it is really timed. int8 is calibrated with images of ``data``.
+    """
+    size = target.image_size or int(architecture["image_size"])
+    network = Network(architecture, num_classes, size)
+    images = partial(calibration_pictures, data, size) if data else None
+    model = partial(_skeleton, space, architecture, num_classes, scratch / "candidate.onnx", size, target.batch)
+    return Workload(network.key, model, network, images)
+
+
+def calibration_pictures(data: DataPair, size: int) -> Sequence[npt.NDArray[np.float32]]:
+    """One batch of the training split, (N, 3, size, size) float32 in 0..1: int8 takes the ranges of activations from
+    them."""
+    import numpy as np
+
+    from nas.data.loader import Loader
+
+    batch = next(Loader(data.train, CALIBRATION_PICTURES, size, workers=0).epoch())
+    return [batch.images.numpy().astype(np.float32) / np.float32(255)]
+
+
+def _skeleton(
+    space: SearchSpace, architecture: Architecture, num_classes: int, path: Path, size: int, batch: int
+) -> Path:
+    from nas.export.onnx import skeleton_onnx  # imports torch
+
+    return skeleton_onnx(space, architecture, num_classes, path, size, batch)
 
 
 def default_latency_db() -> Path:
@@ -40,8 +84,8 @@ def workload_of(path: Path, target: Target, scratch: Path, data: DataPair | None
             else replace(workload, calibration=lambda: calibration_pictures(data, input_side(path, target)))
         )
     artifact = _artifact(path)
-    context = Context(space_of(artifact.architecture), artifact.num_classes, data=data, target=target, scratch=scratch)
-    return latency_workload(context, artifact.architecture)
+    space = space_of(artifact.architecture)
+    return latency_workload(space, artifact.architecture, artifact.num_classes, target, scratch, data)
 
 
 def _artifact(path: Path) -> Artifact:
@@ -50,33 +94,6 @@ def _artifact(path: Path) -> Artifact:
 
         return load_detector(path)[1]
     return artifact_of(path)
-
-
-def measure_baseline(like: Like, context: Context) -> Baseline:
-    """A reference measured now, to the interval asked of what is reported, on the context's target and with its
-    number of classes.
-
-    Its image size is the one that was named, else the target's, else its own. The figure is brought to the machine's
-    usual speed, as a search's are.
-    """
-    from search_spaces.trace import trace  # imports torch
-
-    target, database = context.target, context.database
-    assert target is not None
-    assert database is not None
-    architecture = reference(like.reference).architecture
-    space = space_of(architecture)
-    size = like.image_size or target.image_size or int(architecture["image_size"])
-    # A target without an image size stays so: its networks bring their own, and the usual speed is that of all of them.
-    where = replace(target, image_size=size) if target.image_size else target
-    workload = latency_workload(replace(context, space=space, target=replace(target, image_size=size)), architecture)
-    with open_profiler(where, FINALIST) as profiler:
-        m = database.measure_cached(profiler, workload, fresh=True)
-        usual = profiler.reference_anchor_ms() or database.reference_anchor_ms(profiler.key(workload.key))
-    m = m if usual is None else m.at_reference(usual)
-    cost = trace(space.graph(architecture), context.num_classes, size)
-    latency = Estimate("latency_ms", m.median_ms, "ms", m.low_ms, m.high_ms, m.source, str(m.target))
-    return Baseline(like.reference, size, latency, cost.params, cost.macs)
 
 
 def input_side(path: Path, target: Target) -> int:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.cli.progress import Display
 from nas.core.atomic import atomic_write
 from nas.core.journal import Lines
+from nas.core.reporter import Reporter
 from nas.data.images import SUFFIXES, BrokenImage, read_picture
 from nas.data.source import DataPair
 from nas.pseudo_labels.thresholds import LEFT_OUT, Finder, thresholds_for
@@ -47,7 +47,7 @@ class Wanted:
             if not 0 < value <= 1:
                 raise InputError(f"score {value}", "a number over 0, at most 1")
 
-    def thresholds(self, finder: Finder, data: DataPair | None, display: Display) -> dict[str, float]:
+    def thresholds(self, finder: Finder, data: DataPair | None, reporter: Reporter) -> dict[str, float]:
         """Class -> least score, and what a person should know of it."""
         classes = finder.network.classes
         if unknown := [name for name, _ in self.by_class if name not in classes]:
@@ -59,7 +59,7 @@ class Wanted:
         if self.precision is not None:
             if data is None:
                 raise InputError("a precision without a data set", "--data with a val split to find it on")
-            with display.steps("thresholds") as progress:
+            with reporter.steps("thresholds") as progress:
                 found, counts = thresholds_for(self.precision, finder, data.val, progress)
             for name in classes:
                 said = (
@@ -67,12 +67,18 @@ class Wanted:
                     if found[name] == LEFT_OUT
                     else f"from score {found[name]:.3f} ({counts[name]} boxes say so)"
                 )
-                display.note(f"{name}: {said}")
+                reporter.note(f"{name}: {said}")
         return found | dict(self.by_class)
 
 
 def pseudo_label(
-    model: Path, finder: Finder, images: Path, out: Path, wanted: Wanted, display: Display, data: DataPair | None = None
+    model: Path,
+    finder: Finder,
+    images: Path,
+    out: Path,
+    wanted: Wanted,
+    reporter: Reporter,
+    data: DataPair | None = None,
 ) -> tuple[int, int, int]:
     """Label every picture below ``images`` and write ``out``; (pictures, boxes, broken pictures).
 
@@ -92,7 +98,7 @@ def pseudo_label(
     }
     begun = _begun(lines, asked)
     if not begun:
-        thresholds = wanted.thresholds(finder, data, display)
+        thresholds = wanted.thresholds(finder, data, reporter)
         lines.start(
             {
                 "pseudo_labels": VERSION,
@@ -106,7 +112,7 @@ def pseudo_label(
     least = min([*limits, LEFT_OUT if wanted.ignore_from is None else wanted.ignore_from])
     if math.isinf(least):
         raise InputError("thresholds that leave every class out", "a lower --precision, or --score")
-    with display.steps("pseudo-label") as progress:
+    with reporter.steps("pseudo-label") as progress:
         for i, path in enumerate(pictures, 1):
             name = path.relative_to(images).as_posix()
             if name not in done:
@@ -121,7 +127,7 @@ def pseudo_label(
     lines.path.unlink(missing_ok=True)
     broken = [line for line in chosen if "broken" in line]
     for line in broken[:NAMED]:
-        display.note(f"{images / line['file']}: {line['broken']}, left out")
+        reporter.note(f"{images / line['file']}: {line['broken']}, left out")
     return len(chosen) - len(broken), sum(not a["iscrowd"] for a in content["annotations"]), len(broken)
 
 

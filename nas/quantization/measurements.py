@@ -13,14 +13,13 @@ from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import Protocol
 from latency_db.database.db import usual_anchor_ms
 from latency_db.runtimes import RUNTIMES
-from nas.bench.results import together
 from nas.core.estimate import Estimate
 from nas.core.journal import Lines
 from nas.data.source import DataPair
-from nas.estimators.supernet_map import first_samples
+from nas.data.subsets import first_samples
 from nas.inference.coco_metrics import Metrics
 from nas.inference.detect import batches
-from nas.profiling.interleaved import estimates, one_round
+from nas.profiling.interleaved import estimates, one_round, together
 from nas.quantization.block_selection import Plan, Point
 from nas.quantization.model import Subject
 from nas.quantization.runtime_accuracy import Outputs, Served, distortion

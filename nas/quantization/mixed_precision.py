@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from latency_db.core.target import Target
-from nas.cli.progress import Display
 from nas.core.atomic import atomic_write
 from nas.core.estimate import Estimate
+from nas.core.reporter import Reporter
 from nas.data.source import DataPair
 from nas.plotting.frontier import write_frontier
 from nas.profiling.interleaved import unmeasurable
@@ -95,7 +95,7 @@ class Selection:
 
 
 def selective(
-    weights: Path, data: DataPair, target: Target, out: Path, settings: Settings, search: Search, display: Display
+    weights: Path, data: DataPair, target: Target, out: Path, settings: Settings, search: Search, reporter: Reporter
 ) -> tuple[QuantizationReport, Selection]:
     """Search, pick, write ``out`` and its report; the journal, ``selective.json`` and the front's pictures go into a
     folder of the file's name.
@@ -112,28 +112,30 @@ def selective(
     folder = out.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
     subject = open_subject(weights, data, target, settings.calibration, folder)
-    found = look(subject, Probe(subject, data, folder, search.subset), search, settings.rounds, display)
+    found = look(subject, Probe(subject, data, folder, search.subset), search, settings.rounds, reporter)
     write_selection(folder, found, subject, data)
     chosen = pick(found.front, found.float_map, search.max_drop, search.budget_ms)
     found = replace(found, chosen=chosen)
     written = write_selection(folder, found, subject, data)
-    display.note("written: " + ", ".join(map(str, written)))
+    reporter.note("written: " + ", ".join(map(str, written)))
     lint = subject.write(out, chosen.left_float)
     details = {"search": asdict(search), "front": [lost(p, found.float_map) for p in found.front]}
-    return conclude(subject, data, out, lint, "selective", settings, display, chosen.left_float, details=details), found
+    return conclude(
+        subject, data, out, lint, "selective", settings, reporter, chosen.left_float, details=details
+    ), found
 
 
-def look(subject: Subject, probe: Probe, search: Search, rounds: int, display: Display) -> Selection:
+def look(subject: Subject, probe: Probe, search: Search, rounds: int, reporter: Reporter) -> Selection:
     """The search itself: sensitivities, the greedy path and the heuristic, proposals next to the front, and the front
     once more, side by side."""
     float_map, float_ms = probe.float_metrics().map, probe.float_latency().value
     blocks = subject.blocks.choices
-    with display.steps("sensitivity") as said:
+    with reporter.steps("sensitivity") as said:
         alone = {}
         for i, name in enumerate(blocks, 1):
             alone[name] = probe.alone(name)
             said(i, len(blocks), f"{name}: outputs move by {alone[name][0]:.3f}")
-    singles = _singles(probe, blocks, search, display)
+    singles = _singles(probe, blocks, search, reporter)
     macs, loss = [float(subject.blocks.by_name[b].macs) for b in blocks], [alone[b][0] for b in blocks]
     points: dict[Plan, Point] = {}
 
@@ -145,7 +147,7 @@ def look(subject: Subject, probe: Probe, search: Search, rounds: int, display: D
     points[none] = probe.point(none)
     start = probe.start(search.along, lambda: [heuristic, *spread(model(), search.along)])
     total = len({none, *start}) + search.trials
-    with display.steps("sets of blocks") as said:
+    with reporter.steps("sets of blocks") as said:
         for plan in start:
             points[plan] = probe.point(plan)
             said(len(points), max(total, len(points)), _row(points[plan], float_map))
@@ -153,11 +155,11 @@ def look(subject: Subject, probe: Probe, search: Search, rounds: int, display: D
             points[proposed] = probe.point(proposed)
             said(len(points), total, _row(points[proposed], float_map))
     if len(points) < total:
-        display.note("no set next to the front is predicted to improve it")
+        reporter.note("no set next to the front is predicted to improve it")
     finalists = list(dict.fromkeys([none, heuristic, *(p.left_float for p in front(list(points.values())))]))
     float_latency = probe.float_latency()
     if rounds:
-        display.note(f"timing {len(finalists)} sets and the float model side by side, {rounds} rounds")
+        reporter.note(f"timing {len(finalists)} sets and the float model side by side, {rounds} rounds")
         latencies, float_latency = probe.side_by_side(finalists, rounds)
         points |= {plan: replace(points[plan], latency=ms) for plan, ms in zip(finalists, latencies, strict=True)}
     final = [points[plan] for plan in finalists]
@@ -173,12 +175,12 @@ def look(subject: Subject, probe: Probe, search: Search, rounds: int, display: D
     )
 
 
-def _singles(probe: Probe, blocks: Sequence[str], search: Search, display: Display) -> list[Point]:
+def _singles(probe: Probe, blocks: Sequence[str], search: Search, reporter: Reporter) -> list[Point]:
     """Latency with each block alone float; points that only say that. Nothing where gains are predicted."""
     if search.gains == "predicted":
         return []
     found = []
-    with display.steps("gain of each block") as said:
+    with reporter.steps("gain of each block") as said:
         for i, name in enumerate(blocks, 1):
             plan = frozenset({name})
             latency = probe.latency(plan)

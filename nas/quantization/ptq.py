@@ -11,7 +11,7 @@ from typing import Any
 
 from latency_db.core.target import Target
 from latency_db.runtimes import RUNTIMES
-from nas.cli.progress import Display
+from nas.core.reporter import Reporter
 from nas.data.source import DataPair
 from nas.profiling.interleaved import Files, interleaved, unmeasurable
 from nas.quantization.lint import LintReport
@@ -40,15 +40,15 @@ def check_request(weights: Path, data: DataPair, target: Target) -> None:
 
 
 def post_training(
-    weights: Path, data: DataPair, target: Target, out: Path, settings: Settings, display: Display
+    weights: Path, data: DataPair, target: Target, out: Path, settings: Settings, reporter: Reporter
 ) -> QuantizationReport:
     """Post-training quantization: calibrate, write ``out``, check, evaluate, time; the report is written beside it."""
     check_request(weights, data, target)
     with tempfile.TemporaryDirectory() as folder:
-        display.note(f"calibrating on {settings.calibration.pictures} pictures ({settings.calibration.calibrator})")
+        reporter.note(f"calibrating on {settings.calibration.pictures} pictures ({settings.calibration.calibrator})")
         subject = open_subject(weights, data, target, settings.calibration, Path(folder))
         lint = subject.write(out)
-        return conclude(subject, data, out, lint, "ptq", settings, display)
+        return conclude(subject, data, out, lint, "ptq", settings, reporter)
 
 
 def conclude(
@@ -58,7 +58,7 @@ def conclude(
     lint: LintReport,
     mode: str,
     settings: Settings,
-    display: Display,
+    reporter: Reporter,
     left_float: Collection[str] = (),
     others: Files | None = None,
     details: Mapping[str, Any] | None = None,
@@ -73,9 +73,9 @@ def conclude(
         served = Served(path, target)
         metrics, where = subject.accuracy(served), served.where
         found.append((name, path, metrics))
-        display.note(f"{name}: mAP {metrics.map:.4f} ({drop(found[0][2], metrics):+.2f} points lost) in {where}")
+        reporter.note(f"{name}: mAP {metrics.map:.4f} ({drop(found[0][2], metrics):+.2f} points lost) in {where}")
     reason = unmeasurable(subject.target) or ("" if settings.rounds else "not asked for")
-    latencies = {} if reason else _timed(files, settings, display)
+    latencies = {} if reason else _timed(files, settings, reporter)
     before, after, *beside = versions(found, latencies)
     report = QuantizationReport(
         name=subject.artifact.name,
@@ -101,8 +101,8 @@ def conclude(
     return report
 
 
-def _timed(files: Files, settings: Settings, display: Display) -> Mapping[str, Any]:
-    display.note(f"timing {len(files)} files in {settings.rounds} rounds")
+def _timed(files: Files, settings: Settings, reporter: Reporter) -> Mapping[str, Any]:
+    reporter.note(f"timing {len(files)} files in {settings.rounds} rounds")
     return interleaved(
-        files, settings.rounds, settings.seed, lambda done: display.note(f"round {done}/{settings.rounds} timed")
+        files, settings.rounds, settings.seed, lambda done: reporter.note(f"round {done}/{settings.rounds} timed")
     )

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from latency_db.core.target import Target
-from nas.cli.progress import Display
 from nas.core.compute import device_of
+from nas.core.reporter import Reporter
 from nas.data.source import DataPair
 from nas.export.onnx import export_onnx
 from nas.quantization.fake_quantization import fake_quantized, plain, roundings
@@ -84,7 +84,7 @@ class FineTuning(Task):
 
 
 def quantization_aware(
-    weights: Path, data: DataPair, target: Target, out: Path, settings: Settings, aware: Aware, display: Display
+    weights: Path, data: DataPair, target: Target, out: Path, settings: Settings, aware: Aware, reporter: Reporter
 ) -> QuantizationReport:
     """Fine-tune with fake quantization and, for the control, as many steps in float; quantize, evaluate and time
     both, and plain calibration beside them.
@@ -102,7 +102,7 @@ def quantization_aware(
     files: dict[str, tuple[Path, Target]] = {"ptq": (ptq, target)}
     lint = None
     for kind in (CONTROL, QAT):
-        tuned = _tuned(kind, base, ptq, data, recipe, aware, folder, display)
+        tuned = _tuned(kind, base, ptq, data, recipe, aware, folder, reporter)
         subject = open_subject(weights, data, target, settings.calibration, folder, tuned)
         path = out if kind == QAT else folder / f"{kind}-ptq.onnx"
         lint = subject.write(path)
@@ -111,11 +111,11 @@ def quantization_aware(
         )
     assert lint is not None
     details = {"recipe": recipe.to_dict(), "distil": aware.distil}
-    return conclude(base, data, out, lint, "qat", settings, display, others=files, details=details)
+    return conclude(base, data, out, lint, "qat", settings, reporter, others=files, details=details)
 
 
 def _tuned(
-    kind: str, base: Subject, ptq: Path, data: DataPair, recipe: Recipe, aware: Aware, folder: Path, display: Display
+    kind: str, base: Subject, ptq: Path, data: DataPair, recipe: Recipe, aware: Aware, folder: Path, reporter: Reporter
 ) -> Path:
     """The float file of the fine-tuned network; an earlier call's, where that was this very training."""
     path = folder / f"{kind}-float.onnx"
@@ -130,7 +130,7 @@ def _tuned(
     loader = training_batches(data, recipe, base.image_size, aware.augment, aware.device)
     task = FineTuning(student.to(device), teacher, identity, recipe.loss(), aware.distil)
     checkpoint = folder / f"{kind}.ckpt"
-    with display.training(f"{kind}, {recipe.epochs} epochs") as watch:
+    with reporter.training(f"{kind}, {recipe.epochs} epochs") as watch:
         averaged = fit(task, loader, recipe, checkpoint, watch, save_every=50)
     assert isinstance(averaged, Detector)
     export_onnx(plain(averaged).cpu().eval(), path, base.image_size, {**base.metadata, TUNED: identity})

@@ -10,11 +10,10 @@ from typing import Any
 
 from latency_db.conversion.int8 import Int8Form
 from nas.core.atomic import atomic_write
-from nas.core.estimate import Estimate
+from nas.core.estimate import Estimate, speed_up
 from nas.core.units import quantity
 from nas.inference.coco_metrics import Metrics
 from nas.quantization.lint import LintReport
-from nas.search.baseline import speed_up
 
 SUFFIX = ".quantization.json"
 

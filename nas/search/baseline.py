@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nas.core.estimate import Estimate, check_fields, check_type
+from nas.core.estimate import Estimate, check_fields, check_type, speed_up
 from nas.core.units import quantity
 from nas.search.selection import Selection
 
@@ -84,17 +83,6 @@ class Comparison:
             float(given["macs"]),
             baseline,
         )
-
-
-def speed_up(name: str, before: Estimate, after: Estimate) -> Estimate:
-    """Ratio of two latencies, above 1 where ``after`` is the faster; with an interval where both have one, their
-    relative halves added in squares."""
-    ratio = before.value / after.value
-    halves = [(e.high - e.low) / 2 / e.value for e in (before, after) if e.low is not None and e.high is not None]
-    known, reach = len(halves) == 2, ratio * math.hypot(*halves)
-    return Estimate(
-        name, ratio, "x", ratio - reach if known else None, ratio + reach if known else None, after.source, after.target
-    )
 
 
 def compare(baselines: Mapping[str, Baseline], selection: Selection) -> tuple[Comparison, ...]:

@@ -14,10 +14,10 @@ from latency_db.core.profiler import FINALIST
 from latency_db.core.target import Target
 from latency_db.database.db import LatencyDB
 from latency_db.runtimes import open_profiler
-from nas.cli.progress import Display
 from nas.core.architecture_file import Artifact, read_artifact
 from nas.core.estimate import Estimate
 from nas.core.precision_choice import id_of, joined
+from nas.core.reporter import Reporter
 from nas.data.source import open_data
 from nas.profiling.workload import default_latency_db, workload_of
 from nas.search.certificate import Certificate, Parts
@@ -32,7 +32,7 @@ PICTURES = 30
 
 
 def certify(
-    run: Path, repeat: int, display: Display, target: str | None = None, database: str | None = None
+    run: Path, repeat: int, reporter: Reporter, target: str | None = None, database: str | None = None
 ) -> list[Certificate]:
     """Every chosen architecture of a run, ``repeat`` times each, in turns, each time in fresh processes (and fresh
     builds of its engine)."""
@@ -55,10 +55,10 @@ def certify(
                 with open_profiler(where[name], FINALIST) as profiler:
                     m = kept.measure_cached(profiler, workload, fresh=True)
                 measured[name].append(m)
-                display.note(
+                reporter.note(
                     f"{i + 1}/{repeat} {name}: {m.median_ms:.3f} ms ± {m.half_width:.1%}, {m.runs} runs, {m.clock} clock, {m.verdict}"
                 )
-    parts = {a.name: _parts(run / f"{a.name}.onnx", settings, display) for a in artifacts}
+    parts = {a.name: _parts(run / f"{a.name}.onnx", settings, reporter) for a in artifacts}
     ids = {a.name: id_of(joined(a.architecture, a.precision if settings.precisions else None)) for a in artifacts}
     return [Certificate(name, id_, said[name], tuple(measured[name]), parts[name]) for name, id_ in ids.items()]
 
@@ -89,11 +89,11 @@ def _latency(artifact: Artifact, run: Path) -> Estimate:
     )
 
 
-def _parts(model: Path, settings: SearchSettings, display: Display) -> Parts | None:
+def _parts(model: Path, settings: SearchSettings, reporter: Reporter) -> Parts | None:
     """Of the trained model's own pictures; None (and a line that says so) where it was not exported or there are
     none."""
     if not model.exists() or settings.data is None:
-        display.note(
+        reporter.note(
             f"no {model.name} to time from file to boxes: train and export it first"
             if settings.data
             else "no data set: network only"

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import torch
 
-from nas.cli.progress import Display
 from nas.core.compute import device_of
 from nas.core.precision_choice import joined
 from nas.core.references import unnamed_classes
+from nas.core.reporter import Reporter
 from nas.data.source import DataPair
 from nas.estimators.base import Estimator
-from nas.search.report.front_files import TextTable
+from nas.plotting.text_table import TextTable
 from nas.search.run import evaluation, given_supernet
 from nas.search.settings import SearchSettings
 from nas.supernet.supernet import Supernet
@@ -66,7 +66,7 @@ class Quote:
         return TextTable(("", "count", "each", "in all"), (*rows, ("the search", "", "", duration(self.total_s))))
 
 
-def quote(settings: SearchSettings, folder: Path | None, display: Display) -> Quote:
+def quote(settings: SearchSettings, folder: Path | None, reporter: Reporter) -> Quote:
     """Measured on this machine as it is now; nothing is kept. A supernet that a run in ``folder`` has trained already
     is taken, and costs nothing.
 
@@ -75,7 +75,7 @@ def quote(settings: SearchSettings, folder: Path | None, display: Display) -> Qu
     the latency database knows already.
     """
     space = settings.open_space()
-    data = open_training_data(settings.data, settings.limit, display) if settings.data else None
+    data = open_training_data(settings.data, settings.limit, reporter) if settings.data else None
     classes = data.classes if data else unnamed_classes(settings.num_classes or 80)
     supernet: Supernet | None = None
     parts: list[Part] = []
@@ -84,10 +84,10 @@ def quote(settings: SearchSettings, folder: Path | None, display: Display) -> Qu
             assert data is not None
             supernet = given_supernet(settings, space, data, folder or Path(scratch))
             if supernet is None:
-                display.note("timing a few steps of the supernet's training")
+                reporter.note("timing a few steps of the supernet's training")
                 supernet, parts = _training(settings, data)
             supernet = supernet.to(device_of(settings.device))
-        display.note("timing three candidates")
+        reporter.note("timing three candidates")
         if settings.latency == "measured":
             settings = replace(settings, latency_db=str(Path(scratch) / "latency.sqlite"))
         with evaluation(settings, len(classes), data, supernet, Path(scratch)) as (estimators, latency):

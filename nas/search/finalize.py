@@ -9,18 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nas.cli.progress import Display
 from nas.core.architecture_file import Artifact, DataRecord, StudyRecord, write_artifact
 from nas.core.budgets import Budgets
 from nas.core.estimate import Candidate, Estimate
 from nas.core.references import NO_DATA
+from nas.core.reporter import Reporter
 from nas.data.source import DataPair
 from nas.estimators.base import Estimator
-from nas.plotting.frontier import frontier_data, write_frontier
+from nas.plotting.frontier import write_frontier
 from nas.plotting.frontier_html import write_html
 from nas.search.baseline import compare
 from nas.search.front_confidence import certainty
 from nas.search.report.front_files import Front, write_front
+from nas.search.report.frontier import frontier_data
 from nas.search.selection import Selection, confirm, select
 from nas.search.settings import SearchSettings
 from nas.search.study import Event, Study
@@ -56,7 +57,7 @@ def conclude(
     data: DataPair | None,
     bounds: Bounds,
     folder: Path,
-    display: Display,
+    reporter: Reporter,
 ) -> SearchResult:
     """Choose, measure the chosen again, write everything."""
     cost, gain = settings.aims.cost, settings.aims.gain
@@ -66,7 +67,7 @@ def conclude(
             f"no candidate was evaluated ({len(study.failures)} failed or outside a bound, the first: {first})",
             "at least one",
         )
-    display.note("measuring the chosen again, each in a fresh process")
+    reporter.note("measuring the chosen again, each in a fresh process")
     # Every candidate, not the front alone: where noise put a pick over its budget, the next one may lie behind the
     # front.
     again = next((e.again for e in (latency, *estimators) if e.name == cost.name), latency.again)
@@ -74,10 +75,10 @@ def conclude(
         select(study.candidates, cost.name, gain.name, bounds.budgets, goals=bounds.goals), lambda c: again(c.point)
     )
     for note in (*selection.notes, *(f"{r.name}: {r.before.id} was replaced, {r.reason}" for r in selection.replaced)):
-        display.note(note)
+        reporter.note(note)
     comparisons = {c.name: c for c in compare(settings.baselines, selection)}
     for comparison in comparisons.values():
-        display.note(str(comparison))
+        reporter.note(str(comparison))
     record = DataRecord(data.name, data.fingerprint) if data else NO_DATA
     artifacts = []
     for pick in selection:
@@ -95,23 +96,23 @@ def conclude(
             )
         )
         write_artifact(folder / f"{pick.name}.json", artifacts[-1])
-    notes = _notes(study, selection, estimators, display)
+    notes = _notes(study, selection, estimators, reporter)
     write_outputs(settings, study.candidates, study, selection, folder, data.name if data else "", notes)
     return SearchResult(tuple(study.candidates), selection, tuple(artifacts))
 
 
-def _notes(study: Study, selection: Selection, estimators: Sequence[Estimator], display: Display) -> dict[str, Any]:
+def _notes(study: Study, selection: Selection, estimators: Sequence[Estimator], reporter: Reporter) -> dict[str, Any]:
     """What the search says of itself, told and kept. The chosen count with their newest figures."""
     newest = {pick.candidate.id: pick.candidate for pick in selection}
     sure = certainty([newest.get(c.id, c) for c in study.candidates], study.objectives, study.draws)
     for line in sure.lines():
-        display.note(line)
+        reporter.note(line)
     saved = study.saving
     if saved.stopped or saved.correlations:
-        display.note(str(saved))
+        reporter.note(str(saved))
     remarks = list(dict.fromkeys(line for estimator in estimators for line in estimator.remarks))
     for line in remarks:
-        display.note(line)
+        reporter.note(line)
     return {"certainty": sure.to_dict(), "early_stop": saved.to_dict(), **({"remarks": remarks} if remarks else {})}
 
 

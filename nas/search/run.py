@@ -12,11 +12,11 @@ from typing import Any
 from latency_db.core.target import Target
 from latency_db.database.db import LatencyDB
 from latency_db.runtimes import open_profiler
-from nas.cli.progress import Display
 from nas.core.budgets import Budgets, Wanted, parse_wanted
 from nas.core.compute import device_of
 from nas.core.precision_choice import joined
 from nas.core.references import unnamed_classes
+from nas.core.reporter import Reporter
 from nas.core.units import label, quantity
 from nas.data.source import DataPair
 from nas.estimators import ESTIMATORS
@@ -24,10 +24,12 @@ from nas.estimators.base import Context, Estimator
 from nas.estimators.by_precision import by_precision
 from nas.estimators.latency import Latency
 from nas.estimators.predicted_latency import PredictedLatency
-from nas.profiling.workload import default_latency_db, measure_baseline
+from nas.profiling.workload import default_latency_db
 from nas.search.baseline import Baseline
 from nas.search.cheap_objectives import cheap_ones
 from nas.search.finalize import Bounds, Live, SearchResult, conclude
+from nas.search.measure_baseline import measure_baseline
+from nas.search.progress import search_progress
 from nas.search.settings import SearchSettings
 from nas.search.study import Study
 from nas.search.terminator import said
@@ -39,33 +41,33 @@ from search_spaces.references import point_of
 from search_spaces.space import SearchSpace
 
 
-def search(settings: SearchSettings, folder: Path, display: Display) -> SearchResult:
+def search(settings: SearchSettings, folder: Path, reporter: Reporter) -> SearchResult:
     """Run, or go on with, a search in ``folder``; S/M/L are measured again before they are written."""
     space = settings.open_space()
     wanted = parse_wanted(settings.budgets, settings.aims.cost.unit) if settings.budgets else None
-    data = open_training_data(settings.data, settings.limit, display) if settings.data else None
+    data = open_training_data(settings.data, settings.limit, reporter) if settings.data else None
     classes = data.classes if data else unnamed_classes(settings.num_classes or 80)
     if settings.latency == "predicted":
-        _say_error(settings, space, len(classes), display)
+        _say_error(settings, space, len(classes), reporter)
     supernet = None
     if settings.trains:
         supernet = given_supernet(settings, space, data, folder)
         if supernet is None:
             training_batches(_with_data(data), settings.open_recipe(), image_size_of(space), settings.augment)
     if wanted and wanted.likes and not settings.baselines:
-        settings = replace(settings, baselines=_baselines(wanted, settings, len(classes), data, display))
+        settings = replace(settings, baselines=_baselines(wanted, settings, len(classes), data, reporter))
     budgets_of(settings)
     if not (folder / "run.json").exists():  # only now: what is wrong with the input must not leave a run behind
         settings.write(folder)
     if settings.trains:
-        supernet = (supernet or _train_supernet(settings, space, data, folder, display)).to(device_of(settings.device))
+        supernet = (supernet or _train_supernet(settings, space, data, folder, reporter)).to(device_of(settings.device))
     with evaluation(settings, len(classes), data, supernet, folder) as (estimators, latency):
-        settings = with_goals(settings, space, estimators, display)
+        settings = with_goals(settings, space, estimators, reporter)
         bounds = bounds_of(settings)
         study = open_study(settings, settings.storage or folder / "study.journal", settings.study_name(folder), bounds)
         _share(study, settings, folder, data)
-        look_ahead(study, estimators, settings, display)
-        with display.search() as watch:
+        look_ahead(study, estimators, settings, reporter)
+        with search_progress(reporter) as watch:
             live = Live(settings, study, folder, data.name if data else "", watch)
             study.run(
                 estimators,
@@ -76,17 +78,17 @@ def search(settings: SearchSettings, folder: Path, display: Display) -> SearchRe
                 settings.open_stop(),
             )
         if len(study.progress) < settings.trials and settings.stop:
-            display.note(
+            reporter.note(
                 f"ended after {len(study.progress)} candidates (--stop {settings.stop}): {said(study.progress)}"
             )
-        return conclude(settings, study, estimators, latency, classes, data, bounds, folder, display)
+        return conclude(settings, study, estimators, latency, classes, data, bounds, folder, reporter)
 
 
-def look_ahead(study: Study, estimators: Sequence[Estimator], settings: SearchSettings, display: Display) -> None:
+def look_ahead(study: Study, estimators: Sequence[Estimator], settings: SearchSettings, reporter: Reporter) -> None:
     """:meth:`Study.look_ahead`, with its progress shown; nothing where nothing is left to search, or no cost is
     computed."""
     if len(study.progress) < settings.trials and cheap_ones(study.objectives, estimators):
-        with display.steps("costs that are computed") as update:
+        with reporter.steps("costs that are computed") as update:
             study.look_ahead(estimators, update)
 
 
@@ -105,7 +107,7 @@ def budgets_of(settings: SearchSettings) -> Budgets | None:
 
 
 def with_goals(
-    settings: SearchSettings, space: SearchSpace, estimators: Sequence[Estimator], display: Display
+    settings: SearchSettings, space: SearchSpace, estimators: Sequence[Estimator], reporter: Reporter
 ) -> SearchSettings:
     """With the accuracy of the references that something is to be as accurate as, estimated as a candidate's is."""
     likes = parse_wanted(settings.at_least, settings.aims.gain.unit).likes if settings.at_least else {}
@@ -118,7 +120,7 @@ def with_goals(
             point_of(space, like.reference), Target.parse(settings.target).precision if settings.precisions else None
         )
         estimate = estimator(point)
-        display.note(
+        reporter.note(
             f"goal {name}: {like.reference} has {quantity(estimate)} {label(estimate.name)} by the same estimate"
         )
         goals[name] = estimate.value
@@ -220,7 +222,7 @@ def check_device(record: Mapping[str, Any], here: str | None) -> None:
 
 
 def _baselines(
-    wanted: Wanted, settings: SearchSettings, num_classes: int, data: DataPair | None, display: Display
+    wanted: Wanted, settings: SearchSettings, num_classes: int, data: DataPair | None, reporter: Reporter
 ) -> dict[str, Baseline]:
     """The references whose latency is a budget, each measured once, with the classes of the search."""
     measured: dict[str, Baseline] = {}
@@ -231,18 +233,18 @@ def _baselines(
         for like in wanted.likes.values():
             if str(like) not in measured:
                 measured[str(like)] = found = measure_baseline(like, context)
-                display.note(
+                reporter.note(
                     f"budget {like}: {found} takes {quantity(found.latency)} on {settings.target}, with {num_classes} classes"
                 )
     return {name: measured[str(like)] for name, like in wanted.likes.items()}
 
 
-def _say_error(settings: SearchSettings, space: SearchSpace, num_classes: int, display: Display) -> None:
+def _say_error(settings: SearchSettings, space: SearchSpace, num_classes: int, reporter: Reporter) -> None:
     """How far predicted latencies can be trusted, before anything is trained; an error where nothing was measured on
     the target."""
     with LatencyDB(settings.latency_db or default_latency_db()) as database:
         for target in settings.targets.values():
-            display.note(PredictedLatency(Context(space, num_classes, target=target, database=database)).note)
+            reporter.note(PredictedLatency(Context(space, num_classes, target=target, database=database)).note)
 
 
 def given_supernet(
@@ -269,10 +271,10 @@ def given_supernet(
 
 
 def _train_supernet(
-    settings: SearchSettings, space: SearchSpace, data: DataPair | None, folder: Path, display: Display
+    settings: SearchSettings, space: SearchSpace, data: DataPair | None, folder: Path, reporter: Reporter
 ) -> Supernet:
     path = folder / "supernet.safetensors"
-    return train_supernet(space, _with_data(data), settings.open_recipe(), path, display, settings.open_means())
+    return train_supernet(space, _with_data(data), settings.open_recipe(), path, reporter, settings.open_means())
 
 
 def _with_data(data: DataPair | None) -> DataPair:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from latency_db.core.target import Target
-from nas.cli.progress import Display
 from nas.core.compute import device_of
+from nas.core.reporter import Reporter
+from nas.search.progress import search_progress
 from nas.search.run import bounds_of, check_device, device_id, evaluation, given_supernet, look_ahead, open_study
 from nas.search.settings import SearchSettings
 from nas.search.study import read_record
@@ -32,7 +33,7 @@ class Own:
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
-def work(storage: Path | str, name: str | None, own: Own, display: Display) -> int:
+def work(storage: Path | str, name: str | None, own: Own, reporter: Reporter) -> int:
     """Evaluate candidates of a study until it has as many as its search wanted; how many were evaluated here.
 
     Everything comes from the study itself. InputError where the data set, the target's precision or the device are
@@ -55,7 +56,7 @@ def work(storage: Path | str, name: str | None, own: Own, display: Display) -> i
         )
     settings.check()
     check_device(record, device_id(settings))
-    data = open_training_data(settings.data, settings.limit, display) if settings.data else None
+    data = open_training_data(settings.data, settings.limit, reporter) if settings.data else None
     if (data.fingerprint if data else None) != record["data"]:
         raise InputError(
             f"data set {settings.data} is not the one of the search",
@@ -82,7 +83,7 @@ def work(storage: Path | str, name: str | None, own: Own, display: Display) -> i
             settings, len(data.classes) if data else settings.num_classes or 80, data, supernet, Path(scratch)
         ) as (estimators, _),
     ):
-        look_ahead(study, estimators, settings, display)
-        with display.search() as shown:
+        look_ahead(study, estimators, settings, reporter)
+        with search_progress(reporter) as shown:
             study.run(estimators, settings.trials, watch, (), settings.early_stop, settings.open_stop())
     return own_work

@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
-from nas.cli.progress import Display
 from nas.core import distributed as processes
 from nas.core.architecture_file import Artifact
 from nas.core.atomic import atomic_write
 from nas.core.compute import device_of
 from nas.core.estimate import Candidate, Estimate
+from nas.core.reporter import Reporter
 from nas.core.training_progress import Watch
 from nas.data.loader import Loader
 from nas.data.source import DataPair, open_data
@@ -69,23 +69,23 @@ class Means:
         return self
 
 
-def open_training_data(spec: str, limit: int | None, display: Display) -> DataPair:
+def open_training_data(spec: str, limit: int | None, reporter: Reporter) -> DataPair:
     """A data set, its problems told."""
     data = open_data(spec, limit=limit)
     for line in data.problems():
-        display.note(f"data: {line}")
+        reporter.note(f"data: {line}")
     return data
 
 
 @contextmanager
-def _telling_problems(data: DataPair, display: Display) -> Iterator[None]:
+def _telling_problems(data: DataPair, reporter: Reporter) -> Iterator[None]:
     """What only decoding shows to be wrong with a data set is told when the work on it ends: pictures that were left
     out."""
     before = set(data.problems())
     yield
     for line in data.problems():
         if line not in before:
-            display.note(f"data: {line}")
+            reporter.note(f"data: {line}")
 
 
 def image_size_of(space: SearchSpace) -> int:
@@ -125,7 +125,7 @@ def train_supernet(
     data: DataPair,
     recipe: Recipe,
     path: Path,
-    display: Display,
+    reporter: Reporter,
     means: Means = Means(),
     records: Records = UNRECORDED,
 ) -> Supernet:
@@ -138,8 +138,8 @@ def train_supernet(
         )
     settings = {"space": space.name, **origin(data, recipe, None, PLAIN)}
     with (
-        _telling_problems(data, display),
-        display.training("supernet") as watch,
+        _telling_problems(data, reporter),
+        reporter.training("supernet") as watch,
         Logged(watch, records.loggers, path, settings) as logged,
     ):
         processes.launch(partial(_fit_supernet, space, data, recipe, path, means, records), means.processes, logged)
@@ -177,7 +177,7 @@ def train_detector(
     data: DataPair,
     recipe: Recipe,
     path: Path,
-    display: Display,
+    reporter: Reporter,
     init: Path | None = None,
     means: Means = Means(),
     course: Course = PLAIN,
@@ -194,11 +194,11 @@ def train_detector(
     course.check(artifact)
     if init is not None:
         for line in begin(artifact, init)[1].lines():
-            display.note(f"{init.name}: {line}")
+            reporter.note(f"{init.name}: {line}")
     settings = {"architecture": artifact.architecture.id, **origin(data, recipe, init, course)}
     with (
-        _telling_problems(data, display),
-        display.training(f"train {artifact.name}") as watch,
+        _telling_problems(data, reporter),
+        reporter.training(f"train {artifact.name}") as watch,
         Logged(watch, records.loggers, path, settings) as logged,
     ):
         processes.launch(
@@ -212,7 +212,7 @@ def train_detectors(
     data: DataPair,
     recipe: Recipe,
     folder: Path,
-    display: Display,
+    reporter: Reporter,
     init: Path | None = None,
     augment: bool = True,
     device: str = "auto",
@@ -240,7 +240,7 @@ def train_detectors(
     ]
     at_once = at_once or (processes.cores() if device_of(means.device).type == "cpu" else 1)
     if works:
-        with display.trainings([f"train {artifact.name}" for artifact, _ in left]) as watches, ExitStack() as stack:
+        with reporter.trainings([f"train {artifact.name}" for artifact, _ in left]) as watches, ExitStack() as stack:
             logged = [
                 stack.enter_context(Logged(watch, (), path, {})) for watch, (_, path) in zip(watches, left, strict=True)
             ]

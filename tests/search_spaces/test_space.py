@@ -6,6 +6,7 @@ import math
 import random
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -154,10 +155,8 @@ def test_networks_of_a_space(name: str) -> None:
             for option, value in n.options:
                 # YOLOv6-M takes two thirds of the channels, whatever comes of it
                 if option in ("out", "hidden", "widths") and not (option == "hidden" and n.kind == "bepc3"):
-                    assert all(w % 8 == 0 and w > 0 for w in (value if isinstance(value, tuple) else (value,))), (
-                        n,
-                        option,
-                    )  # type: ignore[operator]
+                    widths: tuple[Any, ...] = value if isinstance(value, tuple) else (value,)
+                    assert all(w % 8 == 0 and w > 0 for w in widths), (n, option)
         assert graph.image_size % 32 == 0
         known = [IMAGE]
         for n in (*graph.nodes, graph.head):

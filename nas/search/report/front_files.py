@@ -15,11 +15,12 @@ from nas.core.architecture_file import read_json
 from nas.core.atomic import atomic_write
 from nas.core.estimate import Candidate, Objective, check_fields, check_type
 from nas.core.units import label, quantity
+from nas.plotting.text_table import TextTable
 from nas.search.baseline import Comparison
 from search_spaces.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    pass
 
 FRONT_VERSION = 1
 _FRONT_FIELDS = ("schema", "objectives", "hypervolume", "reference", "chosen", "comparisons", "notes", "candidates")
@@ -139,43 +140,6 @@ def _row(candidate: Candidate, name: str) -> dict[str, object]:
         for part in ("low", "high", "unit", "source", "target"):
             row[f"{estimate.name}.{part}"] = getattr(estimate, part)
     return row | {f"choice.{choice}": value for choice, value in architecture.choices}
-
-
-@dataclass(frozen=True)
-class TextTable:
-    """Headers and rows of text; the first ``left`` columns are aligned left, the others (numbers) right."""
-
-    headers: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    left: int = 1
-
-    def markdown(self) -> str:
-        """A Markdown table, columns padded so that it reads as plain text too."""
-        lines = [tuple(cell.replace("|", "\\|") for cell in row) for row in (self.headers, *self.rows)]
-        widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(self.headers))]
-        rule = "|".join(f" {'-' * w} " if i < self.left else f" {'-' * (w - 1)}: " for i, w in enumerate(widths))
-        texts = [
-            " | ".join(
-                c.ljust(w) if i < self.left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
-            )
-            for line in lines
-        ]
-        return "\n".join([f"| {texts[0]} |", f"|{rule}|", *(f"| {text} |" for text in texts[1:])]) + "\n"
-
-    def rich(self, title: str | None = None) -> Table:
-        """The table for a terminal, to be printed by a ``rich.console.Console``."""
-        from rich import box
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", header_style="bold")
-        for i, header in enumerate(self.headers):
-            table.add_column(
-                Text(header), justify="left" if i < self.left else "right", no_wrap=True, style="bold" if i == 0 else ""
-            )
-        for row in self.rows:
-            table.add_row(*(Text(cell) for cell in row))  # Text: a name with [brackets] is no markup
-        return table
 
 
 def results_table(chosen: Sequence[tuple[str, Candidate]], estimates: Sequence[str] | None = None) -> TextTable:

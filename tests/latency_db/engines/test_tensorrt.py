@@ -18,7 +18,7 @@ from latency_db.conversion.precision import converted
 from latency_db.core.cpu import exclusive
 from latency_db.core.profiler import FINALIST, RuntimeFailure, Workload
 from latency_db.core.target import Target
-from latency_db.engines import plans
+from latency_db.engines import engine_cache, plans
 from latency_db.engines.engine_cache import EngineCache, EngineJob, read_checked, save_checked
 from latency_db.engines.plans import Plan, PlanReport, compile_plan, installed, load_library
 from latency_db.gpu import gpu_profiler as bench

@@ -20,13 +20,14 @@ from latency_db.database.db import LatencyDB
 from latency_db.database.table_io import Row, write_table
 from nas.bench import run as benching
 from nas.bench.models import lineup
-from nas.bench.results import Bench, Model, Settings, together
+from nas.bench.results import Bench, Model, Settings
 from nas.bench.run import JOURNAL, bench, plan
 from nas.cli import main
-from nas.cli.progress import Display
 from nas.core.architecture_file import Artifact, DataRecord, StudyRecord, write_artifact
+from nas.core.console_reporter import ConsoleReporter
 from nas.core.estimate import Estimate, Objective
 from nas.core.references import reference_artifact
+from nas.profiling.interleaved import together
 from nas.search.report.front_files import Front, write_front
 from nas.supernet.weights import save_detector
 from search_spaces.architecture import Architecture
@@ -195,7 +196,7 @@ def bureau(monkeypatch: pytest.MonkeyPatch) -> type[Bureau]:
 def start(
     folder: Path, models: Sequence[Model] = OWN, targets: Sequence[Target] = TARGETS[:1], rounds: int = 3, seed: int = 0
 ) -> Bench:
-    return bench(models, targets, folder, Display(), rounds=rounds, seed=seed)
+    return bench(models, targets, folder, ConsoleReporter(), rounds=rounds, seed=seed)
 
 
 def test_every_round_takes_everyone_once_in_an_order_of_its_own() -> None:
@@ -245,7 +246,7 @@ def test_what_an_interrupted_bench_has_can_be_read_without_measuring(bureau: typ
 
 def test_figures_are_kept_in_the_database_too(bureau: type[Bureau], tmp_path: Path) -> None:
     with LatencyDB(tmp_path / "l.sqlite") as database:
-        bench(OWN, TARGETS[:1], tmp_path / "out", Display(), rounds=1, database=database)
+        bench(OWN, TARGETS[:1], tmp_path / "out", ConsoleReporter(), rounds=1, database=database)
         assert {m.workload for m in database.all()} == {m.network.key for m in OWN}
 
 

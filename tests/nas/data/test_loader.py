@@ -153,14 +153,14 @@ def test_impossible_settings(tmp_path: Path, batch: int, size: int, workers: int
 
 
 def test_what_only_decoding_shows_is_told_when_a_training_ends(tmp_path: Path) -> None:
-    from nas.cli.progress import Display
+    from nas.core.console_reporter import ConsoleReporter
     from nas.data.source import open_data
     from nas.training.train import _telling_problems
 
     data = open_data("digits@64:train=4,val=2", cache=tmp_path)
     console = Console(record=True, width=300, file=io.StringIO())
     data.train.problems.add("broken picture", "early.png", "known before")
-    with _telling_problems(data, Display(console)):
+    with _telling_problems(data, ConsoleReporter(console)):
         broken = data.train.samples[0].path
         broken.write_bytes(broken.read_bytes()[:200])  # its header is whole
         list(Loader(data.train.cached(1 << 20), 2, 64, shuffle=True).epoch())

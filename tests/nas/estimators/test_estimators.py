@@ -220,7 +220,7 @@ def test_the_supernet_s_score_is_that_of_the_extracted_network(
 
 
 def test_the_part_of_the_val_split_is_spread_evenly(tmp_path: Path) -> None:
-    from nas.estimators.supernet_map import first_samples
+    from nas.data.subsets import first_samples
 
     val = open_data("digits@96:train=1,val=9", cache=tmp_path).val
     assert [s.id for s in first_samples(val, 3).samples] == [val.samples[i].id for i in (0, 3, 6)]

@@ -21,9 +21,11 @@ from nas.core.estimate import Candidate, Estimate, Objective
 from nas.core.pareto import front_of
 from nas.core.units import compact, number, quantity
 from nas.plotting.canvas import HEIGHT, WIDTH, cost_axis, gain_axis
-from nas.plotting.frontier import FrontierData, frontier_data, write_frontier
+from nas.plotting.frontier import FrontierData, write_frontier
 from nas.plotting.labels import Box, place
-from nas.search.report.front_files import Front, TextTable, front_csv, read_front, results_table, write_front
+from nas.plotting.text_table import TextTable
+from nas.search.report.front_files import Front, front_csv, read_front, results_table, write_front
+from nas.search.report.frontier import frontier_data
 from nas.search.selection import confirm, parse_budgets, select
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError

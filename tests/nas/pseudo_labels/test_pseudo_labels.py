@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from nas.cli.progress import Display
+from nas.core.console_reporter import ConsoleReporter
 from nas.data.coco import read_coco
 from nas.data.dataset import Annotation, DetectionDataset, make_sample
 from nas.data.loader import Loader
@@ -34,7 +34,7 @@ from search_spaces.heads.base import Predictions, grid
 
 SIDE = 64
 CLASSES = ("cat", "dog")
-QUIET = Display(Console(quiet=True))
+QUIET = ConsoleReporter(Console(quiet=True))
 Found = Sequence[tuple[tuple[float, float, float, float], float, int]]
 
 

@@ -27,8 +27,8 @@ from nas.bench.report import bench_data
 from nas.bench.report_tables import bench_csv, bench_table, notes
 from nas.bench.results import Drop, Model
 from nas.cli import main
-from nas.cli.progress import Display
 from nas.core.architecture_file import write_artifact
+from nas.core.console_reporter import ConsoleReporter
 from nas.core.estimate import Estimate
 from nas.estimators import ESTIMATORS
 from nas.estimators.base import Context, Estimator
@@ -219,7 +219,7 @@ def test_a_bench_says_what_weights_lose(
     )
     models = [own(made.weights), own(others, "O"), replace(own(made.weights), name="none", weights=None)]
     target = Target.parse("onnxruntime:int8")
-    found = drops(models, target, made.data, tmp_path, Display())
+    found = drops(models, target, made.data, tmp_path, ConsoleReporter())
     said = capsys.readouterr().out
     assert list(found) == ["S"] and "int8 accuracy of O: its classes are" in said and "points lost" in said
     drop = found["S"]
@@ -229,9 +229,9 @@ def test_a_bench_says_what_weights_lose(
         and drop.points == drop.before - drop.after
     )
     monkeypatch.setattr("nas.bench.int8_drops.open_subject", None)  # a second evaluation would fail
-    assert drops(models, target, made.data, tmp_path, Display()) == found
+    assert drops(models, target, made.data, tmp_path, ConsoleReporter()) == found
     with pytest.raises(TypeError):
-        drops(models, replace(target, threads=2), made.data, tmp_path, Display())
+        drops(models, replace(target, threads=2), made.data, tmp_path, ConsoleReporter())
     assert len((tmp_path / JOURNAL).read_text().splitlines()) == 1
     assert lineup([str(made.weights)])[0].weights == str(made.weights) and lineup(["yolov8n"])[0].weights is None
 

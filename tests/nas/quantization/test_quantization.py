@@ -20,7 +20,7 @@ from latency_db.core.target import Target
 from latency_db.engines.plans import installed
 from latency_db.runtimes import RUNTIMES, openvino
 from nas.cli import main
-from nas.cli.progress import Display
+from nas.core.console_reporter import ConsoleReporter
 from nas.core.estimate import Estimate
 from nas.inference.coco_metrics import Metrics
 from nas.inference.detect import batches
@@ -279,7 +279,12 @@ def test_the_block_of_a_node(node: str, block: str | None) -> None:
 def test_targets_without_int8(target: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="form of int8"):
         post_training(
-            shelf().weights, shelf().data, Target.read(target), tmp_path / "q.onnx", Settings(rounds=0), Display()
+            shelf().weights,
+            shelf().data,
+            Target.read(target),
+            tmp_path / "q.onnx",
+            Settings(rounds=0),
+            ConsoleReporter(),
         )
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from latency_db.conversion.int8 import Int8Form, _reconnect
 from latency_db.conversion.onnx_parts import named
 from latency_db.core.target import Target
-from nas.cli.progress import Display
+from nas.core.console_reporter import ConsoleReporter
 from nas.inference.detect import batches
 from nas.quantization import qat as fine_tuning
 from nas.quantization.fake_quantization import FakeQuantConv2d, Rounding, fake_quantized, plain, roundings
@@ -142,7 +142,7 @@ def test_qat_beside_its_control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         out,
         Settings(Calibration(16), rounds=0),
     )
-    report = quantization_aware(*arguments, Aware(device="cpu"), Display())
+    report = quantization_aware(*arguments, Aware(device="cpu"), ConsoleReporter())
     assert not lint(out).errors
     assert [v.name for v in (report.before, report.after, *report.others)] == [
         "fp32",
@@ -171,7 +171,7 @@ def test_qat_beside_its_control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         recipe,
         Aware(device="cpu"),
         folder,
-        Display(),
+        ConsoleReporter(),
     )
     assert [fine_tuning._tuned(kind, *again).name for kind in ("control", "qat")] == [
         "control-float.onnx",

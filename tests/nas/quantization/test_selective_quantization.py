@@ -15,7 +15,7 @@ import pytest
 from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import Protocol
 from nas.cli import main
-from nas.cli.progress import Display
+from nas.core.console_reporter import ConsoleReporter
 from nas.core.estimate import Estimate
 from nas.core.pareto import hypervolume
 from nas.profiling.interleaved import Files
@@ -178,12 +178,12 @@ def test_a_selection_is_measured_kept_and_goes_on(
 
     monkeypatch.setattr(probing, "one_round", stops)
     with pytest.raises(KeyboardInterrupt):
-        look(few, probe(), search, 1, Display())
+        look(few, probe(), search, 1, ConsoleReporter())
     journal = tmp_path / probing.JOURNAL
     kept = journal.read_text()
     journal.write_text(kept + '{"kind": "accur')  # torn by a kill
     monkeypatch.setattr(probing, "one_round", timed)
-    found = look(few, probe(), search, 1, Display())
+    found = look(few, probe(), search, 1, ConsoleReporter())
     assert journal.read_text().startswith(kept)
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
     kinds = [(line["kind"], *(str(line.get(name)) for name in ("left_float", "block", "number"))) for line in lines[1:]]

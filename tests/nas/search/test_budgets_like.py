@@ -17,9 +17,9 @@ from latency_db.database.table_io import Row, write_table
 from nas.cli import main
 from nas.core.architecture_file import read_artifact
 from nas.core.budgets import Like, parse_budgets, parse_wanted
-from nas.core.estimate import Estimate
+from nas.core.estimate import Estimate, speed_up
 from nas.estimators import ESTIMATORS
-from nas.search.baseline import Baseline, Comparison, speed_up
+from nas.search.baseline import Baseline, Comparison
 from nas.search.report.front_files import read_front
 from nas.search.settings import SearchSettings
 from search_spaces.errors import InputError

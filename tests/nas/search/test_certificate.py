@@ -10,7 +10,7 @@ import pytest
 from latency_db.core.measurement import Measurement
 from latency_db.core.target import Target
 from nas.cli import main
-from nas.cli.progress import Display
+from nas.core.console_reporter import ConsoleReporter
 from nas.core.estimate import Estimate
 from nas.search.certificate import Certificate, Parts, certificate_table, write_certificates
 
@@ -48,10 +48,10 @@ def test_another_target_is_not_compared() -> None:
 
 def test_the_table_and_the_file(tmp_path: Path) -> None:
     certificates = [certificate(10.0, 10.1, 10.3)]
-    display = Display()
-    with display.console.capture() as said:
-        display.console.width = 200
-        display.console.print(certificate_table(certificates))
+    reporter = ConsoleReporter()
+    with reporter.console.capture() as said:
+        reporter.console.width = 200
+        reporter.console.print(certificate_table(certificates))
     assert "10.000 ms (predicted)" in said.get() and "holds" in said.get() and "2.00 ms" in said.get()
     data = json.loads(write_certificates(tmp_path / "certificate.json", certificates).read_text())
     assert data[0]["verdict"] == "holds" and len(data[0]["measured"]) == 2 and data[0]["parts"]["suppress_ms"] == 0.5

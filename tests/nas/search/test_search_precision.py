@@ -16,19 +16,19 @@ from latency_db.core.profiler import Profiler, Protocol, Workload
 from latency_db.core.target import Target
 from nas.bench.models import lineup
 from nas.cli import main
-from nas.cli.progress import Display
 from nas.core.architecture_file import SCHEMA_FILE, read_artifact
+from nas.core.console_reporter import ConsoleReporter
 from nas.core.estimate import Candidate, Estimate, Objective
 from nas.core.precision_choice import CHOICE, id_of, joined, split, with_precisions
 from nas.estimators import ESTIMATORS
 from nas.estimators.base import Context, Estimator
 from nas.estimators.by_precision import ByPrecision, by_precision
-from nas.plotting.frontier import frontier_data
 from nas.plotting.frontier_html import frontier_figure
 from nas.plotting.frontier_png import frontier_sheet
 from nas.search import certify as certifying
 from nas.search.finalize import Bounds
 from nas.search.report.front_files import read_front
+from nas.search.report.frontier import frontier_data
 from nas.search.run import open_study
 from nas.search.samplers.encoding import Encoding
 from nas.search.settings import SearchSettings
@@ -385,11 +385,11 @@ def test_the_chosen_are_certified_at_their_own_precision(run: Path, monkeypatch:
 
     monkeypatch.setattr(certifying, "open_profiler", opened)
     chosen = {a.name: a.precision for a in certifying.chosen(run)}
-    certified = certifying.certify(run, 1, Display())
+    certified = certifying.certify(run, 1, ConsoleReporter())
     assert [c.architecture for c in certified] == [id_ for _, id_ in read_front(run / "front.json").chosen]
     assert asked == [f"openvino:{p}" for p in chosen.values()] and "int8" in chosen.values()
     asked.clear()
-    certifying.certify(run, 1, Display(), "openvino:fp32")
+    certifying.certify(run, 1, ConsoleReporter(), "openvino:fp32")
     assert asked == ["openvino:fp32"] * len(chosen)
 
 

@@ -1,0 +1,33 @@
+"""The progress of a search as a reporter shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from nas.core.reporter import Reporter
+from nas.core.units import quantity
+from nas.search.study import Event
+
+
+@contextmanager
+def search_progress(reporter: Reporter) -> Iterator[Callable[[Event], None]]:
+    """A callback for :meth:`nas.search.study.Study.run`: trials done, size of the front, hypervolume, last candidate."""
+    with reporter.steps("search") as update:
+
+        def callback(event: Event) -> None:
+            update(event.done, event.wanted, _text(event))
+            if event.message:
+                reporter.note(f"candidate {event.done}: {event.message}")
+
+        yield callback
+
+
+def _text(event: Event) -> str:
+    volume, candidate = event.archive.hypervolume, event.candidate
+    if candidate is None or event.message:  # noqa: SIM108
+        last = event.message
+    else:
+        last = "  ".join(quantity(candidate[o.name], False) for o in event.archive.objectives)
+    hypervolume = "" if volume is None else f"  hypervolume {volume:.4g}"
+    return f"front {len(event.archive.front)}{hypervolume}  last: {last}"
