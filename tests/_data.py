@@ -14,7 +14,7 @@ CATEGORIES = [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}]
 Coco = dict[str, Any]
 
 
-def picture(path: Path, width: int = 40, height: int = 30, seed: int = 0) -> Path:
+def write_image(path: Path, width: int = 40, height: int = 30, seed: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)
     assert cv2.imwrite(str(path), noise)
@@ -34,7 +34,7 @@ def coco(count: int = 3, first: int = 1) -> Coco:
 def coco_folder(root: Path, train: Coco | None = None, val: Coco | None = None) -> Path:
     for split, content in (("train", train or coco()), ("val", val or coco(2, 100))):
         for image in content["images"]:
-            picture(root / "images" / image["file_name"], seed=image["id"])
+            write_image(root / "images" / image["file_name"], seed=image["id"])
         (root / f"{split}.json").write_text(json.dumps(content))
     return root
 
@@ -44,7 +44,7 @@ def yolo_folder(
 ) -> Path:
     for split, text in (("train", train), ("val", val)):
         for i in range(2):
-            picture(root / "images" / split / f"{i}.png", seed=i)
+            write_image(root / "images" / split / f"{i}.png", seed=i)
             labels = root / "labels" / split / f"{i}.txt"
             labels.parent.mkdir(parents=True, exist_ok=True)
             labels.write_text(text)
@@ -55,7 +55,7 @@ def yolo_folder(
 
 def exif_jpeg(path: Path, orientation: int) -> Path:
     """A 40 x 30 JPEG whose Exif block names an orientation."""
-    data = picture(path).read_bytes()
+    data = write_image(path).read_bytes()
     entry = b"\x12\x01\x03\x00\x01\x00\x00\x00" + orientation.to_bytes(2, "little") + b"\0\0"
     exif = b"Exif\0\0" + b"II*\0\x08\0\0\0" + b"\x01\0" + entry + b"\0\0\0\0"
     path.write_bytes(data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:])
@@ -88,6 +88,6 @@ def voc_folder(root: Path, splits: Mapping[str, Mapping[str, str]] | None = None
     for split, files in splits.items():
         (root / "ImageSets" / "Main" / f"{split}.txt").write_text("".join(f"{stem}\n" for stem in files))
         for stem, text in files.items():
-            picture(root / "JPEGImages" / f"{stem}.jpg", seed=(seed := seed + 1))
+            write_image(root / "JPEGImages" / f"{stem}.jpg", seed=(seed := seed + 1))
             (root / "Annotations" / f"{stem}.xml").write_text(text)
     return root

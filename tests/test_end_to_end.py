@@ -124,7 +124,7 @@ def test_export_predict_measure_and_plot(run: Path, tmp_path: Path, capsys: pyte
     detector, _, _ = load_detector(run / f"{name}.safetensors")
     assert parity(detector.deploy(), onnx, 128) <= TOLERANCE
 
-    pictures = [str(s.path) for s in open_data(DATA).val.samples[:2]]
+    calibration = [str(s.path) for s in open_data(DATA).val.samples[:2]]
     assert main(["predict", str(onnx), *pictures, "--out", str(tmp_path / "drawn"), "--score", "0.01"]) == 0
     assert sorted(p.stem for p in (tmp_path / "drawn").iterdir()) == sorted(Path(p).stem for p in pictures)
 
@@ -199,11 +199,11 @@ def test_subnet_extract_and_export_are_one_network(tmp_path: Path, monkeypatch: 
     assert torch.allclose(shared.logits, own.logits, atol=1e-5) and torch.allclose(shared.boxes, own.boxes, atol=1e-3)
 
     train = open_data("digits@96:train=8,val=2").train
-    pictures = [
+    calibration = [
         b.images.float() / 255
         for b in Loader(train, 4, 96, Augmentation.NONE, 0, shuffle=False, drop_last=False).epoch(0)
     ]
-    recalibrate(extracted, pictures)
+    recalibrate(extracted, calibration)
     extracted.eval().double()  # an untrained network on noise saturates: in float32 rounding alone can pass the tolerance
     with torch.no_grad():
         unfused = extracted.predict(images.double())

@@ -18,12 +18,10 @@ TORCH_FREE = (
         f"search_spaces.{name}"
         for name in ("errors", "registry", "architecture", "graph", "space", "op", "spaces", "blocks", "necks", "heads")
     ),
-    *(
-        f"nas.{name}"
-        for name in ("estimate", "front", "budgets", "selection", "artifact", "files", "estimators", "cli")
-    ),
+    *(f"nas.core.{name}" for name in ("estimate", "pareto", "budgets", "architecture_file", "atomic")),
+    *("nas.search.selection", "nas.estimators", "nas.cli"),
 )
-"""Values and registries; besides these every module of latency_db, of nas.report and every space and neck."""
+"""Values and registries; besides these every module of latency_db, of nas.plotting and every space and neck."""
 
 Graph = dict[str, set[str]]
 
@@ -34,15 +32,28 @@ def modules_of(root: Path) -> dict[str, Path]:
     return {".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): file for file in files}
 
 
-def import_graph(modules: Mapping[str, Path]) -> Graph:
-    """Module -> the modules of the tree that it imports, at its top or inside a function; imports for type checkers
-    only do not count."""
-    return {name: set(_imports(name, file, modules)) for name, file in modules.items()}
+def import_graph(modules: Mapping[str, Path], type_checking: bool = False) -> Graph:
+    """Module -> the modules of the tree that it imports, at its top or inside a function.
+
+    ``type_checking``: imports for type checkers only count, too.
+    """
+    return {name: set(_imports(name, file, modules, type_checking)) for name, file in modules.items()}
 
 
-def _imports(name: str, file: Path, modules: Mapping[str, Path]) -> Iterator[str]:
+def package_graph(graph: Graph, depth: int = 2) -> Graph:
+    """The same between packages: a dotted name cut to its first ``depth`` parts."""
+    packages: Graph = {}
+    for name, others in graph.items():
+        own = ".".join(name.split(".")[:depth])
+        cut = {".".join(other.split(".")[:depth]) for other in others}
+        packages.setdefault(own, set()).update(cut - {own})
+    return packages
+
+
+def _imports(name: str, file: Path, modules: Mapping[str, Path], type_checking: bool) -> Iterator[str]:
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-    for node in _at_run_time(ast.parse(file.read_text(encoding="utf-8"), str(file))):
+    tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+    for node in ast.walk(tree) if type_checking else _at_run_time(tree):
         if isinstance(node, ast.Import):
             yield from (found for alias in node.names if (found := _known(alias.name, modules)))
         elif isinstance(node, ast.ImportFrom):
@@ -104,6 +115,39 @@ def test_no_import_cycle() -> None:
     assert cycle(import_graph(modules_of(ROOT))) == []
 
 
+def rooms() -> Graph:
+    """Packages of ``nas``, ``latency_db`` and ``search_spaces`` -> the packages that they import, also for types only."""
+    graph = package_graph(import_graph(modules_of(ROOT), type_checking=True))
+    return {name: others for name, others in graph.items() if name.partition(".")[0] in LAYERS[:3]}
+
+
+def test_no_two_packages_import_each_other() -> None:
+    """Every package of a layer, with imports for type checkers; a layer's own ``__init__`` imports what it offers."""
+    graph = {name: {o for o in others if "." in o} for name, others in rooms().items() if "." in name}
+    assert cycle(graph) == []
+
+
+def test_nobody_imports_the_command_line() -> None:
+    importers = [name for name, others in rooms().items() if "nas.cli" in others]
+    assert importers == ["nas.__main__"]
+
+
+def test_first_level_of_nas() -> None:
+    """At most 16 packages and 3 modules: a newcomer sees the subjects at one look."""
+    packages = [d.name for d in (ROOT / "nas").iterdir() if (d / "__init__.py").exists()]
+    modules = [f.name for f in (ROOT / "nas").glob("*.py")]
+    assert len(packages) <= 16
+    assert len(modules) <= 3
+
+
+def test_every_package_says_what_it_is() -> None:
+    """Two sentences: what it is, and what it may import."""
+    for layer in LAYERS[:3]:
+        for file in (ROOT / layer).rglob("__init__.py"):
+            text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+            assert text.rstrip().endswith("."), f"{file.relative_to(ROOT)} has no docstring in whole sentences"
+
+
 def test_the_graph_is_the_real_one() -> None:
     """Known imports of each form are seen, so that an empty graph cannot pass for a clean one."""
     graph = import_graph(modules_of(ROOT))
@@ -150,6 +194,15 @@ def test_imports_down_outside_and_for_type_checkers_pass(tmp_path: Path) -> None
     assert upward(graph) == cycle(graph) == []
 
 
+def test_packages_that_import_each_other_are_found(tmp_path: Path) -> None:
+    """Also where no two modules do, and where one direction is for type checkers only."""
+    typed = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from nas.a.y import T"
+    tree(tmp_path, nas__a__x="from nas.b.x import f", nas__a__y="", nas__b__x="", nas__b__y=typed)
+    graph = import_graph(modules_of(tmp_path), type_checking=True)
+    assert cycle(graph) == []
+    assert cycle(package_graph(graph)) == ["nas.a", "nas.b", "nas.a"]
+
+
 def test_a_cycle_is_found(tmp_path: Path) -> None:
     graph = tree(
         tmp_path,
@@ -182,7 +235,7 @@ for registry in {registries!r}:
 
 
 def test_values_registries_and_database_import_no_torch() -> None:
-    everything_of = ("latency_db.", "nas.report.")
+    everything_of = ("latency_db.", "nas.plotting.", "nas.search.report.")
     names = [*TORCH_FREE, *(name for name in modules_of(ROOT) if name.startswith(everything_of))]
     registries = [
         ("search_spaces.spaces", "SPACES"),

@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
 import io
-import json
 import math
 import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latency_db.conversion.onnx_parts import decode_tail, last_convs, read
-from latency_db.core.device import DeviceFingerprint
+from latency_db.core.quantization_scheme import QuantizationScheme
 from search_spaces.errors import InputError
 from search_spaces.registry import unknown
 
@@ -30,8 +28,6 @@ Pictures = npt.NDArray[np.float32]
 Ranges = Mapping[str, tuple[float, float]]
 """Tensor -> the lowest and highest value that it is to hold."""
 
-KINDS = ("s8", "u8")
-VNNI = ("avx512_vnni", "avx_vnni", "amx_int8")
 CALIBRATORS = {"max": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
 """How a range follows from what was seen: the extremes, the least lost information (Kullback-Leibler), or all but the
 outermost :data:`PERCENTILE`."""
@@ -41,56 +37,7 @@ BINS = 512
 to choose, and each bin takes time."""
 
 
-@dataclass(frozen=True)
-class Int8Form:
-    """Where a runtime wants quantizing and dequantizing nodes, and of which kind.
-
-    ``activation`` and ``weight``: ``s8`` or ``u8``. ``symmetric`` activations have their zero point in the middle (0,
-    or 128 of ``u8``). ``op_types`` () means every operator the quantizer knows. ``bias``: int32 biases. ``outputs``:
-    nodes also behind each operator, not only before it. ``last_convs``: the heads' last convolutions too; with
-    ``outputs`` that would quantize what the decode tail reads, and is refused. ``weight_bits`` 7 halves the range of
-    weights, for CPUs that add products of 8 bits in 16 (:meth:`on`).
-    """
-
-    activation: str
-    weight: str = "s8"
-    per_channel: bool = True
-    symmetric: bool = True
-    op_types: tuple[str, ...] = ("Conv",)
-    bias: bool = False
-    outputs: bool = False
-    last_convs: bool = True
-    weight_bits: int = 8
-
-    def __post_init__(self) -> None:
-        for kind in (self.activation, self.weight):
-            if kind not in KINDS:
-                raise unknown("kind of 8-bit integer:", kind, KINDS)
-        if self.outputs and self.last_convs:
-            raise InputError(
-                "an int8 form with outputs and last_convs",
-                "one of them: the decode tail reads the last convolutions' outputs",
-            )
-        if self.weight_bits not in (7, 8):
-            raise InputError(f"{self.weight_bits} bits of weights", "7 or 8")
-
-    @property
-    def id(self) -> str:
-        """Six hex digits that stand for all of it: part of the database's keys, since another form is another network
-        to a runtime."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:6]
-
-    def on(self, cpu: DeviceFingerprint) -> Int8Form:
-        """This form with as many bits as that CPU multiplies without overflow.
-
-        x86 without VNNI saturates sums of two products of 8 bits: on a trained yolo-nano, OpenVINO's scores were off
-        by 0.05 in the mean with 8 bits and by 0.005 with 7, as much as the rounding itself (AMD Zen 3).
-        """
-        saturates = cpu.machine.lower() in ("x86_64", "amd64") and not {*VNNI} & {*cpu.flags}
-        return replace(self, weight_bits=7) if saturates else self
-
-
-def int8(model: Path, out: Path, form: Int8Form, calibration: Sequence[Pictures]) -> Path:
+def int8(model: Path, out: Path, form: QuantizationScheme, calibration: Sequence[Pictures]) -> Path:
     """The file with Q/DQ nodes; activation ranges are the extremes over ``calibration``, arrays (N, 3, S, S) float32
     in 0..1.
 
@@ -106,11 +53,13 @@ class Calibrated:
 
     name: str
     proto: onnx.ModelProto
-    form: Int8Form
+    form: QuantizationScheme
     ranges: Ranges
 
     @classmethod
-    def of(cls, model: Path, form: Int8Form, calibration: Sequence[Pictures], calibrator: str = "max") -> Calibrated:
+    def of(
+        cls, model: Path, form: QuantizationScheme, calibration: Sequence[Pictures], calibrator: str = "max"
+    ) -> Calibrated:
         """Of a file and pictures, (N, 3, S, S) float32 in 0..1 each; ``calibrator`` is one of :data:`CALIBRATORS`.
 
         Raises InputError for pictures that do not fit the model's input, a model with nothing to quantize, and
@@ -190,18 +139,18 @@ class Calibrated:
         return out
 
 
-def _left_float(proto: onnx.ModelProto, form: Int8Form) -> set[str]:
+def _left_float(proto: onnx.ModelProto, form: QuantizationScheme) -> set[str]:
     """Nodes that the form never quantizes."""
     tail = decode_tail(proto)
     return tail if form.last_convs else tail | last_convs(proto)
 
 
-def _convs(proto: onnx.ModelProto, form: Int8Form, spared: Collection[str]) -> list[str]:
+def _convs(proto: onnx.ModelProto, form: QuantizationScheme, spared: Collection[str]) -> list[str]:
     left = _left_float(proto, form) | {*spared}
     return [n.name for n in proto.graph.node if n.op_type == "Conv" and n.name not in left]
 
 
-def _op_types(form: Int8Form) -> list[str]:
+def _op_types(form: QuantizationScheme) -> list[str]:
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
     return list(form.op_types) or sorted({*QDQRegistry, *QLinearOpsRegistry})

@@ -13,14 +13,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from latency_db.conversion.int8 import Int8Form, int8
+from latency_db.conversion.int8 import int8
 from latency_db.conversion.onnx_parts import cut, decode_tail, join, parsed, read
 from latency_db.core.profiler import Workload
+from latency_db.core.quantization_scheme import QuantizationScheme
 from search_spaces.errors import InputError
 
 
 @contextmanager
-def converted(workload: Workload, precision: str, form: Int8Form | None = None) -> Iterator[Workload]:
+def converted(workload: Workload, precision: str, form: QuantizationScheme | None = None) -> Iterator[Workload]:
     """The workload with its file in this precision, for as long as the context lasts; a file that is in it already
     stays as it is.
 

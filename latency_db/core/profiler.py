@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from latency_db.conversion.int8 import Int8Form
+    from latency_db.core.quantization_scheme import QuantizationScheme
 
     Session = Callable[[npt.NDArray[np.float32]], Sequence[npt.NDArray[np.float32]]]
     """Pictures (batch, 3, S, S) float32 in 0..1 -> the model's outputs, as the runtime computes them."""
@@ -225,7 +225,7 @@ class Profiler(ABC):
         The form of int8 counts as part of the version: in another one the same network is another graph.
         """
         target = beside or self.target
-        form = self.int8_form(target) if target.precision == "int8" else None
+        form = self.quantization_scheme(target) if target.precision == "int8" else None
         version = f"{self.version()}, int8 form {form.id}" if form else self.version()
         return LatencyKey(workload, str(target), version, self.fingerprint().id)
 
@@ -241,7 +241,7 @@ class Profiler(ABC):
         return target
 
     @classmethod
-    def int8_form(cls, target: Target) -> Int8Form | None:
+    def quantization_scheme(cls, target: Target) -> QuantizationScheme | None:
         """The form of int8 that the runtime computes fast and right on that target; None where it has no int8."""
         return None
 

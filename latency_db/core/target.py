@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from latency_db.runtimes import RUNTIMES
+from latency_db.core.runtime_registry import RUNTIMES
 from search_spaces.errors import InputError
 from search_spaces.registry import unknown
 

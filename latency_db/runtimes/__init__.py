@@ -5,25 +5,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from search_spaces.registry import Registry
+from latency_db.core.runtime_registry import RUNTIMES
+
+__all__ = ["RUNTIMES", "open_profiler"]
 
 if TYPE_CHECKING:
     from latency_db.core.profiler import Profiler, Protocol
     from latency_db.core.target import Target
-
-RUNTIMES: Registry[type[Profiler]] = Registry(
-    "nas.runtimes",
-    {
-        "onnxruntime": "latency_db.runtimes.onnxruntime:OnnxRuntime",
-        "onnxruntime-tensorrt": "latency_db.runtimes.onnxruntime:OnnxRuntimeTensorrt",
-        "openvino": "latency_db.runtimes.openvino:OpenVino",
-        "recorded": "latency_db.runtimes.recorded:Recorded",
-        "tensorrt": "latency_db.runtimes.tensorrt:TensorRt",
-        "tensorrt-rtx": "latency_db.runtimes.tensorrt:TensorRtRtx",
-        "torch": "latency_db.runtimes.torch:Torch",
-        "torch-compile": "latency_db.runtimes.torch:TorchCompile",
-    },
-)
 
 
 def open_profiler(target: Target, protocol: Protocol | None = None) -> Profiler:

@@ -15,13 +15,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latency_db.conversion.int8 import Int8Form
 from latency_db.conversion.onnx_file import drawn, input_shape, naming_nodes
 from latency_db.conversion.precision import converted
 from latency_db.core.cpu import cache_dir
 from latency_db.core.device import DeviceFingerprint
 from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import SEARCHING, Profiler, Protocol, Workload
+from latency_db.core.quantization_scheme import QuantizationScheme
 from latency_db.core.target import Target
 from latency_db.gpu.cuda import device_index, no_driver
 from latency_db.gpu.gpu_profiler import GpuBench, with_gpu
@@ -46,7 +46,7 @@ class Provider:
     name: str
     engine: str
     precisions: tuple[str, ...]
-    int8: Int8Form | None
+    int8: QuantizationScheme | None
     install: str
 
 
@@ -58,7 +58,7 @@ CPU_ENTRIES = {
 GPU_WHEEL = "pip uninstall onnxruntime, then pip install onnxruntime-gpu"  # both bring the same module
 # Only unsigned activations with nodes behind every operator are fast: 1.5 times fp32, where TensorRT's form is slower
 # than fp32.
-_FULL = Int8Form("u8", symmetric=False, op_types=(), bias=True, outputs=True, last_convs=False)
+_FULL = QuantizationScheme("u8", symmetric=False, op_types=(), bias=True, outputs=True, last_convs=False)
 CPU = Provider(
     "CPUExecutionProvider", "engine", ("fp32", "int8"), _FULL, "pip install onnxruntime"
 )  # fp16 would be computed in fp32, between casts
@@ -66,7 +66,11 @@ CUDA = Provider(
     "CUDAExecutionProvider", "cuda_engine", ("fp32", "fp16"), None, GPU_WHEEL
 )  # its convolutions have no int8
 TENSORRT = Provider(
-    "TensorrtExecutionProvider", "tensorrt_engine", ("fp32", "fp16", "int8"), Int8Form("s8"), f"{GPU_WHEEL} tensorrt"
+    "TensorrtExecutionProvider",
+    "tensorrt_engine",
+    ("fp32", "fp16", "int8"),
+    QuantizationScheme("s8"),
+    f"{GPU_WHEEL} tensorrt",
 )
 
 
@@ -112,7 +116,7 @@ class _OnnxRuntime(Profiler):
         return machine if self._provider is CPU else with_gpu(machine, self.target.device)
 
     @classmethod
-    def int8_form(cls, target: Target) -> Int8Form | None:
+    def quantization_scheme(cls, target: Target) -> QuantizationScheme | None:
         provider = cls._provider_of(target)
         return provider.int8.on(DeviceFingerprint.read()) if provider.int8 and provider is CPU else provider.int8
 
@@ -125,7 +129,7 @@ class _OnnxRuntime(Profiler):
         return lambda pictures: session.run(None, {name: pictures})
 
     def measure(self, workload: Workload) -> Measurement:
-        with converted(workload, self.target.precision, self.int8_form(self.target)) as ready:
+        with converted(workload, self.target.precision, self.quantization_scheme(self.target)) as ready:
             return self._bench.measure(ready, self.version(), self.fingerprint())
 
     def close(self) -> None:

@@ -21,13 +21,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latency_db.conversion.int8 import Int8Form
 from latency_db.conversion.onnx_file import drawn, input_shape, naming_nodes
 from latency_db.conversion.precision import converted
 from latency_db.core.cpu import cache_dir
 from latency_db.core.device import DeviceFingerprint, lacks
 from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import SEARCHING, Profiler, Protocol, Workload
+from latency_db.core.quantization_scheme import QuantizationScheme
 from latency_db.core.target import Target
 from latency_db.timing.cpu_profiler import CpuBench
 from latency_db.timing.timing_client import Worker
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 # TensorRT's layout, but unsigned: signed activations through a split and a concatenation are miscomputed here without
 # a word (2024.6 to 2026.4.1). And with a zero point of their own, which is 0 behind a ReLU: one in the middle costs
 # every convolution a correction, and the half of the range that nothing uses.
-INT8 = Int8Form("u8", symmetric=False)
+INT8 = QuantizationScheme("u8", symmetric=False)
 HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
 """What is left of an int8 graph runs in fp32."""
 COMPUTED = {"fp32": ("f32",), "fp16": ("f16",), "bf16": ("bf16",), "int8": ("u8", "i8")}
@@ -86,7 +86,7 @@ class OpenVino(Profiler):
         return self._device
 
     @classmethod
-    def int8_form(cls, target: Target) -> Int8Form:
+    def quantization_scheme(cls, target: Target) -> QuantizationScheme:
         return INT8.on(DeviceFingerprint.read())
 
     @classmethod
@@ -95,7 +95,7 @@ class OpenVino(Profiler):
         return lambda pictures: list(run.infer([pictures]).values())
 
     def measure(self, workload: Workload) -> Measurement:
-        with converted(workload, self.target.precision, self.int8_form(self.target)) as ready:
+        with converted(workload, self.target.precision, self.quantization_scheme(self.target)) as ready:
             return self._bench.measure(ready, self.version(), self.fingerprint())
 
     def close(self) -> None:

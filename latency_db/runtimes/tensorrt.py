@@ -17,12 +17,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
-from latency_db.conversion.int8 import Int8Form
 from latency_db.conversion.onnx_file import drawn
 from latency_db.conversion.precision import converted
 from latency_db.core.device import DeviceFingerprint
 from latency_db.core.measurement import LatencyKey, Measurement
 from latency_db.core.profiler import SEARCHING, Profiler, Protocol, RuntimeFailure, Workload, file_hash
+from latency_db.core.quantization_scheme import QuantizationScheme
 from latency_db.core.target import Target
 from latency_db.engines.engine_cache import Engine, EngineCache, EngineJob, read_checked, save_checked
 from latency_db.engines.plans import Log, Plan, compile_plan, installed, library_version, load_library
@@ -33,7 +33,7 @@ from latency_db.gpu.providers import PROVIDERS, is_installed, open_cuda
 from latency_db.timing.reference_model import GPU_ANCHOR, anchor_model
 from search_spaces.errors import InputError
 
-INT8 = Int8Form("s8")
+INT8 = QuantizationScheme("s8")
 """What TensorRT's parser takes: symmetric signed activations per tensor, weights per channel, convolutions alone, no
 int32 biases."""
 
@@ -62,7 +62,7 @@ class _TensorRt(Profiler):
         return library_version(cls.runtime)
 
     @classmethod
-    def int8_form(cls, target: Target) -> Int8Form:
+    def quantization_scheme(cls, target: Target) -> QuantizationScheme:
         return INT8
 
     def fingerprint(self) -> DeviceFingerprint:

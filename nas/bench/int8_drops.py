@@ -55,7 +55,7 @@ def drops(models: Sequence[Model], target: Target, data: DataPair, folder: Path,
 def _asked(weights: Path, target: Target, data: DataPair) -> Mapping[str, Any]:
     """What a drop depends on."""
     runtime = RUNTIMES[target.runtime]
-    form = runtime.int8_form(target)
+    form = runtime.quantization_scheme(target)
     how = {"version": runtime.version(), "form": form and form.id}
     return {"weights": digest_of(weights), "target": str(target), **how, "data": data.fingerprint}
 

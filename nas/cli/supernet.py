@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from nas.cli.options import fixed_values, new_file, recipe, records
+    from nas.cli.options import fixed_values, new_file, recipe, records, reporter
     from nas.training.train import Means, open_training_data, train_supernet
     from search_spaces.spaces import SPACES
 

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _train(args: argparse.Namespace) -> int:
     from nas.cli.course import beside, course, distillation, with_pseudo_labels
-    from nas.cli.options import new_file, note_int8, recipe, records
+    from nas.cli.options import new_file, note_int8, recipe, records, reporter
     from nas.core.references import artifact_of, with_classes_of
     from nas.training.train import Means, open_training_data, train_detector
     from search_spaces.spaces import space_of

@@ -85,8 +85,8 @@ def pseudo_label(
     After a kill the same call goes on: ``<out>.part`` has a line per finished picture. File names in ``out`` are
     relative to its folder.
     """
-    pictures = sorted(p for p in images.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    if not pictures:
+    paths = sorted(p for p in images.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not paths:
         raise InputError(f"no picture in {images}", f"files ending in {', '.join(sorted(SUFFIXES))}")
     lines = Lines(out.with_name(out.name + ".part"))
     asked = {
@@ -113,13 +113,13 @@ def pseudo_label(
     if math.isinf(least):
         raise InputError("thresholds that leave every class out", "a lower --precision, or --score")
     with reporter.steps("pseudo-label") as progress:
-        for i, path in enumerate(pictures, 1):
+        for i, path in enumerate(paths, 1):
             name = path.relative_to(images).as_posix()
             if name not in done:
                 done[name] = _labelled(finder, path, name, least)
                 lines.append(done[name])
-            progress(i, len(pictures), name)
-    chosen = [done[path.relative_to(images).as_posix()] for path in pictures]
+            progress(i, len(paths), name)
+    chosen = [done[path.relative_to(images).as_posix()] for path in paths]
     content = _coco(
         chosen, images, out, finder.network.classes, limits, {"model": model.name, **asked, "thresholds": said}
     )

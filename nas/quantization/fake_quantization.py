@@ -19,7 +19,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latency_db.conversion.int8 import Int8Form
+from latency_db.core.quantization_scheme import QuantizationScheme
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
 
@@ -93,7 +93,7 @@ def _geometry(conv: nn.Conv2d) -> dict[str, Any]:
     return {**{name: getattr(conv, name) for name in names}, "bias": conv.bias is not None}
 
 
-def fake_quantized(detector: Detector, rounds: dict[str, Rounding], form: Int8Form) -> Detector:
+def fake_quantized(detector: Detector, rounds: dict[str, Rounding], form: QuantizationScheme) -> Detector:
     """A deployed detector, in place, with fake quantization in the convolutions that are int8 in the file."""
     convs = {name: m for name, m in detector.named_modules() if isinstance(m, nn.Conv2d)}
     if unknown := sorted(rounds.keys() - convs.keys()):

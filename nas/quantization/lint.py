@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from latency_db.conversion.int8 import Int8Form
 from latency_db.conversion.onnx_parts import LAYERS, decode_tail, named, parsed
+from latency_db.core.quantization_scheme import QuantizationScheme
 from search_spaces.errors import InputError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Promise:
     """What a quantized file says of itself: its form, the target it is for, and the nodes left float on purpose."""
 
     target: str
-    form: Int8Form
+    form: QuantizationScheme
     left_float: tuple[str, ...] = ()
 
     def to_json(self) -> str:
@@ -89,7 +89,7 @@ class Promise:
             data = json.loads(said)
             return cls(
                 data["target"],
-                Int8Form(**{**data["form"], "op_types": tuple(data["form"]["op_types"])}),
+                QuantizationScheme(**{**data["form"], "op_types": tuple(data["form"]["op_types"])}),
                 tuple(data["left_float"]),
             )
         except (ValueError, TypeError, KeyError) as error:
@@ -275,7 +275,7 @@ def _scales(graph: _Graph) -> Iterator[Finding]:
             yield Finding(WARNING, f"scale {small:.1e} is zero in float16", n.name)
 
 
-def _kinds(graph: _Graph, layers: tuple[Layer, ...], form: Int8Form | None) -> Iterator[Finding]:
+def _kinds(graph: _Graph, layers: tuple[Layer, ...], form: QuantizationScheme | None) -> Iterator[Finding]:
     """Are activations, weights and biases quantized in the way that the form says?"""
     strict = ERROR if form else WARNING
     for n in graph.of_type("QuantizeLinear"):

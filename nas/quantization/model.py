@@ -12,7 +12,8 @@ from typing import Any
 
 import onnx
 
-from latency_db.conversion.int8 import CALIBRATORS, Calibrated, Int8Form
+from latency_db.conversion.int8 import CALIBRATORS, Calibrated
+from latency_db.core.quantization_scheme import QuantizationScheme
 from latency_db.core.target import Target
 from latency_db.runtimes import RUNTIMES
 from nas.core.architecture_file import Artifact
@@ -74,7 +75,7 @@ class Subject:
     metadata: Mapping[str, str]
 
     @property
-    def form(self) -> Int8Form:
+    def form(self) -> QuantizationScheme:
         return self.calibrated.form
 
     @cached_property
@@ -113,9 +114,9 @@ class Subject:
         return accuracy(served, dataset or self.val, self.image_size, self.detector.head.end_to_end)
 
 
-def form_of(target: Target) -> Int8Form:
+def form_of(target: Target) -> QuantizationScheme:
     """The runtime's form of int8 on a target of that precision; an error where it has none."""
-    form = RUNTIMES[target.runtime].int8_form(target) if target.precision == "int8" else None
+    form = RUNTIMES[target.runtime].quantization_scheme(target) if target.precision == "int8" else None
     if form is None:
         known = ", ".join(
             f"{name}:int8" for name in RUNTIMES if "int8" in RUNTIMES[name].precisions and RUNTIMES[name].measures

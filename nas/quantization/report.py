@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from latency_db.conversion.int8 import Int8Form
+from latency_db.core.quantization_scheme import QuantizationScheme
 from nas.core.atomic import atomic_write
 from nas.core.estimate import Estimate, speed_up
 from nas.core.units import quantity
@@ -50,7 +50,7 @@ class QuantizationReport:
     name: str
     mode: str
     target: str
-    form: Int8Form
+    form: QuantizationScheme
     calibrator: str
     pictures: int
     data: str

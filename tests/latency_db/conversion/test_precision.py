@@ -14,11 +14,12 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from latency_db.conversion.int8 import Int8Form, int8
+from latency_db.conversion.int8 import int8
 from latency_db.conversion.onnx_parts import decode_tail, last_convs
 from latency_db.conversion.precision import converted, fp16
 from latency_db.core.device import DeviceFingerprint
 from latency_db.core.profiler import Workload
+from latency_db.core.quantization_scheme import QuantizationScheme
 from latency_db.runtimes import onnxruntime, openvino, tensorrt
 from search_spaces.errors import InputError
 from search_spaces.onnx import build_onnx
@@ -28,7 +29,7 @@ SIZE = 64
 Array = npt.NDArray[np.float32]
 
 
-def _form(form: Int8Form | None) -> Int8Form:
+def _form(form: QuantizationScheme | None) -> QuantizationScheme:
     assert form is not None
     return form
 
@@ -54,7 +55,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", params=list(FORMS))
-def quantized(request: pytest.FixtureRequest, model: Path, pictures: Array) -> tuple[Int8Form, Path]:
+def quantized(request: pytest.FixtureRequest, model: Path, pictures: Array) -> tuple[QuantizationScheme, Path]:
     form = FORMS[request.param]
     return form, int8(model, model.with_name(f"{request.param}.onnx"), form, [pictures])
 
@@ -88,7 +89,7 @@ def after(proto: onnx.ModelProto, names: set[str]) -> list[onnx.NodeProto]:
 
 
 def test_a_quantized_network_computes_nearly_the_same(
-    quantized: tuple[Int8Form, Path], model: Path, pictures: Array
+    quantized: tuple[QuantizationScheme, Path], model: Path, pictures: Array
 ) -> None:
     exact = outputs(model, pictures)
     difference = error(outputs(quantized[1], pictures), exact)
@@ -96,7 +97,9 @@ def test_a_quantized_network_computes_nearly_the_same(
     assert error(exact[::-1], exact) > 3 * difference  # another picture differs by more
 
 
-def test_no_node_is_quantized_after_the_last_convolutions(quantized: tuple[Int8Form, Path], model: Path) -> None:
+def test_no_node_is_quantized_after_the_last_convolutions(
+    quantized: tuple[QuantizationScheme, Path], model: Path
+) -> None:
     heads = last_convs(onnx.load(model))
     assert len(heads) == 6  # two per level
     follow = after(onnx.load(quantized[1]), heads)
@@ -104,7 +107,7 @@ def test_no_node_is_quantized_after_the_last_convolutions(quantized: tuple[Int8F
     assert not [n.name for n in follow if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
 
 
-def test_the_form_is_the_one_asked_for(quantized: tuple[Int8Form, Path], model: Path) -> None:
+def test_the_form_is_the_one_asked_for(quantized: tuple[QuantizationScheme, Path], model: Path) -> None:
     form, path = quantized
     graph = onnx.load(path).graph
     constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
@@ -261,11 +264,11 @@ def test_bad_input_is_one_line(tmp_path: Path, make: Callable[..., Path], says: 
 
 def test_forms_that_there_are_not() -> None:
     with pytest.raises(InputError, match="decode tail"):
-        Int8Form("u8", outputs=True)
+        QuantizationScheme("u8", outputs=True)
     with pytest.raises(InputError, match="s16"):
-        Int8Form("s16")
+        QuantizationScheme("s16")
     with pytest.raises(InputError, match="4 bits"):
-        Int8Form("s8", weight_bits=4)
+        QuantizationScheme("s8", weight_bits=4)
 
 
 def test_a_file_is_converted_once_and_only_where_it_has_to_be(model: Path, pictures: Array) -> None:

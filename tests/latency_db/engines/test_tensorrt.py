@@ -328,10 +328,12 @@ def test_regimes_are_never_compared(faked: None) -> None:
 
 def test_another_form_of_int8_is_another_key(faked: None, monkeypatch: pytest.MonkeyPatch) -> None:
     target = Target("tensorrt-rtx", "int8")
-    form = TensorRtRtx.int8_form(target)
+    form = TensorRtRtx.quantization_scheme(target)
     first = TensorRtRtx(target).key("w")
     assert first.version == f"{TensorRtRtx.version()}, int8 form {form.id}"
-    monkeypatch.setattr(TensorRtRtx, "int8_form", classmethod(lambda cls, target: replace(form, bias=not form.bias)))
+    monkeypatch.setattr(
+        TensorRtRtx, "quantization_scheme", classmethod(lambda cls, target: replace(form, bias=not form.bias))
+    )
     assert TensorRtRtx(target).key("w") != first
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from nas.data.source import open_data
 from search_spaces.errors import InputError
-from tests._data import coco, coco_folder, picture, voc_folder, voc_object, voc_xml, yolo_folder
+from tests._data import coco, coco_folder, write_image, voc_folder, voc_object, voc_xml, yolo_folder
 
 Build = Callable[[Path], object]
 
@@ -66,7 +66,7 @@ def other_files(root: Path) -> None:
 
 
 def pictures_only(root: Path) -> None:
-    picture(root / "a.jpg")
+    write_image(root / "a.jpg")
 
 
 def one_folder_too_high(root: Path) -> None:
@@ -149,7 +149,7 @@ REFUSED: dict[str, tuple[Build, str, str, str]] = {
     ),
     "coco whose pictures are all broken": (
         lambda root: [path.write_bytes(b"") for path in (coco_folder(root) / "images").iterdir()],
-        "the train split of {name} has no usable picture (3 x broken picture, first in {root}/images/1.jpg: is an empty file, skipped)",
+        "the train split of {name} has no usable picture (3 x broken write_image, first in {root}/images/1.jpg: is an empty file, skipped)",
         "at least one readable picture",
         "",
     ),
@@ -185,7 +185,7 @@ REFUSED: dict[str, tuple[Build, str, str, str]] = {
     ),
     "voc without pictures": (
         removed(voc_folder, "JPEGImages"),
-        "has no usable picture (2 x missing picture, first in {root}/JPEGImages/a: no such picture, skipped)",
+        "has no usable picture (2 x missing write_image, first in {root}/JPEGImages/a: no such picture, skipped)",
         "at least one readable picture",
         "",
     ),
@@ -281,7 +281,7 @@ NAMED: dict[str, tuple[Build, dict[str, int], str]] = {
     "voc picture that is missing": (
         removed(voc_folder, "JPEGImages/a.jpg"),
         {"missing picture": 1},
-        "no such picture, skipped",
+        "no such write_image, skipped",
     ),
     "voc object without a name": (
         voc_with(voc_xml(voc_object(name=" "), voc_object())),
@@ -326,7 +326,7 @@ NAMED: dict[str, tuple[Build, dict[str, int], str]] = {
     "coco picture that is absent": (
         removed(coco_folder, "images/2.jpg"),
         {"missing picture": 1},
-        "no such picture, skipped",
+        "no such write_image, skipped",
     ),
     "coco picture of zero bytes": (
         written(coco_folder, "images/2.jpg", b""),

@@ -15,7 +15,7 @@ from nas.cli import main
 from nas.data.check import Report, check
 from nas.data.images import read_picture
 from search_spaces.errors import InputError
-from tests._data import Coco, coco, coco_folder, picture, voc_folder, voc_xml, yolo_folder
+from tests._data import Coco, coco, coco_folder, write_image, voc_folder, voc_xml, yolo_folder
 
 
 def lines_of(folder: Path) -> list[str]:
@@ -138,7 +138,7 @@ FLAWS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object], str, st
     ),
     "coco picture in no json": (
         coco_folder,
-        lambda f: picture(f / "images" / "new.jpg"),
+        lambda f: write_image(f / "images" / "new.jpg"),
         "files",
         "picture without annotations",
         "new.jpg",
@@ -159,7 +159,7 @@ FLAWS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object], str, st
     ),
     "voc picture without annotations": (
         voc_folder,
-        lambda f: picture(f / "JPEGImages" / "z.jpg"),
+        lambda f: write_image(f / "JPEGImages" / "z.jpg"),
         "files",
         "picture without annotations",
         "z.jpg",
@@ -188,7 +188,7 @@ def test_a_flaw_is_found(tmp_path: Path, case: str) -> None:
     for number, path in enumerate(
         sorted(tmp_path.rglob("*.png"))
     ):  # the builder of YOLO gives both splits the same pixels
-        picture(path, seed=number)
+        write_image(path, seed=number)
     assert lines_of(tmp_path)[-1].endswith("no problem found")
     spoil(tmp_path)
     report = check(tmp_path)
@@ -213,7 +213,7 @@ def test_length_is_bounded(tmp_path: Path) -> None:
     assert len(lines) < 30 and max(map(len, lines)) < 1000
     at = lines.index("train: 8 x missing picture")
     assert [line.strip().rpartition("/")[2] for line in lines[at + 1 : at + 4]] == [
-        f"{i}.jpg: no such picture, skipped" for i in (2, 3, 4)
+        f"{i}.jpg: no such write_image, skipped" for i in (2, 3, 4)
     ]
     assert lines[at + 4] == "    and 5 more"
     assert any(line.startswith("  never used: class 1") and line.endswith("and 278 more") for line in lines)
@@ -279,7 +279,7 @@ def test_command_line_of_check(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_report_of_pictures_alone(tmp_path: Path) -> None:
-    picture(tmp_path / "a.jpg")
+    write_image(tmp_path / "a.jpg")
     report = check(tmp_path)
     assert (
         isinstance(report, Report)

@@ -20,14 +20,14 @@ from nas.data.problems import Problems
 from nas.data.source import open_data, open_split
 from nas.inference.coco_metrics import Detections, evaluate
 from search_spaces.errors import InputError
-from tests._data import coco, coco_folder, picture, voc_folder, voc_object, voc_xml, yolo_folder
+from tests._data import coco, coco_folder, write_image, voc_folder, voc_object, voc_xml, yolo_folder
 
 SHARED = Path(__file__).resolve().parents[4] / "shared"
 
 
 def pictures_folder(root: Path) -> Path:
     for name in ("b.jpg", "deep/er/a.png"):
-        picture(root / name)
+        write_image(root / name)
     return root
 
 
@@ -66,7 +66,7 @@ def test_the_format_of_another_package(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.delitem(FORMATS.__dict__, "_targets", raising=False)
     try:
         (tmp_path / "one.box").touch()
-        picture(tmp_path / "a.png")
+        write_image(tmp_path / "a.png")
         found = recognise(tmp_path)  # the folder of pictures, asked before it, has no train and no val
         assert isinstance(found, OneBox)
         assert open_data(tmp_path).train.samples[0].boxes.tolist() == [[0, 0, 9, 9]]
@@ -125,7 +125,7 @@ def test_voc_in_a_folder_for_each_split(tmp_path: Path) -> None:
     """xml beside pictures, as labelling services export it; both splits count their pictures alike."""
     for split, name in (("train", "dog"), ("valid", "cat")):
         for i in range(2):
-            picture(tmp_path / split / f"{i}.jpg", seed=i if split == "train" else 9 + i)
+            write_image(tmp_path / split / f"{i}.jpg", seed=i if split == "train" else 9 + i)
             (tmp_path / split / f"{i}.xml").write_text(voc_xml(voc_object(name)))
     found = recognise(tmp_path)
     assert found.kind == "Pascal VOC" and not found.strays().counts
@@ -133,7 +133,7 @@ def test_voc_in_a_folder_for_each_split(tmp_path: Path) -> None:
     assert pair.classes == ("cat", "dog") and not pair.problems()
     assert [s.labels.tolist() for s in pair.train.samples + pair.val.samples] == [[1], [1], [0], [0]]
     assert not np.array_equal(pair.train.load(0)[0], pair.val.load(0)[0])
-    picture(tmp_path / "valid" / "new.jpg")
+    write_image(tmp_path / "valid" / "new.jpg")
     assert found.strays().counts == {} and recognise(tmp_path).strays().counts == {"picture without annotations": 1}
 
 
@@ -239,7 +239,7 @@ def test_a_test_split_shares_the_classes_of_train(tmp_path: Path) -> None:
     held_out = coco(1, 200)
     held_out["categories"] = [{"id": 7, "name": "cat"}, {"id": 9, "name": "dog"}]
     folder = coco_folder(tmp_path)
-    picture(folder / "images" / "200.jpg")
+    write_image(folder / "images" / "200.jpg")
     (folder / "test.json").write_text(json.dumps(held_out))
     data = open_split(folder, "test")
     assert data.classes == ("cat", "dog") and data.samples[0].labels.tolist() == [0]

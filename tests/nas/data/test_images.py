@@ -19,7 +19,7 @@ from nas.data import images as pictures
 from nas.data.images import BrokenImage, annotated_size, picture_sizes, pictures_in, read_picture
 from nas.data.loader import Loader
 from nas.data.source import open_data
-from tests._data import coco, coco_folder, picture
+from tests._data import coco, coco_folder, write_image
 
 RGB = (200, 100, 50)
 
@@ -120,7 +120,7 @@ def test_one_pixel_goes_through_a_loader(tmp_path: Path) -> None:
     content["images"][0].update(width=1, height=1)
     content["annotations"][0].update(bbox=[0, 0, 1, 1])
     folder = coco_folder(tmp_path, content)
-    picture(folder / "images" / "1.jpg", 1, 1)
+    write_image(folder / "images" / "1.jpg", 1, 1)
     (batch,) = Loader(open_data(folder).train, 1, 64).epoch()
     assert batch.images.shape == (1, 3, 64, 64) and batch.boxes.tolist() == [[0, 0, 64, 64]]
 
@@ -129,7 +129,7 @@ def test_one_pixel_goes_through_a_loader(tmp_path: Path) -> None:
     "width, height", [(None, None), (0, 0), (float("nan"), 30), (float("inf"), 30), ("40", "30"), (True, True)]
 )
 def test_a_size_that_says_nothing_is_the_files(tmp_path: Path, width: object, height: object) -> None:
-    assert annotated_size(picture(tmp_path / "a.png", 41, 29), width, height) == (41, 29)
+    assert annotated_size(write_image(tmp_path / "a.png", 41, 29), width, height) == (41, 29)
 
 
 def _folder(path: Path) -> None:

@@ -17,7 +17,7 @@ from nas.data.images import BrokenImage, picture_sizes, read_picture
 from nas.data.source import DataPair, open_data
 from nas.data.yolo import label_path
 from search_spaces.errors import InputError
-from tests._data import CATEGORIES, Coco, coco, coco_folder, exif_jpeg, picture, yolo_folder
+from tests._data import CATEGORIES, Coco, coco, coco_folder, exif_jpeg, write_image, yolo_folder
 
 SHARED = Path(__file__).resolve().parents[4] / "shared"
 
@@ -78,7 +78,7 @@ def test_other_coco_layouts(tmp_path: Path) -> None:
         for split, json_name, folder in zip(("train", "val"), places[:2], places[2:], strict=True):
             content = json.loads((tmp_path / "plain" / f"{split}.json").read_text())
             for image in content["images"]:
-                picture(root / folder / image["file_name"], seed=image["id"])
+                write_image(root / folder / image["file_name"], seed=image["id"])
             (root / json_name).parent.mkdir(parents=True, exist_ok=True)
             (root / json_name).write_text(json.dumps(content))
         pair = open_data(root)
@@ -203,7 +203,7 @@ def test_cache_gives_the_same_picture_within_its_bounds(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp"])
 def test_size_without_decoding(tmp_path: Path, suffix: str) -> None:
-    assert picture_sizes(picture(tmp_path / f"a{suffix}", 41, 29)) == ((41, 29), (41, 29))
+    assert picture_sizes(write_image(tmp_path / f"a{suffix}", 41, 29)) == ((41, 29), (41, 29))
 
 
 def test_exif_orientation(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_missing_and_broken_pictures_are_left_out(tmp_path: Path) -> None:
     (folder / "images" / "2.jpg").write_bytes(b"")
     (folder / "images" / "3.jpg").write_bytes(b"this is no picture")
     (folder / "images" / "4.jpg").write_bytes((folder / "images" / "5.jpg").read_bytes()[:30])
-    picture(folder / "images" / "6.jpg", 30, 40)
+    write_image(folder / "images" / "6.jpg", 30, 40)
     data = open_data(folder).train
     assert [s.path.name for s in data.samples] == ["5.jpg"]
     assert data.problems.counts == {"missing picture": 1, "broken picture": 4}
@@ -419,7 +419,7 @@ BAD_YAML = {
 def test_unusable_yaml(tmp_path: Path, case: str) -> None:
     text, message = BAD_YAML[case]
     root = yolo_folder(tmp_path)
-    picture(root / "pictures" / "1.jpg")
+    write_image(root / "pictures" / "1.jpg")
     (root / "empty").mkdir()
     (root / "data.yaml").write_text(text)
     with pytest.raises(InputError, match=message) as error:

@@ -13,7 +13,7 @@ from nas.data import write
 from nas.data.source import open_data
 from nas.data.write import write_coco
 from search_spaces.errors import InputError
-from tests._data import coco_folder, picture, voc_folder, voc_object, voc_xml, yolo_folder
+from tests._data import coco_folder, write_image, voc_folder, voc_object, voc_xml, yolo_folder
 
 
 def test_voc_written_as_coco(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_voc_written_as_coco(tmp_path: Path) -> None:
 def test_pictures_of_one_name_stay_apart(tmp_path: Path) -> None:
     source = yolo_folder(tmp_path / "yolo")
     for i, name in enumerate(("x/0.png", "y/0.PNG"), 5):
-        picture(source / "images" / "train" / name, seed=i)
+        write_image(source / "images" / "train" / name, seed=i)
         label = (source / "labels" / "train" / name).with_suffix(".txt")
         label.parent.mkdir()
         label.write_text(f"0 0.5 0.5 0.{i} 0.5\n")
@@ -89,7 +89,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("what", ["there", "pictures", "none"])
 def test_what_is_not_written(tmp_path: Path, what: str, capsys: pytest.CaptureFixture[str]) -> None:
     source = coco_folder(tmp_path / "shop")
-    picture(tmp_path / "pictures" / "a.jpg")
+    write_image(tmp_path / "pictures" / "a.jpg")
     argv = {
         "there": ["data", "write", str(source), "--out", str(tmp_path / "pictures")],
         "pictures": ["data", "write", str(tmp_path / "pictures"), "--out", str(tmp_path / "out")],

@@ -60,7 +60,7 @@ def test_post_training_gives_the_runtimes_form_checked_and_evaluated(
     promise = Promise.of(proto)
     assert (
         promise is not None
-        and promise.form == RUNTIMES[runtime].int8_form(Target.parse(target))
+        and promise.form == RUNTIMES[runtime].quantization_scheme(Target.parse(target))
         and len(promise.left_float) == heads
     )
     assert json.loads({p.key: p.value for p in proto.metadata_props}["classes"]) == list(made.data.classes)
@@ -186,7 +186,7 @@ def test_openvino_computes_a_split_and_concatenation_right(tmp_path: Path) -> No
     )
     (tmp_path / "float.onnx").write_bytes(model.SerializeToString())
     x = rng.normal(0, 1, (1, 8, 16, 16)).astype(np.float32)
-    form = openvino.OpenVino.int8_form(Target("openvino", "int8"))
+    form = openvino.OpenVino.quantization_scheme(Target("openvino", "int8"))
     out = Calibrated.of(tmp_path / "float.onnx", form, [x]).write(tmp_path / "int8.onnx")
     assert lint(out).count("int8") == 3
     found, wanted = (RUNTIMES[r].open_session(Target(r, "int8"), out) for r in ("openvino", "onnxruntime"))
@@ -291,12 +291,12 @@ def test_targets_without_int8(target: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", RUNTIMES)
 def test_every_runtime_that_computes_int8_says_its_form(name: str) -> None:
     runtime = RUNTIMES[name]
-    form = runtime.int8_form(Target(name))
+    form = runtime.quantization_scheme(Target(name))
     assert (form is not None) == ("int8" in runtime.precisions and runtime.measures)
     if form is not None and not form.outputs:
         assert form.symmetric == (form.activation == "s8") and form.op_types == ("Conv",) and not form.bias
 
 
 def test_the_number_of_bits_is_the_machines() -> None:
-    form = RUNTIMES["openvino"].int8_form(Target("openvino", "int8"))
+    form = RUNTIMES["openvino"].quantization_scheme(Target("openvino", "int8"))
     assert form == openvino.INT8.on(DeviceFingerprint.read())

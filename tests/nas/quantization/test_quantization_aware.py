@@ -14,8 +14,9 @@ import pytest
 import torch
 from torch import nn
 
-from latency_db.conversion.int8 import Int8Form, _reconnect
+from latency_db.conversion.int8 import _reconnect
 from latency_db.conversion.onnx_parts import named
+from latency_db.core.quantization_scheme import QuantizationScheme
 from latency_db.core.target import Target
 from nas.core.console_reporter import ConsoleReporter
 from nas.inference.detect import batches
@@ -185,4 +186,7 @@ def _first_weight(path: Path) -> npt.NDArray[np.float32]:
 
 
 def test_the_form_has_the_bits() -> None:
-    assert FakeQuantConv2d(nn.Conv2d(1, 1, 1), ROUNDING, Int8Form("u8", weight_bits=7).weight_bits).weight_limit == 64
+    assert (
+        FakeQuantConv2d(nn.Conv2d(1, 1, 1), ROUNDING, QuantizationScheme("u8", weight_bits=7).weight_bits).weight_limit
+        == 64
+    )

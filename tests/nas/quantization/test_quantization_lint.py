@@ -10,7 +10,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from latency_db.conversion.int8 import Calibrated, Int8Form
+from latency_db.conversion.int8 import Calibrated
+from latency_db.core.quantization_scheme import QuantizationScheme
 from nas.cli import main
 from nas.quantization.lint import METADATA, Promise, check, lint
 from search_spaces.errors import InputError
@@ -18,7 +19,7 @@ from search_spaces.onnx import build_onnx
 from search_spaces.spaces import SPACES
 
 SIZE = 64
-FORM = Int8Form("s8")
+FORM = QuantizationScheme("s8")
 Change = Callable[[onnx.ModelProto], None]
 
 
