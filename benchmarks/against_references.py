@@ -251,7 +251,7 @@ def main() -> None:
     )
     parser.add_argument("--scale", choices=("nano", "full"), default="nano")
     parser.add_argument("--data", default="digits@96")
-    parser.add_argument("--limit", type=int, help="use at most so many pictures of each split")
+    parser.add_argument("--limit", type=int, help="use at most so many images of each split")
     parser.add_argument("--image-size", type=int, default=96)
     parser.add_argument("--target", default="onnxruntime:fp32")
     parser.add_argument("--space", default="yolo-nano")
@@ -304,8 +304,8 @@ def main() -> None:
         models(everyone, data, accuracy), [target], new_folder(args.out / "bench"), reporter, rounds=args.rounds
     )
     title = f"Searched against references on {data.name}: same recipe, budget and seeds"
-    picture = bench_data(done, title=title)
-    write_bench(args.out / "bench", done, picture)
+    image = bench_data(done, title=title)
+    write_bench(args.out / "bench", done, image)
     (RESULTS / "against_references.png").write_bytes((args.out / "bench" / "bench.png").read_bytes())
     figure = {
         **judged(everyone, accuracy, done),

@@ -4,7 +4,7 @@
 
 Each build has a process of its own and one core; seconds are the builder's alone, without starting the process and
 reading the file. Memory is what the builder logs; a search bounds it with ``nas search --max-activation-mb``. int8 is
-calibrated on one random picture: memory does not depend on the ranges.
+calibrated on one random image: memory does not depend on the ranges.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main() -> None:
     args = parser.parse_args()
     if reason := installed(RUNTIME):
         raise InputError(reason)
-    picture = np.random.default_rng(0).random((1, 3, IMAGE_SIZE, IMAGE_SIZE), dtype=np.float32)
+    image = np.random.default_rng(0).random((1, 3, IMAGE_SIZE, IMAGE_SIZE), dtype=np.float32)
     figure: dict[str, Any] = {
         "version": library_version(RUNTIME),
         "image_size": IMAGE_SIZE,
@@ -77,7 +77,7 @@ def main() -> None:
             for precision in TensorRtRtx.precisions:
                 try:
                     with converted(
-                        Workload(reference.name, onnx, calibration=lambda: [picture]), precision, INT8
+                        Workload(reference.name, onnx, calibration=lambda: [image]), precision, INT8
                     ) as ready:
                         rows[precision] = build(ready.path(), folder / "engines", args.repeat)
                 except InputError as error:

@@ -8,7 +8,7 @@ runs/bench-ov``
 each beside an anchor. Of families whose authors give latencies of ONNX Runtime on a CPU, Spearman's rank correlation
 with ours is computed, over each family and over all of them together. With ``--int8`` every model is measured in the
 runtime's own int8 form as well. ``--so-far`` writes what a bench has that was interrupted, here or on another
-machine, which is the one that is named then. Table and picture go to ``results/`` beside the figure.
+machine, which is the one that is named then. Table and image go to ``results/`` beside the figure.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("models", nargs="+", help="as nas bench takes them")
     parser.add_argument("--target", default="onnxruntime:fp32@640")
     parser.add_argument("--int8", action="store_true", help="each model in int8 too")
-    parser.add_argument("--data", default="digits", help="pictures to calibrate int8 with")
+    parser.add_argument("--data", default="digits", help="images to calibrate int8 with")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
         "--seconds",

@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--target", action="append", help="repeatable; default onnxruntime:fp32")
     parser.add_argument("--networks", type=int, default=150)
     parser.add_argument("--num-classes", type=int, default=80)
-    parser.add_argument("--data", help="pictures to calibrate int8 with")
+    parser.add_argument("--data", help="images to calibrate int8 with")
     parser.add_argument(
         "--processes", type=int, default=3, help="fresh processes that share the effort on each network"
     )

@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.quickstart --out runs/quickstart-timed``
 
-One call of ``nas quickstart`` into a new folder, with an empty cache (pictures are drawn, every latency is measured):
+One call of ``nas quickstart`` into a new folder, with an empty cache (images are drawn, every latency is measured):
 its seconds from start to end, and of S, M and L parameters, MACs, measured latency and the mAP50-95 of the trained
 network on the whole val split.
 """

@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.search_end_to_end --out runs/end-to-end --seeds 5 --trials 100``
 
-Space, data, supernet and pictures are the quickstart's. Evaluations are recorded: an architecture is asked once,
+Space, data, supernet and images are the quickstart's. Evaluations are recorded: an architecture is asked once,
 whichever search asks it, and all searches get the same answer. Accuracy is the supernet's; latency is the
 predictor's, fitted to the table of this project's own measurements of yolo-nano (``--table``), so that it does not
 change from one run to the next. Hypervolume is of log latency and mAP, bounded by the worst of everything that was

@@ -43,7 +43,7 @@ import optuna
 from optuna.samplers import BaseSampler
 
 from benchmarks.record import RESULTS, write
-from benchmarks.search_picture import draw_html, draw_png
+from benchmarks.search_plot import draw_html, draw_png
 from benchmarks.search_tables import DIRECTIONS, Problem, any_table, nas_bench_201, yolobench
 from nas.core.pareto import non_dominated
 from nas.search.cheap_objectives import AHEAD

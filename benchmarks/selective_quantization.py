@@ -4,7 +4,7 @@ at equal latency.
 ``python -m benchmarks.selective_quantization runs/select --data digits@96 --target openvino:int8 --model
 S=runs/s/S.safetensors --random 24``
 
-Of each model: a selective quantization (its journal, ``selective.json`` and pictures in the folder), then as many
+Of each model: a selective quantization (its journal, ``selective.json`` and images in the folder), then as many
 sets of blocks drawn by chance as ``--random`` says (of every size alike), evaluated in the same way. Then the
 search's front, the heuristic, all-int8, all-float and the drawn sets are timed side by side in the same rounds, so
 that all are at the same speeds of the machine and none is there for the luck of one measurement. Compared are the
@@ -89,7 +89,7 @@ def compared(
 
 
 def one(name: str, weights: Path, data: DataPair, args: argparse.Namespace) -> dict[str, Any]:
-    """Search, draw, compare, draw the picture."""
+    """Search, draw, compare, draw the image."""
     folder = args.folder / name
     folder.mkdir(parents=True, exist_ok=True)
     reporter = ConsoleReporter()
@@ -117,10 +117,10 @@ def one(name: str, weights: Path, data: DataPair, args: argparse.Namespace) -> d
     named = {name: next(p for p in searched if p.left_float == old.left_float) for name, old in found.named.items()}
     if not args.dry and name == next(iter(models(args.model, [args.seed]))):
         about = (name, args.target, data.name)
-        picture = selective_data(
+        image = selective_data(
             *about, timed, front(searched, float_latency.value), named, None, (found.float_map, float_latency)
         )
-        write_png(RESULTS / "selective_quantization.png", picture)
+        write_png(RESULTS / "selective_quantization.png", image)
     return {**compared(found.float_map, searched, by_chance, named[HEURISTIC]), "sets": len(found.points), "blocks": len(found.model.blocks),
             "float": {"map": found.float_map, "latency_ms": float_latency.value}}  # fmt: skip
 

@@ -132,7 +132,7 @@ def _training(f: Figure) -> str:
     rows = sorted(f["models"].items(), key=lambda item: -item[1]["map"])
     recipe = f["recipe"]
     shown = ", ".join(f"{name} {row['map']:.1f}" + _on_test(row.get("test_map50_per_seed")) for name, row in rows)
-    return f"mAP50-95 after {recipe['epochs']} epochs of {f['pictures']['train']} pictures at {f['image_size']} px, from fresh weights: {shown}"
+    return f"mAP50-95 after {recipe['epochs']} epochs of {f['pictures']['train']} images at {f['image_size']} px, from fresh weights: {shown}"
 
 
 def _on_test(map50: Sequence[float] | None) -> str:
@@ -191,7 +191,7 @@ def _search_quality(f: Figure) -> str:
 def _training_step(f: Figure) -> str:
     made = ", ".join(f"{rate:.0f} made with {name}" for name, rate in f["made_per_s"].items())
     ratio = f"{f['ratio_median']:.2f}× ({f['ratio_interval'][0]:.2f}…{f['ratio_interval'][1]:.2f}; goal 1.15)"
-    return f"{ratio}; pictures/s: {f['taken_per_s']:.0f} taken, {made}"
+    return f"{ratio}; images/s: {f['taken_per_s']:.0f} taken, {made}"
 
 
 def _search_stop(f: Figure) -> str:

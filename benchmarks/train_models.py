@@ -4,10 +4,10 @@
 --batch-size 64 --at-once 8 --out runs/train``
 
 Models are what ``nas bench`` takes: references, families, architecture files, folders of a search. All begin from
-fresh weights, with the same recipe, seeds and pictures, with the options of ``nas train``, and are evaluated on the
+fresh weights, with the same recipe, seeds and images, with the options of ``nas train``, and are evaluated on the
 val split, and on ``--test-split`` where one is named (``python -m benchmarks.train_models yolo11n --data bccd
 --test-split test``; BCCD, MIT, is Shenggan/BCCD_Dataset on GitHub as a COCO folder). Before that, ``--steps`` steps
-of each are timed alone on the device: with the pictures as they come from the loader, and with one batch that lies
+of each are timed alone on the device: with the images as they come from the loader, and with one batch that lies
 ready, so that the ratio says what the loader costs. Trainings that are finished in ``--out`` are kept; the same
 command goes on. ``results/train_models_<data>_<device>.json``.
 """
@@ -45,7 +45,7 @@ from search_spaces.architecture import Architecture
 from search_spaces.spaces import space_of
 
 WARM = 20
-"""Steps before a training is timed: kernels are chosen, memory is reserved, pictures are in memory."""
+"""Steps before a training is timed: kernels are chosen, memory is reserved, images are in memory."""
 
 
 class Ready(Loader):
@@ -73,7 +73,7 @@ def sized(model: Model) -> Architecture:
     return model.network.architecture.replace(image_size=model.network.image_size)
 
 
-def pictures_per_second(model: Model, data: DataPair, recipe: Recipe, means: Means, steps: int, ready: bool) -> float:
+def images_per_second(model: Model, data: DataPair, recipe: Recipe, means: Means, steps: int, ready: bool) -> float:
     """Of a training without its end (BatchNorm, evaluation, file). Every tenth step waits for the device, so a clock
     read then counts finished steps."""
     torch.manual_seed(recipe.seed)
@@ -135,10 +135,10 @@ def main() -> None:
     speeds: dict[str, dict[str, float]] = {}
     for model in models if args.steps else ():
         with_loader, alone = (
-            pictures_per_second(model, data, recipe, means, args.steps, ready) for ready in (False, True)
+            images_per_second(model, data, recipe, means, args.steps, ready) for ready in (False, True)
         )
         speeds[model.name] = {"with_loader": with_loader, "batch_ready": alone}
-        reporter.note(f"{model.name}: {with_loader:.0f} pictures/s, {alone:.0f} with a batch that lies ready")
+        reporter.note(f"{model.name}: {with_loader:.0f} images/s, {alone:.0f} with a batch that lies ready")
     found: dict[str, list[Metrics]] = {m.name: [] for m in models}
     tested: dict[str, list[Metrics]] = {m.name: [] for m in models}
     minutes: list[float | None] = []  # None: kept from an earlier call

@@ -5,7 +5,7 @@ against what the network takes.
 
 The loop's step has label assignment, the detection loss, clipping, the schedule, and the average besides (goal: at
 most 1.15 times the plain one). Both train copies of one network on one batch, in turn, step by step, so that whatever
-else the machine does hits both; medians of the ratios of neighbours count. Then pictures per second that the loader
+else the machine does hits both; medians of the ratios of neighbours count. Then images per second that the loader
 makes, of each kind of augmentation, with ``--workers`` threads and no network running, beside those the loop takes.
 """
 
@@ -113,12 +113,12 @@ def steps(
 def made_per_second(
     data: DataPair, augmentation: Augmentation, size: int, batch: int, workers: int, batches: int
 ) -> float:
-    """Pictures per second of a loader that nobody keeps waiting; decoded pictures are kept in memory, as training
+    """Images per second of a loader that nobody keeps waiting; decoded images are kept in memory, as training
     does."""
     loader = Loader(
         data.train.cached(2 << 30), batch, size, augmentation, shuffle=True, drop_last=True, workers=workers
     )
-    for _ in loader.epoch(0):  # pictures are decoded once
+    for _ in loader.epoch(0):  # images are decoded once
         pass
     made, epoch, start = 0, 1, time.perf_counter()
     while made < batches:
@@ -177,7 +177,7 @@ def main() -> None:
         f"the loop's step {figure['step_ms_median']:.1f} ms, plain {figure['plain_ms_median']:.1f} ms, ratio {middle:.3f} ({low:.3f}…{high:.3f})"
     )
     made = ", ".join(f"{name} {rate:.0f}" for name, rate in figure["made_per_s"].items())
-    print(f"pictures per second: taken {figure['taken_per_s']:.0f}, made {made}")
+    print(f"images per second: taken {figure['taken_per_s']:.0f}, made {made}")
     if not args.dry_run:
         write(f"training_step_{args.model}_{args.device.partition(':')[0]}", figure)
 

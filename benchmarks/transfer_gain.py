@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--limit", type=int, help="use at most so many pictures of each split")
+    parser.add_argument("--limit", type=int, help="use at most so many images of each split")
     parser.add_argument("--device", default="auto")
     parser.add_argument(
         "--out", type=Path, required=True, help="folder of the trainings; what is finished there is kept"

@@ -22,5 +22,5 @@ def repeats(number: int, multiple: float) -> int:
 
 
 def image_size(values: tuple[int, ...] = IMAGE_SIZES) -> Choice:
-    """The choice of the picture's side in pixels."""
+    """The choice of the image's side in pixels."""
     return Choice("image_size", values, weights=False)

@@ -22,7 +22,7 @@ def write_image(path: Path, width: int = 40, height: int = 30, seed: int = 0) ->
 
 
 def coco(count: int = 3, first: int = 1) -> Coco:
-    """``count`` pictures with one box of 10 x 8 each; ids with gaps, as real files have."""
+    """``count`` images with one box of 10 x 8 each; ids with gaps, as real files have."""
     images = [{"id": first + 5 * i, "file_name": f"{first + i}.jpg", "width": 40, "height": 30} for i in range(count)]
     boxes = [
         {"id": i, "image_id": first + 5 * i, "category_id": 7, "bbox": [5, 6, 10, 8], "area": 80, "iscrowd": 0}
@@ -75,7 +75,7 @@ def voc_xml(*objects: str, size: tuple[object, object] = (40, 30)) -> str:
 
 
 def voc_folder(root: Path, splits: Mapping[str, Mapping[str, str]] | None = None) -> Path:
-    """Split -> name of a picture -> its annotation file; by default two pictures of each split with a dog, in train a
+    """Split -> name of a image -> its annotation file; by default two images of each split with a dog, in train a
     cat too."""
     both = voc_object(), voc_object("cat", (1, 1, 40, 30))
     splits = splits or {

@@ -1,4 +1,4 @@
-"""A detector as files that people have, weights and their export, that finds most of what is in eight pictures of
+"""A detector as files that people have, weights and their export, that finds most of what is in eight images of
 digits: trained on just these."""
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ SETTINGS = {"batch_size": 8, "lr": 2e-2, "cls_weight": 2.0, "warmup_steps": 10, 
 
 @dataclass(frozen=True)
 class Files:
-    """``weights`` and ``onnx`` hold one network, as does ``pairs``, which takes two pictures at once; ``other`` a
-    worse one. ``spec``: the data, as --data takes it; its two splits are the same pictures."""
+    """``weights`` and ``onnx`` hold one network, as does ``pairs``, which takes two images at once; ``other`` a
+    worse one. ``spec``: the data, as --data takes it; its two splits are the same images."""
 
     weights: Path
     onnx: Path
@@ -77,7 +77,7 @@ def detector_files(base: Path) -> Files:
 
 
 def _data(folder: Path) -> DataPair:
-    """A COCO folder of 8 pictures that are train and val."""
+    """A COCO folder of 8 images that are train and val."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NAS_CACHE", str(folder / "cache"))
         made = open_data(f"digits@{SIZE}:train=8,val=2").train

@@ -24,7 +24,7 @@ DATA = f"digits@{SIZE}:train=40,val=6"
 
 @dataclass(frozen=True)
 class Shelf:
-    """A folder with ``S.safetensors`` and the data set of its classes; ``cache`` has the data set's pictures."""
+    """A folder with ``S.safetensors`` and the data set of its classes; ``cache`` has the data set's images."""
 
     folder: Path
     cache: Path
@@ -37,7 +37,7 @@ _FOLDER = TemporaryDirectory()  # goes with the process: every test module share
 
 @cache
 def shelf() -> Shelf:
-    """A yolo-nano with drawn weights whose statistics are those of the pictures, so that its activations are like a
+    """A yolo-nano with drawn weights whose statistics are those of the images, so that its activations are like a
     trained one's."""
     folder = Path(_FOLDER.name)
     data = open_data(DATA, cache=folder / "cache")
@@ -58,6 +58,6 @@ def shelf() -> Shelf:
 
 @cache
 def subject(target: str) -> Subject:
-    """The shelf's detector for a target, calibrated on a few pictures."""
+    """The shelf's detector for a target, calibrated on a few images."""
     made = shelf()
     return open_subject(made.weights, made.data, Target.parse(f"{target}@{SIZE}"), Calibration(16), made.folder)

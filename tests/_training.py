@@ -28,7 +28,7 @@ SPACE = SPACES["yolo-nano"].restrict({"width": (8,)})
 
 
 class Toy(Task):
-    """A convolution that learns the mean colour of pictures: steps of a millisecond."""
+    """A convolution that learns the mean colour of images: steps of a millisecond."""
 
     def __init__(self) -> None:
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""The whole job on a handful of pictures: every file of a run, every verb on it, and a second start that repeats
+"""The whole job on a handful of images: every file of a run, every verb on it, and a second start that repeats
 nothing."""
 
 from __future__ import annotations
@@ -124,9 +124,9 @@ def test_export_predict_measure_and_plot(run: Path, tmp_path: Path, capsys: pyte
     detector, _, _ = load_detector(run / f"{name}.safetensors")
     assert parity(detector.deploy(), onnx, 128) <= TOLERANCE
 
-    calibration = [str(s.path) for s in open_data(DATA).val.samples[:2]]
-    assert main(["predict", str(onnx), *pictures, "--out", str(tmp_path / "drawn"), "--score", "0.01"]) == 0
-    assert sorted(p.stem for p in (tmp_path / "drawn").iterdir()) == sorted(Path(p).stem for p in pictures)
+    images = [str(s.path) for s in open_data(DATA).val.samples[:2]]
+    assert main(["predict", str(onnx), *images, "--out", str(tmp_path / "drawn"), "--score", "0.01"]) == 0
+    assert sorted(p.stem for p in (tmp_path / "drawn").iterdir()) == sorted(Path(p).stem for p in images)
 
     for model in (f"{name}.onnx", f"{name}.json", f"{name}.safetensors"):
         capsys.readouterr()
@@ -157,7 +157,7 @@ def test_certify(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     elsewhere = ["--target", "onnxruntime:int8", "--latency-db", str(tmp_path / "latency.sqlite")]
     assert (
         main(["certify", str(copy), "--repeat", "1", *elsewhere]) == 0
-    )  # calibrated with the run's own pictures; nothing to compare with
+    )  # calibrated with the run's own images; nothing to compare with
     assert "int8" in (copy / "certificate.json").read_text()
     (copy / "S.json").write_text("{}")
     assert main(["certify", str(copy)]) == 2
@@ -213,7 +213,7 @@ def test_subnet_extract_and_export_are_one_network(tmp_path: Path, monkeypatch: 
     path = tmp_path / "subnet.onnx"
     assert (
         unfused[0] - unfused[0].flip(0)
-    ).abs().max() > 0  # different pictures, different boxes: the comparison is of something
+    ).abs().max() > 0  # different images, different boxes: the comparison is of something
     worst = export_onnx(extracted, path, 96, metadata_of(architecture, tuple(map(str, range(10))), 96))
     assert (
         worst <= TOLERANCE and parity(extracted, path, 96, seed=seed) <= 5 * TOLERANCE

@@ -24,7 +24,7 @@ from search_spaces.registry import unknown
 if TYPE_CHECKING:
     import onnx
 
-Pictures = npt.NDArray[np.float32]
+Images = npt.NDArray[np.float32]
 Ranges = Mapping[str, tuple[float, float]]
 """Tensor -> the lowest and highest value that it is to hold."""
 
@@ -37,11 +37,11 @@ BINS = 512
 to choose, and each bin takes time."""
 
 
-def int8(model: Path, out: Path, form: QuantizationScheme, calibration: Sequence[Pictures]) -> Path:
+def int8(model: Path, out: Path, form: QuantizationScheme, calibration: Sequence[Images]) -> Path:
     """The file with Q/DQ nodes; activation ranges are the extremes over ``calibration``, arrays (N, 3, S, S) float32
     in 0..1.
 
-    Raises InputError for pictures that do not fit the model's input, and for a model with nothing to quantize.
+    Raises InputError for images that do not fit the model's input, and for a model with nothing to quantize.
     """
     return Calibrated.of(model, form, calibration).write(out)
 
@@ -58,11 +58,11 @@ class Calibrated:
 
     @classmethod
     def of(
-        cls, model: Path, form: QuantizationScheme, calibration: Sequence[Pictures], calibrator: str = "max"
+        cls, model: Path, form: QuantizationScheme, calibration: Sequence[Images], calibrator: str = "max"
     ) -> Calibrated:
-        """Of a file and pictures, (N, 3, S, S) float32 in 0..1 each; ``calibrator`` is one of :data:`CALIBRATORS`.
+        """Of a file and images, (N, 3, S, S) float32 in 0..1 each; ``calibrator`` is one of :data:`CALIBRATORS`.
 
-        Raises InputError for pictures that do not fit the model's input, a model with nothing to quantize, and
+        Raises InputError for images that do not fit the model's input, a model with nothing to quantize, and
         activations that are no numbers.
         """
         if calibrator not in CALIBRATORS:
@@ -77,7 +77,7 @@ class Calibrated:
         ranges = _ranges(proto, _op_types(form), batches, calibrator)
         if odd := sorted(name for name, ends in ranges.items() if not all(map(math.isfinite, ends))):
             raise InputError(
-                f"activation {odd[0]} of {model.name} is {ranges[odd[0]]} on these pictures",
+                f"activation {odd[0]} of {model.name} is {ranges[odd[0]]} on these images",
                 "finite numbers",
                 "the network has diverged",
             )
@@ -85,7 +85,7 @@ class Calibrated:
 
     @property
     def constant(self) -> list[str]:
-        """Activations that were the same number everywhere on every picture: dead layers, or pictures that are all
+        """Activations that were the same number everywhere on every image: dead layers, or images that are all
         alike."""
         tail, reached = decode_tail(self.proto), {i.name for i in self.proto.graph.input}
         for n in self.proto.graph.node:  # in an order in which what is read was made before
@@ -174,15 +174,15 @@ def _reconnect(proto: onnx.ModelProto, spared: set[str]) -> None:
 class _Reader:
     """What a calibrator asks for its feeds."""
 
-    def __init__(self, feeds: Iterable[Mapping[str, Pictures]]) -> None:
+    def __init__(self, feeds: Iterable[Mapping[str, Images]]) -> None:
         self._feeds = iter(feeds)
 
-    def get_next(self) -> Mapping[str, Pictures] | None:
+    def get_next(self) -> Mapping[str, Images] | None:
         return next(self._feeds, None)
 
 
 def _ranges(
-    proto: onnx.ModelProto, op_types: list[str], batches: Iterable[Mapping[str, Pictures]], calibrator: str
+    proto: onnx.ModelProto, op_types: list[str], batches: Iterable[Mapping[str, Images]], calibrator: str
 ) -> dict[str, tuple[float, float]]:
     from onnxruntime.quantization import CalibrationMethod
     from onnxruntime.quantization.calibrate import create_calibrator
@@ -198,7 +198,7 @@ def _ranges(
         with contextlib.redirect_stdout(io.StringIO()):  # it prints how many bins it has
             for (
                 batch
-            ) in batches:  # one at a time: histograms of all activations of all pictures at once would fill the memory
+            ) in batches:  # one at a time: histograms of all activations of all images at once would fill the memory
                 collecting.collect_data(_Reader([batch]))
             found = collecting.compute_data()
     return {
@@ -206,7 +206,7 @@ def _ranges(
     }
 
 
-def _batches(proto: onnx.ModelProto, calibration: Sequence[Pictures]) -> list[dict[str, Pictures]]:
+def _batches(proto: onnx.ModelProto, calibration: Sequence[Images]) -> list[dict[str, Images]]:
     """Feeds of the size that the model's only input takes."""
     weights = {t.name for t in proto.graph.initializer}
     inputs = [i for i in proto.graph.input if i.name not in weights]
@@ -214,18 +214,18 @@ def _batches(proto: onnx.ModelProto, calibration: Sequence[Pictures]) -> list[di
     if len(inputs) != 1 or len(dims) != 4:
         raise InputError(
             f"a model with the inputs {[i.name for i in inputs]}",
-            "one input of pictures (N, 3, S, S) to calibrate int8 with",
+            "one input of images (N, 3, S, S) to calibrate int8 with",
         )
     if not calibration or not sum(len(c) for c in calibration):
-        raise InputError("no pictures to calibrate int8 with", "at least one")
+        raise InputError("no images to calibrate int8 with", "at least one")
     shape = calibration[0].shape
     if any(d and d != s for d, s in zip(dims[1:], shape[1:], strict=True)):
         raise InputError(
-            f"calibration pictures of shape {shape[1:]} for a model of {tuple(dims[1:])}",
-            "pictures of the model's size",
+            f"calibration images of shape {shape[1:]} for a model of {tuple(dims[1:])}",
+            "images of the model's size",
         )
     if not dims[0]:
         return [{inputs[0].name: c} for c in calibration]
-    pictures = np.concatenate(list(calibration))
-    count = max(1, len(pictures) // dims[0])  # what does not fill a batch is left out; too few pictures are repeated
-    return [{inputs[0].name: pictures[np.arange(i * dims[0], (i + 1) * dims[0]) % len(pictures)]} for i in range(count)]
+    images = np.concatenate(list(calibration))
+    count = max(1, len(images) // dims[0])  # what does not fill a batch is left out; too few images are repeated
+    return [{inputs[0].name: images[np.arange(i * dims[0], (i + 1) * dims[0]) % len(images)]} for i in range(count)]

@@ -41,7 +41,7 @@ def converted(workload: Workload, precision: str, form: QuantizationScheme | Non
         elif workload.calibration is None:
             hint = "give a data set: --data digits, a COCO or YOLO folder, or a yaml"
             raise InputError(
-                f"int8 of {workload.key} without pictures", "some to calibrate the ranges of activations with", hint
+                f"int8 of {workload.key} without images", "some to calibrate the ranges of activations with", hint
             )
         else:
             assert form is not None

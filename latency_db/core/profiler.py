@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from latency_db.core.quantization_scheme import QuantizationScheme
 
     Session = Callable[[npt.NDArray[np.float32]], Sequence[npt.NDArray[np.float32]]]
-    """Pictures (batch, 3, S, S) float32 in 0..1 -> the model's outputs, as the runtime computes them."""
+    """Images (batch, 3, S, S) float32 in 0..1 -> the model's outputs, as the runtime computes them."""
 
 
 class RuntimeFailure(InputError):
@@ -71,7 +71,7 @@ class Workload:
     when a measurement really takes place and the runtime reads ONNX (a recorded table needs the key alone).
 
     ``network`` says which network of a search space it is, for runtimes that run the network itself and for
-    predictors; None for a file. ``calibration`` gives pictures as the network sees them, (N, 3, S, S) float32 in
+    predictors; None for a file. ``calibration`` gives images as the network sees them, (N, 3, S, S) float32 in
     0..1, one array per batch; int8 needs them.
     """
 
@@ -247,7 +247,7 @@ class Profiler(ABC):
 
     @classmethod
     def open_session(cls, target: Target, model: Path) -> Session | None:
-        """A model ready to be run in this process on given pictures, with the settings that it is timed with; None
+        """A model ready to be run in this process on given images, with the settings that it is timed with; None
         where that cannot be done.
 
         Its batch is the target's. Accuracy is measured with it, because runtimes differ in what they make of one file.

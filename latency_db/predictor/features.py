@@ -77,7 +77,7 @@ class Features:
 
 
 def features(ops: Sequence[Op], image_size: int, batch: int = 1, family: str = "") -> Features:
-    """Features of fused operations (as ``search_spaces.trace`` gives them, at batch 1) run on ``batch`` pictures at
+    """Features of fused operations (as ``search_spaces.trace`` gives them, at batch 1) run on ``batch`` images at
     once. InputError without any conv."""
     o = _Table.of(ops, batch)
     if not o.matrix.any():
@@ -134,7 +134,7 @@ class _Table:
 
     @property
     def unaligned(self) -> npt.NDArray[np.bool_]:
-        """Matrix products with channels that are no multiple of 8, the picture's three apart."""
+        """Matrix products with channels that are no multiple of 8, the image's three apart."""
         odd = ((self.channels_in % ALIGNED > 0) & (self.channels_in > 4)) | (self.channels % ALIGNED > 0)
         return self.matrix & odd
 

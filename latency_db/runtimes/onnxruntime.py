@@ -126,7 +126,7 @@ class _OnnxRuntime(Profiler):
             return None
         session, _ = _session({"model": str(model), "threads": target.threads}, CPU, {}, CPU_ENTRIES)
         (name,) = (item.name for item in session.get_inputs())
-        return lambda pictures: session.run(None, {name: pictures})
+        return lambda images: session.run(None, {name: images})
 
     def measure(self, workload: Workload) -> Measurement:
         with converted(workload, self.target.precision, self.quantization_scheme(self.target)) as ready:

@@ -92,7 +92,7 @@ class OpenVino(Profiler):
     @classmethod
     def open_session(cls, target: Target, model: Path) -> Session:
         run = _compiled({"model": str(model), **asdict(target)})[0].create_infer_request()
-        return lambda pictures: list(run.infer([pictures]).values())
+        return lambda images: list(run.infer([images]).values())
 
     def measure(self, workload: Workload) -> Measurement:
         with converted(workload, self.target.precision, self.quantization_scheme(self.target)) as ready:

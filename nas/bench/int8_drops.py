@@ -28,7 +28,7 @@ def drops(models: Sequence[Model], target: Target, data: DataPair, folder: Path,
     size takes each model's.
 
     A model that cannot be quantized, or whose classes are others, is named and left out. What the folder's journal
-    has of the same weights, pictures, target and version is taken from there.
+    has of the same weights, images, target and version is taken from there.
     """
     lines = Lines(folder / JOURNAL)
     kept = lines.read()

@@ -1,4 +1,4 @@
-"""A bench as one picture: latency to the right, mAP upwards, worked out once for all renderers. Different kinds of
+"""A bench as one image: latency to the right, mAP upwards, worked out once for all renderers. Different kinds of
 mAP stand on panels of their own."""
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class BenchData:
 
 
 def bench_data(bench: Bench, wanted: Wanted | None = None, log_x: bool = True, title: str | None = None) -> BenchData:
-    """Work out the picture of the bench's first target, with the budgets ``wanted`` (those like a model at its
+    """Work out the image of the bench's first target, with the budgets ``wanted`` (those like a model at its
     latency here)."""
     measured = [e for e in bench.main.values() if e.latency is not None]
     families = _families(measured)

@@ -1,4 +1,4 @@
-"""A bench as a picture, drawn by matplotlib."""
+"""A bench as a image, drawn by matplotlib."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _TICK_UP = 2  # matplotlib's name of the marker, which its types do not have
 
 
 def write_png(path: str | os.PathLike[str], data: BenchData, scale: float = 2.0) -> Path:
-    """Write the picture, 1200 pixels wide times ``scale``, whole or not at all."""
+    """Write the image, 1200 pixels wide times ``scale``, whole or not at all."""
     return write_sheet(path, lambda: bench_sheet(data), scale)
 
 
 def bench_sheet(data: BenchData) -> Sheet:
-    """The picture as a matplotlib figure."""
+    """The image as a matplotlib figure."""
     sheet = Sheet(data.height)
     sheet.header(data.title, data.subtitle)
     sheet.budgets(data.panels[0].canvas, data.budgets)

@@ -55,7 +55,7 @@ def notes(bench: Bench) -> list[str]:
         said = ", ".join(f"{family} {points:+.2f}" for family, points in bench.family_drops().items())
         one = next(iter(bench.drops.values()))
         found.append(
-            f"points of mAP that int8 loses, mean of each family: {said}; on {one.pictures} pictures, in {one.evaluated_in}"
+            f"points of mAP that int8 loses, mean of each family: {said}; on {one.images} images, in {one.evaluated_in}"
         )
     if unknown := [e.model.name for e in bench.main.values() if e.model.accuracy is None]:
         said = "published figures are of 640 px and 80 classes, own ones of the size and classes of their evaluation"

@@ -48,11 +48,11 @@ class Accuracy:
 @dataclass(frozen=True)
 class Drop:
     """What int8 does to trained weights: mAP50-95 in percent of the fp32 network and of the int8 one, on so many
-    pictures of the data set, both as the runtime computes them (``evaluated_in``)."""
+    images of the data set, both as the runtime computes them (``evaluated_in``)."""
 
     before: float
     after: float
-    pictures: int
+    images: int
     evaluated_in: str
 
     @property

@@ -68,7 +68,7 @@ def bench(
 ) -> Bench:
     """Measure ``models`` on ``targets``, or go on where an earlier call with this ``folder`` was ended.
 
-    ``data``: pictures that int8 is calibrated with, and evaluated on where models bring weights
+    ``data``: images that int8 is calibrated with, and evaluated on where models bring weights
     (:mod:`nas.bench.int8_drops`). ``database``: where the figures go besides the folder. A model that fails is named
     and left out of the rounds that follow; the same command later tries it again. InputError if all fail, and for a
     folder that is damaged or of other settings.

@@ -36,7 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--data",
-        help="pictures to calibrate int8 with and to evaluate it on (digits, a COCO or YOLO folder, or a yaml)",
+        help="images to calibrate int8 with and to evaluate it on (digits, a COCO or YOLO folder, or a yaml)",
     )
     parser.add_argument("--num-classes", type=int, help="of all models (default: each its own, references 80)")
     parser.add_argument(
@@ -99,7 +99,7 @@ def _targets(target: Target, args: argparse.Namespace) -> list[Target]:
     if args.int8 and target.precision == "int8":
         raise InputError(f"--int8 with --target {args.target}", "a target of another precision, to compare with")
     if (args.int8 or target.precision == "int8") and not args.data and RUNTIMES[target.runtime].measures:
-        raise InputError("int8 without --data", "a data set", "int8 takes the ranges of activations from its pictures")
+        raise InputError("int8 without --data", "a data set", "int8 takes the ranges of activations from its images")
     return [target, replace(target, precision="int8")] if args.int8 else [target]
 
 

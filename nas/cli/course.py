@@ -48,7 +48,7 @@ def add_course(parser: argparse.ArgumentParser) -> None:
         metavar="WEIGHT",
         help="compare the features of the necks, too (default 0: do not)",
     )
-    parser.add_argument("--pseudo", type=Path, help="train on these pictures too (a json that nas pseudo-label wrote)")
+    parser.add_argument("--pseudo", type=Path, help="train on these images too (a json that nas pseudo-label wrote)")
     parser.add_argument(
         "--pseudo-weight", type=float, default=1.0, help="of their boxes in the loss (default %(default)s)"
     )

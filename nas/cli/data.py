@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 EXAMPLES = """\
-  nas data check shop/                     counts, classes, boxes, every problem by name; decodes every picture
+  nas data check shop/                     counts, classes, boxes, every problem by name; decodes every image
   nas data check shop/ --json              the same for a program
   nas data write VOCdevkit/VOC2012 --out voc   a data set of any format as a COCO folder
   nas data write digits --out digits       the embedded set, likewise"""
@@ -18,7 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("spec", help="data set: digits, a COCO, YOLO or Pascal VOC folder, or a yaml")
     parser.add_argument("--json", action="store_true", help="with check: the report as JSON")
     parser.add_argument("--out", type=Path, help="with write: the folder to make")
-    parser.add_argument("--link", action="store_true", help="with write: hard-link the pictures and do not copy them")
+    parser.add_argument("--link", action="store_true", help="with write: hard-link the images and do not copy them")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,7 +35,7 @@ def _check(args: argparse.Namespace) -> int:
     from nas.data.check import check
 
     reporter = ConsoleReporter(Console(stderr=True, highlight=False)) if args.json else ConsoleReporter()
-    with reporter.progress("pictures") as watch:
+    with reporter.progress("images") as watch:
         report = check(args.spec, watch)
     if args.json:
         print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
@@ -53,10 +53,10 @@ def _write(args: argparse.Namespace) -> int:
     if args.out is None:
         raise InputError("no --out", "the folder to make")
     reporter = ConsoleReporter()
-    with reporter.progress("pictures") as watch:
+    with reporter.progress("images") as watch:
         splits = write_coco(args.spec, args.out, args.link, watch)
     for data in splits:
-        reporter.note(f"{args.out / data.split}.json: {len(data)} pictures, {data.boxes} boxes")
+        reporter.note(f"{args.out / data.split}.json: {len(data)} images, {data.boxes} boxes")
         for line in data.problems.lines():
             reporter.note(f"  {line}")
     return 0

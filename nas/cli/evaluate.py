@@ -8,7 +8,7 @@ from pathlib import Path
 
 EXAMPLES = """\
   nas evaluate runs/digits/S.safetensors --data digits
-  nas evaluate S.onnx --data shop/ --out report              curves, confusions, the worst pictures: report/report.html
+  nas evaluate S.onnx --data shop/ --out report              curves, confusions, the worst images: report/report.html
   nas evaluate M.safetensors --data shop/ --against S.onnx   is M better than S, or is it chance?
   nas evaluate S.safetensors --data coco.yaml --split test --json"""
 
@@ -21,14 +21,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_data(parser)
     add_device(parser)
     parser.add_argument("--split", default="val", help="of the data set (default %(default)s)")
-    parser.add_argument("--out", type=Path, help="folder for report.html, metrics.json, per_class.csv and pictures/")
+    parser.add_argument("--out", type=Path, help="folder for report.html, metrics.json, per_class.csv and images/")
     parser.add_argument(
         "--against",
         type=Path,
         metavar="MODEL",
-        help="another model: the difference on the same pictures, with its interval",
+        help="another model: the difference on the same images, with its interval",
     )
-    parser.add_argument("--batch", type=int, default=8, help="pictures run at once (default %(default)s)")
+    parser.add_argument("--batch", type=int, default=8, help="images run at once (default %(default)s)")
     parser.add_argument("--iou", type=float, default=0.5, help="of the confusions in the report (default %(default)s)")
     parser.add_argument(
         "--score",
@@ -36,16 +36,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="of the confusions in the report (default: where the mean F1 of the classes is best)",
     )
     parser.add_argument(
-        "--pictures",
+        "--images",
         type=int,
         default=12,
         help="in the report: so many of the worst and as many by chance (default %(default)s)",
     )
     parser.add_argument(
-        "--resamples", type=int, default=1000, help="of the pictures, for the 95 %% interval (default %(default)s)"
+        "--resamples", type=int, default=1000, help="of the images, for the 95 %% interval (default %(default)s)"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the resamples and of the pictures by chance (default %(default)s)"
+        "--seed", type=int, default=0, help="of the resamples and of the images by chance (default %(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="everything as JSON")
 
@@ -72,16 +72,16 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({**evaluation.to_dict(), **against_dict(compared)}, indent=2))
     else:
-        reporter.note(f"{args.model} on {len(data.val)} {args.split} pictures of {data.name}, {evaluation.runtime}")
+        reporter.note(f"{args.model} on {len(data.val)} {args.split} images of {data.name}, {evaluation.runtime}")
         reporter.note(summary(evaluation.metrics, evaluation.interval))
         reporter.console.print(class_table(evaluation.rows).rich())
     if against and not args.json:
         other, difference = against
-        reporter.note(f"{args.against} on the same pictures, {other.runtime}")
+        reporter.note(f"{args.against} on the same images, {other.runtime}")
         reporter.note(summary(other.metrics, difference.b))
         reporter.note(difference_text(difference, *_names(args.model, args.against)))
     if args.out:
-        written = write_evaluation(new_folder(args.out), evaluation, args.pictures, args.seed, compared)
+        written = write_evaluation(new_folder(args.out), evaluation, args.images, args.seed, compared)
         reporter.note(f"written: {', '.join(map(str, written))}")
     return 0
 
@@ -89,9 +89,9 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     from search_spaces.errors import InputError
 
-    if args.batch < 1 or args.resamples < 1 or args.pictures < 0 or args.seed < 0:
-        got = f"batch {args.batch}, {args.resamples} resamples, {args.pictures} pictures, seed {args.seed}"
-        raise InputError(got, "1 or more in a batch and resamples, 0 or more pictures and seed")
+    if args.batch < 1 or args.resamples < 1 or args.images < 0 or args.seed < 0:
+        got = f"batch {args.batch}, {args.resamples} resamples, {args.images} images, seed {args.seed}"
+        raise InputError(got, "1 or more in a batch and resamples, 0 or more images and seed")
     if not 0 < args.iou <= 1 or not 0 <= (args.score or 0) <= 1:
         raise InputError(f"IoU {args.iou}, score {args.score}", "IoU over 0, both at most 1")
 

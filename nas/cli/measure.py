@@ -22,9 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target", default="onnxruntime:fp32", help="runtime:precision[@size][/b8][/t2] (default %(default)s)"
     )
-    parser.add_argument(
-        "--data", help="int8 only: pictures to calibrate with (digits, a COCO or YOLO folder, or a yaml)"
-    )
+    parser.add_argument("--data", help="int8 only: images to calibrate with (digits, a COCO or YOLO folder, or a yaml)")
     parser.add_argument(
         "--repeat", type=int, default=1, help="measure so many times, each in fresh processes (default %(default)s)"
     )

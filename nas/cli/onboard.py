@@ -25,7 +25,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--most", type=int, default=120, help="measure at most so many networks (default %(default)s)")
     parser.add_argument("--num-classes", type=int, default=80, help="default %(default)s")
-    parser.add_argument("--data", help="pictures to calibrate int8 with")
+    parser.add_argument("--data", help="images to calibrate int8 with")
     parser.add_argument("--latency-db", help="file or URL of latencies (default: one for all runs)")
     parser.add_argument("--seed", type=int, default=0)
 

@@ -37,7 +37,7 @@ def add_data(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument(
         "--data", required=required, help="data set: digits, a COCO, YOLO or Pascal VOC folder, or a yaml"
     )
-    parser.add_argument("--limit", type=int, help="use at most so many pictures of each split")
+    parser.add_argument("--limit", type=int, help="use at most so many images of each split")
 
 
 def add_device(parser: argparse.ArgumentParser, training: bool = False) -> None:
@@ -101,7 +101,7 @@ def add_recipe(parser: argparse.ArgumentParser, epochs: int) -> None:
         help="compile the network's forward (torch.compile; not of a supernet)",
     )
     parser.add_argument("--seed", type=int, help="default 0")
-    parser.add_argument("--no-augment", action="store_true", help="train on the pictures as they are")
+    parser.add_argument("--no-augment", action="store_true", help="train on the images as they are")
 
 
 def add_records(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 EXAMPLES = """\
-  nas predict runs/digits/S.onnx picture.jpg
+  nas predict runs/digits/S.onnx image.jpg
   nas predict S.onnx photos/*.jpg --out drawn --score 0.4
   nas predict S.safetensors photos/ --recursive --classes cat,dog --save json,yolo
   nas predict S.onnx street.mp4                                                       a video with boxes: predictions/street.mp4"""
@@ -15,7 +15,7 @@ EXAMPLES = """\
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     parser.add_argument("model", type=Path, help="exported model (.onnx) or trained weights (.safetensors)")
-    parser.add_argument("images", nargs="+", help="pictures, videos, folders of them, patterns")
+    parser.add_argument("images", nargs="+", help="images, videos, folders of them, patterns")
     parser.add_argument(
         "--out", type=Path, default=Path("predictions"), help="folder for what is written (default %(default)s)"
     )
@@ -29,16 +29,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--iou", type=float, default=0.6, help="overlap from which boxes of one class are one (default %(default)s)"
     )
-    parser.add_argument("--max-detections", type=int, default=300, help="in a picture (default %(default)s)")
+    parser.add_argument("--max-detections", type=int, default=300, help="in a image (default %(default)s)")
     parser.add_argument(
         "--multi-label", action="store_true", help="a box may be several classes, as when nas evaluate scores it"
     )
-    parser.add_argument("--batch", type=int, default=8, help="pictures run at once (default %(default)s)")
+    parser.add_argument("--batch", type=int, default=8, help="images run at once (default %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """List, draw and save what is found; a broken picture is named and passed over."""
+    """List, draw and save what is found; a broken image is named and passed over."""
     from nas.cli.options import new_folder
     from nas.core.console_reporter import ConsoleReporter
     from nas.inference.inputs import sources

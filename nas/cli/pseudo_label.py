@@ -16,7 +16,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     from nas.cli.options import add_data, add_device
 
     parser.add_argument("model", type=Path, help="trained weights (.safetensors) or an exported model (.onnx)")
-    parser.add_argument("--images", type=Path, required=True, help="folder of pictures, searched in depth")
+    parser.add_argument("--images", type=Path, required=True, help="folder of images, searched in depth")
     parser.add_argument("--out", type=Path, required=True, help="COCO json to write; an interrupted labelling goes on")
     parser.add_argument("--score", type=float, default=0.4, help="least score of a label (default %(default)s)")
     parser.add_argument(
@@ -38,7 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="nms",
         choices=("nms", "weighted"),
-        help="look at each picture mirrored, too; how boxes are merged",
+        help="look at each image mirrored, too; how boxes are merged",
     )
     add_data(parser, required=False)
     add_device(parser)
@@ -56,14 +56,14 @@ def run(args: argparse.Namespace) -> int:
     reporter = ConsoleReporter()
     wanted = Wanted(args.score, tuple(map(_score, args.score_for)), args.precision, args.ignore_from)
     finder = Finder(open_network(existing(args.model, "model"), args.device), args.tta)
-    existing(args.images, "folder of pictures")
+    existing(args.images, "folder of images")
     new_folder(args.out.parent)
     data = open_data(args.data, limit=args.limit) if args.data else None
-    pictures, boxes, broken = pseudo_label(args.model, finder, args.images, args.out, wanted, reporter, data)
+    images, boxes, broken = pseudo_label(args.model, finder, args.images, args.out, wanted, reporter, data)
     reporter.note(
-        f"{boxes} boxes in {pictures} pictures" + (f", {broken} broken" if broken else "") + f"; written: {args.out}"
+        f"{boxes} boxes in {images} images" + (f", {broken} broken" if broken else "") + f"; written: {args.out}"
     )
-    return 0 if pictures else 2
+    return 0 if images else 2
 
 
 def _score(text: str) -> tuple[str, float]:

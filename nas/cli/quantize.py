@@ -37,7 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=100,
         metavar="N",
-        help="pictures of the train split for the ranges (default %(default)s)",
+        help="images of the train split for the ranges (default %(default)s)",
     )
     parser.add_argument(
         "--calibrator",
@@ -48,9 +48,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rounds", type=int, default=3, help="measure latency in so many rounds, 0 for none (default %(default)s)"
     )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="draws the calibration pictures and the order of the rounds"
-    )
+    parser.add_argument("--seed", type=int, default=0, help="draws the calibration images and the order of the rounds")
     parser.add_argument(
         "--out", type=Path, help="ONNX file (default: beside the weights, -int8.onnx); its report is written beside it"
     )
@@ -77,7 +75,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--subset",
         type=int,
         default=100,
-        help="val pictures for the sensitivity of blocks, 0 for all (default %(default)s)",
+        help="val images for the sensitivity of blocks, 0 for all (default %(default)s)",
     )
     aware = parser.add_argument_group("qat: fine-tuning with fake quantization")
     aware.add_argument("--qat", action="store_const", const="qat", dest="mode", help="the same as --mode qat")

@@ -49,7 +49,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Data, supernet, search, S/M/L, training, export, one picture, one table."""
+    """Data, supernet, search, S/M/L, training, export, one image, one table."""
     import time
 
     from nas.core.console_reporter import ConsoleReporter
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     trained = _train(args, settings, result.artifacts, data, reporter)
     reporter.note("3/4  exporting to ONNX, checked against torch")
     _export(folder, result.artifacts, reporter)
-    reporter.note("4/4  one picture")
+    reporter.note("4/4  one image")
     _predict(folder, result.artifacts[-1], data)
 
     table = results_table(trained, ["params", "macs", "latency_ms", "map"])

@@ -106,12 +106,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, default=20, help="of the supernet's training (default %(default)s)")
     parser.add_argument("--batch-size", type=int, help="of the supernet's training")
     parser.add_argument("--lr", type=float, help="of the supernet's training")
-    parser.add_argument("--no-augment", action="store_true", help="train the supernet on the pictures as they are")
+    parser.add_argument("--no-augment", action="store_true", help="train the supernet on the images as they are")
     parser.add_argument(
         "--eval-images",
         type=int,
         default=500,
-        help="val pictures that rank candidates, 0 for all (default %(default)s)",
+        help="val images that rank candidates, 0 for all (default %(default)s)",
     )
     parser.add_argument(
         "--no-early-stop", action="store_true", help="estimate every candidate to the end, those without a chance too"

@@ -66,7 +66,7 @@ def _train(args: argparse.Namespace) -> int:
     means = Means(args.device, args.processes, not args.no_augment)
     metrics = train_detector(artifact, data, settings, out, shown, init, means, course(args), kept)
     shown.note(
-        f"{artifact.name}: mAP50-95 {metrics.map:.3f}, mAP50 {metrics.map50:.3f} on {len(data.val)} val pictures; written: {out}"
+        f"{artifact.name}: mAP50-95 {metrics.map:.3f}, mAP50 {metrics.map50:.3f} on {len(data.val)} val images; written: {out}"
     )
     note_int8(shown, artifact, out, args.data)
     return 0

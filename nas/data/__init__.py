@@ -1,2 +1,2 @@
-"""Pictures with marked objects: reading them (:mod:`source`), augmenting them (:mod:`transforms`), feeding them to
+"""Images with marked objects: reading them (:mod:`source`), augmenting them (:mod:`transforms`), feeding them to
 training (:mod:`loader`)."""

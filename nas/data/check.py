@@ -1,4 +1,4 @@
-"""Everything that can be told of a data set before hours are spent on it: every picture decoded, every file accounted
+"""Everything that can be told of a data set before hours are spent on it: every image decoded, every file accounted
 for."""
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from nas.data.statistics import Statistics, statistics
 from search_spaces.errors import InputError
 
 MOST_THREADS = 8
-"""That decode side by side; each may hold a picture of the largest size."""
+"""That decode side by side; each may hold a image of the largest size."""
 
 Digests = dict[int, bytes]
-"""Index of a sample -> what its decoded pixels hash to; broken pictures have none."""
+"""Index of a sample -> what its decoded pixels hash to; broken images have none."""
 Watch = Callable[[int, int], None]
-"""Called with (pictures done, pictures in all)."""
+"""Called with (images done, images in all)."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,12 @@ class Report:
         if self.unusable:
             yield f"not usable: {self.unusable}; {told}"
         else:
-            counts = ", ".join(f"{s.split} {s.pictures}" for s in self.statistics)
-            yield f"usable: {counts} pictures, {sum(s.boxes for s in self.statistics)} boxes; {told}"
+            counts = ", ".join(f"{s.split} {s.images}" for s in self.statistics)
+            yield f"usable: {counts} images, {sum(s.boxes for s in self.statistics)} boxes; {told}"
 
 
 def check(spec: str | Path, watch: Watch = lambda done, total: None, cache: Path | None = None) -> Report:
-    """Read every split, decode every picture. InputError where there is no data set at all; what is wrong within one
+    """Read every split, decode every image. InputError where there is no data set at all; what is wrong within one
     is in the report."""
     found = find_data(spec, cache)
     splits, unread, unusable = _splits(found, spec)
@@ -120,7 +120,7 @@ def _splits(found: DataFormat, spec: str | Path) -> tuple[dict[str, DetectionDat
 
 
 def _decode(splits: Mapping[str, DetectionDataset], watch: Watch) -> dict[str, Digests]:
-    """Every picture as it would be loaded; a broken one is told in its split's problems."""
+    """Every image as it would be loaded; a broken one is told in its split's problems."""
     jobs = [(data, index) for data in splits.values() for index in range(len(data))]
     digests: dict[str, Digests] = {split: {} for split in splits}
     pool = ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1), thread_name_prefix="check")
@@ -129,7 +129,7 @@ def _decode(splits: Mapping[str, DetectionDataset], watch: Watch) -> dict[str, D
             zip(jobs, pool.map(_digest, *zip(*jobs, strict=True)) if jobs else [], strict=True), 1
         ):
             if isinstance(digest, BrokenImage):
-                data.problems.add("broken picture", digest.path, f"{digest.reason}, left out")
+                data.problems.add("broken image", digest.path, f"{digest.reason}, left out")
             else:
                 digests[data.split][index] = digest
             watch(done, len(jobs))
@@ -139,7 +139,7 @@ def _decode(splits: Mapping[str, DetectionDataset], watch: Watch) -> dict[str, D
 
 
 def _digest(data: DetectionDataset, index: int) -> bytes | BrokenImage:
-    """Of the decoded pixels, so that the same picture is known again in another file format or with other metadata."""
+    """Of the decoded pixels, so that the same image is known again in another file format or with other metadata."""
     try:
         rgb = data.load(index)[0]
     except BrokenImage as error:
@@ -153,7 +153,7 @@ def _repeated(data: DetectionDataset, digests: Digests) -> None:
         other = first.setdefault(digest, index)
         if other != index:
             data.problems.add(
-                "picture that repeats another",
+                "image that repeats another",
                 data.samples[index].path,
                 f"the same pixels as {data.samples[other].path}, both are used",
             )
@@ -169,7 +169,7 @@ def _shared(one: DetectionDataset, digests: Digests, two: DetectionDataset, othe
             first[digest].resolve() != path.resolve() or (one.split, two.split) != ("train", "val")
         ):
             two.problems.add(
-                f"picture also in {one.split}",
+                f"image also in {one.split}",
                 path,
                 f"the same pixels as {first[digest]}: {two.split}'s accuracy on it says nothing, take it out of one",
             )
@@ -212,5 +212,5 @@ def _too_many_broken(data: DetectionDataset, whole: int) -> str:
     """The bound at which training stops."""
     broken = len(data) - whole
     if broken > max(FEW_BROKEN, MOST_BROKEN * len(data)) or broken == len(data):
-        return f"{broken} of {len(data)} pictures of {data.split} are broken, at most {MOST_BROKEN:.0%} may be"
+        return f"{broken} of {len(data)} images of {data.split} are broken, at most {MOST_BROKEN:.0%} may be"
     return ""

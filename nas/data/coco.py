@@ -15,7 +15,7 @@ from typing import Any
 from nas.data import yaml_files as yamls
 from nas.data.dataset import Annotation, DetectionDataset, Sample, choose, make_sample, same_classes
 from nas.data.formats import SPLITS, DataFormat, split_files, whole
-from nas.data.images import BrokenImage, annotated_size, pictures_in
+from nas.data.images import BrokenImage, annotated_size, images_in
 from nas.data.problems import Problems
 from search_spaces.errors import InputError
 
@@ -28,7 +28,7 @@ _LAYOUTS = (
 )
 
 Files = tuple[Path, list[Path]]
-"""A COCO json and the folders where its pictures may be, the likeliest first."""
+"""A COCO json and the folders where its images may be, the likeliest first."""
 
 
 class Coco(DataFormat):
@@ -48,7 +48,7 @@ class Coco(DataFormat):
     def find(cls, path: Path) -> Coco | None:
         if path.is_dir() and (found := whole([split_files(path, layout) for layout in _LAYOUTS])):
             return cls(
-                path.resolve().name, {split: (file, _picture_folders(path, file)) for split, file in found.items()}
+                path.resolve().name, {split: (file, _image_folders(path, file)) for split, file in found.items()}
             )
         described = yamls.yamls_in(path)
         return cls._described(described[0]) if len(described) == 1 else None
@@ -87,7 +87,7 @@ class Coco(DataFormat):
         return tuple(categories[id] for id in sorted(categories))
 
     def strays(self) -> Problems:
-        """Pictures beside the listed ones."""
+        """Images beside the listed ones."""
         problems, looked, listed = Problems(), set[Path](), set[Path]()
         for file, folders in self._files.values():
             images = [
@@ -98,8 +98,8 @@ class Coco(DataFormat):
             folder = _folder(images, folders, file)
             looked.add(folder)
             listed.update(_located(folder, image["file_name"]) for image in images)
-        for path in sorted({path for folder in looked for path in pictures_in(folder)} - listed):
-            problems.add("picture without annotations", path, "in no json, not used")
+        for path in sorted({path for folder in looked for path in images_in(folder)} - listed):
+            problems.add("image without annotations", path, "in no json, not used")
         return problems
 
 
@@ -112,7 +112,7 @@ def read_coco(
     classes: Sequence[str] | None = None,
     limit: int | None = None,
 ) -> DetectionDataset:
-    """One split. Pictures are looked for in the first of ``folders`` that has any of them.
+    """One split. Images are looked for in the first of ``folders`` that has any of them.
 
     Classes are the categories in the order of their ids, or in the order of ``classes`` (those of the train split),
     which must be the same set.
@@ -174,22 +174,22 @@ def _images(entries: list[Any], path: Path, problems: Problems) -> list[dict[str
     for entry in entries:
         if not isinstance(entry, dict) or not _is_id(entry.get("id")) or not isinstance(entry.get("file_name"), str):
             problems.add(
-                "malformed picture entry", path, f"picture {_short(entry)} lacks an integer id or a file_name, skipped"
+                "malformed image entry", path, f"image {_short(entry)} lacks an integer id or a file_name, skipped"
             )
         elif entry["id"] in images:
             twice = (images[entry["id"]]["file_name"], entry["file_name"])
-            raise InputError(f"{path}: picture id {entry['id']} is of {twice[0]} and of {twice[1]}", "every id once")
+            raise InputError(f"{path}: image id {entry['id']} is of {twice[0]} and of {twice[1]}", "every id once")
         else:
             images[entry["id"]] = entry
     if not images:
-        raise InputError(f"{path} has no pictures", "at least one entry under images")
+        raise InputError(f"{path} has no images", "at least one entry under images")
     return list(images.values())
 
 
 def _annotations(
     entries: list[Any], images: set[int], labels: dict[int, int], path: Path, problems: Problems
 ) -> dict[int, list[Annotation]]:
-    """Picture id -> its objects. A crowd's run-length mask is not read: its box and the flag say all that evaluation
+    """Image id -> its objects. A crowd's run-length mask is not read: its box and the flag say all that evaluation
     needs."""
     objects: dict[int, list[Annotation]] = defaultdict(list)
     for entry in entries:
@@ -200,9 +200,9 @@ def _annotations(
             )
         elif entry.get("image_id") not in images:
             problems.add(
-                "annotation of an unknown picture",
+                "annotation of an unknown image",
                 path,
-                f"annotation {_short(entry)} is of picture {entry.get('image_id')}, skipped",
+                f"annotation {_short(entry)} is of image {entry.get('image_id')}, skipped",
             )
         elif entry.get("category_id") not in labels:
             problems.add(
@@ -222,14 +222,14 @@ def _annotations(
 
 
 def _folder(images: list[dict[str, Any]], folders: Sequence[Path], path: Path) -> Path:
-    """The first folder that has one of the pictures. All names are tried before giving up: a few missing ones must
+    """The first folder that has one of the images. All names are tried before giving up: a few missing ones must
     not hide the rest."""
     for folder in folders:
         if folder.is_dir() and any(os.path.isfile(_located(folder, image["file_name"])) for image in images):
             return folder
     looked = ", ".join(str(folder) for folder in folders)
-    first = images[0]["file_name"] if images else "pictures"
-    raise InputError(f"none of the {len(images)} pictures of {path} found", f"{first} in one of {looked}")
+    first = images[0]["file_name"] if images else "images"
+    raise InputError(f"none of the {len(images)} images of {path} found", f"{first} in one of {looked}")
 
 
 def _located(folder: Path, name: str) -> Path:
@@ -240,8 +240,8 @@ def _located(folder: Path, name: str) -> Path:
     return folder / next((form for form in names if os.path.exists(folder / form)), name)
 
 
-def _picture_folders(folder: Path, annotations: Path) -> list[Path]:
-    """Where the pictures of a COCO json in ``folder`` may be: in a folder called as its split, or in one for all."""
+def _image_folders(folder: Path, annotations: Path) -> list[Path]:
+    """Where the images of a COCO json in ``folder`` may be: in a folder called as its split, or in one for all."""
     split = annotations.parent.name if annotations.stem.startswith("_") else annotations.stem.removeprefix("instances_")
     return [folder / "images" / split, folder / split, folder / "images", folder]
 
@@ -249,7 +249,7 @@ def _picture_folders(folder: Path, annotations: Path) -> list[Path]:
 def _yaml_files(content: Mapping[str, Any], split: str, root: Path) -> Files:
     annotations = root / str(content[f"{split}_json"])
     folders = [root / str(content[key]) for key in (f"{split}_images", "images") if content.get(key)]
-    return annotations, folders or [*_picture_folders(root, annotations), annotations.parent]
+    return annotations, folders or [*_image_folders(root, annotations), annotations.parent]
 
 
 def _sample(
@@ -259,7 +259,7 @@ def _sample(
     try:
         size = annotated_size(path, image.get("width"), image.get("height"))
     except BrokenImage as error:
-        problems.add("broken picture" if os.path.exists(path) else "missing picture", path, f"{error.reason}, skipped")
+        problems.add("broken image" if os.path.exists(path) else "missing image", path, f"{error.reason}, skipped")
         return None
     return make_sample(image["id"], path, size, objects, problems, where=f"{json_path.name}, {image['file_name']}")
 

@@ -1,4 +1,4 @@
-"""A detection data set: pictures with boxes, whatever files it was read from."""
+"""A detection data set: images with boxes, whatever files it was read from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nas.data.images import read_picture
+from nas.data.images import read_image
 from nas.data.problems import Problems
 from search_spaces.errors import InputError
 
@@ -42,7 +42,7 @@ class Annotation:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One picture and its objects, checked: boxes float32 [N, 4] xyxy, pixels inside the picture; labels int64 [N];
+    """One image and its objects, checked: boxes float32 [N, 4] xyxy, pixels inside the image; labels int64 [N];
     crowd bool [N]; areas, scores float32 [N].
 
     ``areas`` (px²) is what COCO calls *area*: of the outline where the data set has outlines, else of the box. It
@@ -71,7 +71,7 @@ def make_sample(
     problems: Problems,
     where: object = None,
 ) -> Sample:
-    """Check the annotations of one picture of ``size`` (width, height): what has no area inside it is dropped, what
+    """Check the annotations of one image of ``size`` (width, height): what has no area inside it is dropped, what
     reaches out is clipped."""
     width, height = size
     where = path if where is None else where
@@ -86,8 +86,8 @@ def make_sample(
     for kind, flaw, outcome in (
         ("box that is not finite", ~finite, "dropped"),
         ("box without area", finite & ~solid, "dropped"),
-        ("box outside the picture", finite & solid & ~inside, "dropped"),
-        ("box reaching out of the picture", keep & reach, "clipped"),
+        ("box outside the image", finite & solid & ~inside, "dropped"),
+        ("box reaching out of the image", keep & reach, "clipped"),
     ):
         if flaw.any():
             first = ", ".join(f"{value:g}" for value in raw[flaw.argmax()])
@@ -117,7 +117,7 @@ def _fixed(values: ArrayLike, dtype: type[np.generic]) -> NDArray[Any]:
 
 @dataclass
 class _Cache:
-    """Decoded pictures up to a number of bytes; the first come stay, since an epoch visits every picture once and
+    """Decoded images up to a number of bytes; the first come stay, since an epoch visits every image once and
     nothing is 'recent'."""
 
     limit: int
@@ -133,7 +133,7 @@ class _Cache:
 
 
 class DetectionDataset:
-    """Named, split, with ordered class names; ``load(i)`` decodes a picture. ``cache_bytes`` keeps decoded pictures
+    """Named, split, with ordered class names; ``load(i)`` decodes a image. ``cache_bytes`` keeps decoded images
     in memory up to that size."""
 
     def __init__(
@@ -167,10 +167,10 @@ class DetectionDataset:
         if not self.samples:
             lines = "; ".join(self.problems.lines())
             raise InputError(
-                f"the {what} has no usable picture" + (f" ({lines})" if lines else ""), "at least one readable picture"
+                f"the {what} has no usable image" + (f" ({lines})" if lines else ""), "at least one readable image"
             )
         if len({s.id for s in self.samples}) != len(self.samples):
-            raise InputError(f"the {what} has two pictures with one id", "every id once")
+            raise InputError(f"the {what} has two images with one id", "every id once")
         for sample in self.samples:
             if len(sample) and not 0 <= sample.labels.min() <= sample.labels.max() < len(self.classes):
                 raise InputError(
@@ -191,7 +191,7 @@ class DetectionDataset:
         return sum(int(s.crowd.sum()) for s in self.samples)
 
     def cached(self, cache_bytes: int) -> DetectionDataset:
-        """The same data set, keeping decoded pictures in memory up to ``cache_bytes``."""
+        """The same data set, keeping decoded images in memory up to ``cache_bytes``."""
         return DetectionDataset(self.name, self.split, self.classes, self.samples, self.problems, cache_bytes)
 
     def load(self, index: int) -> Loaded:
@@ -200,7 +200,7 @@ class DetectionDataset:
         sample = self.samples[index]
         rgb = self._cache.items.get(index)
         if rgb is None:
-            rgb = read_picture(sample.path, (sample.width, sample.height))
+            rgb = read_image(sample.path, (sample.width, sample.height))
             rgb.flags.writeable = False
             self._cache.put(index, rgb)
         return rgb, sample.boxes, sample.labels, sample.crowd
@@ -272,10 +272,10 @@ def _some(names: Sequence[str]) -> str:
 
 
 def choose(count: int, limit: int | None) -> list[int]:
-    """Indices of at most ``limit`` of ``count`` pictures, in order, the same each time; spread by chance, since files
+    """Indices of at most ``limit`` of ``count`` images, in order, the same each time; spread by chance, since files
     are often sorted by content."""
     if limit is None or limit >= count:
         return list(range(count))
     if limit < 1:
-        raise InputError(f"a limit of {limit} pictures", "at least 1")
+        raise InputError(f"a limit of {limit} images", "at least 1")
     return sorted(np.random.default_rng(0).choice(count, limit, replace=False).tolist())

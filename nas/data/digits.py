@@ -1,9 +1,9 @@
-"""``digits``: the embedded data set. Pictures composed of the 1,797 real handwritten digits that scikit-learn ships,
+"""``digits``: the embedded data set. Images composed of the 1,797 real handwritten digits that scikit-learn ships,
 written as a COCO data set.
 
 Source of the digits: ``sklearn.datasets.load_digits``, the test part of E. Alpaydin and C. Kaynak, Optical
 Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998 (CC BY 4.0); 8 x 8 pixels, values 0..16.
-Train and val pictures are drawn from disjoint digits.
+Train and val images are drawn from disjoint digits.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from search_spaces.errors import InputError
 
 CLASSES = tuple(str(digit) for digit in range(10))
 VERSION = 2
-"""Counts up whenever the pictures would come out differently, so that an old cache is not mistaken for the new set."""
+"""Counts up whenever the images would come out differently, so that an old cache is not mistaken for the new set."""
 
 VAL_SHARE = 0.25
-"""Share of the digits (not of the pictures) that only val pictures show."""
+"""Share of the digits (not of the images) that only val images show."""
 HEIGHTS = (28 / 128, 68 / 128)
-"""Height of a digit as a share of the picture, log-uniform."""
+"""Height of a digit as a share of the image, log-uniform."""
 MOST_IOU = 0.1
 MOST_COVERED = 0.2
 """Of the smaller of two digits, at most this share of its box lies in the other's."""
@@ -47,12 +47,12 @@ TRIES = 20
 PLACES = 6
 """Places tried for each digit."""
 
-Picture = NDArray[np.float32]
+Image = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class DigitsOptions:
-    """Which pictures: side in pixels, how many of each split, and the seed of everything random."""
+    """Which images: side in pixels, how many of each split, and the seed of everything random."""
 
     size: int = 128
     train: int = 2000
@@ -72,7 +72,7 @@ class DigitsOptions:
 
 @dataclass(frozen=True)
 class Drawn:
-    """One digit in a picture: its class, box xyxy in pixels (int), and its index in scikit-learn's table."""
+    """One digit in a image: its class, box xyxy in pixels (int), and its index in scikit-learn's table."""
 
     label: int
     box: tuple[int, int, int, int]
@@ -127,7 +127,7 @@ def write_digits(options: DigitsOptions, folder: Path) -> None:
         (folder / f"{split}.json").write_text(json.dumps(_coco(split, drawn, options)))
 
 
-def _table() -> tuple[Picture, NDArray[np.int64]]:
+def _table() -> tuple[Image, NDArray[np.int64]]:
     """(digits [1797, 8, 8] with ink 0..1, labels [1797])."""
     from sklearn.datasets import load_digits
 
@@ -181,9 +181,9 @@ def _coco(split: str, drawn: Sequence[Sequence[Drawn]], options: DigitsOptions) 
 
 
 def compose(
-    digits: Picture, labels: NDArray[np.int64], sources: NDArray[np.int64], size: int, rng: np.random.Generator
+    digits: Image, labels: NDArray[np.int64], sources: NDArray[np.int64], size: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], list[Drawn]]:
-    """One picture: uint8 RGB [size, size, 3] and the 2..8 digits in it. Digits come from ``sources`` (indices), so do
+    """One image: uint8 RGB [size, size, 3] and the 2..8 digits in it. Digits come from ``sources`` (indices), so do
     the unlabelled fragments."""
     canvas = _ground(size, rng)
     for _ in range(rng.integers(0, 2)):
@@ -194,7 +194,7 @@ def compose(
         if len(drawn) == wanted:
             break
         source = int(rng.choice(sources))
-        shrink = 1 - attempt / (TRIES * wanted)  # a crowded picture gets smaller ones, not endless tries
+        shrink = 1 - attempt / (TRIES * wanted)  # a crowded image gets smaller ones, not endless tries
         ink = warp_digit(digits[source], _height(size, rng, shrink), rng)
         box = _position(ink, size, [d.box for d in drawn], rng)
         if box is not None:
@@ -208,7 +208,7 @@ def _height(size: int, rng: np.random.Generator, shrink: float) -> float:
     return math.exp(rng.uniform(low, low + (high - low) * shrink))
 
 
-def warp_digit(digit: Picture, height: float, rng: np.random.Generator) -> Picture:
+def warp_digit(digit: Image, height: float, rng: np.random.Generator) -> Image:
     """An 8 x 8 digit -> its opacity 0..1, about ``height`` px high, slightly turned, slanted and stretched, cropped
     tight to its ink."""
     angle, slant, stretch = rng.uniform(-0.2, 0.2), rng.uniform(-0.12, 0.12), rng.uniform(0.85, 1.25)
@@ -229,9 +229,9 @@ def warp_digit(digit: Picture, height: float, rng: np.random.Generator) -> Pictu
 
 
 def _position(
-    ink: Picture, size: int, taken: Sequence[tuple[int, int, int, int]], rng: np.random.Generator
+    ink: Image, size: int, taken: Sequence[tuple[int, int, int, int]], rng: np.random.Generator
 ) -> tuple[int, int, int, int] | None:
-    """A box xyxy for it, wholly in the picture, or None where it would cover or be covered too much."""
+    """A box xyxy for it, wholly in the image, or None where it would cover or be covered too much."""
     height, width = ink.shape
     if height > size or width > size:
         return None
@@ -249,7 +249,7 @@ def _apart(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> bool:
     return both <= MOST_COVERED * min(areas) and both <= MOST_IOU * (sum(areas) - both)
 
 
-def _blend(canvas: Picture, ink: Picture, box: tuple[int, int, int, int], rng: np.random.Generator) -> None:
+def _blend(canvas: Image, ink: Image, box: tuple[int, int, int, int], rng: np.random.Generator) -> None:
     x1, y1, x2, y2 = box
     ground = canvas[y1:y2, x1:x2]
     colour = _contrasting(ground.reshape(-1, 3).mean(0), rng)
@@ -257,12 +257,12 @@ def _blend(canvas: Picture, ink: Picture, box: tuple[int, int, int, int], rng: n
     ground += alpha * (colour - ground)
 
 
-def _luma(colour: Picture) -> float:
+def _luma(colour: Image) -> float:
     """Rec. 601 luma of an RGB colour, 0..255."""
     return float(colour @ np.array([0.299, 0.587, 0.114], np.float32))
 
 
-def _contrasting(ground: Picture, rng: np.random.Generator) -> Picture:
+def _contrasting(ground: Image, rng: np.random.Generator) -> Image:
     """A random colour lighter than the ground; white when chance finds none."""
     for _ in range(TRIES):
         colour = _colour(rng, INK_COLOUR)
@@ -271,11 +271,11 @@ def _contrasting(ground: Picture, rng: np.random.Generator) -> Picture:
     return np.full(3, 255, np.float32)
 
 
-def _colour(rng: np.random.Generator, channels: tuple[float, float]) -> Picture:
+def _colour(rng: np.random.Generator, channels: tuple[float, float]) -> Image:
     return rng.uniform(*channels, 3).astype(np.float32)
 
 
-def _ground(size: int, rng: np.random.Generator) -> Picture:
+def _ground(size: int, rng: np.random.Generator) -> Image:
     """A cluttered background, float32 RGB [size, size, 3]: a gradient, stains, blobs and lines."""
     axis = np.linspace(-0.5, 0.5, size, dtype=np.float32)
     angle = rng.uniform(0, 2 * math.pi)
@@ -293,7 +293,7 @@ def _ground(size: int, rng: np.random.Generator) -> Picture:
     return np.clip(canvas, 0, 255)
 
 
-def _draw_blob(canvas: Picture, rng: np.random.Generator) -> None:
+def _draw_blob(canvas: Image, rng: np.random.Generator) -> None:
     """A half transparent disc, or a piece of an outline; never a closed outline, which would be a zero."""
     size = len(canvas)
     centre = tuple(int(v) for v in rng.integers(0, size, 2))
@@ -306,7 +306,7 @@ def _draw_blob(canvas: Picture, rng: np.random.Generator) -> None:
     _tint(canvas, mask, rng.uniform(0.25, 0.7), rng)
 
 
-def _draw_line(canvas: Picture, rng: np.random.Generator) -> None:
+def _draw_line(canvas: Image, rng: np.random.Generator) -> None:
     """A straight line or a bent one; strokes of another kind than digits."""
     size = len(canvas)
     points = rng.uniform(-0.1, 1.1, (int(rng.integers(2, 4)), 2)) * size
@@ -317,7 +317,7 @@ def _draw_line(canvas: Picture, rng: np.random.Generator) -> None:
     _tint(canvas, mask, rng.uniform(0.3, 0.8), rng)
 
 
-def _tint(canvas: Picture, mask: NDArray[np.uint8], opacity: float, rng: np.random.Generator) -> None:
+def _tint(canvas: Image, mask: NDArray[np.uint8], opacity: float, rng: np.random.Generator) -> None:
     """A random colour where ``mask`` (0..255) is."""
     x, y, width, height = cv2.boundingRect(mask)
     ground = canvas[y : y + height, x : x + width]
@@ -325,7 +325,7 @@ def _tint(canvas: Picture, mask: NDArray[np.uint8], opacity: float, rng: np.rand
     ground += alpha * (_colour(rng, GROUND) - ground)
 
 
-def _draw_fragment(canvas: Picture, digit: Picture, rng: np.random.Generator) -> None:
+def _draw_fragment(canvas: Image, digit: Image, rng: np.random.Generator) -> None:
     """A third of a digit, small and faint: a stroke that is no digit."""
     ink = warp_digit(digit, float(rng.uniform(0.12, 0.3)) * len(canvas), rng)
     third = max(1, len(ink) // 3)
@@ -335,7 +335,7 @@ def _draw_fragment(canvas: Picture, digit: Picture, rng: np.random.Generator) ->
         _blend(canvas, ink, box, rng)
 
 
-def _finish(canvas: Picture, rng: np.random.Generator) -> NDArray[np.uint8]:
+def _finish(canvas: Image, rng: np.random.Generator) -> NDArray[np.uint8]:
     """What a camera adds: blur at times, noise, exposure."""
     if rng.random() < 0.3:
         canvas = cv2.GaussianBlur(canvas, (0, 0), float(rng.uniform(0.4, 0.9)) * len(canvas) / 128).astype(np.float32)

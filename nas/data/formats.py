@@ -41,11 +41,11 @@ class DataFormat(ABC):
 
     @abstractmethod
     def read(self, split: str, limit: int | None = None) -> DetectionDataset:
-        """One of ``splits``; all have the same classes in the same order. ``limit``: at most so many pictures, chosen
+        """One of ``splits``; all have the same classes in the same order. ``limit``: at most so many images, chosen
         by :func:`nas.data.dataset.choose`."""
 
     def strays(self) -> Problems:
-        """Files of the data set that no split uses: pictures without annotations, annotations without a picture."""
+        """Files of the data set that no split uses: images without annotations, annotations without a image."""
         return Problems()
 
 
@@ -55,7 +55,7 @@ FORMATS: Registry[type[DataFormat]] = Registry(
         "coco": "nas.data.coco:Coco",
         "voc": "nas.data.voc:Voc",
         "yolo": "nas.data.yolo:Yolo",
-        "pictures": "nas.data.folder:Pictures",
+        "images": "nas.data.folder:Images",
     },
 )
 """In the order in which they are asked. COCO before YOLO: a json with boxes is unmistakable, a folder called images

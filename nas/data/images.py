@@ -1,4 +1,4 @@
-"""Picture files: their size from the header (Pillow), their pixels (OpenCV). Whatever is wrong with one is a
+"""Image files: their size from the header (Pillow), their pixels (OpenCV). Whatever is wrong with one is a
 :class:`BrokenImage`."""
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from search_spaces.errors import InputError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 MOST_PIXELS = 1 << 27
-"""Of one picture: 134 million, 400 MB decoded. Several are decoded at a time, and a picture reduced to a network's
+"""Of one image: 134 million, 400 MB decoded. Several are decoded at a time, and a image reduced to a network's
 input from there shows nothing small."""
 
 _PLUGINS = (BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin)
-"""Imported here, and not by Pillow when the first threads open pictures at once."""
+"""Imported here, and not by Pillow when the first threads open images at once."""
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 _ORIENTATION = 0x0112  # Exif 2.3 table 4
 _SIDEWAYS = frozenset({5, 6, 7, 8})  # orientations that swap width and height
@@ -34,10 +34,10 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 class BrokenImage(InputError):
-    """A picture that is missing, unreadable, too large, or not of the size its annotations were made for."""
+    """A image that is missing, unreadable, too large, or not of the size its annotations were made for."""
 
     def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}", "a readable picture", "replace the file, or remove it from the data set")
+        super().__init__(f"{path}: {reason}", "a readable image", "replace the file, or remove it from the data set")
         self.path = path
         self.reason = reason
 
@@ -46,16 +46,16 @@ Size = tuple[int, int]
 """(width, height) in pixels."""
 
 
-def pictures_in(folder: Path) -> Iterator[Path]:
-    """Everything below ``folder`` that is called as a picture, in the order of its path; not what is hidden (macOS
+def images_in(folder: Path) -> Iterator[Path]:
+    """Everything below ``folder`` that is called as a image, in the order of its path; not what is hidden (macOS
     writes ``._a.jpg`` beside ``a.jpg``)."""
     return (
         path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
     )
 
 
-def picture_sizes(path: Path) -> tuple[Size, Size]:
-    """(width, height) in pixels as shown (Exif orientation applied, as :func:`read_picture` gives it) and as stored;
+def image_sizes(path: Path) -> tuple[Size, Size]:
+    """(width, height) in pixels as shown (Exif orientation applied, as :func:`read_image` gives it) and as stored;
     from the header where possible.
 
     Decoding a whole data set only to learn its sizes would take minutes.
@@ -65,13 +65,13 @@ def picture_sizes(path: Path) -> tuple[Size, Size]:
             sizes = _header(file, path)
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
-    return sizes or (_shape(read_picture(path)),) * 2
+    return sizes or (_shape(read_image(path)),) * 2
 
 
 def annotated_size(path: Path, width: object, height: object) -> Size:
     """(width, height) that the boxes refer to: what the annotations say, if the file agrees; what the file says, if
     they say nothing usable."""
-    shown, stored = picture_sizes(path)
+    shown, stored = image_sizes(path)
     if not (_is_side(width) and _is_side(height)):
         return shown
     size = (int(width), int(height))  # type: ignore[call-overload]
@@ -80,10 +80,10 @@ def annotated_size(path: Path, width: object, height: object) -> Size:
     return size
 
 
-def read_picture(path: Path, size: Size | None = None) -> NDArray[np.uint8]:
+def read_image(path: Path, size: Size | None = None) -> NDArray[np.uint8]:
     """RGB uint8 [H, W, 3]. ``size`` (width, height) is what the annotations were made for: another one is broken.
 
-    Exif orientation is applied, unless the annotations were made for the stored, unturned picture. Grey and palette
+    Exif orientation is applied, unless the annotations were made for the stored, unturned image. Grey and palette
     become RGB, CMYK is converted, of 16 bits the upper eight stay, alpha is dropped, of several pages or frames the
     first is taken.
     """
@@ -99,19 +99,19 @@ def read_picture(path: Path, size: Size | None = None) -> NDArray[np.uint8]:
         if size != sizes[1]:
             raise BrokenImage(path, size_mismatch(sizes[0], size))
         flags |= cv2.IMREAD_IGNORE_ORIENTATION
-    rgb = _decode(data, path, flags, "is no picture of a known kind" if sizes is None else "is cut off or damaged")
+    rgb = _decode(data, path, flags, "is no image of a known kind" if sizes is None else "is cut off or damaged")
     if size is not None and _shape(rgb) != size:
         raise BrokenImage(path, size_mismatch(_shape(rgb), size))
     return rgb
 
 
 def size_mismatch(found: Size, declared: Size) -> str:
-    """The sentence for a picture that is not of the size its annotations name."""
+    """The sentence for a image that is not of the size its annotations name."""
     return f"is {found[0]}x{found[1]} pixels, but its annotations are for {declared[0]}x{declared[1]}"
 
 
 def _header(file: BinaryIO, path: Path) -> tuple[Size, Size] | None:
-    """(shown, stored) sizes; None where Pillow cannot tell, which may still be a picture of a kind that only OpenCV
+    """(shown, stored) sizes; None where Pillow cannot tell, which may still be a image of a kind that only OpenCV
     reads."""
     try:
         with Image.open(file, formats=_FORMATS) as image:
@@ -155,7 +155,7 @@ def _decode(data: bytes, path: Path, flags: int, otherwise: str) -> NDArray[np.u
 
 def _unreadable(path: Path, error: OSError | ValueError) -> BrokenImage:
     if isinstance(error, FileNotFoundError):
-        return BrokenImage(path, "no such picture")
+        return BrokenImage(path, "no such image")
     if os.path.isdir(path):
         return BrokenImage(path, "is a folder")
     return BrokenImage(path, f"cannot be read ({getattr(error, 'strerror', None) or error})")

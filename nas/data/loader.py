@@ -14,31 +14,31 @@ from numpy.typing import NDArray
 
 from nas.data.dataset import DetectionDataset
 from nas.data.images import BrokenImage
-from nas.data.mosaic import Picture, compose
+from nas.data.mosaic import Image, compose
 from nas.data.transforms import PAD, Augmentation, Placement, letterbox
 from search_spaces.errors import InputError
 
 AHEAD = 3
 """Batches prepared ahead per worker."""
 MOST_BROKEN = 0.1
-"""Share of pictures that may turn out broken before training stops: beyond that it is the disk or the path, not a
-picture."""
+"""Share of images that may turn out broken before training stops: beyond that it is the disk or the path, not a
+image."""
 FEW_BROKEN = 3
 
 SIDE_STEP = 32
 """Canvas sides of ``multi_scale`` are multiples of it, as networks want them (px)."""
 
 _Item = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64], Placement, list[int]]
-"""A canvas with its boxes, where the picture lies, and the ids of the pictures on it, the first one's first."""
+"""A canvas with its boxes, where the image lies, and the ids of the images on it, the first one's first."""
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """B pictures on S x S canvases with M objects in all (crowds left out).
+    """B images on S x S canvases with M objects in all (crowds left out).
 
     images uint8 [B, 3, S, S] RGB; boxes float32 [M, 4] xyxy in pixels of the canvas; labels int64 [M]; image_index
-    int64 [M] in 0..B-1, ascending; sample_ids and placements: per picture, to carry detections back to the data set
-    (``placements[i].inverse``). ``partners``: ids of all other pictures that lie on the canvases (mosaic, mixup).
+    int64 [M] in 0..B-1, ascending; sample_ids and placements: per image, to carry detections back to the data set
+    (``placements[i].inverse``). ``partners``: ids of all other images that lie on the canvases (mosaic, mixup).
     """
 
     images: torch.Tensor
@@ -65,9 +65,9 @@ class Loader:
     on where it starts.
 
     ``workers`` threads prepare batches ahead of the consumer (OpenCV releases the interpreter's lock); 0 prepares
-    them in the caller's thread. A picture that turns out broken is reported once in ``dataset.problems``. With
+    them in the caller's thread. A image that turns out broken is reported once in ``dataset.problems``. With
     ``shuffle`` (training) another one takes its place; without (evaluation) an empty grey canvas does, so that every
-    picture keeps its place. Too many broken ones are an error. ``share`` (i, n): of every batch only the i-th of n
+    image keeps its place. Too many broken ones are an error. ``share`` (i, n): of every batch only the i-th of n
     equal parts, for one of n processes that train together. ``epochs``: of the whole training, for what ends before
     it does (``augmentation.close_mosaic``). ``accumulate``: batches of one step, which share one side where
     ``augmentation.multi_scale`` draws it.
@@ -94,7 +94,7 @@ class Loader:
             )
         if drop_last and len(dataset) < batch_size:
             raise InputError(
-                f"{len(dataset)} pictures in {dataset.name}/{dataset.split}",
+                f"{len(dataset)} images in {dataset.name}/{dataset.split}",
                 f"a full batch of {batch_size}",
                 "lower the batch size",
             )
@@ -172,7 +172,7 @@ class Loader:
         first, last = (max(1, round(factor * self.image_size / SIDE_STEP)) for factor in (low, high))
         rng = np.random.default_rng(
             (self.seed, epoch, step // self.accumulate, SIDE_STEP)
-        )  # four numbers: no picture's generator
+        )  # four numbers: no image's generator
         return SIDE_STEP * int(rng.integers(first, last, endpoint=True))
 
     def _augmentation(self, epoch: int) -> Augmentation:
@@ -183,23 +183,23 @@ class Loader:
     def _item(self, epoch: int, position: int, index: int, side: int, augmentation: Augmentation) -> _Item:
         rng = np.random.default_rng((self.seed, epoch, position))
         used: list[int] = []
-        first = self._picture(index, rng, used)
+        first = self._image(index, rng, used)
         if first is None:
             sample = self.dataset.samples[index]
             canvas = np.full((side, side, 3), PAD, np.uint8)
             empty = (np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
             return canvas, *empty, letterbox(sample.width, sample.height, side), [sample.id]
 
-        def another() -> Picture:
-            found = self._picture(int(rng.integers(len(self.dataset))), rng, used)
-            return found or Picture(
+        def another() -> Image:
+            found = self._image(int(rng.integers(len(self.dataset))), rng, used)
+            return found or Image(
                 np.full((side, side, 3), PAD, np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
             )
 
         return *compose(first, another, side, augmentation, rng), used
 
-    def _picture(self, index: int, rng: np.random.Generator, used: list[int]) -> Picture | None:
-        """A picture without its crowds, its id added to ``used``. Of a broken one another that is drawn, or, without
+    def _image(self, index: int, rng: np.random.Generator, used: list[int]) -> Image | None:
+        """A image without its crowds, its id added to ``used``. Of a broken one another that is drawn, or, without
         ``shuffle``, None."""
         while True:
             try:
@@ -211,15 +211,15 @@ class Loader:
                 index = int(rng.integers(len(self.dataset)))  # ends: _report raises before all are broken
                 continue
             used.append(self.dataset.samples[index].id)
-            return Picture(rgb, boxes[~crowd], labels[~crowd])
+            return Image(rgb, boxes[~crowd], labels[~crowd])
 
     def files(self, batch: Batch) -> list[str]:
-        """Names of the pictures on a batch's canvases, those of ``sample_ids`` first."""
+        """Names of the images on a batch's canvases, those of ``sample_ids`` first."""
         paths = {sample.id: sample.path.name for sample in self.dataset.samples}
         return [paths[id] for id in dict.fromkeys((*batch.sample_ids, *batch.partners))]
 
     def _report(self, index: int, error: BrokenImage) -> None:
-        """Name a broken picture the first time it is met; an error once there are too many, in every thread that
+        """Name a broken image the first time it is met; an error once there are too many, in every thread that
         meets one."""
         with self._lock:
             new = index not in self._broken
@@ -227,11 +227,11 @@ class Loader:
             count = len(self._broken)
         if new:
             outcome = "replaced by another" if self.shuffle else "left empty"
-            self.dataset.problems.add("picture broken while loading", error.path, f"{error.reason}, {outcome}")
+            self.dataset.problems.add("image broken while loading", error.path, f"{error.reason}, {outcome}")
         total = len(self.dataset)
         if count > max(FEW_BROKEN, MOST_BROKEN * total) or count == total:
             raise InputError(
-                f"{count} of {total} pictures of {self.dataset.name}/{self.dataset.split} cannot be read, one is {error.path} ({error.reason})",
+                f"{count} of {total} images of {self.dataset.name}/{self.dataset.split} cannot be read, one is {error.path} ({error.reason})",
                 f"at most {MOST_BROKEN:.0%}",
                 "check the disk and the folder",
             )

@@ -1,4 +1,4 @@
-"""Several pictures on one canvas: side by side (mosaic, YOLOv4, arXiv:2004.10934) or one over the other (mixup,
+"""Several images on one canvas: side by side (mosaic, YOLOv4, arXiv:2004.10934) or one over the other (mixup,
 arXiv:1710.09412, as YOLOX, arXiv:2107.08430, has it for boxes: half of each, all boxes of both)."""
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from nas.data.transforms import Augmentation, Frame, Placement, augment, place, recolour, visible
 
 CENTRE = (0.25, 0.75)
-"""Where the four pictures of a mosaic meet: a share of the canvas, drawn for each axis."""
+"""Where the four images of a mosaic meet: a share of the canvas, drawn for each axis."""
 
 
-class Picture(NamedTuple):
+class Image(NamedTuple):
     """uint8 [H, W, 3] RGB with boxes float32 [N, 4] xyxy px and labels int64 [N]."""
 
     rgb: NDArray[np.uint8]
@@ -26,13 +26,13 @@ class Picture(NamedTuple):
 
 
 Canvas = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64], Placement]
-"""What :func:`nas.data.transforms.augment` gives; of several pictures the placement is the first one's."""
+"""What :func:`nas.data.transforms.augment` gives; of several images the placement is the first one's."""
 
 
 def compose(
-    first: Picture, another: Callable[[], Picture], size: int, augmentation: Augmentation, rng: np.random.Generator
+    first: Image, another: Callable[[], Image], size: int, augmentation: Augmentation, rng: np.random.Generator
 ) -> Canvas:
-    """The picture augmented; by chance with three ``another`` beside it, by chance with a second such canvas over
+    """The image augmented; by chance with three ``another`` beside it, by chance with a second such canvas over
     it."""
     canvas, boxes, labels, placement = _layer(first, another, size, augmentation, rng)
     if augmentation.mixup and rng.random() < augmentation.mixup:
@@ -43,21 +43,21 @@ def compose(
 
 
 def _layer(
-    first: Picture, another: Callable[[], Picture], size: int, augmentation: Augmentation, rng: np.random.Generator
+    first: Image, another: Callable[[], Image], size: int, augmentation: Augmentation, rng: np.random.Generator
 ) -> Canvas:
     if augmentation.mosaic and rng.random() < augmentation.mosaic:
         return mosaic([first, another(), another(), another()], size, augmentation, rng)
     return augment(*first, size, augmentation, rng)
 
 
-def mosaic(pictures: list[Picture], size: int, augmentation: Augmentation, rng: np.random.Generator) -> Canvas:
-    """Four pictures, each augmented for itself, with a corner where all meet, and cut off where the next begins.
+def mosaic(images: list[Image], size: int, augmentation: Augmentation, rng: np.random.Generator) -> Canvas:
+    """Four images, each augmented for itself, with a corner where all meet, and cut off where the next begins.
     Which lies where is drawn."""
     meet_x, meet_y = (round(float(share) * size) for share in rng.uniform(*CENTRE, 2))
     canvas = np.empty((size, size, 3), np.uint8)
     parts: list[tuple[NDArray[np.float32], NDArray[np.int64]]] = []
     placements: list[Placement] = []
-    for quarter, (rgb, boxes, labels) in zip(rng.permutation(4).tolist(), pictures, strict=True):
+    for quarter, (rgb, boxes, labels) in zip(rng.permutation(4).tolist(), images, strict=True):
         right, below = bool(quarter % 2), quarter >= 2
         frame = (meet_x if right else 0, meet_y if below else 0, size if right else meet_x, size if below else meet_y)
         placement = _cornered(
@@ -72,7 +72,7 @@ def mosaic(pictures: list[Picture], size: int, augmentation: Augmentation, rng: 
 
 
 def _cornered(placement: Placement, width: int, height: int, frame: Frame, right: bool, below: bool) -> Placement:
-    """Moved so that the picture begins (or ends) where the four meet, as it is seen on the canvas."""
+    """Moved so that the image begins (or ends) where the four meet, as it is seen on the canvas."""
     wide, high = max(1, round(width * placement.scale_x)), max(1, round(height * placement.scale_y))
     seen_left = frame[0] if right else frame[2] - wide
     left = placement.size - seen_left - wide if placement.mirrored else seen_left

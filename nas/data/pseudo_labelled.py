@@ -1,4 +1,4 @@
-"""Pictures with labels mixed with pictures that a model has labelled: every box has a weight in the loss.
+"""Images with labels mixed with images that a model has labelled: every box has a weight in the loss.
 
 A box's weight has to come through every augmentation with its box. Augmentations carry labels along; so a label takes
 its box's weight with it, in its upper 32 bits, from :meth:`MixedDataset.load` to the task that trains
@@ -56,7 +56,7 @@ class MixedDataset(DetectionDataset):
         self.weights = weights or {}
 
     def cached(self, cache_bytes: int) -> MixedDataset:
-        """The same data set, keeping decoded pictures in memory up to ``cache_bytes``."""
+        """The same data set, keeping decoded images in memory up to ``cache_bytes``."""
         return MixedDataset(self.name, self.split, self.classes, self.samples, self.problems, cache_bytes, self.weights)
 
     def load(self, index: int) -> Loaded:
@@ -77,10 +77,10 @@ class MixedDataset(DetectionDataset):
 
 
 def with_pseudo(data: DataPair, path: Path, weight: float = 1.0, by_score: bool = False) -> tuple[DataPair, list[str]]:
-    """The data set with the pictures of a file that ``nas pseudo-label`` wrote added to its train split, and what a
+    """The data set with the images of a file that ``nas pseudo-label`` wrote added to its train split, and what a
     person should know.
 
-    A box weighs ``weight``, ``by_score`` times its score; regions to ignore weigh 0. Pictures that are in the data
+    A box weighs ``weight``, ``by_score`` times its score; regions to ignore weigh 0. Images that are in the data
     set already are left out, and so are those in which nothing was found. Classes go by name; boxes of others are
     left out. InputError where nothing is left.
     """
@@ -94,9 +94,9 @@ def with_pseudo(data: DataPair, path: Path, weight: float = 1.0, by_score: bool 
     kept = [s for s in (_chosen(s, label) for s in new) if (~s.crowd).any()]
     if not kept:
         raise InputError(
-            f"{path} with no box of {list(data.classes)[:5]} in a new picture",
+            f"{path} with no box of {list(data.classes)[:5]} in a new image",
             "pseudo-labels of these classes",
-            "label other pictures",
+            "label other images",
         )
     first = 1 + max(s.id for s in data.train.samples)
     kept = [replace(s, id=first + i) for i, s in enumerate(kept)]
@@ -104,7 +104,7 @@ def with_pseudo(data: DataPair, path: Path, weight: float = 1.0, by_score: bool 
     d = data.train
     train = MixedDataset(d.name, d.split, d.classes, (*d.samples, *kept), d.problems, weights=weights)
     said = [
-        f"pseudo-labels: {sum(int((~s.crowd).sum()) for s in kept)} boxes in {len(kept)} pictures beside the {len(d)} with labels"
+        f"pseudo-labels: {sum(int((~s.crowd).sum()) for s in kept)} boxes in {len(kept)} images beside the {len(d)} with labels"
     ]
     said += _left_out(len(found) - len(new), "are in the data set already")
     said += _left_out(len(new) - len(kept), "have no box of its classes")
@@ -112,7 +112,7 @@ def with_pseudo(data: DataPair, path: Path, weight: float = 1.0, by_score: bool 
 
 
 def _left_out(count: int, why: str) -> Sequence[str]:
-    return [f"pseudo-labels: {count} pictures left out, they {why}"] if count else []
+    return [f"pseudo-labels: {count} images left out, they {why}"] if count else []
 
 
 def _chosen(sample: Sample, label: NDArray[np.int64]) -> Sample:

@@ -2,16 +2,16 @@
 
 =============================
 ============================================================================================== ``digits``
-       the embedded set, 2,000 + 400 pictures of 128 px ``digits@160:train=500,val=100,seed=1``  the same at 160 px,
+       the embedded set, 2,000 + 400 images of 128 px ``digits@160:train=500,val=100,seed=1``  the same at 160 px,
        with other numbers; each part may be left out
 a folder, COCO                 ``train.json``, ``val.json`` beside ``images/``; or
 ``annotations/instances_train*.json`` and ``…val*.json``;
                                or ``train/_annotations.coco.json`` and ``valid/_annotations.coco.json``
 a folder, Pascal VOC           ``Annotations/*.xml``, ``JPEGImages/``, ``ImageSets/Main/train.txt`` and ``val.txt``;
 or ``train/*.xml`` and
-                               ``valid/*.xml`` beside pictures; classes in ``classes.txt``, else all that occur
+                               ``valid/*.xml`` beside images; classes in ``classes.txt``, else all that occur
 a folder, YOLO                 ``images/train``, ``images/val``, ``labels/train``, ``labels/val``; classes in
-``classes.txt``, or a yaml inside a yaml, YOLO                   ``train``, ``val`` (folders of pictures, or .txt
+``classes.txt``, or a yaml inside a yaml, YOLO                   ``train``, ``val`` (folders of images, or .txt
 lists), ``names`` (list, or index: name); ``path`` is prepended a yaml, COCO                   ``train_json``,
 ``val_json``; ``train_images``, ``val_images`` or ``images``; ``path`` is prepended =============================
 ==============================================================================================
@@ -66,7 +66,7 @@ class DataPair:
         shared = {s.path.resolve() for s in self.train.samples} & {s.path.resolve() for s in self.val.samples}
         if shared:
             self.val.problems.add(
-                "picture in both splits", min(shared), "also in train: its accuracy says nothing", len(shared)
+                "image in both splits", min(shared), "also in train: its accuracy says nothing", len(shared)
             )
 
     @property
@@ -83,7 +83,7 @@ class DataPair:
 
 
 def open_data(spec: str | Path, *, limit: int | None = None, cache: Path | None = None) -> DataPair:
-    """The data set that ``spec`` names (module docstring). ``limit``: at most so many pictures of each split, chosen
+    """The data set that ``spec`` names (module docstring). ``limit``: at most so many images of each split, chosen
     by chance but always the same.
 
     ``cache``: where generated data is kept; default :func:`cache_folder`. InputError says what was looked for when
@@ -104,7 +104,7 @@ def open_data(spec: str | Path, *, limit: int | None = None, cache: Path | None 
 def open_split(
     spec: str | Path, split: str, *, limit: int | None = None, cache: Path | None = None
 ) -> DetectionDataset:
-    """One split of what ``spec`` names: ``train``, ``val``, ``test`` where there is one, ``pictures`` of a folder
+    """One split of what ``spec`` names: ``train``, ``val``, ``test`` where there is one, ``images`` of a folder
     without annotations."""
     choose(1, limit)
     found = find_data(spec, cache)
@@ -136,7 +136,7 @@ def check_splits(found: DataFormat, spec: str | Path) -> None:
     """An error unless there is a train and a val split."""
     if not found.annotated:
         raise InputError(
-            f"{spec} has pictures but no annotations, good for prediction only",
+            f"{spec} has images but no annotations, good for prediction only",
             expected_formats(),
             deeper(Path(spec).expanduser()),
         )

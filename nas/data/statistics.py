@@ -1,4 +1,4 @@
-"""What a split is made of, in numbers: classes, sizes and shapes of boxes, sizes of pictures."""
+"""What a split is made of, in numbers: classes, sizes and shapes of boxes, sizes of images."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ Spread = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class ClassCount:
-    """How many boxes a class has, in how many pictures; ignored ones (crowd, difficult) do not count."""
+    """How many boxes a class has, in how many images; ignored ones (crowd, difficult) do not count."""
 
     name: str
     boxes: int
-    pictures: int
+    images: int
 
 
 @dataclass(frozen=True)
 class Statistics:
     """Of one split. ``boxes`` are those to learn and to find, ``ignored`` crowds and difficult ones, ``empty``
-    pictures without any of the former.
+    images without any of the former.
 
-    ``side_share``: square root of a box's area over its picture's. ``aspect``: width over height. Spreads are None
-    without a box. ``sizes``: (width, height, number) of the most frequent picture sizes, of ``size_kinds``.
+    ``side_share``: square root of a box's area over its image's. ``aspect``: width over height. Spreads are None
+    without a box. ``sizes``: (width, height, number) of the most frequent image sizes, of ``size_kinds``.
     """
 
     split: str
-    pictures: int
+    images: int
     empty: int
     boxes: int
     ignored: int
@@ -52,7 +52,7 @@ class Statistics:
     large: int
     side_share: Spread | None
     aspect: Spread | None
-    per_picture: Spread
+    per_image: Spread
     sizes: tuple[tuple[int, int, int], ...]
     size_kinds: int
 
@@ -72,13 +72,13 @@ class Statistics:
         """For a person."""
         empty = f" ({self.empty} show nothing)" if self.empty and self.classes else ""
         ignored = f" ({self.ignored} more ignored: crowd or difficult)" if self.ignored else ""
-        yield f"{self.split}: {self.pictures} pictures{empty}, {self.boxes} boxes{ignored}"
+        yield f"{self.split}: {self.images} images{empty}, {self.boxes} boxes{ignored}"
         ranked = sorted(self.classes, key=lambda c: -c.boxes)
         if self.boxes:
             yield (
                 "  classes: "
-                + some([f"{c.name}: {c.boxes} in {c.pictures}" for c in ranked if c.boxes], MOST_CLASSES)
-                + " pictures"
+                + some([f"{c.name}: {c.boxes} in {c.images}" for c in ranked if c.boxes], MOST_CLASSES)
+                + " images"
             )
         if self.imbalance is not None:
             yield f"  balance: the most frequent class has {self.imbalance:.3g} times the boxes of the rarest"
@@ -86,46 +86,46 @@ class Statistics:
             yield f"  never used: {some(self.unused, MOST_CLASSES)}"
         if self.side_share and self.aspect:
             yield f"  boxes: {self.small} small, {self.medium} medium, {self.large} large (COCO: under 32², under 96², from 96² px on)"
-            yield f"  side, as share of the picture's: {_spread(self.side_share)}; width over height: {_spread(self.aspect)} (5 %, median, 95 %)"
-            yield f"  boxes in a picture: {_spread(self.per_picture)}"
+            yield f"  side, as share of the image's: {_spread(self.side_share)}; width over height: {_spread(self.aspect)} (5 %, median, 95 %)"
+            yield f"  boxes in a image: {_spread(self.per_image)}"
         sizes = ", ".join(f"{width}x{height} ({count})" for width, height, count in self.sizes)
-        yield f"  picture sizes: {sizes}" + (
+        yield f"  image sizes: {sizes}" + (
             f" and {self.size_kinds - len(self.sizes)} more" if self.size_kinds > len(self.sizes) else ""
         )
 
 
 def statistics(data: DetectionDataset) -> Statistics:
     """The numbers of a split, from its annotations and headers: nothing is decoded."""
-    per_picture = [int((~s.crowd).sum()) for s in data.samples]
+    per_image = [int((~s.crowd).sum()) for s in data.samples]
     sizes = Counter((s.width, s.height) for s in data.samples)
     areas = _joined([s.areas[~s.crowd] for s in data.samples])
     spans = _joined([s.boxes[~s.crowd, 2:] - s.boxes[~s.crowd, :2] for s in data.samples], (0, 2))
-    pictures = _joined([np.full(n, s.width * s.height) for s, n in zip(data.samples, per_picture, strict=True)])
+    images = _joined([np.full(n, s.width * s.height) for s, n in zip(data.samples, per_image, strict=True)])
     return Statistics(
         data.split,
         len(data),
-        per_picture.count(0),
-        sum(per_picture),
+        per_image.count(0),
+        sum(per_image),
         data.ignored,
         _class_counts(data),
         int((areas < SMALL).sum()),
         int(((areas >= SMALL) & (areas < LARGE)).sum()),
         int((areas >= LARGE).sum()),
-        _quantiles(np.sqrt(spans.prod(1) / pictures)),
+        _quantiles(np.sqrt(spans.prod(1) / images)),
         _quantiles(spans[:, 0] / spans[:, 1]),
-        _quantiles(per_picture) or (0, 0, 0),
+        _quantiles(per_image) or (0, 0, 0),
         tuple((width, height, count) for (width, height), count in sizes.most_common(MOST_SIZES)),
         len(sizes),
     )
 
 
 def _class_counts(data: DetectionDataset) -> tuple[ClassCount, ...]:
-    boxes, pictures = np.zeros(len(data.classes), int), np.zeros(len(data.classes), int)
+    boxes, images = np.zeros(len(data.classes), int), np.zeros(len(data.classes), int)
     for sample in data.samples:
         labels = sample.labels[~sample.crowd]
         np.add.at(boxes, labels, 1)
-        pictures[np.unique(labels)] += 1
-    return tuple(ClassCount(name, int(b), int(p)) for name, b, p in zip(data.classes, boxes, pictures, strict=True))
+        images[np.unique(labels)] += 1
+    return tuple(ClassCount(name, int(b), int(p)) for name, b, p in zip(data.classes, boxes, images, strict=True))
 
 
 def _joined(arrays: Sequence[NDArray[Any]], empty: tuple[int, ...] = (0,)) -> NDArray[Any]:

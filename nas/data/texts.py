@@ -1,4 +1,4 @@
-"""Text files of data sets: lists of pictures, labels, class names."""
+"""Text files of data sets: lists of images, labels, class names."""
 
 from __future__ import annotations
 

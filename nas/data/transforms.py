@@ -1,7 +1,7 @@
-"""From a picture of any size to the square canvas a network sees, boxes with it; by chance (augmentation) or not
+"""From a image of any size to the square canvas a network sees, boxes with it; by chance (augmentation) or not
 (letterbox).
 
-All geometry of one picture is one :class:`Placement`, so pixels and boxes cannot disagree, and detections find their
+All geometry of one image is one :class:`Placement`, so pixels and boxes cannot disagree, and detections find their
 way back.
 """
 
@@ -27,11 +27,11 @@ Recolour = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a picture lies on a canvas of ``size`` x ``size`` pixels: canvas x = picture x * scale_x + left, then
+    """Where a image lies on a canvas of ``size`` x ``size`` pixels: canvas x = image x * scale_x + left, then
     turned, then mirrored if ``mirrored``.
 
-    ``left`` and ``top`` are whole pixels and may be negative (the picture reaches out). The two scales differ by
-    rounding only. ``turn``: where there is one, the rows of the 2 x 2 matrix that rotates and shears the picture
+    ``left`` and ``top`` are whole pixels and may be negative (the image reaches out). The two scales differ by
+    rounding only. ``turn``: where there is one, the rows of the 2 x 2 matrix that rotates and shears the image
     about ``pivot``, a point of the canvas. A box that was turned is the upright one around its corners.
     """
 
@@ -45,7 +45,7 @@ class Placement:
     pivot: tuple[float, float] = (0.0, 0.0)
 
     def boxes(self, boxes: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Boxes [N, 4] xyxy in pixels of the picture -> in pixels of the canvas, not clipped."""
+        """Boxes [N, 4] xyxy in pixels of the image -> in pixels of the canvas, not clipped."""
         placed = np.asarray(boxes, np.float64).reshape(-1, 4) * self._scales + self._offsets
         if self.turn is not None:
             placed = self._turned(placed, self._matrix)
@@ -54,7 +54,7 @@ class Placement:
         return placed.astype(np.float32)
 
     def inverse(self, boxes: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Boxes [N, 4] xyxy in pixels of the canvas -> in pixels of the picture, not clipped."""
+        """Boxes [N, 4] xyxy in pixels of the canvas -> in pixels of the image, not clipped."""
         placed = np.array(boxes, np.float64).reshape(-1, 4)
         if self.mirrored:
             placed[:, [0, 2]] = self.size - placed[:, [2, 0]]
@@ -63,8 +63,8 @@ class Placement:
         return ((placed - self._offsets) / self._scales).astype(np.float32)
 
     def paste(self, rgb: NDArray[np.uint8], recolour: Recolour = lambda pixels: pixels) -> NDArray[np.uint8]:
-        """Picture uint8 [H, W, 3] -> canvas uint8 [size, size, 3] with border :data:`PAD`; ``recolour`` changes the
-        picture, not the border."""
+        """Image uint8 [H, W, 3] -> canvas uint8 [size, size, 3] with border :data:`PAD`; ``recolour`` changes the
+        image, not the border."""
         height, width = rgb.shape[:2]
         new_width, new_height = max(1, round(width * self.scale_x)), max(1, round(height * self.scale_y))
         if (new_width, new_height) != (width, height):
@@ -106,7 +106,7 @@ class Placement:
         return np.array(self.turn, np.float64).reshape(2, 2)
 
     def _seen(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """xyxy on the canvas before mirroring; empty where the picture lies wholly outside."""
+        """xyxy on the canvas before mirroring; empty where the image lies wholly outside."""
         x1, y1 = (min(max(start, 0), self.size) for start in (self.left, self.top))
         x2, y2 = self.left + max(1, round(width * self.scale_x)), self.top + max(1, round(height * self.scale_y))
         return x1, y1, max(x1, min(x2, self.size)), max(y1, min(y2, self.size))
@@ -121,7 +121,7 @@ class Placement:
 
 
 def letterbox(width: int, height: int, size: int) -> Placement:
-    """The whole picture as large as it fits, centred."""
+    """The whole image as large as it fits, centred."""
     return _placed(width, height, size, min(size / width, size / height), 0.0, 0.0)
 
 
@@ -138,7 +138,7 @@ MOST_DEGREES = {"degrees": 180.0, "shear": 45.0}
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may happen to a training picture. Defaults: the released YOLO-NAS recipe (super-gradients e0ccacf,
+    """What may happen to a training image. Defaults: the released YOLO-NAS recipe (super-gradients e0ccacf,
     coco2017_yolo_nas_s), without mixup.
 
     Probabilities 0..1; ``scale`` is a factor on the letterboxed size; ``translate`` a share of the canvas; ``hue`` in
@@ -285,7 +285,7 @@ def augment(
     augmentation: Augmentation,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64], Placement]:
-    """Picture [H, W, 3] with boxes [N, 4] px and labels [N] -> canvas uint8 [size, size, 3], boxes [M <= N, 4] on it,
+    """Image [H, W, 3] with boxes [N, 4] px and labels [N] -> canvas uint8 [size, size, 3], boxes [M <= N, 4] on it,
     labels [M], where it lies."""
     placement = place(rgb.shape[1], rgb.shape[0], size, augmentation, rng)
     canvas = placement.paste(rgb, lambda pixels: recolour(pixels, augmentation, rng))

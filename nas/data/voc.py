@@ -2,7 +2,7 @@
 doi:10.1007/s11263-009-0275-4, and the devkit).
 
 Boxes are corners in pixels that count from 1 and belong to the box, so that (1, 1, width, height) is the whole
-picture. An object marked ``difficult`` is left out of training, and ignored in evaluation, as the challenge has it.
+image. An object marked ``difficult`` is left out of training, and ignored in evaluation, as the challenge has it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from xml.etree.ElementTree import Element
 
 from nas.data.dataset import Annotation, DetectionDataset, Sample, choose, make_sample
 from nas.data.formats import DataFormat, split_files
-from nas.data.images import BrokenImage, annotated_size, pictures_in
+from nas.data.images import BrokenImage, annotated_size, images_in
 from nas.data.problems import Problems
 from nas.data.texts import class_names, lines_of
 from search_spaces.errors import InputError
@@ -42,7 +42,7 @@ class _Object:
 
 @dataclass(frozen=True)
 class _File:
-    """One annotation file: size of its picture (what the file says, 0 where nothing), objects, and what was wrong
+    """One annotation file: size of its image (what the file says, 0 where nothing), objects, and what was wrong
     with others of its objects."""
 
     size: tuple[float, float]
@@ -52,16 +52,16 @@ class _File:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a split is: its annotation files, its pictures, the list of those that belong to it (without one all
+    """Where a split is: its annotation files, its images, the list of those that belong to it (without one all
     do)."""
 
     annotations: Path
-    pictures: Path
+    images: Path
     listing: Path | None = None
 
     @cached_property
     def stems(self) -> tuple[str, ...]:
-        """The names of its pictures without suffix, each once."""
+        """The names of its images without suffix, each once."""
         found = (
             lines_of(self.listing) if self.listing else [path.stem for path in sorted(self.annotations.glob("*.xml"))]
         )
@@ -69,20 +69,20 @@ class _Place:
 
 
 class Voc(DataFormat):
-    """A folder as in VOCdevkit (``VOCdevkit/VOC2012``), or a folder for each split with xml beside pictures.
+    """A folder as in VOCdevkit (``VOCdevkit/VOC2012``), or a folder for each split with xml beside images.
 
     Classes are the lines of ``classes.txt``, else all names in the annotations, sorted.
     """
 
     kind = "Pascal VOC"
-    looked_for = "Annotations/*.xml with ImageSets/Main/train.txt and val.txt, or train/*.xml and valid/*.xml beside pictures (Pascal VOC)"
+    looked_for = "Annotations/*.xml with ImageSets/Main/train.txt and val.txt, or train/*.xml and valid/*.xml beside images (Pascal VOC)"
 
     def __init__(self, root: Path, places: Mapping[str, _Place]) -> None:
         super().__init__(root.resolve().name, places)
         self._root = root
         self._places = places
         self._files: dict[Path, _File | InputError] = {}
-        self._pictures: dict[Path, dict[str, Path]] = {}
+        self._images: dict[Path, dict[str, Path]] = {}
 
     @classmethod
     def find(cls, path: Path) -> Voc | None:
@@ -97,45 +97,45 @@ class Voc(DataFormat):
             )
         if roots:
             (root,) = roots
-            pictures = next(
+            images = next(
                 (folder for folder in (root / "JPEGImages", root / "images") if folder.is_dir()), root / "JPEGImages"
             )
             lists = split_files(root, "ImageSets/Main/{split}.txt")
-            return cls(root, {split: _Place(root / "Annotations", pictures, file) for split, file in lists.items()})
+            return cls(root, {split: _Place(root / "Annotations", images, file) for split, file in lists.items()})
         folders = {split: folder for split, folder in split_files(path, "{split}").items() if _has_xml(folder)}
         return cls(path, {split: _Place(folder, folder) for split, folder in folders.items()}) if folders else None
 
     def read(self, split: str, limit: int | None = None) -> DetectionDataset:
         place = self._places[split]
         if not place.stems:
-            raise InputError(f"{place.listing} lists no picture", "one name a line, without suffix")
+            raise InputError(f"{place.listing} lists no image", "one name a line, without suffix")
         problems = Problems()
         samples = [self._sample(i + 1, place, place.stems[i], problems) for i in choose(len(place.stems), limit)]
         return DetectionDataset(self.name, split, self._classes, [s for s in samples if s is not None], problems)
 
     def strays(self) -> Problems:
-        """Annotation files without a picture, pictures without an annotation file, and those that are in no list."""
+        """Annotation files without a image, images without an annotation file, and those that are in no list."""
         problems, listed = (
             Problems(),
             {place.annotations / f"{stem}.xml" for place in self._places.values() for stem in place.stems},
         )
-        for source, folder in dict.fromkeys((place.annotations, place.pictures) for place in self._places.values()):
-            pictures = self._pictures_in(folder)
+        for source, folder in dict.fromkeys((place.annotations, place.images) for place in self._places.values()):
+            images = self._images_in(folder)
             files = {path.stem: path for path in sorted(source.glob("*.xml"))}
-            for stem in sorted(pictures.keys() - files):
-                problems.add("picture without annotations", pictures[stem], f"no {source.name}/{stem}.xml, not used")
+            for stem in sorted(images.keys() - files):
+                problems.add("image without annotations", images[stem], f"no {source.name}/{stem}.xml, not used")
             for stem, path in files.items():
-                if stem not in pictures:
-                    problems.add("annotations without a picture", path, "not used")
+                if stem not in images:
+                    problems.add("annotations without a image", path, "not used")
                 elif path not in listed:
-                    problems.add("picture in no split", pictures[stem], "in no list of ImageSets/Main, not used")
+                    problems.add("image in no split", images[stem], "in no list of ImageSets/Main, not used")
         return problems
 
-    def _pictures_in(self, folder: Path) -> dict[str, Path]:
-        """Name without suffix -> picture; looked up once."""
-        if folder not in self._pictures:
-            self._pictures[folder] = {path.stem: path for path in pictures_in(folder)}
-        return self._pictures[folder]
+    def _images_in(self, folder: Path) -> dict[str, Path]:
+        """Name without suffix -> image; looked up once."""
+        if folder not in self._images:
+            self._images[folder] = {path.stem: path for path in images_in(folder)}
+        return self._images[folder]
 
     @cached_property
     def _classes(self) -> tuple[str, ...]:
@@ -161,22 +161,22 @@ class Voc(DataFormat):
         return self._files[path]
 
     def _sample(self, id: int, place: _Place, stem: str, problems: Problems) -> Sample | None:
-        path, where = self._pictures_in(place.pictures).get(stem), place.annotations / f"{stem}.xml"
+        path, where = self._images_in(place.images).get(stem), place.annotations / f"{stem}.xml"
         if path is None:
-            problems.add("missing picture", place.pictures / stem, "no such picture, skipped")
+            problems.add("missing image", place.images / stem, "no such image, skipped")
             return None
         file = self._file(where)
         if isinstance(file, InputError):
             problems.add(
                 "broken annotation file" if where.is_file() else "missing annotation file",
                 where,
-                f"{file}, its picture is skipped",
+                f"{file}, its image is skipped",
             )
             return None
         try:
             size = annotated_size(path, *file.size)
         except BrokenImage as error:
-            problems.add("broken picture", path, f"{error.reason}, skipped")
+            problems.add("broken image", path, f"{error.reason}, skipped")
             return None
         return make_sample(id, path, size, self._objects(file, where, problems), problems, where=where)
 

@@ -15,7 +15,7 @@ from nas.data.source import find_data
 from search_spaces.errors import InputError
 
 Watch = Callable[[int, int], None]
-"""Called with (pictures done, pictures in all)."""
+"""Called with (images done, images in all)."""
 
 
 def write_coco(
@@ -24,14 +24,14 @@ def write_coco(
     """Write all splits of ``spec`` into the new folder ``out``; what was read, for its numbers and problems.
 
     Files are copied as they are, or with ``link`` hard-linked (no space taken; a change of one is a change of the
-    other). What reading leaves out (broken pictures, boxes without area) is left out here too. The folder appears
+    other). What reading leaves out (broken images, boxes without area) is left out here too. The folder appears
     complete or not at all.
     """
     if os.path.lexists(out):
         raise InputError(f"--out {out}", "a folder that does not exist yet")
     found = find_data(spec, cache)
     if not found.annotated:
-        raise InputError(f"{spec} has pictures but no annotations", "a data set with boxes")
+        raise InputError(f"{spec} has images but no annotations", "a data set with boxes")
     splits = [found.read(split) for split in found.splits]
     if not splits:
         raise InputError(f"{spec} has no split", found.looked_for)
@@ -55,11 +55,11 @@ def write_coco(
 def _write_all(splits: Sequence[DetectionDataset], folder: Path, link: bool, watch: Watch) -> None:
     done, total = 0, sum(len(data) for data in splits)
     for data in splits:
-        pictures = folder / "images" / data.split
-        pictures.mkdir(parents=True)
+        images = folder / "images" / data.split
+        images.mkdir(parents=True)
         names = _names(data.samples)
         for sample in data.samples:
-            _place(sample.path, pictures / names[sample.id], link)
+            _place(sample.path, images / names[sample.id], link)
             done += 1
             watch(done, total)
         content = data.to_coco()
@@ -69,7 +69,7 @@ def _write_all(splits: Sequence[DetectionDataset], folder: Path, link: bool, wat
 
 
 def _names(samples: Sequence[Sample]) -> dict[int, str]:
-    """Id -> a name of its own; where pictures of several folders have the same name, the later ones get a number.
+    """Id -> a name of its own; where images of several folders have the same name, the later ones get a number.
     Case does not tell two names apart."""
     names: dict[int, str] = {}
     taken: set[str] = set()

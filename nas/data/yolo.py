@@ -1,5 +1,5 @@
 """YOLO text labels: for images/…/a.jpg a file labels/…/a.txt with lines ``class centre-x centre-y width height``, all
-relative to the picture."""
+relative to the image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from nas.data import yaml_files as yamls
 from nas.data.dataset import Annotation, DetectionDataset, Sample, choose, make_sample
 from nas.data.formats import SPLITS, DataFormat, split_files, whole
-from nas.data.images import SUFFIXES, BrokenImage, picture_sizes, pictures_in
+from nas.data.images import SUFFIXES, BrokenImage, image_sizes, images_in
 from nas.data.problems import Problems
 from nas.data.texts import class_names, lines_of
 from search_spaces.errors import InputError
@@ -23,7 +23,7 @@ _LAYOUTS = ("images/{split}", "{split}/images")
 
 
 class Yolo(DataFormat):
-    """Folders of pictures and of labels; splits and class names from a yaml, else from the folders' names and
+    """Folders of images and of labels; splits and class names from a yaml, else from the folders' names and
     ``classes.txt``, else numbers."""
 
     kind = "YOLO"
@@ -74,53 +74,53 @@ class Yolo(DataFormat):
         return self._named or numbered_classes([source for sources in self._sources.values() for source in sources])
 
     def strays(self) -> Problems:
-        """Pictures without a label file, label files without a picture."""
+        """Images without a label file, label files without a image."""
         problems = Problems()
         labels = {
             label_path(path): path
             for sources in self._sources.values()
             for source in sources
-            for path in _pictures(source)
+            for path in _images(source)
         }
-        for label, picture in labels.items():
+        for label, image in labels.items():
             if not label.is_file():
-                problems.add("picture without a label file", picture, "taken to show nothing")
+                problems.add("image without a label file", image, "taken to show nothing")
         for folder in sorted({label.parent for label in labels}):
             for path in sorted(folder.glob("*.txt")):
                 if path not in labels and path.name not in ("classes.txt", "train.txt", "val.txt", "test.txt"):
-                    problems.add("label file without a picture", path, "not used")
+                    problems.add("label file without a image", path, "not used")
         return problems
 
 
 def read_yolo(
     sources: Sequence[Path], classes: Sequence[str], *, name: str, split: str, limit: int | None = None
 ) -> DetectionDataset:
-    """One split. ``sources`` are folders of pictures (searched in depth) or .txt lists of picture paths; picture ids
+    """One split. ``sources`` are folders of images (searched in depth) or .txt lists of image paths; image ids
     count from 1 in that order.
 
-    A picture without a label file has no objects; when none of them has one, that is an error.
+    A image without a label file has no objects; when none of them has one, that is an error.
     """
     problems = Problems()
-    paths = [path for source in sources for path in _pictures(source)]
+    paths = [path for source in sources for path in _images(source)]
     path, times = Counter(paths).most_common(1)[0] if paths else (None, 0)
     if times > 1:
-        raise InputError(f"{path} stands twice in the {split} split of {name}", "every picture once")
+        raise InputError(f"{path} stands twice in the {split} split of {name}", "every image once")
     if not paths:
         raise InputError(
-            f"no picture in {', '.join(map(str, sources))}", f"files ending in {', '.join(sorted(SUFFIXES))}"
+            f"no image in {', '.join(map(str, sources))}", f"files ending in {', '.join(sorted(SUFFIXES))}"
         )
     if not any(label_path(path).is_file() for path in paths):
         raise InputError(
-            f"no label file for the {len(paths)} pictures of {name}/{split}", f"{label_path(paths[0])} and so on"
+            f"no label file for the {len(paths)} images of {name}/{split}", f"{label_path(paths[0])} and so on"
         )
     samples = [_sample(i + 1, paths[i], classes, problems) for i in choose(len(paths), limit)]
     return DetectionDataset(name, split, classes, [s for s in samples if s is not None], problems)
 
 
-def label_path(picture: Path) -> Path:
-    """Where the labels of a picture are: the last folder called ``images`` becomes ``labels``; beside the picture if
+def label_path(image: Path) -> Path:
+    """Where the labels of a image are: the last folder called ``images`` becomes ``labels``; beside the image if
     there is none."""
-    parts = list(picture.parts)
+    parts = list(image.parts)
     for i in range(len(parts) - 2, -1, -1):
         if parts[i] == "images":
             parts[i] = "labels"
@@ -132,19 +132,19 @@ def numbered_classes(sources: Sequence[Path]) -> tuple[str, ...]:
     """Class names "0", "1", … up to the highest index in the labels of these folders, for data sets that name no
     classes."""
     highest = -1
-    for path in {label_path(picture) for source in sources for picture in _pictures(source)}:
+    for path in {label_path(image) for source in sources for image in _images(source)}:
         for line in lines_of(path) if path.is_file() else []:
             if (index := line.split()[0]).isdecimal():
                 highest = max(highest, int(index))
     return tuple(str(i) for i in range(highest + 1))
 
 
-def _pictures(source: Path) -> list[Path]:
+def _images(source: Path) -> list[Path]:
     if source.is_dir():
-        return list(pictures_in(source))
+        return list(images_in(source))
     if source.is_file() and source.suffix == ".txt":
         return [path if path.is_absolute() else source.parent / path for path in map(Path, lines_of(source))]
-    raise InputError(f"no pictures at {source}", "a folder of pictures, or a .txt that lists them")
+    raise InputError(f"no images at {source}", "a folder of images, or a .txt that lists them")
 
 
 def _names(content: Mapping[str, Any], path: Path) -> tuple[str, ...]:
@@ -178,15 +178,15 @@ def _sources(entry: Any, root: Path) -> list[Path]:
 
 def _sample(id: int, path: Path, classes: Sequence[str], problems: Problems) -> Sample | None:
     try:
-        size, _ = picture_sizes(path)
+        size, _ = image_sizes(path)
     except BrokenImage as error:
-        problems.add("broken picture" if os.path.exists(path) else "missing picture", path, f"{error.reason}, skipped")
+        problems.add("broken image" if os.path.exists(path) else "missing image", path, f"{error.reason}, skipped")
         return None
     labels = label_path(path)
     try:
         lines = lines_of(labels) if labels.is_file() else []
     except InputError as error:
-        problems.add("broken label file", labels, f"{error}, its picture is skipped")
+        problems.add("broken label file", labels, f"{error}, its image is skipped")
         return None
     objects = [
         _annotation(line, size, len(classes), f"{labels}:{number}", problems) for number, line in enumerate(lines, 1)

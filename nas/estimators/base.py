@@ -92,7 +92,7 @@ class Estimator(ABC):
 
     @property
     def draws(self) -> Sequence[float]:
-        """Values that the last estimate might have had with other pictures, the same drawn pictures for every
+        """Values that the last estimate might have had with other images, the same drawn images for every
         candidate, so that differences of two candidates can be judged; empty where there is no such thing."""
         return ()
 

@@ -92,7 +92,7 @@ class TailLatency(Latency):
 
 
 class Throughput(Latency):
-    """Pictures per second, one batch after the other, at the target's batch (``onnxruntime:fp32@320/b8``)."""
+    """Images per second, one batch after the other, at the target's batch (``onnxruntime:fp32@320/b8``)."""
 
     name, unit, direction, called = "throughput", "img/s", "max", "throughput"
 
@@ -102,7 +102,7 @@ class Throughput(Latency):
 
 
 class Energy(Latency):
-    """Millijoules per picture: the GPU's power at the two ends of the timed runs, their mean, times the latency. The
+    """Millijoules per image: the GPU's power at the two ends of the timed runs, their mean, times the latency. The
     whole board's, idle power included."""
 
     name, unit, called = "energy_mj", "mj", "energy"

@@ -24,7 +24,7 @@ class Nwot(Estimator):
     """Log-determinant of the Hamming kernel of sign patterns, summed over all convolutions; mean of :data:`DRAWS`
     fresh weights and 8 random images each.
 
-    The network stays in its training form, branch by branch, and images are uniform in 0..1 like pictures. Kendall's
+    The network stays in its training form, branch by branch, and images are uniform in 0..1 like images. Kendall's
     tau with YOLOBench's own column: 0.92 over 64 architectures (``results/proxy_correlation.json``); with merged
     branches, normally distributed images or one draw it is lower.
 

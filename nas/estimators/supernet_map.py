@@ -20,7 +20,7 @@ from nas.evaluation.bootstrap import resamples
 from nas.evaluation.matching import average_precision, match
 from nas.inference.coco_metrics import Detections, Metrics, evaluate
 from nas.inference.detect import RANKING, batches, detect, images_of, sort_out
-from nas.quantization.candidate import PICTURES, served_in_int8
+from nas.quantization.candidate import IMAGES, served_in_int8
 from nas.supernet.batchnorm import recalibrate
 from search_spaces.architecture import Architecture
 from search_spaces.detector import Detector
@@ -31,9 +31,9 @@ Detect = Callable[[Batch], dict[int, Detections]]
 
 BATCH = 50
 EARLY = (1 / 8, 1 / 3)
-"""Shares of the pictures after which something is said already."""
+"""Shares of the images after which something is said already."""
 FEW = 30
-"""Pictures below which nothing is."""
+"""Images below which nothing is."""
 RESAMPLES = 64
 Z95 = 1.959964
 
@@ -43,7 +43,7 @@ class SupernetMap(Estimator):
     context asks for).
 
     On a target of int8 the extracted network is quantized first: in the form of the target's runtime, calibrated on
-    the first of the pictures that BatchNorm was recalibrated on, evaluated as that runtime computes it. fp16 and bf16
+    the first of the images that BatchNorm was recalibrated on, evaluated as that runtime computes it. fp16 and bf16
     count as accurate as fp32.
     """
 
@@ -70,7 +70,7 @@ class SupernetMap(Estimator):
         return last
 
     def rungs(self, architecture: Architecture) -> Iterator[Estimate]:
-        """On an eighth of the pictures, on a third, on all; only the last where another number of this evaluation was
+        """On an eighth of the images, on a third, on all; only the last where another number of this evaluation was
         asked before."""
         for count, metrics in self._evaluations.of(architecture):
             value = getattr(metrics, self.metric)
@@ -95,7 +95,7 @@ class SupernetMap(Estimator):
 
     @property
     def draws(self) -> Sequence[float]:
-        """mAP on :data:`RESAMPLES` data sets drawn anew, picture by picture, from the val split: the same for every
+        """mAP on :data:`RESAMPLES` data sets drawn anew, image by image, from the val split: the same for every
         candidate."""
         return self._drawn
 
@@ -109,7 +109,7 @@ class SupernetMap50(SupernetMap):
 
 
 class SupernetSmall(SupernetMap):
-    """The same of objects of less than 32 x 32 pixels of the original picture."""
+    """The same of objects of less than 32 x 32 pixels of the original image."""
 
     name = metric = "map_small"
     called = "supernet-small"
@@ -138,16 +138,16 @@ class _Evaluations:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._device = device_of(context.device)
-        if "pictures" not in context.shared:
-            context.shared["pictures"] = _Pictures(context)
-        self._pictures: _Pictures = context.shared["pictures"]
-        self._val = self._pictures.val
+        if "images" not in context.shared:
+            context.shared["images"] = _Images(context)
+        self._images: _Images = context.shared["images"]
+        self._val = self._images.val
         self._sizes = {sample.id: (sample.width, sample.height) for sample in self._val.samples}
         self._last: tuple[str, Metrics] | None = None
         self._found: dict[int, Detections] = {}
 
     def of(self, architecture: Architecture) -> Iterator[tuple[int | None, Metrics]]:
-        """(so many pictures, metrics on them) early, then (None, metrics on all)."""
+        """(so many images, metrics on them) early, then (None, metrics on all)."""
         if self._last is None or self._last[0] != architecture.id:
             metrics = yield from self._evaluated(architecture)
             self._last = architecture.id, metrics
@@ -156,7 +156,7 @@ class _Evaluations:
     def _evaluated(self, architecture: Architecture) -> Generator[tuple[int, Metrics], None, Metrics]:
         assert self._context.supernet is not None
         size = int(architecture["image_size"])
-        calibration, val = self._pictures.of_size(size)
+        calibration, val = self._images.of_size(size)
         with torch.random.fork_rng(devices=[]):  # building draws first weights, which the supernet's replace
             detector = self._context.supernet.extract(architecture)
         recalibrate(detector, images_of(calibration, self._device))
@@ -173,7 +173,7 @@ class _Evaluations:
         return evaluate(self._val, found)
 
     def _opened(self, detector: Detector, size: int, calibration: Sequence[Batch]) -> AbstractContextManager[Detect]:
-        """What finds objects in pictures of a size, by a deployed detector."""
+        """What finds objects in images of a size, by a deployed detector."""
         return nullcontext(lambda batch: detect(detector, batch, self._sizes, RANKING))
 
     @property
@@ -202,14 +202,12 @@ class _Int8Evaluations(_Evaluations):
 
     @property
     def remarks(self) -> Sequence[str]:
-        said = (
-            f"accuracy in int8: each candidate calibrated on at most {PICTURES} pictures and evaluated in {self._where}"
-        )
+        said = f"accuracy in int8: each candidate calibrated on at most {IMAGES} images and evaluated in {self._where}"
         return (said,) if self._where else ()
 
 
-class _Pictures:
-    """What candidates are recalibrated and evaluated on: ``val`` in the order of the evaluation, and the pictures of
+class _Images:
+    """What candidates are recalibrated and evaluated on: ``val`` in the order of the evaluation, and the images of
     each size, decoded once."""
 
     def __init__(self, context: Context) -> None:
@@ -232,5 +230,5 @@ class _Pictures:
 
 
 def early_steps(count: int) -> tuple[int, ...]:
-    """After how many of ``count`` pictures something is said early; none where they are few."""
+    """After how many of ``count`` images something is said early; none where they are few."""
     return tuple(n for share in EARLY if (n := round(count * share)) >= FEW)

@@ -1,8 +1,8 @@
-"""How far an mAP would move with other pictures of the same kind: bootstrap over pictures.
+"""How far an mAP would move with other images of the same kind: bootstrap over images.
 
-A picture, not a box, is what was drawn at random, so whole pictures are drawn again. All resamples are evaluated at
-once from the matches. Intervals are bias-corrected percentiles (Efron 1981, doi:10.2307/3314608): AP of few pictures
-is too high, and that of resamples once more so. In a simulation with 300 pictures they held the mAP of the whole
+A image, not a box, is what was drawn at random, so whole images are drawn again. All resamples are evaluated at
+once from the matches. Intervals are bias-corrected percentiles (Efron 1981, doi:10.2307/3314608): AP of few images
+is too high, and that of resamples once more so. In a simulation with 300 images they held the mAP of the whole
 population in 95 % of draws, plain percentiles in 91 % (tests/nas/evaluation/test_bootstrap.py has a short form of it).
 """
 
@@ -24,7 +24,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Difference:
-    """Two detectors on the same pictures: mAP of ``a`` and ``b`` and of a - b, each with its 95 % interval, and the
+    """Two detectors on the same images: mAP of ``a`` and ``b`` and of a - b, each with its 95 % interval, and the
     share of resamples in which a is ahead."""
 
     a: Estimate
@@ -49,12 +49,12 @@ class Difference:
         }
 
 
-def resamples(pictures: int, count: int = RESAMPLES, seed: int = 0) -> NDArray[np.int32]:
-    """[count, pictures]: how often each picture is drawn when as many as there are are drawn, each time from all."""
-    if pictures < 1 or count < 1:
-        raise InputError(f"{count} resamples of {pictures} pictures", "1 or more of both")
+def resamples(images: int, count: int = RESAMPLES, seed: int = 0) -> NDArray[np.int32]:
+    """[count, images]: how often each image is drawn when as many as there are are drawn, each time from all."""
+    if images < 1 or count < 1:
+        raise InputError(f"{count} resamples of {images} images", "1 or more of both")
     rng = np.random.default_rng(seed)
-    return rng.multinomial(pictures, np.full(pictures, 1 / pictures), size=count).astype(np.int32)
+    return rng.multinomial(images, np.full(images, 1 / images), size=count).astype(np.int32)
 
 
 def map_interval(matches: Matches, count: int = RESAMPLES, seed: int = 0, iou: float | None = None) -> Estimate:
@@ -65,13 +65,13 @@ def map_interval(matches: Matches, count: int = RESAMPLES, seed: int = 0, iou: f
 
 
 def compare(a: Matches, b: Matches, count: int = RESAMPLES, seed: int = 0, iou: float | None = None) -> Difference:
-    """Two detectors on the same pictures, both evaluated on the same resamples: what the pictures do to both alike
+    """Two detectors on the same images, both evaluated on the same resamples: what the images do to both alike
     drops out of the difference.
 
-    InputError unless both are of the same pictures and classes.
+    InputError unless both are of the same images and classes.
     """
     if a.classes != b.classes or not np.array_equal(a.images, b.images) or not np.array_equal(a.truths, b.truths):
-        raise InputError("matches of two different data sets", "the same pictures, objects and classes")
+        raise InputError("matches of two different data sets", "the same images, objects and classes")
     weights = resamples(len(a.images), count, seed)
     drawn_a, drawn_b = (average_precision(m, weights, iou) for m in (a, b))
     at_a, at_b = (float(average_precision(m, iou=iou)[0]) for m in (a, b))
@@ -89,7 +89,7 @@ def compare(a: Matches, b: Matches, count: int = RESAMPLES, seed: int = 0, iou: 
 def _estimate(name: str, value: float, drawn: NDArray[np.float64]) -> Estimate:
     drawn = drawn[~np.isnan(drawn)]
     if not len(drawn):
-        raise InputError("no resample has an object to find", "pictures with objects")
+        raise InputError("no resample has an object to find", "images with objects")
     low, high = np.quantile(drawn, _levels(value, drawn))
     return Estimate(name, value, low=float(low), high=float(high), source="computed")
 

@@ -1,4 +1,4 @@
-"""Trained detectors against a data set: one, or two on the same pictures."""
+"""Trained detectors against a data set: one, or two on the same images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nas.inference.model import load
 
 @dataclass(frozen=True)
 class Settings:
-    """How to evaluate: device, pictures run at once, IoU and score of the confusions (None: where the mean F1 is
+    """How to evaluate: device, images run at once, IoU and score of the confusions (None: where the mean F1 is
     best), resamples and their seed."""
 
     device: str = "auto"
@@ -50,6 +50,6 @@ def evaluate_file(path: Path, data: DataPair, settings: Settings, reporter: Repo
 def compare_files(
     a: Evaluation, other: Path, data: DataPair, settings: Settings, reporter: Reporter
 ) -> tuple[Evaluation, Difference]:
-    """``a`` against another model on the same pictures."""
+    """``a`` against another model on the same images."""
     b = evaluate_file(other, data, settings, reporter)
     return b, compare(a.matches, b.matches, settings.resamples, settings.seed)

@@ -1,4 +1,4 @@
-"""Which detection takes which object, picture by picture, as COCO has it: what average precision, its intervals and
+"""Which detection takes which object, image by image, as COCO has it: what average precision, its intervals and
 all curves are computed from."""
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from search_spaces.errors import InputError
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 MOST = 100
-"""Detections that count, of a class in a picture."""
+"""Detections that count, of a class in a image."""
 AREAS: Mapping[str, tuple[float, float]] = {
     "all": (0.0, 1e10),
     "small": (0.0, 32.0**2),
@@ -33,8 +33,8 @@ _AT_ONCE = 1 << 18
 class Matches:
     """All detections of a data set and what they hit: 14 bytes each.
 
-    I pictures by ascending id in ``images`` int64 [I]; ``truths`` int32 [I, C]: objects to find of each class, crowds
-    and other sizes left out. D detections, by class, then score downwards, then picture: ``image`` int32 [D] (index
+    I images by ascending id in ``images`` int64 [I]; ``truths`` int32 [I, C]: objects to find of each class, crowds
+    and other sizes left out. D detections, by class, then score downwards, then image: ``image`` int32 [D] (index
     into ``images``), ``label`` int16 [D], ``score`` float32 [D], ``hit`` and ``ignored`` uint16 [D], in which bit t
     says what it is at ``IOU_THRESHOLDS[t]``; neither bit: a false detection.
     """
@@ -58,10 +58,10 @@ class Matches:
 
 
 def match(dataset: DetectionDataset, detections: Mapping[int, Detections], area: str = "all") -> Matches:
-    """The matches of ``detections`` (picture id -> boxes in pixels of the picture; one not named: nothing found) for
+    """The matches of ``detections`` (image id -> boxes in pixels of the image; one not named: nothing found) for
     objects of an area range of COCO.
 
-    Exactly those of pycocotools: greedy by score in each class and picture, the best IoU that is still free, crowds
+    Exactly those of pycocotools: greedy by score in each class and image, the best IoU that is still free, crowds
     taken as often as need be.
     """
     if area not in AREAS:
@@ -73,12 +73,12 @@ def match(dataset: DetectionDataset, detections: Mapping[int, Detections], area:
         wanted = _wanted(sample, area)
         np.add.at(truths[i], sample.labels[wanted], 1)
         if (found := detections.get(sample.id)) is not None and len(found):
-            parts.append(_match_picture(i, sample, wanted, found, area))
+            parts.append(_match_image(i, sample, wanted, found, area))
     columns = [
         np.concatenate([getattr(part, name) for part in parts])
         for name in ("image", "label", "score", "hit", "ignored")
     ]
-    order = np.lexsort((columns[0], -columns[2], columns[1]))  # stable: within a picture, as they were found
+    order = np.lexsort((columns[0], -columns[2], columns[1]))  # stable: within a image, as they were found
     image, label, score, hit, ignored = (column[order] for column in columns)
     return Matches(
         dataset.classes, np.array([s.id for s in samples], np.int64), truths, image, label, score, hit, ignored
@@ -87,7 +87,7 @@ def match(dataset: DetectionDataset, detections: Mapping[int, Detections], area:
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """The columns of :class:`Matches` for one picture."""
+    """The columns of :class:`Matches` for one image."""
 
     image: NDArray[np.int32]
     label: NDArray[np.int16]
@@ -112,7 +112,7 @@ def _wanted(sample: Sample, area: str) -> NDArray[np.bool_]:
     return np.asarray(~sample.crowd & (sample.areas >= low) & (sample.areas <= high))
 
 
-def _match_picture(index: int, sample: Sample, wanted: NDArray[np.bool_], found: Detections, area: str) -> _Part:
+def _match_image(index: int, sample: Sample, wanted: NDArray[np.bool_], found: Detections, area: str) -> _Part:
     order = _best_of_each_class(found)
     scores, labels = found.scores[order], found.labels[order]
     truth = np.concatenate([np.flatnonzero(wanted), np.flatnonzero(~wanted)])  # those that count come first
@@ -177,18 +177,18 @@ def _take(
 
 
 def precisions(matches: Matches, weights: NDArray[np.number] | None = None) -> NDArray[np.float64]:
-    """AP [B, C, T] of each class at each of ``IOU_THRESHOLDS`` where picture i counts ``weights[b, i]`` times; NaN
+    """AP [B, C, T] of each class at each of ``IOU_THRESHOLDS`` where image i counts ``weights[b, i]`` times; NaN
     where a class has no object to find.
 
-    ``weights``: [B, I], whole numbers or not, none below 0; by default each picture once, B = 1. With whole numbers
-    it is what the evaluator gives for the data set in which a picture stands so often, one copy beside the other
-    (unless two detections of a picture and class have one score: which of them comes first is arbitrary, and copies
+    ``weights``: [B, I], whole numbers or not, none below 0; by default each image once, B = 1. With whole numbers
+    it is what the evaluator gives for the data set in which a image stands so often, one copy beside the other
+    (unless two detections of a image and class have one score: which of them comes first is arbitrary, and copies
     are not interleaved here).
     """
     weights = np.ones((1, len(matches.images))) if weights is None else np.atleast_2d(weights)
     if weights.ndim != 2 or weights.shape[1] != len(matches.images) or (weights < 0).any():
         raise InputError(
-            f"weights of shape {weights.shape}", f"[B, {len(matches.images)}], none below 0: one for each picture"
+            f"weights of shape {weights.shape}", f"[B, {len(matches.images)}], none below 0: one for each image"
         )
     table = np.full((len(weights), len(matches.classes), len(IOU_THRESHOLDS)), np.nan)
     totals = weights.astype(np.float64) @ matches.truths.astype(np.float64)
@@ -243,7 +243,7 @@ def average_precision(
     matches: Matches, weights: NDArray[np.number] | None = None, iou: float | None = None
 ) -> NDArray[np.float64]:
     """mAP [B] over the classes that have objects and all of ``IOU_THRESHOLDS`` (or the one next to ``iou``), where
-    picture i counts ``weights[b, i]`` times.
+    image i counts ``weights[b, i]`` times.
 
     Without weights [1]: what :func:`nas.inference.coco_metrics.evaluate` calls ``map``. NaN where there is no object
     at all.

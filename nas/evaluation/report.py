@@ -1,5 +1,5 @@
 """What an evaluation says beyond one number, worked out once for tables, files and the page: classes, curves,
-confusions, pictures."""
+confusions, images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from nas.inference.postprocess import Detections
 
 @dataclass(frozen=True)
 class ClassRow:
-    """A class: AP (0..1) over IoU 0.50:0.95, at 0.50, and of each size; objects marked and pictures that have any;
+    """A class: AP (0..1) over IoU 0.50:0.95, at 0.50, and of each size; objects marked and images that have any;
     the score threshold of the best F1 at IoU 0.50, with what F1, precision and recall are there. None: nothing to
     find, or nothing found."""
 
@@ -36,7 +36,7 @@ class ClassRow:
     ap_medium: float | None
     ap_large: float | None
     boxes: int
-    pictures: int
+    images: int
     best_score: float | None
     f1: float | None
     precision: float | None
@@ -46,7 +46,7 @@ class ClassRow:
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """One detector on one data set. ``curves``: of the classes that have objects; ``mean``: of all of them;
-    ``verdicts``: per picture, in its order."""
+    ``verdicts``: per image, in its order."""
 
     model: str
     runtime: str
@@ -69,7 +69,7 @@ class Evaluation:
             "runtime": self.runtime,
             "data": data.name,
             "fingerprint": data.fingerprint,
-            "pictures": len(data),
+            "images": len(data),
         }
         more = {"best_score": self.mean.best_score, "classes": [asdict(row) for row in self.rows]}
         return {**about, **self.metrics.to_dict(), "map_interval": [self.interval.low, self.interval.high], **more}
@@ -150,20 +150,20 @@ def against_dict(against: tuple[str, Difference] | None) -> dict[str, Any]:
 def write_evaluation(
     folder: Path,
     evaluation: Evaluation,
-    pictures: int = 12,
+    images: int = 12,
     seed: int = 0,
     against: tuple[str, Difference] | None = None,
 ) -> list[Path]:
-    """``metrics.json``, ``per_class.csv``, ``report.html`` (gives their paths) and ``pictures/``: so many of the
+    """``metrics.json``, ``per_class.csv``, ``report.html`` (gives their paths) and ``images/``: so many of the
     worst and as many drawn by chance.
 
     ``against``: name of another model and the difference to it.
     """
     from nas.evaluation.report_html import write_html
-    from nas.evaluation.report_images import write_pictures
+    from nas.evaluation.report_images import write_images
 
     content = {**evaluation.to_dict(), "confusion": evaluation.confusion.to_dict(), **against_dict(against)}
-    shown = write_pictures(folder, evaluation, pictures, seed)
+    shown = write_images(folder, evaluation, images, seed)
     return [
         atomic_write(folder / "metrics.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n"),
         atomic_write(folder / "per_class.csv", class_csv(evaluation.rows)),

@@ -1,4 +1,4 @@
-"""What went wrong in each picture at one IoU and one score: found, taken for another class, missed, made up."""
+"""What went wrong in each image at one IoU and one score: found, taken for another class, missed, made up."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BACKGROUND = "background"
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """One picture: ``found``, its K detections of at least the score, and for each the object it takes, int64 [K]
+    """One image: ``found``, its K detections of at least the score, and for each the object it takes, int64 [K]
     (-1: none); ``excused`` bool [K]: takes none but lies in a crowd. ``right`` bool [K]: of the object's class.
     ``met`` bool [N]: objects that a right detection takes; crowds count as met."""
 
@@ -100,7 +100,7 @@ class Confusion:
 
 
 def confusion_of(dataset: DetectionDataset, verdicts: Sequence[Verdict], iou: float, score: float) -> Confusion:
-    """All pictures together. Crowds, and what lies in them, are left out."""
+    """All images together. Crowds, and what lies in them, are left out."""
     nothing = len(dataset.classes)
     counts = np.zeros((nothing + 1, nothing + 1), np.int64)
     for sample, verdict in zip(dataset.samples, verdicts, strict=True):

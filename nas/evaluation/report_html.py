@@ -1,5 +1,5 @@
 """An evaluation as a page that opens without a network: numbers, classes, curves and confusions by plotly, and the
-pictures beside it."""
+images beside it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ p {{ margin: 4px 0; color: {soft}; max-width: 1000px; }} .tiles {{ display: flex
 th, td {{ padding: 4px 14px 4px 0; text-align: right; white-space: nowrap; border-bottom: 1px solid {grid}; }}
 th {{ position: sticky; top: 0; background: {paper}; }} th:first-child, td:first-child {{ text-align: left; }}
 .plots {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(600px, 1fr)); gap: 12px; }} .plots > * {{ min-width: 0; overflow: hidden; }}
-.pictures {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(560px, 1fr)); gap: 18px; margin-top: 10px; }}
+.images {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(560px, 1fr)); gap: 18px; margin-top: 10px; }}
 figure {{ margin: 0; }} figure img {{ width: 100%; display: block; }} figcaption {{ color: {soft}; font-size: 13px; overflow-wrap: anywhere; }}
 .right {{ color: #009E73; font-weight: 600; }} .wrong {{ color: #D55E00; font-weight: 600; }}
 </style>
@@ -87,7 +87,7 @@ def _head(evaluation: Evaluation, title: str, against: tuple[str, Difference] | 
     numbers = [(name, _number(value)) for name, value in (*named, ("AR1", m.ar1), ("AR10", m.ar10), ("AR100", m.ar100))]
     tiles = [("mAP 50–95 (95 % interval)", interval_text(evaluation.interval)), *numbers]
     marked = sum(row.boxes for row in evaluation.rows)
-    about = f"{len(data)} pictures of the {data.split} split, {marked} objects of {len(data.classes)} classes  ·  {evaluation.runtime}"
+    about = f"{len(data)} images of the {data.split} split, {marked} objects of {len(data.classes)} classes  ·  {evaluation.runtime}"
     lines = [f"<h1>{html.escape(title)}</h1>", f"<p>{html.escape(about)}</p>"]
     lines += [f"<p>{html.escape(difference_text(against[1], evaluation.model, against[0]))}</p>"] if against else []
     shown = "".join(f'<div class="tile"><b>{value}</b><span>{html.escape(name)}</span></div>' for name, value in tiles)
@@ -185,7 +185,7 @@ def curve_figure(title: str, x: str, y: str, curves: Sequence[Curve], at: Any, f
 
 
 def _colour(label: int) -> str:
-    """That of a class in pictures, darker: lines are on white."""
+    """That of a class in images, darker: lines are on white."""
     red, green, blue = (round(0.78 * part) for part in class_colour(label))
     return f"rgb({red}, {green}, {blue})"
 
@@ -276,9 +276,9 @@ def _gallery(evaluation: Evaluation, shown: Sequence[Shown]) -> str:
         f' at score {score:.3f}. <span class="right">Right</span> and <span class="wrong">missed or false</span> at IoU {iou:.2f}; grey does not count.'
     )
     parts = []
-    for heading, worst in (("The worst pictures", True), ("Pictures by chance", False)):
+    for heading, worst in (("The worst images", True), ("Images by chance", False)):
         if figures := "".join(_figure(one) for one in shown if one.worst is worst):
-            parts.append(f'<h2>{heading}</h2><p>{note}</p><div class="pictures">{figures}</div>')
+            parts.append(f'<h2>{heading}</h2><p>{note}</p><div class="images">{figures}</div>')
     return "\n".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation with what is marked beside what was found: the worst ones, and some drawn by chance."""
+"""Images of an evaluation with what is marked beside what was found: the worst ones, and some drawn by chance."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nas.data.images import BrokenImage
 from nas.inference.postprocess import draw
-from nas.inference.results import write_picture
+from nas.inference.results import write_image
 
 if TYPE_CHECKING:
     from nas.evaluation.report import Evaluation
@@ -26,7 +26,7 @@ PANEL_PX = 480
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture that was written: ``path`` relative to the report, why it was chosen, what it is called, and its
+    """A image that was written: ``path`` relative to the report, why it was chosen, what it is called, and its
     errors."""
 
     path: Path
@@ -37,9 +37,9 @@ class Shown:
     false: int
 
 
-def write_pictures(folder: Path, evaluation: Evaluation, count: int, seed: int = 0) -> list[Shown]:
-    """The ``count`` pictures of the lowest F1 (of equal ones, those with more errors) that have any error, then as
-    many others by chance, as JPEG files in ``folder/pictures``. One that turns out broken is left out."""
+def write_images(folder: Path, evaluation: Evaluation, count: int, seed: int = 0) -> list[Shown]:
+    """The ``count`` images of the lowest F1 (of equal ones, those with more errors) that have any error, then as
+    many others by chance, as JPEG files in ``folder/images``. One that turns out broken is left out."""
     verdicts = evaluation.verdicts
     by_trouble = sorted(range(len(verdicts)), key=lambda i: (verdicts[i].f1, -verdicts[i].errors))
     worst = [i for i in by_trouble if verdicts[i].errors][:count]
@@ -53,10 +53,8 @@ def write_pictures(folder: Path, evaluation: Evaluation, count: int, seed: int =
         except BrokenImage:
             continue
         stem = re.sub(r"[^\w.-]+", "_", sample.path.stem)[:60]
-        path = (
-            Path("pictures") / f"{'worst' if bad else 'random'}-{place if bad else place - len(worst):02d}-{stem}.jpg"
-        )
-        write_picture(folder / path, drawn)
+        path = Path("images") / f"{'worst' if bad else 'random'}-{place if bad else place - len(worst):02d}-{stem}.jpg"
+        write_image(folder / path, drawn)
         false = int((~verdict.right & ~verdict.excused).sum())
         shown.append(Shown(path, bad, sample.path.name, verdict.f1, int((~verdict.met).sum()), false))
     return shown

@@ -58,7 +58,7 @@ def class_table(rows: tuple[ClassRow, ...], best: bool = False) -> TextTable:
         *(("best F1", "at score") if best else ()),
     )
     lines = [
-        (r.name, *map(_number, (r.ap, r.ap50, r.ap_small, r.ap_medium, r.ap_large)), str(r.boxes), str(r.pictures))
+        (r.name, *map(_number, (r.ap, r.ap50, r.ap_small, r.ap_medium, r.ap_large)), str(r.boxes), str(r.images))
         + (tuple(map(_number, (r.f1, r.best_score))) if best else ())
         for r in rows
     ]

@@ -100,7 +100,7 @@ def parity(detector: Detector, path: Path, image_size: int, seed: int = 0) -> fl
     generator = torch.Generator().manual_seed(seed)
     worst = 0.0
     for batch in (1, 3):
-        images = _random_pictures(batch, image_size, generator)
+        images = _random_images(batch, image_size, generator)
         boxes, scores = session.run(None, {"images": images.numpy()})
         with torch.no_grad():
             want_boxes, want_scores = (t.numpy() for t in reference.predict(images.double()))
@@ -110,10 +110,10 @@ def parity(detector: Detector, path: Path, image_size: int, seed: int = 0) -> fl
     return worst
 
 
-def _random_pictures(count: int, size: int, generator: torch.Generator) -> Tensor:
-    """(count, 3, size, size) in 0..1, smooth as pictures are.
+def _random_images(count: int, size: int, generator: torch.Generator) -> Tensor:
+    """(count, 3, size, size) in 0..1, smooth as images are.
 
-    On white noise a network calibrated on pictures saturates, and float32 rounding alone passed the tolerance for 2
+    On white noise a network calibrated on images saturates, and float32 rounding alone passed the tolerance for 2
     of 8 correct exports of untrained yolo-nano networks (2e-4; 5e-5 on these). A weight wrong by 1 % shows as 0.06 or
     more.
     """

@@ -1,4 +1,4 @@
-"""Detections of one picture from several views of it, as one list."""
+"""Detections of one image from several views of it, as one list."""
 
 from __future__ import annotations
 

@@ -21,9 +21,9 @@ __all__ = ["Detections", "Metrics", "evaluate"]
 class Metrics:
     """The 12 numbers of COCO (cocodataset.org, detection-eval), each 0..1, and the AP of each class.
 
-    ``map``: mean over IoU 0.50:0.95 and classes, at most 100 detections a picture; ``map50``, ``map75``: at one IoU;
+    ``map``: mean over IoU 0.50:0.95 and classes, at most 100 detections a image; ``map50``, ``map75``: at one IoU;
     small/medium/large: objects of area under 32², under 96², and over. ``ar1``, ``ar10``, ``ar100``: mean recall with
-    so many detections a picture. None: no such object to find.
+    so many detections a image. None: no such object to find.
     """
 
     map: float
@@ -51,7 +51,7 @@ class Metrics:
 
 
 def evaluate(dataset: DetectionDataset, detections: Mapping[int, Detections]) -> Metrics:
-    """COCO metrics of ``detections`` (image id -> found boxes in pixels of the original picture). A picture not named
+    """COCO metrics of ``detections`` (image id -> found boxes in pixels of the original image). A image not named
     in it counts as nothing found.
 
     Crowds are ignore regions, as COCO has it. A data set without an object to find is an error, since its AP is not 0
@@ -99,18 +99,18 @@ def _rows(dataset: DetectionDataset, detections: Mapping[int, Detections]) -> ND
     for id, found in detections.items():
         if id not in known:
             raise InputError(
-                f"detections for picture {id}", f"one of the {len(known)} pictures of {dataset.name}/{dataset.split}"
+                f"detections for image {id}", f"one of the {len(known)} images of {dataset.name}/{dataset.split}"
             )
         boxes = found.boxes.astype(np.float64)
         if not (np.isfinite(boxes).all() and np.isfinite(found.scores).all()):
             raise InputError(
-                f"a box or score of picture {id} is not finite",
+                f"a box or score of image {id} is not finite",
                 "numbers",
                 "the network has diverged, or its output was decoded wrongly",
             )
         if len(found) and not 0 <= found.labels.min() <= found.labels.max() < len(dataset.classes):
             raise InputError(
-                f"labels {found.labels.min()}..{found.labels.max()} in picture {id}", f"0..{len(dataset.classes) - 1}"
+                f"labels {found.labels.min()}..{found.labels.max()} in image {id}", f"0..{len(dataset.classes) - 1}"
             )
         sides = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None)
         blocks.append(np.column_stack([np.full(len(found), id), boxes[:, :2], sides, found.scores, found.labels + 1]))

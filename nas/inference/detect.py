@@ -1,4 +1,4 @@
-"""A detector on pictures: calibration images, detections, mAP."""
+"""A detector on images: calibration images, detections, mAP."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from nas.data.dataset import DetectionDataset
 from nas.data.loader import Batch, Loader
 from nas.inference.coco_metrics import Metrics, evaluate
-from nas.inference.postprocess import EVALUATION, NEVER, RANKING, Detections, Suppression, in_picture
+from nas.inference.postprocess import EVALUATION, NEVER, RANKING, Detections, Suppression, in_image
 from search_spaces.detector import Detector
 
 if TYPE_CHECKING:
@@ -32,13 +32,13 @@ __all__ = [
 ]
 
 Watch = Callable[[int, int], None]
-"""Told the pictures done and all of them."""
+"""Told the images done and all of them."""
 
 
 def batches(
     dataset: DetectionDataset, image_size: int, batch_size: int = 50, limit: int | None = None, seed: int = 0
 ) -> Iterator[Batch]:
-    """The pictures without augmentation, in order; with ``limit`` about that many, drawn by ``seed`` (the same ones
+    """The images without augmentation, in order; with ``limit`` about that many, drawn by ``seed`` (the same ones
     every time)."""
     loader = Loader(dataset, batch_size, image_size, seed=seed, shuffle=limit is not None)
     wanted = len(dataset) if limit is None else limit
@@ -57,7 +57,7 @@ def images_of(batches_: Iterable[Batch], device: torch.device) -> Iterator[Tenso
 def detect(
     detector: Detector, batch: Batch, sizes: dict[int, tuple[int, int]], suppression: Suppression = EVALUATION
 ) -> dict[int, Detections]:
-    """Detections of a batch by sample id, in pixels of the original pictures (``sizes``: id -> width, height)."""
+    """Detections of a batch by sample id, in pixels of the original images (``sizes``: id -> width, height)."""
     device = next(detector.parameters()).device
     boxes, scores = (t.float().cpu().numpy() for t in detector.predict(batch.images.to(device).float() / 255.0))
     return sort_out(boxes, scores, batch, sizes, suppression, detector.head.end_to_end)
@@ -78,7 +78,7 @@ def sort_out(
     if end_to_end:
         suppression = replace(suppression, iou_threshold=NEVER)
     places = enumerate(zip(batch.sample_ids, batch.placements, strict=True))
-    return {id: in_picture(boxes[i], scores[i], suppression, placement, *sizes[id]) for i, (id, placement) in places}
+    return {id: in_image(boxes[i], scores[i], suppression, placement, *sizes[id]) for i, (id, placement) in places}
 
 
 def detect_all(
@@ -88,10 +88,10 @@ def detect_all(
     suppression: Suppression = EVALUATION,
     watch: Watch = lambda done, all_: None,
 ) -> dict[int, Detections]:
-    """Detections of a model on all pictures of a data set by sample id, in pixels of the pictures; an error where the
+    """Detections of a model on all images of a data set by sample id, in pixels of the images; an error where the
     classes are not the model's.
 
-    Pictures are read ahead in a thread; one that turns out broken is named in ``dataset.problems`` and counts as one
+    Images are read ahead in a thread; one that turns out broken is named in ``dataset.problems`` and counts as one
     in which nothing was found.
     """
     model.check_classes(dataset.classes)
@@ -106,11 +106,11 @@ def detect_all(
 
 
 def mean_average_precision(
-    detector: Detector, dataset: DetectionDataset, pictures: Iterable[Batch], suppression: Suppression = EVALUATION
+    detector: Detector, dataset: DetectionDataset, images: Iterable[Batch], suppression: Suppression = EVALUATION
 ) -> Metrics:
-    """COCO metrics of a deployed or evaluation-mode detector over ``pictures`` (all of ``dataset``, each once)."""
+    """COCO metrics of a deployed or evaluation-mode detector over ``images`` (all of ``dataset``, each once)."""
     sizes = {sample.id: (sample.width, sample.height) for sample in dataset.samples}
     found: dict[int, Detections] = {}
-    for batch in pictures:
+    for batch in images:
         found |= detect(detector, batch, sizes, suppression)
     return evaluate(dataset, found)

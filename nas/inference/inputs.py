@@ -1,4 +1,4 @@
-"""What a person names as pictures: files, folders, patterns, videos."""
+"""What a person names as images: files, folders, patterns, videos."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import glob
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from nas.data import images as pictures
+from nas.data import images as images
 from nas.inference.video import SUFFIXES as VIDEOS
 
 _MAGIC = frozenset("*?[")
@@ -16,7 +16,7 @@ def sources(words: Sequence[str], recursive: bool = False) -> list[Path]:
     """Files in the order named, each once; those of a folder or pattern sorted. ``recursive``: the folders in a
     folder too.
 
-    What is not there, and a folder without pictures or videos, is kept, so that whoever reads it can say so.
+    What is not there, and a folder without images or videos, is kept, so that whoever reads it can say so.
     """
     return list(dict.fromkeys(path for word in words for path in _found(word, recursive)))
 
@@ -34,8 +34,8 @@ def _found(word: str, recursive: bool) -> Iterator[Path]:
 
 
 def is_visual(path: Path) -> bool:
-    """Whether its name says picture or video."""
-    return path.suffix.lower() in pictures.SUFFIXES or is_video(path)
+    """Whether its name says image or video."""
+    return path.suffix.lower() in images.SUFFIXES or is_video(path)
 
 
 def is_video(path: Path) -> bool:

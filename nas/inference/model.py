@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.data.images import read_picture
+from nas.data.images import read_image
 from nas.inference.backends import open_network
-from nas.inference.postprocess import EVALUATION, NEVER, SHOWN, Detections, Preprocessor, Suppression, in_picture
+from nas.inference.postprocess import EVALUATION, NEVER, SHOWN, Detections, Preprocessor, Suppression, in_image
 from nas.inference.results import Result
 from search_spaces.errors import InputError
 from search_spaces.registry import unknown
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from nas.data.source import DataPair
     from nas.inference.coco_metrics import Metrics
 
-Picture = str | os.PathLike[str] | NDArray[np.uint8]
+Image = str | os.PathLike[str] | NDArray[np.uint8]
 """A file, or uint8 [H, W, 3] RGB."""
-Pictures = list[Any] | tuple[Any, ...]
+Images = list[Any] | tuple[Any, ...]
 """Several of them."""
 
 BATCH = 8
@@ -63,7 +63,7 @@ class Model:
     @overload
     def predict(
         self,
-        source: Picture,
+        source: Image,
         score: float = ...,
         iou: float = ...,
         classes: Sequence[str] | None = ...,
@@ -73,7 +73,7 @@ class Model:
     @overload
     def predict(
         self,
-        source: Pictures,
+        source: Images,
         score: float = ...,
         iou: float = ...,
         classes: Sequence[str] | None = ...,
@@ -82,16 +82,16 @@ class Model:
 
     def predict(
         self,
-        source: Picture | Pictures,
+        source: Image | Images,
         score: float = SHOWN.score_threshold,
         iou: float = SHOWN.iou_threshold,
         classes: Sequence[str] | None = None,
         max_detections: int = SHOWN.max_detections,
     ) -> Result | list[Result]:
-        """What is in a picture: a file, or an array uint8 [H, W, 3] RGB; of a list of them a list.
+        """What is in a image: a file, or an array uint8 [H, W, 3] RGB; of a list of them a list.
 
         ``score``: least score. ``iou``: overlap over which boxes of one class are one. ``classes``: only these, by
-        name. InputError for a broken picture.
+        name. InputError for a broken image.
         """
         suppression = replace(
             SHOWN,
@@ -105,7 +105,7 @@ class Model:
         wanted: list[Any] = list(source) if isinstance(source, (list, tuple)) else [source]
         for start in range(0, len(wanted), BATCH):
             part = wanted[start : start + BATCH]
-            images = [_picture(one) for one in part]
+            images = [_image(one) for one in part]
             paths = [None if isinstance(one, np.ndarray) else Path(one) for one in part]
             detections = self.detect(images, suppression, self.labels_of(classes))
             found += [
@@ -119,7 +119,7 @@ class Model:
         suppression: Suppression = EVALUATION,
         labels: Sequence[int] | None = None,
     ) -> list[Detections]:
-        """Detections in pictures uint8 [H, W, 3] RGB, run as one batch. ``labels``: of these classes only, at most
+        """Detections in images uint8 [H, W, 3] RGB, run as one batch. ``labels``: of these classes only, at most
         ``max_detections`` of them."""
         if not images:
             return []
@@ -127,7 +127,7 @@ class Model:
         boxes, scores = self.network.run(np.concatenate([planes for planes, _ in prepared]))
         found = []
         for i, (image, (_, placement)) in enumerate(zip(images, prepared, strict=True)):
-            all_ = in_picture(
+            all_ = in_image(
                 boxes[i],
                 scores[i],
                 self.suppression(suppression, labels is None),
@@ -155,7 +155,7 @@ class Model:
 
     def evaluate(self, data: str | Path | DataPair | DetectionDataset, limit: int | None = None) -> Metrics:
         """COCO metrics on the val split of a data set (what ``--data`` takes, or one that is open); ``limit``: at
-        most so many pictures."""
+        most so many images."""
         from nas.data.dataset import DetectionDataset
         from nas.data.source import open_data
         from nas.inference.coco_metrics import evaluate
@@ -172,14 +172,14 @@ class Model:
             raise InputError(f"data set with classes {list(classes)}", f"those of {self.path}: {list(self.classes)}")
 
 
-def _picture(source: object) -> NDArray[np.uint8]:
+def _image(source: object) -> NDArray[np.uint8]:
     """RGB pixels of a file or an array."""
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or not source.size:
-            raise InputError(f"a picture of type {source.dtype} and shape {list(source.shape)}", "uint8 [H, W, 3], RGB")
+            raise InputError(f"a image of type {source.dtype} and shape {list(source.shape)}", "uint8 [H, W, 3], RGB")
         return source
     if not isinstance(source, (str, os.PathLike)):
         raise InputError(
-            f"a picture of type {type(source).__name__}", "a path, an array uint8 [H, W, 3], or a list of them"
+            f"a image of type {type(source).__name__}", "a path, an array uint8 [H, W, 3], or a list of them"
         )
-    return read_picture(Path(source))
+    return read_image(Path(source))

@@ -1,5 +1,5 @@
-"""Around a detector, without torch: picture -> network input, dense network output -> detections, detections -> a
-drawn picture."""
+"""Around a detector, without torch: image -> network input, dense network output -> detections, detections -> a
+drawn image."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ SHOWN = Suppression(score_threshold=0.3, iou_threshold=0.6, multi_label=False)
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """What was found in one picture: boxes float32 [K, 4] xyxy in pixels, scores float32 [K] in 0..1, labels int64
+    """What was found in one image: boxes float32 [K, 4] xyxy in pixels, scores float32 [K] in 0..1, labels int64
     [K] (class indices)."""
 
     boxes: NDArray[np.float32]
@@ -80,13 +80,13 @@ class Detections:
         kept = np.flatnonzero(np.isin(self.labels, labels))[:most]
         return Detections(self.boxes[kept], self.scores[kept], self.labels[kept])
 
-    def to_picture(self, placement: Placement, width: int, height: int) -> Detections:
-        """From pixels of the canvas to pixels of the picture that lies on it, clipped to its ``width`` x ``height``."""
+    def to_image(self, placement: Placement, width: int, height: int) -> Detections:
+        """From pixels of the canvas to pixels of the image that lies on it, clipped to its ``width`` x ``height``."""
         boxes = np.clip(placement.inverse(self.boxes), 0, np.array([width, height, width, height], np.float32))
         return Detections(boxes.astype(np.float32), self.scores, self.labels)
 
 
-def in_picture(
+def in_image(
     boxes: NDArray[np.floating],
     scores: NDArray[np.floating],
     suppression: Suppression,
@@ -94,20 +94,20 @@ def in_picture(
     width: int,
     height: int,
 ) -> Detections:
-    """What a network says of one canvas, boxes [A, 4] and scores [A, C], as detections in the picture of ``width`` x
+    """What a network says of one canvas, boxes [A, 4] and scores [A, C], as detections in the image of ``width`` x
     ``height`` that lies on it."""
-    return nms(boxes, scores, **vars(suppression)).to_picture(placement, width, height)
+    return nms(boxes, scores, **vars(suppression)).to_image(placement, width, height)
 
 
 @dataclass(frozen=True)
 class Preprocessor:
-    """RGB picture -> network input: letterboxed to ``size`` x ``size`` (:func:`nas.data.transforms.letterbox`),
+    """RGB image -> network input: letterboxed to ``size`` x ``size`` (:func:`nas.data.transforms.letterbox`),
     planes first, divided by 255."""
 
     size: int
 
     def __call__(self, rgb: NDArray[np.uint8]) -> tuple[NDArray[np.float32], Placement]:
-        """uint8 [H, W, 3] -> (float32 [1, 3, size, size] in 0..1, where the picture lies on it)."""
+        """uint8 [H, W, 3] -> (float32 [1, 3, size, size] in 0..1, where the image lies on it)."""
         placement = letterbox(rgb.shape[1], rgb.shape[0], self.size)
         planes = placement.paste(rgb).transpose(2, 0, 1)[None]
         return np.ascontiguousarray(planes, np.float32) / np.float32(255), placement
@@ -123,13 +123,13 @@ def nms(
     max_candidates: int = 1000,
     multi_label: bool = True,
 ) -> Detections:
-    """Non-maximum suppression for one picture: boxes [A, 4] xyxy px and scores [A, C] of all anchors -> at most
+    """Non-maximum suppression for one image: boxes [A, 4] xyxy px and scores [A, C] of all anchors -> at most
     ``max_detections``, best first.
 
     Exact and greedy, each class for itself: a box goes when its IoU with a better kept one of its class is *over*
     ``iou_threshold``. With ``multi_label`` an anchor may be found as several classes, else as its best one. The
     defaults are for evaluation (those of the YOLO-NAS recipe, super-gradients e0ccacf: score 0.01, IoU 0.7, 300 of
-    1000 candidates); to show a picture a score threshold of 0.25 or more is apt.
+    1000 candidates); to show a image a score threshold of 0.25 or more is apt.
 
     IoU is compared in float32; a box without area neither suppresses nor is suppressed; one that is not finite is
     dropped. Memory beside the input, whatever A is: about 60 bytes for each of 2^20 scores looked through at once and
@@ -253,11 +253,11 @@ def draw(
     min_side: int = 512,
     colours: Sequence[tuple[int, int, int]] | None = None,
 ) -> NDArray[np.uint8]:
-    """A copy of the RGB picture uint8 [H, W, 3] with boxes [K, 4] xyxy px, each tagged with class and score in a
+    """A copy of the RGB image uint8 [H, W, 3] with boxes [K, 4] xyxy px, each tagged with class and score in a
     colour of its class.
 
     ``colours``: RGB of each box instead. A score that is NaN, as marked objects have it, is left out of the tag. A
-    picture whose longer side is under ``min_side`` px is first enlarged to it by a whole factor, or tags would hide
+    image whose longer side is under ``min_side`` px is first enlarged to it by a whole factor, or tags would hide
     what they name.
     """
     factor = max(1, -(-min_side // max(image.shape[:2])))
@@ -291,7 +291,7 @@ def _tag(
     canvas: NDArray[np.uint8], text: str, box: NDArray[np.int_], colour: tuple[int, int, int], unit: float
 ) -> None:
     """A filled label on the box's upper edge; inside the box where there is no room above, and never over the
-    picture's edge."""
+    image's edge."""
     font, scale, thickness, pad = (
         cv2.FONT_HERSHEY_SIMPLEX,
         max(0.4, 0.5 * unit),

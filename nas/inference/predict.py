@@ -1,4 +1,4 @@
-"""A detector over many pictures and videos: in batches, with everything said in the order in which it was named."""
+"""A detector over many images and videos: in batches, with everything said in the order in which it was named."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.core.reporter import Reporter
-from nas.data.images import BrokenImage, read_picture
+from nas.data.images import BrokenImage, read_image
 from nas.inference.inputs import is_video
 from nas.inference.model import Model
 from nas.inference.postprocess import Suppression
@@ -22,12 +22,12 @@ from nas.inference.writers import WRITERS, Drawn, Writer
 from search_spaces.errors import InputError
 
 NAMED = 20
-"""Objects listed of a picture."""
+"""Objects listed of a image."""
 
 
 @dataclass
 class Job:
-    """What to do with each picture. ``labels``: these classes only; ``save``: names of
+    """What to do with each image. ``labels``: these classes only; ``save``: names of
     :data:`nas.inference.writers.WRITERS`."""
 
     model: Model
@@ -44,14 +44,14 @@ class Job:
         """All of them; a broken one is named, counted in ``failed`` and passed over. What is for all together is
         written however it ends."""
         writers = [WRITERS[name](self.folder, self.model.classes) for name in self.save]
-        if "drawn" in self.save:  # drawn beside its picture or video, a file must not take its place
+        if "drawn" in self.save:  # drawn beside its image or video, a file must not take its place
             self._names |= {path.stem for path in paths if path.parent.resolve() == self.folder.resolve()}
         done, total = 0, sum(_size(path) for path in paths)
         with ExitStack() as stack:
             watch = stack.enter_context(self.reporter.progress("predict")) if self.reporter.interactive else None
             stack.callback(self._close, writers)
             for part in _parts(paths, self.batch):
-                for finished in self._video(part[0], writers) if is_video(part[0]) else self._pictures(part, writers):
+                for finished in self._video(part[0], writers) if is_video(part[0]) else self._images(part, writers):
                     done += finished
                     if watch:
                         watch(done, max(total, done))
@@ -60,7 +60,7 @@ class Job:
         for path in (path for writer in writers for path in writer.close()):
             self.reporter.note(f"written: {path}")
 
-    def _pictures(self, paths: Sequence[Path], writers: Sequence[Writer]) -> Iterator[int]:
+    def _images(self, paths: Sequence[Path], writers: Sequence[Writer]) -> Iterator[int]:
         read: list[NDArray[np.uint8] | InputError] = []
         for path in paths:
             try:
@@ -116,7 +116,7 @@ class Job:
         self.reporter.note(said)
 
     def _name(self, path: Path) -> str:
-        """A name for the files of a picture that no other has: two folders may have pictures of one name."""
+        """A name for the files of a image that no other has: two folders may have images of one name."""
         numbered = (f"{path.stem}-{i}" for i in count(2))
         name = next(name for name in chain([path.stem], numbered) if name not in self._names)
         self._names.add(name)
@@ -124,7 +124,7 @@ class Job:
 
 
 def _parts(paths: Sequence[Path], batch: int) -> Iterator[list[Path]]:
-    """At most ``batch`` pictures, or one video."""
+    """At most ``batch`` images, or one video."""
     part: list[Path] = []
     for path in paths:
         if part and (is_video(path) or is_video(part[0]) or len(part) == batch):
@@ -137,12 +137,12 @@ def _parts(paths: Sequence[Path], batch: int) -> Iterator[list[Path]]:
 
 def _read(path: Path) -> NDArray[np.uint8]:
     if path.is_dir():
-        raise InputError(f"{path}: no picture or video in this folder", hint="--recursive looks into the folders in it")
-    return read_picture(path)
+        raise InputError(f"{path}: no image or video in this folder", hint="--recursive looks into the folders in it")
+    return read_image(path)
 
 
 def _size(path: Path) -> int:
-    """Pictures in it, for the progress."""
+    """Images in it, for the progress."""
     try:
         return max(1, Video(path).count) if is_video(path) else 1
     except InputError:

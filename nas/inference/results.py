@@ -1,4 +1,4 @@
-"""What was found in one picture, ready to be looked at, saved or passed on."""
+"""What was found in one image, ready to be looked at, saved or passed on."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from nas.inference.postprocess import Detections, draw
 from search_spaces.errors import InputError
 
 _SHOWN_PX = 1600
-"""Longest side of a picture in a window or notebook."""
+"""Longest side of a image in a window or notebook."""
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """One picture, ``image`` uint8 [H, W, 3] RGB, and what is in it; ``path`` is where it was read, None for an array
+    """One image, ``image`` uint8 [H, W, 3] RGB, and what is in it; ``path`` is where it was read, None for an array
     or a frame of a video."""
 
     image: NDArray[np.uint8]
@@ -37,7 +37,7 @@ class Result:
 
     @property
     def boxes(self) -> NDArray[np.float32]:
-        """float32 [n, 4] xyxy in pixels of the picture, surest first."""
+        """float32 [n, 4] xyxy in pixels of the image, surest first."""
         return self.detections.boxes
 
     @property
@@ -56,7 +56,7 @@ class Result:
         return [self.classes[label] for label in self.labels]
 
     def draw(self) -> NDArray[np.uint8]:
-        """The picture with its boxes, uint8 [H', W', 3] RGB; a small picture is enlarged so that the tags can be
+        """The image with its boxes, uint8 [H', W', 3] RGB; a small image is enlarged so that the tags can be
         read."""
         return draw(self.image, self.boxes, self.scores, self.labels, self.classes)
 
@@ -71,10 +71,10 @@ class Result:
         }
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the drawn picture (``.png``, ``.jpg``, ``.webp``, …), or with ``.json`` what :meth:`to_dict` says."""
+        """Write the drawn image (``.png``, ``.jpg``, ``.webp``, …), or with ``.json`` what :meth:`to_dict` says."""
         if Path(path).suffix == ".json":
             return atomic_write(path, json.dumps(self.to_dict(), indent=2) + "\n")
-        return write_picture(path, self.draw())
+        return write_image(path, self.draw())
 
     def show(self) -> None:
         """In a notebook inline; in a window where there is a display, until it is closed; else in a file, whose name
@@ -83,8 +83,8 @@ class Result:
             from IPython.display import display  # type: ignore[import-not-found,unused-ignore]
 
             display(self)
-        elif not _window(_fitted(self.draw()), str(self.path or "picture")):
-            name = self.path.stem if self.path else "picture"
+        elif not _window(_fitted(self.draw()), str(self.path or "image")):
+            name = self.path.stem if self.path else "image"
             where = self.save(Path(tempfile.mkdtemp(prefix="nas-")) / f"{name}.png")
             sys.stdout.write(f"no display: drawn in {where}\n")
 
@@ -94,11 +94,11 @@ class Result:
 
     def __repr__(self) -> str:
         found = ", ".join(f"{name} {score:.2f}" for name, score in zip(self.names, self.scores, strict=True))
-        return f"<{self.path or 'picture'} {self.image.shape[1]}x{self.image.shape[0]}: {found or 'nothing'}>"
+        return f"<{self.path or 'image'} {self.image.shape[1]}x{self.image.shape[0]}: {found or 'nothing'}>"
 
 
 def encode(suffix: str, rgb: NDArray[np.uint8]) -> bytes:
-    """A picture uint8 [H, W, 3] RGB as the bytes of a file of that kind."""
+    """A image uint8 [H, W, 3] RGB as the bytes of a file of that kind."""
     options = [cv2.IMWRITE_JPEG_QUALITY, 90] if suffix in (".jpg", ".jpeg") else []
     try:
         done, encoded = cv2.imencode(suffix, rgb[:, :, ::-1], options)
@@ -106,13 +106,13 @@ def encode(suffix: str, rgb: NDArray[np.uint8]) -> bytes:
         done = False
     if not done:
         raise InputError(
-            f"pictures as {suffix or 'a file without a suffix'}", ".png, .jpg or another kind that OpenCV writes"
+            f"images as {suffix or 'a file without a suffix'}", ".png, .jpg or another kind that OpenCV writes"
         )
     return bytes(encoded.tobytes())
 
 
-def write_picture(path: str | os.PathLike[str], rgb: NDArray[np.uint8]) -> Path:
-    """The picture as a file, whole or not at all."""
+def write_image(path: str | os.PathLike[str], rgb: NDArray[np.uint8]) -> Path:
+    """The image as a file, whole or not at all."""
     return atomic_write(path, encode(Path(path).suffix.lower(), rgb))
 
 

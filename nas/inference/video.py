@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.inference.results import write_picture
+from nas.inference.results import write_image
 from search_spaces.errors import InputError
 
 SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"})
@@ -73,7 +73,7 @@ class VideoWriter:
             self._start(rgb.shape[1], rgb.shape[0])
         self._count += 1
         if self._writer is None:
-            write_picture(self._frames / f"{self._count:06d}.jpg", rgb)
+            write_image(self._frames / f"{self._count:06d}.jpg", rgb)
         else:
             self._writer.write(np.ascontiguousarray(rgb[:, :, ::-1]))
 

@@ -1,4 +1,4 @@
-"""What ``nas predict --save`` writes: drawn pictures, JSON, COCO, YOLO labels. One class for each, in
+"""What ``nas predict --save`` writes: drawn images, JSON, COCO, YOLO labels. One class for each, in
 :data:`WRITERS`."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.core.atomic import atomic_write
-from nas.inference.results import Result, write_picture
+from nas.inference.results import Result, write_image
 
 
 class Writer(ABC):
@@ -21,7 +21,7 @@ class Writer(ABC):
 
     @abstractmethod
     def add(self, name: str, result: Result, frame: int | None = None) -> Path | None:
-        """One picture, or a frame (from 0) of a video, that goes by ``name``; gives the file where it has one of its
+        """One image, or a frame (from 0) of a video, that goes by ``name``; gives the file where it has one of its
         own."""
 
     def close(self) -> list[Path]:
@@ -33,7 +33,7 @@ class Drawn(Writer):
     """``NAME.png``. The frames of a video go into a video: :class:`nas.inference.video.VideoWriter`."""
 
     def add(self, name: str, result: Result, frame: int | None = None) -> Path | None:
-        return None if frame is not None else write_picture(self.folder / f"{name}.png", result.draw())
+        return None if frame is not None else write_image(self.folder / f"{name}.png", result.draw())
 
 
 class Json(Writer):
@@ -92,7 +92,7 @@ class Coco(Writer):
 
 
 class Yolo(Writer):
-    """``labels/NAME.txt`` with lines ``class centre-x centre-y width height``, relative to the picture and without
+    """``labels/NAME.txt`` with lines ``class centre-x centre-y width height``, relative to the image and without
     score, as training reads them, and ``classes.txt``."""
 
     def add(self, name: str, result: Result, frame: int | None = None) -> Path | None:

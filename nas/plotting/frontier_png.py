@@ -1,4 +1,4 @@
-"""The frontier as a picture, drawn by matplotlib."""
+"""The frontier as a image, drawn by matplotlib."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def write_png(path: str | os.PathLike[str], data: FrontierData, scale: float = 2.0) -> Path:
-    """Write the picture (1200 x 800 times ``scale`` pixels), whole or not at all."""
+    """Write the image (1200 x 800 times ``scale`` pixels), whole or not at all."""
     return write_sheet(path, lambda: frontier_sheet(data), scale)
 
 
 def frontier_sheet(data: FrontierData) -> Sheet:
-    """The picture as a matplotlib figure on a sheet of 1200 x 800 pixels."""
+    """The image as a matplotlib figure on a sheet of 1200 x 800 pixels."""
     sheet = Sheet()
     axes = sheet.axes(data.canvas)
     _draw(axes, data)

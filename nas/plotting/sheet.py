@@ -1,4 +1,4 @@
-"""A sheet of paper for matplotlib's Agg, laid out in pixels from its upper left corner: what all pictures share.
+"""A sheet of paper for matplotlib's Agg, laid out in pixels from its upper left corner: what all images share.
 
 Not plotly's own export: that (kaleido) drives a Chromium, which a server, a container or a board seldom has; this
 needs nothing but itself.

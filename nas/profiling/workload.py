@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from nas.data.source import DataPair
 
-CALIBRATION_PICTURES = 16
+CALIBRATION_IMAGES = 16
 
 
 def latency_workload(
@@ -41,19 +41,19 @@ def latency_workload(
     """
     size = target.image_size or int(architecture["image_size"])
     network = Network(architecture, num_classes, size)
-    images = partial(calibration_pictures, data, size) if data else None
+    images = partial(calibration_images, data, size) if data else None
     model = partial(_skeleton, space, architecture, num_classes, scratch / "candidate.onnx", size, target.batch)
     return Workload(network.key, model, network, images)
 
 
-def calibration_pictures(data: DataPair, size: int) -> Sequence[npt.NDArray[np.float32]]:
+def calibration_images(data: DataPair, size: int) -> Sequence[npt.NDArray[np.float32]]:
     """One batch of the training split, (N, 3, size, size) float32 in 0..1: int8 takes the ranges of activations from
     them."""
     import numpy as np
 
     from nas.data.loader import Loader
 
-    batch = next(Loader(data.train, CALIBRATION_PICTURES, size, workers=0).epoch())
+    batch = next(Loader(data.train, CALIBRATION_IMAGES, size, workers=0).epoch())
     return [batch.images.numpy().astype(np.float32) / np.float32(255)]
 
 
@@ -74,14 +74,14 @@ def workload_of(path: Path, target: Target, scratch: Path, data: DataPair | None
     """What to time of an ONNX file (its own batch and size), an architecture file, weights or a reference's name
     (exported for the target).
 
-    int8 is calibrated with pictures of ``data``.
+    int8 is calibrated with images of ``data``.
     """
     if path.suffix == ".onnx":
         workload = Workload.of_file(path)
         return (
             workload
             if data is None
-            else replace(workload, calibration=lambda: calibration_pictures(data, input_side(path, target)))
+            else replace(workload, calibration=lambda: calibration_images(data, input_side(path, target)))
         )
     artifact = _artifact(path)
     space = space_of(artifact.architecture)
@@ -97,7 +97,7 @@ def _artifact(path: Path) -> Artifact:
 
 
 def input_side(path: Path, target: Target) -> int:
-    """Side in pixels of the square pictures that an ONNX file takes: fixed in it, else the target's."""
+    """Side in pixels of the square images that an ONNX file takes: fixed in it, else the target's."""
     import onnx
 
     dims = [
@@ -106,6 +106,6 @@ def input_side(path: Path, target: Target) -> int:
     side = next((d for d in dims[2:4] if d), target.image_size)
     if side is None or any(d not in (0, side) for d in dims[2:4]):
         raise InputError(
-            f"{path.name} takes pictures of {dims[2:4]}", "one fixed square size, or one in the target: …@640"
+            f"{path.name} takes images of {dims[2:4]}", "one fixed square size, or one in the target: …@640"
         )
     return side

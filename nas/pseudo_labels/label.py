@@ -1,5 +1,5 @@
-"""Labels that a model gives to a folder of pictures: a COCO json in the end, until then a file with a line per
-picture."""
+"""Labels that a model gives to a folder of images: a COCO json in the end, until then a file with a line per
+image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from nas.core.atomic import atomic_write
 from nas.core.journal import Lines
 from nas.core.reporter import Reporter
-from nas.data.images import SUFFIXES, BrokenImage, read_picture
+from nas.data.images import SUFFIXES, BrokenImage, read_image
 from nas.data.source import DataPair
 from nas.pseudo_labels.thresholds import LEFT_OUT, Finder, thresholds_for
 from nas.supernet.weights import digest_of
@@ -22,7 +22,7 @@ from search_spaces.errors import InputError
 
 VERSION = 1
 NAMED = 20
-"""Broken pictures that are named one by one; all are counted."""
+"""Broken images that are named one by one; all are counted."""
 
 Line = Mapping[str, Any]
 
@@ -80,14 +80,14 @@ def pseudo_label(
     reporter: Reporter,
     data: DataPair | None = None,
 ) -> tuple[int, int, int]:
-    """Label every picture below ``images`` and write ``out``; (pictures, boxes, broken pictures).
+    """Label every image below ``images`` and write ``out``; (images, boxes, broken images).
 
-    After a kill the same call goes on: ``<out>.part`` has a line per finished picture. File names in ``out`` are
+    After a kill the same call goes on: ``<out>.part`` has a line per finished image. File names in ``out`` are
     relative to its folder.
     """
     paths = sorted(p for p in images.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     if not paths:
-        raise InputError(f"no picture in {images}", f"files ending in {', '.join(sorted(SUFFIXES))}")
+        raise InputError(f"no image in {images}", f"files ending in {', '.join(sorted(SUFFIXES))}")
     lines = Lines(out.with_name(out.name + ".part"))
     asked = {
         "model": digest_of(model),
@@ -145,7 +145,7 @@ def _begun(lines: Lines, asked: Line) -> Sequence[Line]:
 
 def _labelled(finder: Finder, path: Path, name: str, least: float) -> Line:
     try:
-        rgb = read_picture(path)
+        rgb = read_image(path)
     except BrokenImage as error:
         return {"file": name, "broken": error.reason}
     found = finder(rgb, least)

@@ -1,4 +1,4 @@
-"""What a trained model finds in a picture that is worth a label: views merged, a threshold per class, thresholds
+"""What a trained model finds in a image that is worth a label: views merged, a threshold per class, thresholds
 chosen by the precision they give."""
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ LEAST = 0.05
 
 @dataclass(frozen=True)
 class Finder:
-    """A network that looks at pictures. ``merge``: they are seen mirrored, too, and both views become one (a key of
+    """A network that looks at images. ``merge``: they are seen mirrored, too, and both views become one (a key of
     ``nas.inference.box_fusion.MERGES``); None: one view."""
 
     network: Network
     merge: str | None = None
 
     def __call__(self, rgb: NDArray[np.uint8], least: float) -> Detections:
-        """What is found in a picture uint8 [H, W, 3] with a score of ``least`` or more, in its pixels, best first,
+        """What is found in a image uint8 [H, W, 3] with a score of ``least`` or more, in its pixels, best first,
         each anchor as one class."""
         images, placement = Preprocessor(self.network.image_size)(rgb)
         views = [self._seen(images, least)]
@@ -45,7 +45,7 @@ class Finder:
             boxes = mirrored.boxes.copy()
             boxes[:, [0, 2]] = images.shape[-1] - mirrored.boxes[:, [2, 0]]
             views = [MERGES[self.merge]([*views, Detections(boxes, mirrored.scores, mirrored.labels)], IOU)]
-        found = views[0].to_picture(placement, rgb.shape[1], rgb.shape[0])
+        found = views[0].to_image(placement, rgb.shape[1], rgb.shape[0])
         kept = ((found.boxes[:, 2:] - found.boxes[:, :2]) >= 1).all(1) & (found.scores >= least)
         return Detections(found.boxes[kept], found.scores[kept], found.labels[kept])
 
@@ -72,7 +72,7 @@ def thresholds_for(
         try:
             rgb, boxes, labels, crowd = data.load(i)
         except BrokenImage as error:
-            data.problems.add("broken picture", sample.path, f"{error.reason}, skipped")
+            data.problems.add("broken image", sample.path, f"{error.reason}, skipped")
             continue
         for own, score, right in judged(finder(rgb, LEAST), label, boxes, labels, crowd):
             verdicts[own].append((score, right))

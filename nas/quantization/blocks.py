@@ -115,7 +115,7 @@ def _unnumbered(part: str) -> str:
 
 
 def _macs(proto: onnx.ModelProto) -> dict[str, int]:
-    """Multiply-accumulates of every convolution for one picture; 0 where the file does not know the size of its
+    """Multiply-accumulates of every convolution for one image; 0 where the file does not know the size of its
     output."""
     sizes = {
         v.name: [d.dim_value for d in v.type.tensor_type.shape.dim[2:]]

@@ -20,25 +20,25 @@ from nas.quantization.model import FEW, form_of
 from nas.quantization.runtime_accuracy import Served
 from search_spaces.detector import Detector
 
-PICTURES = FEW
-"""Pictures that the ranges of activations are taken from: the fewest of which ``nas quantize`` says nothing."""
+IMAGES = FEW
+"""Images that the ranges of activations are taken from: the fewest of which ``nas quantize`` says nothing."""
 BATCH = 8
-"""Pictures at once: half as long to calibrate as one by one (by hand, yolo-nano at 96 px); the numbers are those of
+"""Images at once: half as long to calibrate as one by one (by hand, yolo-nano at 96 px); the numbers are those of
 the target's batch."""
 
 
 @contextmanager
 def served_in_int8(
-    detector: Detector, target: Target, image_size: int, pictures: Sequence[NDArray[np.uint8]]
+    detector: Detector, target: Target, image_size: int, images: Sequence[NDArray[np.uint8]]
 ) -> Iterator[Served]:
     """A deployed detector calibrated in the form of a target's runtime and opened there, for as long as the context
     lasts.
 
-    ``pictures``: batches (N, 3, ``image_size``, ``image_size``) in 0..255, of which the first :data:`PICTURES` count;
+    ``images``: batches (N, 3, ``image_size``, ``image_size``) in 0..255, of which the first :data:`IMAGES` count;
     by their extremes, as ``nas quantize`` does by default.
     """
     computing = RUNTIMES[target.runtime].stands_for(target)
-    calibration = np.concatenate(list(pictures))[:PICTURES].astype(np.float32) / np.float32(255)
+    calibration = np.concatenate(list(images))[:IMAGES].astype(np.float32) / np.float32(255)
     with tempfile.TemporaryDirectory() as folder:
         model = draft_onnx(detector.cpu(), Path(folder) / "float.onnx", image_size, BATCH)
         written = Calibrated.of(model, form_of(computing), [calibration]).write(Path(folder) / "int8.onnx")

@@ -36,7 +36,7 @@ QUICK = Protocol(min_rounds=8, max_rounds=60, half_width=0.02, max_s=5.0)
 class Probe:
     """Measures sets of blocks of one subject, each once; what a journal in ``folder`` has is not measured again.
 
-    ``subset``: pictures of the val split for the distortion (0: all); mAP is of all of them. ``usual_ms``: the
+    ``subset``: images of the val split for the distortion (0: all); mAP is of all of them. ``usual_ms``: the
     anchor's usual time, by default the median of the journal's.
     """
 
@@ -48,7 +48,7 @@ class Probe:
         self._folder = folder
         few = first_samples(subject.val, subset)
         self._few = few
-        self._pictures = list(batches(few, subject.image_size))
+        self._images = list(batches(few, subject.image_size))
         self._exact: list[Outputs] | None = None
         self._scratch, self._written = tempfile.TemporaryDirectory(), 0
         self._files: dict[Plan, Path] = {}
@@ -173,12 +173,12 @@ class Probe:
     def _distortion(self, served: Served) -> float:
         if self._exact is None:
             exact = Served(self.subject.model, self.subject.float_target)
-            self._exact = [exact(batch) for batch in self._pictures]
+            self._exact = [exact(batch) for batch in self._images]
         moved = [
             distortion(exact, served(batch)) * len(batch)
-            for exact, batch in zip(self._exact, self._pictures, strict=True)
+            for exact, batch in zip(self._exact, self._images, strict=True)
         ]
-        return sum(moved) / sum(map(len, self._pictures))
+        return sum(moved) / sum(map(len, self._images))
 
     @property
     def usual_ms(self) -> float | None:

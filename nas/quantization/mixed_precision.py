@@ -35,7 +35,7 @@ class Search:
     picked.
 
     ``gains``: every block's latency measured by leaving it alone float, or taken from its share of the
-    multiply-accumulates; sets that are measured correct either. ``subset``: val pictures for the distortion (0: all).
+    multiply-accumulates; sets that are measured correct either. ``subset``: val images for the distortion (0: all).
     ``max_drop`` in points of mAP, ``budget_ms``: see :func:`pick`.
     """
 
@@ -97,7 +97,7 @@ class Selection:
 def selective(
     weights: Path, data: DataPair, target: Target, out: Path, settings: Settings, search: Search, reporter: Reporter
 ) -> tuple[QuantizationReport, Selection]:
-    """Search, pick, write ``out`` and its report; the journal, ``selective.json`` and the front's pictures go into a
+    """Search, pick, write ``out`` and its report; the journal, ``selective.json`` and the front's images go into a
     folder of the file's name.
 
     Killed, the same command goes on.
@@ -200,5 +200,5 @@ def write_selection(folder: Path, found: Selection, subject: Subject, data: Data
     written = atomic_write(folder / "selective.json", json.dumps(found.to_dict(), indent=2) + "\n")
     whole = (found.float_map, found.float_latency)
     about = (subject.artifact.name, str(subject.target), data.name)
-    picture = selective_data(*about, found.points, found.front, found.named, found.chosen, whole)
-    return written, *write_frontier(folder, picture)
+    image = selective_data(*about, found.points, found.front, found.named, found.chosen, whole)
+    return written, *write_frontier(folder, image)

@@ -1,4 +1,4 @@
-"""The front of a selective quantization as a picture: accuracy over latency between all int8 and all float, in the
+"""The front of a selective quantization as a image: accuracy over latency between all int8 and all float, in the
 frontier's form."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A trained detector on its way to int8: its float file, what of it may be quantized, and the pictures that it is
+"""A trained detector on its way to int8: its float file, what of it may be quantized, and the images that it is
 calibrated and evaluated with."""
 
 from __future__ import annotations
@@ -35,32 +35,32 @@ from search_spaces.registry import unknown
 from search_spaces.spaces import space_of
 
 FEW = 32
-"""Calibration pictures under which the ranges of activations are said to be a guess."""
+"""Calibration images under which the ranges of activations are said to be a guess."""
 RECALIBRATION = 400
-"""Pictures for BatchNorm, as in a training."""
+"""Images for BatchNorm, as in a training."""
 CACHE_BYTES = 1 << 30
-"""Decoded val pictures kept in memory: a selection goes through them many times."""
+"""Decoded val images kept in memory: a selection goes through them many times."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How the ranges of activations are found: on how many pictures of the train split, drawn by ``seed``, and by
+    """How the ranges of activations are found: on how many images of the train split, drawn by ``seed``, and by
     which calibrator."""
 
-    pictures: int = 100
+    images: int = 100
     calibrator: str = "max"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.pictures < 1:
-            raise InputError(f"{self.pictures} calibration pictures", "1 or more, better 100")
+        if self.images < 1:
+            raise InputError(f"{self.images} calibration images", "1 or more, better 100")
         if self.calibrator not in CALIBRATORS:
             raise unknown("calibrator", self.calibrator, tuple(CALIBRATORS))
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """``detector`` is deployed, ``model`` its float file, ``val`` the pictures that accuracy is measured on."""
+    """``detector`` is deployed, ``model`` its float file, ``val`` the images that accuracy is measured on."""
 
     artifact: Artifact
     detector: Detector
@@ -135,7 +135,7 @@ def open_subject(
     device: str = "cpu",
 ) -> Subject:
     """Trained weights, ready to be quantized: BatchNorm recalibrated if that was not done, branches merged, exported,
-    calibrated on train pictures.
+    calibrated on train images.
 
     ``folder``: for the float file; ``float_model`` is one that takes its place (the same network fine-tuned).
     """
@@ -161,26 +161,26 @@ def open_subject(
 
 
 def calibration_batches(data: DataPair, size: int, calibration: Calibration) -> list[Any]:
-    """Pictures of the train split without augmentation, (N, 3, size, size) float32 in 0..1 each:
-    ``calibration.pictures`` in all, the same ones each time."""
-    count = min(calibration.pictures, len(data.train))
+    """Images of the train split without augmentation, (N, 3, size, size) float32 in 0..1 each:
+    ``calibration.images`` in all, the same ones each time."""
+    count = min(calibration.images, len(data.train))
     per_batch = min(count, 25)
     drawn = [b.images.numpy() for b in batches(data.train, size, per_batch, limit=count, seed=calibration.seed)]
     left = count
     given = []
-    for pictures in drawn:
-        given.append(pictures[:left].astype("float32") / 255)
+    for images in drawn:
+        given.append(images[:left].astype("float32") / 255)
         left -= len(given[-1])
     return [g for g in given if len(g)]
 
 
 def _warnings(data: DataPair, calibration: Calibration, calibrated: Calibrated) -> list[str]:
-    used = min(calibration.pictures, len(data.train))
+    used = min(calibration.images, len(data.train))
     said = (
-        [f"calibrated on {used} pictures: fewer than {FEW} leave the ranges of activations to chance"]
+        [f"calibrated on {used} images: fewer than {FEW} leave the ranges of activations to chance"]
         if used < FEW
         else []
     )
     if constant := calibrated.constant:
-        said.append(f"{len(constant)} activations are constant on the calibration pictures, the first: {constant[0]}")
+        said.append(f"{len(constant)} activations are constant on the calibration images, the first: {constant[0]}")
     return said

@@ -45,7 +45,7 @@ def post_training(
     """Post-training quantization: calibrate, write ``out``, check, evaluate, time; the report is written beside it."""
     check_request(weights, data, target)
     with tempfile.TemporaryDirectory() as folder:
-        reporter.note(f"calibrating on {settings.calibration.pictures} pictures ({settings.calibration.calibrator})")
+        reporter.note(f"calibrating on {settings.calibration.images} images ({settings.calibration.calibrator})")
         subject = open_subject(weights, data, target, settings.calibration, Path(folder))
         lint = subject.write(out)
         return conclude(subject, data, out, lint, "ptq", settings, reporter)
@@ -83,9 +83,9 @@ def conclude(
         target=str(subject.target),
         form=subject.form,
         calibrator=settings.calibration.calibrator,
-        pictures=min(settings.calibration.pictures, len(data.train)),
+        images=min(settings.calibration.images, len(data.train)),
         data=data.name,
-        val_pictures=len(subject.val),
+        val_images=len(subject.val),
         evaluated_in=where,
         before=before,
         after=after,

@@ -52,9 +52,9 @@ class QuantizationReport:
     target: str
     form: QuantizationScheme
     calibrator: str
-    pictures: int
+    images: int
     data: str
-    val_pictures: int
+    val_images: int
     evaluated_in: str
     before: Version
     after: Version
@@ -80,9 +80,9 @@ class QuantizationReport:
             "mode",
             "target",
             "calibrator",
-            "pictures",
+            "images",
             "data",
-            "val_pictures",
+            "val_images",
             "evaluated_in",
             "unmeasured",
             "compiled",
@@ -107,10 +107,10 @@ class QuantizationReport:
         where = "behind every operator too" if f.outputs else "at the inputs of convolutions"
         kind = f"{f.activation} {'symmetric' if f.symmetric else 'asymmetric'}, nodes {where}, weights {f.weight} of {f.weight_bits} bits"
         said = [
-            f"{self.name} for {self.target}: {self.mode}; {kind}; {self.pictures} pictures of {self.data}, {self.calibrator}"
+            f"{self.name} for {self.target}: {self.mode}; {kind}; {self.images} images of {self.data}, {self.calibrator}"
         ]
         said += [_row(version, self.before) for version in (self.before, self.after, *self.others)]
-        said.append(f"accuracy in {self.evaluated_in}, {self.val_pictures} val pictures")
+        said.append(f"accuracy in {self.evaluated_in}, {self.val_images} val images")
         if ratio := self.speed_up:
             said.append(f"{quantity(ratio)} as fast")
         if self.unmeasured:

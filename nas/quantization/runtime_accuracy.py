@@ -1,4 +1,4 @@
-"""A model in the runtime that will serve it, on the pictures of a data set."""
+"""A model in the runtime that will serve it, on the images of a data set."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ INSTEAD = "onnxruntime"
 
 
 class Served:
-    """An ONNX file in the runtime of a target, with the settings that it is timed with: pictures -> boxes and scores.
+    """An ONNX file in the runtime of a target, with the settings that it is timed with: images -> boxes and scores.
 
-    Where the runtime cannot be run on pictures here (an engine for a GPU), ONNX Runtime on the CPU computes the same
+    Where the runtime cannot be run on images here (an engine for a GPU), ONNX Runtime on the CPU computes the same
     graph, and ``where`` says so.
     """
 
@@ -40,10 +40,10 @@ class Served:
 
     def __call__(self, batch: Batch) -> Outputs:
         """Boxes (N, A, 4) in pixels of the canvas and scores (N, A, classes); InputError where one is not finite."""
-        pictures = batch.images.numpy().astype(np.float32) / np.float32(255)
+        images = batch.images.numpy().astype(np.float32) / np.float32(255)
         parts = []
-        for i in range(0, len(pictures), self._batch):
-            part = pictures[i : i + self._batch]
+        for i in range(0, len(images), self._batch):
+            part = images[i : i + self._batch]
             missing = self._batch - len(part)  # a compiled model takes its batch and no other
             outputs = self._session(np.concatenate([part, np.repeat(part[-1:], missing, 0)]) if missing else part)
             parts.append([np.asarray(o, np.float32)[: len(part)] for o in outputs])
@@ -58,7 +58,7 @@ class Served:
 
 
 def accuracy(served: Served, dataset: DetectionDataset, image_size: int, end_to_end: bool = False) -> Metrics:
-    """COCO metrics over a data set, each picture once, as the project evaluates torch."""
+    """COCO metrics over a data set, each image once, as the project evaluates torch."""
     sizes = {sample.id: (sample.width, sample.height) for sample in dataset.samples}
     found: dict[int, Detections] = {}
     for batch in batches(dataset, image_size):
@@ -70,7 +70,7 @@ def distortion(exact: Outputs, found: Outputs) -> float:
     """How far a quantized network's outputs are from the float one's, 0 (the same) upwards: the relative change of
     the scores, and of the boxes 1 - IoU where the float network sees something (weighted by its score there).
 
-    Much less noisy than mAP on few pictures, where single detections decide; mAP is measured for what is chosen.
+    Much less noisy than mAP on few images, where single detections decide; mAP is measured for what is chosen.
     """
     (boxes, scores), (other_boxes, other_scores) = exact, found
     total = float(scores.sum())

@@ -24,13 +24,13 @@ measurements aim at."""
 
 @dataclass(frozen=True)
 class Parts:
-    """Medians in ms of what surrounds the network for one picture, by wall time on the CPU, one thread: reading the
+    """Medians in ms of what surrounds the network for one image, by wall time on the CPU, one thread: reading the
     file, letterboxing, suppression (NMS)."""
 
     read_ms: float
     prepare_ms: float
     suppress_ms: float
-    pictures: int
+    images: int
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Certificate:
 
     @property
     def end_to_end_ms(self) -> float | None:
-        """From the picture's file to boxes; None without parts."""
+        """From the image's file to boxes; None without parts."""
         return (
             None
             if self.parts is None

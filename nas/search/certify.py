@@ -28,7 +28,7 @@ from search_spaces.errors import InputError
 if TYPE_CHECKING:
     from nas.inference.model import Model
 
-PICTURES = 30
+IMAGES = 30
 
 
 def certify(
@@ -42,13 +42,13 @@ def certify(
     where = {a.name: Target.parse(target) if target else _chosen_for(a, settings) for a in artifacts}
     measured: dict[str, list[Measurement]] = {a.name: [] for a in artifacts}
     quantizes = any(t.precision == "int8" for t in where.values())
-    pictures = open_data(settings.data, limit=settings.limit) if settings.data and quantizes else None
+    images = open_data(settings.data, limit=settings.limit) if settings.data and quantizes else None
     with (
         tempfile.TemporaryDirectory() as scratch,
         LatencyDB(database or settings.latency_db or default_latency_db()) as kept,
     ):
         workloads = {
-            a.name: workload_of(run / f"{a.name}.json", where[a.name], Path(scratch), pictures) for a in artifacts
+            a.name: workload_of(run / f"{a.name}.json", where[a.name], Path(scratch), images) for a in artifacts
         }
         for i in range(repeat):
             for name, workload in workloads.items():
@@ -90,7 +90,7 @@ def _latency(artifact: Artifact, run: Path) -> Estimate:
 
 
 def _parts(model: Path, settings: SearchSettings, reporter: Reporter) -> Parts | None:
-    """Of the trained model's own pictures; None (and a line that says so) where it was not exported or there are
+    """Of the trained model's own images; None (and a line that says so) where it was not exported or there are
     none."""
     if not model.exists() or settings.data is None:
         reporter.note(
@@ -100,11 +100,11 @@ def _parts(model: Path, settings: SearchSettings, reporter: Reporter) -> Parts |
         )
         return None
     pair = open_data(settings.data, limit=settings.limit)
-    return time_parts(model, [sample.path for sample in pair.val.samples[:PICTURES]])
+    return time_parts(model, [sample.path for sample in pair.val.samples[:IMAGES]])
 
 
-def time_parts(model: Path, pictures: Sequence[Path]) -> Parts:
-    """What surrounds the network, timed picture by picture on one thread; the first picture only warms up."""
+def time_parts(model: Path, images: Sequence[Path]) -> Parts:
+    """What surrounds the network, timed image by image on one thread; the first image only warms up."""
     import cv2
 
     from nas.inference.model import load
@@ -113,25 +113,25 @@ def time_parts(model: Path, pictures: Sequence[Path]) -> Parts:
     cv2.setNumThreads(1)
     try:
         detector = load(model, "cpu")
-        rows = [_time_picture(detector, path) for path in [pictures[0], *pictures]][1:]
+        rows = [_time_image(detector, path) for path in [images[0], *images]][1:]
     finally:
         cv2.setNumThreads(threads)
     read, prepare, suppress = (median(column) for column in zip(*rows, strict=True))
     return Parts(read, prepare, suppress, len(rows))
 
 
-def _time_picture(detector: Model, path: Path) -> tuple[float, float, float]:
-    from nas.data.images import read_picture
-    from nas.inference.postprocess import SHOWN, in_picture
+def _time_image(detector: Model, path: Path) -> tuple[float, float, float]:
+    from nas.data.images import read_image
+    from nas.inference.postprocess import SHOWN, in_image
 
     suppression = detector.suppression(SHOWN)
     start = time.perf_counter()
-    rgb = read_picture(path)
+    rgb = read_image(path)
     read = time.perf_counter()
     images, placement = detector.preprocess(rgb)
     prepared = time.perf_counter()
     boxes, scores = detector.network.run(images)
     done = time.perf_counter()
-    in_picture(boxes[0], scores[0], suppression, placement, rgb.shape[1], rgb.shape[0])
+    in_image(boxes[0], scores[0], suppression, placement, rgb.shape[1], rgb.shape[0])
     end = time.perf_counter()
     return (read - start) * 1e3, (prepared - read) * 1e3, (end - done) * 1e3

@@ -88,7 +88,7 @@ def certainty(
 ) -> Certainty:
     """Of all ``candidates`` that were estimated to the end.
 
-    ``draws``: id -> objective -> values that it might have had, the same pictures drawn for every candidate
+    ``draws``: id -> objective -> values that it might have had, the same images drawn for every candidate
     (:attr:`nas.estimators.base.Estimator.draws`), so that what two candidates have in common cancels. Where there are
     none the 95 % interval is taken for a normal distribution of its own; where there is no interval either, the
     number is taken to be exact.

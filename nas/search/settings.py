@@ -176,7 +176,7 @@ class SearchSettings:
         int8 = self.targets.get("int8")
         if int8 is not None and RUNTIMES[int8.runtime].measures and not self.data:
             raise InputError(
-                f"{int8} without --data", "a data set", "int8 takes the ranges of activations from its pictures"
+                f"{int8} without --data", "a data set", "int8 takes the ranges of activations from its images"
             )
         if self.precisions:
             self._check_choice()

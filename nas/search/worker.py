@@ -60,7 +60,7 @@ def work(storage: Path | str, name: str | None, own: Own, reporter: Reporter) ->
     if (data.fingerprint if data else None) != record["data"]:
         raise InputError(
             f"data set {settings.data} is not the one of the search",
-            "the same pictures and boxes",
+            "the same images and boxes",
             "name it: --data PATH",
         )
     space = settings.open_space()

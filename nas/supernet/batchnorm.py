@@ -39,7 +39,7 @@ def recalibrate(model: nn.Module, images: Iterable[Tensor], still: Iterable[nn.M
         for norm, value in zip(norms, momentum, strict=True):
             norm.momentum = value
     if norms and not count:
-        raise InputError("no picture to recalibrate BatchNorm with", "at least one batch")
+        raise InputError("no image to recalibrate BatchNorm with", "at least one batch")
 
 
 class SyncedBatchNorm(nn.BatchNorm2d):

@@ -48,7 +48,7 @@ class Teacher:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> tuple[Predictions, Features]:
-        """What it says of the pictures (N, 3, H, W), in the student's classes, and its features."""
+        """What it says of the images (N, 3, H, W), in the student's classes, and its features."""
         predictions, features = observed(self.detector, images)
         return self._selected(predictions), features
 
@@ -61,10 +61,10 @@ class Teacher:
 
 
 def open_teacher(
-    path: Path, classes: Sequence[str], device: torch.device, pictures: Callable[[], Iterable[Tensor]]
+    path: Path, classes: Sequence[str], device: torch.device, images: Callable[[], Iterable[Tensor]]
 ) -> Teacher:
     """The teacher in a weights file; of a supernet's its largest architecture, its BatchNorm statistics taken from
-    ``pictures`` (batches on the device).
+    ``images`` (batches on the device).
 
     InputError where it does not know all of the ``classes`` (by name, in any order).
     """
@@ -72,7 +72,7 @@ def open_teacher(
     if is_supernet(path):
         supernet, known, _ = load_supernet(path)
         detector = supernet.extract(supernet.space.largest).to(device)
-        recalibrate(detector, pictures())
+        recalibrate(detector, images())
     else:
         detector, artifact, _ = load_detector(path)
         known = artifact.classes
@@ -91,12 +91,12 @@ def open_teacher(
 
 
 def check_pair(student: Detector, teacher: Teacher, image_size: int, features: bool) -> None:
-    """An error unless both answer at the same anchors of a picture (and have neck outputs of the same sizes, where
+    """An error unless both answer at the same anchors of a image (and have neck outputs of the same sizes, where
     ``features`` are compared)."""
     (own, own_maps), (goal, goal_maps) = (_shapes(d, image_size) for d in (student, teacher.detector))
     if own != goal:
         raise InputError(
-            f"a teacher that answers at {goal} anchors of a picture of {image_size} px, its student at {own}",
+            f"a teacher that answers at {goal} anchors of a image of {image_size} px, its student at {own}",
             "heads of as many levels and anchors per position",
             "take a teacher whose head is of the student's kind (with or without anchor boxes)",
         )

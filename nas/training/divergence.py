@@ -41,7 +41,7 @@ class Guard:
 def stop_if_anywhere(
     flaw: str, step: int, files: list[str], checkpoint: tuple[Path, int] | None, asked: Path | None
 ) -> None:
-    """Raise in all processes what one of them found in the pictures ``files``. ``checkpoint``: the file to go on from
+    """Raise in all processes what one of them found in the images ``files``. ``checkpoint``: the file to go on from
     and its step; ``asked``: its path."""
     if not processes.anywhere(bool(flaw)):
         return
@@ -58,7 +58,7 @@ def stop_if_anywhere(
         f"{checkpoint[0]} holds step {checkpoint[1]}, which was good" if checkpoint else "no checkpoint was written yet"
     )
     raise Diverged(
-        f"{flaw} at step {step} (pictures {names}); {kept}",
+        f"{flaw} at step {step} (images {names}); {kept}",
         "",
-        "look at these pictures, or begin anew (another --out) with a lower learning rate",
+        "look at these images, or begin anew (another --out) with a lower learning rate",
     )

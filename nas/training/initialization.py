@@ -25,7 +25,7 @@ from search_spaces.detector import Detector
 from search_spaces.spaces import space_of
 
 CALIBRATION = 400
-"""Pictures that a supernet's teacher takes its BatchNorm statistics from."""
+"""Images that a supernet's teacher takes its BatchNorm statistics from."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ def task_of(
     if course.teacher is None:
         return DetectorTask(detector, identity, recipe.loss(), course.tuning, weighted)
     device, size = next(detector.parameters()).device, int(artifact.architecture["image_size"])
-    pictures = partial(_calibration, data, size, device)
-    teacher = open_teacher(course.teacher, artifact.classes, device, pictures)
+    images = partial(_calibration, data, size, device)
+    teacher = open_teacher(course.teacher, artifact.classes, device, images)
     check_pair(detector, teacher, size, recipe.distill_features > 0)
     return DistillationTask(detector, identity, teacher, recipe, steps, course.tuning, weighted)
 

@@ -180,7 +180,7 @@ class _Run:
         self.guard, self.meter = Guard(), Meter()
 
     def train_step(self, batches: list[Batch]) -> int:
-        """Forward, backward, clip, update; the number of pictures."""
+        """Forward, backward, clip, update; the number of images."""
         self.whole = False
         self.task.model.train()
         scores: list[Tensor] | None = [] if len(batches) > 1 else None

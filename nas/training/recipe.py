@@ -42,7 +42,7 @@ class Recipe:
     Where a teacher takes part: ``distill_weight`` of what it says beside the labels (falls along a cosine to a
     hundredth), ``distill_temperature``, and ``distill_features``, the weight of its neck's features.
 
-    These defaults suit data sets of thousands of pictures; ``nas.training.recipes`` has others by name.
+    These defaults suit data sets of thousands of images; ``nas.training.recipes`` has others by name.
     """
 
     epochs: int = 30
@@ -128,16 +128,16 @@ def parse_values(texts: Sequence[str]) -> dict[str, Any]:
     from nas.data.transforms import Augmentation
 
     own = {f.name: getattr(Recipe(), f.name) for f in fields(Recipe) if f.name != "augmentation"}
-    pictures = {f.name: getattr(Augmentation.DEFAULT, f.name) for f in fields(Augmentation)}
+    images = {f.name: getattr(Augmentation.DEFAULT, f.name) for f in fields(Augmentation)}
     values: dict[str, Any] = {}
     changed: dict[str, Any] = {}
     for text in texts:
         name, equals, written = (part.strip() for part in text.partition("="))
         if not equals or not written:
             raise InputError(f"--set {text!r}", "NAME=VALUE, for example lr=1e-3")
-        if name not in own and name not in pictures:
-            raise unknown("recipe value", name, (*own, *pictures))
-        (values if name in own else changed)[name] = _typed(name, written, {**own, **pictures}[name])
+        if name not in own and name not in images:
+            raise unknown("recipe value", name, (*own, *images))
+        (values if name in own else changed)[name] = _typed(name, written, {**own, **images}[name])
     return {**values, "augmentation": changed} if changed else values
 
 

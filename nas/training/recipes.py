@@ -19,14 +19,14 @@ class NamedRecipe:
 
 DEFAULT = NamedRecipe(
     Recipe(),
-    "nas train S.json --data DATA. AdamW for data sets of thousands of pictures, of which few training steps are asked. "
+    "nas train S.json --data DATA. AdamW for data sets of thousands of images, of which few training steps are asked. "
     "Measured on an H100 on digits@320 with 20 epochs (results/train_models_digits-320_*.json: YOLO11n 94.4 mAP); on COCO not run.",
 )
 
 SMALL = NamedRecipe(
     Recipe(epochs=120, batch_size=16, augmentation={"scale": (0.7, 1.3), "mosaic": 0.5, "close_mosaic": 30}),
-    "nas train S.json --data DATA --recipe small. The default one for hundreds of pictures: many epochs, small batches, mosaic but in the last of them. "
-    "Measured from scratch on the 205 pictures of BCCD (results/train_models_bccd_CPU.json: YOLO11n at 320 px, 59.3 mAP on val, 88.8 and 90.1 mAP50 on test; "
+    "nas train S.json --data DATA --recipe small. The default one for hundreds of images: many epochs, small batches, mosaic but in the last of them. "
+    "Measured from scratch on the 205 images of BCCD (results/train_models_bccd_CPU.json: YOLO11n at 320 px, 59.3 mAP on val, 88.8 and 90.1 mAP50 on test; "
     "42 minutes on two CPU cores beside other work, in bf16); on a GPU not run.",
 )
 

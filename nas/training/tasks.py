@@ -71,15 +71,15 @@ class SandwichTask(Task):
     of BigNAS, arXiv:2003.11142).
 
     Largest and smallest are so in widths and depths, with block types drawn anew, so that every alternative is
-    trained at its ends. All of a step share one set of pictures. The largest learns from labels; the others re-use
+    trained at its ends. All of a step share one set of images. The largest learns from labels; the others re-use
     its label assignment and learn from the labels there and, in place, from its class scores and side distributions,
     with a weight that rises from 0 to 1 over the first ``ramp_steps``: from the first step on, and instead of labels,
     a detector that knows nothing yet taught the others noise (in one trial of each on ``digits``, its classification
     loss rose where labels kept it level). In the first ``alone_steps`` the largest (in widths and depths, of drawn
     block types) learns alone, at less than half the cost, as Once-for-all begins (arXiv:1908.09791). Where training
-    is short, this decides: on an earlier, harder form of ``digits@96`` with 8,000 pictures seen (one run each, batch
+    is short, this decides: on an earlier, harder form of ``digits@96`` with 8,000 images seen (one run each, batch
     16 or 32), the smallest, a middle and the largest architecture reached mAP 0.26, 0.34 and 0.49 with 70 % of the
-    steps alone, 0.08, 0.08 and 0.09 with none. Pictures are as the loader gives them: one image size.
+    steps alone, 0.08, 0.08 and 0.09 with none. Images are as the loader gives them: one image size.
     """
 
     def __init__(

@@ -42,13 +42,13 @@ from search_spaces.trace import trace
 MOST_LOADERS = 8
 """Threads that prepare batches for a GPU; more of them wait for the interpreter's lock."""
 CACHE_BYTES = 2 << 30
-"""Decoded pictures kept in memory while training, by all processes together."""
+"""Decoded images kept in memory while training, by all processes together."""
 
 
 @dataclass(frozen=True)
 class Means:
     """What a training runs on: device, number of processes to start (CPU only; torchrun starts its own), and whether
-    pictures are augmented."""
+    images are augmented."""
 
     device: str = "auto"
     processes: int = 1
@@ -79,7 +79,7 @@ def open_training_data(spec: str, limit: int | None, reporter: Reporter) -> Data
 
 @contextmanager
 def _telling_problems(data: DataPair, reporter: Reporter) -> Iterator[None]:
-    """What only decoding shows to be wrong with a data set is told when the work on it ends: pictures that were left
+    """What only decoding shows to be wrong with a data set is told when the work on it ends: images that were left
     out."""
     before = set(data.problems())
     yield
@@ -96,17 +96,17 @@ def image_size_of(space: SearchSpace) -> int:
 def training_batches(data: DataPair, recipe: Recipe, image_size: int, augment: bool, device: str = "cpu") -> Loader:
     """What a training goes through, this process's share of it; an error where the train split does not fill a batch.
 
-    A GPU takes pictures faster than one thread makes them; on a CPU more threads would only take cores from the
+    A GPU takes images faster than one thread makes them; on a CPU more threads would only take cores from the
     network.
     """
     augmentation = data.augmentation.changed(recipe.augmentation) if augment else Augmentation.NONE
     share = processes.rank(), processes.count()
-    pictures = data.train.cached(CACHE_BYTES // processes.count())
+    images = data.train.cached(CACHE_BYTES // processes.count())
     workers = (
         1 if device_of(device).type == "cpu" else max(1, min(MOST_LOADERS, processes.cores() // processes.count() - 1))
     )
     return Loader(
-        pictures,
+        images,
         recipe.batch_size,
         image_size,
         augmentation,

@@ -19,7 +19,7 @@ from nas.supernet.batchnorm import recalibrate
 from search_spaces.detector import Detector
 
 CALIBRATION = 400
-"""Train pictures that set BatchNorm's statistics."""
+"""Train images that set BatchNorm's statistics."""
 BATCH = 50
 
 

@@ -19,7 +19,7 @@ PRIORS = {
     "yolov7": (((12, 16), (19, 36), (40, 28)), ((36, 75), (76, 55), (72, 146)), ((142, 110), (192, 243), (459, 401))),
 }
 """Width and height in pixels of a family's anchors on COCO at 640 px, per level; at other sizes they are scaled with
-the picture."""
+the image."""
 PRIORS_AT = 640
 
 

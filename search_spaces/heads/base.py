@@ -91,7 +91,7 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def flatten(self, levels: Levels, image_size: tuple[int, int]) -> Predictions:
-        """What :meth:`forward` gave for pictures of this height and width, as one list of anchors."""
+        """What :meth:`forward` gave for images of this height and width, as one list of anchors."""
         return flatten(levels, image_size)
 
     def decode(self, predictions: Predictions) -> tuple[Tensor, Tensor]:

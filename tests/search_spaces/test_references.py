@@ -277,10 +277,10 @@ def test_predictions_of_a_head_without_suppression_are_all_kept(tmp_path: Path) 
     detector = randomise(Detector(space_of(a).graph(a), 2)).eval().deploy()  # type: ignore[operator]
     export_onnx(detector, tmp_path / "n.onnx", 96, metadata_of(a, ("a", "b"), 96))
     model = load(tmp_path / "n.onnx")
-    picture = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
-    _, scores = model.network.run(model.preprocess(picture)[0])
+    image = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+    _, scores = model.network.run(model.preprocess(image)[0])
     sure = int((scores[0].max(1) > 0.2).sum())
-    assert sure > 1 and len(model.predict(picture, score=0.2)) == min(sure, 300)
+    assert sure > 1 and len(model.predict(image, score=0.2)) == min(sure, 300)
     data = open_data("digits@96", limit=4)
     batch = next(batches(data.val, 96))
     found = detect(

@@ -38,8 +38,8 @@ FORMS = {"onnxruntime": _form(onnxruntime.CPU.int8), "openvino": openvino.INT8, 
 
 
 @pytest.fixture(scope="module")
-def pictures() -> Array:
-    """Smooth, as pictures are, and of different brightness."""
+def images() -> Array:
+    """Smooth, as images are, and of different brightness."""
     light = np.linspace(0.1, 1, 6, dtype=np.float32)[:, None, None, None]
     coarse = np.random.default_rng(0).random((6, 3, 8, 8), np.float32) * light
     return coarse.repeat(SIZE // 8, 2).repeat(SIZE // 8, 3)
@@ -55,19 +55,19 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", params=list(FORMS))
-def quantized(request: pytest.FixtureRequest, model: Path, pictures: Array) -> tuple[QuantizationScheme, Path]:
+def quantized(request: pytest.FixtureRequest, model: Path, images: Array) -> tuple[QuantizationScheme, Path]:
     form = FORMS[request.param]
-    return form, int8(model, model.with_name(f"{request.param}.onnx"), form, [pictures])
+    return form, int8(model, model.with_name(f"{request.param}.onnx"), form, [images])
 
 
-def outputs(path: Path, pictures: Array, optimised: bool = False) -> Array:
+def outputs(path: Path, images: Array, optimised: bool = False) -> Array:
     """Box sides before the softmax would be too kind: boxes and scores as they come, side by side."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     if not optimised:  # quantizing is then simulated in float, exactly
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    runs = [session.run(None, {"images": p[None]}) for p in pictures]
+    runs = [session.run(None, {"images": p[None]}) for p in images]
     boxes, scores = (np.concatenate(parts) for parts in zip(*runs, strict=True))
     return np.concatenate([boxes / SIZE, scores], -1)
 
@@ -89,12 +89,12 @@ def after(proto: onnx.ModelProto, names: set[str]) -> list[onnx.NodeProto]:
 
 
 def test_a_quantized_network_computes_nearly_the_same(
-    quantized: tuple[QuantizationScheme, Path], model: Path, pictures: Array
+    quantized: tuple[QuantizationScheme, Path], model: Path, images: Array
 ) -> None:
-    exact = outputs(model, pictures)
-    difference = error(outputs(quantized[1], pictures), exact)
+    exact = outputs(model, images)
+    difference = error(outputs(quantized[1], images), exact)
     assert 0 < difference < 0.1
-    assert error(exact[::-1], exact) > 3 * difference  # another picture differs by more
+    assert error(exact[::-1], exact) > 3 * difference  # another image differs by more
 
 
 def test_no_node_is_quantized_after_the_last_convolutions(
@@ -135,13 +135,13 @@ def test_the_form_is_the_one_asked_for(quantized: tuple[QuantizationScheme, Path
     )  # a convolution that feeds another has nodes between them in any form
 
 
-def test_seven_bits_of_weights(model: Path, pictures: Array, tmp_path: Path) -> None:
+def test_seven_bits_of_weights(model: Path, images: Array, tmp_path: Path) -> None:
     cpu = DeviceFingerprint("x86_64", "cpu", 2, ("avx2",), 8)
     form = FORMS["openvino"]
     assert (
         form.on(replace(cpu, flags=("avx2", "avx_vnni"))) == form == form.on(replace(cpu, machine="aarch64", flags=()))
     )
-    reduced = int8(model, tmp_path / "m.onnx", form.on(cpu), [pictures[:1]])
+    reduced = int8(model, tmp_path / "m.onnx", form.on(cpu), [images[:1]])
     stored = [
         numpy_helper.to_array(t)
         for t in onnx.load(reduced).graph.initializer
@@ -152,18 +152,18 @@ def test_seven_bits_of_weights(model: Path, pictures: Array, tmp_path: Path) -> 
 
 # Not importorskip: it would import openvino before its telemetry is switched off.
 @pytest.mark.skipif(find_spec("openvino") is None, reason="pip install 'hw-nas-yolo[openvino]'")
-def test_openvino_computes_its_form_as_it_is_written(model: Path, pictures: Array, tmp_path: Path) -> None:
+def test_openvino_computes_its_form_as_it_is_written(model: Path, images: Array, tmp_path: Path) -> None:
     """Signed activations would be miscomputed behind splits and concatenations; 8 bits of weights overflow on some
     CPUs."""
-    path = int8(model, tmp_path / "m.onnx", FORMS["openvino"].on(DeviceFingerprint.read()), [pictures])
+    path = int8(model, tmp_path / "m.onnx", FORMS["openvino"].on(DeviceFingerprint.read()), [images])
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     compiled = openvino._core("CPU").compile_model(str(path), "CPU", settings)
-    found = np.concatenate([np.concatenate([r[0] / SIZE, r[1]], -1) for r in (compiled(p[None]) for p in pictures)])
-    exact = outputs(model, pictures)
-    assert error(found, exact) < 1.5 * error(outputs(path, pictures), exact)
+    found = np.concatenate([np.concatenate([r[0] / SIZE, r[1]], -1) for r in (compiled(p[None]) for p in images)])
+    exact = outputs(model, images)
+    assert error(found, exact) < 1.5 * error(outputs(path, images), exact)
 
 
-def test_fp16_but_for_the_tail(model: Path, pictures: Array, tmp_path: Path) -> None:
+def test_fp16_but_for_the_tail(model: Path, images: Array, tmp_path: Path) -> None:
     half = fp16(model, tmp_path / "m.onnx")
     proto = onnx.load(half)
     onnx.checker.check_model(proto, full_check=True)
@@ -175,7 +175,7 @@ def test_fp16_but_for_the_tail(model: Path, pictures: Array, tmp_path: Path) -> 
     assert {n.name for n in proto.graph.node} >= tail and len(
         casts
     ) == 6  # one behind each of the heads' last convolutions, none between the tail's nodes
-    assert 0 < error(outputs(half, pictures), outputs(model, pictures)) < 0.01
+    assert 0 < error(outputs(half, images), outputs(model, images)) < 0.01
 
 
 def write(
@@ -250,7 +250,7 @@ def test_a_fixed_batch_is_filled(tmp_path: Path) -> None:
         ),
         (
             lambda w, nodes, path: write(path, [helper.make_node("Relu", ["x"], ["y"])], {}, (1, 3)),
-            "one input of pictures",
+            "one input of images",
         ),
         (lambda w, nodes, path: path.write_bytes(b"nonsense") and path, "m.onnx"),
     ],
@@ -271,8 +271,8 @@ def test_forms_that_there_are_not() -> None:
         QuantizationScheme("s8", weight_bits=4)
 
 
-def test_a_file_is_converted_once_and_only_where_it_has_to_be(model: Path, pictures: Array) -> None:
-    work = Workload("w", model, calibration=lambda: [pictures[:1]])
+def test_a_file_is_converted_once_and_only_where_it_has_to_be(model: Path, images: Array) -> None:
+    work = Workload("w", model, calibration=lambda: [images[:1]])
     with converted(work, "fp32") as same:
         assert same is work
     with converted(work, "int8", FORMS["tensorrt"]) as first:

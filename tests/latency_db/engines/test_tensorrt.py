@@ -53,7 +53,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return skeleton_onnx(NANO, NANO.smallest, 10, tmp_path_factory.mktemp("model") / "nano.onnx", SIZE)
 
 
-def pictures() -> Sequence[npt.NDArray[np.float32]]:
+def images() -> Sequence[npt.NDArray[np.float32]]:
     return [np.random.default_rng(0).random((4, 3, SIZE, SIZE), dtype=np.float32)]
 
 
@@ -65,7 +65,7 @@ def test_every_precision_compiles_without_a_gpu(model: Path) -> None:
     real()
     weights = {}
     for precision in ("fp32", "fp16", "int8"):
-        with converted(Workload("w", model, calibration=pictures), precision, INT8) as ready:
+        with converted(Workload("w", model, calibration=images), precision, INT8) as ready:
             plan, timings = compile_plan(ready.path())
             assert timings is None
         report = plan.report
@@ -128,7 +128,7 @@ def test_what_cannot_be_compiled_names_node_and_operator(tmp_path: Path) -> None
         compile_plan(broken)
 
 
-def test_int8_without_pictures(model: Path) -> None:
+def test_int8_without_images(model: Path) -> None:
     with pytest.raises(InputError, match="--data"), converted(Workload("w", model), "int8", INT8):
         pass
 

@@ -37,7 +37,7 @@ MEASURING = [
 ]
 
 
-def pictures(size: int, count: int = 2) -> list[npt.NDArray[np.float32]]:
+def images(size: int, count: int = 2) -> list[npt.NDArray[np.float32]]:
     return [np.random.default_rng(0).random((count, 3, size, size), np.float32)]
 
 
@@ -50,7 +50,7 @@ def workload(folder: Path, architecture: Architecture = SPACE.smallest, size: in
         return path
 
     network = Network(architecture, CLASSES, size)
-    return Workload(network.key, onnx, network, lambda: pictures(size))
+    return Workload(network.key, onnx, network, lambda: images(size))
 
 
 @pytest.fixture(scope="module", params=MEASURING)
@@ -163,7 +163,7 @@ def test_each_precision_is_measured_or_refused_at_once(profiler: Profiler, small
         )
 
 
-def test_int8_without_pictures_says_where_they_come_from(profiler: Profiler, tmp_path: Path) -> None:
+def test_int8_without_images_says_where_they_come_from(profiler: Profiler, tmp_path: Path) -> None:
     if "int8" not in profiler.precisions:
         pytest.skip(f"{profiler.runtime} has no int8")
     with (

@@ -1,4 +1,4 @@
-"""The picture, the page and the tables of a bench: kinds of mAP never mixed, labels that can be read, numbers that
+"""The image, the page and the tables of a bench: kinds of mAP never mixed, labels that can be read, numbers that
 are the bench's."""
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def failed(bench: Bench, name: str) -> Bench:
     return conclude(bench.settings, models, turns, bench.machine)
 
 
-def test_who_failed_is_in_the_table_and_not_in_the_picture() -> None:
+def test_who_failed_is_in_the_table_and_not_in_the_image() -> None:
     bench = failed(example(OWN, int8=True), "M")
     assert "M" not in {name for panel in bench_data(bench).panels for name in names(panel)}
     last = bench_table(bench).rows[-1]
@@ -197,7 +197,7 @@ def test_markdown_names_machine_families_and_sources() -> None:
     assert len({line.count("|") for line in rows}) == 1 and len(rows) == 2 + len(references()) + len(OWN)
 
 
-# page and picture
+# page and image
 
 
 def test_page_has_an_axis_per_panel_and_everyone_with_intervals() -> None:

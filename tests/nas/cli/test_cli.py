@@ -36,7 +36,7 @@ FIXED = [part for c in NANO.choices if c.name not in FREE for part in ("--fix", 
 
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A finished search (latency and score from a hash), trained-looking weights, an export, pictures, data sets:
+    """A finished search (latency and score from a hash), trained-looking weights, an export, images, data sets:
     whole and broken."""
     folder = tmp_path_factory.mktemp("shelf")
     with pytest.MonkeyPatch.context() as patch:
@@ -209,7 +209,7 @@ CASES = {
     "no folder": ("search --accuracy nwot", "no folder", "--out"),
     "data that is not there": ("search --data nowhere --out {tmp}/out", "'nowhere'", "digits"),
     "bad digits": ("search --data digits@x --out {tmp}/out", "'x'", "whole number"),
-    "empty data": ("search --data {shelf}/empty-data --out {tmp}/out", "no pictures", "at least one"),
+    "empty data": ("search --data {shelf}/empty-data --out {tmp}/out", "no images", "at least one"),
     "negative limit": (SUPER + "--limit -1", "-1", "at least 1"),
     "negative rate": (SUPER + "--lr -1", "lr = -1", "positive"),
     "no batch": (SUPER + "--batch-size 0", "batch_size = 0", "positive"),
@@ -271,7 +271,7 @@ CASES = {
         "fp32",
     ),
     "measure zero times": ("measure {shelf}/S.onnx --repeat 0", "0", "1 or more"),
-    "measure a picture": ("measure {shelf}/good.png --latency-db {shelf}/cache/l.sqlite", "good.png", "JSON"),
+    "measure a image": ("measure {shelf}/good.png --latency-db {shelf}/cache/l.sqlite", "good.png", "JSON"),
     "data check of nothing": ("data check nowhere", "'nowhere'", "digits"),
     "data written over something": (
         "data write digits@96:train=8,val=4 --out {shelf}/no-run",
@@ -310,23 +310,23 @@ def test_bad_input_is_one_line_and_leaves_nothing_behind(
 # what goes on
 
 
-def test_a_broken_picture_is_named_and_the_others_go_on(
+def test_a_broken_image_is_named_and_the_others_go_on(
     shelf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pictures = [str(shelf / name) for name in ("broken.png", "good.png", "none.png")]
-    assert main(["predict", str(shelf / "S.onnx"), *pictures, "--out", str(tmp_path / "drawn")]) == 0
+    images = [str(shelf / name) for name in ("broken.png", "good.png", "none.png")]
+    assert main(["predict", str(shelf / "S.onnx"), *images, "--out", str(tmp_path / "drawn")]) == 0
     shown = capsys.readouterr().out.splitlines()
     assert len(shown) == 3
     assert "broken.png" in shown[0] and "none.png" in shown[2] and "good.png ->" in shown[1]
     assert [p.name for p in (tmp_path / "drawn").iterdir()] == ["good.png"]
 
 
-def test_no_usable_picture_at_all_is_an_error(shelf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_usable_image_at_all_is_an_error(shelf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", str(shelf / "S.onnx"), str(shelf / "broken.png"), "--out", str(tmp_path / "drawn")]) == 2
     assert "broken.png" in "".join(capsys.readouterr())
 
 
-def test_two_pictures_of_one_name_do_not_overwrite_each_other(shelf: Path, tmp_path: Path) -> None:
+def test_two_images_of_one_name_do_not_overwrite_each_other(shelf: Path, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     shutil.copy(shelf / "good.png", tmp_path / "other" / "good.png")
     assert main(["predict", str(shelf / "S.onnx"), str(shelf / "good.png"), "other/good.png", "--out", "drawn"]) == 0

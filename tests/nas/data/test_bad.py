@@ -13,7 +13,7 @@ import pytest
 
 from nas.data.source import open_data
 from search_spaces.errors import InputError
-from tests._data import coco, coco_folder, write_image, voc_folder, voc_object, voc_xml, yolo_folder
+from tests._data import coco, coco_folder, voc_folder, voc_object, voc_xml, write_image, yolo_folder
 
 Build = Callable[[Path], object]
 
@@ -65,7 +65,7 @@ def other_files(root: Path) -> None:
         (root / name).mkdir(parents=True)
 
 
-def pictures_only(root: Path) -> None:
+def images_only(root: Path) -> None:
     write_image(root / "a.jpg")
 
 
@@ -95,18 +95,18 @@ REFUSED: dict[str, tuple[Build, str, str, str]] = {
     "other files": (
         other_files,
         "no data set in {root} (it holds a, b, c, d and 1 more)",
-        "or train/*.xml and valid/*.xml beside pictures (Pascal VOC); or a yaml with train, val and names, or images/train",
+        "or train/*.xml and valid/*.xml beside images (Pascal VOC); or a yaml with train, val and names, or images/train",
         "",
     ),
     "one folder too high": (
         one_folder_too_high,
-        "{root} has pictures but no annotations",
+        "{root} has images but no annotations",
         "train.json",
         "did you mean {root}/shop-v2?",
     ),
-    "pictures without annotations": (
-        pictures_only,
-        "{root} has pictures but no annotations, good for prediction only",
+    "images without annotations": (
+        images_only,
+        "{root} has images but no annotations, good for prediction only",
         "train.json",
         "",
     ),
@@ -141,16 +141,16 @@ REFUSED: dict[str, tuple[Build, str, str, str]] = {
         "a COCO json",
         "",
     ),
-    "coco without pictures": (
+    "coco without images": (
         removed(coco_folder, "images"),
-        "none of the 3 pictures of {root}/train.json found",
+        "none of the 3 images of {root}/train.json found",
         "1.jpg in one of",
         "",
     ),
-    "coco whose pictures are all broken": (
+    "coco whose images are all broken": (
         lambda root: [path.write_bytes(b"") for path in (coco_folder(root) / "images").iterdir()],
-        "the train split of {name} has no usable picture (3 x broken write_image, first in {root}/images/1.jpg: is an empty file, skipped)",
-        "at least one readable picture",
+        "the train split of {name} has no usable image (3 x broken write_image, first in {root}/images/1.jpg: is an empty file, skipped)",
+        "at least one readable image",
         "",
     ),
     "coco of crowds only": (
@@ -173,7 +173,7 @@ REFUSED: dict[str, tuple[Build, str, str, str]] = {
     ),
     "voc with an empty list": (
         written(voc_folder, "ImageSets/Main/train.txt", "\n"),
-        "train.txt lists no picture",
+        "train.txt lists no image",
         "one name a line",
         "",
     ),
@@ -183,10 +183,10 @@ REFUSED: dict[str, tuple[Build, str, str, str]] = {
         "a text file",
         "",
     ),
-    "voc without pictures": (
+    "voc without images": (
         removed(voc_folder, "JPEGImages"),
-        "has no usable picture (2 x missing write_image, first in {root}/JPEGImages/a: no such picture, skipped)",
-        "at least one readable picture",
+        "has no usable image (2 x missing write_image, first in {root}/JPEGImages/a: no such image, skipped)",
+        "at least one readable image",
         "",
     ),
     "voc whose objects are all difficult": (
@@ -203,20 +203,20 @@ REFUSED: dict[str, tuple[Build, str, str, str]] = {
     ),
     "yolo without labels": (
         removed(yolo_folder, "labels"),
-        "no label file for the 2 pictures of",
+        "no label file for the 2 images of",
         "{root}/labels/train/0.txt and so on",
         "",
     ),
     "yolo whose folder has moved": (
         removed(yolo_folder, "images/val"),
-        "no pictures at {root}/images/val",
-        "a folder of pictures",
+        "no images at {root}/images/val",
+        "a folder of images",
         "",
     ),
-    "yolo with a picture listed twice": (
+    "yolo with a image listed twice": (
         same_list_twice,
         "0.png stands twice in the train split",
-        "every picture once",
+        "every image once",
         "",
     ),
     "yolo with a name that is a list": (
@@ -271,16 +271,16 @@ NAMED: dict[str, tuple[Build, dict[str, int], str]] = {
     "voc file in an unknown encoding": (
         voc_with('<?xml version="1.0" encoding="klingon"?><annotation/>'),
         {"broken annotation file": 1},
-        "its picture is skipped",
+        "its image is skipped",
     ),
     "voc file that is missing": (
         removed(voc_folder, "Annotations/a.xml"),
         {"missing annotation file": 1},
-        "its picture is skipped",
+        "its image is skipped",
     ),
-    "voc picture that is missing": (
+    "voc image that is missing": (
         removed(voc_folder, "JPEGImages/a.jpg"),
-        {"missing picture": 1},
+        {"missing image": 1},
         "no such write_image, skipped",
     ),
     "voc object without a name": (
@@ -305,17 +305,17 @@ NAMED: dict[str, tuple[Build, dict[str, int], str]] = {
     ),
     "voc box reaching out": (
         voc_with(voc_xml(voc_object(), voc_object(box=(6, 7, 55, 14)))),
-        {"box reaching out of the picture": 1},
+        {"box reaching out of the image": 1},
         "of 40x30 pixels, clipped",
     ),
-    "voc size of another picture": (
+    "voc size of another image": (
         voc_with(voc_xml(voc_object(), size=(400, 300))),
-        {"broken picture": 1},
+        {"broken image": 1},
         "is 40x30 pixels, but its annotations are for 400x300",
     ),
-    "coco box beyond the picture": (
+    "coco box beyond the image": (
         coco_with(lambda c: c["annotations"][0].update(bbox=[41, 0, 5, 5])),
-        {"box outside the picture": 1},
+        {"box outside the image": 1},
         "(41, 0, 46, 5) of 40x30 pixels, dropped",
     ),
     "coco box of numbers as text": (
@@ -323,27 +323,27 @@ NAMED: dict[str, tuple[Build, dict[str, int], str]] = {
         {"annotation without a box": 1},
         "has no bbox of 4 numbers, skipped",
     ),
-    "coco picture that is absent": (
+    "coco image that is absent": (
         removed(coco_folder, "images/2.jpg"),
-        {"missing picture": 1},
+        {"missing image": 1},
         "no such write_image, skipped",
     ),
-    "coco picture of zero bytes": (
+    "coco image of zero bytes": (
         written(coco_folder, "images/2.jpg", b""),
-        {"broken picture": 1},
+        {"broken image": 1},
         "is an empty file, skipped",
     ),
-    "coco picture that is a web page": (
+    "coco image that is a web page": (
         written(coco_folder, "images/2.jpg", "<html>404"),
-        {"broken picture": 1},
-        "is no picture of a known kind, skipped",
+        {"broken image": 1},
+        "is no image of a known kind, skipped",
     ),
     "coco id that is no number": (
         coco_with(lambda c: c["images"].append({"id": "one", "file_name": "1.jpg"})),
-        {"malformed picture entry": 1},
+        {"malformed image entry": 1},
         "lacks an integer id or a file_name, skipped",
     ),
-    "yolo boxes in pixels": (yolo_with("0 120 80 30 30"), {"box outside the picture": 1}, "dropped"),
+    "yolo boxes in pixels": (yolo_with("0 120 80 30 30"), {"box outside the image": 1}, "dropped"),
     "yolo class by name": (yolo_with("cat 0.5 0.5 0.1 0.1"), {"malformed label line": 1}, "is not numbers, skipped"),
     "yolo class counted from one": (
         yolo_with("2 0.5 0.5 0.1 0.1"),
@@ -359,7 +359,7 @@ NAMED: dict[str, tuple[Build, dict[str, int], str]] = {
     "yolo label of other bytes": (
         written(yolo_folder, "labels/train/0.txt", b"\xff\xfe\x00"),
         {"broken label file": 1},
-        "its picture is skipped",
+        "its image is skipped",
     ),
 }
 

@@ -13,9 +13,9 @@ import pytest
 
 from nas.cli import main
 from nas.data.check import Report, check
-from nas.data.images import read_picture
+from nas.data.images import read_image
 from search_spaces.errors import InputError
-from tests._data import Coco, coco, coco_folder, write_image, voc_folder, voc_xml, yolo_folder
+from tests._data import Coco, coco, coco_folder, voc_folder, voc_xml, write_image, yolo_folder
 
 
 def lines_of(folder: Path) -> list[str]:
@@ -41,8 +41,8 @@ def edit(folder: Path, split: str, change: Callable[[Coco], object]) -> None:
 def test_sound_data(tmp_path: Path) -> None:
     lines = lines_of(coco_folder(tmp_path / "shop"))
     assert lines[0] == "shop: COCO, 2 classes"
-    assert "train: 3 pictures, 3 boxes" in lines
-    assert lines[-1] == "usable: train 3, val 2 pictures, 5 boxes; no problem found"
+    assert "train: 3 images, 3 boxes" in lines
+    assert lines[-1] == "usable: train 3, val 2 images, 5 boxes; no problem found"
 
 
 def test_numbers_of_a_split(tmp_path: Path) -> None:
@@ -59,18 +59,18 @@ def test_numbers_of_a_split(tmp_path: Path) -> None:
     val["categories"] = content["categories"]
     report = check(coco_folder(tmp_path, content, val))
     train = report.statistics[0]
-    assert (train.pictures, train.empty, train.boxes, train.ignored) == (3, 2, 4, 1)
-    assert [(c.name, c.boxes, c.pictures) for c in train.classes] == [("cat", 1, 1), ("dog", 3, 1), ("cow", 0, 0)]
+    assert (train.images, train.empty, train.boxes, train.ignored) == (3, 2, 4, 1)
+    assert [(c.name, c.boxes, c.images) for c in train.classes] == [("cat", 1, 1), ("dog", 3, 1), ("cow", 0, 0)]
     assert (train.imbalance, train.unused) == (3, ["cow"])
     assert (train.small, train.medium, train.large) == (3, 0, 1)
     assert train.aspect is not None and train.side_share is not None
     np.testing.assert_allclose(train.aspect, np.quantile([1, 4 / 3, 2, 0.5], [0.05, 0.5, 0.95]))
     shares = np.sqrt(np.array([100, 1200, 200, 200]) / 1200)
     np.testing.assert_allclose(train.side_share, np.quantile(shares, [0.05, 0.5, 0.95]))
-    np.testing.assert_allclose(train.per_picture, np.quantile([4, 0, 0], [0.05, 0.5, 0.95]))
+    np.testing.assert_allclose(train.per_image, np.quantile([4, 0, 0], [0.05, 0.5, 0.95]))
     assert (train.sizes, train.size_kinds) == (((40, 30, 3),), 1)
     text = list(report.lines())
-    assert "train: 3 pictures (2 show nothing), 4 boxes (1 more ignored: crowd or difficult)" in text
+    assert "train: 3 images (2 show nothing), 4 boxes (1 more ignored: crowd or difficult)" in text
     assert (
         "  never used: cow" in text and "  balance: the most frequent class has 3 times the boxes of the rarest" in text
     )
@@ -91,7 +91,7 @@ def repeated(folder: Path) -> None:
 
 def leaked(folder: Path) -> None:
     """Under another name, in another file format."""
-    rgb = read_picture(folder / "images" / "1.jpg")
+    rgb = read_image(folder / "images" / "1.jpg")
     cv2.imwrite(str(folder / "images" / "100.png"), rgb[:, :, ::-1])
     (folder / "images" / "100.jpg").unlink()
     edit(folder, "val", lambda c: c["images"][0].update(file_name="100.png"))
@@ -118,10 +118,10 @@ def other_case(folder: Path) -> None:
 
 FLAWS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object], str, str, str]] = {
     # case: (data set, what happens to it, where it is told, problem, a part of the message)
-    "repeated picture": (coco_folder, repeated, "train", "picture that repeats another", "2.jpg: the same pixels as"),
-    "leaked picture": (coco_folder, leaked, "val", "picture also in train", "100.png: the same pixels as"),
-    "leaked file": (coco_folder, the_same_file, "val", "picture in both splits", "1.jpg: also in train"),
-    "cut-off picture": (coco_folder, cut_off, "train", "broken picture", "2.jpg: is cut off or damaged, left out"),
+    "repeated image": (coco_folder, repeated, "train", "image that repeats another", "2.jpg: the same pixels as"),
+    "leaked image": (coco_folder, leaked, "val", "image also in train", "100.png: the same pixels as"),
+    "leaked file": (coco_folder, the_same_file, "val", "image in both splits", "1.jpg: also in train"),
+    "cut-off image": (coco_folder, cut_off, "train", "broken image", "2.jpg: is cut off or damaged, left out"),
     "box given twice": (
         coco_folder,
         boxed_twice,
@@ -136,46 +136,46 @@ FLAWS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object], str, st
         "class names that are alike",
         "'Dog': differs from 'dog'",
     ),
-    "coco picture in no json": (
+    "coco image in no json": (
         coco_folder,
         lambda f: write_image(f / "images" / "new.jpg"),
         "files",
-        "picture without annotations",
+        "image without annotations",
         "new.jpg",
     ),
-    "yolo picture without labels": (
+    "yolo image without labels": (
         yolo_folder,
         lambda f: (f / "labels" / "val" / "1.txt").unlink(),
         "files",
-        "picture without a label file",
+        "image without a label file",
         "1.png: taken to show nothing",
     ),
-    "yolo labels without a picture": (
+    "yolo labels without a image": (
         yolo_folder,
         lambda f: (f / "images" / "val" / "1.png").unlink(),
         "files",
-        "label file without a picture",
+        "label file without a image",
         "1.txt: not used",
     ),
-    "voc picture without annotations": (
+    "voc image without annotations": (
         voc_folder,
         lambda f: write_image(f / "JPEGImages" / "z.jpg"),
         "files",
-        "picture without annotations",
+        "image without annotations",
         "z.jpg",
     ),
-    "voc annotations without a picture": (
+    "voc annotations without a image": (
         voc_folder,
         lambda f: (f / "Annotations" / "z.xml").write_text(voc_xml()),
         "files",
-        "annotations without a picture",
+        "annotations without a image",
         "z.xml: not used",
     ),
-    "voc picture in no list": (
+    "voc image in no list": (
         voc_folder,
         lambda f: (f / "ImageSets" / "Main" / "val.txt").write_text("c\n"),
         "files",
-        "picture in no split",
+        "image in no split",
         "d.jpg: in no list",
     ),
 }
@@ -211,7 +211,7 @@ def test_length_is_bounded(tmp_path: Path) -> None:
         (folder / "images" / f"{i}.jpg").unlink()
     lines = lines_of(folder)
     assert len(lines) < 30 and max(map(len, lines)) < 1000
-    at = lines.index("train: 8 x missing picture")
+    at = lines.index("train: 8 x missing image")
     assert [line.strip().rpartition("/")[2] for line in lines[at + 1 : at + 4]] == [
         f"{i}.jpg: no such write_image, skipped" for i in (2, 3, 4)
     ]
@@ -219,12 +219,12 @@ def test_length_is_bounded(tmp_path: Path) -> None:
     assert any(line.startswith("  never used: class 1") and line.endswith("and 278 more") for line in lines)
 
 
-def test_too_many_broken_pictures_are_not_usable(tmp_path: Path) -> None:
+def test_too_many_broken_images_are_not_usable(tmp_path: Path) -> None:
     folder = coco_folder(tmp_path, coco(20))
     whole = (folder / "images" / "1.jpg").read_bytes()
     for i in range(1, 5):
         (folder / "images" / f"{i}.jpg").write_bytes(whole[: len(whole) // 2])
-    assert check(folder).unusable == "4 of 20 pictures of train are broken, at most 10% may be"
+    assert check(folder).unusable == "4 of 20 images of train are broken, at most 10% may be"
 
 
 def test_a_test_split_that_cannot_be_read_does_not_stand_in_the_way(tmp_path: Path) -> None:
@@ -250,12 +250,12 @@ def test_unusable_data_is_still_described(tmp_path: Path, spoil: Callable[[Path]
     folder = coco_folder(tmp_path)
     spoil(folder)
     lines = lines_of(folder)
-    assert any(line.startswith("train: 3 pictures") for line in lines)
+    assert any(line.startswith("train: 3 images") for line in lines)
     with pytest.raises(InputError, match=reason):
         raise InputError(lines[-1].removeprefix("not usable: "))
 
 
-def test_every_picture_is_counted_off(tmp_path: Path) -> None:
+def test_every_image_is_counted_off(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     check(coco_folder(tmp_path), lambda done, total: seen.append((done, total)))
     assert seen == [(i, 5) for i in range(1, 6)]
@@ -264,13 +264,13 @@ def test_every_picture_is_counted_off(tmp_path: Path) -> None:
 def test_command_line_of_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = coco_folder(tmp_path)
     assert main(["data", "check", str(folder)]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].startswith("usable: train 3, val 2 pictures")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("usable: train 3, val 2 images")
     repeated(folder)
     assert main(["data", "check", str(folder), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)  # and nothing else
-    assert said["usable"] and [s["pictures"] for s in said["splits"]] == [3, 2]
+    assert said["usable"] and [s["images"] for s in said["splits"]] == [3, 2]
     assert (
-        said["problems"]["train"][0]["kind"] == "picture that repeats another"
+        said["problems"]["train"][0]["kind"] == "image that repeats another"
         and said["problems"]["train"][0]["count"] == 1
     )
     (folder / "val.json").unlink()
@@ -278,11 +278,11 @@ def test_command_line_of_check(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert not json.loads(capsys.readouterr().out)["usable"]
 
 
-def test_report_of_pictures_alone(tmp_path: Path) -> None:
+def test_report_of_images_alone(tmp_path: Path) -> None:
     write_image(tmp_path / "a.jpg")
     report = check(tmp_path)
     assert (
         isinstance(report, Report)
-        and report.format == "pictures without annotations"
+        and report.format == "images without annotations"
         and "good for prediction only" in report.unusable
     )

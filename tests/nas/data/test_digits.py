@@ -62,7 +62,7 @@ def test_same_seed_same_files_other_seed_others(tmp_path: Path, cache: Path) -> 
     assert other.fingerprint != same.fingerprint
     np.testing.assert_array_equal(
         same.train.load(0)[0], open_data(SPEC, cache=cache).train.load(0)[0]
-    )  # more pictures do not change the first
+    )  # more images do not change the first
 
 
 def test_labels_belong_to_the_digits_drawn(cache: Path) -> None:

@@ -13,19 +13,19 @@ import numpy as np
 import pytest
 
 from nas.data.dataset import Annotation, DetectionDataset, make_sample
-from nas.data.folder import read_pictures
+from nas.data.folder import read_images
 from nas.data.formats import FORMATS, DataFormat, recognise
 from nas.data.loader import Loader
 from nas.data.problems import Problems
 from nas.data.source import open_data, open_split
 from nas.inference.coco_metrics import Detections, evaluate
 from search_spaces.errors import InputError
-from tests._data import coco, coco_folder, write_image, voc_folder, voc_object, voc_xml, yolo_folder
+from tests._data import coco, coco_folder, voc_folder, voc_object, voc_xml, write_image, yolo_folder
 
 SHARED = Path(__file__).resolve().parents[4] / "shared"
 
 
-def pictures_folder(root: Path) -> Path:
+def images_folder(root: Path) -> Path:
     for name in ("b.jpg", "deep/er/a.png"):
         write_image(root / name)
     return root
@@ -35,7 +35,7 @@ BUILDERS: dict[str, Callable[[Path], Path]] = {
     "coco": coco_folder,
     "voc": voc_folder,
     "yolo": yolo_folder,
-    "pictures": pictures_folder,
+    "images": images_folder,
 }
 
 
@@ -44,7 +44,7 @@ def test_a_format_finds_its_own(tmp_path: Path, name: str) -> None:
     """A format that is added to the table needs a builder above."""
     found = recognise(BUILDERS[name](tmp_path / "shop"))
     assert type(found) is FORMATS[name] and found.name == "shop"
-    assert set(found.splits) == ({"train", "val"} if found.annotated else {"pictures"})
+    assert set(found.splits) == ({"train", "val"} if found.annotated else {"images"})
     for split in found.splits:
         data = found.read(split)
         assert (data.name, data.split) == ("shop", split) and len(data) >= 2 and not data.problems
@@ -67,7 +67,7 @@ def test_the_format_of_another_package(tmp_path: Path, monkeypatch: pytest.Monke
     try:
         (tmp_path / "one.box").touch()
         write_image(tmp_path / "a.png")
-        found = recognise(tmp_path)  # the folder of pictures, asked before it, has no train and no val
+        found = recognise(tmp_path)  # the folder of images, asked before it, has no train and no val
         assert isinstance(found, OneBox)
         assert open_data(tmp_path).train.samples[0].boxes.tolist() == [[0, 0, 9, 9]]
     finally:
@@ -122,7 +122,7 @@ def test_voc_is_found_in_its_devkit(tmp_path: Path, depth: str) -> None:
 
 
 def test_voc_in_a_folder_for_each_split(tmp_path: Path) -> None:
-    """xml beside pictures, as labelling services export it; both splits count their pictures alike."""
+    """xml beside images, as labelling services export it; both splits count their images alike."""
     for split, name in (("train", "dog"), ("valid", "cat")):
         for i in range(2):
             write_image(tmp_path / split / f"{i}.jpg", seed=i if split == "train" else 9 + i)
@@ -134,7 +134,7 @@ def test_voc_in_a_folder_for_each_split(tmp_path: Path) -> None:
     assert [s.labels.tolist() for s in pair.train.samples + pair.val.samples] == [[1], [1], [0], [0]]
     assert not np.array_equal(pair.train.load(0)[0], pair.val.load(0)[0])
     write_image(tmp_path / "valid" / "new.jpg")
-    assert found.strays().counts == {} and recognise(tmp_path).strays().counts == {"picture without annotations": 1}
+    assert found.strays().counts == {} and recognise(tmp_path).strays().counts == {"image without annotations": 1}
 
 
 def test_voc_difficult_is_not_trained_on_and_ignored_in_evaluation(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_voc_entities_are_not_read(tmp_path: Path, case: str) -> None:
     assert "declares a document type" in str(next(iter(data.problems))) and SECRET not in str(data.classes)
 
 
-def test_voc_agrees_with_coco_on_real_pictures(tmp_path: Path) -> None:
+def test_voc_agrees_with_coco_on_real_images(tmp_path: Path) -> None:
     """BCCD was published as VOC and is here as COCO: written back as VOC, it is read alike."""
     source = SHARED / "data" / "bccd"
     if not source.is_dir():
@@ -243,8 +243,8 @@ def test_a_test_split_shares_the_classes_of_train(tmp_path: Path) -> None:
     (folder / "test.json").write_text(json.dumps(held_out))
     data = open_split(folder, "test")
     assert data.classes == ("cat", "dog") and data.samples[0].labels.tolist() == [0]
-    with pytest.raises(InputError, match="no pictures split in .*; expected one of train, val, test"):
-        open_split(folder, "pictures")
+    with pytest.raises(InputError, match="no images split in .*; expected one of train, val, test"):
+        open_split(folder, "images")
 
 
 COMPOSED, DECOMPOSED = unicodedata.normalize("NFC", "größe.jpg"), unicodedata.normalize("NFD", "größe.jpg")
@@ -275,7 +275,7 @@ def test_coco_names_that_no_file_can_have(tmp_path: Path, name: str) -> None:
     assert len(data) == 1 and sum(data.problems.counts.values()) == 1
 
 
-def test_yolo_splits_above_their_pictures(tmp_path: Path) -> None:
+def test_yolo_splits_above_their_images(tmp_path: Path) -> None:
     """train/images and valid/images, without the yaml that came along; a test split is optional."""
     yolo_folder(tmp_path / "made")
     for split, name in (("train", "train"), ("val", "valid"), ("val", "test")):
@@ -309,7 +309,7 @@ def test_a_format_with_both_splits_goes_before_one_with_half(tmp_path: Path) -> 
     assert recognise(folder).kind == "YOLO"
 
 
-# --- pictures only
+# --- images only
 #
 #
 #
@@ -318,13 +318,13 @@ def test_a_format_with_both_splits_goes_before_one_with_half(tmp_path: Path) -> 
 # -------------------------------------------------------------------------------------------------------------------------
 
 
-def test_pictures_without_annotations(tmp_path: Path) -> None:
-    folder = pictures_folder(tmp_path)
-    (folder / "c.jpg").write_text("no picture")
-    data = read_pictures(folder, ["cat"])
+def test_images_without_annotations(tmp_path: Path) -> None:
+    folder = images_folder(tmp_path)
+    (folder / "c.jpg").write_text("no image")
+    data = read_images(folder, ["cat"])
     assert [s.path.name for s in data.samples] == ["b.jpg", "a.png"] and data.classes == ("cat",) and data.boxes == 0
-    assert data.problems.counts == {"broken picture": 1}
+    assert data.problems.counts == {"broken image": 1}
     assert data.load(1)[0].shape == (30, 40, 3)
-    assert len(read_pictures(folder, limit=1)) == 1
-    (batch,) = Loader(open_split(folder, "pictures"), 2, 64).epoch()
+    assert len(read_images(folder, limit=1)) == 1
+    (batch,) = Loader(open_split(folder, "images"), 2, 64).epoch()
     assert batch.images.shape == (2, 3, 64, 64) and len(batch.boxes) == 0

@@ -1,4 +1,4 @@
-"""Pictures as people have them: what each oddity is read as, and the reason given where it cannot be."""
+"""Images as people have them: what each oddity is read as, and the reason given where it cannot be."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from nas.data import images as pictures
-from nas.data.images import BrokenImage, annotated_size, picture_sizes, pictures_in, read_picture
+from nas.data import images as images
+from nas.data.images import BrokenImage, annotated_size, image_sizes, images_in, read_image
 from nas.data.loader import Loader
 from nas.data.source import open_data
 from tests._data import coco, coco_folder, write_image
@@ -72,13 +72,13 @@ READ: dict[str, tuple[Callable[[], bytes], tuple[int, ...], int]] = {
 
 
 @pytest.mark.parametrize("name", READ)
-def test_an_odd_picture_is_read(tmp_path: Path, name: str) -> None:
+def test_an_odd_image_is_read(tmp_path: Path, name: str) -> None:
     make, colour, tolerance = READ[name]
     path = tmp_path / "Bilder für mich" / name
     path.parent.mkdir()
     path.write_bytes(make())
-    assert picture_sizes(path) == ((40, 30), (40, 30))
-    rgb = read_picture(path, (40, 30))
+    assert image_sizes(path) == ((40, 30), (40, 30))
+    rgb = read_image(path, (40, 30))
     assert rgb.shape == (30, 40, 3) and rgb.dtype == np.uint8
     assert np.abs(rgb.astype(int) - colour).max() <= tolerance
 
@@ -97,21 +97,21 @@ def test_orientation_of_every_format(tmp_path: Path, format: str) -> None:
     exif[0x0112] = 6
     path = tmp_path / f"a.{format.lower()}"
     path.write_bytes(encoded(Image.fromarray(halves()), format, exif=exif))
-    shown, _ = picture_sizes(path)
-    rgb = read_picture(path)
+    shown, _ = image_sizes(path)
+    rgb = read_image(path)
     assert shown == (30, 40) == rgb.shape[1::-1]
     assert rgb[:15].mean() < 20 and rgb[-15:].mean() > 235
-    np.testing.assert_array_equal(read_picture(path, shown), rgb)
+    np.testing.assert_array_equal(read_image(path, shown), rgb)
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
-def test_annotations_made_for_the_unturned_picture(tmp_path: Path, format: str) -> None:
+def test_annotations_made_for_the_unturned_image(tmp_path: Path, format: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     path = tmp_path / f"a.{format.lower()}"
     path.write_bytes(encoded(Image.fromarray(halves()), format, exif=exif))
     assert annotated_size(path, 40, 30) == (40, 30)
-    rgb = read_picture(path, (40, 30))
+    rgb = read_image(path, (40, 30))
     assert rgb[:, :15].mean() < 20 and rgb[:, -15:].mean() > 235
 
 
@@ -151,46 +151,46 @@ def _damaged_png(path: Path) -> None:
 
 
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
-    "absent.jpg": (lambda path: None, "no such picture"),
+    "absent.jpg": (lambda path: None, "no such image"),
     "folder.jpg": (_folder, "is a folder"),
     "empty.jpg": (lambda path: path.write_bytes(b""), "is an empty file"),
-    "text.jpg": (lambda path: path.write_text("hello"), "is no picture of a known kind"),
-    "page.png": (lambda path: path.write_text("<html>404</html>"), "is no picture of a known kind"),
-    "head.jpg": (_cut(encoded(plain(), "JPEG"), 0.05), "is no picture of a known kind"),
+    "text.jpg": (lambda path: path.write_text("hello"), "is no image of a known kind"),
+    "page.png": (lambda path: path.write_text("<html>404</html>"), "is no image of a known kind"),
+    "head.jpg": (_cut(encoded(plain(), "JPEG"), 0.05), "is no image of a known kind"),
     "half.jpg": (_cut(encoded(_noise(), "JPEG")), "is cut off or damaged"),
     "nearly.jpg": (_cut(encoded(_noise(), "JPEG"), 0.99), "is cut off or damaged"),
     "half.png": (_cut(encoded(_noise(), "PNG")), "is cut off or damaged"),
     "damaged.png": (_damaged_png, "is cut off or damaged"),
     "half.bmp": (_cut(encoded(_noise(), "BMP")), "is cut off or damaged"),
     "half.tif": (_cut(encoded(_noise(), "TIFF")), "is cut off or damaged"),
-    "half.webp": (_cut(encoded(_noise(), "WEBP")), "is no picture of a known kind"),
+    "half.webp": (_cut(encoded(_noise(), "WEBP")), "is no image of a known kind"),
     "float.tif": (
         lambda path: path.write_bytes(bytes(cv2.imencode(".tiff", np.ones((3, 4, 3), np.float32))[1])),
-        "is no picture of a known kind",
+        "is no image of a known kind",
     ),
 }
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_picture_says_why(tmp_path: Path, name: str) -> None:
+def test_a_broken_image_says_why(tmp_path: Path, name: str) -> None:
     spoil, reason = BROKEN[name]
     spoil(tmp_path / name)
     with pytest.raises(BrokenImage) as error:
-        read_picture(tmp_path / name)
+        read_image(tmp_path / name)
     assert error.value.reason == reason
     assert (
         str(error.value)
-        == f"{tmp_path / name}: {reason}; expected a readable picture; replace the file, or remove it from the data set"
+        == f"{tmp_path / name}: {reason}; expected a readable image; replace the file, or remove it from the data set"
     )
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "BMP", "TIFF", "WEBP"])
-def test_a_huge_picture_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str) -> None:
-    monkeypatch.setattr(pictures, "MOST_PIXELS", 1000)
+def test_a_huge_image_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str) -> None:
+    monkeypatch.setattr(images, "MOST_PIXELS", 1000)
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
     path = tmp_path / f"a.{format.lower()}"
     path.write_bytes(encoded(plain(), format))
-    for read in (picture_sizes, read_picture):
+    for read in (image_sizes, read_image):
         with pytest.raises(
             BrokenImage, match=r"has too many pixels \(40x30\), at most .* million are decoded; cut it into tiles"
         ):
@@ -203,17 +203,17 @@ def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
     header = b"IHDR" + struct.pack(">II", 20000, 20000) + data[24:29]
     path.write_bytes(data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:])
     with pytest.raises(BrokenImage, match="has too many pixels, at most 134 million are decoded"):
-        read_picture(path)
+        read_image(path)
 
 
-def test_what_is_hidden_is_no_picture(tmp_path: Path) -> None:
+def test_what_is_hidden_is_no_image(tmp_path: Path) -> None:
     for name in ("b.JPG", "sub/a.png", "._b.jpg", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert [path.name for path in pictures_in(tmp_path)] == ["b.JPG", "a.png"]
+    assert [path.name for path in images_in(tmp_path)] == ["b.JPG", "a.png"]
 
 
-def test_training_goes_on_without_broken_pictures(tmp_path: Path) -> None:
+def test_training_goes_on_without_broken_images(tmp_path: Path) -> None:
     """One that its header gives away is left out when the data set is opened, one that is cut off when it is loaded;
     both are named."""
     folder = coco_folder(tmp_path, coco(12))

@@ -1,4 +1,4 @@
-"""Batches: their form, that they do not depend on workers or on where one starts, and pictures that break on the
+"""Batches: their form, that they do not depend on workers or on where one starts, and images that break on the
 way."""
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from nas.data.transforms import PAD, Augmentation, letterbox
 from search_spaces.errors import InputError
 
 
-def pictures(folder: Path, count: int = 11) -> DetectionDataset:
-    """Pictures of 60 x 40; picture i has i % 3 boxes and one crowd."""
+def images(folder: Path, count: int = 11) -> DetectionDataset:
+    """Images of 60 x 40; image i has i % 3 boxes and one crowd."""
     problems = Problems()
     samples = []
     for i in range(count):
@@ -31,7 +31,7 @@ def pictures(folder: Path, count: int = 11) -> DetectionDataset:
             Annotation((0, 0, 60, 40), 0, crowd=True)
         ]
         samples.append(make_sample(100 + i, path, (60, 40), objects, problems))
-    return DetectionDataset("pictures", "train", ("a", "b"), samples, problems)
+    return DetectionDataset("images", "train", ("a", "b"), samples, problems)
 
 
 def same(a: Batch, b: Batch) -> bool:
@@ -40,7 +40,7 @@ def same(a: Batch, b: Batch) -> bool:
 
 
 def test_batches_in_order(tmp_path: Path) -> None:
-    loader = Loader(pictures(tmp_path), 4, 64)
+    loader = Loader(images(tmp_path), 4, 64)
     batches = list(loader.epoch())
     assert len(loader) == 3 and [len(b) for b in batches] == [4, 4, 3]
     assert [i for b in batches for i in b.sample_ids] == list(range(100, 111))
@@ -55,13 +55,13 @@ def test_batches_in_order(tmp_path: Path) -> None:
 
 
 def test_a_batch_without_boxes(tmp_path: Path) -> None:
-    (batch,) = Loader(pictures(tmp_path, 1), 4, 64).epoch()
+    (batch,) = Loader(images(tmp_path, 1), 4, 64).epoch()
     assert batch.boxes.shape == (0, 4) and batch.labels.shape == batch.image_index.shape == (0,)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_workers_change_nothing(tmp_path: Path, workers: int) -> None:
-    data = pictures(tmp_path)
+    data = images(tmp_path)
     alone, helped = (Loader(data, 3, 64, Augmentation.DEFAULT, seed=5, shuffle=True, workers=w) for w in (0, workers))
     for epoch in range(2):
         pairs = list(zip(alone.epoch(epoch), helped.epoch(epoch), strict=True))
@@ -70,14 +70,14 @@ def test_workers_change_nothing(tmp_path: Path, workers: int) -> None:
 
 @pytest.mark.parametrize("start", [0, 1, 3, 4])
 def test_an_epoch_is_resumed_in_its_middle(tmp_path: Path, start: int) -> None:
-    data = pictures(tmp_path)
+    data = images(tmp_path)
     whole = list(Loader(data, 3, 64, Augmentation.DEFAULT, seed=5, shuffle=True).epoch(7))
     rest = list(Loader(data, 3, 64, Augmentation.DEFAULT, seed=5, shuffle=True).epoch(7, start_step=start))
     assert len(rest) == 4 - start and all(same(a, b) for a, b in zip(whole[start:], rest, strict=True))
 
 
 def test_epochs_and_seeds_differ_and_each_shows_everything(tmp_path: Path) -> None:
-    data = pictures(tmp_path)
+    data = images(tmp_path)
     orders = []
     for seed, epoch in ((0, 0), (0, 1), (1, 0)):
         orders.append([i for b in Loader(data, 3, 64, seed=seed, shuffle=True).epoch(epoch) for i in b.sample_ids])
@@ -88,17 +88,17 @@ def test_epochs_and_seeds_differ_and_each_shows_everything(tmp_path: Path) -> No
 
 
 def test_drop_last(tmp_path: Path) -> None:
-    data = pictures(tmp_path)
+    data = images(tmp_path)
     assert [len(b) for b in Loader(data, 4, 64, drop_last=True).epoch()] == [4, 4]
     with pytest.raises(
-        InputError, match=r"11 pictures in pictures/train; expected a full batch of 12; lower the batch size"
+        InputError, match=r"11 images in images/train; expected a full batch of 12; lower the batch size"
     ):
         Loader(data, 12, 64, drop_last=True)
 
 
 def test_leaving_an_epoch_early_stops_its_threads(tmp_path: Path) -> None:
     before = threading.active_count()
-    epoch = Loader(pictures(tmp_path), 1, 64, workers=2).epoch()
+    epoch = Loader(images(tmp_path), 1, 64, workers=2).epoch()
     next(epoch)
     assert threading.active_count() > before
     epoch.close()  # type: ignore[attr-defined]  # a generator
@@ -106,25 +106,25 @@ def test_leaving_an_epoch_early_stops_its_threads(tmp_path: Path) -> None:
 
 
 def test_to_device_keeps_everything(tmp_path: Path) -> None:
-    batch = next(Loader(pictures(tmp_path), 4, 64).epoch())
+    batch = next(Loader(images(tmp_path), 4, 64).epoch())
     assert same(batch, batch.to("cpu")) and batch.to("meta").images.device.type == "meta"
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_picture_that_breaks_is_replaced_and_named_once(tmp_path: Path, workers: int) -> None:
-    data = pictures(tmp_path)
+def test_a_image_that_breaks_is_replaced_and_named_once(tmp_path: Path, workers: int) -> None:
+    data = images(tmp_path)
     data.samples[3].path.write_bytes(b"broken")
     loader = Loader(data, 4, 64, Augmentation.DEFAULT, shuffle=True, workers=workers)
     runs = [list(loader.epoch(e)) for e in (0, 0, 1)]
     assert all(len(b) == len(b.placements) for run in runs for b in run) and sum(len(b) for b in runs[0]) == 11
     assert all(103 not in b.sample_ids for run in runs for b in run)
     assert all(same(a, b) for a, b in zip(runs[0], runs[1], strict=True))
-    assert data.problems.counts == {"picture broken while loading": 1}
-    assert "3.png: is no picture of a known kind, replaced by another" in data.problems.lines()[0]
+    assert data.problems.counts == {"image broken while loading": 1}
+    assert "3.png: is no image of a known kind, replaced by another" in data.problems.lines()[0]
 
 
-def test_a_picture_that_breaks_in_evaluation_keeps_its_place(tmp_path: Path) -> None:
-    data = pictures(tmp_path)
+def test_a_image_that_breaks_in_evaluation_keeps_its_place(tmp_path: Path) -> None:
+    data = images(tmp_path)
     data.samples[2].path.unlink()
     first = next(Loader(data, 4, 64).epoch())
     assert (
@@ -136,20 +136,20 @@ def test_a_picture_that_breaks_in_evaluation_keeps_its_place(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("count, broken", [(11, 4), (2, 2), (1, 1)])
-def test_too_many_broken_pictures_end_it(tmp_path: Path, count: int, broken: int, workers: int) -> None:
-    data = pictures(tmp_path, count)
+def test_too_many_broken_images_end_it(tmp_path: Path, count: int, broken: int, workers: int) -> None:
+    data = images(tmp_path, count)
     for sample in data.samples[:broken]:
         sample.path.unlink()
     loader = Loader(data, 2, 64, shuffle=True, workers=workers)
     for _ in range(2):  # again, too: it does not go on in silence the second time
-        with pytest.raises(InputError, match=rf"{broken} of {count} pictures of pictures/train cannot be read"):
+        with pytest.raises(InputError, match=rf"{broken} of {count} images of images/train cannot be read"):
             list(loader.epoch())
 
 
 @pytest.mark.parametrize("batch, size, workers, seed", [(0, 64, 0, 0), (1, 0, 0, 0), (1, 64, -1, 0), (1, 64, 0, -1)])
 def test_impossible_settings(tmp_path: Path, batch: int, size: int, workers: int, seed: int) -> None:
     with pytest.raises(InputError, match="batch size"):
-        Loader(pictures(tmp_path, 1), batch, size, workers=workers, seed=seed)
+        Loader(images(tmp_path, 1), batch, size, workers=workers, seed=seed)
 
 
 def test_what_only_decoding_shows_is_told_when_a_training_ends(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_what_only_decoding_shows_is_told_when_a_training_ends(tmp_path: Path) -
 
     data = open_data("digits@64:train=4,val=2", cache=tmp_path)
     console = Console(record=True, width=300, file=io.StringIO())
-    data.train.problems.add("broken picture", "early.png", "known before")
+    data.train.problems.add("broken image", "early.png", "known before")
     with _telling_problems(data, ConsoleReporter(console)):
         broken = data.train.samples[0].path
         broken.write_bytes(broken.read_bytes()[:200])  # its header is whole

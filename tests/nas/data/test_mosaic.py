@@ -12,22 +12,22 @@ import pytest
 import torch
 
 from nas.data.loader import Loader
-from nas.data.mosaic import Picture, compose, mosaic
+from nas.data.mosaic import Image, compose, mosaic
 from nas.data.transforms import Augmentation
-from tests.nas.data.test_loader import pictures, same
+from tests.nas.data.test_loader import images, same
 
 COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255))
 EVERYTHING = Augmentation(mosaic=0.5, mixup=0.5, swap=0.5, degrees=10, shear=5, multi_scale=(0.5, 1.5))
 
 
-def rectangles(rng: np.random.Generator, background: int = 0) -> Iterator[Picture]:
-    """Pictures with one rectangle each, of colours in turn; labels say which."""
+def rectangles(rng: np.random.Generator, background: int = 0) -> Iterator[Image]:
+    """Images with one rectangle each, of colours in turn; labels say which."""
     for label, colour in cycle(enumerate(COLOURS)):
         rgb = np.full((int(rng.integers(80, 160)), int(rng.integers(80, 160)), 3), background, np.uint8)
         x, y = int(rng.integers(5, 50)), int(rng.integers(5, 50))
         box = (x, y, x + int(rng.integers(15, 28)), y + int(rng.integers(15, 28)))
         rgb[box[1] : box[3], box[0] : box[2]] = colour
-        yield Picture(rgb, np.array([box], np.float32), np.array([label]))
+        yield Image(rgb, np.array([box], np.float32), np.array([label]))
 
 
 @pytest.mark.parametrize("changes", [{}, {"flip": 1.0}, {"degrees": 20.0, "flip": 0.5}], ids=str)
@@ -44,8 +44,8 @@ def test_boxes_of_a_mosaic_lie_on_their_pixels(changes: dict[str, float]) -> Non
         four = [next(source) for _ in range(4)]
         canvas, boxes, labels, _ = mosaic(four, 160, augmentation, rng)
         assert canvas.shape == (160, 160, 3) and len(set(labels.tolist())) == len(labels)
-        for picture in four:
-            label = int(picture.labels[0])
+        for image in four:
+            label = int(image.labels[0])
             ys, xs = np.nonzero((np.abs(canvas.astype(int) - COLOURS[label]) < 100).all(2))
             if label not in labels:
                 assert len(xs) < 3 * 160  # at most a sliver
@@ -60,10 +60,10 @@ def test_boxes_of_a_mosaic_lie_on_their_pixels(changes: dict[str, float]) -> Non
     assert seen > 60 and close > 0.7 * seen and len(canvases) == 40
 
 
-def test_a_picture_of_a_mosaic_begins_where_the_four_meet() -> None:
-    """Plain pictures as large as the canvas fill their quarters wholly, mirrored or not, wherever they meet."""
+def test_a_image_of_a_mosaic_begins_where_the_four_meet() -> None:
+    """Plain images as large as the canvas fill their quarters wholly, mirrored or not, wherever they meet."""
     four = [
-        Picture(np.full((64, 64, 3), 40 * i, np.uint8), np.array([[0, 0, 64, 64]], np.float32), np.array([i]))
+        Image(np.full((64, 64, 3), 40 * i, np.uint8), np.array([[0, 0, 64, 64]], np.float32), np.array([i]))
         for i in range(1, 5)
     ]
     for seed in range(20):
@@ -76,8 +76,8 @@ def test_a_picture_of_a_mosaic_begins_where_the_four_meet() -> None:
 
 
 def test_mixup_is_half_of_each_with_the_boxes_of_both() -> None:
-    first = Picture(np.full((32, 32, 3), 100, np.uint8), np.array([[1, 2, 20, 21]], np.float32), np.array([0]))
-    second = Picture(np.full((32, 32, 3), 50, np.uint8), np.array([[5, 6, 30, 31]], np.float32), np.array([1]))
+    first = Image(np.full((32, 32, 3), 100, np.uint8), np.array([[1, 2, 20, 21]], np.float32), np.array([0]))
+    second = Image(np.full((32, 32, 3), 50, np.uint8), np.array([[5, 6, 30, 31]], np.float32), np.array([1]))
     canvas, boxes, labels, _ = compose(
         first, lambda: second, 32, Augmentation(flip=0, affine=0, hsv=0, mixup=1), np.random.default_rng(0)
     )
@@ -86,7 +86,7 @@ def test_mixup_is_half_of_each_with_the_boxes_of_both() -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_every_batch_comes_again_from_any_step_on(tmp_path: Path, workers: int) -> None:
-    data = pictures(tmp_path)
+    data = images(tmp_path)
     whole = list(Loader(data, 2, 96, EVERYTHING, seed=5, shuffle=True, workers=0).epoch(3))
     rest = list(Loader(data, 2, 96, EVERYTHING, seed=5, shuffle=True, workers=workers).epoch(3, start_step=2))
     assert any(b.partners for b in whole) and len(rest) == 4
@@ -94,7 +94,7 @@ def test_every_batch_comes_again_from_any_step_on(tmp_path: Path, workers: int) 
 
 
 def test_sides_are_drawn_per_step_alike_in_all_processes(tmp_path: Path) -> None:
-    data = pictures(tmp_path, 24)
+    data = images(tmp_path, 24)
 
     def sides(share: tuple[int, int], accumulate: int = 1) -> list[int]:
         loader = Loader(
@@ -117,7 +117,7 @@ def test_sides_are_drawn_per_step_alike_in_all_processes(tmp_path: Path) -> None
 
 
 def test_mosaic_and_mixup_end_before_training_does(tmp_path: Path) -> None:
-    data = pictures(tmp_path)
+    data = images(tmp_path)
     augmentation = Augmentation(mosaic=1, mixup=1, close_mosaic=2)
     loader = Loader(data, 4, 64, augmentation, shuffle=True, epochs=5)
     assert [any(b.partners for b in loader.epoch(e)) for e in range(5)] == [True, True, True, False, False]
@@ -127,7 +127,7 @@ def test_mosaic_and_mixup_end_before_training_does(tmp_path: Path) -> None:
 
 
 def test_files_of_a_batch_name_partners_too(tmp_path: Path) -> None:
-    loader = Loader(pictures(tmp_path), 2, 64, Augmentation(mosaic=1), shuffle=True)
+    loader = Loader(images(tmp_path), 2, 64, Augmentation(mosaic=1), shuffle=True)
     batch = next(loader.epoch())
     names = loader.files(batch)
     assert names[:2] == [f"{id - 100}.png" for id in batch.sample_ids] and set(names[2:]) <= {
@@ -136,11 +136,11 @@ def test_files_of_a_batch_name_partners_too(tmp_path: Path) -> None:
 
 
 def test_a_broken_partner_is_replaced(tmp_path: Path) -> None:
-    data = pictures(tmp_path)
+    data = images(tmp_path)
     data.samples[3].path.write_bytes(b"broken")
     loader = Loader(data, 4, 64, Augmentation(mosaic=1), shuffle=True)
     runs = [list(loader.epoch()) for _ in range(2)]
     assert all(same(a, b) for a, b in zip(*runs, strict=True)) and all(
         103 not in (*b.sample_ids, *b.partners) for b in runs[0]
     )
-    assert data.problems.counts == {"picture broken while loading": 1}
+    assert data.problems.counts == {"image broken while loading": 1}

@@ -13,7 +13,7 @@ import pytest
 
 from nas.data.coco import read_coco
 from nas.data.dataset import DetectionDataset, choose
-from nas.data.images import BrokenImage, picture_sizes, read_picture
+from nas.data.images import BrokenImage, image_sizes, read_image
 from nas.data.source import DataPair, open_data
 from nas.data.yolo import label_path
 from search_spaces.errors import InputError
@@ -49,7 +49,7 @@ def test_colours_are_rgb(tmp_path: Path) -> None:
     red = np.zeros((30, 40, 3), np.uint8)
     red[:, :, 2] = 255  # OpenCV writes blue first
     cv2.imwrite(str(tmp_path / "a.png"), red)
-    assert read_picture(tmp_path / "a.png")[0, 0].tolist() == [255, 0, 0]
+    assert read_image(tmp_path / "a.png")[0, 0].tolist() == [255, 0, 0]
 
 
 def test_coco_round_trip(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_other_coco_layouts(tmp_path: Path) -> None:
 
 
 def test_equal_file_names_in_both_splits(tmp_path: Path) -> None:
-    """COCO exports number the pictures of each split from 1: val must not get train's pixels."""
+    """COCO exports number the images of each split from 1: val must not get train's pixels."""
     for split, value in (("train2017", 10), ("val2017", 200)):
         content = coco(1)
         content["images"][0]["file_name"] = "1.png"
@@ -110,9 +110,9 @@ def test_yaml_images_per_split(tmp_path: Path) -> None:
         content = coco(1)
         content["images"][0]["file_name"] = "1.png"
         (tmp_path / f"{split}.json").write_text(json.dumps(content))
-        (tmp_path / f"pictures-{split}").mkdir()
-        cv2.imwrite(str(tmp_path / f"pictures-{split}" / "1.png"), np.full((30, 40, 3), value, np.uint8))
-    text = "train_json: train.json\nval_json: val.json\ntrain_images: pictures-train\nval_images: pictures-val\n"
+        (tmp_path / f"images-{split}").mkdir()
+        cv2.imwrite(str(tmp_path / f"images-{split}" / "1.png"), np.full((30, 40, 3), value, np.uint8))
+    text = "train_json: train.json\nval_json: val.json\ntrain_images: images-train\nval_images: images-val\n"
     (tmp_path / "mine.yaml").write_text(text)
     pair = open_data(tmp_path / "mine.yaml")
     assert pair.train.load(0)[0].mean() == 10 and pair.val.load(0)[0].mean() == 200
@@ -158,7 +158,7 @@ def test_yolo_outline_becomes_its_box(tmp_path: Path) -> None:
 
 def test_label_path() -> None:
     assert label_path(Path("/images/a/images/train/x.y.jpg")) == Path("/images/a/labels/train/x.y.txt")
-    assert label_path(Path("pictures/x.png")) == Path("pictures/x.txt")
+    assert label_path(Path("images/x.png")) == Path("images/x.txt")
 
 
 def test_val_classes_follow_the_order_of_train(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_fingerprint_follows_content_not_place(tmp_path: Path) -> None:
     assert open_data(coco_folder(tmp_path / "c", moved)).fingerprint != one.fingerprint
 
 
-def test_cache_gives_the_same_picture_within_its_bounds(tmp_path: Path) -> None:
+def test_cache_gives_the_same_image_within_its_bounds(tmp_path: Path) -> None:
     data = open_data(coco_folder(tmp_path)).train
     first = data.load(0)[0].copy()
     kept = data.cached(first.nbytes)  # room for one
@@ -195,7 +195,7 @@ def test_cache_gives_the_same_picture_within_its_bounds(tmp_path: Path) -> None:
     for name in ("1.jpg", "2.jpg"):
         (tmp_path / "images" / name).unlink()
     np.testing.assert_array_equal(kept.load(0)[0], first)
-    with pytest.raises(BrokenImage, match=r"2.jpg: no such picture"):
+    with pytest.raises(BrokenImage, match=r"2.jpg: no such image"):
         kept.load(1)
     with pytest.raises(ValueError, match="read-only"):
         kept.load(0)[0][0] = 0
@@ -203,16 +203,16 @@ def test_cache_gives_the_same_picture_within_its_bounds(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp"])
 def test_size_without_decoding(tmp_path: Path, suffix: str) -> None:
-    assert picture_sizes(write_image(tmp_path / f"a{suffix}", 41, 29)) == ((41, 29), (41, 29))
+    assert image_sizes(write_image(tmp_path / f"a{suffix}", 41, 29)) == ((41, 29), (41, 29))
 
 
 def test_exif_orientation(tmp_path: Path) -> None:
     """Turned for who sees it as its camera meant; as stored for annotations that were made for that."""
     path = exif_jpeg(tmp_path / "a.jpg", 6)
-    assert picture_sizes(path) == ((30, 40), (40, 30))
-    assert read_picture(path).shape[1::-1] == (30, 40)
-    assert read_picture(path, (40, 30)).shape[1::-1] == (40, 30)
-    assert picture_sizes(exif_jpeg(tmp_path / "b.jpg", 3)) == ((40, 30), (40, 30))
+    assert image_sizes(path) == ((30, 40), (40, 30))
+    assert read_image(path).shape[1::-1] == (30, 40)
+    assert read_image(path, (40, 30)).shape[1::-1] == (40, 30)
+    assert image_sizes(exif_jpeg(tmp_path / "b.jpg", 3)) == ((40, 30), (40, 30))
 
 
 # --- what is wrong with some of it: counted, named, left out
@@ -224,13 +224,13 @@ def _drop_box(entry: Coco) -> None:
 
 
 BAD_ANNOTATIONS: dict[str, tuple[Callable[[Coco], object], str]] = {
-    "outside": (lambda a: a.update(bbox=[50, 6, 10, 8]), "box outside the picture"),
+    "outside": (lambda a: a.update(bbox=[50, 6, 10, 8]), "box outside the image"),
     "zero size": (lambda a: a.update(bbox=[5, 6, 0, 8]), "box without area"),
     "negative size": (lambda a: a.update(bbox=[5, 6, 10, -8]), "box without area"),
     "not a number": (lambda a: a.update(bbox=[5, float("nan"), 10, 8]), "box that is not finite"),
     "infinite": (lambda a: a.update(bbox=[5, 6, float("inf"), 8]), "box that is not finite"),
     "unknown category": (lambda a: a.update(category_id=8), "annotation of an unknown class"),
-    "unknown picture": (lambda a: a.update(image_id=8), "annotation of an unknown picture"),
+    "unknown image": (lambda a: a.update(image_id=8), "annotation of an unknown image"),
     "no box": (_drop_box, "annotation without a box"),
     "text box": (lambda a: a.update(bbox="5 6 10 8"), "annotation without a box"),
 }
@@ -253,29 +253,29 @@ def test_box_reaching_out_is_clipped(tmp_path: Path) -> None:
     train["annotations"][2]["bbox"] = [30, 25, 10.4, 5]  # rounding of a tool: clipped, no word about it
     data = open_data(coco_folder(tmp_path, train)).train
     assert data.samples[1].boxes.tolist() == data.samples[2].boxes.tolist() == [[30, 25, 40, 30]]
-    assert data.problems.counts == {"box reaching out of the picture": 1}
+    assert data.problems.counts == {"box reaching out of the image": 1}
 
 
-def test_missing_and_broken_pictures_are_left_out(tmp_path: Path) -> None:
+def test_missing_and_broken_images_are_left_out(tmp_path: Path) -> None:
     folder = coco_folder(tmp_path, coco(6))
     (folder / "images" / "1.jpg").unlink()
     (folder / "images" / "2.jpg").write_bytes(b"")
-    (folder / "images" / "3.jpg").write_bytes(b"this is no picture")
+    (folder / "images" / "3.jpg").write_bytes(b"this is no image")
     (folder / "images" / "4.jpg").write_bytes((folder / "images" / "5.jpg").read_bytes()[:30])
     write_image(folder / "images" / "6.jpg", 30, 40)
     data = open_data(folder).train
     assert [s.path.name for s in data.samples] == ["5.jpg"]
-    assert data.problems.counts == {"missing picture": 1, "broken picture": 4}
+    assert data.problems.counts == {"missing image": 1, "broken image": 4}
     assert any("is 30x40 pixels, but its annotations are for 40x30" in str(p) for p in data.problems)
 
 
-def test_malformed_picture_entry_is_skipped(tmp_path: Path) -> None:
+def test_malformed_image_entry_is_skipped(tmp_path: Path) -> None:
     folder = coco_folder(tmp_path)
     content = coco()
     content["images"].append({"id": "x", "file_name": "1.jpg"})
     (folder / "train.json").write_text(json.dumps(content))
     data = open_data(folder).train
-    assert data.problems.counts == {"malformed picture entry": 1} and len(data) == 3
+    assert data.problems.counts == {"malformed image entry": 1} and len(data) == 3
 
 
 @pytest.mark.parametrize(
@@ -287,21 +287,21 @@ def test_malformed_picture_entry_is_skipped(tmp_path: Path) -> None:
         ("2 0.5 0.5 0.5 0.5", "annotation of an unknown class"),
         ("-1 0.5 0.5 0.5 0.5", "annotation of an unknown class"),
         ("0.5 0.5 0.5 0.5 0.5", "annotation of an unknown class"),
-        ("0 320 240 100 100", "box outside the picture"),
+        ("0 320 240 100 100", "box outside the image"),
         ("0 0.5 0.5 0 0.5", "box without area"),
         ("0 nan 0.5 0.5 0.5", "box that is not finite"),
         ("0 0.1 0.1 0.5 nan 0.5 0.9", "box that is not finite"),
-        ("0 0.9 0.5 0.4 0.5", "box reaching out of the picture"),
+        ("0 0.9 0.5 0.4 0.5", "box reaching out of the image"),
     ],
 )
 def test_bad_yolo_line_is_counted_and_named(tmp_path: Path, line: str, kind: str) -> None:
     data = open_data(yolo_folder(tmp_path, train=f"0 0.5 0.5 0.5 0.5\n{line}\n")).train
-    assert data.problems.counts == {kind: 2}  # two pictures have it
+    assert data.problems.counts == {kind: 2}  # two images have it
     assert "0.txt" in data.problems.lines()[0]
     assert data.boxes == (4 if "reaching" in kind else 2)
 
 
-def test_yolo_picture_without_label_file_has_no_objects(tmp_path: Path) -> None:
+def test_yolo_image_without_label_file_has_no_objects(tmp_path: Path) -> None:
     root = yolo_folder(tmp_path)
     (root / "labels" / "train" / "0.txt").unlink()
     data = open_data(root).train
@@ -314,9 +314,9 @@ def test_yolo_label_file_of_other_bytes(tmp_path: Path) -> None:
     assert open_data(root).train.problems.counts == {"broken label file": 1}
 
 
-def test_picture_in_both_splits_is_named(tmp_path: Path) -> None:
+def test_image_in_both_splits_is_named(tmp_path: Path) -> None:
     pair = open_data(coco_folder(tmp_path, coco(3), coco(2)))
-    assert pair.val.problems.counts == {"picture in both splits": 2}
+    assert pair.val.problems.counts == {"image in both splits": 2}
 
 
 # --- what cannot be used: one clear line
@@ -332,7 +332,7 @@ def _edit(key: str, value: Any) -> Callable[[Path], object]:
     return edit
 
 
-def _no_pictures(folder: Path) -> None:
+def _no_images(folder: Path) -> None:
     for path in (folder / "images").iterdir():
         path.unlink()
 
@@ -363,10 +363,10 @@ BAD_COCO: dict[str, tuple[Callable[[Path], object], str]] = {
         _edit("categories", [*CATEGORIES, {"id": 9, "name": "cat"}]),
         r"category 9 \(cat\) stands there twice",
     ),
-    "no picture entries": (_edit("images", []), r"train.json has no pictures"),
-    "duplicate ids": (_duplicate_ids, r"picture id 1 is of 1.jpg and of 2.jpg"),
-    "no picture files": (_no_pictures, r"none of the 3 pictures of .*train.json found; expected 1.jpg in one of"),
-    "all pictures broken": (_all_broken, r"no usable picture \(3 x broken picture"),
+    "no image entries": (_edit("images", []), r"train.json has no images"),
+    "duplicate ids": (_duplicate_ids, r"image id 1 is of 1.jpg and of 2.jpg"),
+    "no image files": (_no_images, r"none of the 3 images of .*train.json found; expected 1.jpg in one of"),
+    "all images broken": (_all_broken, r"no usable image \(3 x broken image"),
     "no boxes": (_edit("annotations", []), r"train split of .* has no usable box"),
     "class only in train": (
         _edit("categories", [*CATEGORIES, {"id": 9, "name": "cow"}]),
@@ -407,9 +407,9 @@ BAD_YAML = {
     ),
     "class twice": ("train: images/train\nval: images/val\nnames: [cat, cat]\n", r"names classes twice: \['cat'\]"),
     "wrong nc": ("train: images/train\nval: images/val\nnames: [cat, dog]\nnc: 3\n", r"nc is 3, but there are 2 names"),
-    "no folder": ("train: images/trian\nval: images/val\nnames: [cat, dog]\n", r"no pictures at .*trian"),
-    "no labels": ("train: pictures\nval: images/val\nnames: [cat, dog]\n", r"no label file for the 1 pictures"),
-    "empty folder": ("train: empty\nval: images/val\nnames: [cat, dog]\n", r"no picture in .*empty"),
+    "no folder": ("train: images/trian\nval: images/val\nnames: [cat, dog]\n", r"no images at .*trian"),
+    "no labels": ("train: images\nval: images/val\nnames: [cat, dog]\n", r"no label file for the 1 images"),
+    "empty folder": ("train: empty\nval: images/val\nnames: [cat, dog]\n", r"no image in .*empty"),
     "half coco": ("train_json: train.json\n", r"data.yaml has no val_json"),
     "coco file missing": ("train_json: train.json\nval_json: val.json\n", r"no annotation file .*train.json"),
 }
@@ -419,7 +419,7 @@ BAD_YAML = {
 def test_unusable_yaml(tmp_path: Path, case: str) -> None:
     text, message = BAD_YAML[case]
     root = yolo_folder(tmp_path)
-    write_image(root / "pictures" / "1.jpg")
+    write_image(root / "images" / "1.jpg")
     (root / "empty").mkdir()
     (root / "data.yaml").write_text(text)
     with pytest.raises(InputError, match=message) as error:

@@ -150,7 +150,7 @@ def test_jitter_leaves_the_border_grey() -> None:
     assert (canvas[:20] == PAD).all() and (canvas[20:60] != (200, 100, 50)).any()
 
 
-def test_picture_wholly_off_the_canvas() -> None:
+def test_image_wholly_off_the_canvas() -> None:
     placement = Placement(32, 1.0, 1.0, 100, -50)
     assert (placement.paste(np.zeros((10, 10, 3), np.uint8)) == PAD).all()
 

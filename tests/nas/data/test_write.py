@@ -13,7 +13,7 @@ from nas.data import write
 from nas.data.source import open_data
 from nas.data.write import write_coco
 from search_spaces.errors import InputError
-from tests._data import coco_folder, write_image, voc_folder, voc_object, voc_xml, yolo_folder
+from tests._data import coco_folder, voc_folder, voc_object, voc_xml, write_image, yolo_folder
 
 
 def test_voc_written_as_coco(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_voc_written_as_coco(tmp_path: Path) -> None:
     np.testing.assert_array_equal(after.val.load(0)[0], before.val.load(0)[0])
 
 
-def test_pictures_of_one_name_stay_apart(tmp_path: Path) -> None:
+def test_images_of_one_name_stay_apart(tmp_path: Path) -> None:
     source = yolo_folder(tmp_path / "yolo")
     for i, name in enumerate(("x/0.png", "y/0.PNG"), 5):
         write_image(source / "images" / "train" / name, seed=i)
@@ -49,11 +49,11 @@ def test_pictures_of_one_name_stay_apart(tmp_path: Path) -> None:
         np.testing.assert_array_equal(after.load(i)[0], before.load(i)[0])
 
 
-def test_broken_pictures_are_left_out_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_broken_images_are_left_out_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = coco_folder(tmp_path / "shop")
     (source / "images" / "2.jpg").write_bytes(b"")
     assert main(["data", "write", str(source), "--out", str(tmp_path / "out")]) == 0
-    assert "broken picture" in capsys.readouterr().out
+    assert "broken image" in capsys.readouterr().out
     assert sorted(path.name for path in (tmp_path / "out" / "images" / "train").iterdir()) == ["1.jpg", "3.jpg"]
 
 
@@ -86,20 +86,20 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["shop"]
 
 
-@pytest.mark.parametrize("what", ["there", "pictures", "none"])
+@pytest.mark.parametrize("what", ["there", "images", "none"])
 def test_what_is_not_written(tmp_path: Path, what: str, capsys: pytest.CaptureFixture[str]) -> None:
     source = coco_folder(tmp_path / "shop")
-    write_image(tmp_path / "pictures" / "a.jpg")
+    write_image(tmp_path / "images" / "a.jpg")
     argv = {
-        "there": ["data", "write", str(source), "--out", str(tmp_path / "pictures")],
-        "pictures": ["data", "write", str(tmp_path / "pictures"), "--out", str(tmp_path / "out")],
+        "there": ["data", "write", str(source), "--out", str(tmp_path / "images")],
+        "images": ["data", "write", str(tmp_path / "images"), "--out", str(tmp_path / "out")],
         "none": ["data", "write", str(source)],
     }[what]
     assert main(argv) == 2
     said = {
         "there": "a folder that does not exist yet",
-        "pictures": "has pictures but no annotations",
+        "images": "has images but no annotations",
         "none": "no --out",
     }[what]
     assert said in capsys.readouterr().err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures", "shop"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "shop"]

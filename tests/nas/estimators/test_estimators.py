@@ -34,7 +34,7 @@ PARTS = ("data", "target", "database", "supernet")
 
 @pytest.fixture(scope="module")
 def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Context]:
-    """Everything an estimator may ask for: 8 + 4 pictures, an untrained supernet, a target, a database of its own."""
+    """Everything an estimator may ask for: 8 + 4 images, an untrained supernet, a target, a database of its own."""
     folder = tmp_path_factory.mktemp("estimators")
     torch.manual_seed(0)
     data = open_data("digits@96:train=8,val=4", cache=folder)
@@ -80,7 +80,7 @@ def test_contract(estimators: dict[str, Estimator], name: str) -> None:
     """One finite number with the class's name and unit; the same when asked again; the state of others untouched."""
     kind, architecture = ESTIMATORS[name], SPACE.smallest
     if name == "supernet-large":
-        with pytest.raises(InputError, match="no such object"):  # in pictures of 96 px
+        with pytest.raises(InputError, match="no such object"):  # in images of 96 px
             estimate(estimators, name, architecture)
         return
     state = torch.random.get_rng_state()
@@ -92,7 +92,7 @@ def test_contract(estimators: dict[str, Estimator], name: str) -> None:
     assert Estimate.from_dict(first.to_dict()) == first
     if name not in ("activations", "engine-activations") and not name.startswith(
         "supernet"
-    ):  # the peak may be the stem's; 4 pictures and no training: both may be 0
+    ):  # the peak may be the stem's; 4 images and no training: both may be 0
         assert estimate(estimators, name, SPACE.largest).value != first.value
 
 
@@ -154,7 +154,7 @@ def test_every_larger_value_costs_more(name: str) -> None:
     assert estimator(NANO.smallest).value < estimator(NANO.largest).value
 
 
-def test_macs_grow_with_the_picture_and_params_do_not() -> None:
+def test_macs_grow_with_the_image_and_params_do_not() -> None:
     small, large = (NANO.smallest.replace(image_size=size) for size in (96, 192))
     params, macs, memory = (ESTIMATORS[name](Context(NANO, 10)) for name in ("params", "macs", "activations"))
     assert params(small).value == params(large).value
@@ -177,8 +177,8 @@ def test_zero_cost_scores_follow_the_seed_only(name: str) -> None:
     assert scores[0] == scores[1] != scores[2]
 
 
-def test_nwot_extends_to_large_pictures() -> None:
-    """At 160 px measured, beyond extended: the score rises with the picture all the way."""
+def test_nwot_extends_to_large_images() -> None:
+    """At 160 px measured, beyond extended: the score rises with the image all the way."""
     estimator = ESTIMATORS["nwot"](Context(NANO, 10))
     scores = [estimator(NANO.smallest.replace(image_size=size)).value for size in (96, 128, 160, 192, 320, 640)]
     assert scores == sorted(scores) and len(set(scores)) == len(scores)
@@ -210,7 +210,7 @@ def test_latency_is_measured_once_and_again_when_asked(context: Context, estimat
 def test_the_supernet_s_score_is_that_of_the_extracted_network(
     context: Context, estimators: dict[str, Estimator]
 ) -> None:
-    """Scoring changes neither the supernet nor the pictures."""
+    """Scoring changes neither the supernet nor the images."""
     assert context.supernet is not None
     before = {name: t.clone() for name, t in context.supernet.state_dict().items()}
     found = estimators["supernet"](SPACE.largest)
@@ -230,8 +230,8 @@ def test_the_part_of_the_val_split_is_spread_evenly(tmp_path: Path) -> None:
 def test_the_supernet_s_score_says_something_early_and_how_sure_it_is(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Early figures are those of the first pictures, the last that of all; intervals come from the same drawn
-    pictures for every candidate."""
+    """Early figures are those of the first images, the last that of all; intervals come from the same drawn
+    images for every candidate."""
     from nas.estimators import supernet_map
     from nas.estimators.supernet_map import SupernetMap, SupernetMap50
 

@@ -1,4 +1,4 @@
-"""Weights are copies of pictures; intervals hold what they say they hold; two detectors on the same pictures."""
+"""Weights are copies of images; intervals hold what they say they hold; two detectors on the same images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.nas.inference.test_coco_metrics import data_set, found, odd_case, ran
 def copied(
     data: DetectionDataset, detections: dict[int, Detections], weights: NDArray[np.int32]
 ) -> tuple[DetectionDataset, dict[int, Detections]]:
-    """Each picture so often, its copies one beside the other in the order of ids."""
+    """Each image so often, its copies one beside the other in the order of ids."""
     samples: list[Sample] = []
     found_: dict[int, Detections] = {}
     for sample, weight in zip(sorted(data.samples, key=lambda s: s.id), weights.tolist(), strict=True):
@@ -37,7 +37,7 @@ def copied(
 
 
 def untied(found_: Detections) -> Detections:
-    """Scores of one picture made to differ; those of two pictures may still be equal."""
+    """Scores of one image made to differ; those of two images may still be equal."""
     steps = np.arange(len(found_), dtype=np.float32) / np.float32(4096)
     return Detections(found_.boxes, (found_.scores - steps).astype(np.float32), found_.labels)
 
@@ -70,11 +70,11 @@ def test_the_point_is_the_evaluators_and_the_seed_decides() -> None:
 
 
 def detected(
-    rng: np.random.Generator, pictures: int, skill: float, objects: dict[int, list[Annotation]]
+    rng: np.random.Generator, images: int, skill: float, objects: dict[int, list[Annotation]]
 ) -> dict[int, Detections]:
-    """Of the given objects a share is found, worse in some pictures; up to three false ones in each picture."""
+    """Of the given objects a share is found, worse in some images; up to three false ones in each image."""
     detections = {}
-    for id in range(pictures):
+    for id in range(images):
         rows, hard = [], rng.beta(2, 2)
         for a in objects[id]:
             if rng.random() < skill - 0.4 * hard:
@@ -89,9 +89,9 @@ def detected(
     return detections
 
 
-def marked(rng: np.random.Generator, pictures: int) -> dict[int, list[Annotation]]:
+def marked(rng: np.random.Generator, images: int) -> dict[int, list[Annotation]]:
     objects = {}
-    for id in range(pictures):
+    for id in range(images):
         corners = rng.uniform(0, 700, (int(rng.integers(0, 6)), 2)).tolist()
         sides = rng.uniform(20, 250, (len(corners), 2)).tolist()
         objects[id] = [
@@ -101,22 +101,22 @@ def marked(rng: np.random.Generator, pictures: int) -> dict[int, list[Annotation
     return objects
 
 
-def part_of(matches: Matches, pictures: NDArray[np.int64]) -> Matches:
+def part_of(matches: Matches, images: NDArray[np.int64]) -> Matches:
     place = np.full(len(matches.images), -1)
-    place[pictures] = np.arange(len(pictures))
+    place[images] = np.arange(len(images))
     keep = place[matches.image] >= 0
     columns = {name: getattr(matches, name)[keep] for name in ("label", "score", "hit", "ignored")}
     return replace(
         matches,
-        images=matches.images[pictures],
-        truths=matches.truths[pictures],
+        images=matches.images[images],
+        truths=matches.truths[images],
         image=place[matches.image[keep]].astype(np.int32),
         **columns,
     )
 
 
 def test_intervals_hold_the_map_of_the_population() -> None:
-    """Of 40 draws of 200 from 2,000 pictures, about 95 % must hold the mAP of all; fewer than 33 would come by chance
+    """Of 40 draws of 200 from 2,000 images, about 95 % must hold the mAP of all; fewer than 33 would come by chance
     once in 1,000."""
     rng = np.random.default_rng(1)
     objects = marked(rng, 2000)
@@ -151,7 +151,7 @@ def test_the_better_of_two_detectors() -> None:
 
 
 def test_one_difference_is_narrower_than_two_intervals() -> None:
-    """Two detectors that err alike: what the pictures do to both must drop out."""
+    """Two detectors that err alike: what the images do to both must drop out."""
     rng = np.random.default_rng(5)
     objects = marked(rng, 120)
     data = data_set(objects, ("a", "b", "c"))
@@ -167,7 +167,7 @@ def test_one_difference_is_narrower_than_two_intervals() -> None:
     assert found_.difference.high - found_.difference.low < (found_.a.high - found_.a.low) / 1.5
 
 
-def test_two_hundred_resamples_of_500_pictures_take_seconds() -> None:
+def test_two_hundred_resamples_of_500_images_take_seconds() -> None:
     """Under 10 s was asked, about 1 s is needed; CPU time, since the machine may be busy."""
     rng = np.random.default_rng(0)
     objects = marked(rng, 500)

@@ -13,7 +13,7 @@ import pytest
 
 from nas.cli import main
 from nas.data.dataset import Annotation
-from nas.data.images import read_picture
+from nas.data.images import read_image
 from nas.data.source import open_data
 from nas.evaluation.bootstrap import compare
 from nas.evaluation.matching import match
@@ -145,7 +145,7 @@ def test_nothing_found_and_classes_without_objects() -> None:
     data = data_set({1: [square(0, 0)], 2: []}, ("a", "nowhere"))
     evaluation = evaluation_of("S", "none", data, {}, resamples=10)
     first, second = evaluation.rows
-    assert (first.ap, first.f1, first.best_score, first.boxes, first.pictures) == (0.0, None, None, 1, 1)
+    assert (first.ap, first.f1, first.best_score, first.boxes, first.images) == (0.0, None, None, 1, 1)
     assert (second.ap, second.ap50, second.ap_small, second.boxes) == (None, None, None, 0)
     assert [c.name for c in evaluation.curves] == ["a"] and evaluation.confusion.counts.tolist() == [
         [0, 0, 1],
@@ -172,7 +172,7 @@ def test_a_report(files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[st
         files.spec,
         "--out",
         str(tmp_path),
-        "--pictures",
+        "--images",
         "2",
         "--against",
         str(files.other),
@@ -183,16 +183,16 @@ def test_a_report(files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert re.search(r"S.safetensors - other.safetensors: mAP \+0\.\d{3} \(.\d\.\d{3} to \+0\.\d{3}\)", said)
     content = json.loads((tmp_path / "metrics.json").read_text())
     low, high = content["map_interval"]
-    assert content["map"] > 0.3 and low < high and content["pictures"] == 8 and content["runtime"].startswith("torch")
+    assert content["map"] > 0.3 and low < high and content["images"] == 8 and content["runtime"].startswith("torch")
     assert content["against"]["difference"]["value"] > 0 and np.sum(content["confusion"]["counts"]) > 0
     assert len((tmp_path / "per_class.csv").read_text().splitlines()) == 1 + 10
     page = (tmp_path / "report.html").read_text()
     linked = re.findall(r'<img src="([^"]+)"', page)
-    assert len(linked) == 4 and {p.name for p in (tmp_path / "pictures").iterdir()} == {
+    assert len(linked) == 4 and {p.name for p in (tmp_path / "images").iterdir()} == {
         Path(name).name for name in linked
     }
     for name in linked:
-        height, width = read_picture(tmp_path / name).shape[:2]
+        height, width = read_image(tmp_path / name).shape[:2]
         assert (width, height) == (2 * 480 + 10, 480)
     for name in ('id="pr"', 'id="f1"', 'id="confusion"', 'id="confusion-shares"', "Plotly.newPlot"):
         assert name in page
@@ -248,7 +248,7 @@ def test_another_split(files: Files, capsys: pytest.CaptureFixture[str]) -> None
         == 0
     )
     pair = open_data(files.spec)
-    assert f"on {len(pair.train)} train pictures" in capsys.readouterr().out
+    assert f"on {len(pair.train)} train images" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

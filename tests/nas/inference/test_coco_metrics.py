@@ -114,10 +114,10 @@ def test_metrics_are_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "detections, message",
     [
-        ({9: found((0, 0, 1, 1, 1, 0))}, r"detections for picture 9; expected one of the 1 pictures"),
-        ({1: found((0, 0, 1, 1, 1, 2))}, r"labels 2..2 in picture 1; expected 0..1"),
-        ({1: found((0, 0, 1, 1, float("nan"), 0))}, r"of picture 1 is not finite"),
-        ({1: found((0, float("inf"), 1, 1, 1, 0))}, r"of picture 1 is not finite"),
+        ({9: found((0, 0, 1, 1, 1, 0))}, r"detections for image 9; expected one of the 1 images"),
+        ({1: found((0, 0, 1, 1, 1, 2))}, r"labels 2..2 in image 1; expected 0..1"),
+        ({1: found((0, 0, 1, 1, float("nan"), 0))}, r"of image 1 is not finite"),
+        ({1: found((0, float("inf"), 1, 1, 1, 0))}, r"of image 1 is not finite"),
     ],
 )
 def test_impossible_detections(detections: dict[int, Detections], message: str) -> None:
@@ -133,7 +133,7 @@ def test_nothing_to_find_is_an_error() -> None:
 
 
 def random_case(rng: np.random.Generator) -> tuple[DetectionDataset, dict[int, Detections]]:
-    """Pictures with up to 12 objects of 3 classes, some crowds, found roughly, doubly, wrongly or not at all."""
+    """Images with up to 12 objects of 3 classes, some crowds, found roughly, doubly, wrongly or not at all."""
     objects, detections = {}, {}
     for id in rng.permutation(1000)[:12].tolist():
         truth, rows = [], []
@@ -158,8 +158,8 @@ def random_case(rng: np.random.Generator) -> tuple[DetectionDataset, dict[int, D
 
 
 def odd_case(rng: np.random.Generator) -> tuple[DetectionDataset, dict[int, Detections]]:
-    """What evaluators trip over: crowds, areas of outlines on the borders of the ranges, pictures with nothing to
-    find or nothing found, a class with no object, one with no detection, over 100 detections of a class in a picture,
+    """What evaluators trip over: crowds, areas of outlines on the borders of the ranges, images with nothing to
+    find or nothing found, a class with no object, one with no detection, over 100 detections of a class in a image,
     few different scores, detections that repeat."""
     objects, detections = {}, {}
     step = int(rng.choice([5, 1000]))

@@ -189,11 +189,11 @@ def test_preprocessing_is_the_letterbox_in_planes() -> None:
     assert images[0, 0, 0, 0] == pytest.approx(PAD / 255)
 
 
-def test_detections_return_to_the_picture() -> None:
+def test_detections_return_to_the_image() -> None:
     placement = letterbox(60, 30, 120)
     boxes = np.array([[10, 5, 20, 25], [-5, -5, 70, 40]], np.float32)
     on_canvas = Detections(placement.boxes(boxes), np.array([0.9, 0.8], np.float32), np.array([0, 1]))
-    back = on_canvas.to_picture(placement, 60, 30)
+    back = on_canvas.to_image(placement, 60, 30)
     np.testing.assert_allclose(back.boxes, [[10, 5, 20, 25], [0, 0, 60, 30]], atol=1e-3)
 
 
@@ -211,7 +211,7 @@ def test_drawing() -> None:
     np.testing.assert_array_equal(draw(image, boxes[:0], np.zeros(0), np.zeros(0, int), ()), image)
 
 
-def test_small_pictures_are_enlarged_so_that_tags_can_be_read() -> None:
+def test_small_images_are_enlarged_so_that_tags_can_be_read() -> None:
     drawn = draw(
         np.zeros((96, 128, 3), np.uint8),
         np.array([[10, 20, 50, 60]]),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import nas
 from nas.cli import main
-from nas.data.images import read_picture
+from nas.data.images import read_image
 from nas.data.source import open_data
 from nas.inference.backends import _providers
 from nas.inference.coco_metrics import evaluate
@@ -25,7 +25,7 @@ from nas.inference.detect import detect_all
 from nas.inference.inputs import sources
 from nas.inference.model import Model, load
 from nas.inference.postprocess import EVALUATION
-from nas.inference.results import Result, _window, write_picture
+from nas.inference.results import Result, _window, write_image
 from nas.inference.video import Video, VideoWriter
 from nas.supernet.weights import load_detector
 from search_spaces.errors import InputError
@@ -44,7 +44,7 @@ def model(files: Files) -> Model:
     return load(files.onnx)
 
 
-def pictures(files: Files) -> list[Path]:
+def images(files: Files) -> list[Path]:
     return [sample.path for sample in files.data.val.samples]
 
 
@@ -52,7 +52,7 @@ def pictures(files: Files) -> list[Path]:
 
 
 def test_a_path_an_array_and_a_list(files: Files, model: Model) -> None:
-    first, second = pictures(files)[:2]
+    first, second = images(files)[:2]
     result = model.predict(first, score=0.2)
     assert isinstance(result, Result) and result.path == first and len(result) > 0
     assert result.boxes.shape == (len(result), 4) and result.scores.shape == result.labels.shape == (len(result),)
@@ -63,16 +63,16 @@ def test_a_path_an_array_and_a_list(files: Files, model: Model) -> None:
     )
     height, width = result.image.shape[:2]
     assert (result.boxes >= 0).all() and (result.boxes <= [width, height, width, height]).all()
-    again = model.predict(read_picture(first), score=0.2)
+    again = model.predict(read_image(first), score=0.2)
     assert again.path is None
     np.testing.assert_array_equal(again.boxes, result.boxes)
-    many = model.predict([str(first), read_picture(second)], score=0.2)
+    many = model.predict([str(first), read_image(second)], score=0.2)
     assert [len(r) for r in many] == [len(result), len(model.predict(second, score=0.2))] and model.predict([]) == []
     np.testing.assert_allclose(many[0].boxes, result.boxes, atol=1e-3)
 
 
 def test_options(files: Files, model: Model) -> None:
-    path = pictures(files)[0]
+    path = images(files)[0]
     all_ = model.predict(path, score=0.1)
     kept = all_.names[-1]
     only = model.predict(path, score=0.1, classes=[kept])
@@ -96,7 +96,7 @@ def test_weights_and_export_find_the_same(files: Files, model: Model) -> None:
         and model.runtime.endswith(", CPU")
     )
     assert by_torch.classes == model.classes == files.data.classes
-    for path in pictures(files)[:3]:
+    for path in images(files)[:3]:
         a, b = by_torch.predict(path, score=0.2), model.predict(path, score=0.2)
         assert a.names == b.names and len(a) > 0
         np.testing.assert_allclose(a.boxes, b.boxes, atol=0.05)
@@ -105,10 +105,10 @@ def test_weights_and_export_find_the_same(files: Files, model: Model) -> None:
 
 @pytest.mark.parametrize("kind", ["weights", "onnx"])
 def test_predictions_are_what_evaluation_sees(files: Files, kind: str) -> None:
-    """The pictures read one by one and through the loader of evaluation; the metrics those of the detector itself."""
+    """The images read one by one and through the loader of evaluation; the metrics those of the detector itself."""
     one = load(getattr(files, kind), "cpu")
     evaluated = detect_all(one, files.data.val)
-    shown = one.detect([read_picture(path) for path in pictures(files)], EVALUATION)
+    shown = one.detect([read_image(path) for path in images(files)], EVALUATION)
     for sample, found in zip(files.data.val.samples, shown, strict=True):
         assert len(found) > 5
         np.testing.assert_array_equal(found.labels, evaluated[sample.id].labels)
@@ -129,25 +129,25 @@ def test_predictions_are_what_evaluation_sees(files: Files, kind: str) -> None:
 
 def test_a_file_of_fixed_batch(files: Files, model: Model) -> None:
     pairs = load(files.pairs)
-    for path, one in zip(pictures(files)[:3], pairs.predict(pictures(files)[:3], score=0.2), strict=True):
+    for path, one in zip(images(files)[:3], pairs.predict(images(files)[:3], score=0.2), strict=True):
         np.testing.assert_allclose(one.boxes, model.predict(path, score=0.2).boxes, atol=1e-3)
 
 
 def test_what_cannot_be_is_one_line(files: Files, model: Model, tmp_path: Path) -> None:
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "broken.png").write_bytes(b"no image")
     cases = [
         (lambda: nas.load(tmp_path / "S.pt"), r"S.pt; expected a file ending in .onnx or .safetensors"),
         (lambda: nas.load(tmp_path / "S.onnx"), "no model .*S.onnx"),
-        (lambda: model.predict(tmp_path / "none.jpg"), "none.jpg: no such picture"),
-        (lambda: model.predict([tmp_path / "broken.png"]), "broken.png: is no picture"),
+        (lambda: model.predict(tmp_path / "none.jpg"), "none.jpg: no such image"),
+        (lambda: model.predict([tmp_path / "broken.png"]), "broken.png: is no image"),
         (
             lambda: model.predict(np.zeros((4, 4), np.uint8)),
             r"type uint8 and shape \[4, 4\]; expected uint8 \[H, W, 3\], RGB",
         ),
         (lambda: model.predict(np.zeros((4, 4, 3), np.float32)), "type float32"),
-        (lambda: model.predict(3), "a picture of type int"),  # type: ignore[call-overload]
-        (lambda: model.predict(pictures(files)[0], classes=["cat"]), "unknown class 'cat'"),
-        (lambda: model.predict(pictures(files)[0], score=2), "score 2"),
+        (lambda: model.predict(3), "a image of type int"),  # type: ignore[call-overload]
+        (lambda: model.predict(images(files)[0], classes=["cat"]), "unknown class 'cat'"),
+        (lambda: model.predict(images(files)[0], score=2), "score 2"),
         (lambda: model.evaluate(files.spec, limit=0), "a limit of 0"),
         (lambda: model.check_classes(("cat",)), r"classes \['cat'\]; expected those of"),
         (lambda: nas.load(files.onnx, "abacus"), "device 'abacus'"),
@@ -169,11 +169,11 @@ def test_providers() -> None:
 
 
 def test_results_are_drawn_saved_and_told(files: Files, model: Model, tmp_path: Path) -> None:
-    result = model.predict(pictures(files)[0], score=0.2)
+    result = model.predict(images(files)[0], score=0.2)
     drawn = result.draw()
     assert drawn.dtype == np.uint8 and drawn.shape[2] == 3 and max(drawn.shape) >= 512 and (drawn != 0).any()
-    assert read_picture(result.save(tmp_path / "a.png")).shape == drawn.shape
-    np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), drawn)
+    assert read_image(result.save(tmp_path / "a.png")).shape == drawn.shape
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), drawn)
     assert result.save(tmp_path / "a.jpg").read_bytes().startswith(b"\xff\xd8")
     assert json.loads(result.save(tmp_path / "a.json").read_text()) == result.to_dict()
     first = result.to_dict()["objects"][0]
@@ -183,7 +183,7 @@ def test_results_are_drawn_saved_and_told(files: Files, model: Model, tmp_path: 
         and first["score"] == result.scores[0]
     )
     assert result._repr_png_().startswith(b"\x89PNG") and result.names[0] in repr(result)
-    with pytest.raises(InputError, match="pictures as .xyz"):
+    with pytest.raises(InputError, match="images as .xyz"):
         result.save(tmp_path / "a.xyz")
 
 
@@ -194,16 +194,16 @@ def test_show_without_a_display_writes_a_file(
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    model.predict(pictures(files)[0]).show()
+    model.predict(images(files)[0]).show()
     said = re.fullmatch(r"no display: drawn in (.*)\n", capsys.readouterr().out)
-    assert said and Path(said[1]).is_file() and Path(said[1]).stem == pictures(files)[0].stem
+    assert said and Path(said[1]).is_file() and Path(said[1]).stem == images(files)[0].stem
 
 
 def test_show_in_a_notebook_and_in_a_window(files: Files, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel gets the result itself, whose ``_repr_png_`` it asks; a display without a toolkit counts as none."""
     shown: list[object] = []
     notebook = SimpleNamespace(get_ipython=lambda: SimpleNamespace(kernel=object()))
-    result = model.predict(pictures(files)[0])
+    result = model.predict(images(files)[0])
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "IPython", notebook)
         patch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=shown.append))
@@ -220,15 +220,15 @@ def test_importing_nas_imports_nothing_heavy(files: Files) -> None:
 assert not {'torch', 'cv2', 'onnxruntime'} & set(sys.modules)
 nas.load(sys.argv[1]).predict(sys.argv[2]).draw()
 assert 'torch' not in sys.modules and 'optuna' not in sys.modules"""
-    subprocess.run([sys.executable, "-c", code, str(files.onnx), str(pictures(files)[0])], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-c", code, str(files.onnx), str(images(files)[0])], cwd=ROOT, check=True)
 
 
 def test_the_example_of_the_documentation_runs(files: Files, tmp_path: Path) -> None:
-    """docs/predict.md, with a picture and an export of these names."""
+    """docs/predict.md, with a image and an export of these names."""
     (block, *_) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "predict.md").read_text(), re.DOTALL)
     shutil.copy(files.onnx, tmp_path / "S.onnx")
-    shutil.copy(pictures(files)[0], tmp_path / "street.jpg")
-    shutil.copy(pictures(files)[1], tmp_path / "yard.jpg")
+    shutil.copy(images(files)[0], tmp_path / "street.jpg")
+    shutil.copy(images(files)[1], tmp_path / "yard.jpg")
     environment = {"PATH": "", "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path), "HOME": str(tmp_path)}
     code = block.replace('"shop/"', f'"{files.spec}"')
     done = subprocess.run(
@@ -246,15 +246,15 @@ def test_the_example_of_the_documentation_runs(files: Files, tmp_path: Path) -> 
 
 @pytest.fixture
 def shelf(files: Files, tmp_path: Path) -> Path:
-    """Pictures in a folder and in one below it, one of them broken, and a text."""
+    """Images in a folder and in one below it, one of them broken, and a text."""
     folder = tmp_path / "photos"
     (folder / "more").mkdir(parents=True)
-    first, second, third = pictures(files)[:3]
+    first, second, third = images(files)[:3]
     shutil.copy(first, folder / f"a{first.suffix}")
     shutil.copy(second, folder / f"B{second.suffix}")
     shutil.copy(third, folder / "more" / f"a{third.suffix}")
-    (folder / "more" / "broken.jpg").write_bytes(b"no picture")
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "more" / "broken.jpg").write_bytes(b"no image")
+    (folder / "notes.txt").write_text("no image")
     return folder
 
 
@@ -305,7 +305,7 @@ def test_every_kind_is_saved(
     ]
     assert main([*argv, "--batch", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert any("broken.jpg" in line and "is no picture" in line for line in lines) and len(lines) == 4 + 3
+    assert any("broken.jpg" in line and "is no image" in line for line in lines) and len(lines) == 4 + 3
     drawn = sorted(p.name for p in out.glob("*.png"))
     assert drawn == ["B.png", "a-2.png", "a.png"] == sorted(drawn)
     content = json.loads((out / "predictions.json").read_text())
@@ -332,13 +332,13 @@ def test_every_kind_is_saved(
     yard = tmp_path / "yard"
     for split in ("train", "val"):
         (yard / "images" / split).mkdir(parents=True)
-        picture = next(shelf.glob("B*")) if split == "train" else next((shelf / "more").glob("a*"))
+        image = next(shelf.glob("B*")) if split == "train" else next((shelf / "more").glob("a*"))
         name = (
             "B"
             if split == "train"
-            else next(n for n in ("a", "a-2") if _same(out / "labels" / f"{n}.txt", expected[str(picture)]))
+            else next(n for n in ("a", "a-2") if _same(out / "labels" / f"{n}.txt", expected[str(image)]))
         )
-        shutil.copy(picture, yard / "images" / split / f"{name}{picture.suffix}")
+        shutil.copy(image, yard / "images" / split / f"{name}{image.suffix}")
         (yard / "labels" / split).mkdir(parents=True)
         shutil.copy(out / "labels" / f"{name}.txt", yard / "labels" / split)
     shutil.copy(out / "classes.txt", yard)
@@ -368,7 +368,7 @@ def test_what_is_saved_gives_the_map_of_evaluate(
         == 0
     )
     said = json.loads(capsys.readouterr().out)
-    paths = list(map(str, pictures(files)))
+    paths = list(map(str, images(files)))
     options = [
         "--score",
         "0.01",
@@ -399,12 +399,12 @@ def test_what_is_saved_gives_the_map_of_evaluate(
     assert said["map"] > 0.3 and stats[0] == pytest.approx(said["map"], abs=2e-3)
 
 
-def test_what_is_drawn_never_takes_the_place_of_its_picture(files: Files, tmp_path: Path) -> None:
-    picture = write_picture(tmp_path / "a.png", read_picture(pictures(files)[0]))
-    video, before = clip(tmp_path / "b.mp4", 2), picture.read_bytes()
+def test_what_is_drawn_never_takes_the_place_of_its_image(files: Files, tmp_path: Path) -> None:
+    image = write_image(tmp_path / "a.png", read_image(images(files)[0]))
+    video, before = clip(tmp_path / "b.mp4", 2), image.read_bytes()
     film = video.read_bytes()
-    assert main(["predict", str(files.onnx), str(picture), str(video), "--out", str(tmp_path)]) == 0
-    assert picture.read_bytes() == before and video.read_bytes() == film
+    assert main(["predict", str(files.onnx), str(image), str(video), "--out", str(tmp_path)]) == 0
+    assert image.read_bytes() == before and video.read_bytes() == film
     assert {p.name for p in tmp_path.iterdir()} == {"a.png", "a-2.png", "b.mp4", "b-2.mp4"}
 
 
@@ -495,7 +495,7 @@ def test_what_was_found_is_kept_when_interrupted(files: Files, tmp_path: Path, m
         return real(self, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Model, "detect", detect)
-    paths = list(map(str, pictures(files)))
+    paths = list(map(str, images(files)))
     assert main(["predict", str(files.onnx), *paths, "--batch", "2", "--save", "json", "--out", str(tmp_path)]) == 130
     assert len(json.loads((tmp_path / "predictions.json").read_text())["results"]) == 4
 
@@ -513,6 +513,6 @@ def test_what_was_found_is_kept_when_interrupted(files: Files, tmp_path: Path, m
 def test_bad_options_are_one_line_and_write_nothing(
     files: Files, options: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["predict", str(files.onnx), str(pictures(files)[0]), "--out", str(tmp_path / "out"), *options]) == 2
+    assert main(["predict", str(files.onnx), str(images(files)[0]), "--out", str(tmp_path / "out"), *options]) == 2
     error = capsys.readouterr().err
     assert said in error and len(error.splitlines()) == 1 and not (tmp_path / "out").exists()

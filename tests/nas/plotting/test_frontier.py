@@ -1,4 +1,4 @@
-"""Tables, files of the front, and the efficiency frontier as a page and a picture."""
+"""Tables, files of the front, and the efficiency frontier as a page and a image."""
 
 from __future__ import annotations
 
@@ -332,11 +332,11 @@ def test_page_holds_values_intervals_and_names() -> None:
     assert len(traces["Candidates"].x) == len(drawn.ordinary)
 
 
-# the picture
+# the image
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0])
-def test_picture_has_its_size_and_shows_its_colours(scale: float, tmp_path: Path) -> None:
+def test_image_has_its_size_and_shows_its_colours(scale: float, tmp_path: Path) -> None:
     from nas.plotting.frontier_png import write_png
 
     with Image.open(write_png(tmp_path / "frontier.png", data(), scale)) as image:
@@ -348,7 +348,7 @@ def test_picture_has_its_size_and_shows_its_colours(scale: float, tmp_path: Path
     assert max(colours, key=lambda rgb: colours[rgb]) in ((255, 255, 255), (242, 247, 251))
 
 
-def test_picture_is_the_same_each_time_and_changes_nothing_for_others(tmp_path: Path) -> None:
+def test_image_is_the_same_each_time_and_changes_nothing_for_others(tmp_path: Path) -> None:
     import matplotlib
 
     from nas.plotting.frontier_png import write_png

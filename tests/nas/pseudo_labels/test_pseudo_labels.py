@@ -1,4 +1,4 @@
-"""Labels that a model gives: thresholds, two views, a folder of pictures to a COCO json and back, and how training
+"""Labels that a model gives: thresholds, two views, a folder of images to a COCO json and back, and how training
 weighs them."""
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Found = Sequence[tuple[tuple[float, float, float, float], float, int]]
 
 @dataclass
 class Bright(Network):
-    """Finds, in a picture whose corner has the value v, what is listed under v; forgets nothing of how often it was
+    """Finds, in a image whose corner has the value v, what is listed under v; forgets nothing of how often it was
     asked."""
 
     table: dict[int, Found]
@@ -65,7 +65,7 @@ class Bright(Network):
         return np.array([[box for box, _, _ in found]], np.float32).reshape(1, -1, 4), scores
 
 
-def picture(path: Path, value: int) -> Path:
+def image(path: Path, value: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), np.full((SIDE, SIDE, 3), value, np.uint8))
     return path
@@ -80,7 +80,7 @@ TABLE: dict[int, Found] = {
 
 def folder(tmp_path: Path) -> Path:
     for value in TABLE:
-        picture(tmp_path / "photos" / "deep" / f"{value}.png", value)
+        image(tmp_path / "photos" / "deep" / f"{value}.png", value)
     (tmp_path / "photos" / "torn.jpg").write_bytes(b"\xff\xd8 nothing")
     return tmp_path / "photos"
 
@@ -131,7 +131,7 @@ def test_what_is_right() -> None:
 
 def dataset(tmp_path: Path, split: str, objects: dict[int, list[Annotation]]) -> DetectionDataset:
     problems = Problems()
-    paths = {value: picture(tmp_path / split / f"{value}.png", value) for value in objects}
+    paths = {value: image(tmp_path / split / f"{value}.png", value) for value in objects}
     return DetectionDataset(
         "shop", split, CLASSES, [make_sample(v, paths[v], (SIDE, SIDE), o, problems) for v, o in objects.items()]
     )
@@ -194,7 +194,7 @@ def test_merging() -> None:
 
 def test_round_trip(tmp_path: Path) -> None:
     """Every box over its class's threshold, with its score; between it and the lower one a region to ignore; broken
-    pictures are named."""
+    images are named."""
     images = folder(tmp_path)
     assert label(tmp_path, Bright(TABLE), Wanted(0.4, (("dog", 0.6),), ignore_from=0.3)) == (3, 2, 1)
     out = tmp_path / "out" / "pseudo.json"
@@ -216,7 +216,7 @@ def test_round_trip(tmp_path: Path) -> None:
     assert said["thresholds"] == {"cat": 0.4, "dog": 0.6} and said["model"]
 
 
-def test_a_kill_loses_at_most_a_picture(tmp_path: Path) -> None:
+def test_a_kill_loses_at_most_a_image(tmp_path: Path) -> None:
     folder(tmp_path)
     part = tmp_path / "out" / "pseudo.json.part"
     with pytest.raises(KeyboardInterrupt):
@@ -244,7 +244,7 @@ def test_thresholds_that_make_no_sense(tmp_path: Path) -> None:
         label(tmp_path, Bright(TABLE, ("eel", "gnu")), Wanted(precision=0.9), pair(tmp_path))
     with pytest.raises(InputError, match="score 0"):
         Wanted(0.0)
-    with pytest.raises(InputError, match="no picture in"):
+    with pytest.raises(InputError, match="no image in"):
         pseudo_label(tmp_path / "model", Finder(Bright(TABLE)), tmp_path / "out", tmp_path / "x.json", Wanted(), QUIET)
 
 
@@ -266,13 +266,13 @@ def mixed(tmp_path: Path, by_score: bool = False) -> tuple[DataPair, list[str]]:
 
 
 def test_mixed_with_a_data_set(tmp_path: Path) -> None:
-    """Its own boxes weigh 1, others what was asked, regions to ignore 0; pictures without a box are left out; so are
+    """Its own boxes weigh 1, others what was asked, regions to ignore 0; images without a box are left out; so are
     those it has."""
     data, said = mixed(tmp_path)
     assert isinstance(data.train, MixedDataset) and len(data.train) == 3 and data.train.classes == CLASSES
     assert said == [
-        "pseudo-labels: 2 boxes in 2 pictures beside the 1 with labels",
-        "pseudo-labels: 1 pictures left out, they have no box of its classes",
+        "pseudo-labels: 2 boxes in 2 images beside the 1 with labels",
+        "pseudo-labels: 1 images left out, they have no box of its classes",
     ]
     batch = next(iter(Loader(data.train.cached(1 << 20), 3, SIDE, workers=0).epoch(0)))
     labels, weights = unpack(batch.labels)

@@ -38,7 +38,7 @@ from nas.estimators.supernet_map import SupernetMap
 from nas.export.onnx import write_onnx
 from nas.inference.coco_metrics import evaluate
 from nas.inference.detect import RANKING, batches, images_of, sort_out
-from nas.quantization.candidate import PICTURES, served_in_int8
+from nas.quantization.candidate import IMAGES, served_in_int8
 from nas.quantization.model import form_of
 from nas.quantization.runtime_accuracy import Served, distortion
 from nas.supernet.batchnorm import recalibrate
@@ -82,25 +82,25 @@ def extracted() -> Detector:
     return detector.deploy()
 
 
-def pictures() -> list[NDArray[np.uint8]]:
+def images() -> list[NDArray[np.uint8]]:
     return [b.images.numpy() for b in batches(shelf().data.train, SIDE, limit=12)]
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_candidate_is_what_quantize_would_make_of_it(target: str, tmp_path: Path) -> None:
-    """Against torch's exporter, the same pictures, and the runtime's session one picture at a time; nearer to that
+    """Against torch's exporter, the same images, and the runtime's session one image at a time; nearer to that
     than to the float network."""
     where = Target.parse(target)
     if where.runtime in NEEDS and find_spec(NEEDS[where.runtime]) is None:
         pytest.skip(f"{where.runtime} is not installed")
     detector, (batch,) = extracted(), batches(shelf().data.val, SIDE)
-    assert len(np.concatenate(pictures())) >= PICTURES
-    calibration = [np.concatenate(pictures())[:PICTURES].astype(np.float32) / np.float32(255)]
+    assert len(np.concatenate(images())) >= IMAGES
+    calibration = [np.concatenate(images())[:IMAGES].astype(np.float32) / np.float32(255)]
     write_onnx(detector, tmp_path / "float.onnx", SIDE)
     Calibrated.of(tmp_path / "float.onnx", form_of(where), calibration).write(tmp_path / "int8.onnx")
     expected = Served(tmp_path / "int8.onnx", where)(batch)
     exact = Served(tmp_path / "float.onnx", replace(where, precision="fp32"))(batch)
-    with served_in_int8(detector, replace(where, image_size=320), SIDE, pictures()) as served:
+    with served_in_int8(detector, replace(where, image_size=320), SIDE, images()) as served:
         found = served(batch)
         assert where.runtime in served.where or served.where.endswith(f"in the place of {where.runtime}")
     assert distortion(expected, found) < 0.02 * distortion(expected, exact)
@@ -120,7 +120,7 @@ def test_the_estimate_is_of_the_quantized_network() -> None:
     val = shelf().data.val
     sizes = {s.id: (s.width, s.height) for s in val.samples}
     (batch,) = batches(val, SIDE)
-    with served_in_int8(extracted(), Target.parse(name), SIDE, pictures()) as served:
+    with served_in_int8(extracted(), Target.parse(name), SIDE, images()) as served:
         found = sort_out(*served(batch), batch, sizes, RANKING)
     assert estimate.value == pytest.approx(evaluate(val, found).map, abs=1e-9)
     kept = estimator._evaluations._found
@@ -132,7 +132,7 @@ def test_the_estimate_is_of_the_quantized_network() -> None:
         len(kept[i].scores) != len(f.scores) or not np.allclose(kept[i].scores, f.scores, atol=1e-5)
         for i, f in in_float._evaluations._found.items()
     )
-    assert in_float._evaluations._pictures is estimator._evaluations._pictures  # decoded once for both
+    assert in_float._evaluations._images is estimator._evaluations._images  # decoded once for both
     assert in_float(SPACE.smallest) == SupernetMap(context(None))(SPACE.smallest)
 
 
@@ -224,7 +224,7 @@ def test_a_bench_says_what_weights_lose(
     assert list(found) == ["S"] and "int8 accuracy of O: its classes are" in said and "points lost" in said
     drop = found["S"]
     assert (
-        drop.pictures == len(made.data.val)
+        drop.images == len(made.data.val)
         and drop.evaluated_in.startswith("onnxruntime")
         and drop.points == drop.before - drop.after
     )
@@ -255,7 +255,7 @@ def test_the_drop_is_beside_the_speed_up_and_only_with_weights() -> None:
     cells = {r[0]: r[at] for r in table.rows}
     assert (cells["S"], cells["M"], cells["L"], cells["night/S"]) == ("+0.50", "-0.50", "+1.50", "–")
     assert done.family_drops() == {"shop": pytest.approx(0.5)}
-    assert any("shop +0.50; on 40 pictures, in onnxruntime 1" in line for line in notes(done))
+    assert any("shop +0.50; on 40 images, in onnxruntime 1" in line for line in notes(done))
     assert "int8_map_percent" in bench_csv(done) and done.to_dict()["drop"]["L"]["points"] == 1.5
     hovers = [p.hover for panel in bench_data(done).panels for s in panel.series for p in s.points]
     assert any("int8: +1.50 points of mAP lost" in hover for hover in hovers)
@@ -266,7 +266,7 @@ def test_the_drop_is_beside_the_speed_up_and_only_with_weights() -> None:
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    """Weights of an architecture that a search chose in int8, on the cached pictures."""
+    """Weights of an architecture that a search chose in int8, on the cached images."""
     detector, artifact, record = load_detector(shelf().weights)
     latency = Estimate("latency_ms", 1.0, "ms", source="measured", target=f"onnxruntime:int8@{SIZE}")
     chosen = replace(artifact, precision="int8", estimates=(Estimate("params", 1.0), latency))

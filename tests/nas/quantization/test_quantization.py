@@ -66,7 +66,7 @@ def test_post_training_gives_the_runtimes_form_checked_and_evaluated(
     assert json.loads({p.key: p.value for p in proto.metadata_props}["classes"]) == list(made.data.classes)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["S-int8.onnx", "S-int8.quantization.json"]
     said = json.loads((tmp_path / "S-int8.quantization.json").read_text())
-    assert ("in the place of" in said["evaluated_in"]) == (runtime == "tensorrt-rtx") and said["pictures"] == 33
+    assert ("in the place of" in said["evaluated_in"]) == (runtime == "tensorrt-rtx") and said["images"] == 33
     assert said["quantized"]["bytes"] == out.stat().st_size < 0.6 * said["float"]["bytes"] and len(
         said["layers"]
     ) == len(found.layers)
@@ -140,7 +140,7 @@ def test_runtimes_agree_on_one_file(tmp_path: Path) -> None:
     assert 0 < rounding < 0.3
     assert distortion(exact, served["openvino"]) < 1.5 * rounding
     other = (np.roll(exact[0], 1, 0), np.roll(exact[1], 1, 0))
-    assert distortion(exact, other) > 2 * rounding  # another picture differs by more
+    assert distortion(exact, other) > 2 * rounding  # another image differs by more
 
 
 def test_a_batch_that_does_not_fill_the_target() -> None:
@@ -197,20 +197,20 @@ def test_openvino_computes_a_split_and_concatenation_right(tmp_path: Path) -> No
 
 def test_calibrators_differ_and_none_is_wider_than_the_extremes(tmp_path: Path) -> None:
     model, form = write_model(tmp_path / "m.onnx", 3), openvino.INT8
-    pictures = [
+    images = [
         np.random.default_rng(i).standard_normal((4, 16, 32, 32)).astype(np.float32) ** 3 for i in range(2)
     ]  # with long tails
-    ranges = {name: Calibrated.of(model, form, pictures, name).ranges for name in CALIBRATORS}
+    ranges = {name: Calibrated.of(model, form, images, name).ranges for name in CALIBRATORS}
     spans = {
         name: np.array([high - low for _, (low, high) in sorted(of_name.items())]) for name, of_name in ranges.items()
     }
     assert (spans["percentile"] < 0.9 * spans["max"]).all() and (spans["entropy"] <= spans["max"]).all()
     assert spans["entropy"][0] < 0.9 * spans["max"][0]
     assert not np.allclose(spans["entropy"], spans["percentile"])
-    seen = np.concatenate(pictures)
+    seen = np.concatenate(images)
     assert ranges["max"]["x0"] == (float(seen.min()), float(seen.max()))
     with pytest.raises(InputError, match="calibrator 'mean'"):
-        Calibrated.of(model, form, pictures, "mean")
+        Calibrated.of(model, form, images, "mean")
 
 
 def test_the_calibration_set_is_drawn_from_the_train_split() -> None:
@@ -220,16 +220,16 @@ def test_the_calibration_set_is_drawn_from_the_train_split() -> None:
     other = calibration_batches(shelf().data, SIZE, Calibration(30, seed=2))
     assert not all((a == b).all() for a, b in zip(drawn, other, strict=True))
     train = {b.tobytes() for batch in batches(shelf().data.train, SIZE) for b in batch.images.numpy()}
-    assert {np.rint(p * 255).astype(np.uint8).tobytes() for pictures in drawn for p in pictures} <= train
+    assert {np.rint(p * 255).astype(np.uint8).tobytes() for images in drawn for p in images} <= train
     assert sum(map(len, calibration_batches(shelf().data, SIZE, Calibration(1000)))) == len(shelf().data.train)
 
 
 @pytest.mark.filterwarnings("ignore:All-NaN")
-def test_few_or_blank_pictures_are_said(tmp_path: Path) -> None:
+def test_few_or_blank_images_are_said(tmp_path: Path) -> None:
     few = open_subject(
         shelf().weights, shelf().data, Target.parse(f"onnxruntime:int8@{SIZE}"), Calibration(4), tmp_path
     )
-    assert any("4 pictures" in w for w in few.warnings)
+    assert any("4 images" in w for w in few.warnings)
     blank = Calibrated.of(few.model, few.form, [np.zeros((2, 3, SIZE, SIZE), np.float32)])
     assert "images" in blank.constant and not few.calibrated.constant
     with pytest.raises(InputError, match="finite numbers"):

@@ -28,8 +28,8 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     space = SPACES["yolo-nano"]
     folder = tmp_path_factory.mktemp("lint")
     (folder / "float.onnx").write_bytes(build_onnx(space.graph(space.smallest), 3, SIZE))
-    pictures = np.random.default_rng(0).random((2, 3, SIZE, SIZE), np.float32)
-    out = Calibrated.of(folder / "float.onnx", FORM, [pictures]).write(folder / "int8.onnx")
+    images = np.random.default_rng(0).random((2, 3, SIZE, SIZE), np.float32)
+    out = Calibrated.of(folder / "float.onnx", FORM, [images]).write(folder / "int8.onnx")
     proto = onnx.load(out)
     helper.set_model_props(proto, {METADATA: Promise("tensorrt-rtx:int8", FORM).to_json()})
     out.write_bytes(proto.SerializeToString())

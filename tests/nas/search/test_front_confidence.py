@@ -40,7 +40,7 @@ def test_the_probability_is_that_of_the_difference_of_two_normals() -> None:
     assert found.helpful is not None and found.helpful.objective == "latency_ms"
 
 
-def test_pictures_in_common_cancel() -> None:
+def test_images_in_common_cancel() -> None:
     """Two gains that go up and down together are told apart by a thousandth; drawn apart they are not."""
     rng = np.random.default_rng(0)
     common = rng.normal(0, 0.05, 64)

@@ -330,7 +330,7 @@ def test_what_is_refused_is_one_line(case: str, run: Path, capsys: pytest.Captur
     assert said in error and error.count("\n") == 1 and not run.exists()
 
 
-def test_int8_without_pictures_is_one_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_int8_without_images_is_one_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = [
         "search",
         "--accuracy",
@@ -402,7 +402,7 @@ def test_a_bench_takes_the_accuracy_of_int8_for_int8_alone(run: Path) -> None:
     assert accuracy is not None and accuracy.kind == "supernet"
 
 
-# pictures
+# images
 
 
 def candidates() -> list[Candidate]:

@@ -223,18 +223,18 @@ def test_the_largest_of_a_supernet(tmp_path: Path) -> None:
     recalibrate(own, [batch])
     asked: list[int] = []
 
-    def pictures() -> list[Tensor]:
+    def images() -> list[Tensor]:
         asked.append(1)
         return [batch]
 
-    teacher = open_teacher(path, ("a", "b"), torch.device("cpu"), pictures)
+    teacher = open_teacher(path, ("a", "b"), torch.device("cpu"), images)
     assert asked == [1] and torch.allclose(teacher(batch)[0].logits, own(batch).logits, atol=1e-3)
     assert teacher.detector.graph == space.graph(space.largest)
 
 
 def test_pairs_that_cannot_be(tmp_path: Path) -> None:
     anchors, free = (space.build(space.smallest, 2).eval() for space in (SPACES["yolov5"], SPACE))
-    with pytest.raises(InputError, match=r"252 anchors of a picture of 64 px, its student at 84"):
+    with pytest.raises(InputError, match=r"252 anchors of a image of 64 px, its student at 84"):
         check_pair(free, Teacher(anchors, "x"), 64, False)
     check_pair(free, Teacher(SPACE.build(SPACE.largest, 2), "x"), 96, True)
     check_pair(free, Teacher(SPACES["yolov8"].build(SPACES["yolov8"].smallest, 2), "x"), 64, True)

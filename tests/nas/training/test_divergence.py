@@ -72,15 +72,13 @@ def test_a_bad_state_never_replaces_a_good_one(task: Flawed, words: str, data: D
     assert state["step"] == 24 and all(t.isfinite().all() for t in state["model"].values())
 
 
-def test_the_message_names_the_pictures_of_the_batch(data: DataPair, tmp_path: Path) -> None:
+def test_the_message_names_the_images_of_the_batch(data: DataPair, tmp_path: Path) -> None:
     recipe = RECIPE.changed({"accumulate": 2, "augmentation": {"mosaic": 1.0}})
     with pytest.raises(Diverged) as error:
         fit(Flawed(3, factor=math.inf), batches(data, recipe), recipe, tmp_path / "S.ckpt")
     first, *_ = list(batches(data, recipe).epoch(1, 2))  # step 3 is of the third and fourth batch of epoch 1
     names = batches(data, recipe).files(first)
-    assert f"pictures {', '.join(names[:8])}" in str(error.value) and "no checkpoint was written yet" in str(
-        error.value
-    )
+    assert f"images {', '.join(names[:8])}" in str(error.value) and "no checkpoint was written yet" in str(error.value)
     assert len(names) > 8 and (tmp_path / "S.diverged.txt").read_text().split() == names
 
 

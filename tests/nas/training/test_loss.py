@@ -53,7 +53,7 @@ def oracle(
 def scene(
     seed: int, images: int, boxes_per_image: list[int], classes: int = 3
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Random predictions that overlap the truth, on 189 anchors of a 96 px picture."""
+    """Random predictions that overlap the truth, on 189 anchors of a 96 px image."""
     rng = torch.Generator().manual_seed(seed)
     points, strides = grid(LEVELS, (SIDE, SIDE), "cpu")
     sides = torch.rand(images, len(points), 4, generator=rng) * 5 * strides + 2
@@ -169,8 +169,8 @@ def test_a_crowded_batch_stays_within_its_memory(monkeypatch: pytest.MonkeyPatch
     assert largest.elements <= 4 * (1 << 18)
 
 
-def test_a_crowded_picture_is_trained_within_its_memory() -> None:
-    """2,000 boxes in a picture of 640 px with 80 classes: nothing in loss and gradients grows with boxes x anchors (x
+def test_a_crowded_image_is_trained_within_its_memory() -> None:
+    """2,000 boxes in a image of 640 px with 80 classes: nothing in loss and gradients grows with boxes x anchors (x
     classes)."""
     points, strides = grid(((80, 80), (40, 40), (20, 20)), (640, 640), "cpu")
     rng = torch.Generator().manual_seed(0)

@@ -138,7 +138,7 @@ def test_no_decay_on_biases_norms_and_scalars(name: str) -> None:
 
 
 class Weighed(Toy):
-    """A loss that is divided by the sum of scores, as the detection loss is: here a score per picture, by its number
+    """A loss that is divided by the sum of scores, as the detection loss is: here a score per image, by its number
     of boxes."""
 
     def losses(self, images: Tensor, truth: Truth, step: int) -> Iterator[tuple[Tensor, Terms]]:

@@ -40,7 +40,7 @@ IDENTITY = "toy"
 
 @pytest.fixture(scope="module")
 def loader(tmp_path_factory: pytest.TempPathFactory) -> Loader:
-    """16 pictures in batches of 4: 16 steps in 4 epochs."""
+    """16 images in batches of 4: 16 steps in 4 epochs."""
     data = open_data("digits@64:train=16,val=4", cache=tmp_path_factory.mktemp("cache"))
     return Loader(data.train, RECIPE.batch_size, 64, data.augmentation, seed=0, shuffle=True, drop_last=True, workers=0)
 
