@@ -36,8 +36,8 @@ from latency_db.core.profiler import Network
 from latency_db.core.target import Target
 from latency_db.database.db import LatencyDB
 from nas.bench.report import bench_data, write_bench
-from nas.bench.results import TRAINED, Accuracy, Bench, Model
-from nas.bench.run import bench
+from nas.bench.results import TRAINED, Accuracy, BenchModel, BenchResult
+from nas.bench.run import run_bench
 from nas.cli.options import fixed_values, new_folder
 from nas.cli.quickstart import CHOSEN, SUPERNET
 from nas.core.architecture_file import Artifact, DataRecord, StudyRecord
@@ -99,7 +99,7 @@ def references(scale: str, image_size: int) -> list[Entrant]:
     return found
 
 
-def models(entrants: Sequence[Entrant], data: DataPair, accuracy: Mapping[str, Sequence[float]]) -> list[Model]:
+def models(entrants: Sequence[Entrant], data: DataPair, accuracy: Mapping[str, Sequence[float]]) -> list[BenchModel]:
     """As a bench takes them; ``accuracy`` gives mAP (0..1) per seed of those that were trained."""
     made = []
     for e in entrants:
@@ -108,7 +108,7 @@ def models(entrants: Sequence[Entrant], data: DataPair, accuracy: Mapping[str, S
         own = accuracy.get(e.name)
         source = f"mean of {len(own)} seeds" if own else ""
         known = Accuracy(100 * mean(own), TRAINED, data.name, data.fingerprint, source) if own else None
-        made.append(Model(e.name, e.family, network, cost.params, cost.macs, known))
+        made.append(BenchModel(e.name, e.family, network, cost.params, cost.macs, known))
     return made
 
 
@@ -125,7 +125,7 @@ def searched(args: argparse.Namespace, latencies: Sequence[float], data: DataPai
             Entrant(part, "smallest", SPACES[args.space].restrict(_fixed(args, part.split())).smallest)
             for part in args.part
         ]
-        done = bench(
+        done = run_bench(
             models(least, data, {}),
             [Target.parse(args.target)],
             new_folder(args.out / "smallest"),
@@ -199,7 +199,7 @@ def trained(
     return found
 
 
-def judged(entrants: Sequence[Entrant], accuracy: Mapping[str, Sequence[float]], done: Bench) -> dict[str, Any]:
+def judged(entrants: Sequence[Entrant], accuracy: Mapping[str, Sequence[float]], done: BenchResult) -> dict[str, Any]:
     """Per reference: the best searched one at its mAP and at its latency; mAP in points, latency in ms."""
     latency = {name: entry.latency for name, entry in done.main.items()}
 
@@ -289,7 +289,7 @@ def main() -> None:
     others = references(args.scale, args.image_size)
     reporter.note(f"{len(others)} references: {', '.join(e.name for e in others)}")
     with LatencyDB(args.out / DATABASE) as database:
-        before = bench(
+        before = run_bench(
             models(others, data, {}),
             [target],
             new_folder(args.out / "references"),
@@ -300,7 +300,7 @@ def main() -> None:
     latencies = [e.latency.value for e in before.main.values() if e.latency]
     everyone = [*others, *searched(args, latencies, data, reporter)]
     accuracy = trained(args, everyone, data, reporter)
-    done = bench(
+    done = run_bench(
         models(everyone, data, accuracy), [target], new_folder(args.out / "bench"), reporter, rounds=args.rounds
     )
     title = f"Searched against references on {data.name}: same recipe, budget and seeds"

@@ -23,10 +23,10 @@ from scipy.stats import spearmanr
 
 from benchmarks.record import RESULTS, write
 from latency_db.core.target import Target
-from nas.bench.models import lineup
+from nas.bench.models import resolve_models
 from nas.bench.report import bench_data, write_bench
-from nas.bench.results import Bench
-from nas.bench.run import bench, so_far
+from nas.bench.results import BenchResult
+from nas.bench.run import partial_result, run_bench
 from nas.cli.options import new_folder
 from nas.core.console_reporter import ConsoleReporter
 from nas.data.source import open_data
@@ -36,7 +36,7 @@ from search_spaces.references import references
 FEWEST = 3
 
 
-def order(done: Bench) -> dict[str, Any]:
+def order(done: BenchResult) -> dict[str, Any]:
     """Family (and ``all``) -> Spearman's rho of our latencies with the published ones of ONNX Runtime on a CPU, and
     over how many networks. On a GPU: none."""
     if done.machine["device"].get("accelerator"):
@@ -55,7 +55,7 @@ def order(done: Bench) -> dict[str, Any]:
     }
 
 
-def figure_of(done: Bench, texts: Sequence[str]) -> dict[str, Any]:
+def figure_of(done: BenchResult, texts: Sequence[str]) -> dict[str, Any]:
     """What is kept: per model and target latency with its interval, the verdict, cost and published mAP."""
     ratios = done.speed_ups()
     rows: dict[str, Any] = {}
@@ -110,12 +110,12 @@ def main() -> None:
     args = parser.parse_args()
     target = Target.parse(args.target)
     targets = [target, replace(target, precision="int8")] if args.int8 else [target]
-    models = lineup(args.models, image_size=target.image_size)
+    models = resolve_models(args.models, image_size=target.image_size)
     if args.so_far:
-        done = so_far(models, args.out)
+        done = partial_result(models, args.out)
     else:
         data = open_data(args.data) if args.int8 else None
-        done = bench(
+        done = run_bench(
             models,
             targets,
             new_folder(args.out),

@@ -27,8 +27,8 @@ from nas.core.architecture_file import Artifact, DataRecord, StudyRecord
 from nas.core.console_reporter import ConsoleReporter
 from nas.core.reporter import Reporter
 from nas.data.source import DataPair
-from nas.quantization.model import Calibration
-from nas.quantization.ptq import Settings, post_training
+from nas.quantization.model import CalibrationConfig
+from nas.quantization.ptq import QuantizationSettings, quantize_post_training
 from nas.quantization.report import SUFFIX
 from nas.training.recipe import Recipe
 from nas.training.train import open_training_data, train_detectors
@@ -66,7 +66,9 @@ def calibrated(
     """What is kept of a post-training quantization; one that is there is kept."""
     said = out.with_suffix(SUFFIX)
     if not said.exists():
-        post_training(weights, data, target, out, Settings(Calibration(seed=seed), seed=seed), reporter)
+        quantize_post_training(
+            weights, data, target, out, QuantizationSettings(CalibrationConfig(seed=seed), seed=seed), reporter
+        )
     return row(json.loads(said.read_text()))
 
 

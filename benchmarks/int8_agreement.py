@@ -26,14 +26,14 @@ from nas.core.console_reporter import ConsoleReporter
 from nas.data.source import DataPair
 from nas.inference.detect import batches, mean_average_precision
 from nas.quantization.fake_quantization import fake_quantized, roundings
-from nas.quantization.model import Calibration, Subject, open_subject
-from nas.quantization.runtime_accuracy import INSTEAD, Served
+from nas.quantization.model import CalibratedDetector, CalibrationConfig, calibrate_detector
+from nas.quantization.runtime_accuracy import SUBSTITUTE, RuntimeModel
 from nas.training.train import open_training_data
 
 OPENVINO, ORT, RTX = (Target.parse(f"{runtime}:int8") for runtime in ("openvino", "onnxruntime", "tensorrt-rtx"))
 
 
-def in_torch(subject: Subject, file: Path) -> float:
+def in_torch(subject: CalibratedDetector, file: Path) -> float:
     """mAP of the deployed network with the file's rounding."""
     rounded = fake_quantized(
         copy.deepcopy(subject.detector), roundings(subject.calibrated.proto, file), subject.form
@@ -45,18 +45,18 @@ def one(weights: Path, data: DataPair, seed: int, folder: Path) -> dict[str, Any
     """mAP (percent) of one model everywhere, and what TensorRT-RTX says."""
     found: dict[str, Any] = {}
     for target in (OPENVINO, ORT, RTX):
-        subject = open_subject(weights, data, target, Calibration(seed=seed), folder)
+        subject = calibrate_detector(weights, data, target, CalibrationConfig(seed=seed), folder)
         file = folder / f"{target.runtime}.onnx"
         subject.write(file)
         if target == OPENVINO:
-            found["float"] = 100 * subject.accuracy(Served(subject.model, subject.float_target)).map
-            same = {target.runtime: Served(file, target), INSTEAD: Served(file, Target(INSTEAD))}
+            found["float"] = 100 * subject.accuracy(RuntimeModel(subject.model, subject.float_target)).map
+            same = {target.runtime: RuntimeModel(file, target), SUBSTITUTE: RuntimeModel(file, Target(SUBSTITUTE))}
             found["one_file"] = {name: 100 * subject.accuracy(served).map for name, served in same.items()} | {
                 "torch": 100 * in_torch(subject, file)
             }
             found["spread"] = max(found["one_file"].values()) - min(found["one_file"].values())
         else:
-            found[f"{target.runtime}_form"] = 100 * subject.accuracy(Served(file, Target(INSTEAD))).map
+            found[f"{target.runtime}_form"] = 100 * subject.accuracy(RuntimeModel(file, Target(SUBSTITUTE))).map
         if target == RTX:
             builds = {"int8": (file, target), "fp16": (subject.model, Target.parse("tensorrt-rtx:fp16"))}
             runtime = RUNTIMES[target.runtime]

@@ -26,10 +26,10 @@ from latency_db.core.target import Target
 from nas.cli.options import new_folder
 from nas.core.console_reporter import ConsoleReporter
 from nas.data.source import DataPair
-from nas.quantization.mixed_precision import Search, selective
-from nas.quantization.model import Calibration
-from nas.quantization.ptq import Settings, post_training
-from nas.quantization.qat import Aware, quantization_aware
+from nas.quantization.mixed_precision import SelectionConfig, quantize_selectively
+from nas.quantization.model import CalibrationConfig
+from nas.quantization.ptq import QuantizationSettings, quantize_post_training
+from nas.quantization.qat import QatConfig, quantize_aware
 from nas.quantization.report import SUFFIX
 from nas.training.train import open_training_data
 from search_spaces.errors import InputError
@@ -61,15 +61,15 @@ def quantized(
     """The report of one mode on one model, as its file has it; one that is there is kept."""
     said = out.with_suffix(SUFFIX)
     if not said.exists():
-        settings = Settings(Calibration(args.calibration, args.calibrator, seed), args.rounds, seed)
+        settings = QuantizationSettings(CalibrationConfig(args.calibration, args.calibrator, seed), args.rounds, seed)
         reporter = ConsoleReporter()
         if mode == "ptq":
-            post_training(weights, data, target, out, settings, reporter)
+            quantize_post_training(weights, data, target, out, settings, reporter)
         elif mode == "selective":
-            search = Search(args.along, args.trials, args.gains, args.subset, args.max_drop)
-            selective(weights, data, target, out, settings, search, reporter)
+            search = SelectionConfig(args.along, args.trials, args.gains, args.subset, args.max_drop)
+            quantize_selectively(weights, data, target, out, settings, search, reporter)
         else:
-            quantization_aware(weights, data, target, out, settings, Aware(args.epochs, device=args.device), reporter)
+            quantize_aware(weights, data, target, out, settings, QatConfig(args.epochs, device=args.device), reporter)
     report: Mapping[str, Any] = json.loads(said.read_text())
     return report
 

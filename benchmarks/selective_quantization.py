@@ -32,43 +32,43 @@ from nas.core.console_reporter import ConsoleReporter
 from nas.core.pareto import hypervolume
 from nas.data.source import DataPair
 from nas.plotting.frontier_png import write_png
-from nas.quantization.block_selection import Plan, Point, front, lost
-from nas.quantization.measurements import Probe
-from nas.quantization.mixed_precision import HEURISTIC, Search, look, write_selection
+from nas.quantization.block_selection import FloatBlocks, SelectionPoint, points_lost, selection_front
+from nas.quantization.measurements import SelectionMeasurements
+from nas.quantization.mixed_precision import HEURISTIC, SelectionConfig, search_float_blocks, write_selection
 from nas.quantization.mixed_precision_plot import selective_data
-from nas.quantization.model import Calibration, open_subject
+from nas.quantization.model import CalibrationConfig, calibrate_detector
 from nas.training.train import open_training_data
 
 
-def drawn(blocks: Sequence[str], count: int, seed: int) -> list[Plan]:
+def drawn(blocks: Sequence[str], count: int, seed: int) -> list[FloatBlocks]:
     """Sets of float blocks by chance: a size, then so many blocks; neither none nor all."""
     rng = random.Random(seed)
-    plans: dict[Plan, None] = {}
+    plans: dict[FloatBlocks, None] = {}
     while len(plans) < min(count, 2 ** len(blocks) - 2):
         plans[frozenset(rng.sample(blocks, rng.randint(1, len(blocks) - 1)))] = None
     return list(plans)
 
 
-def volume(points: Sequence[Point], float_map: float, corner: tuple[float, float]) -> float:
+def volume(points: Sequence[SelectionPoint], float_map: float, corner: tuple[float, float]) -> float:
     """Hypervolume in ms times points lost."""
-    return hypervolume([(p.latency.value, lost(p, float_map)) for p in points], corner, ["min", "min"])
+    return hypervolume([(p.latency.value, points_lost(p, float_map)) for p in points], corner, ["min", "min"])
 
 
-def at_equal_latency(point: Point, searched: Sequence[Point], float_map: float) -> dict[str, float]:
+def at_equal_latency(point: SelectionPoint, searched: Sequence[SelectionPoint], float_map: float) -> dict[str, float]:
     """Points that a set loses, and those of the most accurate searched one that is no slower (to within the interval
     of the two)."""
     half = 0.0 if point.latency.high is None else point.latency.high - point.latency.value
     no_slower = [p for p in searched if p.latency.value <= point.latency.value + half]
-    best = min((lost(p, float_map) for p in no_slower), default=float("nan"))
-    return {"latency_ms": point.latency.value, "lost": lost(point, float_map), "searched_lost": best}
+    best = min((points_lost(p, float_map) for p in no_slower), default=float("nan"))
+    return {"latency_ms": point.latency.value, "lost": points_lost(point, float_map), "searched_lost": best}
 
 
 def compared(
-    float_map: float, searched: Sequence[Point], by_chance: Sequence[Point], heuristic: Point
+    float_map: float, searched: Sequence[SelectionPoint], by_chance: Sequence[SelectionPoint], heuristic: SelectionPoint
 ) -> dict[str, Any]:
     """The figures of one model; ``searched``: the front of the search, the heuristic and all-int8."""
     everything = [*searched, *by_chance]
-    corner = (max(p.latency.value for p in everything) * 1.01, max(lost(p, float_map) for p in everything) + 0.1)
+    corner = (max(p.latency.value for p in everything) * 1.01, max(points_lost(p, float_map) for p in everything) + 0.1)
     whole = volume(everything, float_map, corner)
     rows = [at_equal_latency(p, searched, float_map) for p in by_chance]
     known = [r for r in rows if r["searched_lost"] == r["searched_lost"]]
@@ -93,11 +93,13 @@ def one(name: str, weights: Path, data: DataPair, args: argparse.Namespace) -> d
     folder = args.folder / name
     folder.mkdir(parents=True, exist_ok=True)
     reporter = ConsoleReporter()
-    subject = open_subject(weights, data, Target.parse(args.target), Calibration(args.calibration), folder)
-    probe = Probe(subject, data, folder, args.subset)
-    found = look(subject, probe, Search(args.along, args.trials, args.gains, args.subset), args.rounds, reporter)
+    subject = calibrate_detector(weights, data, Target.parse(args.target), CalibrationConfig(args.calibration), folder)
+    probe = SelectionMeasurements(subject, data, folder, args.subset)
+    found = search_float_blocks(
+        subject, probe, SelectionConfig(args.along, args.trials, args.gains, args.subset), args.rounds, reporter
+    )
     write_selection(folder, found, subject, data)
-    chance = Probe(subject, data, new_folder(folder / "random"), args.subset, probe.usual_ms)
+    chance = SelectionMeasurements(subject, data, new_folder(folder / "random"), args.subset, probe.usual_ms)
     by_chance = []
     with reporter.steps("sets by chance") as said:
         for i, plan in enumerate(plans := drawn(subject.blocks.choices, args.random, args.seed), 1):
@@ -105,7 +107,7 @@ def one(name: str, weights: Path, data: DataPair, args: argparse.Namespace) -> d
             said(
                 i,
                 len(plans),
-                f"{by_chance[-1].latency.value:.3f} ms, {lost(by_chance[-1], found.float_map):+.2f} points lost",
+                f"{by_chance[-1].latency.value:.3f} ms, {points_lost(by_chance[-1], found.float_map):+.2f} points lost",
             )
     final = list({p.left_float: p for p in (*found.named.values(), *found.front)}.values())
     reporter.note(
@@ -118,7 +120,7 @@ def one(name: str, weights: Path, data: DataPair, args: argparse.Namespace) -> d
     if not args.dry and name == next(iter(models(args.model, [args.seed]))):
         about = (name, args.target, data.name)
         image = selective_data(
-            *about, timed, front(searched, float_latency.value), named, None, (found.float_map, float_latency)
+            *about, timed, selection_front(searched, float_latency.value), named, None, (found.float_map, float_latency)
         )
         write_png(RESULTS / "selective_quantization.png", image)
     return {**compared(found.float_map, searched, by_chance, named[HEURISTIC]), "sets": len(found.points), "blocks": len(found.model.blocks),

@@ -25,8 +25,8 @@ from typing import Any
 import torch
 
 from benchmarks.record import write
-from nas.bench.models import lineup
-from nas.bench.results import Model
+from nas.bench.models import resolve_models
+from nas.bench.results import BenchModel
 from nas.cli.options import add_recipe, new_folder
 from nas.cli.options import recipe as recipe_of
 from nas.core.architecture_file import Artifact, DataRecord, StudyRecord
@@ -68,12 +68,14 @@ class Ready(Loader):
             yield batch
 
 
-def sized(model: Model) -> Architecture:
+def sized(model: BenchModel) -> Architecture:
     """The architecture at the size it takes part at."""
     return model.network.architecture.replace(image_size=model.network.image_size)
 
 
-def images_per_second(model: Model, data: DataPair, recipe: Recipe, means: Means, steps: int, ready: bool) -> float:
+def images_per_second(
+    model: BenchModel, data: DataPair, recipe: Recipe, means: Means, steps: int, ready: bool
+) -> float:
     """Of a training without its end (BatchNorm, evaluation, file). Every tenth step waits for the device, so a clock
     read then counts finished steps."""
     torch.manual_seed(recipe.seed)
@@ -92,7 +94,9 @@ def images_per_second(model: Model, data: DataPair, recipe: Recipe, means: Means
     return (last - WARM) * recipe.batch_size / (times[last] - times[WARM])
 
 
-def row(model: Model, metrics: list[Metrics], tested: list[Metrics], speed: dict[str, float] | None) -> dict[str, Any]:
+def row(
+    model: BenchModel, metrics: list[Metrics], tested: list[Metrics], speed: dict[str, float] | None
+) -> dict[str, Any]:
     """What is kept of a model; mAP in percent, on val and on the test split."""
     return {
         "family": model.family,
@@ -128,7 +132,7 @@ def main() -> None:
     reporter = ConsoleReporter()
     new_folder(args.out)
     data = open_training_data(args.data, args.limit, reporter)
-    models = lineup(args.models, len(data.classes), args.image_size)
+    models = resolve_models(args.models, len(data.classes), args.image_size)
     recipe = recipe_of(args)
     device = device_of(args.device)
     means = Means(args.device, augment=not args.no_augment)

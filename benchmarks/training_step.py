@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.record import median_interval, write
-from nas.bench.models import lineup
+from nas.bench.models import resolve_models
 from nas.cli.options import fixed_values
 from nas.core.compute import autocast, device_of, resolve
 from nas.data.loader import Batch, Loader
@@ -149,7 +149,7 @@ def main() -> None:
         space = SPACES["yolo-nano"]
         architecture = space.restrict(fixed_values(space, [f"image_size={args.image_size}"])).smallest
     else:
-        (model,) = lineup([args.model], len(data.classes), args.image_size)
+        (model,) = resolve_models([args.model], len(data.classes), args.image_size)
         architecture = model.network.architecture.replace(image_size=args.image_size)
     recipe = Recipe(epochs=1, batch_size=args.batch, precision=args.precision)
     asked, others = steps(architecture, data, recipe, args.steps, device)

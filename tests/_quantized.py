@@ -13,7 +13,7 @@ from latency_db.core.target import Target
 from nas.core.architecture_file import Artifact, DataRecord, StudyRecord
 from nas.data.source import DataPair, open_data
 from nas.inference.detect import batches, images_of
-from nas.quantization.model import Calibration, Subject, open_subject
+from nas.quantization.model import CalibratedDetector, CalibrationConfig, calibrate_detector
 from nas.supernet.batchnorm import recalibrate
 from nas.supernet.weights import save_detector
 from search_spaces.spaces import SPACES
@@ -57,7 +57,9 @@ def shelf() -> Shelf:
 
 
 @cache
-def subject(target: str) -> Subject:
+def subject(target: str) -> CalibratedDetector:
     """The shelf's detector for a target, calibrated on a few images."""
     made = shelf()
-    return open_subject(made.weights, made.data, Target.parse(f"{target}@{SIZE}"), Calibration(16), made.folder)
+    return calibrate_detector(
+        made.weights, made.data, Target.parse(f"{target}@{SIZE}"), CalibrationConfig(16), made.folder
+    )

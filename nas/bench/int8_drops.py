@@ -11,19 +11,21 @@ from typing import Any
 
 from latency_db.core.target import Target
 from latency_db.runtimes import RUNTIMES
-from nas.bench.results import Drop, Model
+from nas.bench.results import BenchModel, Int8Drop
 from nas.core.journal import Lines
 from nas.core.reporter import Reporter
 from nas.data.source import DataPair
-from nas.quantization.model import Calibration, open_subject
-from nas.quantization.runtime_accuracy import Served
+from nas.quantization.model import CalibrationConfig, calibrate_detector
+from nas.quantization.runtime_accuracy import RuntimeModel
 from nas.supernet.weights import digest_of, load_detector
 from search_spaces.errors import InputError
 
 JOURNAL = "drops.jsonl"
 
 
-def drops(models: Sequence[Model], target: Target, data: DataPair, folder: Path, reporter: Reporter) -> dict[str, Drop]:
+def measure_drops(
+    models: Sequence[BenchModel], target: Target, data: DataPair, folder: Path, reporter: Reporter
+) -> dict[str, Int8Drop]:
     """Of the models that brought weights, by name, on the whole val split. ``target``: int8; one without an image
     size takes each model's.
 
@@ -32,14 +34,14 @@ def drops(models: Sequence[Model], target: Target, data: DataPair, folder: Path,
     """
     lines = Lines(folder / JOURNAL)
     kept = lines.read()
-    found: dict[str, Drop] = {}
+    found: dict[str, Int8Drop] = {}
     for model in models:
         if model.weights is None:
             continue
         asked = {**_asked(Path(model.weights), target, data), "image_size": model.network.image_size}
         known = next((line["drop"] for line in reversed(kept) if line["of"] == asked), None)
         try:
-            found[model.name] = Drop(**known) if known else _drop(model, target, data)
+            found[model.name] = Int8Drop(**known) if known else _drop(model, target, data)
         except InputError as error:
             reporter.note(f"int8 accuracy of {model.name}: {error}")
             continue
@@ -60,16 +62,16 @@ def _asked(weights: Path, target: Target, data: DataPair) -> Mapping[str, Any]:
     return {"weights": digest_of(weights), "target": str(target), **how, "data": data.fingerprint}
 
 
-def _drop(model: Model, target: Target, data: DataPair) -> Drop:
+def _drop(model: BenchModel, target: Target, data: DataPair) -> Int8Drop:
     weights = Path(model.weights or "")
     classes = load_detector(weights)[1].classes
     if classes != data.classes or len(classes) != model.network.classes:
         raise InputError(f"its classes are {', '.join(classes)}", f"those of {data.name}, and no --num-classes")
     with tempfile.TemporaryDirectory() as scratch:
-        subject = open_subject(
-            weights, data, replace(target, image_size=model.network.image_size), Calibration(), Path(scratch)
+        subject = calibrate_detector(
+            weights, data, replace(target, image_size=model.network.image_size), CalibrationConfig(), Path(scratch)
         )
         subject.write(out := Path(scratch) / "int8.onnx")
-        before = subject.accuracy(Served(subject.model, subject.float_target))
-        served = Served(out, subject.target)
-        return Drop(100 * before.map, 100 * subject.accuracy(served).map, len(data.val), served.where)
+        before = subject.accuracy(RuntimeModel(subject.model, subject.float_target))
+        served = RuntimeModel(out, subject.target)
+        return Int8Drop(100 * before.map, 100 * subject.accuracy(served).map, len(data.val), served.where)

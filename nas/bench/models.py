@@ -9,7 +9,7 @@ from pathlib import Path
 
 from latency_db.core.profiler import Network
 from latency_db.core.target import Target
-from nas.bench.results import PUBLISHED, SUPERNET, TRAINED, Accuracy, Model
+from nas.bench.results import PUBLISHED, SUPERNET, TRAINED, Accuracy, BenchModel
 from nas.core.architecture_file import Artifact, read_artifact
 from nas.core.references import COCO_CLASSES, PUBLISHED_SIZE, matching, reference_artifact, reference_of
 from nas.search.report.front_files import read_front
@@ -31,9 +31,9 @@ class _Found:
     accuracy: Accuracy | None = None
 
 
-def lineup(
+def resolve_models(
     words: Sequence[str], num_classes: int | None = None, image_size: int | None = None, precision: str = "fp32"
-) -> list[Model]:
+) -> list[BenchModel]:
     """The models that the words mean, each once, under names that differ; ``precision``: at which they will be timed.
 
     ``num_classes`` and ``image_size`` (pixels) are for all of them; by default each has its own, a reference 80
@@ -127,7 +127,7 @@ def _longer(path: Path, name: str, full: bool) -> str:
     return str(path) if full else f"{path.resolve().parent.name}/{name}"
 
 
-def _model(found: _Found, name: str, num_classes: int | None, image_size: int | None) -> Model:
+def _model(found: _Found, name: str, num_classes: int | None, image_size: int | None) -> BenchModel:
     artifact = found.artifact
     architecture = artifact.architecture
     own_size = int(architecture["image_size"])
@@ -144,7 +144,7 @@ def _model(found: _Found, name: str, num_classes: int | None, image_size: int | 
     ):
         accuracy = _of_authors(known.published)
     weights = str(found.path) if found.path and found.path.suffix == ".safetensors" else None
-    return Model(name, family, network, cost.params, cost.macs, accuracy, weights)
+    return BenchModel(name, family, network, cost.params, cost.macs, accuracy, weights)
 
 
 def _of_authors(said: Published) -> Accuracy:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-from nas.bench.results import PUBLISHED, SAYS, Accuracy, Bench, Entry
+from nas.bench.results import ACCURACY_KINDS, PUBLISHED, Accuracy, BenchEntry, BenchResult
 from nas.core.atomic import atomic_write
 from nas.core.budgets import Like, Wanted
 from nas.core.estimate import Estimate, Objective
@@ -103,7 +103,9 @@ class BenchData:
         return 10 + look.ROW_PX * rows
 
 
-def bench_data(bench: Bench, wanted: Wanted | None = None, log_x: bool = True, title: str | None = None) -> BenchData:
+def bench_data(
+    bench: BenchResult, wanted: Wanted | None = None, log_x: bool = True, title: str | None = None
+) -> BenchData:
     """Work out the image of the bench's first target, with the budgets ``wanted`` (those like a model at its
     latency here)."""
     measured = [e for e in bench.main.values() if e.latency is not None]
@@ -128,29 +130,29 @@ def bench_data(bench: Bench, wanted: Wanted | None = None, log_x: bool = True, t
     )
 
 
-def write_bench(folder: Path, bench: Bench, data: BenchData) -> list[Path]:
+def write_bench(folder: Path, bench: BenchResult, data: BenchData) -> list[Path]:
     """``bench.json``, ``bench.csv``, ``bench.md``, ``bench.html`` (plotly), ``bench.png`` (matplotlib) into
     ``folder``; gives the paths."""
-    from nas.bench.report_html import write_html
-    from nas.bench.report_png import write_png
+    from nas.bench.report_html import write_bench_html
+    from nas.bench.report_png import write_bench_png
     from nas.bench.report_tables import bench_csv, bench_markdown
 
     return [
         atomic_write(folder / "bench.json", json.dumps(bench.to_dict(), indent=2, ensure_ascii=False) + "\n"),
         atomic_write(folder / "bench.csv", bench_csv(bench)),
         atomic_write(folder / "bench.md", bench_markdown(bench)),
-        write_html(folder / "bench.html", data),
-        write_png(folder / "bench.png", data),
+        write_bench_html(folder / "bench.html", data),
+        write_bench_png(folder / "bench.png", data),
     ]
 
 
-def short(name: str, family: str) -> str:
+def short_name(name: str, family: str) -> str:
     """What a name adds to its family's: ``yolov8n`` of YOLOv8 is ``n``; the whole name where it adds nothing."""
     rest = name[len(family) :] if name.casefold().startswith(family.casefold()) else name
     return rest.lstrip("-_/") or name
 
 
-def _families(entries: Sequence[Entry]) -> dict[str, Family]:
+def _families(entries: Sequence[BenchEntry]) -> dict[str, Family]:
     """Own families first, references in the order of the registry."""
     known = list(FAMILIES)
     there = list(dict.fromkeys(e.model.family for e in entries))
@@ -165,13 +167,13 @@ def _families(entries: Sequence[Entry]) -> dict[str, Family]:
     }
 
 
-def _scales(entries: Sequence[Entry]) -> list[tuple[str, str]]:
+def _scales(entries: Sequence[BenchEntry]) -> list[tuple[str, str]]:
     """Kinds and data sets of the mAP that are there, the one of most models first."""
     found = [e.model.accuracy.scale for e in entries if e.model.accuracy]
     return sorted(dict.fromkeys(found), key=lambda scale: -found.count(scale))
 
 
-def _bounds(wanted: Wanted | None, bench: Bench) -> list[tuple[str, float]]:
+def _bounds(wanted: Wanted | None, bench: BenchResult) -> list[tuple[str, float]]:
     """Budgets in ms, smallest first; one like a model that could not be measured is left out."""
     found = []
     for name, bound in wanted.entries if wanted else ():
@@ -182,7 +184,7 @@ def _bounds(wanted: Wanted | None, bench: Bench) -> list[tuple[str, float]]:
     return sorted(found, key=lambda item: item[1])
 
 
-def _subtitle(bench: Bench, measured: Sequence[Entry]) -> tuple[str, ...]:
+def _subtitle(bench: BenchResult, measured: Sequence[BenchEntry]) -> tuple[str, ...]:
     device, settings = bench.machine.get("device", {}), bench.settings
     sizes = sorted({e.model.network.image_size for e in measured})
     classes = sorted({e.model.network.classes for e in measured})
@@ -196,14 +198,14 @@ def _subtitle(bench: Bench, measured: Sequence[Entry]) -> tuple[str, ...]:
     return tuple(textwrap.wrap("  ·  ".join(part for part in parts if part), 150, max_lines=2, placeholder=" …"))
 
 
-def _latency_axis(entries: Sequence[Entry], bounds: Sequence[float], target: str, log: bool) -> Axis:
+def _latency_axis(entries: Sequence[BenchEntry], bounds: Sequence[float], target: str, log: bool) -> Axis:
     latencies = [e.latency for e in entries if e.latency is not None]
     ends = [end for latency in latencies for end in (latency.low, latency.high) if end is not None]
     axis = cost_axis(LATENCY, [latency.value for latency in latencies], bounds, ends, log)
     return replace(axis, label=axis.label.replace("(ms)", f"(ms) on {target}"))
 
 
-def _map_axis(members: Sequence[Entry]) -> Axis:
+def _map_axis(members: Sequence[BenchEntry]) -> Axis:
     accuracies = [e.model.accuracy for e in members if e.model.accuracy]
     if not accuracies:
         return Axis("", 0, 1, ())
@@ -212,7 +214,12 @@ def _map_axis(members: Sequence[Entry]) -> Axis:
 
 
 def _panels(
-    measured: Sequence[Entry], bench: Bench, families: Mapping[str, Family], x: Axis, top: int, bounds: Sequence[float]
+    measured: Sequence[BenchEntry],
+    bench: BenchResult,
+    families: Mapping[str, Family],
+    x: Axis,
+    top: int,
+    bounds: Sequence[float],
 ) -> tuple[Panel, ...]:
     """One below the other from ``top`` on, one for each kind and data set of mAP; one without any where no mAP is
     known at all."""
@@ -230,9 +237,9 @@ def _panels(
 
 def _panel(
     canvas: Canvas,
-    members: Sequence[Entry],
-    others: Sequence[Entry],
-    bench: Bench,
+    members: Sequence[BenchEntry],
+    others: Sequence[BenchEntry],
+    bench: BenchResult,
     families: Mapping[str, Family],
     bounds: Sequence[float],
 ) -> Panel:
@@ -246,7 +253,7 @@ def _panel(
     occupied += [at for line in lines for a, b in pairwise(line) for at in _between(canvas, a, b)]
     drawn = {**points, **ticks}
     texts = [
-        (families[e.model.family].colour, (short(e.model.name, e.model.family),), drawn[e.model.name])
+        (families[e.model.family].colour, (short_name(e.model.name, e.model.family),), drawn[e.model.name])
         for e in (*members, *others)
     ]
     angles = [_AROUND] * len(members) + [_ABOVE] * len(others)
@@ -262,11 +269,11 @@ def _panel(
 def _heading(accuracy: Accuracy | None) -> str:
     if accuracy is None:
         return "No mAP is known of these models"
-    return f"mAP 50–95 on {accuracy.data}, {SAYS[accuracy.kind]}{' (hollow)' if accuracy.kind == PUBLISHED else ''}"
+    return f"mAP 50–95 on {accuracy.data}, {ACCURACY_KINDS[accuracy.kind]}{' (hollow)' if accuracy.kind == PUBLISHED else ''}"
 
 
 def _series(
-    members: Sequence[Entry], points: Mapping[str, Point], families: Mapping[str, Family]
+    members: Sequence[BenchEntry], points: Mapping[str, Point], families: Mapping[str, Family]
 ) -> tuple[Series, ...]:
     found = []
     for family in families.values():
@@ -284,12 +291,12 @@ def _between(canvas: Canvas, a: XY, b: XY) -> list[XY]:
     return [(x0 + (x1 - x0) * i / count, y0 + (y1 - y0) * i / count) for i in range(1, count)]
 
 
-def _point(entry: Entry, bench: Bench, y: float) -> Point:
+def _point(entry: BenchEntry, bench: BenchResult, y: float) -> Point:
     model, latency = entry.model, entry.latency
     assert latency is not None
     accuracy = model.accuracy
     said = (
-        f"mAP 50–95: {accuracy.percent:.4g} % on {accuracy.data}, {SAYS[accuracy.kind]}"
+        f"mAP 50–95: {accuracy.percent:.4g} % on {accuracy.data}, {ACCURACY_KINDS[accuracy.kind]}"
         if accuracy
         else "mAP not known"
     )

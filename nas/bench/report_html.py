@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nas.bench.report import BenchData, Family, Panel
 
 
-def write_html(path: str | os.PathLike[str], data: BenchData) -> Path:
+def write_bench_html(path: str | os.PathLike[str], data: BenchData) -> Path:
     """Write the page, whole or not at all."""
     return page.write_page(path, bench_figure(data), data.title, data.height)
 

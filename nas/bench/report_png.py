@@ -19,7 +19,7 @@ _SIZE = 7.0
 _TICK_UP = 2  # matplotlib's name of the marker, which its types do not have
 
 
-def write_png(path: str | os.PathLike[str], data: BenchData, scale: float = 2.0) -> Path:
+def write_bench_png(path: str | os.PathLike[str], data: BenchData, scale: float = 2.0) -> Path:
     """Write the image, 1200 pixels wide times ``scale``, whole or not at all."""
     return write_sheet(path, lambda: bench_sheet(data), scale)
 

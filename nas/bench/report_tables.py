@@ -6,14 +6,14 @@ import csv
 import io
 from collections.abc import Sequence
 
-from nas.bench.results import PUBLISHED, SAYS, TRAINED, Accuracy, Bench, Entry
+from nas.bench.results import ACCURACY_KINDS, PUBLISHED, TRAINED, Accuracy, BenchEntry, BenchResult
 from nas.core.units import quantity
 from nas.plotting.text_table import TextTable
 
 _OF = {PUBLISHED: "published", TRAINED: "own", "supernet": "supernet's"}
 
 
-def bench_table(bench: Bench) -> TextTable:
+def bench_table(bench: BenchResult) -> TextTable:
     """A row per model, fastest first, those that failed last; with two targets also the second, how many times as
     fast it is, and, where models brought weights, the points of mAP that it loses."""
     main, second = bench.settings.targets[0], bench.settings.targets[1:]
@@ -43,7 +43,7 @@ def bench_table(bench: Bench) -> TextTable:
     return TextTable(tuple(headers), tuple(rows), left=2)
 
 
-def notes(bench: Bench) -> list[str]:
+def bench_notes(bench: BenchResult) -> list[str]:
     """What does not fit into the table: families at the second target, models without mAP, failures."""
     found = []
     if len(bench.settings.targets) > 1 and (families := bench.family_speed_ups()):
@@ -68,7 +68,7 @@ def _rounds(count: int) -> str:
     return "one round in a drawn order" if count == 1 else f"{count} rounds in drawn orders"
 
 
-def bench_markdown(bench: Bench) -> str:
+def bench_markdown(bench: BenchResult) -> str:
     """Machine and settings in words, the table, the notes, the sources of what is published."""
     device, settings = bench.machine.get("device", {}), bench.settings
     name = device.get("accelerator") or device.get("cpu") or "unknown device"
@@ -83,11 +83,11 @@ def bench_markdown(bench: Bench) -> str:
         "",
     ]
     sources = _sources([e.model.accuracy for e in bench.main.values()])
-    tail = ["", *(f"- {line}" for line in notes(bench)), *(f"- {line}" for line in sources)]
+    tail = ["", *(f"- {line}" for line in bench_notes(bench)), *(f"- {line}" for line in sources)]
     return "\n".join(head) + "\n" + bench_table(bench).markdown() + "\n".join(tail).rstrip() + "\n"
 
 
-def bench_csv(bench: Bench) -> str:
+def bench_csv(bench: BenchResult) -> str:
     """One line per model and target. Numbers are written so that reading them gives the same bits; what is not known
     is left empty."""
     rows = [_row(entry, bench) for entry in bench.entries]
@@ -98,7 +98,7 @@ def bench_csv(bench: Bench) -> str:
     return out.getvalue()
 
 
-def _row(entry: Entry, bench: Bench) -> dict[str, object]:
+def _row(entry: BenchEntry, bench: BenchResult) -> dict[str, object]:
     model, latency, accuracy = entry.model, entry.latency, entry.model.accuracy
     second = entry.target != bench.settings.targets[0]
     ratio = bench.speed_ups().get(model.name) if second else None
@@ -128,11 +128,11 @@ def _row(entry: Entry, bench: Bench) -> dict[str, object]:
     }
 
 
-def _by_latency(entries: Sequence[Entry]) -> list[Entry]:
+def _by_latency(entries: Sequence[BenchEntry]) -> list[BenchEntry]:
     return sorted(entries, key=lambda e: (e.latency is None, e.latency.value if e.latency else 0.0))
 
 
-def _latency(entry: Entry) -> str:
+def _latency(entry: BenchEntry) -> str:
     return quantity(entry.latency) if entry.latency else "failed"
 
 
@@ -142,5 +142,5 @@ def _whose(accuracy: Accuracy | None) -> str:
 
 def _sources(accuracies: Sequence[Accuracy | None]) -> list[str]:
     """Who says what, each source once."""
-    said = {f"mAP on {a.data} {SAYS[a.kind]}: {a.source}": None for a in accuracies if a}
+    said = {f"mAP on {a.data} {ACCURACY_KINDS[a.kind]}: {a.source}": None for a in accuracies if a}
     return list(said)

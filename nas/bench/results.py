@@ -12,12 +12,12 @@ from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import Network
 from latency_db.database.db import usual_anchor_ms
 from nas.core.estimate import Estimate, speed_up
-from nas.profiling.interleaved import together
+from nas.profiling.interleaved import combine_rounds
 from search_spaces.errors import InputError
 from search_spaces.registry import unknown
 
 PUBLISHED, TRAINED, SUPERNET = "published", "trained", "supernet"
-SAYS = {
+ACCURACY_KINDS = {
     PUBLISHED: "published by the authors",
     TRAINED: "trained by this project",
     SUPERNET: "with the supernet's weights, before training of its own",
@@ -27,7 +27,7 @@ SAYS = {
 
 @dataclass(frozen=True)
 class Accuracy:
-    """mAP50-95 in percent: its kind (a key of :data:`SAYS`), its data set by name and fingerprint, and who says so."""
+    """mAP50-95 in percent: its kind (a key of :data:`ACCURACY_KINDS`), its data set by name and fingerprint, and who says so."""
 
     percent: float
     kind: str
@@ -36,8 +36,8 @@ class Accuracy:
     source: str
 
     def __post_init__(self) -> None:
-        if self.kind not in SAYS:
-            raise unknown("kind of accuracy", self.kind, SAYS)
+        if self.kind not in ACCURACY_KINDS:
+            raise unknown("kind of accuracy", self.kind, ACCURACY_KINDS)
 
     @property
     def scale(self) -> tuple[str, str]:
@@ -46,7 +46,7 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
-class Drop:
+class Int8Drop:
     """What int8 does to trained weights: mAP50-95 in percent of the fp32 network and of the int8 one, on so many
     images of the data set, both as the runtime computes them (``evaluated_in``)."""
 
@@ -62,7 +62,7 @@ class Drop:
 
 
 @dataclass(frozen=True)
-class Model:
+class BenchModel:
     """Who takes part: a name (each once in a bench), a family, the network that is timed, and its accuracy where one
     is known.
 
@@ -85,7 +85,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Settings:
+class BenchSettings:
     """All that decides what a bench measures. ``models`` are names and the keys of their networks, ``versions`` and
     ``devices`` by target."""
 
@@ -125,7 +125,7 @@ def _plain(value: object) -> str:
 
 
 @dataclass(frozen=True)
-class Turn:
+class BenchRecord:
     """One model's turn in one round on one target: its measurement or, in words, its failure; ``seconds`` is what the
     turn took in all."""
 
@@ -141,7 +141,7 @@ class Turn:
         return {**vars(self), "measurement": self.measurement and self.measurement.to_dict()}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Turn:
+    def from_dict(cls, data: Mapping[str, Any]) -> BenchRecord:
         """Inverse of :meth:`to_dict`; KeyError, TypeError or InputError for what is none."""
         m = data["measurement"]
         return cls(
@@ -155,11 +155,11 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Entry:
+class BenchEntry:
     """A model on a target: its measurements, one per round, as they were; the latency that they say together (None:
     all failed); why one failed."""
 
-    model: Model
+    model: BenchModel
     target: str
     measured: tuple[Measurement, ...]
     latency: Estimate | None
@@ -175,30 +175,30 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Bench:
+class BenchResult:
     """A finished bench. ``entries`` of the first target and, where there is a second (int8), of that; ``machine``
     describes devices and versions.
 
     ``drops``: what int8 does to the accuracy of the models that brought trained weights, by name.
     """
 
-    settings: Settings
-    entries: tuple[Entry, ...]
+    settings: BenchSettings
+    entries: tuple[BenchEntry, ...]
     usual_anchor_ms: float | None
     machine: Mapping[str, Any]
-    drops: Mapping[str, Drop] = field(default_factory=dict)
+    drops: Mapping[str, Int8Drop] = field(default_factory=dict)
 
-    def of(self, target: str) -> dict[str, Entry]:
+    def of(self, target: str) -> dict[str, BenchEntry]:
         """The entries on a target by the model's name."""
         return {e.model.name: e for e in self.entries if e.target == target}
 
     @property
-    def main(self) -> dict[str, Entry]:
+    def main(self) -> dict[str, BenchEntry]:
         """The entries on the target that was asked for, in the order of the models."""
         return self.of(self.settings.targets[0])
 
     @property
-    def failures(self) -> list[Entry]:
+    def failures(self) -> list[BenchEntry]:
         return [e for e in self.entries if e.failure]
 
     def speed_ups(self) -> dict[str, Estimate]:
@@ -248,7 +248,7 @@ class Bench:
         }
 
 
-def _entry_dict(entry: Entry) -> dict[str, Any]:
+def _entry_dict(entry: BenchEntry) -> dict[str, Any]:
     return {
         "model": entry.model.to_dict(),
         "target": entry.target,
@@ -259,13 +259,13 @@ def _entry_dict(entry: Entry) -> dict[str, Any]:
     }
 
 
-def conclude(
-    settings: Settings,
-    models: Sequence[Model],
-    turns: Sequence[Turn],
+def bench_result(
+    settings: BenchSettings,
+    models: Sequence[BenchModel],
+    turns: Sequence[BenchRecord],
     machine: Mapping[str, Any],
-    drops: Mapping[str, Drop] | None = None,
-) -> Bench:
+    drops: Mapping[str, Int8Drop] | None = None,
+) -> BenchResult:
     """What the turns say of every model on every target, all at one speed of the machine: the anchor's usual one
     during the bench."""
     usual = usual_anchor_ms(t.measurement for t in turns if t.measurement is not None)
@@ -275,5 +275,7 @@ def conclude(
             own = [t for t in turns if (t.model, t.target) == (model.name, target)]
             measured = tuple(t.measurement for t in own if t.measurement is not None)
             failure = next((t.failure for t in own if t.failure), "")
-            entries.append(Entry(model, target, measured, together(measured, usual) if measured else None, failure))
-    return Bench(settings, tuple(entries), usual, machine, drops or {})
+            entries.append(
+                BenchEntry(model, target, measured, combine_rounds(measured, usual) if measured else None, failure)
+            )
+    return BenchResult(settings, tuple(entries), usual, machine, drops or {})

@@ -20,8 +20,8 @@ from latency_db.core.profiler import Profiler, Protocol
 from latency_db.core.target import Target
 from latency_db.database.db import LatencyDB
 from latency_db.runtimes import open_profiler
-from nas.bench.int8_drops import drops
-from nas.bench.results import Bench, Model, Settings, Turn, conclude
+from nas.bench.int8_drops import measure_drops
+from nas.bench.results import BenchModel, BenchRecord, BenchResult, BenchSettings, bench_result
 from nas.core.journal import Lines
 from nas.core.reporter import Reporter
 from nas.data.source import DataPair
@@ -35,7 +35,7 @@ JOURNAL_VERSION = 1
 
 
 @dataclass(frozen=True)
-class Job:
+class PlannedMeasurement:
     """One model's turn: round from 0, the model's name, the target as text."""
 
     round: int
@@ -43,19 +43,19 @@ class Job:
     target: str
 
 
-def plan(settings: Settings) -> list[Job]:
+def measurement_plan(settings: BenchSettings) -> list[PlannedMeasurement]:
     """All turns in their order: in each round every model on every target, shuffled anew, so that no model has one
     time of the day to itself."""
     jobs = []
     for number in range(settings.rounds):
-        turns = [Job(number, model, target) for model in settings.models for target in settings.targets]
+        turns = [PlannedMeasurement(number, model, target) for model in settings.models for target in settings.targets]
         random.Random(f"{settings.seed}/{number}").shuffle(turns)
         jobs += turns
     return jobs
 
 
-def bench(
-    models: Sequence[Model],
+def run_bench(
+    models: Sequence[BenchModel],
     targets: Sequence[Target],
     folder: Path,
     reporter: Reporter,
@@ -65,7 +65,7 @@ def bench(
     data: DataPair | None = None,
     database: LatencyDB | None = None,
     protocol: Protocol = ROUND,
-) -> Bench:
+) -> BenchResult:
     """Measure ``models`` on ``targets``, or go on where an earlier call with this ``folder`` was ended.
 
     ``data``: images that int8 is calibrated with, and evaluated on where models bring weights
@@ -74,10 +74,10 @@ def bench(
     folder that is damaged or of other settings.
     """
     settings, machine = _describe(models, targets, rounds, seed, data)
-    journal = Journal(folder / JOURNAL)
+    journal = BenchJournal(folder / JOURNAL)
     turns = journal.begin(settings)
     by_name = {m.name: m for m in models}
-    jobs = plan(settings)
+    jobs = measurement_plan(settings)
     with tempfile.TemporaryDirectory() as scratch:
         for number, of_round in groupby(enumerate(jobs, 1), key=lambda item: item[1].round):
             with ExitStack() as opened:
@@ -97,20 +97,20 @@ def bench(
         raise InputError(f"none of {len(models)} models could be measured, the first: {turns[0].failure}")
     second = targets[1] if len(targets) > 1 else None
     lost = (
-        drops(models, second, data, folder, reporter)
+        measure_drops(models, second, data, folder, reporter)
         if second is not None and second.precision == "int8" and data is not None
         else {}
     )
-    return conclude(settings, models, turns, machine, lost)
+    return bench_result(settings, models, turns, machine, lost)
 
 
-def so_far(models: Sequence[Model], folder: Path) -> Bench:
+def partial_result(models: Sequence[BenchModel], folder: Path) -> BenchResult:
     """What the journal of an interrupted bench says, also of one that another machine began; nothing is measured.
     Models without a turn are left out.
 
     InputError where there is no journal, it is damaged, or these models are not those that it measured.
     """
-    journal = Journal(folder / JOURNAL)
+    journal = BenchJournal(folder / JOURNAL)
     settings, turns = journal.read()
     taken = [m for m in models if any(turn.model == m.name for turn in turns)]
     if other := [m.name for m in taken if settings.models.get(m.name) != m.network.key]:
@@ -130,20 +130,20 @@ def so_far(models: Sequence[Model], folder: Path) -> Bench:
         "device": said.get("device", {}),
     }
     rounds = 1 + max(turn.round for turn in turns)
-    return conclude(
+    return bench_result(
         replace(settings, models={m.name: m.network.key for m in taken}, rounds=rounds), taken, turns, machine
     )
 
 
 def _describe(
-    models: Sequence[Model], targets: Sequence[Target], rounds: int, seed: int, data: DataPair | None
-) -> tuple[Settings, dict[str, Any]]:
+    models: Sequence[BenchModel], targets: Sequence[Target], rounds: int, seed: int, data: DataPair | None
+) -> tuple[BenchSettings, dict[str, Any]]:
     """The settings, and the machine as ``bench.json`` has it; an error now where a target cannot be used here."""
     versions, devices = {}, {}
     for target in targets:
         with open_profiler(target) as profiler:
             versions[str(target)], devices[str(target)] = profiler.version(), profiler.fingerprint()
-    settings = Settings(
+    settings = BenchSettings(
         targets=tuple(map(str, targets)),
         models={m.name: m.network.key for m in models},
         rounds=rounds,
@@ -162,7 +162,7 @@ def _describe(
     return settings, machine
 
 
-def _due(job: Job, turns: Sequence[Turn]) -> bool:
+def _due(job: PlannedMeasurement, turns: Sequence[BenchRecord]) -> bool:
     """Whether a turn is still to be taken: it was not, and the model has not failed on the target."""
     return not any(
         (t.model, t.target) == (job.model, job.target) and (t.round == job.round or t.failure) for t in turns
@@ -170,8 +170,13 @@ def _due(job: Job, turns: Sequence[Turn]) -> bool:
 
 
 def _measure(
-    job: Job, model: Model, profiler: Profiler, data: DataPair | None, scratch: Path, database: LatencyDB | None
-) -> Turn:
+    job: PlannedMeasurement,
+    model: BenchModel,
+    profiler: Profiler,
+    data: DataPair | None,
+    scratch: Path,
+    database: LatencyDB | None,
+) -> BenchRecord:
     start = time.monotonic()
     network = model.network
     sized = replace(profiler.target, image_size=network.image_size)
@@ -180,13 +185,13 @@ def _measure(
     try:
         measured = profiler.measure(workload)
     except InputError as error:  # of this model or of the run; the others go on
-        return Turn(job.round, job.model, job.target, failure=str(error), seconds=time.monotonic() - start)
+        return BenchRecord(job.round, job.model, job.target, failure=str(error), seconds=time.monotonic() - start)
     if database is not None and profiler.measures:
         database.put(profiler.key(workload.key), measured)
-    return Turn(job.round, job.model, job.target, measured, seconds=time.monotonic() - start)
+    return BenchRecord(job.round, job.model, job.target, measured, seconds=time.monotonic() - start)
 
 
-def _said(turn: Turn, settings: Settings) -> str:
+def _said(turn: BenchRecord, settings: BenchSettings) -> str:
     who = turn.model if len(settings.targets) < 2 else f"{turn.model} on {turn.target}"
     if turn.measurement is None:
         return f"{who} failed: {turn.failure}"
@@ -194,7 +199,7 @@ def _said(turn: Turn, settings: Settings) -> str:
     return f"{who}: {m.median_ms:.3f} ms ± {m.half_width:.1%}, {m.verdict}"
 
 
-def _eta(left: Sequence[Job], turns: Sequence[Turn]) -> str:
+def _eta(left: Sequence[PlannedMeasurement], turns: Sequence[BenchRecord]) -> str:
     """By what each model took before, or all of them on average."""
     took: dict[tuple[str, str], list[float]] = {}
     for turn in turns:
@@ -210,14 +215,14 @@ def _eta(left: Sequence[Job], turns: Sequence[Turn]) -> str:
     )
 
 
-class Journal:
+class BenchJournal:
     """A bench's file of lines: its settings, then every turn as soon as it was taken."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lines = Lines(path)
 
-    def begin(self, settings: Settings) -> list[Turn]:
+    def begin(self, settings: BenchSettings) -> list[BenchRecord]:
         """What was measured already; InputError if that was with other settings, or if the file is damaged. Failures
         are not kept: they get a new try."""
         lines = self._lines.read()
@@ -233,7 +238,7 @@ class Journal:
         turns = [self._turn(data, i) for i, data in enumerate(others, 2)]
         return [turn for turn in turns if turn.measurement is not None]
 
-    def read(self) -> tuple[Settings, list[Turn]]:
+    def read(self) -> tuple[BenchSettings, list[BenchRecord]]:
         """What was asked and what was measured, whatever was asked for; InputError if there is no journal, or it is
         damaged."""
         lines = self._lines.read()
@@ -241,7 +246,7 @@ class Journal:
             raise InputError(f"no bench in {self.path.parent}", "the folder of one that was begun")
         first, *others = lines
         try:
-            settings = Settings(
+            settings = BenchSettings(
                 **{
                     **{name: value for name, value in first.items() if name != "bench"},
                     "targets": tuple(first["targets"]),
@@ -251,13 +256,13 @@ class Journal:
             raise InputError(f"{self.path} is not the journal of a bench of this version ({error})") from None
         return settings, [self._turn(data, i) for i, data in enumerate(others, 2)]
 
-    def append(self, turn: Turn) -> None:
+    def append(self, turn: BenchRecord) -> None:
         """Keep a turn; once this returns, a kill loses nothing of it."""
         self._lines.append(turn.to_dict())
 
-    def _turn(self, data: Mapping[str, Any], number: int) -> Turn:
+    def _turn(self, data: Mapping[str, Any], number: int) -> BenchRecord:
         try:
-            return Turn.from_dict(data)
+            return BenchRecord.from_dict(data)
         except (InputError, KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"line {number} of {self.path} is no turn of a bench ({error})",

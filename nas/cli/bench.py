@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from latency_db.core.target import Target
-    from nas.bench.results import Model
+    from nas.bench.results import BenchModel
     from nas.core.budgets import Wanted
 
 EXAMPLES = """\
@@ -61,10 +61,10 @@ def run(args: argparse.Namespace) -> int:
     """Measure, combine, write; status 1 where a model failed."""
     from latency_db.core.target import Target
     from latency_db.database.db import LatencyDB
-    from nas.bench.models import lineup
+    from nas.bench.models import resolve_models
     from nas.bench.report import bench_data, write_bench
-    from nas.bench.report_tables import bench_table, notes
-    from nas.bench.run import bench
+    from nas.bench.report_tables import bench_notes, bench_table
+    from nas.bench.run import run_bench
     from nas.core.console_reporter import ConsoleReporter
     from nas.data.source import open_data
     from nas.profiling.workload import default_latency_db
@@ -73,17 +73,17 @@ def run(args: argparse.Namespace) -> int:
     if args.num_classes is not None and args.num_classes < 1:
         raise InputError(f"{args.num_classes} classes", "1 or more")
     targets = _targets(Target.parse(args.target), args)
-    models = lineup(args.model, args.num_classes, targets[0].image_size, targets[0].precision)
+    models = resolve_models(args.model, args.num_classes, targets[0].image_size, targets[0].precision)
     wanted = _wanted(args.budgets, models)
     data = open_data(args.data) if args.data else None
     reporter = ConsoleReporter()
     with LatencyDB(args.latency_db or default_latency_db()) as database:
-        done = bench(
+        done = run_bench(
             models, targets, args.out, reporter, rounds=args.rounds, seed=args.seed, data=data, database=database
         )
     written = write_bench(args.out, done, bench_data(done, wanted, log_x=not args.linear, title=args.title))
     reporter.console.print(bench_table(done).rich())
-    for line in notes(done):
+    for line in bench_notes(done):
         reporter.note(line)
     reporter.note("written: " + ", ".join(str(path) for path in written))
     return 1 if done.failures else 0
@@ -103,7 +103,7 @@ def _targets(target: Target, args: argparse.Namespace) -> list[Target]:
     return [target, replace(target, precision="int8")] if args.int8 else [target]
 
 
-def _wanted(text: str | None, models: Sequence[Model]) -> Wanted | None:
+def _wanted(text: str | None, models: Sequence[BenchModel]) -> Wanted | None:
     """The budgets to draw; one that is like a model has to be like one that takes part, at the size it takes part
     with."""
     from nas.core.budgets import parse_wanted

@@ -36,13 +36,13 @@ def run(args: argparse.Namespace) -> int:
     from latency_db.database.db import LatencyDB
     from nas.cli.options import fixed_values
     from nas.core.console_reporter import ConsoleReporter
-    from nas.profiling.onboard import Goal, onboard
+    from nas.profiling.onboard import OnboardingGoal, onboard
     from nas.profiling.workload import default_latency_db
     from search_spaces.spaces import SPACES
 
     reporter = ConsoleReporter()
     space = SPACES[args.space].restrict(fixed_values(SPACES[args.space], args.fix))
-    goal = Goal(share_of(args.within), most=args.most)
+    goal = OnboardingGoal(share_of(args.within), most=args.most)
     with LatencyDB(args.latency_db or default_latency_db()) as database:
         done = onboard(
             space, args.num_classes, Target.parse(args.target), goal, database, reporter, args.data, args.seed

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nas.quantization.mixed_precision import Search
+    from nas.quantization.mixed_precision import SelectionConfig
 
 EXAMPLES = """\
   nas quantize runs/digits/S.safetensors --data digits --target openvino:int8
@@ -101,8 +101,8 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.rounds < 0:
         raise InputError(f"--rounds {args.rounds}", "0 or more")
-    from nas.quantization.model import Calibration
-    from nas.quantization.ptq import Settings, post_training
+    from nas.quantization.model import CalibrationConfig
+    from nas.quantization.ptq import QuantizationSettings, quantize_post_training
     from nas.supernet.weights import load_detector
     from nas.training.train import open_training_data
 
@@ -113,7 +113,9 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(
             f"--max-drop or --budget with --mode {mode}", "--mode selective", "they pick one of a selection's points"
         )
-    settings = Settings(Calibration(args.calibration, args.calibrator, args.seed), args.rounds, args.seed)
+    settings = QuantizationSettings(
+        CalibrationConfig(args.calibration, args.calibrator, args.seed), args.rounds, args.seed
+    )
     out = new_file(args.out or args.weights.with_name(f"{args.weights.stem}-int8.onnx"), ".onnx")
     target = (
         Target.parse(args.target)
@@ -122,25 +124,25 @@ def run(args: argparse.Namespace) -> int:
     )
     job = (args.weights, open_training_data(args.data, args.limit, reporter), target, out, settings)
     if mode == "selective":
-        from nas.quantization.mixed_precision import selective
+        from nas.quantization.mixed_precision import quantize_selectively
 
-        report, _ = selective(*job, _search(args), reporter)
+        report, _ = quantize_selectively(*job, _search(args), reporter)
     elif mode == "qat":
-        from nas.quantization.qat import Aware, quantization_aware
+        from nas.quantization.qat import QatConfig, quantize_aware
 
-        report = quantization_aware(*job, Aware(args.epochs, args.lr, device=args.device), reporter)
+        report = quantize_aware(*job, QatConfig(args.epochs, args.lr, device=args.device), reporter)
     else:
-        report = post_training(*job, reporter)
+        report = quantize_post_training(*job, reporter)
     print(json.dumps(report.to_dict(), indent=2) if args.json else "\n".join(report.lines()))
     return 0
 
 
-def _search(args: argparse.Namespace) -> Search:
+def _search(args: argparse.Namespace) -> SelectionConfig:
     from nas.core.budgets import parse_budgets
-    from nas.quantization.mixed_precision import Search
+    from nas.quantization.mixed_precision import SelectionConfig
 
     budget = parse_budgets(f"budget={args.budget}")["budget"] if args.budget else None
-    return Search(args.along, args.trials, args.gains, args.subset, args.max_drop, budget)
+    return SelectionConfig(args.along, args.trials, args.gains, args.subset, args.max_drop, budget)
 
 
 def _lint(model: Path, as_json: bool) -> int:

@@ -20,7 +20,7 @@ from nas.evaluation.bootstrap import resamples
 from nas.evaluation.matching import average_precision, match
 from nas.inference.coco_metrics import Detections, Metrics, evaluate
 from nas.inference.detect import RANKING, batches, detect, images_of, sort_out
-from nas.quantization.candidate import IMAGES, served_in_int8
+from nas.quantization.candidate import IMAGES, open_int8_candidate
 from nas.supernet.batchnorm import recalibrate
 from search_spaces.architecture import Architecture
 from search_spaces.detector import Detector
@@ -196,7 +196,7 @@ class _Int8Evaluations(_Evaluations):
     def _opened(self, detector: Detector, size: int, calibration: Sequence[Batch]) -> Iterator[Detect]:
         target, end_to_end = self._context.target, detector.head.end_to_end
         assert target is not None
-        with served_in_int8(detector, target, size, [b.images.numpy() for b in calibration]) as served:
+        with open_int8_candidate(detector, target, size, [b.images.numpy() for b in calibration]) as served:
             self._where = served.where
             yield lambda batch: sort_out(*served(batch), batch, self._sizes, RANKING, end_to_end)
 

@@ -24,7 +24,7 @@ network that takes seconds a run."""
 Files = Mapping[str, tuple[Path, Target]]
 
 
-def unmeasurable(target: Target) -> str | None:
+def why_unmeasurable(target: Target) -> str | None:
     """Why latency on a target cannot be measured here; None where it can."""
     return RUNTIMES[target.runtime].available()
 
@@ -61,14 +61,14 @@ def estimates(measured: Mapping[str, list[Measurement]]) -> dict[str, Estimate]:
         for m in of_file:
             by_target.setdefault(m.target.runtime, []).append(m)
     usual = {runtime: usual_anchor_ms(ms) for runtime, ms in by_target.items()}
-    return {name: together(ms, usual[ms[0].target.runtime]) for name, ms in measured.items() if ms}
+    return {name: combine_rounds(ms, usual[ms[0].target.runtime]) for name, ms in measured.items() if ms}
 
 
 # Student's t for 95 % by the number of rounds, from two on: few rounds know little of how much rounds differ.
 _T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
 
 
-def together(measured: Sequence[Measurement], usual_anchor_ms: float | None = None) -> Estimate:
+def combine_rounds(measured: Sequence[Measurement], usual_anchor_ms: float | None = None) -> Estimate:
     """Latency in ms of the rounds of one model: the median of their medians, each at the anchor's usual time.
 
     The 95 % interval covers what the rounds differ by (of their mean, by Student's t, around the median), and is at

@@ -32,7 +32,7 @@ SHARE = 0.95
 
 
 @dataclass(frozen=True)
-class Goal:
+class OnboardingGoal:
     """Stop when ``share`` of the networks, each predicted from others, are within ``within`` (a share: 0.05) of what
     was measured; or at ``most``."""
 
@@ -48,7 +48,7 @@ class Goal:
 
 
 @dataclass(frozen=True)
-class Onboarded:
+class OnboardingResult:
     """How it ended: networks measured on the target (before and now), the share of them within the goal's limit, the
     predictor."""
 
@@ -62,12 +62,12 @@ def onboard(
     space: SearchSpace,
     num_classes: int,
     target: Target,
-    goal: Goal,
+    goal: OnboardingGoal,
     database: LatencyDB,
     reporter: Reporter,
     data: str | None = None,
     seed: int = 0,
-) -> Onboarded:
+) -> OnboardingResult:
     """Measure networks of ``space`` on ``target`` until the goal is met; each is kept at once, so that an interrupted
     onboarding goes on.
 
@@ -75,7 +75,7 @@ def onboard(
     was measured now while the machine was off its usual speed is measured once more
     (:mod:`latency_db.database.remeasure`), and the goal is judged again.
     """
-    pool = networks(space, num_classes, target, seed)
+    pool = pool_of_networks(space, num_classes, target, seed)
     with tempfile.TemporaryDirectory() as scratch, open_profiler(target) as profiler:
         opened = open_data(data) if data else None
         reporter.note(f"describing {len(pool)} networks of {space.name} to choose from")
@@ -101,7 +101,7 @@ def onboard(
                         measure_again(database, profiler, to_settle, say)
                         to_settle = []
                         continue
-                    return Onboarded(len(rows), found, found >= goal.share, predictor)
+                    return OnboardingResult(len(rows), found, found >= goal.share, predictor)
             if not left:
                 raise InputError(
                     f"all {len(pool)} networks of the pool are measured",
@@ -129,7 +129,7 @@ def onboard(
                 )
 
 
-def networks(space: SearchSpace, num_classes: int, target: Target, seed: int) -> list[Network]:
+def pool_of_networks(space: SearchSpace, num_classes: int, target: Target, seed: int) -> list[Network]:
     """Random points of the space, and its ends, at the target's image size or their own."""
     rng = random.Random(seed)
     points: dict[str, Architecture] = {a.id: a for a in (space.smallest, space.largest)}

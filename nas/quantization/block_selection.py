@@ -20,7 +20,7 @@ from nas.core.estimate import Estimate
 from nas.core.pareto import hypervolume, non_dominated
 from search_spaces.errors import InputError
 
-Plan = frozenset[str]
+FloatBlocks = frozenset[str]
 """The blocks left float."""
 Floats = NDArray[np.float64]
 
@@ -32,10 +32,10 @@ NOISE = 0.01
 
 
 @dataclass(frozen=True)
-class Point:
+class SelectionPoint:
     """A set that was measured: its mAP50-95 and latency in the runtime, and the distortion of its outputs."""
 
-    left_float: Plan
+    left_float: FloatBlocks
     map: float
     distortion: float
     latency: Estimate
@@ -50,7 +50,7 @@ class Point:
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Point:
+    def from_dict(cls, data: Mapping[str, Any]) -> SelectionPoint:
         """Inverse of :meth:`to_dict`."""
         return cls(
             frozenset(data["left_float"]),
@@ -61,7 +61,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Model:
+class BlockCostModel:
     """What each block costs when it is float (ms more than int8) and loses when it is int8 (distortion); ``base_ms``:
     all int8."""
 
@@ -81,7 +81,7 @@ class Model:
     def _inside(self, plan: Collection[str]) -> NDArray[np.bool_]:
         return np.array([b in plan for b in self.blocks])
 
-    def path(self) -> list[Plan]:
+    def path(self) -> list[FloatBlocks]:
         """From all int8 to all float: the block that takes most distortion away per millisecond first. Along it lie
         the best sets of this model, but for the grain of single blocks (the greedy solution of the fractional
         knapsack, Dantzig 1957)."""
@@ -93,9 +93,13 @@ class Model:
         return plans
 
 
-def fitted(
-    blocks: Sequence[str], macs: Sequence[float], loss: Sequence[float], measured: Sequence[Point], float_ms: float
-) -> Model:
+def fit_cost_model(
+    blocks: Sequence[str],
+    macs: Sequence[float],
+    loss: Sequence[float],
+    measured: Sequence[SelectionPoint],
+    float_ms: float,
+) -> BlockCostModel:
     """Costs of blocks from measured sets, by Bayesian linear regression.
 
     Before any measurement a block's cost is its share of the multiply-accumulates of what all float takes more than
@@ -114,7 +118,7 @@ def fitted(
             noise = _noise(p.latency) ** 2
             precision += np.outer(row, row) / noise
             pull += row * (p.latency.value - base) / noise
-    return Model(
+    return BlockCostModel(
         tuple(blocks), base, np.asarray(np.linalg.solve(precision, pull), np.float64), np.asarray(loss, np.float64)
     )
 
@@ -125,20 +129,20 @@ def _noise(latency: Estimate) -> float:
     return max(half / 1.96, NOISE * latency.value)
 
 
-def spread(model: Model, count: int) -> list[Plan]:
+def spread_along_path(model: BlockCostModel, count: int) -> list[FloatBlocks]:
     """``count`` sets of the model's path whose predicted latencies are spread most evenly, the ends left out."""
     inner = model.path()[1:-1]
     if len(inner) <= count:
         return inner
     times = np.array([model.latency(p) for p in inner])
     wanted = np.linspace(times.min(), times.max(), count)
-    chosen: dict[Plan, None] = {}
+    chosen: dict[FloatBlocks, None] = {}
     for t in wanted:
         chosen[min((p for p in inner if p not in chosen), key=lambda p: abs(model.latency(p) - t))] = None
     return list(chosen)
 
 
-def neighbours(plan: Plan, blocks: Iterable[str]) -> Iterator[Plan]:
+def neighbours(plan: FloatBlocks, blocks: Iterable[str]) -> Iterator[FloatBlocks]:
     """The sets with one block more, one less, or one in the place of another."""
     others = [b for b in blocks if b not in plan]
     for b in others:
@@ -149,7 +153,7 @@ def neighbours(plan: Plan, blocks: Iterable[str]) -> Iterator[Plan]:
             yield plan - {a} | {b}
 
 
-def proposal(model: Model, measured: Sequence[Point], float_ms: float) -> Plan | None:
+def propose_blocks(model: BlockCostModel, measured: Sequence[SelectionPoint], float_ms: float) -> FloatBlocks | None:
     """The set next to the front of ``measured`` that is predicted to add most hypervolume in (latency, distortion);
     None where none adds any.
 
@@ -160,7 +164,7 @@ def proposal(model: Model, measured: Sequence[Point], float_ms: float) -> Plan |
     reference = (max(float_ms, *(p.latency.value for p in measured)) * 1.01, max(p.distortion for p in measured) * 1.01)
     rows = [(p.latency.value, p.distortion) for p in front]
     before = hypervolume(rows, reference, ["min", "min"])
-    best: tuple[float, Plan] | None = None
+    best: tuple[float, FloatBlocks] | None = None
     for p in front:
         own_ms, own_loss = model.latency(p.left_float), model.distortion(p.left_float)
         for plan in neighbours(p.left_float, model.blocks):
@@ -178,11 +182,11 @@ def proposal(model: Model, measured: Sequence[Point], float_ms: float) -> Plan |
     return None if best is None else best[1]
 
 
-def _undominated(points: Sequence[Point]) -> NDArray[np.bool_]:
+def _undominated(points: Sequence[SelectionPoint]) -> NDArray[np.bool_]:
     return non_dominated([(p.latency.value, p.distortion) for p in points], ["min", "min"])
 
 
-def front(points: Sequence[Point], float_ms: float = float("inf")) -> list[Point]:
+def selection_front(points: Sequence[SelectionPoint], float_ms: float = float("inf")) -> list[SelectionPoint]:
     """Those that no other beats in latency and mAP, the fastest first; one that is not faster than the float model is
     beaten by that."""
     faster = [p for p in points if p.latency.value < float_ms]
@@ -190,9 +194,9 @@ def front(points: Sequence[Point], float_ms: float = float("inf")) -> list[Point
     return sorted((p for p, kept in zip(faster, mask, strict=True) if kept), key=lambda p: p.latency.value)
 
 
-def pick(
-    points: Sequence[Point], float_map: float, max_drop: float | None = None, budget_ms: float | None = None
-) -> Point:
+def choose_point(
+    points: Sequence[SelectionPoint], float_map: float, max_drop: float | None = None, budget_ms: float | None = None
+) -> SelectionPoint:
     """The fastest that loses at most ``max_drop`` points of mAP, or the most accurate within ``budget_ms``; with
     neither, the fastest that loses half a point. InputError where there is none, with the nearest."""
     if not points:
@@ -203,22 +207,26 @@ def pick(
         )
     if budget_ms is not None:
         within = [
-            p for p in points if p.latency.value <= budget_ms and (max_drop is None or lost(p, float_map) <= max_drop)
+            p
+            for p in points
+            if p.latency.value <= budget_ms and (max_drop is None or points_lost(p, float_map) <= max_drop)
         ]
-        key: Callable[[Point], Any] = lambda p: (-p.map, p.latency.value)  # noqa: E731
+        key: Callable[[SelectionPoint], Any] = lambda p: (-p.map, p.latency.value)  # noqa: E731
         asked = f"{budget_ms:g} ms" + ("" if max_drop is None else f" and a drop of {max_drop:g} points")
     else:
         bound = 0.5 if max_drop is None else max_drop
-        within = [p for p in points if lost(p, float_map) <= bound]
+        within = [p for p in points if points_lost(p, float_map) <= bound]
         key, asked = (lambda p: p.latency.value), f"a drop of {bound:g} points"
     if within:
         return min(within, key=key)
-    said = ", ".join(f"{p.latency.value:.3g} ms with {lost(p, float_map):+.2f} points lost" for p in front(points))
+    said = ", ".join(
+        f"{p.latency.value:.3g} ms with {points_lost(p, float_map):+.2f} points lost" for p in selection_front(points)
+    )
     raise InputError(
         f"no selection within {asked}; there are {said}", "bounds that one of them meets", "or search longer: --trials"
     )
 
 
-def lost(point: Point, float_map: float) -> float:
+def points_lost(point: SelectionPoint, float_map: float) -> float:
     """Points of mAP that a selection loses, to what a bound is written with."""
     return round(100 * (float_map - point.map), 6)

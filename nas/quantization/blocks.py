@@ -23,7 +23,7 @@ STEM = "stem"
 
 
 @dataclass(frozen=True)
-class Block:
+class QuantizationBlock:
     """Nodes that are quantized together: their names, the convolutions among them that become int8, and the
     multiply-accumulates of those."""
 
@@ -34,16 +34,16 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Blocks:
+class QuantizationBlocks:
     """The blocks of a float file by name, in the order of the file; ``feeding``: the blocks that a block reads of;
     ``head``: the first part of its name."""
 
-    by_name: Mapping[str, Block]
+    by_name: Mapping[str, QuantizationBlock]
     feeding: Mapping[str, frozenset[str]]
     head: str
 
     @classmethod
-    def of(cls, proto: onnx.ModelProto, head: str, quantized: Collection[str]) -> Blocks:
+    def of(cls, proto: onnx.ModelProto, head: str, quantized: Collection[str]) -> QuantizationBlocks:
         """Of an exported detector whose head's node is called ``head``; ``quantized``: the convolutions that the form
         makes int8."""
         import onnx
@@ -62,7 +62,9 @@ class Blocks:
         found = {}
         for name, of_block in nodes.items():
             convs = tuple(n.name for n in of_block if n.name in quantized)
-            found[name] = Block(name, tuple(n.name for n in of_block), convs, sum(macs.get(c, 0) for c in convs))
+            found[name] = QuantizationBlock(
+                name, tuple(n.name for n in of_block), convs, sum(macs.get(c, 0) for c in convs)
+            )
         if not found:
             raise InputError("a model without the names of its blocks", "a file that nas export wrote")
         return cls(found, {name: frozenset(others) for name, others in feeding.items()}, head)

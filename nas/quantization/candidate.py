@@ -16,8 +16,8 @@ from latency_db.conversion.int8 import Calibrated
 from latency_db.core.target import Target
 from latency_db.runtimes import RUNTIMES
 from nas.export.onnx import draft_onnx
-from nas.quantization.model import FEW, form_of
-from nas.quantization.runtime_accuracy import Served
+from nas.quantization.model import FEW, scheme_of
+from nas.quantization.runtime_accuracy import RuntimeModel
 from search_spaces.detector import Detector
 
 IMAGES = FEW
@@ -28,9 +28,9 @@ the target's batch."""
 
 
 @contextmanager
-def served_in_int8(
+def open_int8_candidate(
     detector: Detector, target: Target, image_size: int, images: Sequence[NDArray[np.uint8]]
-) -> Iterator[Served]:
+) -> Iterator[RuntimeModel]:
     """A deployed detector calibrated in the form of a target's runtime and opened there, for as long as the context
     lasts.
 
@@ -41,5 +41,5 @@ def served_in_int8(
     calibration = np.concatenate(list(images))[:IMAGES].astype(np.float32) / np.float32(255)
     with tempfile.TemporaryDirectory() as folder:
         model = draft_onnx(detector.cpu(), Path(folder) / "float.onnx", image_size, BATCH)
-        written = Calibrated.of(model, form_of(computing), [calibration]).write(Path(folder) / "int8.onnx")
-        yield Served(written, replace(computing, image_size=None, batch=BATCH))
+        written = Calibrated.of(model, scheme_of(computing), [calibration]).write(Path(folder) / "int8.onnx")
+        yield RuntimeModel(written, replace(computing, image_size=None, batch=BATCH))

@@ -55,7 +55,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Layer:
+class LintedLayer:
     """A convolution or matrix product with weights: ``int8``, ``float``, or ``half`` where only one of its two inputs
     is quantized."""
 
@@ -68,7 +68,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Promise:
+class Int8Record:
     """What a quantized file says of itself: its form, the target it is for, and the nodes left float on purpose."""
 
     target: str
@@ -80,7 +80,7 @@ class Promise:
         return json.dumps(asdict(self))
 
     @classmethod
-    def of(cls, proto: onnx.ModelProto) -> Promise | None:
+    def of(cls, proto: onnx.ModelProto) -> Int8Record | None:
         """A file's, None where it says nothing."""
         said = next((entry.value for entry in proto.metadata_props if entry.key == METADATA), None)
         if said is None:
@@ -102,7 +102,7 @@ class Promise:
 class LintReport:
     """The layers of a graph with their precision, and all findings."""
 
-    layers: tuple[Layer, ...]
+    layers: tuple[LintedLayer, ...]
     findings: tuple[Finding, ...]
 
     @property
@@ -124,12 +124,12 @@ class LintReport:
         return {"layers": [asdict(layer) for layer in self.layers], "findings": [asdict(f) for f in self.findings]}
 
 
-def lint(model: Path, promise: Promise | None = None) -> LintReport:
+def lint(model: Path, promise: Int8Record | None = None) -> LintReport:
     """Check a file against ``promise``, by default its own; without any, against the rules that hold for every
     runtime."""
     proto = named(parsed(model))
     graph = _Graph(proto)
-    promise = promise or Promise.of(proto)
+    promise = promise or Int8Record.of(proto)
     form, left = (promise.form, {*promise.left_float}) if promise else (None, set())
     layers = tuple(_layers(graph, left))
     found = [
@@ -142,7 +142,7 @@ def lint(model: Path, promise: Promise | None = None) -> LintReport:
     return LintReport(layers, tuple(found))
 
 
-def check(model: Path, promise: Promise | None = None) -> LintReport:
+def require_clean(model: Path, promise: Int8Record | None = None) -> LintReport:
     """:func:`lint`, an error where that finds one."""
     report = lint(model, promise)
     if report.errors:
@@ -200,7 +200,7 @@ class _Graph:
         return {"uint8": "u8", "int8": "s8"}.get(str(zero.dtype), str(zero.dtype)) if zero is not None else "u8"
 
 
-def _layers(graph: _Graph, left_float: set[str]) -> Iterator[Layer]:
+def _layers(graph: _Graph, left_float: set[str]) -> Iterator[LintedLayer]:
     tail = decode_tail(graph.proto)
     for n in graph.of_type(*LAYERS):
         weight = graph.dequantized(n.input[1])
@@ -216,10 +216,12 @@ def _layers(graph: _Graph, left_float: set[str]) -> Iterator[Layer]:
         scale = graph.constants.get(given.input[1]) if given is not None else None
         single = float(scale) if scale is not None and scale.size == 1 else None
         per_channel = scales is not None and scales.size > 1
-        yield Layer(n.name, n.op_type, precision, per_channel, graph.kind(given) if given is not None else "", single)
+        yield LintedLayer(
+            n.name, n.op_type, precision, per_channel, graph.kind(given) if given is not None else "", single
+        )
 
 
-def _coverage(layers: tuple[Layer, ...], graph: _Graph, promise: Promise | None) -> Iterator[Finding]:
+def _coverage(layers: tuple[LintedLayer, ...], graph: _Graph, promise: Int8Record | None) -> Iterator[Finding]:
     """Is every layer int8 that should be?"""
     convs = [layer for layer in layers if layer.kind == "Conv"]
     if not any(layer.precision == "int8" for layer in convs):
@@ -275,7 +277,7 @@ def _scales(graph: _Graph) -> Iterator[Finding]:
             yield Finding(WARNING, f"scale {small:.1e} is zero in float16", n.name)
 
 
-def _kinds(graph: _Graph, layers: tuple[Layer, ...], form: QuantizationScheme | None) -> Iterator[Finding]:
+def _kinds(graph: _Graph, layers: tuple[LintedLayer, ...], form: QuantizationScheme | None) -> Iterator[Finding]:
     """Are activations, weights and biases quantized in the way that the form says?"""
     strict = ERROR if form else WARNING
     for n in graph.of_type("QuantizeLinear"):
@@ -304,7 +306,7 @@ def _kinds(graph: _Graph, layers: tuple[Layer, ...], form: QuantizationScheme | 
             yield Finding(strict, "weights with one scale for all channels", layer.name)
 
 
-def _places(graph: _Graph, layers: tuple[Layer, ...], promise: Promise | None) -> Iterator[Finding]:
+def _places(graph: _Graph, layers: tuple[LintedLayer, ...], promise: Int8Record | None) -> Iterator[Finding]:
     """Is the decode tail float, and nothing else between what is int8?"""
     tail = decode_tail(graph.proto)
     for n in graph.of_type("QuantizeLinear", "DequantizeLinear"):

@@ -19,10 +19,10 @@ from nas.data.source import DataPair
 from nas.data.subsets import first_samples
 from nas.inference.coco_metrics import Metrics
 from nas.inference.detect import batches
-from nas.profiling.interleaved import estimates, one_round, together
-from nas.quantization.block_selection import Plan, Point
-from nas.quantization.model import Subject
-from nas.quantization.runtime_accuracy import Outputs, Served, distortion
+from nas.profiling.interleaved import combine_rounds, estimates, one_round
+from nas.quantization.block_selection import FloatBlocks, SelectionPoint
+from nas.quantization.model import CalibratedDetector
+from nas.quantization.runtime_accuracy import Outputs, RuntimeModel, distortion
 from search_spaces.errors import InputError
 
 JOURNAL = "selective.jsonl"
@@ -33,7 +33,7 @@ QUICK = Protocol(min_rounds=8, max_rounds=60, half_width=0.02, max_s=5.0)
 """Of one measurement among many: the sets on the front are measured again, side by side."""
 
 
-class Probe:
+class SelectionMeasurements:
     """Measures sets of blocks of one subject, each once; what a journal in ``folder`` has is not measured again.
 
     ``subset``: images of the val split for the distortion (0: all); mAP is of all of them. ``usual_ms``: the
@@ -41,7 +41,12 @@ class Probe:
     """
 
     def __init__(
-        self, subject: Subject, data: DataPair, folder: Path, subset: int = 100, usual_ms: float | None = None
+        self,
+        subject: CalibratedDetector,
+        data: DataPair,
+        folder: Path,
+        subset: int = 100,
+        usual_ms: float | None = None,
     ) -> None:
         self.subject = subject
         self._usual_ms = usual_ms
@@ -51,7 +56,7 @@ class Probe:
         self._images = list(batches(few, subject.image_size))
         self._exact: list[Outputs] | None = None
         self._scratch, self._written = tempfile.TemporaryDirectory(), 0
-        self._files: dict[Plan, Path] = {}
+        self._files: dict[FloatBlocks, Path] = {}
         self._lines = Lines(folder / JOURNAL)
         self._known = self._begin(_settings(subject, data, len(few)))
 
@@ -86,7 +91,8 @@ class Probe:
         """Of the float model in the runtime."""
         if (found := self._find("float")) is None:
             found = self._keep(
-                "float", metrics=self.subject.accuracy(Served(self.subject.model, self.subject.float_target)).to_dict()
+                "float",
+                metrics=self.subject.accuracy(RuntimeModel(self.subject.model, self.subject.float_target)).to_dict(),
             )
         return Metrics.from_dict(found["metrics"])
 
@@ -101,29 +107,29 @@ class Probe:
     def alone(self, block: str) -> tuple[float, float]:
         """Distortion and mAP, both on the subset, with only this block int8."""
         if (found := self._find("alone", block=block)) is None:
-            served = Served(self._file(frozenset(self.subject.blocks.choices) - {block}), self.subject.target)
+            served = RuntimeModel(self._file(frozenset(self.subject.blocks.choices) - {block}), self.subject.target)
             metrics = self.subject.accuracy(served, self._few)
             found = self._keep("alone", block=block, distortion=self._distortion(served), map=metrics.map)
         return float(found["distortion"]), float(found["map"])
 
-    def latency(self, plan: Plan) -> Estimate:
+    def latency(self, plan: FloatBlocks) -> Estimate:
         """Of a set, by one measurement."""
         if (found := self._find("latency", left_float=sorted(plan))) is None:
             measured = one_round({"set": (self._file(plan), self.subject.target)}, len(self._known), QUICK)
             found = self._keep("latency", left_float=sorted(plan), measurement=measured["set"].to_dict())
         return self._at_usual_speed(Measurement.from_dict(found["measurement"]))
 
-    def point(self, plan: Plan) -> Point:
+    def point(self, plan: FloatBlocks) -> SelectionPoint:
         """All that there is to know of a set."""
         if (found := self._find("accuracy", left_float=sorted(plan))) is None:
-            served = Served(self._file(plan), self.subject.target)
+            served = RuntimeModel(self._file(plan), self.subject.target)
             metrics = self.subject.accuracy(served)
             found = self._keep(
                 "accuracy", left_float=sorted(plan), map=metrics.map, distortion=self._distortion(served)
             )
-        return Point(plan, float(found["map"]), float(found["distortion"]), self.latency(plan))
+        return SelectionPoint(plan, float(found["map"]), float(found["distortion"]), self.latency(plan))
 
-    def points(self) -> list[Point]:
+    def points(self) -> list[SelectionPoint]:
         """All sets of which the journal has everything."""
         timed = [k["left_float"] for k in self._known if k.get("kind") == "latency"]
         return [
@@ -132,14 +138,14 @@ class Probe:
             if k.get("kind") == "accuracy" and k["left_float"] in timed
         ]
 
-    def start(self, along: int, plans: Callable[[], list[Plan]]) -> list[Plan]:
+    def start(self, along: int, plans: Callable[[], list[FloatBlocks]]) -> list[FloatBlocks]:
         """The first sets of a search, as they were when it began: later measurements would draw others."""
         found = self._find("start", along=along) or self._keep(
             "start", along=along, plans=[sorted(plan) for plan in plans()]
         )
         return [frozenset(plan) for plan in found["plans"]]
 
-    def side_by_side(self, plans: list[Plan], rounds: int) -> tuple[list[Estimate], Estimate]:
+    def side_by_side(self, plans: list[FloatBlocks], rounds: int) -> tuple[list[Estimate], Estimate]:
         """Latencies of sets and of the float model, measured in the same ``rounds``, each once per round."""
         names = {f"set{i}": sorted(plan) for i, plan in enumerate(plans)}
         for number in range(rounds):
@@ -158,7 +164,7 @@ class Probe:
         known = estimates({name: [Measurement.from_dict(r[name]) for r in of_rounds] for name in ("float", *names)})
         return [known[name] for name in names], known["float"]
 
-    def _file(self, plan: Plan, keep: int = KEPT) -> Path:
+    def _file(self, plan: FloatBlocks, keep: int = KEPT) -> Path:
         """The int8 file of a set; the last ``keep`` are there still."""
         path = self._files.pop(plan, None)
         if path is None:
@@ -170,9 +176,9 @@ class Probe:
             self._files.pop(next(iter(self._files))).unlink()
         return path
 
-    def _distortion(self, served: Served) -> float:
+    def _distortion(self, served: RuntimeModel) -> float:
         if self._exact is None:
-            exact = Served(self.subject.model, self.subject.float_target)
+            exact = RuntimeModel(self.subject.model, self.subject.float_target)
             self._exact = [exact(batch) for batch in self._images]
         moved = [
             distortion(exact, served(batch)) * len(batch)
@@ -189,10 +195,10 @@ class Probe:
         )
 
     def _at_usual_speed(self, measured: Measurement) -> Estimate:
-        return together([measured], self.usual_ms)
+        return combine_rounds([measured], self.usual_ms)
 
 
-def _settings(subject: Subject, data: DataPair, subset: int) -> dict[str, Any]:
+def _settings(subject: CalibratedDetector, data: DataPair, subset: int) -> dict[str, Any]:
     """All that decides what is measured."""
     runtime = RUNTIMES[subject.target.runtime]
     form = asdict(subject.form)

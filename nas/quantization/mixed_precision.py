@@ -15,12 +15,22 @@ from nas.core.estimate import Estimate
 from nas.core.reporter import Reporter
 from nas.data.source import DataPair
 from nas.plotting.frontier import write_frontier
-from nas.profiling.interleaved import unmeasurable
-from nas.quantization.block_selection import Model, Plan, Point, fitted, front, lost, pick, proposal, spread
-from nas.quantization.measurements import Probe
+from nas.profiling.interleaved import why_unmeasurable
+from nas.quantization.block_selection import (
+    BlockCostModel,
+    FloatBlocks,
+    SelectionPoint,
+    choose_point,
+    fit_cost_model,
+    points_lost,
+    propose_blocks,
+    selection_front,
+    spread_along_path,
+)
+from nas.quantization.measurements import SelectionMeasurements
 from nas.quantization.mixed_precision_plot import selective_data
-from nas.quantization.model import Subject, open_subject
-from nas.quantization.ptq import Settings, check_request, conclude
+from nas.quantization.model import CalibratedDetector, calibrate_detector
+from nas.quantization.ptq import QuantizationSettings, check_request, evaluate_quantized
 from nas.quantization.report import QuantizationReport
 from search_spaces.errors import InputError
 
@@ -30,13 +40,13 @@ INT8 = "all int8"
 
 
 @dataclass(frozen=True)
-class Search:
+class SelectionConfig:
     """How long to look: ``along`` sets of the greedy path, then ``trials`` proposed next to the front; and what is
     picked.
 
     ``gains``: every block's latency measured by leaving it alone float, or taken from its share of the
     multiply-accumulates; sets that are measured correct either. ``subset``: val images for the distortion (0: all).
-    ``max_drop`` in points of mAP, ``budget_ms``: see :func:`pick`.
+    ``max_drop`` in points of mAP, ``budget_ms``: see :func:`choose_point`.
     """
 
     along: int = 8
@@ -57,24 +67,24 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Selection:
+class SelectionResult:
     """What a search found: points as measured, the front among them (the fastest first), the float model, named
     points, and what was picked."""
 
-    points: tuple[Point, ...]
-    front: tuple[Point, ...]
+    points: tuple[SelectionPoint, ...]
+    front: tuple[SelectionPoint, ...]
     float_map: float
     float_latency: Estimate
-    named: Mapping[str, Point]
+    named: Mapping[str, SelectionPoint]
     alone: Mapping[str, tuple[float, float]]
-    model: Model
-    chosen: Point | None = field(default=None)
+    model: BlockCostModel
+    chosen: SelectionPoint | None = field(default=None)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, the content of ``selective.json``."""
 
-        def said(p: Point) -> dict[str, Any]:
-            return {**p.to_dict(), "drop": lost(p, self.float_map)}
+        def said(p: SelectionPoint) -> dict[str, Any]:
+            return {**p.to_dict(), "drop": points_lost(p, self.float_map)}
 
         blocks = {
             name: {
@@ -94,16 +104,22 @@ class Selection:
         }
 
 
-def selective(
-    weights: Path, data: DataPair, target: Target, out: Path, settings: Settings, search: Search, reporter: Reporter
-) -> tuple[QuantizationReport, Selection]:
+def quantize_selectively(
+    weights: Path,
+    data: DataPair,
+    target: Target,
+    out: Path,
+    settings: QuantizationSettings,
+    search: SelectionConfig,
+    reporter: Reporter,
+) -> tuple[QuantizationReport, SelectionResult]:
     """Search, pick, write ``out`` and its report; the journal, ``selective.json`` and the front's images go into a
     folder of the file's name.
 
     Killed, the same command goes on.
     """
     check_request(weights, data, target)
-    if reason := unmeasurable(target):
+    if reason := why_unmeasurable(target):
         raise InputError(
             f"selective quantization for {target}: {reason}",
             "a target that can be timed here",
@@ -111,21 +127,25 @@ def selective(
         )
     folder = out.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
-    subject = open_subject(weights, data, target, settings.calibration, folder)
-    found = look(subject, Probe(subject, data, folder, search.subset), search, settings.rounds, reporter)
+    subject = calibrate_detector(weights, data, target, settings.calibration, folder)
+    found = search_float_blocks(
+        subject, SelectionMeasurements(subject, data, folder, search.subset), search, settings.rounds, reporter
+    )
     write_selection(folder, found, subject, data)
-    chosen = pick(found.front, found.float_map, search.max_drop, search.budget_ms)
+    chosen = choose_point(found.front, found.float_map, search.max_drop, search.budget_ms)
     found = replace(found, chosen=chosen)
     written = write_selection(folder, found, subject, data)
     reporter.note("written: " + ", ".join(map(str, written)))
     lint = subject.write(out, chosen.left_float)
-    details = {"search": asdict(search), "front": [lost(p, found.float_map) for p in found.front]}
-    return conclude(
+    details = {"search": asdict(search), "front": [points_lost(p, found.float_map) for p in found.front]}
+    return evaluate_quantized(
         subject, data, out, lint, "selective", settings, reporter, chosen.left_float, details=details
     ), found
 
 
-def look(subject: Subject, probe: Probe, search: Search, rounds: int, reporter: Reporter) -> Selection:
+def search_float_blocks(
+    subject: CalibratedDetector, probe: SelectionMeasurements, search: SelectionConfig, rounds: int, reporter: Reporter
+) -> SelectionResult:
     """The search itself: sensitivities, the greedy path and the heuristic, proposals next to the front, and the front
     once more, side by side."""
     float_map, float_ms = probe.float_metrics().map, probe.float_latency().value
@@ -137,26 +157,28 @@ def look(subject: Subject, probe: Probe, search: Search, rounds: int, reporter: 
             said(i, len(blocks), f"{name}: outputs move by {alone[name][0]:.3f}")
     singles = _singles(probe, blocks, search, reporter)
     macs, loss = [float(subject.blocks.by_name[b].macs) for b in blocks], [alone[b][0] for b in blocks]
-    points: dict[Plan, Point] = {}
+    points: dict[FloatBlocks, SelectionPoint] = {}
 
-    def model() -> Model:
-        return fitted(blocks, macs, loss, [*singles, *points.values()], float_ms)
+    def model() -> BlockCostModel:
+        return fit_cost_model(blocks, macs, loss, [*singles, *points.values()], float_ms)
 
     none, heuristic = frozenset[str](), subject.blocks.heads_but_stems()
     points |= {p.left_float: p for p in probe.points()}
     points[none] = probe.point(none)
-    start = probe.start(search.along, lambda: [heuristic, *spread(model(), search.along)])
+    start = probe.start(search.along, lambda: [heuristic, *spread_along_path(model(), search.along)])
     total = len({none, *start}) + search.trials
     with reporter.steps("sets of blocks") as said:
         for plan in start:
             points[plan] = probe.point(plan)
             said(len(points), max(total, len(points)), _row(points[plan], float_map))
-        while len(points) < total and (proposed := proposal(model(), list(points.values()), float_ms)) is not None:
+        while (
+            len(points) < total and (proposed := propose_blocks(model(), list(points.values()), float_ms)) is not None
+        ):
             points[proposed] = probe.point(proposed)
             said(len(points), total, _row(points[proposed], float_map))
     if len(points) < total:
         reporter.note("no set next to the front is predicted to improve it")
-    finalists = list(dict.fromkeys([none, heuristic, *(p.left_float for p in front(list(points.values())))]))
+    finalists = list(dict.fromkeys([none, heuristic, *(p.left_float for p in selection_front(list(points.values())))]))
     float_latency = probe.float_latency()
     if rounds:
         reporter.note(f"timing {len(finalists)} sets and the float model side by side, {rounds} rounds")
@@ -164,9 +186,9 @@ def look(subject: Subject, probe: Probe, search: Search, rounds: int, reporter: 
         points |= {plan: replace(points[plan], latency=ms) for plan, ms in zip(finalists, latencies, strict=True)}
     final = [points[plan] for plan in finalists]
     named = {INT8: points[none], HEURISTIC: points[heuristic]}
-    return Selection(
+    return SelectionResult(
         tuple(points.values()),
-        tuple(front(final, float_latency.value)),
+        tuple(selection_front(final, float_latency.value)),
         float_map,
         float_latency,
         named,
@@ -175,7 +197,9 @@ def look(subject: Subject, probe: Probe, search: Search, rounds: int, reporter: 
     )
 
 
-def _singles(probe: Probe, blocks: Sequence[str], search: Search, reporter: Reporter) -> list[Point]:
+def _singles(
+    probe: SelectionMeasurements, blocks: Sequence[str], search: SelectionConfig, reporter: Reporter
+) -> list[SelectionPoint]:
     """Latency with each block alone float; points that only say that. Nothing where gains are predicted."""
     if search.gains == "predicted":
         return []
@@ -184,18 +208,18 @@ def _singles(probe: Probe, blocks: Sequence[str], search: Search, reporter: Repo
         for i, name in enumerate(blocks, 1):
             plan = frozenset({name})
             latency = probe.latency(plan)
-            found.append(Point(plan, 0.0, 0.0, latency))
+            found.append(SelectionPoint(plan, 0.0, 0.0, latency))
             said(i, len(blocks), f"{name} float: {latency.value:.3f} ms")
     return found
 
 
-def _row(point: Point, float_map: float) -> str:
-    return (
-        f"{len(point.left_float)} blocks float: {point.latency.value:.3f} ms, {lost(point, float_map):+.2f} points lost"
-    )
+def _row(point: SelectionPoint, float_map: float) -> str:
+    return f"{len(point.left_float)} blocks float: {point.latency.value:.3f} ms, {points_lost(point, float_map):+.2f} points lost"
 
 
-def write_selection(folder: Path, found: Selection, subject: Subject, data: DataPair) -> tuple[Path, ...]:
+def write_selection(
+    folder: Path, found: SelectionResult, subject: CalibratedDetector, data: DataPair
+) -> tuple[Path, ...]:
     """``selective.json``, ``frontier.html`` and ``frontier.png``."""
     written = atomic_write(folder / "selective.json", json.dumps(found.to_dict(), indent=2) + "\n")
     whole = (found.float_map, found.float_latency)

@@ -13,7 +13,7 @@ from nas.plotting.frontier import FrontierData
 from nas.plotting.marks import ABOVE, BELOW, Label, Point, edge, obstacles, placed, steps
 
 if TYPE_CHECKING:
-    from nas.quantization.block_selection import Point as Selected
+    from nas.quantization.block_selection import SelectionPoint as Selected
 
 FLOAT = "all float"
 

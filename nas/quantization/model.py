@@ -24,9 +24,9 @@ from nas.data.source import DataPair
 from nas.export.onnx import export_onnx, metadata_of
 from nas.inference.coco_metrics import Metrics
 from nas.inference.detect import batches, images_of
-from nas.quantization.blocks import Blocks
-from nas.quantization.lint import METADATA, LintReport, Promise, check
-from nas.quantization.runtime_accuracy import Served, accuracy
+from nas.quantization.blocks import QuantizationBlocks
+from nas.quantization.lint import METADATA, Int8Record, LintReport, require_clean
+from nas.quantization.runtime_accuracy import RuntimeModel, runtime_accuracy
 from nas.supernet.batchnorm import recalibrate
 from nas.supernet.weights import load_detector
 from search_spaces.detector import Detector
@@ -43,7 +43,7 @@ CACHE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationConfig:
     """How the ranges of activations are found: on how many images of the train split, drawn by ``seed``, and by
     which calibrator."""
 
@@ -59,16 +59,16 @@ class Calibration:
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class CalibratedDetector:
     """``detector`` is deployed, ``model`` its float file, ``val`` the images that accuracy is measured on."""
 
     artifact: Artifact
     detector: Detector
     model: Path
     target: Target
-    calibration: Calibration
+    calibration: CalibrationConfig
     calibrated: Calibrated
-    blocks: Blocks
+    blocks: QuantizationBlocks
     val: DetectionDataset
     image_size: int
     warnings: tuple[str, ...]
@@ -100,21 +100,21 @@ class Subject:
             proto = onnx.load(str(self.calibrated.write(draft, spared)))
             convs = {*self.calibrated.convs(spared)}
             floats = tuple(n.name for n in proto.graph.node if n.op_type == "Conv" and n.name not in convs)
-            promise = Promise(str(self.target), self.form, floats)
+            promise = Int8Record(str(self.target), self.form, floats)
             onnx.helper.set_model_props(proto, {**self.metadata, METADATA: promise.to_json()})
             draft.write_bytes(proto.SerializeToString())
-            report = check(draft)
+            report = require_clean(draft)
             atomic_write(out, draft.read_bytes())
         finally:
             draft.unlink(missing_ok=True)
         return report
 
-    def accuracy(self, served: Served, dataset: DetectionDataset | None = None) -> Metrics:
+    def accuracy(self, served: RuntimeModel, dataset: DetectionDataset | None = None) -> Metrics:
         """COCO metrics of a file in the runtime, on the val split or a part of it."""
-        return accuracy(served, dataset or self.val, self.image_size, self.detector.head.end_to_end)
+        return runtime_accuracy(served, dataset or self.val, self.image_size, self.detector.head.end_to_end)
 
 
-def form_of(target: Target) -> QuantizationScheme:
+def scheme_of(target: Target) -> QuantizationScheme:
     """The runtime's form of int8 on a target of that precision; an error where it has none."""
     form = RUNTIMES[target.runtime].quantization_scheme(target) if target.precision == "int8" else None
     if form is None:
@@ -125,15 +125,15 @@ def form_of(target: Target) -> QuantizationScheme:
     return form
 
 
-def open_subject(
+def calibrate_detector(
     weights: Path,
     data: DataPair,
     target: Target,
-    calibration: Calibration,
+    calibration: CalibrationConfig,
     folder: Path,
     float_model: Path | None = None,
     device: str = "cpu",
-) -> Subject:
+) -> CalibratedDetector:
     """Trained weights, ready to be quantized: BatchNorm recalibrated if that was not done, branches merged, exported,
     calibrated on train images.
 
@@ -141,7 +141,7 @@ def open_subject(
     """
     detector, artifact, record = load_detector(weights)
     size = target.image_size or int(artifact.architecture["image_size"])
-    form = form_of(target)
+    form = scheme_of(target)
     if "metrics" not in record:  # a training recalibrates before it evaluates
         recalibrate(
             detector.to(device_of(device)), images_of(batches(data.train, size, limit=RECALIBRATION), device_of(device))
@@ -154,13 +154,15 @@ def open_subject(
         export_onnx(detector, model, size, metadata)
     calibrated = Calibrated.of(model, form, calibration_batches(data, size, calibration), calibration.calibrator)
     head = space_of(artifact.architecture).graph(artifact.architecture).head.name
-    blocks = Blocks.of(calibrated.proto, head, {*calibrated.convs()})
+    blocks = QuantizationBlocks.of(calibrated.proto, head, {*calibrated.convs()})
     val = data.val.cached(CACHE_BYTES)
     warnings = tuple(_warnings(data, calibration, calibrated))
-    return Subject(artifact, detector, model, target, calibration, calibrated, blocks, val, size, warnings, metadata)
+    return CalibratedDetector(
+        artifact, detector, model, target, calibration, calibrated, blocks, val, size, warnings, metadata
+    )
 
 
-def calibration_batches(data: DataPair, size: int, calibration: Calibration) -> list[Any]:
+def calibration_batches(data: DataPair, size: int, calibration: CalibrationConfig) -> list[Any]:
     """Images of the train split without augmentation, (N, 3, size, size) float32 in 0..1 each:
     ``calibration.images`` in all, the same ones each time."""
     count = min(calibration.images, len(data.train))
@@ -174,7 +176,7 @@ def calibration_batches(data: DataPair, size: int, calibration: Calibration) -> 
     return [g for g in given if len(g)]
 
 
-def _warnings(data: DataPair, calibration: Calibration, calibrated: Calibrated) -> list[str]:
+def _warnings(data: DataPair, calibration: CalibrationConfig, calibrated: Calibrated) -> list[str]:
     used = min(calibration.images, len(data.train))
     said = (
         [f"calibrated on {used} images: fewer than {FEW} leave the ranges of activations to chance"]

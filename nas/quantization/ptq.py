@@ -13,11 +13,11 @@ from latency_db.core.target import Target
 from latency_db.runtimes import RUNTIMES
 from nas.core.reporter import Reporter
 from nas.data.source import DataPair
-from nas.profiling.interleaved import Files, interleaved, unmeasurable
+from nas.profiling.interleaved import Files, interleaved, why_unmeasurable
 from nas.quantization.lint import LintReport
-from nas.quantization.model import Calibration, Subject, form_of, open_subject
-from nas.quantization.report import QuantizationReport, drop, versions
-from nas.quantization.runtime_accuracy import Served
+from nas.quantization.model import CalibratedDetector, CalibrationConfig, calibrate_detector, scheme_of
+from nas.quantization.report import QuantizationReport, map_drop, versions
+from nas.quantization.runtime_accuracy import RuntimeModel
 from nas.supernet.weights import load_detector
 from nas.training.train import check_classes
 
@@ -25,39 +25,39 @@ FLOAT, INT8 = "fp32", "int8"
 
 
 @dataclass(frozen=True)
-class Settings:
+class QuantizationSettings:
     """How to calibrate, and in how many rounds latency is measured (0: not at all)."""
 
-    calibration: Calibration = field(default_factory=Calibration)
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     rounds: int = 3
     seed: int = 0
 
 
 def check_request(weights: Path, data: DataPair, target: Target) -> None:
     """Everything that can be wrong before work begins is said now."""
-    form_of(target)
+    scheme_of(target)
     check_classes(load_detector(weights)[1], data)
 
 
-def post_training(
-    weights: Path, data: DataPair, target: Target, out: Path, settings: Settings, reporter: Reporter
+def quantize_post_training(
+    weights: Path, data: DataPair, target: Target, out: Path, settings: QuantizationSettings, reporter: Reporter
 ) -> QuantizationReport:
     """Post-training quantization: calibrate, write ``out``, check, evaluate, time; the report is written beside it."""
     check_request(weights, data, target)
     with tempfile.TemporaryDirectory() as folder:
         reporter.note(f"calibrating on {settings.calibration.images} images ({settings.calibration.calibrator})")
-        subject = open_subject(weights, data, target, settings.calibration, Path(folder))
+        subject = calibrate_detector(weights, data, target, settings.calibration, Path(folder))
         lint = subject.write(out)
-        return conclude(subject, data, out, lint, "ptq", settings, reporter)
+        return evaluate_quantized(subject, data, out, lint, "ptq", settings, reporter)
 
 
-def conclude(
-    subject: Subject,
+def evaluate_quantized(
+    subject: CalibratedDetector,
     data: DataPair,
     out: Path,
     lint: LintReport,
     mode: str,
-    settings: Settings,
+    settings: QuantizationSettings,
     reporter: Reporter,
     left_float: Collection[str] = (),
     others: Files | None = None,
@@ -70,11 +70,11 @@ def conclude(
     found = []
     where = ""
     for name, (path, target) in files.items():
-        served = Served(path, target)
+        served = RuntimeModel(path, target)
         metrics, where = subject.accuracy(served), served.where
         found.append((name, path, metrics))
-        reporter.note(f"{name}: mAP {metrics.map:.4f} ({drop(found[0][2], metrics):+.2f} points lost) in {where}")
-    reason = unmeasurable(subject.target) or ("" if settings.rounds else "not asked for")
+        reporter.note(f"{name}: mAP {metrics.map:.4f} ({map_drop(found[0][2], metrics):+.2f} points lost) in {where}")
+    reason = why_unmeasurable(subject.target) or ("" if settings.rounds else "not asked for")
     latencies = {} if reason else _timed(files, settings, reporter)
     before, after, *beside = versions(found, latencies)
     report = QuantizationReport(
@@ -101,7 +101,7 @@ def conclude(
     return report
 
 
-def _timed(files: Files, settings: Settings, reporter: Reporter) -> Mapping[str, Any]:
+def _timed(files: Files, settings: QuantizationSettings, reporter: Reporter) -> Mapping[str, Any]:
     reporter.note(f"timing {len(files)} files in {settings.rounds} rounds")
     return interleaved(
         files, settings.rounds, settings.seed, lambda done: reporter.note(f"round {done}/{settings.rounds} timed")

@@ -18,8 +18,8 @@ from nas.core.reporter import Reporter
 from nas.data.source import DataPair
 from nas.export.onnx import export_onnx
 from nas.quantization.fake_quantization import fake_quantized, plain, roundings
-from nas.quantization.model import Subject, open_subject
-from nas.quantization.ptq import Settings, check_request, conclude
+from nas.quantization.model import CalibratedDetector, calibrate_detector
+from nas.quantization.ptq import QuantizationSettings, check_request, evaluate_quantized
 from nas.quantization.report import QuantizationReport
 from nas.supernet.weights import load_detector
 from nas.training.loop import Task, fit
@@ -38,7 +38,7 @@ TUNED = "fine_tuned"
 
 
 @dataclass(frozen=True)
-class Aware:
+class QatConfig:
     """How to fine-tune; None is the rule's. ``distil``: weight of what the float network says beside the labels."""
 
     epochs: int | None = None
@@ -60,7 +60,7 @@ class Aware:
         )
 
 
-class FineTuning(Task):
+class QatTask(Task):
     """A deployed detector that learns from labels and, where a box was assigned, from what the float network says
     there."""
 
@@ -83,8 +83,14 @@ class FineTuning(Task):
         yield loss + self.distil * taught, {**terms, "distil": taught.detach()}
 
 
-def quantization_aware(
-    weights: Path, data: DataPair, target: Target, out: Path, settings: Settings, aware: Aware, reporter: Reporter
+def quantize_aware(
+    weights: Path,
+    data: DataPair,
+    target: Target,
+    out: Path,
+    settings: QuantizationSettings,
+    aware: QatConfig,
+    reporter: Reporter,
 ) -> QuantizationReport:
     """Fine-tune with fake quantization and, for the control, as many steps in float; quantize, evaluate and time
     both, and plain calibration beside them.
@@ -96,14 +102,14 @@ def quantization_aware(
     folder.mkdir(parents=True, exist_ok=True)
     trained = load_detector(weights)[2].get("recipe")
     recipe = aware.recipe(Recipe.from_dict(trained) if trained else Recipe(seed=settings.seed))
-    base = open_subject(weights, data, target, settings.calibration, folder, device=aware.device)
+    base = calibrate_detector(weights, data, target, settings.calibration, folder, device=aware.device)
     ptq = folder / "ptq.onnx"
     base.write(ptq)
     files: dict[str, tuple[Path, Target]] = {"ptq": (ptq, target)}
     lint = None
     for kind in (CONTROL, QAT):
         tuned = _tuned(kind, base, ptq, data, recipe, aware, folder, reporter)
-        subject = open_subject(weights, data, target, settings.calibration, folder, tuned)
+        subject = calibrate_detector(weights, data, target, settings.calibration, folder, tuned)
         path = out if kind == QAT else folder / f"{kind}-ptq.onnx"
         lint = subject.write(path)
         files |= {SAID[kind]: (tuned, base.float_target)} | (
@@ -111,11 +117,18 @@ def quantization_aware(
         )
     assert lint is not None
     details = {"recipe": recipe.to_dict(), "distil": aware.distil}
-    return conclude(base, data, out, lint, "qat", settings, reporter, others=files, details=details)
+    return evaluate_quantized(base, data, out, lint, "qat", settings, reporter, others=files, details=details)
 
 
 def _tuned(
-    kind: str, base: Subject, ptq: Path, data: DataPair, recipe: Recipe, aware: Aware, folder: Path, reporter: Reporter
+    kind: str,
+    base: CalibratedDetector,
+    ptq: Path,
+    data: DataPair,
+    recipe: Recipe,
+    aware: QatConfig,
+    folder: Path,
+    reporter: Reporter,
 ) -> Path:
     """The float file of the fine-tuned network; an earlier call's, where that was this very training."""
     path = folder / f"{kind}-float.onnx"
@@ -128,7 +141,7 @@ def _tuned(
     student, teacher = (copy.deepcopy(base.detector).to(device) for _ in range(2))
     fake_quantized(student, rounds, base.form).requires_grad_(True)
     loader = training_batches(data, recipe, base.image_size, aware.augment, aware.device)
-    task = FineTuning(student.to(device), teacher, identity, recipe.loss(), aware.distil)
+    task = QatTask(student.to(device), teacher, identity, recipe.loss(), aware.distil)
     checkpoint = folder / f"{kind}.ckpt"
     with reporter.training(f"{kind}, {recipe.epochs} epochs") as watch:
         averaged = fit(task, loader, recipe, checkpoint, watch, save_every=50)

@@ -18,13 +18,13 @@ from nas.quantization.lint import LintReport
 SUFFIX = ".quantization.json"
 
 
-def drop(before: Metrics, after: Metrics) -> float:
+def map_drop(before: Metrics, after: Metrics) -> float:
     """Points of mAP50-95 (hundredths) that were lost; negative where some were won."""
     return 100 * (before.map - after.map)
 
 
 @dataclass(frozen=True)
-class Version:
+class ModelVersion:
     """One file: what it is, its accuracy, its latency where that could be measured, its size in bytes."""
 
     name: str
@@ -56,11 +56,11 @@ class QuantizationReport:
     data: str
     val_images: int
     evaluated_in: str
-    before: Version
-    after: Version
+    before: ModelVersion
+    after: ModelVersion
     lint: LintReport
     left_float: tuple[str, ...] = ()
-    others: tuple[Version, ...] = ()
+    others: tuple[ModelVersion, ...] = ()
     warnings: tuple[str, ...] = ()
     unmeasured: str = ""
     compiled: Mapping[str, Any] | None = None
@@ -91,11 +91,11 @@ class QuantizationReport:
         return {
             **{name: getattr(self, name) for name in plain},
             "form": asdict(self.form),
-            "drop": drop(self.before.metrics, self.after.metrics),
+            "drop": map_drop(self.before.metrics, self.after.metrics),
             "speed_up": ratio and ratio.to_dict(),
             "float": self.before.to_dict(),
             "quantized": self.after.to_dict(),
-            "others": [{**v.to_dict(), "drop": drop(self.before.metrics, v.metrics)} for v in self.others],
+            "others": [{**v.to_dict(), "drop": map_drop(self.before.metrics, v.metrics)} for v in self.others],
             "left_float": list(self.left_float),
             "warnings": list(self.warnings),
             **self.lint.to_dict(),
@@ -126,12 +126,12 @@ class QuantizationReport:
         return atomic_write(model.with_suffix(SUFFIX), json.dumps(self.to_dict(), indent=2) + "\n")
 
 
-def _row(version: Version, before: Version) -> str:
-    lost = "" if version is before else f" (drop {drop(before.metrics, version.metrics):+.2f} points)"
+def _row(version: ModelVersion, before: ModelVersion) -> str:
+    lost = "" if version is before else f" (drop {map_drop(before.metrics, version.metrics):+.2f} points)"
     latency = "" if version.latency is None else f", {quantity(version.latency)}"
     return f"  {version.name:<22} mAP {version.metrics.map:.4f}{lost}{latency}, {version.size / 1e6:.2f} MB"
 
 
-def versions(named: Sequence[tuple[str, Path, Metrics]], latencies: Mapping[str, Estimate]) -> list[Version]:
+def versions(named: Sequence[tuple[str, Path, Metrics]], latencies: Mapping[str, Estimate]) -> list[ModelVersion]:
     """Of files, their accuracy, and the latencies by name."""
-    return [Version(name, metrics, latencies.get(name), path.stat().st_size) for name, path, metrics in named]
+    return [ModelVersion(name, metrics, latencies.get(name), path.stat().st_size) for name, path, metrics in named]

@@ -16,10 +16,10 @@ from nas.inference.detect import batches, sort_out
 from search_spaces.errors import InputError
 
 Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]
-INSTEAD = "onnxruntime"
+SUBSTITUTE = "onnxruntime"
 
 
-class Served:
+class RuntimeModel:
     """An ONNX file in the runtime of a target, with the settings that it is timed with: images -> boxes and scores.
 
     Where the runtime cannot be run on images here (an engine for a GPU), ONNX Runtime on the CPU computes the same
@@ -31,9 +31,9 @@ class Served:
         session = None if runtime.available() else runtime.open_session(target, model)
         self.where = f"{target.runtime} {runtime.version()}"
         if session is None:
-            runtime = RUNTIMES[INSTEAD]
-            session = runtime.open_session(Target(INSTEAD, batch=target.batch, threads=target.threads), model)
-            self.where = f"{INSTEAD} {runtime.version()} in the place of {target.runtime}"
+            runtime = RUNTIMES[SUBSTITUTE]
+            session = runtime.open_session(Target(SUBSTITUTE, batch=target.batch, threads=target.threads), model)
+            self.where = f"{SUBSTITUTE} {runtime.version()} in the place of {target.runtime}"
         assert session is not None
         self._session = session
         self._batch = target.batch
@@ -57,7 +57,9 @@ class Served:
         return boxes, scores
 
 
-def accuracy(served: Served, dataset: DetectionDataset, image_size: int, end_to_end: bool = False) -> Metrics:
+def runtime_accuracy(
+    served: RuntimeModel, dataset: DetectionDataset, image_size: int, end_to_end: bool = False
+) -> Metrics:
     """COCO metrics over a data set, each image once, as the project evaluates torch."""
     sizes = {sample.id: (sample.width, sample.height) for sample in dataset.samples}
     found: dict[int, Detections] = {}

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.against_references import Entrant, judged, references
 from benchmarks.proxy_correlation import GROUPINGS, TOGETHER, correlations, tau
 from latency_db.core.profiler import Network
-from nas.bench.results import Bench, Entry, Model, Settings
+from nas.bench.results import BenchEntry, BenchModel, BenchResult, BenchSettings
 from nas.core.estimate import Estimate
 from search_spaces.references import FAMILIES, reference
 from search_spaces.spaces import SPACES, space_of
@@ -31,14 +31,14 @@ def test_references_at_nano_scale() -> None:
     assert {e.name for e in references("full", 640)} >= {"yolov8x", "yolo26n", "yolo-nas-l"}
 
 
-def bench_of(entrants: list[Entrant], ms: dict[str, float]) -> Bench:
+def bench_of(entrants: list[Entrant], ms: dict[str, float]) -> BenchResult:
     network = Network(NANO.smallest, 3, 96)
-    models = [Model(e.name, e.family, network, 1000, 2000) for e in entrants]
+    models = [BenchModel(e.name, e.family, network, 1000, 2000) for e in entrants]
     entries = [
-        Entry(m, "fake", (), Estimate("latency_ms", ms[m.name], "ms", ms[m.name] * 0.99, ms[m.name] * 1.01))
+        BenchEntry(m, "fake", (), Estimate("latency_ms", ms[m.name], "ms", ms[m.name] * 0.99, ms[m.name] * 1.01))
         for m in models
     ]
-    return Bench(Settings(("fake",), {m.name: network.key for m in models}), tuple(entries), None, {})
+    return BenchResult(BenchSettings(("fake",), {m.name: network.key for m in models}), tuple(entries), None, {})
 
 
 def test_who_dominates_whom() -> None:

@@ -254,7 +254,11 @@ def state(path: Path) -> tuple[str, int, int]:
         return version, len(columns), connection.execute("SELECT count(*) FROM measurements").fetchone()[0]
 
 
-OPENER = "import sys; sys.path.insert(0, sys.argv[1]); from latency_db.database.db import LatencyDB; print('go', flush=True); print(len(LatencyDB(sys.argv[2]).all()))"
+OPENER = (
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "from latency_db.database.db import LatencyDB; "
+    "print('go', flush=True); print(len(LatencyDB(sys.argv[2]).all()))"
+)
 
 
 def opener(path: Path) -> subprocess.Popen[str]:

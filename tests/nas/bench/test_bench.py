@@ -19,15 +19,15 @@ from latency_db.core.target import Target
 from latency_db.database.db import LatencyDB
 from latency_db.database.table_io import Row, write_table
 from nas.bench import run as benching
-from nas.bench.models import lineup
-from nas.bench.results import Bench, Model, Settings
-from nas.bench.run import JOURNAL, bench, plan
+from nas.bench.models import resolve_models
+from nas.bench.results import BenchModel, BenchResult, BenchSettings
+from nas.bench.run import JOURNAL, measurement_plan, run_bench
 from nas.cli import main
 from nas.core.architecture_file import Artifact, DataRecord, StudyRecord, write_artifact
 from nas.core.console_reporter import ConsoleReporter
 from nas.core.estimate import Estimate, Objective
 from nas.core.references import reference_artifact
-from nas.profiling.interleaved import together
+from nas.profiling.interleaved import combine_rounds
 from nas.search.report.front_files import Front, write_front
 from nas.supernet.weights import save_detector
 from search_spaces.architecture import Architecture
@@ -77,9 +77,13 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_words_for_references() -> None:
-    assert [m.name for m in lineup([SMALLEST])] == [SMALLEST]
-    assert [m.name for m in lineup([FAMILY])] == [m.name for m in lineup([FAMILY.lower() + "*", SMALLEST])] == MEMBERS
-    model = lineup([SMALLEST])[0]
+    assert [m.name for m in resolve_models([SMALLEST])] == [SMALLEST]
+    assert (
+        [m.name for m in resolve_models([FAMILY])]
+        == [m.name for m in resolve_models([FAMILY.lower() + "*", SMALLEST])]
+        == MEMBERS
+    )
+    model = resolve_models([SMALLEST])[0]
     r = references()[SMALLEST]
     assert (model.family, model.network) == (FAMILY, Network(r.architecture, 80, 640))
     assert model.accuracy is not None and r.published is not None
@@ -93,12 +97,12 @@ def test_words_for_references() -> None:
 
 @pytest.mark.parametrize("how", [{"image_size": 320}, {"num_classes": 3}])
 def test_what_is_published_is_of_640_px_and_80_classes(how: dict[str, Any]) -> None:
-    model = lineup([SMALLEST], **how)[0]
-    assert model.accuracy is None and model.macs < lineup([SMALLEST])[0].macs
+    model = resolve_models([SMALLEST], **how)[0]
+    assert model.accuracy is None and model.macs < resolve_models([SMALLEST])[0].macs
 
 
 def test_a_run_takes_part_with_its_trained_weights_where_it_has_them(run: Path) -> None:
-    small, large = lineup([str(run)])
+    small, large = resolve_models([str(run)])
     assert (small.name, small.family, large.name) == ("S", "shop", "L")
     assert small.accuracy is not None and large.accuracy is not None
     assert (small.accuracy.kind, small.accuracy.data) == (
@@ -107,23 +111,27 @@ def test_a_run_takes_part_with_its_trained_weights_where_it_has_them(run: Path) 
     ) and small.accuracy.percent == pytest.approx(71.5)
     assert large.accuracy.kind == "supernet" and large.accuracy.percent == pytest.approx(60)
     assert small.accuracy.scale != large.accuracy.scale
-    assert lineup([str(run)], image_size=128)[0].accuracy is None
+    assert resolve_models([str(run)], image_size=128)[0].accuracy is None
     assert small.network == Network(TINY, 3, int(TINY["image_size"]))
 
 
 def test_names_that_are_not_unique_get_their_folders(run: Path, tmp_path: Path) -> None:
     write_artifact(tmp_path / "night" / "S.json", artifact("S"))
-    assert [m.name for m in lineup([str(run), str(tmp_path / "night" / "S.json")])] == ["shop/S", "L", "night/S"]
-    models = lineup([str(run / "S.json"), str(run / "S.safetensors"), str(run / "S.json")])
+    assert [m.name for m in resolve_models([str(run), str(tmp_path / "night" / "S.json")])] == [
+        "shop/S",
+        "L",
+        "night/S",
+    ]
+    models = resolve_models([str(run / "S.json"), str(run / "S.safetensors"), str(run / "S.json")])
     assert [Path(m.name).name for m in models] == ["S.json", "S.safetensors"]
 
 
 def test_a_reference_that_was_trained_belongs_to_its_family_and_has_its_own_map(tmp_path: Path) -> None:
     a = reference_artifact(SMALLEST, 3, 96)
-    own = lineup([str(weights(tmp_path / "mine.safetensors", a, 33, "abcdefabcdef0123"))])[0]
+    own = resolve_models([str(weights(tmp_path / "mine.safetensors", a, 33, "abcdefabcdef0123"))])[0]
     assert own.family == FAMILY and own.accuracy is not None
     assert (own.accuracy.kind, own.accuracy.data) == ("trained", "data set abcdefab")
-    untrained = lineup([str(write_artifact(tmp_path / "plain.json", reference_artifact(SMALLEST)))])[0]
+    untrained = resolve_models([str(write_artifact(tmp_path / "plain.json", reference_artifact(SMALLEST)))])[0]
     assert untrained.accuracy is not None and untrained.accuracy.kind == "published"
 
 
@@ -143,7 +151,7 @@ def test_words_that_mean_no_model(word: str, words: Sequence[str], tmp_path: Pat
     (tmp_path / "model.onnx").write_bytes(b"x")
     (tmp_path / "text.json").write_text("no")
     with pytest.raises(InputError) as error:
-        lineup([word.format(tmp=tmp_path)])
+        resolve_models([word.format(tmp=tmp_path)])
     assert all(part in str(error.value) for part in words), str(error.value)
 
 
@@ -194,18 +202,22 @@ def bureau(monkeypatch: pytest.MonkeyPatch) -> type[Bureau]:
 
 
 def start(
-    folder: Path, models: Sequence[Model] = OWN, targets: Sequence[Target] = TARGETS[:1], rounds: int = 3, seed: int = 0
-) -> Bench:
-    return bench(models, targets, folder, ConsoleReporter(), rounds=rounds, seed=seed)
+    folder: Path,
+    models: Sequence[BenchModel] = OWN,
+    targets: Sequence[Target] = TARGETS[:1],
+    rounds: int = 3,
+    seed: int = 0,
+) -> BenchResult:
+    return run_bench(models, targets, folder, ConsoleReporter(), rounds=rounds, seed=seed)
 
 
 def test_every_round_takes_everyone_once_in_an_order_of_its_own() -> None:
-    settings = Settings((FP32, INT8), {m.name: m.network.key for m in OWN}, 4, 7)
-    jobs = plan(settings)
+    settings = BenchSettings((FP32, INT8), {m.name: m.network.key for m in OWN}, 4, 7)
+    jobs = measurement_plan(settings)
     rounds = [[(j.model, j.target) for j in jobs if j.round == number] for number in range(4)]
     assert [j.round for j in jobs] == sorted(j.round for j in jobs)
     assert all(Counter(r) == Counter(rounds[0]) and len(set(r)) == 2 * len(OWN) for r in rounds)
-    assert len({tuple(r) for r in rounds}) == 4 and plan(settings) == jobs
+    assert len({tuple(r) for r in rounds}) == 4 and measurement_plan(settings) == jobs
 
 
 def test_a_whole_bench(bureau: type[Bureau], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -234,19 +246,19 @@ def test_what_an_interrupted_bench_has_can_be_read_without_measuring(bureau: typ
     with pytest.raises(KeyboardInterrupt):
         start(tmp_path / "out")
     bureau.release = "another machine's"
-    done = benching.so_far(OWN, tmp_path / "out")
+    done = benching.partial_result(OWN, tmp_path / "out")
     assert len(bureau.asked) == len(OWN) + 1
     assert sum(len(e.measured) for e in done.entries) == len(OWN) + 1 and done.settings.rounds == 2
     with pytest.raises(InputError, match="measured other networks as"):
-        benching.so_far([replace(OWN[0], network=replace(OWN[0].network, classes=7))], tmp_path / "out")
+        benching.partial_result([replace(OWN[0], network=replace(OWN[0].network, classes=7))], tmp_path / "out")
     for folder in (tmp_path / "none", tmp_path):
         with pytest.raises(InputError, match="no bench in"):
-            benching.so_far(OWN, folder)
+            benching.partial_result(OWN, folder)
 
 
 def test_figures_are_kept_in_the_database_too(bureau: type[Bureau], tmp_path: Path) -> None:
     with LatencyDB(tmp_path / "l.sqlite") as database:
-        bench(OWN, TARGETS[:1], tmp_path / "out", ConsoleReporter(), rounds=1, database=database)
+        run_bench(OWN, TARGETS[:1], tmp_path / "out", ConsoleReporter(), rounds=1, database=database)
         assert {m.workload for m in database.all()} == {m.network.key for m in OWN}
 
 
@@ -355,20 +367,20 @@ def rounds_of(*medians: float) -> list[Measurement]:
 
 
 def test_an_interval_covers_what_rounds_differ_by() -> None:
-    same = together(rounds_of(10, 10, 10))
+    same = combine_rounds(rounds_of(10, 10, 10))
     assert (
         same.value == 10 and same.low == pytest.approx(9.9) and same.high == pytest.approx(10.1)
     )  # a round's own, 1 %
-    apart = together(rounds_of(9, 10, 12))
+    apart = combine_rounds(rounds_of(9, 10, 12))
     assert apart.value == 10 and apart.high == pytest.approx(10 + 4.30 * 1.5275 / 3**0.5, abs=0.01)
     assert apart.low == pytest.approx(20 - (apart.high or 0))
-    assert together(rounds_of(10)).high == pytest.approx(10.1)
-    assert together(rounds_of(1, 10)).low == 0
+    assert combine_rounds(rounds_of(10)).high == pytest.approx(10.1)
+    assert combine_rounds(rounds_of(1, 10)).low == 0
 
 
 def test_rounds_at_different_speeds_of_the_machine_agree_at_its_usual_one() -> None:
     slow = [measured(OWN[0], FP32, 10 * s, 2 * s) for s in (0.8, 1.0, 1.3)]
-    found = together(slow, usual_anchor_ms=2.0)
+    found = combine_rounds(slow, usual_anchor_ms=2.0)
     assert found.value == pytest.approx(10) and found.high == pytest.approx(10.1)
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from nas.bench.report import Panel, bench_data, short, write_bench
+from nas.bench.report import Panel, bench_data, short_name, write_bench
 from nas.bench.report_html import bench_figure
-from nas.bench.report_tables import bench_csv, bench_markdown, bench_table, notes
-from nas.bench.results import Bench, Turn, conclude
+from nas.bench.report_tables import bench_csv, bench_markdown, bench_notes, bench_table
+from nas.bench.results import BenchRecord, BenchResult, bench_result
 from nas.core.budgets import parse_wanted
 from nas.core.units import quantity
 from nas.plotting.canvas import WIDTH
@@ -106,7 +106,7 @@ def test_families_are_told_apart_and_look_alike_in_every_bench() -> None:
     ],
 )
 def test_short_names(name: str, family: str, text: str) -> None:
-    assert short(name, family) == text
+    assert short_name(name, family) == text
 
 
 def boxes(panel: Panel) -> list[Box]:
@@ -139,11 +139,11 @@ def test_budgets_are_numbers_and_models() -> None:
     assert drawn.panels[0].canvas.top > bench_data(bench).panels[0].canvas.top
 
 
-def failed(bench: Bench, name: str) -> Bench:
+def failed(bench: BenchResult, name: str) -> BenchResult:
     """The same bench, one model failing in its first round."""
     models = [e.model for e in bench.main.values()]
     turns = [
-        Turn(
+        BenchRecord(
             i,
             e.model.name,
             e.target,
@@ -154,7 +154,7 @@ def failed(bench: Bench, name: str) -> Bench:
         for i, m in enumerate(e.measured)
         if i == 0 or e.model.name != name
     ]
-    return conclude(bench.settings, models, turns, bench.machine)
+    return bench_result(bench.settings, models, turns, bench.machine)
 
 
 def test_who_failed_is_in_the_table_and_not_in_the_image() -> None:
@@ -162,7 +162,7 @@ def test_who_failed_is_in_the_table_and_not_in_the_image() -> None:
     assert "M" not in {name for panel in bench_data(bench).panels for name in names(panel)}
     last = bench_table(bench).rows[-1]
     assert last[0] == "M" and last[2] == "failed"
-    assert f"failed: M on {FP32}: out of memory" in notes(bench) and "out of memory" in bench_csv(bench)
+    assert f"failed: M on {FP32}: out of memory" in bench_notes(bench) and "out of memory" in bench_csv(bench)
 
 
 # tables

@@ -21,11 +21,11 @@ from latency_db.core.target import Target
 from latency_db.database.db import LatencyDB
 from latency_db.database.table_io import write_table
 from latency_db.runtimes import RUNTIMES, open_profiler
-from nas.bench.int8_drops import JOURNAL, drops
-from nas.bench.models import lineup
+from nas.bench.int8_drops import JOURNAL, measure_drops
+from nas.bench.models import resolve_models
 from nas.bench.report import bench_data
-from nas.bench.report_tables import bench_csv, bench_table, notes
-from nas.bench.results import Drop, Model
+from nas.bench.report_tables import bench_csv, bench_notes, bench_table
+from nas.bench.results import BenchModel, Int8Drop
 from nas.cli import main
 from nas.core.architecture_file import write_artifact
 from nas.core.console_reporter import ConsoleReporter
@@ -38,9 +38,9 @@ from nas.estimators.supernet_map import SupernetMap
 from nas.export.onnx import write_onnx
 from nas.inference.coco_metrics import evaluate
 from nas.inference.detect import RANKING, batches, images_of, sort_out
-from nas.quantization.candidate import IMAGES, served_in_int8
-from nas.quantization.model import form_of
-from nas.quantization.runtime_accuracy import Served, distortion
+from nas.quantization.candidate import IMAGES, open_int8_candidate
+from nas.quantization.model import scheme_of
+from nas.quantization.runtime_accuracy import RuntimeModel, distortion
 from nas.supernet.batchnorm import recalibrate
 from nas.supernet.supernet import Supernet
 from nas.supernet.weights import load_detector, save_detector
@@ -97,10 +97,10 @@ def test_a_candidate_is_what_quantize_would_make_of_it(target: str, tmp_path: Pa
     assert len(np.concatenate(images())) >= IMAGES
     calibration = [np.concatenate(images())[:IMAGES].astype(np.float32) / np.float32(255)]
     write_onnx(detector, tmp_path / "float.onnx", SIDE)
-    Calibrated.of(tmp_path / "float.onnx", form_of(where), calibration).write(tmp_path / "int8.onnx")
-    expected = Served(tmp_path / "int8.onnx", where)(batch)
-    exact = Served(tmp_path / "float.onnx", replace(where, precision="fp32"))(batch)
-    with served_in_int8(detector, replace(where, image_size=320), SIDE, images()) as served:
+    Calibrated.of(tmp_path / "float.onnx", scheme_of(where), calibration).write(tmp_path / "int8.onnx")
+    expected = RuntimeModel(tmp_path / "int8.onnx", where)(batch)
+    exact = RuntimeModel(tmp_path / "float.onnx", replace(where, precision="fp32"))(batch)
+    with open_int8_candidate(detector, replace(where, image_size=320), SIDE, images()) as served:
         found = served(batch)
         assert where.runtime in served.where or served.where.endswith(f"in the place of {where.runtime}")
     assert distortion(expected, found) < 0.02 * distortion(expected, exact)
@@ -120,7 +120,7 @@ def test_the_estimate_is_of_the_quantized_network() -> None:
     val = shelf().data.val
     sizes = {s.id: (s.width, s.height) for s in val.samples}
     (batch,) = batches(val, SIDE)
-    with served_in_int8(extracted(), Target.parse(name), SIDE, images()) as served:
+    with open_int8_candidate(extracted(), Target.parse(name), SIDE, images()) as served:
         found = sort_out(*served(batch), batch, sizes, RANKING)
     assert estimate.value == pytest.approx(evaluate(val, found).map, abs=1e-9)
     kept = estimator._evaluations._found
@@ -140,7 +140,7 @@ def test_all_numbers_of_an_evaluation_are_of_one(monkeypatch: pytest.MonkeyPatch
     of = context("onnxruntime:int8")
     first, second = ESTIMATORS["supernet"](of), ESTIMATORS["supernet-50"](of)
     assert first(SPACE.smallest).value <= second(SPACE.smallest).value
-    monkeypatch.setattr("nas.estimators.supernet_map.served_in_int8", None)  # a second evaluation would fail
+    monkeypatch.setattr("nas.estimators.supernet_map.open_int8_candidate", None)  # a second evaluation would fail
     assert second(SPACE.smallest).target == "onnxruntime:int8" and len(second.draws) in (0, 64)
 
 
@@ -201,9 +201,11 @@ def test_predicted_latencies_of_one_front_are_at_one_speed(tmp_path: Path) -> No
 # a bench
 
 
-def own(weights: Path, name: str = "S", family: str = "shop") -> Model:
+def own(weights: Path, name: str = "S", family: str = "shop") -> BenchModel:
     _, artifact, _ = load_detector(weights)
-    return Model(name, family, Network(artifact.architecture, artifact.num_classes, SIZE), 1, 1, None, str(weights))
+    return BenchModel(
+        name, family, Network(artifact.architecture, artifact.num_classes, SIZE), 1, 1, None, str(weights)
+    )
 
 
 def test_a_bench_says_what_weights_lose(
@@ -219,7 +221,7 @@ def test_a_bench_says_what_weights_lose(
     )
     models = [own(made.weights), own(others, "O"), replace(own(made.weights), name="none", weights=None)]
     target = Target.parse("onnxruntime:int8")
-    found = drops(models, target, made.data, tmp_path, ConsoleReporter())
+    found = measure_drops(models, target, made.data, tmp_path, ConsoleReporter())
     said = capsys.readouterr().out
     assert list(found) == ["S"] and "int8 accuracy of O: its classes are" in said and "points lost" in said
     drop = found["S"]
@@ -228,12 +230,15 @@ def test_a_bench_says_what_weights_lose(
         and drop.evaluated_in.startswith("onnxruntime")
         and drop.points == drop.before - drop.after
     )
-    monkeypatch.setattr("nas.bench.int8_drops.open_subject", None)  # a second evaluation would fail
-    assert drops(models, target, made.data, tmp_path, ConsoleReporter()) == found
+    monkeypatch.setattr("nas.bench.int8_drops.calibrate_detector", None)  # a second evaluation would fail
+    assert measure_drops(models, target, made.data, tmp_path, ConsoleReporter()) == found
     with pytest.raises(TypeError):
-        drops(models, replace(target, threads=2), made.data, tmp_path, ConsoleReporter())
+        measure_drops(models, replace(target, threads=2), made.data, tmp_path, ConsoleReporter())
     assert len((tmp_path / JOURNAL).read_text().splitlines()) == 1
-    assert lineup([str(made.weights)])[0].weights == str(made.weights) and lineup(["yolov8n"])[0].weights is None
+    assert (
+        resolve_models([str(made.weights)])[0].weights == str(made.weights)
+        and resolve_models(["yolov8n"])[0].weights is None
+    )
 
 
 def test_the_drop_is_beside_the_speed_up_and_only_with_weights() -> None:
@@ -244,9 +249,9 @@ def test_the_drop_is_beside_the_speed_up_and_only_with_weights() -> None:
         and "drop" not in plain.to_dict()
     )
     lost = {
-        "S": Drop(70.0, 69.5, 40, "onnxruntime 1"),
-        "M": Drop(74.0, 74.5, 40, "onnxruntime 1"),
-        "L": Drop(77.0, 75.5, 40, "onnxruntime 1"),
+        "S": Int8Drop(70.0, 69.5, 40, "onnxruntime 1"),
+        "M": Int8Drop(74.0, 74.5, 40, "onnxruntime 1"),
+        "L": Int8Drop(77.0, 75.5, 40, "onnxruntime 1"),
     }
     done = replace(plain, drops=lost)
     table = bench_table(done)
@@ -255,7 +260,7 @@ def test_the_drop_is_beside_the_speed_up_and_only_with_weights() -> None:
     cells = {r[0]: r[at] for r in table.rows}
     assert (cells["S"], cells["M"], cells["L"], cells["night/S"]) == ("+0.50", "-0.50", "+1.50", "–")
     assert done.family_drops() == {"shop": pytest.approx(0.5)}
-    assert any("shop +0.50; on 40 images, in onnxruntime 1" in line for line in notes(done))
+    assert any("shop +0.50; on 40 images, in onnxruntime 1" in line for line in bench_notes(done))
     assert "int8_map_percent" in bench_csv(done) and done.to_dict()["drop"]["L"]["points"] == 1.5
     hovers = [p.hover for panel in bench_data(done).panels for s in panel.series for p in s.points]
     assert any("int8: +1.50 points of mAP lost" in hover for hover in hovers)

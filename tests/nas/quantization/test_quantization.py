@@ -27,11 +27,11 @@ from nas.inference.detect import batches
 from nas.inference.model import load
 from nas.profiling import interleaved as timing
 from nas.quantization.blocks import block_of
-from nas.quantization.lint import LintReport, Promise, lint
-from nas.quantization.model import Calibration, calibration_batches, open_subject
-from nas.quantization.ptq import Settings, post_training
+from nas.quantization.lint import Int8Record, LintReport, lint
+from nas.quantization.model import CalibrationConfig, calibrate_detector, calibration_batches
+from nas.quantization.ptq import QuantizationSettings, quantize_post_training
 from nas.quantization.report import QuantizationReport, versions
-from nas.quantization.runtime_accuracy import Served, distortion
+from nas.quantization.runtime_accuracy import RuntimeModel, distortion
 from search_spaces.errors import InputError
 from tests._models import write_model
 from tests._quantized import DATA, SIZE, shelf, subject
@@ -57,7 +57,7 @@ def test_post_training_gives_the_runtimes_form_checked_and_evaluated(
     heads = sum(layer.precision == "float" for layer in found.layers if layer.kind == "Conv")
     assert heads == (6 if runtime == "onnxruntime" else 0)  # the heads' last convolutions
     proto = onnx.load(out)
-    promise = Promise.of(proto)
+    promise = Int8Record.of(proto)
     assert (
         promise is not None
         and promise.form == RUNTIMES[runtime].quantization_scheme(Target.parse(target))
@@ -132,9 +132,10 @@ def test_runtimes_agree_on_one_file(tmp_path: Path) -> None:
     s = subject("openvino:int8")
     s.write(tmp_path / "q.onnx")
     (batch,) = batches(shelf().data.val, SIZE)
-    exact = Served(s.model, Target("onnxruntime"))(batch)
+    exact = RuntimeModel(s.model, Target("onnxruntime"))(batch)
     served = {
-        runtime: Served(tmp_path / "q.onnx", Target(runtime, "int8"))(batch) for runtime in ("openvino", "onnxruntime")
+        runtime: RuntimeModel(tmp_path / "q.onnx", Target(runtime, "int8"))(batch)
+        for runtime in ("openvino", "onnxruntime")
     }
     rounding = distortion(exact, served["onnxruntime"])
     assert 0 < rounding < 0.3
@@ -146,7 +147,7 @@ def test_runtimes_agree_on_one_file(tmp_path: Path) -> None:
 def test_a_batch_that_does_not_fill_the_target() -> None:
     s = subject("openvino:int8")
     (batch,) = batches(shelf().data.val, SIZE)
-    one, four = (Served(s.model, Target("onnxruntime", batch=b))(batch) for b in (1, 4))
+    one, four = (RuntimeModel(s.model, Target("onnxruntime", batch=b))(batch) for b in (1, 4))
     assert one[0].shape[0] == 6 and distortion(one, four) < 1e-4
     with torch.no_grad():
         boxes, scores = (t.numpy() for t in s.detector.predict(batch.images.float() / 255))
@@ -214,20 +215,20 @@ def test_calibrators_differ_and_none_is_wider_than_the_extremes(tmp_path: Path) 
 
 
 def test_the_calibration_set_is_drawn_from_the_train_split() -> None:
-    drawn = calibration_batches(shelf().data, SIZE, Calibration(30, seed=1))
-    again = calibration_batches(shelf().data, SIZE, Calibration(30, seed=1))
+    drawn = calibration_batches(shelf().data, SIZE, CalibrationConfig(30, seed=1))
+    again = calibration_batches(shelf().data, SIZE, CalibrationConfig(30, seed=1))
     assert sum(map(len, drawn)) == 30 and all((a == b).all() for a, b in zip(drawn, again, strict=True))
-    other = calibration_batches(shelf().data, SIZE, Calibration(30, seed=2))
+    other = calibration_batches(shelf().data, SIZE, CalibrationConfig(30, seed=2))
     assert not all((a == b).all() for a, b in zip(drawn, other, strict=True))
     train = {b.tobytes() for batch in batches(shelf().data.train, SIZE) for b in batch.images.numpy()}
     assert {np.rint(p * 255).astype(np.uint8).tobytes() for images in drawn for p in images} <= train
-    assert sum(map(len, calibration_batches(shelf().data, SIZE, Calibration(1000)))) == len(shelf().data.train)
+    assert sum(map(len, calibration_batches(shelf().data, SIZE, CalibrationConfig(1000)))) == len(shelf().data.train)
 
 
 @pytest.mark.filterwarnings("ignore:All-NaN")
 def test_few_or_blank_images_are_said(tmp_path: Path) -> None:
-    few = open_subject(
-        shelf().weights, shelf().data, Target.parse(f"onnxruntime:int8@{SIZE}"), Calibration(4), tmp_path
+    few = calibrate_detector(
+        shelf().weights, shelf().data, Target.parse(f"onnxruntime:int8@{SIZE}"), CalibrationConfig(4), tmp_path
     )
     assert any("4 images" in w for w in few.warnings)
     blank = Calibrated.of(few.model, few.form, [np.zeros((2, 3, SIZE, SIZE), np.float32)])
@@ -278,12 +279,12 @@ def test_the_block_of_a_node(node: str, block: str | None) -> None:
 @pytest.mark.parametrize("target", ["openvino:fp32", "torch:bf16", "recorded"])
 def test_targets_without_int8(target: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="form of int8"):
-        post_training(
+        quantize_post_training(
             shelf().weights,
             shelf().data,
             Target.read(target),
             tmp_path / "q.onnx",
-            Settings(rounds=0),
+            QuantizationSettings(rounds=0),
             ConsoleReporter(),
         )
 

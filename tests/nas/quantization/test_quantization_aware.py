@@ -23,9 +23,9 @@ from nas.inference.detect import batches
 from nas.quantization import qat as fine_tuning
 from nas.quantization.fake_quantization import FakeQuantConv2d, Rounding, fake_quantized, plain, roundings
 from nas.quantization.lint import lint
-from nas.quantization.model import Calibration
-from nas.quantization.ptq import Settings
-from nas.quantization.qat import Aware, FineTuning, quantization_aware
+from nas.quantization.model import CalibrationConfig
+from nas.quantization.ptq import QuantizationSettings
+from nas.quantization.qat import QatConfig, QatTask, quantize_aware
 from nas.quantization.runtime_accuracy import distortion
 from nas.training.loss import Truth
 from nas.training.recipe import Recipe
@@ -108,16 +108,16 @@ def test_rounding_of_a_convolution_that_there_is_not() -> None:
 
 def test_the_rule() -> None:
     trained = Recipe(epochs=40, lr=0.01, weight_decay=0.02)
-    rule = Aware().recipe(trained)
+    rule = QatConfig().recipe(trained)
     assert (rule.epochs, rule.precision) == (4, "fp32")
     assert [rule.lr, rule.weight_decay] == pytest.approx([1e-4, 2e-4])
-    assert Aware().recipe(Recipe(epochs=3)).epochs == 1 and Aware(epochs=7, lr=1e-3).recipe(trained).lr == 1e-3
+    assert QatConfig().recipe(Recipe(epochs=3)).epochs == 1 and QatConfig(epochs=7, lr=1e-3).recipe(trained).lr == 1e-3
 
 
 def test_a_teacher_that_agrees_adds_nothing() -> None:
     torch.manual_seed(0)
     student, teacher = (copy.deepcopy(subject("tensorrt-rtx:int8").detector) for _ in range(2))
-    task = FineTuning(student, teacher, "same", Recipe().loss(), 1.0)
+    task = QatTask(student, teacher, "same", Recipe().loss(), 1.0)
     images = torch.rand(2, 3, SIZE, SIZE)
     truth = Truth(torch.tensor([[8.0, 8.0, 40.0, 40.0]]), torch.tensor([3]), torch.tensor([1]))
     ((_, terms),) = list(task.losses(images, truth, 0))
@@ -133,7 +133,9 @@ def test_a_teacher_that_agrees_adds_nothing() -> None:
 
 def test_qat_beside_its_control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        Aware, "recipe", lambda self, trained: Recipe(epochs=1, batch_size=8, lr=1e-4, warmup_steps=1, precision="fp32")
+        QatConfig,
+        "recipe",
+        lambda self, trained: Recipe(epochs=1, batch_size=8, lr=1e-4, warmup_steps=1, precision="fp32"),
     )
     out = tmp_path / "S.onnx"
     arguments = (
@@ -141,9 +143,9 @@ def test_qat_beside_its_control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         shelf().data,
         Target.parse(f"onnxruntime:int8@{SIZE}"),
         out,
-        Settings(Calibration(16), rounds=0),
+        QuantizationSettings(CalibrationConfig(16), rounds=0),
     )
-    report = quantization_aware(*arguments, Aware(device="cpu"), ConsoleReporter())
+    report = quantize_aware(*arguments, QatConfig(device="cpu"), ConsoleReporter())
     assert not lint(out).errors
     assert [v.name for v in (report.before, report.after, *report.others)] == [
         "fp32",
@@ -164,13 +166,13 @@ def test_qat_beside_its_control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert all(not np.array_equal(weights[i], weights[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
     assert not list((tmp_path / "S").glob("*.ckpt"))
     monkeypatch.setattr(fine_tuning, "fit", lambda *_, **__: pytest.fail("trained again"))
-    recipe, folder = Aware().recipe(Recipe()), tmp_path / "S"
+    recipe, folder = QatConfig().recipe(Recipe()), tmp_path / "S"
     again = (
         subject("onnxruntime:int8"),
         folder / "ptq.onnx",
         shelf().data,
         recipe,
-        Aware(device="cpu"),
+        QatConfig(device="cpu"),
         folder,
         ConsoleReporter(),
     )

@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from latency_db.conversion.int8 import Calibrated
 from latency_db.core.quantization_scheme import QuantizationScheme
 from nas.cli import main
-from nas.quantization.lint import METADATA, Promise, check, lint
+from nas.quantization.lint import METADATA, Int8Record, lint, require_clean
 from search_spaces.errors import InputError
 from search_spaces.onnx import build_onnx
 from search_spaces.spaces import SPACES
@@ -31,7 +31,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = np.random.default_rng(0).random((2, 3, SIZE, SIZE), np.float32)
     out = Calibrated.of(folder / "float.onnx", FORM, [images]).write(folder / "int8.onnx")
     proto = onnx.load(out)
-    helper.set_model_props(proto, {METADATA: Promise("tensorrt-rtx:int8", FORM).to_json()})
+    helper.set_model_props(proto, {METADATA: Int8Record("tensorrt-rtx:int8", FORM).to_json()})
     out.write_bytes(proto.SerializeToString())
     return out
 
@@ -148,7 +148,7 @@ DEFECTS: dict[str, tuple[Change, str]] = {
 def test_a_sound_file_has_no_findings(sound: Path) -> None:
     report = lint(sound)
     assert report.findings == () and report.count("int8") == len(nodes(onnx.load(sound), "Conv")) > 20
-    assert check(sound) == report
+    assert require_clean(sound) == report
     assert report.layers[0].per_channel and report.layers[0].activation == "s8" and report.layers[0].activation_scale
 
 
@@ -164,13 +164,13 @@ def test_each_defect_is_named_with_its_place(sound: Path, tmp_path: Path, rule: 
     assert found and all(f.level == level and f.where in names for f in found)
     if level == "error":
         with pytest.raises(InputError, match=r"m\.onnx is not the int8 model it should be"):
-            check(path)
+            require_clean(path)
 
 
 def test_a_float_model_where_int8_is_promised(sound: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = sound.with_name("float.onnx")
     with pytest.raises(InputError, match="a float model: none of"):
-        check(model)
+        require_clean(model)
     assert main(["quantize", "--lint", str(model)]) == 1 and "a float model" in capsys.readouterr().out
     assert main(["quantize", "--lint", str(sound)]) == 0 and "int8" in capsys.readouterr().out
 
@@ -181,8 +181,8 @@ def test_a_layer_left_float_on_purpose_is_no_finding(sound: Path, tmp_path: Path
     float_layer(proto)
     path = tmp_path / "m.onnx"
     path.write_bytes(proto.SerializeToString())
-    assert lint(path, Promise("t", FORM, (name,))).findings == ()
-    wrong = lint(sound, Promise("t", FORM, (name,)))
+    assert lint(path, Int8Record("t", FORM, (name,))).findings == ()
+    wrong = lint(sound, Int8Record("t", FORM, (name,)))
     assert [f.where for f in wrong.errors] == [name] and "should be float" in wrong.errors[0].rule
 
 

@@ -20,10 +20,21 @@ from nas.core.estimate import Estimate
 from nas.core.pareto import hypervolume
 from nas.profiling.interleaved import Files
 from nas.quantization import measurements as probing
-from nas.quantization.block_selection import Model, Plan, Point, fitted, front, lost, neighbours, pick, proposal, spread
-from nas.quantization.measurements import Probe
-from nas.quantization.mixed_precision import HEURISTIC, Search, look, write_selection
-from nas.quantization.model import Calibration, Subject
+from nas.quantization.block_selection import (
+    BlockCostModel,
+    FloatBlocks,
+    SelectionPoint,
+    choose_point,
+    fit_cost_model,
+    neighbours,
+    points_lost,
+    propose_blocks,
+    selection_front,
+    spread_along_path,
+)
+from nas.quantization.measurements import SelectionMeasurements
+from nas.quantization.mixed_precision import HEURISTIC, SelectionConfig, search_float_blocks, write_selection
+from nas.quantization.model import CalibratedDetector, CalibrationConfig
 from search_spaces.errors import InputError
 from tests._quantized import shelf, subject
 
@@ -39,35 +50,37 @@ class World:
         self.loss = {b: rng.uniform(0.001, 0.05) ** 1.5 for b in BLOCKS}
         self.border_ms = border_ms
 
-    def point(self, plan: Plan) -> Point:
+    def point(self, plan: FloatBlocks) -> SelectionPoint:
         borders = sum((x in plan) != (y in plan) for x, y in itertools.pairwise(BLOCKS))
         ms = 1 + sum(self.cost[b] for b in plan) + self.border_ms * borders
         loss = sum(self.loss[b] for b in BLOCKS if b not in plan)
-        return Point(plan, 0.7 - loss, loss, Estimate("latency_ms", ms, "ms", ms * 0.99, ms * 1.01, "measured"))
+        return SelectionPoint(
+            plan, 0.7 - loss, loss, Estimate("latency_ms", ms, "ms", ms * 0.99, ms * 1.01, "measured")
+        )
 
     @property
     def float_ms(self) -> float:
         return self.point(frozenset(BLOCKS)).latency.value
 
-    def model(self, measured: list[Point]) -> Model:
+    def model(self, measured: list[SelectionPoint]) -> BlockCostModel:
         macs = [
             self.cost[b] * random.Random(b).uniform(0.5, 2) for b in BLOCKS
         ]  # the multiply-accumulates say something, not all
-        return fitted(BLOCKS, macs, [self.loss[b] for b in BLOCKS], measured, self.float_ms)
+        return fit_cost_model(BLOCKS, macs, [self.loss[b] for b in BLOCKS], measured, self.float_ms)
 
-    def search(self, along: int, trials: int) -> list[Point]:
+    def search(self, along: int, trials: int) -> list[SelectionPoint]:
         points = {frozenset[str](): self.point(frozenset())}
-        for plan in spread(self.model(list(points.values())), along):
+        for plan in spread_along_path(self.model(list(points.values())), along):
             points[plan] = self.point(plan)
         for _ in range(trials):
-            proposed = proposal(self.model(list(points.values())), list(points.values()), self.float_ms)
+            proposed = propose_blocks(self.model(list(points.values())), list(points.values()), self.float_ms)
             if proposed is None:
                 break
             points[proposed] = self.point(proposed)
         return list(points.values())
 
 
-def volume(points: list[Point], world: World) -> float:
+def volume(points: list[SelectionPoint], world: World) -> float:
     rows = [(p.latency.value, p.distortion) for p in points]
     return hypervolume(rows, (world.float_ms * 1.01, sum(world.loss.values()) * 1.01), ["min", "min"])
 
@@ -98,10 +111,10 @@ def test_costs_follow_what_was_measured() -> None:
 
 
 def test_the_path_takes_the_best_ratio_first() -> None:
-    model = Model(("a", "b", "c"), 1.0, np.array([1.0, 0.1, 0.0]), np.array([1.0, 0.5, 0.01]))
+    model = BlockCostModel(("a", "b", "c"), 1.0, np.array([1.0, 0.1, 0.0]), np.array([1.0, 0.5, 0.01]))
     assert model.path() == [frozenset(), {"c"}, {"b", "c"}, {"a", "b", "c"}]
     assert model.latency({"b"}) == pytest.approx(1.1) and model.distortion({"b"}) == pytest.approx(1.01)
-    assert spread(model, 5) == [frozenset("c"), frozenset("bc")]
+    assert spread_along_path(model, 5) == [frozenset("c"), frozenset("bc")]
 
 
 def test_neighbours() -> None:
@@ -114,30 +127,34 @@ def test_neighbours() -> None:
     }
 
 
-def points() -> list[Point]:
+def points() -> list[SelectionPoint]:
     rows = ((1.0, 0.690), (1.2, 0.697), (1.1, 0.680), (1.5, 0.699))
-    return [Point(frozenset({str(i)}), m, 0.0, Estimate("latency_ms", ms, "ms")) for i, (ms, m) in enumerate(rows)]
+    return [
+        SelectionPoint(frozenset({str(i)}), m, 0.0, Estimate("latency_ms", ms, "ms")) for i, (ms, m) in enumerate(rows)
+    ]
 
 
 def test_front_and_pick() -> None:
-    best = front(points())
+    best = selection_front(points())
     assert [p.latency.value for p in best] == [1.0, 1.2, 1.5]
-    assert pick(best, 0.7, max_drop=1.0).latency.value == 1.0
-    assert pick(best, 0.7).latency.value == 1.2  # half a point
-    assert pick(best, 0.7, budget_ms=1.3).latency.value == 1.2
-    assert lost(best[0], 0.7) == pytest.approx(1.0)
-    assert [p.latency.value for p in front(points(), 1.2)] == [1.0]  # what is not faster than float is of no use
+    assert choose_point(best, 0.7, max_drop=1.0).latency.value == 1.0
+    assert choose_point(best, 0.7).latency.value == 1.2  # half a point
+    assert choose_point(best, 0.7, budget_ms=1.3).latency.value == 1.2
+    assert points_lost(best[0], 0.7) == pytest.approx(1.0)
+    assert [p.latency.value for p in selection_front(points(), 1.2)] == [
+        1.0
+    ]  # what is not faster than float is of no use
     with pytest.raises(InputError, match="faster than the float model"):
-        pick(front(points(), 0.5), 0.7)
+        choose_point(selection_front(points(), 0.5), 0.7)
     with pytest.raises(InputError, match="no selection within 0.9 ms; there are 1 ms with"):
-        pick(best, 0.7, budget_ms=0.9)
+        choose_point(best, 0.7, budget_ms=0.9)
     with pytest.raises(InputError, match="drop of 0.1 points"):
-        pick(best, 0.7, max_drop=0.1, budget_ms=1.3)
-    assert Point.from_dict(json.loads(json.dumps(best[0].to_dict()))) == best[0]
+        choose_point(best, 0.7, max_drop=0.1, budget_ms=1.3)
+    assert SelectionPoint.from_dict(json.loads(json.dumps(best[0].to_dict()))) == best[0]
 
 
 @pytest.fixture(scope="module")
-def few() -> Subject:
+def few() -> CalibratedDetector:
     """With few blocks to choose of: each costs a file and an evaluation."""
     found = subject("onnxruntime:int8")
     kept = [
@@ -159,13 +176,13 @@ def timed(files: Files, seed: int, protocol: Protocol = probing.QUICK) -> dict[s
 
 
 def test_a_selection_is_measured_kept_and_goes_on(
-    few: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    few: CalibratedDetector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(probing, "one_round", timed)
-    search = Search(along=1, trials=1, subset=4)
+    search = SelectionConfig(along=1, trials=1, subset=4)
 
-    def probe() -> Probe:
-        return Probe(few, shelf().data, tmp_path, search.subset)
+    def probe() -> SelectionMeasurements:
+        return SelectionMeasurements(few, shelf().data, tmp_path, search.subset)
 
     calls = 0
 
@@ -178,12 +195,12 @@ def test_a_selection_is_measured_kept_and_goes_on(
 
     monkeypatch.setattr(probing, "one_round", stops)
     with pytest.raises(KeyboardInterrupt):
-        look(few, probe(), search, 1, ConsoleReporter())
+        search_float_blocks(few, probe(), search, 1, ConsoleReporter())
     journal = tmp_path / probing.JOURNAL
     kept = journal.read_text()
     journal.write_text(kept + '{"kind": "accur')  # torn by a kill
     monkeypatch.setattr(probing, "one_round", timed)
-    found = look(few, probe(), search, 1, ConsoleReporter())
+    found = search_float_blocks(few, probe(), search, 1, ConsoleReporter())
     assert journal.read_text().startswith(kept)
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
     kinds = [(line["kind"], *(str(line.get(name)) for name in ("left_float", "block", "number"))) for line in lines[1:]]
@@ -202,16 +219,16 @@ def test_a_selection_is_measured_kept_and_goes_on(
         found.front[0].left_float
     )
     assert all(p["drop"] == pytest.approx(100 * (said["float"]["map"] - p["map"])) for p in said["points"])
-    other = replace(few, calibration=Calibration(9))
+    other = replace(few, calibration=CalibrationConfig(9))
     with pytest.raises(InputError, match="other settings: calibration"):
-        Probe(other, shelf().data, tmp_path, search.subset)
+        SelectionMeasurements(other, shelf().data, tmp_path, search.subset)
 
 
 def test_what_cannot_be_asked(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(InputError, match="gains 'guessed'"):
-        Search(gains="guessed")
+        SelectionConfig(gains="guessed")
     with pytest.raises(InputError, match="budget above it"):
-        Search(budget_ms=-1.0)
+        SelectionConfig(budget_ms=-1.0)
     assert main(["quantize", str(shelf().weights), "--data", "digits", "--mode", "ptq", "--max-drop", "1"]) == 2
     assert "--mode selective" in capsys.readouterr().err
     assert main(["quantize", str(shelf().weights)]) == 2 and "--data" in capsys.readouterr().err

@@ -14,7 +14,7 @@ import pytest
 from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import Profiler, Protocol, Workload
 from latency_db.core.target import Target
-from nas.bench.models import lineup
+from nas.bench.models import resolve_models
 from nas.cli import main
 from nas.core.architecture_file import SCHEMA_FILE, read_artifact
 from nas.core.console_reporter import ConsoleReporter
@@ -397,8 +397,8 @@ def test_a_bench_takes_the_accuracy_of_int8_for_int8_alone(run: Path) -> None:
     assert search(run, "--target", "openvino", "--precision", "int8", "--trials", "12") == 0
     file = str(run / "S.json")
     size = int(read_artifact(run / "S.json").architecture["image_size"])
-    assert lineup([file], image_size=size)[0].accuracy is None
-    accuracy = lineup([file], image_size=size, precision="int8")[0].accuracy
+    assert resolve_models([file], image_size=size)[0].accuracy is None
+    accuracy = resolve_models([file], image_size=size, precision="int8")[0].accuracy
     assert accuracy is not None and accuracy.kind == "supernet"
 
 
