@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nas.core.foreign_files import UnreadableFile, read_bytes
 from nas.data import yaml_files as yamls
 from nas.data.dataset import Annotation, DetectionDataset, Sample, choose, make_sample, same_classes
 from nas.data.formats import SPLITS, DataFormat, split_files, whole
@@ -26,6 +27,9 @@ _LAYOUTS = (
     "{split}/_annotations.coco.json",
     "annotations/instances_{split}*.json",
 )
+
+MAX_BYTES = 4 << 30
+"""Of one json. The largest public sets (Objects365, Open Images) have 1 to 3 GB."""
 
 Files = tuple[Path, list[Path]]
 """A COCO json and the folders where its images may be, the likeliest first."""
@@ -139,11 +143,10 @@ def read_coco(
 def load_json(path: Path) -> dict[str, Any]:
     """The content of a COCO file, its three lists checked to be lists."""
     try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"no annotation file {path}", "a COCO json") from None
-    except OSError as error:
-        raise InputError(f"cannot read {path} ({error.strerror})", "a COCO json") from None
+        content = json.loads(read_bytes(path, MAX_BYTES))
+    except UnreadableFile as error:
+        got = f"no annotation file {path}" if error.missing else f"cannot read {path} ({error.reason})"
+        raise InputError(got, "a COCO json") from None
     except (ValueError, RecursionError) as error:  # the first is JSONDecodeError and UnicodeDecodeError alike
         raise InputError(f"{path} is not JSON ({error})", "a COCO json") from None
     if not isinstance(content, dict):

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import io
-import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
+from nas.core.foreign_files import UnreadableFile, open_file, read_bytes
 from search_spaces.errors import InputError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 MOST_PIXELS = 1 << 27
 """Of one image: 134 million, 400 MB decoded. Several are decoded at a time, and a image reduced to a network's
 input from there shows nothing small."""
+
+MAX_BYTES = 1 << 30
+"""Of one image file: the largest image, stored without compression, takes 400 MB (800 MB with 16 bits a channel)."""
 
 _PLUGINS = (BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin)
 """Imported here, and not by Pillow when the first threads open images at once."""
@@ -61,10 +64,10 @@ def image_sizes(path: Path) -> tuple[Size, Size]:
     Decoding a whole data set only to learn its sizes would take minutes.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path, MAX_BYTES) as file:
             sizes = _header(file, path)
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from None
+    except UnreadableFile as error:
+        raise _broken(path, error) from None
     return sizes or (_shape(read_image(path)),) * 2
 
 
@@ -88,9 +91,9 @@ def read_image(path: Path, size: Size | None = None) -> NDArray[np.uint8]:
     first is taken.
     """
     try:
-        data = path.read_bytes()
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from None
+        data = read_bytes(path, MAX_BYTES)
+    except UnreadableFile as error:
+        raise _broken(path, error) from None
     if not data:
         raise BrokenImage(path, "is an empty file")
     sizes = _header(io.BytesIO(data), path)
@@ -153,12 +156,8 @@ def _decode(data: bytes, path: Path, flags: int, otherwise: str) -> NDArray[np.u
     return np.asarray(image, np.uint8)
 
 
-def _unreadable(path: Path, error: OSError | ValueError) -> BrokenImage:
-    if isinstance(error, FileNotFoundError):
-        return BrokenImage(path, "no such image")
-    if os.path.isdir(path):
-        return BrokenImage(path, "is a folder")
-    return BrokenImage(path, f"cannot be read ({getattr(error, 'strerror', None) or error})")
+def _broken(path: Path, error: UnreadableFile) -> BrokenImage:
+    return BrokenImage(path, "no such image" if error.missing else error.reason)
 
 
 def _shape(rgb: NDArray[np.uint8]) -> Size:

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
+from nas.core.foreign_files import MIB, UnreadableFile, read_bytes
 from nas.data.dataset import Annotation, DetectionDataset, Sample, choose, make_sample
 from nas.data.formats import DataFormat, split_files
 from nas.data.images import BrokenImage, annotated_size, images_in
@@ -23,6 +24,9 @@ from nas.data.texts import class_names, lines_of
 from search_spaces.errors import InputError
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+MAX_BYTES = 8 * MIB
+"""Of one annotation file; one object takes about 300 bytes."""
 
 
 class _NoDoctype(ElementTree.TreeBuilder):
@@ -201,11 +205,10 @@ def _has_xml(folder: Path) -> bool:
 
 def _read(path: Path) -> _File:
     try:
-        root = ElementTree.fromstring(path.read_bytes(), ElementTree.XMLParser(target=_NoDoctype()))
-    except FileNotFoundError:
-        raise InputError("no such file", "an annotation file") from None
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})", "an annotation file") from None
+        data = read_bytes(path, MAX_BYTES)
+        root = ElementTree.fromstring(data, ElementTree.XMLParser(target=_NoDoctype()))
+    except UnreadableFile as error:
+        raise InputError("no such file" if error.missing else error.reason, "an annotation file") from None
     except (
         ElementTree.ParseError,
         ValueError,

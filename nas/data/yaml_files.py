@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nas.core.foreign_files import MIB, UnreadableFile, read_text
 from search_spaces.errors import InputError
 
+MAX_BYTES = 4 * MIB
+"""Of one yaml: 100,000 class names fit."""
 SUFFIXES = (".yaml", ".yml")
 
 
@@ -23,11 +26,10 @@ def load_yaml(path: Path) -> dict[str, Any]:
     import yaml  # only here: digits, COCO and VOC folders need no PyYAML
 
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"no file {path}", "a yaml that describes a data set") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path} ({error})", "a yaml that describes a data set") from None
+        content = yaml.safe_load(read_text(path, MAX_BYTES))
+    except UnreadableFile as error:
+        got = f"no file {path}" if error.missing else f"cannot read {path} ({error.reason})"
+        raise InputError(got, "a yaml that describes a data set") from None
     except (yaml.YAMLError, RecursionError) as error:
         raise InputError(
             f"{path} is not yaml ({' '.join(str(error).split())[:120]})", "a yaml that describes a data set"

@@ -142,7 +142,7 @@ def numbered_classes(sources: Sequence[Path]) -> tuple[str, ...]:
 def _images(source: Path) -> list[Path]:
     if source.is_dir():
         return list(images_in(source))
-    if source.is_file() and source.suffix == ".txt":
+    if source.suffix == ".txt" and os.path.lexists(source):
         return [path if path.is_absolute() else source.parent / path for path in map(Path, lines_of(source))]
     raise InputError(f"no images at {source}", "a folder of images, or a .txt that lists them")
 
@@ -184,7 +184,7 @@ def _sample(id: int, path: Path, classes: Sequence[str], problems: Problems) -> 
         return None
     labels = label_path(path)
     try:
-        lines = lines_of(labels) if labels.is_file() else []
+        lines = lines_of(labels) if os.path.lexists(labels) else []
     except InputError as error:
         problems.add("broken label file", labels, f"{error}, its image is skipped")
         return None

@@ -149,7 +149,7 @@ REFUSED: dict[str, tuple[Build, str, str, str]] = {
     ),
     "coco whose images are all broken": (
         lambda root: [path.write_bytes(b"") for path in (coco_folder(root) / "images").iterdir()],
-        "the train split of {name} has no usable image (3 x broken write_image, first in {root}/images/1.jpg: is an empty file, skipped)",
+        "the train split of {name} has no usable image (3 x broken image, first in {root}/images/1.jpg: is an empty file, skipped)",
         "at least one readable image",
         "",
     ),
@@ -185,7 +185,7 @@ REFUSED: dict[str, tuple[Build, str, str, str]] = {
     ),
     "voc without images": (
         removed(voc_folder, "JPEGImages"),
-        "has no usable image (2 x missing write_image, first in {root}/JPEGImages/a: no such image, skipped)",
+        "has no usable image (2 x missing image, first in {root}/JPEGImages/a: no such image, skipped)",
         "at least one readable image",
         "",
     ),
@@ -281,7 +281,7 @@ NAMED: dict[str, tuple[Build, dict[str, int], str]] = {
     "voc image that is missing": (
         removed(voc_folder, "JPEGImages/a.jpg"),
         {"missing image": 1},
-        "no such write_image, skipped",
+        "no such image, skipped",
     ),
     "voc object without a name": (
         voc_with(voc_xml(voc_object(name=" "), voc_object())),
@@ -326,7 +326,7 @@ NAMED: dict[str, tuple[Build, dict[str, int], str]] = {
     "coco image that is absent": (
         removed(coco_folder, "images/2.jpg"),
         {"missing image": 1},
-        "no such write_image, skipped",
+        "no such image, skipped",
     ),
     "coco image of zero bytes": (
         written(coco_folder, "images/2.jpg", b""),

@@ -213,7 +213,7 @@ def test_length_is_bounded(tmp_path: Path) -> None:
     assert len(lines) < 30 and max(map(len, lines)) < 1000
     at = lines.index("train: 8 x missing image")
     assert [line.strip().rpartition("/")[2] for line in lines[at + 1 : at + 4]] == [
-        f"{i}.jpg: no such write_image, skipped" for i in (2, 3, 4)
+        f"{i}.jpg: no such image, skipped" for i in (2, 3, 4)
     ]
     assert lines[at + 4] == "    and 5 more"
     assert any(line.startswith("  never used: class 1") and line.endswith("and 278 more") for line in lines)

@@ -158,7 +158,7 @@ def test_yolo_outline_becomes_its_box(tmp_path: Path) -> None:
 
 def test_label_path() -> None:
     assert label_path(Path("/images/a/images/train/x.y.jpg")) == Path("/images/a/labels/train/x.y.txt")
-    assert label_path(Path("images/x.png")) == Path("images/x.txt")
+    assert label_path(Path("photos/x.png")) == Path("photos/x.txt")
 
 
 def test_val_classes_follow_the_order_of_train(tmp_path: Path) -> None:
@@ -408,7 +408,7 @@ BAD_YAML = {
     "class twice": ("train: images/train\nval: images/val\nnames: [cat, cat]\n", r"names classes twice: \['cat'\]"),
     "wrong nc": ("train: images/train\nval: images/val\nnames: [cat, dog]\nnc: 3\n", r"nc is 3, but there are 2 names"),
     "no folder": ("train: images/trian\nval: images/val\nnames: [cat, dog]\n", r"no images at .*trian"),
-    "no labels": ("train: images\nval: images/val\nnames: [cat, dog]\n", r"no label file for the 1 images"),
+    "no labels": ("train: photos\nval: images/val\nnames: [cat, dog]\n", r"no label file for the 1 images"),
     "empty folder": ("train: empty\nval: images/val\nnames: [cat, dog]\n", r"no image in .*empty"),
     "half coco": ("train_json: train.json\n", r"data.yaml has no val_json"),
     "coco file missing": ("train_json: train.json\nval_json: val.json\n", r"no annotation file .*train.json"),
@@ -419,7 +419,7 @@ BAD_YAML = {
 def test_unusable_yaml(tmp_path: Path, case: str) -> None:
     text, message = BAD_YAML[case]
     root = yolo_folder(tmp_path)
-    write_image(root / "images" / "1.jpg")
+    write_image(root / "photos" / "1.jpg")
     (root / "empty").mkdir()
     (root / "data.yaml").write_text(text)
     with pytest.raises(InputError, match=message) as error:
