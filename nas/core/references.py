@@ -6,7 +6,7 @@ import difflib
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from nas.core.architecture_file import Artifact, DataRecord, StudyRecord, read_artifact
 from search_spaces.architecture import Architecture
@@ -15,14 +15,24 @@ from search_spaces.references import FAMILIES, Reference, reference, references
 from search_spaces.registry import unknown
 from search_spaces.spaces import space_of
 
-if TYPE_CHECKING:
-    from nas.data.source import DataPair
-
 NO_DATA = DataRecord("none", "none")
 NO_STUDY = StudyRecord("none", None, None, 0)
 COCO_CLASSES = 80
 PUBLISHED_SIZE = 640
 """Pixels at which the references' authors give their figures, with :data:`COCO_CLASSES` classes."""
+
+
+class ClassesOfData(Protocol):
+    """What an architecture file keeps of a data set: :class:`nas.data.source.DataPair` has it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def fingerprint(self) -> str: ...
 
 
 def unnamed_classes(count: int) -> tuple[str, ...]:
@@ -65,7 +75,7 @@ def existing_model(path: Path) -> Path:
     raise InputError(f"no such model: {path}", "a file, or the name of a reference (nas models lists them)", hint)
 
 
-def with_classes_of(artifact: Artifact, data: DataPair) -> Artifact:
+def with_classes_of(artifact: Artifact, data: ClassesOfData) -> Artifact:
     """An architecture that speaks of no data set, with nothing estimated, takes the classes of this one; any other
     stays as it is."""
     if artifact.data != NO_DATA or artifact.estimates:
