@@ -31,6 +31,7 @@ import optuna
 from benchmarks.record import write
 from nas.core.estimate import Estimate
 from nas.estimators.base import Context, Estimator
+from nas.search.optuna_compat import storage_of
 from nas.search.study import Study
 from search_spaces.architecture import Architecture
 from search_spaces.spaces import SPACES
@@ -122,7 +123,7 @@ def tally(folder: Path, storage: Path | str) -> dict[str, int]:
     ids = [c.id for c in open_shared(storage).candidates]
     begun, ended = Counter(read(folder / "begun")), Counter(read(folder / "ended"))
     assert set(ids) <= set(ended)
-    told_again = optuna.load_study(study_name=NAME, storage=open_shared(storage)._study._storage).get_trials(
+    told_again = optuna.load_study(study_name=NAME, storage=storage_of(open_shared(storage)._study)).get_trials(
         deepcopy=False
     )
     told = Counter(t.user_attrs["candidate"]["architecture"]["id"] for t in told_again if "candidate" in t.user_attrs)

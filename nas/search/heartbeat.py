@@ -17,6 +17,8 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from nas.search.optuna_compat import set_trial_user_attr
+
 BEAT_S = 5.0
 GRACE_S = 60.0
 """A worker of another machine that was not seen to count for so long is taken for dead."""
@@ -74,7 +76,7 @@ class Signed(BaseSampler):
         self._sampler, self._worker = sampler, worker
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        study._storage.set_trial_user_attr(trial._trial_id, "worker", self._worker)
+        set_trial_user_attr(study, trial, "worker", self._worker)
         self._sampler.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:

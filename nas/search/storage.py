@@ -15,9 +15,9 @@ from pathlib import Path
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
-from optuna.storages.journal._file import BaseJournalFileLock
 from sqlalchemy.engine import make_url
 
+from nas.search.optuna_compat import BaseJournalFileLock
 from search_spaces.errors import InputError
 
 BUSY_S = 60.0

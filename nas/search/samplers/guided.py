@@ -14,6 +14,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from nas.core.pareto import hypervolume, non_dominated
+from nas.search.optuna_compat import set_trial_system_attr
 from nas.search.samplers import Known
 from nas.search.samplers.acquisition import Focus, gains, nearness
 from nas.search.samplers.encoding import Encoding, beside
@@ -122,7 +123,7 @@ class GuidedSampler(BaseSampler):
             return encoding.params(self._first(rng, encoding, history))
         point, gain = self._best(rng, encoding, history)
         if gain is not None:
-            study._storage.set_trial_system_attr(trial._trial_id, GAIN, gain)
+            set_trial_system_attr(study, trial, GAIN, gain)
         return encoding.params(point)
 
     def _encoding(self, space: Mapping[str, BaseDistribution]) -> Encoding:

@@ -12,6 +12,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.core.pareto import non_dominated
+from nas.search.optuna_compat import constraints_of, contains
 from nas.search.samplers.acquisition import nearness
 from nas.search.samplers.encoding import Encoding
 
@@ -72,7 +73,7 @@ class History:
         dims = len(encoding.names)
         x = np.array(points).reshape(-1, dims)
         y = _finite(logarithms(np.array(values, np.float64).reshape(-1, len(signs)) * signs, log, signs))
-        given = [getattr(t, "constraints", {}) for t in done]
+        given = [constraints_of(t) for t in done]
         limits = []
         inside = np.ones(len(done), bool)
         for name in sorted({n for c in given for n in c}):
@@ -144,9 +145,7 @@ def keys_of(points: Floats) -> list[tuple[float, ...]]:
 
 
 def _within(trial: FrozenTrial, space: Mapping[str, BaseDistribution]) -> bool:
-    return all(
-        name in trial.params and d._contains(d.to_internal_repr(trial.params[name])) for name, d in space.items()
-    )
+    return all(name in trial.params and contains(d, trial.params[name]) for name, d in space.items())
 
 
 def logarithms(values: Floats, log: Sequence[int], signs: Floats) -> Floats:
