@@ -1,5 +1,8 @@
-"""The command ``nas``. Each verb is one file with ``SUMMARY``, ``EXAMPLES``, ``arguments(parser)`` and ``run(args)``;
-only the verb asked for is imported."""
+"""The command ``nas``.
+
+Each verb is one module with ``EXAMPLES``, ``arguments(parser)`` and ``run(args)``; only the module of the requested verb
+is imported. Nobody imports this package but :mod:`nas.__main__`.
+"""
 
 from __future__ import annotations
 
@@ -7,63 +10,137 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from search_spaces.errors import InputError
 
-# verb -> what it does; the module is nas.cli.<verb>, with _ for -.
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
 VERBS = {
-    "quickstart": "the whole job on the embedded data set, in minutes on a CPU",
-    "search": "find the efficiency frontier of a data set and a target, choose S/M/L",
-    "worker": "take part in a search that is under way, on this machine or another",
+    "quickstart": "run the whole workflow on the embedded data set, in minutes on a CPU",
+    "search": "find the Pareto front of a data set and a target, choose S, M and L",
+    "worker": "evaluate candidates of a running search, on this machine or another",
     "supernet": "train the shared weights that a search ranks candidates with",
-    "train": "train a chosen architecture",
-    "pseudo-label": "label images with a trained model, to train on them",
-    "evaluate": "COCO metrics of weights or an export on a data set, with intervals; a report; two models compared",
-    "export": "trained weights to ONNX, checked against torch",
-    "quantize": "trained weights to int8 for a runtime: calibrated, checked, evaluated there; lint an int8 file",
+    "train": "train an architecture",
+    "pseudo-label": "label images with a trained model, for training",
+    "evaluate": "compute COCO metrics with confidence intervals, write a report, compare two models",
+    "export": "export trained weights to ONNX, checked against PyTorch",
+    "quantize": "quantize trained weights to int8 for a runtime; lint an int8 file",
     "predict": "find, draw and save the objects in images and videos",
-    "measure": "latency of an architecture, weights or ONNX file on a target",
-    "bench": "latency of many models side by side, in rounds: references, families, searched architectures",
-    "models": "list the reference YOLOs with what they cost and what is published of them; write one as an architecture file",
-    "onboard": "measure just enough networks on a target to predict the latency of all others",
-    "certify": "measure the chosen of a run again, each in fresh processes, against what was said",
-    "db": "list, show, export, import and merge the latencies that were measured",
-    "plot": "draw the efficiency frontier of a run again",
-    "data": "check a data set; write one as a COCO folder",
-    "spaces": "list search spaces, blocks, runtimes, estimators, samplers, formats of data sets, recipes",
+    "measure": "measure the latency of an architecture, weights or an ONNX file on a target",
+    "bench": "measure many models side by side: references, families, searched architectures",
+    "models": "list the reference YOLOs with their cost and published accuracy; write one as an architecture file",
+    "onboard": "measure enough networks on a target to predict the latency of all others",
+    "certify": "measure S, M and L of a run again in fresh processes and compare",
+    "db": "list, show, export, import and merge measured latencies",
+    "plot": "draw the Pareto front of a run again",
+    "data": "check a data set; write a data set as a COCO folder",
+    "list": "list search spaces, blocks, runtimes, estimators, samplers, data formats, recipes",
 }
+"""Verb -> what it does, in one line."""
+
+MODULES = {verb: verb.replace("-", "_") for verb in VERBS} | {"list": "registered"}
+"""Verb -> its module in ``nas.cli``; a module ``list`` would hide the builtin in this one."""
+
+SAME_COMMAND_RESUMES = ("quickstart", "supernet", "train", "pseudo-label", "quantize", "bench", "onboard")
+"""Verbs that continue an interrupted run when the same command is given again."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status: 0, 2 for bad input, 130 after Ctrl-C."""
-    args = sys.argv[1:] if argv is None else list(argv)
-    if not args or args[0] in ("-h", "--help"):
+    """Run one command and return its exit status.
+
+    0: success; 1: the command ran and its answer is no; 2: bad input or a failed environment (one line on stderr);
+    128 + n: ended by signal n (130 after Ctrl-C).
+    """
+    from nas.cli.border import guarded
+
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    return guarded(lambda: _command(arguments), _label(arguments), lambda: resume_hint(arguments))
+
+
+def parser_of(verb: str) -> argparse.ArgumentParser:
+    """Build the parser of a verb.
+
+    Raises InputError if the verb is unknown.
+    """
+    if verb not in VERBS:
+        from search_spaces.registry import unknown
+
+        raise unknown("verb", verb, tuple(VERBS))
+    module = import_module(f"nas.cli.{MODULES[verb]}")
+    parser = _Parser(
+        f"nas {verb}",
+        description=VERBS[verb],
+        epilog=f"examples:\n{module.EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=module.run)
+    module.arguments(parser)
+    return parser
+
+
+def parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse a command line; names of the version before are replaced, with one line on stderr that gives the new ones.
+
+    Raises InputError if a verb, an option or a value is not valid.
+    """
+    from nas.cli.renamed import current
+
+    (verb, *rest), notices = current(arguments)
+    if notices:
+        print(f"note: {'; '.join(dict.fromkeys(notices))}", file=sys.stderr)
+    return parser_of(verb).parse_args(rest)
+
+
+def resume_hint(arguments: Sequence[str]) -> str:
+    """How to continue after an interruption of the command line, or an empty string if there is nothing to continue."""
+    verb = arguments[0] if arguments else ""
+    if verb == "search":
+        folder = _value_of("--resume", arguments) or _value_of("--out", arguments)
+        return f"finished candidates are kept; to resume: nas search --resume {folder}" if folder else ""
+    if verb in SAME_COMMAND_RESUMES:
+        return "finished work is kept; to resume, run the same command again"
+    return ""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a wrong option in one line, without the page of usage."""
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """Print the help; a failure is raised, which argparse itself passes over."""
+        print(self.format_help(), end="", file=file, flush=True)
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message, hint=f"{self.prog} --help shows the options and examples")
+
+
+def _command(arguments: Sequence[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
         print(_overview())
-        return 0 if args else 2
-    if args[0] == "--version":
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
         from importlib.metadata import version
 
         print(version("hw-nas-yolo"))
         return 0
-    try:
-        return _verb(args[0], args[1:])
-    except InputError as error:
-        print(f"nas {args[0]}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(
-            f"\nnas {args[0]}: interrupted; what was finished is kept, the same command goes on (a search: nas search --resume RUN)",
-            file=sys.stderr,
-        )
-        return 130
+    args = parsed(arguments)
+    status: int = args.command(args)
+    return status
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as everything else here does, and not after a page of usage."""
+def _label(arguments: Sequence[str]) -> str:
+    return f"nas {arguments[0]}" if arguments and not arguments[0].startswith("-") else "nas"
 
-    def error(self, message: str) -> NoReturn:
-        raise InputError(message, hint=f"{self.prog} --help shows the options and examples")
+
+def _value_of(option: str, arguments: Sequence[str]) -> str:
+    """The value of an option on a command line, without its parser."""
+    for argument, after in zip(arguments, [*arguments[1:], ""], strict=True):
+        if argument == option:
+            return after
+        if argument.startswith(f"{option}="):
+            return argument.partition("=")[2]
+    return ""
 
 
 def _overview() -> str:
@@ -78,20 +155,3 @@ def _overview() -> str:
             *lines,
         ]
     )
-
-
-def _verb(verb: str, args: Sequence[str]) -> int:
-    if verb not in VERBS:
-        from search_spaces.registry import unknown
-
-        raise unknown("verb", verb, tuple(VERBS))
-    module = import_module(f"nas.cli.{verb.replace('-', '_')}")
-    parser = _Parser(
-        f"nas {verb}",
-        description=VERBS[verb],
-        epilog=f"examples:\n{module.EXAMPLES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    module.arguments(parser)
-    status: int = module.run(parser.parse_args(args))
-    return status

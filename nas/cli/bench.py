@@ -16,7 +16,7 @@ EXAMPLES = """\
   nas bench all --out runs/bench                                        (every reference; nas models lists them)
   nas bench yolov8n 'yolo11*' YOLO-NAS runs/shop --target openvino:fp32 --out runs/bench
   nas bench YOLOv8 runs/shop/S.safetensors --int8 --data shop/ --out runs/int8
-  nas bench all --budgets S=5ms,M=like:yolo-nas-s --linear --out runs/bench    (of a finished bench: drawn again, nothing measured)"""
+  nas bench all --budgets S=5ms,M=ref:yolo-nas-s --linear --out runs/bench    (of a finished bench: drawn again, nothing measured)"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +46,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="measure each model so many times, all models once in each round (default %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the order in each round")
-    parser.add_argument("--budgets", help="latencies to draw: S=5ms, or S=like:MODEL for one that takes part")
+    parser.add_argument("--budgets", help="latencies to draw: S=5ms, or S=ref:MODEL for one that takes part")
     parser.add_argument("--linear", action="store_true", help="linear latency axis (default: logarithmic)")
     parser.add_argument("--title", help="heading")
     parser.add_argument(

@@ -6,7 +6,7 @@ import argparse
 
 EXAMPLES = """\
   nas onboard --target openvino:fp32 --fix image_size=320
-  nas onboard --target tensorrt:fp16@640 --space yolo-nas --within 5% --most 200
+  nas onboard --target tensorrt:fp16@640 --space yolo-nas --tolerance 5% --max-networks 200
   nas search --latency predicted --target openvino:fp32 …        (afterwards: candidates are predicted, the chosen measured)"""
 
 
@@ -21,9 +21,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="what to measure on, runtime:precision[@size][/b8][/t2] (default %(default)s)",
     )
     parser.add_argument(
-        "--within", default="10%", help="predictions to be this near for 95 %% of networks (default %(default)s)"
+        "--tolerance", default="10%", help="predictions to be this near for 95 %% of networks (default %(default)s)"
     )
-    parser.add_argument("--most", type=int, default=120, help="measure at most so many networks (default %(default)s)")
+    parser.add_argument(
+        "--max-networks", type=int, default=120, help="measure at most so many networks (default %(default)s)"
+    )
     parser.add_argument("--num-classes", type=int, default=80, help="default %(default)s")
     parser.add_argument("--data", help="images to calibrate int8 with")
     parser.add_argument("--latency-db", help="file or URL of latencies (default: one for all runs)")
@@ -42,14 +44,16 @@ def run(args: argparse.Namespace) -> int:
 
     reporter = ConsoleReporter()
     space = SPACES[args.space].restrict(fixed_values(SPACES[args.space], args.fix))
-    goal = OnboardingGoal(share_of(args.within), most=args.most)
+    goal = OnboardingGoal(share_of(args.tolerance), most=args.max_networks)
     with LatencyDB(args.latency_db or default_latency_db()) as database:
         done = onboard(
             space, args.num_classes, Target.parse(args.target), goal, database, reporter, args.data, args.seed
         )
     said = f"{done.measured} networks measured: {done.share:.0%} are predicted within ±{goal.within:.0%}"
     if not done.reached:
-        reporter.note(f"{said}, short of {goal.share:.0%}: go on with a larger --most, or expect errors beyond it")
+        reporter.note(
+            f"{said}, short of {goal.share:.0%}: go on with a larger --max-networks, or expect errors beyond it"
+        )
         return 1
     reporter.note(f"{said}; now: nas search --latency predicted --target {args.target}")
     return 0
@@ -62,4 +66,4 @@ def share_of(text: str) -> float:
     try:
         return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
-        raise InputError(f"--within {text!r}", "a share such as 5%") from None
+        raise InputError(f"--tolerance {text!r}", "a share such as 5%") from None

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 def add_space(parser: argparse.ArgumentParser) -> None:
     """--space, --fix."""
-    parser.add_argument(
-        "--space", default="yolo-nano", help="search space (nas spaces lists them; default %(default)s)"
-    )
+    parser.add_argument("--space", default="yolo-nano", help="search space (nas list lists them; default %(default)s)")
     parser.add_argument(
         "--fix",
         action="append",

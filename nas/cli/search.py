@@ -8,8 +8,8 @@ from pathlib import Path
 EXAMPLES = """\
   nas search --data digits --fix image_size=128 --out runs/digits
   nas search --space yolo-nas --data coco.yaml --budgets S=20ms,M=40ms,L=60ms --trials 300 --out runs/coco
-  nas search --data shop/ --budgets S=like:yolo-nas-s,M=like:yolo-nas-m --out runs/dropin    (as fast as references here)
-  nas search --space yolo-universal --at-least S=like:yolov8n --data shop/ --out runs/asgood   (as accurate as yolov8n, as fast as can be)
+  nas search --data shop/ --budgets S=ref:yolo-nas-s,M=ref:yolo-nas-m --out runs/dropin    (as fast as references here)
+  nas search --space yolo-universal --at-least S=ref:yolov8n --data shop/ --out runs/asgood   (as accurate as yolov8n, as fast as can be)
   nas search --space yolo-universal --seed-with yolov8n,yolo-nas-s --data coco.yaml --out runs/seeded
   nas search --accuracy nwot --num-classes 80 --trials 200 --out runs/quick      (no data, no training)
   nas search --data shop/ --minimize latency-p99 --minimize params --maximize supernet-small --max latency=5ms --stop auto --out runs/small
@@ -52,7 +52,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="an objective by its estimator's name, instead of latency: latency-p99, params, macs, activations, energy … (nas spaces lists them; "
+        help="an objective by its estimator's name, instead of latency: latency-p99, params, macs, activations, energy … (nas list lists them; "
         "repeatable, the first is the cost that budgets and S/M/L go by)",
     )
     parser.add_argument(
@@ -64,12 +64,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--budgets",
-        help="latency budgets of the chosen: S=2ms,M=4ms, or a reference's latency on the target, S=like:yolov8n or S=like:yolov8n@320 (pixels; "
+        help="latency budgets of the chosen: S=2ms,M=4ms, or a reference's latency on the target, S=ref:yolov8n or S=ref:yolov8n@320 (pixels; "
         "else the target's, else its own); without: spread over the front",
     )
     parser.add_argument(
         "--at-least",
-        help="instead of --budgets: accuracies that the chosen are to reach at the least cost, S=0.40,M=0.45, or a reference's (of the space), S=like:yolov8n",
+        help="instead of --budgets: accuracies that the chosen are to reach at the least cost, S=0.40,M=0.45, or a reference's (of the space), S=ref:yolov8n",
     )
     parser.add_argument(
         "--bound",
@@ -122,7 +122,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="end before --trials: auto, where another tenth of the work would gain less than 0.1 %% of hypervolume, or below so many percent a minute",
     )
     parser.add_argument(
-        "--quote", action="store_true", help="measure what the search would cost, say it, and end; nothing is written"
+        "--estimate-cost",
+        action="store_true",
+        help="measure what the search would cost, say it, and end; nothing is written",
     )
     parser.add_argument(
         "--latency-db", help="file or database URL of latencies (default: one for all runs, in the cache folder)"
@@ -135,7 +137,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", type=Path, metavar="RUN", help="go on with a run; its settings are those it began with"
     )
     parser.add_argument(
-        "--more",
+        "--total-trials",
         type=int,
         metavar="N",
         help="with --resume: try N architectures in all instead of as many as first asked",
@@ -160,10 +162,10 @@ def run(args: argparse.Namespace) -> int:
     if args.resume:
         folder = existing(args.resume, "run")
         settings = SearchSettings.read(folder)
-        if args.more:
-            settings = replace(settings, trials=args.more)
+        if args.total_trials:
+            settings = replace(settings, trials=args.total_trials)
     else:
-        if args.out is None and not args.quote:
+        if args.out is None and not args.estimate_cost:
             raise InputError("no folder for the run", "--out FOLDER (or --resume RUN)")
         if args.out and (args.out / "run.json").exists():
             raise InputError(
@@ -208,7 +210,7 @@ def run(args: argparse.Namespace) -> int:
         )
         settings.check()
     reporter = ConsoleReporter()
-    if args.quote:
+    if args.estimate_cost:
         reporter.console.print(quote(settings, args.resume, reporter).table().rich())
         return 0
     result = search(settings, folder, reporter)

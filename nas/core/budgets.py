@@ -1,5 +1,5 @@
 """Named upper bounds on one cost, as text both ways: ``S=2ms,M=4ms,L=6ms``; or as fast as a reference:
-``S=like:yolov8n,M=like:yolo11s@320``."""
+``S=ref:yolov8n,M=ref:yolo11s@320``."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from search_spaces.registry import unknown
 
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
 _ENTRY = re.compile(r"([A-Za-z0-9_-]+)\s*=\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([^\s\d.]*)")
-_LIKE = re.compile(r"([A-Za-z0-9_-]+)\s*=\s*like:\s*([^@\s]+)(?:@([0-9]{1,5}))?")
-_EXAMPLE = "NAME=NUMBER[UNIT] or NAME=like:REFERENCE[@SIZE], comma-separated, for example S=2ms,M=4ms,L=like:yolo-nas-s"
+_LIKE = re.compile(r"([A-Za-z0-9_-]+)\s*=\s*(?:ref|like):\s*([^@\s]+)(?:@([0-9]{1,5}))?")
+"""``like:`` is what the version before wrote, in its ``run.json`` too."""
+_EXAMPLE = "NAME=NUMBER[UNIT] or NAME=ref:REFERENCE[@SIZE], comma-separated, for example S=2ms,M=4ms,L=ref:yolo-nas-s"
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Like:
             raise InputError(f"image size {self.image_size} of {self}", "a multiple of 32")
 
     def __str__(self) -> str:
-        return f"like:{self.reference}" + ("" if self.image_size is None else f"@{self.image_size}")
+        return f"ref:{self.reference}" + ("" if self.image_size is None else f"@{self.image_size}")
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def parse_budgets(text: str, unit: str = "ms") -> Budgets:
 
 
 def parse_wanted(text: str, unit: str = "ms") -> Wanted:
-    """As :func:`parse_budgets`; a budget may also be ``like:REFERENCE`` or ``like:REFERENCE@SIZE``."""
+    """As :func:`parse_budgets`; a budget may also be ``ref:REFERENCE`` or ``ref:REFERENCE@SIZE``."""
     return Wanted(tuple(_entry(part.strip(), unit) for part in text.split(",")), unit)
 
 

@@ -42,9 +42,9 @@ class OnboardingGoal:
 
     def __post_init__(self) -> None:
         if not 0 < self.within < 1:
-            raise InputError(f"--within {self.within:.0%}", "between 0 and 100 %, for example 5%")
+            raise InputError(f"--tolerance {self.within:.0%}", "between 0 and 100 %, for example 5%")
         if self.most < FIRST:
-            raise InputError(f"--most {self.most}", f"at least {FIRST}")
+            raise InputError(f"--max-networks {self.most}", f"at least {FIRST}")
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def onboard(
             if not left:
                 raise InputError(
                     f"all {len(pool)} networks of the pool are measured",
-                    hint="allow more of the space, or accept a wider --within",
+                    hint="allow more of the space, or accept a wider --tolerance",
                 )
             batch = _chosen(predictor, described, sorted(left), len(rows))
             left -= set(batch)

@@ -138,7 +138,7 @@ class SearchSettings:
             raise InputError(
                 f"budgets {self.budgets} where {self.aims.cost.name} is the cost",
                 "numbers",
-                "like: is a reference's latency",
+                "ref: is a reference's latency",
             )
         if self.budgets and self.at_least:
             raise InputError("--budgets and --at-least", "one of both: S/M/L go by cost or by accuracy")
@@ -147,7 +147,7 @@ class SearchSettings:
                 if like.image_size is not None:
                     raise InputError(
                         f"--at-least {like}",
-                        f"like:{like.reference}",
+                        f"ref:{like.reference}",
                         "its accuracy is estimated at the image size that the space has it at",
                     )
                 point_of(self.open_space(), like.reference)

@@ -419,7 +419,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 def test_a_whole_bench_from_a_table(
     desk: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert desk(SMALLEST, "S.json", "--int8", "--budgets", f"S=5ms,M=like:{SMALLEST}") == 0
+    assert desk(SMALLEST, "S.json", "--int8", "--budgets", f"S=5ms,M=ref:{SMALLEST}") == 0
     said = capsys.readouterr().out
     assert "20.0" in said and "2.00" in said and "supernet's, shop" in said
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
@@ -455,8 +455,8 @@ def test_a_model_that_is_not_in_the_table_is_named_and_the_status_says_so(
         ("{name} --target onnxruntime:int8 --int8 --data digits", ("--int8 with --target", "another precision")),
         ("{name} --target recorded:fp16/desk", ("nothing for recorded:fp16/desk",)),
         ("{name} --budgets S=2km", ("km", "ms")),
-        ("{name} --budgets S=like:{other}", (f"like:{MEMBERS[1]}", "does not take part", SMALLEST)),
-        ("{name} --budgets S=like:{name}@320", ("@320", "does not take part")),
+        ("{name} --budgets S=ref:{other}", (f"ref:{MEMBERS[1]}", "does not take part", SMALLEST)),
+        ("{name} --budgets S=ref:{name}@320", ("@320", "does not take part")),
         ("nothing", ("'nothing'",)),
         ("", ("model", "--help")),
     ],

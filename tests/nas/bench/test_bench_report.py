@@ -24,7 +24,7 @@ from nas.plotting.labels import Box
 from search_spaces.references import FAMILIES, references
 from tests._bench import DIGITS, FP32, INT8, OWN, example, own_model
 
-BUDGETS = parse_wanted(f"S=20ms,M=like:{next(iter(references()))}")
+BUDGETS = parse_wanted(f"S=20ms,M=ref:{next(iter(references()))}")
 
 
 def names(panel: Panel) -> list[str]:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from nas.cli import VERBS, main
+from nas.cli import MODULES, VERBS, main
 from nas.core.architecture_file import read_artifact
 from nas.estimators import ESTIMATORS
 from nas.export.onnx import export_onnx, metadata_of, write_onnx
@@ -155,15 +155,21 @@ def test_no_verb_shows_the_overview_and_is_an_error(capsys: pytest.CaptureFixtur
 
 
 def test_every_verb_has_a_module() -> None:
-    files = {p.stem for p in (ROOT / "nas" / "cli").glob("*.py")} - {"__init__", "options", "course"}
-    assert files == {verb.replace("-", "_") for verb in VERBS}
+    files = {p.stem for p in (ROOT / "nas" / "cli").glob("*.py")} - {
+        "__init__",
+        "options",
+        "course",
+        "renamed",
+        "border",
+    }
+    assert files == set(MODULES.values())
 
 
-def test_spaces_lists_what_is_registered(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["spaces"]) == 0
+def test_list_shows_what_is_registered(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in (*SPACES, *ESTIMATORS))
-    assert main(["spaces", "yolo-nano"]) == 0
+    assert main(["list", "yolo-nano"]) == 0
     assert all(c.name in capsys.readouterr().out for c in NANO.choices[:1])
 
 
@@ -222,7 +228,7 @@ CASES = {
     "resume of nothing": ("search --resume {tmp}/nothing", "nothing", "check the path"),
     "resume of no run": ("search --resume {shelf}/no-run", "no-run", "run.json"),
     "resume with damaged settings": ("search --resume {shelf}/bad-settings", "run.json", "nas search wrote"),
-    "damaged study": ("search --resume {shelf}/damaged --more 12", "damaged", "move it away"),
+    "damaged study": ("search --resume {shelf}/damaged --total-trials 12", "damaged", "move it away"),
     "damaged study of a plot": ("plot {shelf}/damaged", "damaged", "move it away"),
     "plot of no run": ("plot {shelf}/no-run", "no-run", "run.json"),
     "folder under a file": (ZERO.replace("{tmp}/out", "{shelf}/file/out"), "file/out", "is a file"),
@@ -278,7 +284,7 @@ CASES = {
         "no-run",
         "does not exist",
     ),
-    "spaces unknown": ("spaces yolo", "'yolo'", "yolo-nano"),
+    "list of an unknown space": ("list yolo", "'yolo'", "yolo-nano"),
     "quickstart without data": ("quickstart --data nowhere --out {tmp}/q", "'nowhere'", "digits"),
     "quickstart of an odd size": ("quickstart --image-size 100 --out {tmp}/q", "100", "128"),
 }
@@ -353,8 +359,8 @@ def test_ctrl_c_is_one_line_and_status_130(monkeypatch: pytest.MonkeyPatch, caps
     def interrupt(args: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nas.cli.spaces.run", interrupt)
-    assert main(["spaces"]) == 130
+    monkeypatch.setattr("nas.cli.registered.run", interrupt)
+    assert main(["list"]) == 130
     assert "interrupted" in capsys.readouterr().err
 
 
@@ -371,7 +377,7 @@ def test_a_run_is_complete_can_be_moved_and_goes_on(
     assert main(["plot", str(run), "--out", str(tmp_path / "plots")]) == 0
     assert {p.name for p in (tmp_path / "plots").iterdir()} == {"frontier.html", "frontier.png"}
     assert (run / "study.journal").read_bytes() == before
-    assert main(["search", "--resume", str(run), "--more", "12"]) == 0
+    assert main(["search", "--resume", str(run), "--total-trials", "12"]) == 0
     journal = (run / "study.journal").read_text()
     assert journal.startswith(before.decode()) and journal.count('"candidate"') == 12
     monkeypatch.chdir(run)

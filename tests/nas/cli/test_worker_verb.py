@@ -64,7 +64,7 @@ def test_it_evaluates_what_the_search_still_wants(run: Path, capsys: pytest.Capt
 
 def test_a_search_that_is_resumed_finds_what_workers_did(run: Path) -> None:
     assert main(["worker", str(run)]) == 0
-    assert main(["search", "--resume", str(run), "--more", "12"]) == 0
+    assert main(["search", "--resume", str(run), "--total-trials", "12"]) == 0
     assert len(list(read_candidates(run / "study.journal", "run"))) == 12
     assert json.loads((run / "front.json").read_text())["chosen"]
 
@@ -95,7 +95,7 @@ def test_another_machine_is_refused_where_latencies_are_measured(run: Path, caps
     study.set_user_attr(RECORD, {**study.user_attrs[RECORD], "device": "0123456789ab"})
     assert main(["worker", str(run)]) == 2
     assert "is not the one whose latencies the study holds" in capsys.readouterr().err
-    assert main(["search", "--resume", str(run), "--more", "12"]) == 2
+    assert main(["search", "--resume", str(run), "--total-trials", "12"]) == 2
     assert "0123456789ab" in capsys.readouterr().err
 
 

@@ -102,16 +102,16 @@ def test_a_device_that_always_fails_is_an_error(device: type[Physics], tmp_path:
 
 def test_falling_short_is_said(device: type[Physics], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     common = ["onboard", "--latency-db", str(tmp_path / "db.sqlite"), "--fix", "image_size=96"]
-    assert main([*common, "--within", "0.001%", "--most", "24", "--num-classes", "10"]) == 1
+    assert main([*common, "--tolerance", "0.001%", "--max-networks", "24", "--num-classes", "10"]) == 1
     assert "short of 95%" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (["--within", "much"], "a share such as 5%"),
-        (["--within", "0"], "between 0 and 100"),
-        (["--most", "3"], "at least"),
+        (["--tolerance", "much"], "a share such as 5%"),
+        (["--tolerance", "0"], "between 0 and 100"),
+        (["--max-networks", "3"], "at least"),
     ],
 )
 def test_wrong_input(wrong: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

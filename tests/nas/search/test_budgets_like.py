@@ -95,9 +95,9 @@ def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int
 
 
 def test_text_to_budgets() -> None:
-    wanted = parse_wanted(f"S=5ms, M=like:{SMALL},L=like:{LARGE}@320")
+    wanted = parse_wanted(f"S=5ms, M=ref:{SMALL},L=ref:{LARGE}@320")
     assert wanted.entries == (("S", 5.0), ("M", Like(SMALL)), ("L", Like(LARGE, 320)))
-    assert str(Like(LARGE, 320)) == f"like:{LARGE}@320" and list(wanted.likes) == ["M", "L"]
+    assert str(Like(LARGE, 320)) == f"ref:{LARGE}@320" and list(wanted.likes) == ["M", "L"]
     assert wanted.resolve({"M": 7.25, "L": 9.0}).entries == (("S", 5.0), ("M", 7.25), ("L", 9.0))
     assert parse_wanted("S=2,M=4") == parse_wanted("S=2ms,M=4ms") and not parse_wanted("S=2").likes
 
@@ -105,12 +105,12 @@ def test_text_to_budgets() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("S=like:yolov8q", ("'yolov8q'", "did you mean", "yolov8")),
-        ("S=like:", ("'S=like:'", "like:REFERENCE")),
-        (f"S=like:{SMALL}@100", ("100", "multiple of 32")),
-        (f"S=like:{SMALL}@big", ("big", "like:REFERENCE")),
-        (f"S=like:{SMALL},s=5ms", ("S, s", "each name once")),
-        (f"S=5ms,L=like:{SMALL},M=4ms", ("M=4ms is not above S=5ms", "small to large")),
+        ("S=ref:yolov8q", ("'yolov8q'", "did you mean", "yolov8")),
+        ("S=ref:", ("'S=ref:'", "ref:REFERENCE")),
+        (f"S=ref:{SMALL}@100", ("100", "multiple of 32")),
+        (f"S=ref:{SMALL}@big", ("big", "ref:REFERENCE")),
+        (f"S=ref:{SMALL},s=5ms", ("S, s", "each name once")),
+        (f"S=5ms,L=ref:{SMALL},M=4ms", ("M=4ms is not above S=5ms", "small to large")),
     ],
 )
 def test_text_that_is_wrong(text: str, words: tuple[str, ...]) -> None:
@@ -120,19 +120,19 @@ def test_text_that_is_wrong(text: str, words: tuple[str, ...]) -> None:
 
 
 def test_a_number_is_wanted_where_nothing_is_measured() -> None:
-    with pytest.raises(InputError, match=f"budget M=like:{SMALL}.*a number"):
-        parse_budgets(f"S=2ms,M=like:{SMALL}")
+    with pytest.raises(InputError, match=f"budget M=ref:{SMALL}.*a number"):
+        parse_budgets(f"S=2ms,M=ref:{SMALL}")
 
 
 def test_the_wrong_order_names_both_measured_values() -> None:
-    wanted = parse_wanted(f"S=like:{SMALL},M=like:{LARGE}")
+    wanted = parse_wanted(f"S=ref:{SMALL},M=ref:{LARGE}")
     with pytest.raises(InputError) as error:
         wanted.resolve({"S": 12.3456, "M": 10.5})
     assert str(error.value).startswith(
-        f"budget M=like:{LARGE}, measured 10.5 ms, is not above S=like:{SMALL}, measured 12.35 ms;"
+        f"budget M=ref:{LARGE}, measured 10.5 ms, is not above S=ref:{SMALL}, measured 12.35 ms;"
     )
-    with pytest.raises(InputError, match=f"M=like:{SMALL}, measured 4 ms, is not above S=5ms"):
-        parse_wanted(f"S=5ms,M=like:{SMALL}").resolve({"M": 4.0})
+    with pytest.raises(InputError, match=f"M=ref:{SMALL}, measured 4 ms, is not above S=5ms"):
+        parse_wanted(f"S=5ms,M=ref:{SMALL}").resolve({"M": 4.0})
 
 
 # as values
@@ -166,9 +166,9 @@ def test_a_comparison_says_both_sides() -> None:
 def test_a_search_as_fast_as_references(
     search: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert search("--budgets", f"S=like:{SMALL}@320,M=like:{SMALL}") == 0
+    assert search("--budgets", f"S=ref:{SMALL}@320,M=ref:{SMALL}") == 0
     said = capsys.readouterr().out
-    assert f"budget like:{SMALL}@320: {SMALL} at 320 px takes" in said and f"with {CLASSES} classes" in said
+    assert f"budget ref:{SMALL}@320: {SMALL} at 320 px takes" in said and f"with {CLASSES} classes" in said
     front = read_front(tmp_path / "run" / "front.json")
     assert [c.name for c in front.comparisons] == ["S", "M"]
     for comparison, budget, size in zip(front.comparisons, (MIDDLE, MOST), (320, 640), strict=True):
@@ -183,11 +183,11 @@ def test_a_search_as_fast_as_references(
 
 
 def test_a_resumed_search_keeps_the_budgets_it_began_with(search: Callable[..., int], tmp_path: Path) -> None:
-    assert search("--budgets", f"S={MIDDLE}ms,M=like:{SMALL}") == 0
+    assert search("--budgets", f"S={MIDDLE}ms,M=ref:{SMALL}") == 0
     began = SearchSettings.read(tmp_path / "run").baselines
     assert list(began) == ["M"] and began["M"].latency.value == pytest.approx(MOST)
     write_table(tmp_path / "desk.csv", [*CANDIDATES, reference_row(SMALL, 3 * MOST)], "me")
-    assert main(["search", "--resume", str(tmp_path / "run"), "--more", "12"]) == 0
+    assert main(["search", "--resume", str(tmp_path / "run"), "--total-trials", "12"]) == 0
     assert SearchSettings.read(tmp_path / "run").baselines == began
     assert read_front(tmp_path / "run" / "front.json").comparisons[0].baseline == began["M"]
 
@@ -196,11 +196,11 @@ def test_a_resumed_search_keeps_the_budgets_it_began_with(search: Callable[..., 
     ("budgets", "words"),
     [
         (
-            f"S=like:{LARGE},M=like:{SMALL}",
-            (f"M=like:{SMALL}, measured", f"S=like:{LARGE}, measured", "small to large"),
+            f"S=ref:{LARGE},M=ref:{SMALL}",
+            (f"M=ref:{SMALL}, measured", f"S=ref:{LARGE}, measured", "small to large"),
         ),
-        (f"S=like:{SMALL}@64", ("table desk", "r64")),
-        ("S=like:nothing", ("'nothing'",)),
+        (f"S=ref:{SMALL}@64", ("table desk", "r64")),
+        ("S=ref:nothing", ("'nothing'",)),
     ],
 )
 def test_what_cannot_be_a_budget_is_one_line_and_leaves_no_run(

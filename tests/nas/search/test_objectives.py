@@ -142,7 +142,7 @@ def test_the_cost_may_be_something_else_than_latency(run: Path) -> None:
     chosen = json.loads((run / "L.json").read_text())
     names = [e["name"] for e in chosen["estimates"]]
     assert "latency_ms" in names and "params" in names
-    assert search(run.with_name("other"), "--minimize", "params", "--budgets", "S=like:yolov8n") == 2
+    assert search(run.with_name("other"), "--minimize", "params", "--budgets", "S=ref:yolov8n") == 2
 
 
 def test_the_cheapest_that_is_accurate_enough(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,10 +155,10 @@ def test_the_cheapest_that_is_accurate_enough(run: Path, capsys: pytest.CaptureF
         assert id_ == min(enough, key=lambda c: c["latency_ms"].value).id
     assert search(run.with_name("b"), "--at-least", "S=0.3", "--budgets", "S=2ms") == 2
     assert "one of both" in capsys.readouterr().err
-    assert search(run.with_name("c"), "--at-least", "S=like:yolov8n") == 2  # no point of yolo-nano
+    assert search(run.with_name("c"), "--at-least", "S=ref:yolov8n") == 2  # no point of yolo-nano
     capsys.readouterr()
-    assert search(run.with_name("d"), "--at-least", "S=like:yolov8n@320") == 2
-    assert "like:yolov8n@320; expected like:yolov8n" in capsys.readouterr().err
+    assert search(run.with_name("d"), "--at-least", "S=ref:yolov8n@320") == 2
+    assert "ref:yolov8n@320; expected ref:yolov8n" in capsys.readouterr().err
 
 
 def test_the_end_comes_early_where_nothing_is_to_be_gained(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -168,7 +168,7 @@ def test_the_end_comes_early_where_nothing_is_to_be_gained(run: Path, capsys: py
 
 
 def test_a_quote_is_measured_and_leaves_nothing(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert search(run, "--trials", "50", "--quote") == 0
+    assert search(run, "--trials", "50", "--estimate-cost") == 0
     lines = capsys.readouterr().out
     assert "candidates: latency_ms" in lines and "the chosen measured again" in lines and "the search" in lines
     assert not run.exists()

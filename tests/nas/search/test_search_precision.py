@@ -218,7 +218,7 @@ def test_a_run_from_its_settings_to_its_files(run: Path, capsys: pytest.CaptureF
     assert "openvino:fp32,int8" in (run / "frontier.html").read_text()
 
     assert main(["worker", str(run)]) == 0  # nothing is left to do
-    assert main(["search", "--resume", str(run), "--more", "34"]) == 0
+    assert main(["search", "--resume", str(run), "--total-trials", "34"]) == 0
     assert len(list(read_candidates(run / "study.journal", "run"))) > len(by_id)
     (run / "S-int8.quantization.json").write_text("{}")  # what else may lie there
     assert main(["plot", str(run), "--out", str(run / "again")]) == 0
@@ -262,7 +262,7 @@ def test_budgets_and_goals_choose_among_both(run: Path) -> None:
 
 
 def test_a_quote_times_every_precision(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert search(run, "--target", "openvino", "--precision", "fp32,int8", "--quote") == 0
+    assert search(run, "--target", "openvino", "--precision", "fp32,int8", "--estimate-cost") == 0
     assert "candidates: latency_ms" in capsys.readouterr().out and not run.exists()
 
 
@@ -286,7 +286,7 @@ def test_a_run_without_the_choice_is_read_as_before(run: Path) -> None:
     jsonschema.validate(artifact, json.loads(SCHEMA_FILE.read_text()))
     assert read_artifact(run / "S.json").precision is None
     assert main(["plot", str(run), "--out", str(run / "again")]) == 0
-    assert main(["search", "--resume", str(run), "--more", "14"]) == 0
+    assert main(["search", "--resume", str(run), "--total-trials", "14"]) == 0
 
 
 def test_a_run_whose_int8_was_judged_in_float_is_not_gone_on_with(tmp_path: Path) -> None:

@@ -1,12 +1,12 @@
-"""``nas spaces``."""
+"""``nas list``."""
 
 from __future__ import annotations
 
 import argparse
 
 EXAMPLES = """\
-  nas spaces
-  nas spaces yolo-nas      all choices of one space"""
+  nas list
+  nas list yolo-nas      all choices of one space"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

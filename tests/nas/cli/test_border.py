@@ -1,0 +1,190 @@
+"""The command line and the operating system: closed pipes, full disks, other encodings, signals."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nas.cli import main, resume_hint
+from nas.cli.border import guarded, stop_signals
+
+ROOT = Path(__file__).resolve().parents[3]
+NAS = [sys.executable, "-m", "nas"]
+
+
+def nas(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*NAS, *words], cwd=ROOT, text=True, check=False, **options)  # type: ignore[call-overload]
+
+
+# output that cannot be written
+
+
+@pytest.mark.parametrize("words", [["--help"], ["list"], ["db", "ls"]])
+def test_a_closed_pipe_ends_silently(words: list[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = nas(*words, stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert done.stderr == ""
+    assert done.returncode in (1, 128 + signal.SIGPIPE)  # rich ends with 1 by itself
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("words", [["--help"], ["list"], ["train", "--help"]])
+def test_a_full_disk_is_one_line(words: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = nas(*words, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"{'nas' if words == ['--help'] else 'nas ' + words[0]}: No space left on device"
+    ]
+
+
+def test_closed_standard_streams_are_no_traceback() -> None:
+    done = subprocess.run(["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *NAS, "list"], cwd=ROOT, check=False)
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "encoding, command",
+    [
+        ("ascii", "search --help"),
+        ("ascii", "list"),
+        ("ascii", "db ls"),
+        ("cp1252", "search --help"),
+    ],
+)
+def test_a_terminal_with_another_encoding(command: str, encoding: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "NAS_CACHE": str(tmp_path)}
+    done = subprocess.run([*NAS, *command.split()], cwd=ROOT, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout and done.stderr == b""
+
+
+def test_a_name_that_is_not_utf_8_can_be_printed(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert guarded(lambda: int(sys.stdout.write("z\udce9.jpg\n") < 0), "nas", str) == 0
+    assert capsysbinary.readouterr().out == b"z?.jpg\n"
+
+
+# errors of the operating system
+
+
+@pytest.mark.parametrize(
+    "error, line",
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), "nas db: Permission denied: /x"),
+        (OSError(errno.ENOSPC, "No space left on device"), "nas db: No space left on device"),
+        (OSError("odd"), "nas db: odd"),
+    ],
+)
+def test_an_error_of_the_operating_system_is_one_line(
+    error: OSError, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> int:
+        raise error
+
+    assert guarded(fail, "nas db", str) == 2
+    assert capsys.readouterr().err == line + "\n"
+
+
+def test_a_defect_keeps_its_traceback() -> None:
+    def fail() -> int:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        guarded(fail, "nas", str)
+
+
+# signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_with_one_line_on_resuming(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(args: object) -> int:
+        os.kill(os.getpid(), number)
+        time.sleep(5)
+        return 0
+
+    monkeypatch.setattr("nas.cli.search.run", run)
+    before = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGHUP)]
+    assert main(["search", "--data", "digits", "--out", "runs/shop"]) == 128 + number
+    how = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
+    line = f"nas search: {how}; finished candidates are kept; to resume: nas search --resume runs/shop"
+    assert capsys.readouterr().err.split("\n") == ["", line, ""]
+    assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGHUP)] == before
+
+
+def test_a_terminated_process_says_how_to_resume() -> None:
+    code = (
+        "import sys, time, nas.cli, nas.cli.train as t\n"
+        "t.run = lambda args: (print('ready', flush=True), time.sleep(60))[0]\n"
+        "sys.exit(nas.cli.main(['train', 'S.json', '--data', 'digits']))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert err.strip() == "nas train: ended by SIGTERM; finished work is kept; to resume, run the same command again"
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_signals():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_forked_child_ends_by_the_signal() -> None:
+    """A worker process that inherits the handler must not turn the signal into Ctrl-C."""
+    code = (
+        "import multiprocessing, os, time\n"
+        "from nas.cli.border import guarded\n"
+        "def work():\n"
+        "    child = multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,))\n"
+        "    child.start(); time.sleep(.5); child.terminate(); child.join(); print(child.exitcode); return 0\n"
+        "guarded(work, 'nas', str)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == (f"{-signal.SIGTERM}\n", "")
+
+
+@pytest.mark.parametrize(
+    "command, hint",
+    [
+        ("search --resume runs/a", "nas search --resume runs/a"),
+        ("search --data x --out=runs/b", "nas search --resume runs/b"),
+        ("search --estimate-cost --data x", ""),
+        ("train S.json --data x", "same command"),
+        ("list", ""),
+        ("", ""),
+    ],
+)
+def test_resume_hint(command: str, hint: str) -> None:
+    found = resume_hint(command.split())
+    assert hint in found and bool(hint) == bool(found)
+
+
+def test_help_takes_a_fifth_of_a_second() -> None:
+    """CPU time: what a laptop needs is near it."""
+    code = "import resource, subprocess, sys; subprocess.run([sys.executable, '-m', 'nas', '--help'], stdout=-3); "
+    code += "u = resource.getrusage(resource.RUSAGE_CHILDREN); print(u.ru_utime + u.ru_stime)"
+    run = [sys.executable, "-c", code]
+    seconds = [
+        float(subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True).stdout) for _ in range(3)
+    ]
+    assert min(seconds) < 0.2
