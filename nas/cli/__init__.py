@@ -109,7 +109,9 @@ class _Parser(argparse.ArgumentParser):
 
     def print_help(self, file: SupportsWrite[str] | None = None) -> None:
         """Print the help; a failure is raised, which argparse itself passes over."""
-        print(self.format_help(), end="", file=file, flush=True)
+        print(self.format_help(), end="", file=file)
+        if file is None and sys.stdout is not None:
+            sys.stdout.flush()
 
     def error(self, message: str) -> NoReturn:
         raise InputError(message, hint=f"{self.prog} --help shows the options and examples")
