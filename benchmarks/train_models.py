@@ -52,15 +52,7 @@ class Ready(Loader):
     """The first batch of a loader, again and again."""
 
     def __init__(self, loader: Loader) -> None:
-        super().__init__(
-            loader.dataset,
-            loader.batch_size,
-            loader.image_size,
-            loader.augmentation,
-            loader.seed,
-            loader.shuffle,
-            loader.drop_last,
-        )
+        super().__init__(loader.dataset, loader.config)
 
     def epoch(self, epoch: int = 0, start_step: int = 0, every: int = 1) -> Iterator[Batch]:
         batch = next(iter(super().epoch()))

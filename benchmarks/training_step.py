@@ -24,7 +24,7 @@ from benchmarks.record import median_interval, write
 from nas.bench.models import resolve_models
 from nas.cli.options import fixed_values
 from nas.core.compute import autocast, device_of, resolve
-from nas.data.loader import Batch, Loader
+from nas.data.loader import Batch, Loader, LoaderConfig
 from nas.data.source import DataPair, open_data
 from nas.data.transforms import Augmentation
 from nas.training.loop import fit
@@ -43,15 +43,7 @@ class InTurn(Loader):
     """One batch again and again; between two steps of who asks for it, ``other()`` runs. What each took is noted."""
 
     def __init__(self, loader: Loader, steps: int, device: torch.device, other: Callable[[Batch], None]) -> None:
-        super().__init__(
-            loader.dataset,
-            loader.batch_size,
-            loader.image_size,
-            loader.augmentation,
-            loader.seed,
-            loader.shuffle,
-            loader.drop_last,
-        )
+        super().__init__(loader.dataset, loader.config)
         self.batch, self.steps, self.device, self.other = next(loader.epoch()).to(device), steps, device, other
         self.asked: list[float] = []
         self.others: list[float] = []
@@ -97,12 +89,14 @@ def steps(
     loop, plain = (space_of(architecture).build(architecture, len(data.classes)).to(device).train() for _ in range(2))
     loader = Loader(
         data.train,
-        recipe.batch_size,
-        int(architecture["image_size"]),
-        data.augmentation,
-        shuffle=True,
-        drop_last=True,
-        workers=0,
+        LoaderConfig(
+            recipe.batch_size,
+            int(architecture["image_size"]),
+            data.augmentation,
+            shuffle=True,
+            drop_last=True,
+            workers=0,
+        ),
     )
     # one more: the last one's other half is never asked for
     turns = InTurn(loader, count + WARM + 1, device, plain_step(plain, recipe, device))
@@ -116,7 +110,8 @@ def made_per_second(
     """Images per second of a loader that nobody keeps waiting; decoded images are kept in memory, as training
     does."""
     loader = Loader(
-        data.train.cached(2 << 30), batch, size, augmentation, shuffle=True, drop_last=True, workers=workers
+        data.train.cached(2 << 30),
+        LoaderConfig(batch, size, augmentation, shuffle=True, drop_last=True, workers=workers),
     )
     for _ in loader.epoch(0):  # images are decoded once
         pass

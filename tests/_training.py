@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nas.data.loader import Loader
+from nas.data.loader import Loader, LoaderConfig
 from nas.data.source import DataPair
 from nas.data.transforms import Augmentation
 from nas.supernet.supernet import Supernet
@@ -58,16 +58,18 @@ def batches(data: DataPair, recipe: Recipe, share: tuple[int, int] = (0, 1), wor
     augmentation = data.augmentation.changed(recipe.augmentation)
     return Loader(
         data.train,
-        recipe.batch_size,
-        64,
-        augmentation,
-        recipe.seed,
-        True,
-        True,
-        workers,
-        share,
-        epochs=recipe.epochs,
-        accumulate=recipe.accumulate,
+        LoaderConfig(
+            recipe.batch_size,
+            64,
+            augmentation,
+            recipe.seed,
+            True,
+            True,
+            workers,
+            share,
+            epochs=recipe.epochs,
+            accumulate=recipe.accumulate,
+        ),
     )
 
 

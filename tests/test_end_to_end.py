@@ -15,7 +15,7 @@ import torch
 from latency_db.core.profiler import Protocol
 from nas.cli import main
 from nas.core.architecture_file import read_artifact
-from nas.data.loader import Loader
+from nas.data.loader import Loader, LoaderConfig
 from nas.data.source import open_data
 from nas.data.transforms import Augmentation
 from nas.export.onnx import TOLERANCE, export_onnx, metadata_of, parity
@@ -201,7 +201,7 @@ def test_subnet_extract_and_export_are_one_network(tmp_path: Path, monkeypatch: 
     train = open_data("digits@96:train=8,val=2").train
     calibration = [
         b.images.float() / 255
-        for b in Loader(train, 4, 96, Augmentation.NONE, 0, shuffle=False, drop_last=False).epoch(0)
+        for b in Loader(train, LoaderConfig(4, 96, Augmentation.NONE, 0, shuffle=False, drop_last=False)).epoch(0)
     ]
     recalibrate(extracted, calibration)
     extracted.eval().double()  # an untrained network on noise saturates: in float32 rounding alone can pass the tolerance

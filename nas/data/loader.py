@@ -60,84 +60,93 @@ class Batch:
         return replace(self, images=moved[0], boxes=moved[1], labels=moved[2], image_index=moved[3])
 
 
-class Loader:
-    """``epoch(e)`` iterates over one pass; what it yields depends on (seed, e, position) only, not on the workers or
-    on where it starts.
+@dataclass(frozen=True)
+class LoaderConfig:
+    """How a :class:`Loader` makes batches of a data set.
 
-    ``workers`` threads prepare batches ahead of the consumer (OpenCV releases the interpreter's lock); 0 prepares
-    them in the caller's thread. A image that turns out broken is reported once in ``dataset.problems``. With
-    ``shuffle`` (training) another one takes its place; without (evaluation) an empty grey canvas does, so that every
-    image keeps its place. Too many broken ones are an error. ``share`` (i, n): of every batch only the i-th of n
-    equal parts, for one of n processes that train together. ``epochs``: of the whole training, for what ends before
-    it does (``augmentation.close_mosaic``). ``accumulate``: batches of one step, which share one side where
-    ``augmentation.multi_scale`` draws it.
+    Attributes:
+        batch_size: images in a batch, over all processes.
+        image_size: side of the square canvases in pixels.
+        augmentation: random changes of images and boxes; without any, images are letterboxed.
+        seed: of order and augmentation; at least 0.
+        shuffle: random order, and another image in the place of a broken one (training). Otherwise images come in the
+            order of the data set and an empty grey canvas takes the place of a broken one (evaluation).
+        drop_last: leave out the last batch of an epoch where it is not full.
+        workers: threads that prepare batches ahead (OpenCV releases the interpreter's lock); 0: the caller's thread.
+        share: (i, n): of every batch only the i-th of n equal parts, for one of n processes that train together.
+        epochs: length of the whole training, which ``augmentation.close_mosaic`` counts back from.
+        accumulate: batches of one optimizer step; they share the side that ``augmentation.multi_scale`` chooses.
+
+    Raises InputError if a number is out of range or the batch cannot be divided into equal shares.
     """
 
-    def __init__(
-        self,
-        dataset: DetectionDataset,
-        batch_size: int,
-        image_size: int,
-        augmentation: Augmentation = Augmentation.NONE,
-        seed: int = 0,
-        shuffle: bool = False,
-        drop_last: bool = False,
-        workers: int = 1,
-        share: tuple[int, int] = (0, 1),
-        epochs: int | None = None,
-        accumulate: int = 1,
-    ) -> None:
-        if batch_size < 1 or image_size < 1 or workers < 0 or seed < 0:
+    batch_size: int
+    image_size: int
+    augmentation: Augmentation = Augmentation.NONE
+    seed: int = 0
+    shuffle: bool = False
+    drop_last: bool = False
+    workers: int = 1
+    share: tuple[int, int] = (0, 1)
+    epochs: int | None = None
+    accumulate: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.image_size < 1 or self.workers < 0 or self.seed < 0:
             raise InputError(
-                f"batch size {batch_size}, image size {image_size}, {workers} workers, seed {seed}",
+                f"batch size {self.batch_size}, image size {self.image_size}, {self.workers} workers, seed {self.seed}",
                 "1, 1, 0 and 0 at least",
             )
-        if drop_last and len(dataset) < batch_size:
+        shares = self.share[1]
+        if self.batch_size % shares or not (self.drop_last or shares == 1):
             raise InputError(
-                f"{len(dataset)} images in {dataset.name}/{dataset.split}",
-                f"a full batch of {batch_size}",
-                "lower the batch size",
-            )
-        self.dataset = dataset
-        self.batch_size = batch_size
-        self.image_size = image_size
-        self.augmentation = augmentation
-        self.seed = seed
-        self.shuffle = shuffle
-        self.drop_last = drop_last
-        self.workers = workers
-        self.epochs = epochs
-        self.accumulate = accumulate
-        self.share, shares = share
-        if batch_size % shares or not (drop_last or shares == 1):
-            raise InputError(
-                f"batches of {batch_size} in {shares} equal shares",
+                f"batches of {self.batch_size} in {shares} equal shares",
                 f"a multiple of {shares}",
                 "change the batch size or the processes",
             )
-        self._local = batch_size // shares
+
+
+class Loader:
+    """Iterates over a data set in batches; ``epoch(e)`` is one pass.
+
+    What a pass yields depends on (seed, epoch, position) only: not on the number of workers, and not on the step that
+    it starts at. A broken image is reported once in ``dataset.problems``.
+
+    Raises InputError if no batch is full and ``drop_last`` is set; while loading, if more than :data:`MOST_BROKEN`
+    of the images are broken.
+    """
+
+    def __init__(self, dataset: DetectionDataset, config: LoaderConfig) -> None:
+        if config.drop_last and len(dataset) < config.batch_size:
+            raise InputError(
+                f"{len(dataset)} images in {dataset.name}/{dataset.split}",
+                f"a full batch of {config.batch_size}",
+                "lower the batch size",
+            )
+        self.dataset = dataset
+        self.config = config
         self._broken: set[int] = set()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         """Batches per epoch."""
         count = len(self.dataset)
-        return count // self.batch_size if self.drop_last else -(-count // self.batch_size)
+        return count // self.config.batch_size if self.config.drop_last else -(-count // self.config.batch_size)
 
     def epoch(self, epoch: int = 0, start_step: int = 0, every: int = 1) -> Iterator[Batch]:
         """The batches of one pass, from ``start_step`` on, each or each ``every``-th: exactly those that a pass from
         0 would have given."""
         order = self._order(epoch)
         steps = range(start_step, len(self), every)
-        if not self.workers:
+        if not self.config.workers:
             yield from (self._batch(epoch, order, step) for step in steps)
             return
-        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="loader")
+        pool = ThreadPoolExecutor(self.config.workers, thread_name_prefix="loader")
         pending: deque[Future[Batch]] = deque()
         try:
             for step in steps:
                 pending.append(pool.submit(self._batch, epoch, order, step))
-                if len(pending) > AHEAD * self.workers:
+                if len(pending) > AHEAD * self.config.workers:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
@@ -146,11 +155,17 @@ class Loader:
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         count = len(self.dataset)
-        return np.random.default_rng((self.seed, epoch)).permutation(count) if self.shuffle else np.arange(count)
+        return (
+            np.random.default_rng((self.config.seed, epoch)).permutation(count)
+            if self.config.shuffle
+            else np.arange(count)
+        )
 
     def _batch(self, epoch: int, order: NDArray[np.int64], step: int) -> Batch:
-        first = step * self.batch_size + self.share * self._local
-        positions = range(first, min(first + self._local, len(order)))
+        rank, shares = self.config.share
+        count = self.config.batch_size // shares
+        first = step * self.config.batch_size + rank * count
+        positions = range(first, min(first + count, len(order)))
         side, augmentation = self._side(epoch, step), self._augmentation(epoch)
         items = [self._item(epoch, position, int(order[position]), side, augmentation) for position in positions]
         images = np.stack([item[0] for item in items]).transpose(0, 3, 1, 2)
@@ -166,22 +181,22 @@ class Loader:
 
     def _side(self, epoch: int, step: int) -> int:
         """Of the canvases of one step's batches, in every process the same."""
-        low, high = self.augmentation.multi_scale
+        low, high = self.config.augmentation.multi_scale
         if low == high == 1:
-            return self.image_size
-        first, last = (max(1, round(factor * self.image_size / SIDE_STEP)) for factor in (low, high))
+            return self.config.image_size
+        first, last = (max(1, round(factor * self.config.image_size / SIDE_STEP)) for factor in (low, high))
         rng = np.random.default_rng(
-            (self.seed, epoch, step // self.accumulate, SIDE_STEP)
+            (self.config.seed, epoch, step // self.config.accumulate, SIDE_STEP)
         )  # four numbers: no image's generator
         return SIDE_STEP * int(rng.integers(first, last, endpoint=True))
 
     def _augmentation(self, epoch: int) -> Augmentation:
-        if self.epochs is not None and epoch >= self.epochs - self.augmentation.close_mosaic:
-            return replace(self.augmentation, mosaic=0.0, mixup=0.0)
-        return self.augmentation
+        if self.config.epochs is not None and epoch >= self.config.epochs - self.config.augmentation.close_mosaic:
+            return replace(self.config.augmentation, mosaic=0.0, mixup=0.0)
+        return self.config.augmentation
 
     def _item(self, epoch: int, position: int, index: int, side: int, augmentation: Augmentation) -> _Item:
-        rng = np.random.default_rng((self.seed, epoch, position))
+        rng = np.random.default_rng((self.config.seed, epoch, position))
         used: list[int] = []
         first = self._image(index, rng, used)
         if first is None:
@@ -206,7 +221,7 @@ class Loader:
                 rgb, boxes, labels, crowd = self.dataset.load(index)
             except BrokenImage as error:
                 self._report(index, error)
-                if not self.shuffle:
+                if not self.config.shuffle:
                     return None
                 index = int(rng.integers(len(self.dataset)))  # ends: _report raises before all are broken
                 continue
@@ -226,7 +241,7 @@ class Loader:
             self._broken.add(index)
             count = len(self._broken)
         if new:
-            outcome = "replaced by another" if self.shuffle else "left empty"
+            outcome = "replaced by another" if self.config.shuffle else "left empty"
             self.dataset.problems.add("image broken while loading", error.path, f"{error.reason}, {outcome}")
         total = len(self.dataset)
         if count > max(FEW_BROKEN, MOST_BROKEN * total) or count == total:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nas.data.dataset import DetectionDataset
-from nas.data.loader import Batch, Loader
+from nas.data.loader import Batch, Loader, LoaderConfig
 from nas.inference.coco_metrics import Metrics, evaluate
 from nas.inference.postprocess import EVALUATION, NEVER, RANKING, Detections, Suppression, in_image
 from search_spaces.detector import Detector
@@ -40,7 +40,7 @@ def batches(
 ) -> Iterator[Batch]:
     """The images without augmentation, in order; with ``limit`` about that many, drawn by ``seed`` (the same ones
     every time)."""
-    loader = Loader(dataset, batch_size, image_size, seed=seed, shuffle=limit is not None)
+    loader = Loader(dataset, LoaderConfig(batch_size, image_size, seed=seed, shuffle=limit is not None))
     wanted = len(dataset) if limit is None else limit
     for i, batch in enumerate(loader.epoch(0)):
         if i * batch_size >= wanted:

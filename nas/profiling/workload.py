@@ -51,9 +51,9 @@ def calibration_images(data: DataPair, size: int) -> Sequence[npt.NDArray[np.flo
     them."""
     import numpy as np
 
-    from nas.data.loader import Loader
+    from nas.data.loader import Loader, LoaderConfig
 
-    batch = next(Loader(data.train, CALIBRATION_IMAGES, size, workers=0).epoch())
+    batch = next(Loader(data.train, LoaderConfig(CALIBRATION_IMAGES, size, workers=0)).epoch())
     return [batch.images.numpy().astype(np.float32) / np.float32(255)]
 
 

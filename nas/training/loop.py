@@ -271,7 +271,7 @@ class _Run:
             "recipe": self.recipe.to_dict(),
             "steps": self.steps,
             "processes": processes.count(),  # BatchNorm sees the share of one: other numbers of them train otherwise
-            "augmentation": self.loader.augmentation.to_dict(),
+            "augmentation": self.loader.config.augmentation.to_dict(),
         }
 
     def _state(self) -> dict[str, Any]:

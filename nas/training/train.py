@@ -20,7 +20,7 @@ from nas.core.compute import device_of
 from nas.core.estimate import Candidate, Estimate
 from nas.core.reporter import Reporter
 from nas.core.training_progress import Watch
-from nas.data.loader import Loader
+from nas.data.loader import Loader, LoaderConfig
 from nas.data.source import DataPair, open_data
 from nas.data.transforms import Augmentation
 from nas.inference.coco_metrics import Metrics
@@ -107,16 +107,18 @@ def training_batches(data: DataPair, recipe: Recipe, image_size: int, augment: b
     )
     return Loader(
         images,
-        recipe.batch_size,
-        image_size,
-        augmentation,
-        recipe.seed,
-        shuffle=True,
-        drop_last=True,
-        workers=workers,
-        share=share,
-        epochs=recipe.epochs,
-        accumulate=recipe.accumulate,
+        LoaderConfig(
+            recipe.batch_size,
+            image_size,
+            augmentation,
+            recipe.seed,
+            shuffle=True,
+            drop_last=True,
+            workers=workers,
+            share=share,
+            epochs=recipe.epochs,
+            accumulate=recipe.accumulate,
+        ),
     )
 
 
@@ -162,7 +164,11 @@ def _fit_supernet(
     averaged = fit(task, loader, recipe, path.with_suffix(".ckpt"), watch, validation=validation)
     assert isinstance(averaged, Supernet)
     if not processes.rank():
-        record = {"recipe": recipe.to_dict(), "data": data.fingerprint, "augmentation": loader.augmentation.to_dict()}
+        record = {
+            "recipe": recipe.to_dict(),
+            "data": data.fingerprint,
+            "augmentation": loader.config.augmentation.to_dict(),
+        }
         save_supernet(path, averaged, data.classes, record)
     processes.gather(None)  # nobody goes on before the file is there
 
@@ -287,7 +293,7 @@ def _fit_detector(
         record = {
             "metrics": metrics.to_dict(),
             **origin(data, recipe, init, course),
-            "augmentation": loader.augmentation.to_dict(),
+            "augmentation": loader.config.augmentation.to_dict(),
         }
         save_detector(file, found, artifact, {**record, **({"transfer": report.to_dict()} if init else {})})
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from nas.core import distributed as processes
-from nas.data.loader import Loader
+from nas.data.loader import Loader, LoaderConfig
 from nas.data.source import DataPair
 from nas.inference.coco_metrics import Metrics, evaluate
 from nas.inference.detect import batches, detect, images_of
@@ -33,7 +33,7 @@ def validate(detector: Detector, data: DataPair, image_size: int, still: Sequenc
     recalibrate(detector, images_of(batches(data.train, image_size, limit=CALIBRATION), device), still)
     sizes = {sample.id: (sample.width, sample.height) for sample in data.val.samples}
     found: dict[int, Detections] = {}
-    for batch in Loader(data.val, BATCH, image_size).epoch(0, processes.rank(), processes.count()):
+    for batch in Loader(data.val, LoaderConfig(BATCH, image_size)).epoch(0, processes.rank(), processes.count()):
         found |= detect(detector, batch, sizes)
     parts = processes.gather(found)
     return processes.of_first(lambda: evaluate(data.val, {id: d for part in parts for id, d in part.items()}))

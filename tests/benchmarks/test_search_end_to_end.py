@@ -58,11 +58,11 @@ def test_a_batch_that_lies_ready_is_the_first_of_the_loader(tmp_path: Path, monk
     import torch
 
     from benchmarks.train_models import Ready
-    from nas.data.loader import Loader
+    from nas.data.loader import Loader, LoaderConfig
     from nas.data.source import open_data
 
     monkeypatch.setenv("NAS_CACHE", str(tmp_path))
-    loader = Loader(open_data("digits@32:train=8,val=2").train, 2, 32, shuffle=True, drop_last=True)
+    loader = Loader(open_data("digits@32:train=8,val=2").train, LoaderConfig(2, 32, shuffle=True, drop_last=True))
     first = next(iter(loader.epoch()))
     batches = list(Ready(loader).epoch())
     assert len(batches) == len(loader) == 4 and all(torch.equal(b.images, first.images) for b in batches)

@@ -19,7 +19,7 @@ from nas.core import distributed as processes
 from nas.core.distributed import Work, each, launch
 from nas.core.training_progress import Diverged, Progress, Watch
 from nas.data.dataset import DetectionDataset
-from nas.data.loader import Loader
+from nas.data.loader import Loader, LoaderConfig
 from nas.data.source import DataPair, open_data
 from nas.inference.postprocess import Detections
 from nas.supernet.supernet import Supernet
@@ -43,14 +43,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DataPair:
 def loader(data: DataPair, share: tuple[int, int]) -> Loader:
     return Loader(
         data.train,
-        RECIPE.batch_size,
-        64,
-        data.augmentation,
-        seed=0,
-        shuffle=True,
-        drop_last=True,
-        workers=0,
-        share=share,
+        LoaderConfig(
+            RECIPE.batch_size,
+            64,
+            data.augmentation,
+            seed=0,
+            shuffle=True,
+            drop_last=True,
+            workers=0,
+            share=share,
+        ),
     )
 
 
@@ -132,13 +134,15 @@ def exchanged(data: DataPair) -> list[int]:
     supernet, recipe = Supernet(SPACE, 10), replace(RECIPE, batch_size=8, epochs=1)
     batches = Loader(
         data.train,
-        8,
-        64,
-        data.augmentation,
-        shuffle=True,
-        drop_last=True,
-        workers=0,
-        share=(processes.rank(), processes.count()),
+        LoaderConfig(
+            8,
+            64,
+            data.augmentation,
+            shuffle=True,
+            drop_last=True,
+            workers=0,
+            share=(processes.rank(), processes.count()),
+        ),
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.distributed, "all_reduce", counted)

@@ -15,7 +15,7 @@ import pytest
 from nas.data.dataset import Annotation, DetectionDataset, make_sample
 from nas.data.folder import read_images
 from nas.data.formats import FORMATS, DataFormat, recognise
-from nas.data.loader import Loader
+from nas.data.loader import Loader, LoaderConfig
 from nas.data.problems import Problems
 from nas.data.source import open_data, open_split
 from nas.inference.coco_metrics import Detections, evaluate
@@ -143,7 +143,7 @@ def test_voc_difficult_is_not_trained_on_and_ignored_in_evaluation(tmp_path: Pat
     folder = voc_folder(tmp_path, {"train": {"a": voc_xml(easy, hard)}, "val": {"b": voc_xml(easy, hard)}})
     pair = open_data(folder)
     assert pair.val.samples[0].crowd.tolist() == [False, True]
-    (batch,) = Loader(pair.train, 1, 64).epoch()
+    (batch,) = Loader(pair.train, LoaderConfig(1, 64)).epoch()
     assert len(batch.boxes) == 1
 
     def found(*boxes: list[float]) -> Detections:
@@ -326,5 +326,5 @@ def test_images_without_annotations(tmp_path: Path) -> None:
     assert data.problems.counts == {"broken image": 1}
     assert data.load(1)[0].shape == (30, 40, 3)
     assert len(read_images(folder, limit=1)) == 1
-    (batch,) = Loader(open_split(folder, "images"), 2, 64).epoch()
+    (batch,) = Loader(open_split(folder, "images"), LoaderConfig(2, 64)).epoch()
     assert batch.images.shape == (2, 3, 64, 64) and len(batch.boxes) == 0

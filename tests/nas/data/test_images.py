@@ -17,7 +17,7 @@ from PIL import Image
 
 from nas.data import images as images
 from nas.data.images import BrokenImage, annotated_size, image_sizes, images_in, read_image
-from nas.data.loader import Loader
+from nas.data.loader import Loader, LoaderConfig
 from nas.data.source import open_data
 from tests._data import coco, coco_folder, write_image
 
@@ -121,7 +121,7 @@ def test_one_pixel_goes_through_a_loader(tmp_path: Path) -> None:
     content["annotations"][0].update(bbox=[0, 0, 1, 1])
     folder = coco_folder(tmp_path, content)
     write_image(folder / "images" / "1.jpg", 1, 1)
-    (batch,) = Loader(open_data(folder).train, 1, 64).epoch()
+    (batch,) = Loader(open_data(folder).train, LoaderConfig(1, 64)).epoch()
     assert batch.images.shape == (1, 3, 64, 64) and batch.boxes.tolist() == [[0, 0, 64, 64]]
 
 
@@ -224,7 +224,7 @@ def test_training_goes_on_without_broken_images(tmp_path: Path) -> None:
     (folder / "images" / "7.jpg").write_bytes(whole[: len(whole) // 2])
     data = open_data(folder).train
     assert len(data) == 10
-    batches = list(Loader(data, 5, 64, shuffle=True, drop_last=True).epoch())
+    batches = list(Loader(data, LoaderConfig(5, 64, shuffle=True, drop_last=True)).epoch())
     assert len(batches) == 2 and all(len(batch) == 5 for batch in batches)
     assert {Path(p.where).name: p.message for p in data.problems} == {
         "3.jpg": "is an empty file, skipped",

@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 
 from nas.data.dataset import Annotation, DetectionDataset, make_sample
-from nas.data.loader import Batch, Loader
+from nas.data.loader import Batch, Loader, LoaderConfig
 from nas.data.problems import Problems
 from nas.data.transforms import PAD, Augmentation, letterbox
 from search_spaces.errors import InputError
@@ -40,7 +40,7 @@ def same(a: Batch, b: Batch) -> bool:
 
 
 def test_batches_in_order(tmp_path: Path) -> None:
-    loader = Loader(images(tmp_path), 4, 64)
+    loader = Loader(images(tmp_path), LoaderConfig(4, 64))
     batches = list(loader.epoch())
     assert len(loader) == 3 and [len(b) for b in batches] == [4, 4, 3]
     assert [i for b in batches for i in b.sample_ids] == list(range(100, 111))
@@ -55,14 +55,16 @@ def test_batches_in_order(tmp_path: Path) -> None:
 
 
 def test_a_batch_without_boxes(tmp_path: Path) -> None:
-    (batch,) = Loader(images(tmp_path, 1), 4, 64).epoch()
+    (batch,) = Loader(images(tmp_path, 1), LoaderConfig(4, 64)).epoch()
     assert batch.boxes.shape == (0, 4) and batch.labels.shape == batch.image_index.shape == (0,)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_workers_change_nothing(tmp_path: Path, workers: int) -> None:
     data = images(tmp_path)
-    alone, helped = (Loader(data, 3, 64, Augmentation.DEFAULT, seed=5, shuffle=True, workers=w) for w in (0, workers))
+    alone, helped = (
+        Loader(data, LoaderConfig(3, 64, Augmentation.DEFAULT, seed=5, shuffle=True, workers=w)) for w in (0, workers)
+    )
     for epoch in range(2):
         pairs = list(zip(alone.epoch(epoch), helped.epoch(epoch), strict=True))
         assert len(pairs) == 4 and all(same(a, b) for a, b in pairs)
@@ -71,8 +73,10 @@ def test_workers_change_nothing(tmp_path: Path, workers: int) -> None:
 @pytest.mark.parametrize("start", [0, 1, 3, 4])
 def test_an_epoch_is_resumed_in_its_middle(tmp_path: Path, start: int) -> None:
     data = images(tmp_path)
-    whole = list(Loader(data, 3, 64, Augmentation.DEFAULT, seed=5, shuffle=True).epoch(7))
-    rest = list(Loader(data, 3, 64, Augmentation.DEFAULT, seed=5, shuffle=True).epoch(7, start_step=start))
+    whole = list(Loader(data, LoaderConfig(3, 64, Augmentation.DEFAULT, seed=5, shuffle=True)).epoch(7))
+    rest = list(
+        Loader(data, LoaderConfig(3, 64, Augmentation.DEFAULT, seed=5, shuffle=True)).epoch(7, start_step=start)
+    )
     assert len(rest) == 4 - start and all(same(a, b) for a, b in zip(whole[start:], rest, strict=True))
 
 
@@ -80,25 +84,27 @@ def test_epochs_and_seeds_differ_and_each_shows_everything(tmp_path: Path) -> No
     data = images(tmp_path)
     orders = []
     for seed, epoch in ((0, 0), (0, 1), (1, 0)):
-        orders.append([i for b in Loader(data, 3, 64, seed=seed, shuffle=True).epoch(epoch) for i in b.sample_ids])
+        orders.append(
+            [i for b in Loader(data, LoaderConfig(3, 64, seed=seed, shuffle=True)).epoch(epoch) for i in b.sample_ids]
+        )
         assert sorted(orders[-1]) == list(range(100, 111))
     assert orders[0] != orders[1] != orders[2] != orders[0]
-    loader = Loader(data, 11, 64, Augmentation.DEFAULT)
+    loader = Loader(data, LoaderConfig(11, 64, Augmentation.DEFAULT))
     assert not torch.equal(next(loader.epoch(0)).images, next(loader.epoch(1)).images)
 
 
 def test_drop_last(tmp_path: Path) -> None:
     data = images(tmp_path)
-    assert [len(b) for b in Loader(data, 4, 64, drop_last=True).epoch()] == [4, 4]
+    assert [len(b) for b in Loader(data, LoaderConfig(4, 64, drop_last=True)).epoch()] == [4, 4]
     with pytest.raises(
         InputError, match=r"11 images in images/train; expected a full batch of 12; lower the batch size"
     ):
-        Loader(data, 12, 64, drop_last=True)
+        Loader(data, LoaderConfig(12, 64, drop_last=True))
 
 
 def test_leaving_an_epoch_early_stops_its_threads(tmp_path: Path) -> None:
     before = threading.active_count()
-    epoch = Loader(images(tmp_path), 1, 64, workers=2).epoch()
+    epoch = Loader(images(tmp_path), LoaderConfig(1, 64, workers=2)).epoch()
     next(epoch)
     assert threading.active_count() > before
     epoch.close()  # type: ignore[attr-defined]  # a generator
@@ -106,7 +112,7 @@ def test_leaving_an_epoch_early_stops_its_threads(tmp_path: Path) -> None:
 
 
 def test_to_device_keeps_everything(tmp_path: Path) -> None:
-    batch = next(Loader(images(tmp_path), 4, 64).epoch())
+    batch = next(Loader(images(tmp_path), LoaderConfig(4, 64)).epoch())
     assert same(batch, batch.to("cpu")) and batch.to("meta").images.device.type == "meta"
 
 
@@ -114,7 +120,7 @@ def test_to_device_keeps_everything(tmp_path: Path) -> None:
 def test_a_image_that_breaks_is_replaced_and_named_once(tmp_path: Path, workers: int) -> None:
     data = images(tmp_path)
     data.samples[3].path.write_bytes(b"broken")
-    loader = Loader(data, 4, 64, Augmentation.DEFAULT, shuffle=True, workers=workers)
+    loader = Loader(data, LoaderConfig(4, 64, Augmentation.DEFAULT, shuffle=True, workers=workers))
     runs = [list(loader.epoch(e)) for e in (0, 0, 1)]
     assert all(len(b) == len(b.placements) for run in runs for b in run) and sum(len(b) for b in runs[0]) == 11
     assert all(103 not in b.sample_ids for run in runs for b in run)
@@ -126,7 +132,7 @@ def test_a_image_that_breaks_is_replaced_and_named_once(tmp_path: Path, workers:
 def test_a_image_that_breaks_in_evaluation_keeps_its_place(tmp_path: Path) -> None:
     data = images(tmp_path)
     data.samples[2].path.unlink()
-    first = next(Loader(data, 4, 64).epoch())
+    first = next(Loader(data, LoaderConfig(4, 64)).epoch())
     assert (
         first.sample_ids == (100, 101, 102, 103)
         and (first.images[2] == PAD).all()
@@ -140,7 +146,7 @@ def test_too_many_broken_images_end_it(tmp_path: Path, count: int, broken: int, 
     data = images(tmp_path, count)
     for sample in data.samples[:broken]:
         sample.path.unlink()
-    loader = Loader(data, 2, 64, shuffle=True, workers=workers)
+    loader = Loader(data, LoaderConfig(2, 64, shuffle=True, workers=workers))
     for _ in range(2):  # again, too: it does not go on in silence the second time
         with pytest.raises(InputError, match=rf"{broken} of {count} images of images/train cannot be read"):
             list(loader.epoch())
@@ -149,7 +155,7 @@ def test_too_many_broken_images_end_it(tmp_path: Path, count: int, broken: int, 
 @pytest.mark.parametrize("batch, size, workers, seed", [(0, 64, 0, 0), (1, 0, 0, 0), (1, 64, -1, 0), (1, 64, 0, -1)])
 def test_impossible_settings(tmp_path: Path, batch: int, size: int, workers: int, seed: int) -> None:
     with pytest.raises(InputError, match="batch size"):
-        Loader(images(tmp_path, 1), batch, size, workers=workers, seed=seed)
+        Loader(images(tmp_path, 1), LoaderConfig(batch, size, workers=workers, seed=seed))
 
 
 def test_what_only_decoding_shows_is_told_when_a_training_ends(tmp_path: Path) -> None:
@@ -163,6 +169,6 @@ def test_what_only_decoding_shows_is_told_when_a_training_ends(tmp_path: Path) -
     with _telling_problems(data, ConsoleReporter(console)):
         broken = data.train.samples[0].path
         broken.write_bytes(broken.read_bytes()[:200])  # its header is whole
-        list(Loader(data.train.cached(1 << 20), 2, 64, shuffle=True).epoch())
+        list(Loader(data.train.cached(1 << 20), LoaderConfig(2, 64, shuffle=True)).epoch())
     said = console.export_text()
     assert broken.name in said and "train" in said and len(said.splitlines()) == 1

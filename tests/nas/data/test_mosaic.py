@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from nas.data.loader import Loader
+from nas.data.loader import Loader, LoaderConfig
 from nas.data.mosaic import Image, compose, mosaic
 from nas.data.transforms import Augmentation
 from tests.nas.data.test_loader import images, same
@@ -87,8 +87,10 @@ def test_mixup_is_half_of_each_with_the_boxes_of_both() -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_every_batch_comes_again_from_any_step_on(tmp_path: Path, workers: int) -> None:
     data = images(tmp_path)
-    whole = list(Loader(data, 2, 96, EVERYTHING, seed=5, shuffle=True, workers=0).epoch(3))
-    rest = list(Loader(data, 2, 96, EVERYTHING, seed=5, shuffle=True, workers=workers).epoch(3, start_step=2))
+    whole = list(Loader(data, LoaderConfig(2, 96, EVERYTHING, seed=5, shuffle=True, workers=0)).epoch(3))
+    rest = list(
+        Loader(data, LoaderConfig(2, 96, EVERYTHING, seed=5, shuffle=True, workers=workers)).epoch(3, start_step=2)
+    )
     assert any(b.partners for b in whole) and len(rest) == 4
     assert all(same(a, b) and a.partners == b.partners for a, b in zip(whole[2:], rest, strict=True))
 
@@ -99,13 +101,15 @@ def test_sides_are_drawn_per_step_alike_in_all_processes(tmp_path: Path) -> None
     def sides(share: tuple[int, int], accumulate: int = 1) -> list[int]:
         loader = Loader(
             data,
-            2,
-            96,
-            Augmentation(multi_scale=(0.5, 1.5)),
-            shuffle=True,
-            drop_last=True,
-            share=share,
-            accumulate=accumulate,
+            LoaderConfig(
+                2,
+                96,
+                Augmentation(multi_scale=(0.5, 1.5)),
+                shuffle=True,
+                drop_last=True,
+                share=share,
+                accumulate=accumulate,
+            ),
         )
         return [b.images.shape[2] for epoch in range(4) for b in loader.epoch(epoch)]
 
@@ -119,15 +123,15 @@ def test_sides_are_drawn_per_step_alike_in_all_processes(tmp_path: Path) -> None
 def test_mosaic_and_mixup_end_before_training_does(tmp_path: Path) -> None:
     data = images(tmp_path)
     augmentation = Augmentation(mosaic=1, mixup=1, close_mosaic=2)
-    loader = Loader(data, 4, 64, augmentation, shuffle=True, epochs=5)
+    loader = Loader(data, LoaderConfig(4, 64, augmentation, shuffle=True, epochs=5))
     assert [any(b.partners for b in loader.epoch(e)) for e in range(5)] == [True, True, True, False, False]
-    plain = Loader(data, 4, 64, Augmentation(), shuffle=True)
+    plain = Loader(data, LoaderConfig(4, 64, Augmentation(), shuffle=True))
     assert all(same(a, b) for a, b in zip(loader.epoch(4), plain.epoch(4), strict=True))
     assert not torch.equal(next(loader.epoch(1)).images, next(plain.epoch(1)).images)
 
 
 def test_files_of_a_batch_name_partners_too(tmp_path: Path) -> None:
-    loader = Loader(images(tmp_path), 2, 64, Augmentation(mosaic=1), shuffle=True)
+    loader = Loader(images(tmp_path), LoaderConfig(2, 64, Augmentation(mosaic=1), shuffle=True))
     batch = next(loader.epoch())
     names = loader.files(batch)
     assert names[:2] == [f"{id - 100}.png" for id in batch.sample_ids] and set(names[2:]) <= {
@@ -138,7 +142,7 @@ def test_files_of_a_batch_name_partners_too(tmp_path: Path) -> None:
 def test_a_broken_partner_is_replaced(tmp_path: Path) -> None:
     data = images(tmp_path)
     data.samples[3].path.write_bytes(b"broken")
-    loader = Loader(data, 4, 64, Augmentation(mosaic=1), shuffle=True)
+    loader = Loader(data, LoaderConfig(4, 64, Augmentation(mosaic=1), shuffle=True))
     runs = [list(loader.epoch()) for _ in range(2)]
     assert all(same(a, b) for a, b in zip(*runs, strict=True)) and all(
         103 not in (*b.sample_ids, *b.partners) for b in runs[0]

@@ -18,7 +18,7 @@ from rich.console import Console
 from nas.core.console_reporter import ConsoleReporter
 from nas.data.coco import read_coco
 from nas.data.dataset import Annotation, DetectionDataset, make_sample
-from nas.data.loader import Loader
+from nas.data.loader import Loader, LoaderConfig
 from nas.data.problems import Problems
 from nas.data.pseudo_labelled import MixedDataset, pack, unpack, with_pseudo
 from nas.data.source import DataPair
@@ -274,7 +274,7 @@ def test_mixed_with_a_data_set(tmp_path: Path) -> None:
         "pseudo-labels: 2 boxes in 2 images beside the 1 with labels",
         "pseudo-labels: 1 images left out, they have no box of its classes",
     ]
-    batch = next(iter(Loader(data.train.cached(1 << 20), 3, SIDE, workers=0).epoch(0)))
+    batch = next(iter(Loader(data.train.cached(1 << 20), LoaderConfig(3, SIDE, workers=0)).epoch(0)))
     labels, weights = unpack(batch.labels)
     assert (
         labels.tolist() == [0, 0, 1, 1]

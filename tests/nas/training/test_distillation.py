@@ -17,7 +17,7 @@ from nas.core import distributed as processes
 from nas.core.architecture_file import Artifact, DataRecord
 from nas.core.references import NO_STUDY
 from nas.core.training_progress import Watch
-from nas.data.loader import Loader
+from nas.data.loader import Loader, LoaderConfig
 from nas.data.source import DataPair, open_data
 from nas.supernet.batchnorm import recalibrate
 from nas.supernet.supernet import Supernet
@@ -60,14 +60,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DataPair:
 def loader_of(data: DataPair, share: tuple[int, int] = (0, 1)) -> Loader:
     return Loader(
         data.train,
-        RECIPE.batch_size,
-        32,
-        data.augmentation,
-        seed=0,
-        shuffle=True,
-        drop_last=True,
-        workers=0,
-        share=share,
+        LoaderConfig(
+            RECIPE.batch_size,
+            32,
+            data.augmentation,
+            seed=0,
+            shuffle=True,
+            drop_last=True,
+            workers=0,
+            share=share,
+        ),
     )
 
 

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from nas.data.loader import Loader
 from nas.data.source import open_data
 from nas.training.checkpoint import ADDED
 from nas.training.loop import fit
@@ -106,7 +108,7 @@ def test_other_augmentation_is_another_training(tmp_path: Path) -> None:
     data = open_data(DATA, cache=tmp_path / "cache")
     path, recipe = tmp_path / "a.ckpt", Recipe(epochs=1, batch_size=4, precision="fp32")
     fit(Toy(), batches(data, recipe), recipe, path)
-    other = batches(data, recipe)
-    other.augmentation = other.augmentation.changed({"flip": 0.5})
+    config = batches(data, recipe).config
+    other = Loader(data.train, replace(config, augmentation=config.augmentation.changed({"flip": 0.5})))
     with pytest.raises(InputError, match="of augmentation"):
         fit(Toy(), other, recipe, path)

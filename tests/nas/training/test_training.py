@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nas.core.compute import autocast, device_of, resolve
 from nas.core.training_progress import Diverged, Progress
-from nas.data.loader import Loader
+from nas.data.loader import Loader, LoaderConfig
 from nas.data.source import open_data
 from nas.supernet.batchnorm import recalibrate
 from nas.supernet.supernet import Supernet
@@ -42,7 +42,10 @@ IDENTITY = "toy"
 def loader(tmp_path_factory: pytest.TempPathFactory) -> Loader:
     """16 images in batches of 4: 16 steps in 4 epochs."""
     data = open_data("digits@64:train=16,val=4", cache=tmp_path_factory.mktemp("cache"))
-    return Loader(data.train, RECIPE.batch_size, 64, data.augmentation, seed=0, shuffle=True, drop_last=True, workers=0)
+    return Loader(
+        data.train,
+        LoaderConfig(RECIPE.batch_size, 64, data.augmentation, seed=0, shuffle=True, drop_last=True, workers=0),
+    )
 
 
 def detector_task() -> Task:
@@ -164,7 +167,7 @@ def test_checkpoints_of_something_else_are_refused(stopped: bytes, loader: Loade
             fit(task, loader, recipe, path)
         assert "\n" not in str(error.value) and str(path) in str(error.value)
         assert all(torch.equal(before[k], v) for k, v in task.model.state_dict().items())
-    shorter = Loader(loader.dataset, 8, 64, loader.augmentation, shuffle=True, workers=0)
+    shorter = Loader(loader.dataset, LoaderConfig(8, 64, loader.config.augmentation, shuffle=True, workers=0))
     with pytest.raises(InputError, match="of steps 16; expected 8"):
         fit(detector_task(), shorter, RECIPE, path)
 
@@ -229,7 +232,7 @@ def test_progress_and_learning_rates(loader: Loader) -> None:
 def test_the_average_follows_the_weights(loader: Loader) -> None:
     """One step: the average is the weights. Later it lags by min(decay, (1 + t) / (10 + t))."""
     task = detector_task()
-    one = Loader(loader.dataset, 16, 64, loader.augmentation, shuffle=True, workers=0)
+    one = Loader(loader.dataset, LoaderConfig(16, 64, loader.config.augmentation, shuffle=True, workers=0))
     assert equal(fit(task, one, replace(RECIPE, epochs=1, batch_size=16)), task.model)
     task = detector_task()
     values: list[Tensor] = []

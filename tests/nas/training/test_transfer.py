@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nas.core.architecture_file import Artifact, DataRecord
 from nas.core.references import NO_STUDY
-from nas.data.loader import Loader
+from nas.data.loader import Loader, LoaderConfig
 from nas.data.source import open_data
 from nas.supernet.batchnorm import recalibrate
 from nas.supernet.supernet import Supernet
@@ -219,7 +219,7 @@ def test_patterns_of_nodes() -> None:
 @pytest.fixture(scope="module")
 def loader(tmp_path_factory: pytest.TempPathFactory) -> Loader:
     data = open_data("digits@64:train=8,val=4", cache=tmp_path_factory.mktemp("cache"))
-    return Loader(data.train, 4, 64, shuffle=True, drop_last=True, workers=0)
+    return Loader(data.train, LoaderConfig(4, 64, shuffle=True, drop_last=True, workers=0))
 
 
 def test_frozen_weights_and_statistics_do_not_move(loader: Loader) -> None:
@@ -266,7 +266,7 @@ def test_rates_of_nodes() -> None:
 
 
 def test_slower_nodes_move_less(loader: Loader) -> None:
-    loader = Loader(loader.dataset, 8, 64, shuffle=True, drop_last=True, workers=0)
+    loader = Loader(loader.dataset, LoaderConfig(8, 64, shuffle=True, drop_last=True, workers=0))
 
     def moved(tuning: FineTuning) -> Tensor:
         torch.manual_seed(0)
