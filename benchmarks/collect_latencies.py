@@ -25,7 +25,7 @@ from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import SEARCHING, Protocol, Workload
 from latency_db.core.target import Target
 from latency_db.database.db import LatencyDB
-from latency_db.database.remeasure import measure_again
+from latency_db.database.remeasure import remeasure
 from nas.cli.options import fixed_values
 from nas.data.source import open_data
 from nas.estimators.base import Context
@@ -97,7 +97,7 @@ def collect(
                 )
         for number in range(1, passes + 1):
             left = [
-                measure_again(database, e.profiler, [e.context.workload(a) for a in architectures], _say)
+                remeasure(database, e.profiler, [e.context.workload(a) for a in architectures], _say)
                 for e in estimators
             ]
             print(f"pass {number}: {sum(left)} of {total} measured off the usual speed still", flush=True)

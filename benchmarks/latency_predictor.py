@@ -34,7 +34,7 @@ from benchmarks.record import write
 from benchmarks.yolobench_networks import family, operations
 from latency_db.core.measurement import LatencyKey
 from latency_db.core.target import Target
-from latency_db.database.db import Chosen, LatencyDB
+from latency_db.database.db import LatencyDB, MeasurementFilter
 from latency_db.predictor.database import rows_of
 from latency_db.predictor.features import features
 from latency_db.predictor.model import Predictor, Report, Row, spread
@@ -168,7 +168,7 @@ def again(database: LatencyDB, target: Target) -> dict[str, float]:
     """How well a measurement predicts a measurement: one process's median against the median of the others', over all
     networks with at least three."""
     missed = []
-    for m in (m for _, m in database.rows(Chosen(target=f"{target.runtime}:{target.precision}"))):
+    for m in (m for _, m in database.rows(MeasurementFilter(target=f"{target.runtime}:{target.precision}"))):
         medians = m.environment.get("processes_ms", [])
         for i, one in enumerate(medians if len(medians) > 2 else []):
             missed.append(abs(one / float(np.median([*medians[:i], *medians[i + 1 :]])) - 1))
@@ -177,7 +177,10 @@ def again(database: LatencyDB, target: Target) -> dict[str, float]:
 
 def _series(database: LatencyDB, target: Target) -> tuple[list[Row], str]:
     """The rows of the version and device that most was measured with, and which these are."""
-    series = {(g.version, g.device): g for g in database.groups(Chosen(target=f"{target.runtime}:{target.precision}"))}
+    series = {
+        (g.version, g.device): g
+        for g in database.groups(MeasurementFilter(target=f"{target.runtime}:{target.precision}"))
+    }
     found = {
         origin: rows_of(database, LatencyKey("", str(replace(target, image_size=None)), *origin)) for origin in series
     }

@@ -5,7 +5,7 @@
 ``yolo-nano``'s largest architecture at ``--image-size`` px is exported once and measured by ``--sittings`` calls of
 the command line, each a fresh process with a latency database of its own. Figures: half the range of the medians as a
 share of their median, of the reported time and of CPU time, as measured and as brought to one anchor speed
-(:meth:`latency_db.core.measurement.Measurement.at_reference`), and the half-widths of the intervals that the sittings
+(:meth:`latency_db.core.measurement.Measurement.at_nominal_speed`), and the half-widths of the intervals that the sittings
 claim.
 """
 
@@ -66,12 +66,12 @@ def main() -> None:
             measured.append(sitting(model, args.target, Path(folder) / f"{i}.sqlite"))
             m = measured[-1]
             print(
-                f"{i + 1}/{args.sittings}: {m.median_ms:.3f} ms ± {m.half_width:.1%}, {m.clock} clock, {m.verdict}, anchor {m.anchor_ms:.3f} ms",
+                f"{i + 1}/{args.sittings}: {m.median_ms:.3f} ms ± {m.half_width:.1%}, {m.clock} clock, {m.verdict}, anchor {m.reference_ms:.3f} ms",
                 flush=True,
             )
-    usual = median(m.anchor_ms for m in measured if m.anchor_ms)
+    usual = median(m.reference_ms for m in measured if m.reference_ms)
     raw = [m.median_ms for m in measured]
-    corrected = [m.at_reference(usual).median_ms for m in measured]
+    corrected = [m.at_nominal_speed(usual).median_ms for m in measured]
     cpu = [m.cpu_median_ms for m in measured if m.cpu_median_ms]
     anchors = [float(m.environment["anchor"]["cpu_ms"]) for m in measured]
     cpu_corrected = [ms * median(anchors) / anchor for ms, anchor in zip(cpu, anchors, strict=True)]
@@ -83,7 +83,7 @@ def main() -> None:
         "claimed_half_width_median": median(m.half_width for m in measured),
         "medians_ms": raw,
         "medians_at_one_anchor_speed_ms": corrected,
-        "anchors_ms": [m.anchor_ms for m in measured],
+        "anchors_ms": [m.reference_ms for m in measured],
         "verdicts": [m.verdict for m in measured],
         "clocks": [m.clock for m in measured],
         "target": args.target,

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from latency_db.core.profiler import RuntimeFailure
 from latency_db.gpu.cuda import Cuda, CudaDevice, Event, OutOfDeviceMemory
 from latency_db.gpu.nvml import GpuState, Sensor
-from latency_db.gpu.protocol import Clock, DeviceRun, GpuProtocol, Served, time_device
+from latency_db.gpu.protocol import Clock, DeviceRun, GpuProtocol, TimedDeviceRun, time_device
 
 DEVICE = CudaDevice("Fake GPU", "1.2.3", 1024, "9.9", 1 << 20, "GPU-fake")
 STEADY = GpuState(sm_mhz=1500, memory_mhz=5000, power_w=99.5, celsius=50, utilisation=0.0)
@@ -98,7 +98,7 @@ class FakeGpu:
         return time_device(DeviceRun(self.cuda, self.cuda.run), FakeSensor(self.states), protocol, clock)
 
 
-class _Replayed(Served):
+class _Replayed(TimedDeviceRun):
     """Times by the device's clock, so that a test takes no longer than its arithmetic."""
 
     def __init__(self, gpu: FakeGpu) -> None:
@@ -116,7 +116,7 @@ def script(path: Path, ms: Sequence[float] = (2.0,), states: Sequence[GpuState] 
     return path
 
 
-def engine(request: Mapping[str, Any]) -> tuple[Served, dict[str, Any]]:
+def engine(request: Mapping[str, Any]) -> tuple[TimedDeviceRun, dict[str, Any]]:
     """Replays ``request["model"]``; what is no script is an anchor of 1 ms."""
     model = Path(request["model"])
     said: dict[str, Any] = (

@@ -76,7 +76,7 @@ class Measurement:
         return (self.high_ms - self.low_ms) / 2 / self.median_ms
 
     @property
-    def anchor_ms(self) -> float | None:
+    def reference_ms(self) -> float | None:
         """Median of the anchor model beside this one, by the same clock; None where there was no anchor."""
         anchor = self.environment.get("anchor")
         return (
@@ -85,17 +85,17 @@ class Measurement:
             else float(anchor[f"{self.clock}_ms"]) * float(self.environment.get("anchor_factor", 1))
         )
 
-    def at_reference(self, reference_ms: float) -> Measurement:
+    def at_nominal_speed(self, reference_ms: float) -> Measurement:
         """As if the anchor had taken ``reference_ms``: all times scaled, the factor noted as ``anchor_factor`` in the
         environment.
 
-        A shared machine changes its speed by 10-20 % within minutes, and the interval of one sitting cannot know. It
-        narrows the spread between sittings at times and at times does nothing for it, so the database keeps what was
+        A shared machine changes its speed by 10-20 % within minutes, and the interval of one session cannot know. It
+        narrows the spread between sessions at times and at times does nothing for it, so the database keeps what was
         measured. Unchanged where there was no anchor.
         """
-        if self.anchor_ms is None:
+        if self.reference_ms is None:
             return self
-        factor = reference_ms / self.anchor_ms
+        factor = reference_ms / self.reference_ms
         return replace(
             self,
             median_ms=self.median_ms * factor,

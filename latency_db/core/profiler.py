@@ -229,9 +229,9 @@ class Profiler(ABC):
         version = f"{self.version()}, int8 form {form.id}" if form else self.version()
         return LatencyKey(workload, str(target), version, self.fingerprint().id)
 
-    def reference_anchor_ms(self) -> float | None:
+    def nominal_reference_ms(self) -> float | None:
         """The anchor's usual time of a recorded table, ms; None where the database knows it
-        (``LatencyDB.reference_anchor_ms``)."""
+        (``LatencyDB.nominal_reference_ms``)."""
         return None
 
     @classmethod

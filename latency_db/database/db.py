@@ -123,7 +123,7 @@ class LatencyDB:
         with self._explained(), self._live().begin() as connection:
             connection.execute(upsert(connection.dialect.name, MEASUREMENTS.c.keys()), _values(key, measurement))
 
-    def merge(self, rows: Iterable[tuple[LatencyKey, Measurement]]) -> Merged:
+    def merge(self, rows: Iterable[tuple[LatencyKey, Measurement]]) -> MergeCounts:
         """Takes rows over in one transaction: all or none. Of two measurements of a key the newer stays, of equally
         old ones the one that is here."""
         wanted: dict[LatencyKey, Measurement] = {}
@@ -138,7 +138,7 @@ class LatencyDB:
                 connection.execute(upsert(connection.dialect.name, MEASUREMENTS.c.keys(), newer=True), values)
         newer = sum(key in here and m.time > here[key] for key, m in wanted.items())
         added = len(wanted.keys() - here.keys())
-        return Merged(added, newer, len(wanted) - added - newer)
+        return MergeCounts(added, newer, len(wanted) - added - newer)
 
     def measure_cached(self, profiler: Profiler, workload: Workload, fresh: bool = False) -> Measurement:
         """The kept measurement of a workload on the profiler's target, else a new one, which is kept.
@@ -156,16 +156,16 @@ class LatencyDB:
         self.put(key, measurement)
         return measurement
 
-    def rows(self, chosen: Chosen | None = None) -> Iterator[tuple[LatencyKey, Measurement]]:
+    def rows(self, chosen: MeasurementFilter | None = None) -> Iterator[tuple[LatencyKey, Measurement]]:
         """The chosen measurements (default: all) with their keys, in the order of the keys."""
-        for key, record in self._records(*(chosen or Chosen()).conditions()):
+        for key, record in self._records(*(chosen or MeasurementFilter()).conditions()):
             yield key, self._parse(record)
 
-    def groups(self, chosen: Chosen | None = None) -> list[Group]:
+    def groups(self, chosen: MeasurementFilter | None = None) -> list[MeasurementGroup]:
         """What the database holds, by space, target, version and device; reads no records, so that it is quick in a
         large one."""
         names = ("space", "target", "version", "device", "device_name", "median_ms", "verdict", "time")
-        query = select(*(MEASUREMENTS.c[name] for name in names)).where(*(chosen or Chosen()).conditions())
+        query = select(*(MEASUREMENTS.c[name] for name in names)).where(*(chosen or MeasurementFilter()).conditions())
         found: dict[tuple[str, str, str, str], list[Any]] = {}
         with self._explained(), self._live().connect() as connection:
             for row in connection.execute(query):
@@ -176,17 +176,19 @@ class LatencyDB:
         """All measurements."""
         return [measurement for _, measurement in self.rows()]
 
-    def reference_anchor_ms(self, *keys: LatencyKey) -> float | None:
+    def nominal_reference_ms(self, *keys: LatencyKey) -> float | None:
         """The anchor's usual time in ms beside the measurements of each key's target, version and device (their
         median); None where there is none.
 
-        With it :meth:`Measurement.at_reference` makes measurements comparable that were taken while the machine ran
+        With it :meth:`Measurement.at_nominal_speed` makes measurements comparable that were taken while the machine ran
         at different speeds.
         """
         same = [
             [MEASUREMENTS.c[name] == getattr(key, name) for name in ("target", "version", "device")] for key in keys
         ]
-        return usual_anchor_ms(self._parse(record) for conditions in same for _, record in self._records(*conditions))
+        return nominal_reference_ms(
+            self._parse(record) for conditions in same for _, record in self._records(*conditions)
+        )
 
     def close(self) -> None:
         """Gives connections back; the database can still be used afterwards."""
@@ -241,7 +243,7 @@ class LatencyDB:
 
 
 @dataclass(frozen=True)
-class Merged:
+class MergeCounts:
     """How many rows were new, how many replaced an older measurement, how many were not taken because what is here is
     as new or newer."""
 
@@ -251,7 +253,7 @@ class Merged:
 
 
 @dataclass(frozen=True)
-class Group:
+class MeasurementGroup:
     """The measurements of one space on one target, runtime version and device; the space is "" for files.
     ``times_ms`` are their medians, sorted."""
 
@@ -266,7 +268,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class MeasurementFilter:
     """Which measurements; None: any.
 
     ``target`` is a whole target or its beginning (``onnxruntime``, ``onnxruntime:fp32``), ``device`` the beginning of
@@ -304,16 +306,18 @@ class Chosen:
         return found
 
 
-def usual_anchor_ms(measurements: Iterable[Measurement]) -> float | None:
+def nominal_reference_ms(measurements: Iterable[Measurement]) -> float | None:
     """The median of the anchor's times beside measurements, ms; None where none had an anchor."""
-    known = [ms for m in measurements if (ms := m.anchor_ms) is not None]
+    known = [ms for m in measurements if (ms := m.reference_ms) is not None]
     return median(known) if known else None
 
 
-def _group(key: tuple[str, str, str, str], rows: list[Any]) -> Group:
+def _group(key: tuple[str, str, str, str], rows: list[Any]) -> MeasurementGroup:
     name = next((row.device_name for row in rows if row.device_name), "")
     clean = sum(row.verdict == "clean" for row in rows)
-    return Group(*key, name, tuple(sorted(row.median_ms for row in rows)), clean, max(row.time for row in rows))
+    return MeasurementGroup(
+        *key, name, tuple(sorted(row.median_ms for row in rows)), clean, max(row.time for row in rows)
+    )
 
 
 def _values(key: LatencyKey, measurement: Measurement) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from search_spaces.registry import unknown
 NOT_KNOWN = "only one time per row is published: p90_ms, p99_ms, low_ms and high_ms repeat it; runs, verdict and clock are not known"
 
 
-def read_foreign(
+def import_table(
     path: Path, key: str, value: str, target: Target, device_name: str, version: str = "unknown"
 ) -> tuple[list[Row], int]:
     """Rows keyed by the text in column ``key``, with the ms in column ``value``; and how many rows have no value there.

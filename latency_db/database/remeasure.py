@@ -13,33 +13,33 @@ from collections.abc import Callable, Sequence
 
 from latency_db.core.measurement import LatencyKey, Measurement
 from latency_db.core.profiler import Profiler, Workload
-from latency_db.database.db import LatencyDB, usual_anchor_ms
+from latency_db.database.db import LatencyDB, nominal_reference_ms
 
-OFF = 0.05
-"""How far the anchor may be from its usual time, as a share: about what separates two sittings of one network on a
+MAX_DEVIATION = 0.05
+"""How far the anchor may be from its usual time, as a share: about what separates two sessions of one network on a
 quiet machine."""
 
 
-def off_speed(measurement: Measurement, usual_ms: float) -> float:
+def speed_deviation(measurement: Measurement, usual_ms: float) -> float:
     """How far from its usual time the anchor was beside a measurement, as a share of it; 0 where there was no anchor.
 
     A whole more where other processes were in the way: a measurement at the usual speed that nothing disturbed is
     better than any that was.
     """
-    off = 0.0 if measurement.anchor_ms is None else abs(math.log(measurement.anchor_ms / usual_ms))
+    off = 0.0 if measurement.reference_ms is None else abs(math.log(measurement.reference_ms / usual_ms))
     return off + (measurement.verdict != "clean")
 
 
-def unsteady(database: LatencyDB, keys: Sequence[LatencyKey]) -> dict[LatencyKey, float]:
-    """Which kept measurements are more than :data:`OFF` off the usual speed of all of them, and by how much; the
+def off_nominal(database: LatencyDB, keys: Sequence[LatencyKey]) -> dict[LatencyKey, float]:
+    """Which kept measurements are more than :data:`MAX_DEVIATION` off the usual speed of all of them, and by how much; the
     farthest first."""
     found = {key: m for key in keys if (m := database.find(key)) is not None}
-    usual = usual_anchor_ms(found.values()) or 1.0  # without an anchor only what was disturbed is off
-    off = {key: off_speed(m, usual) for key, m in found.items()}
-    return {key: share for key, share in sorted(off.items(), key=lambda item: -item[1]) if share > OFF}
+    usual = nominal_reference_ms(found.values()) or 1.0  # without an anchor only what was disturbed is off
+    off = {key: speed_deviation(m, usual) for key, m in found.items()}
+    return {key: share for key, share in sorted(off.items(), key=lambda item: -item[1]) if share > MAX_DEVIATION}
 
 
-def measure_again(
+def remeasure(
     database: LatencyDB,
     profiler: Profiler,
     workloads: Sequence[Workload],
@@ -51,11 +51,11 @@ def measure_again(
     nearer to its usual speed; ``said`` is told each time.
     """
     of_key = {profiler.key(w.key): w for w in workloads}
-    usual = usual_anchor_ms(m for key in of_key if (m := database.find(key)) is not None) or 1.0
-    for key, off in unsteady(database, list(of_key)).items():
+    usual = nominal_reference_ms(m for key in of_key if (m := database.find(key)) is not None) or 1.0
+    for key, off in off_nominal(database, list(of_key)).items():
         measured = profiler.measure(of_key[key])
-        better = off_speed(measured, usual) < off
+        better = speed_deviation(measured, usual) < off
         if better:
             database.put(key, measured)
         said(of_key[key], measured, better)
-    return len(unsteady(database, list(of_key)))
+    return len(off_nominal(database, list(of_key)))

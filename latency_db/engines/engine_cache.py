@@ -19,7 +19,7 @@ from typing import Any
 
 from latency_db.core.cpu import cache_dir, exclusive
 from latency_db.engines.plans import Plan, PlanReport, compile_plan
-from latency_db.timing.timing_client import Worker
+from latency_db.timing.timing_client import TimingClient
 from search_spaces.errors import InputError
 
 LIMIT_BYTES = 8 << 30
@@ -139,7 +139,7 @@ def _build(job: EngineJob, path: Path, timings: Path, lock: str) -> PlanReport:
         "lock": lock,
         "cpus": [],
     }
-    with Worker(BUILDER, BUILD_TIMEOUT_S) as worker:
+    with TimingClient(BUILDER, BUILD_TIMEOUT_S) as worker:
         return PlanReport(**worker.load(job.onnx, request))
 
 

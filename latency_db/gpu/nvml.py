@@ -54,7 +54,7 @@ class Sensor(ABC):
         """The state now."""
 
 
-class Blind(Sensor):
+class NoSensor(Sensor):
     """No NVML: nothing is known, and measurements say so."""
 
     name = "none: pip install nvidia-ml-py to have clocks and throttling checked"
@@ -105,13 +105,13 @@ class Nvml(Sensor):
 def open_sensor(device: CudaDevice) -> Sensor:
     """NVML where it is installed and knows the device, else a blind one."""
     if find_spec("pynvml") is None or not device.nvml_id:
-        return Blind()
+        return NoSensor()
     import pynvml
 
     try:
         return Nvml(device)
     except pynvml.NVMLError:
-        return Blind()
+        return NoSensor()
 
 
 def missing() -> str | None:

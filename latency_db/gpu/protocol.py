@@ -3,7 +3,7 @@ in a state to be timed.
 
 How a runtime plugs in. Its engine function (``module:function``, run in the measuring process) makes the network
 ready and returns ``serve(DeviceRun(cuda, enqueue, info))``; its profiler gives that name to
-:class:`latency_db.gpu.gpu_profiler.GpuBench`. ``enqueue`` puts one run on ``cuda.stream`` and returns at once; a CUDA
+:class:`latency_db.gpu.gpu_timer.GpuTimer`. ``enqueue`` puts one run on ``cuda.stream`` and returns at once; a CUDA
 graph comes from ``cuda.capture(step)`` after two warm calls.
 
 Practice of trtexec, NVIDIA's TensorRT best practices and roboflow/single_artifact_benchmarking@9476fb8; without the
@@ -42,7 +42,7 @@ class GpuProtocol:
     Stops at the relative half-width ``half_width`` of the median's 95 % order-statistic interval, at ``max_blocks``
     or after ``max_s`` seconds. ``pause_ms`` 0 is the regime ``burst``; above it every run is followed by that much
     idleness (``paced``), which lowers clocks: the two are never compared. ``cold_l2`` overwrites twice the L2 cache
-    before each run. A throttled sitting is discarded and repeated after ``cool_s``, ``retries`` times. ``rebuilds``:
+    before each run. A throttled session is discarded and repeated after ``cool_s``, ``retries`` times. ``rebuilds``:
     fresh engine builds that are measured, each in a fresh process.
     """
 
@@ -99,7 +99,7 @@ class DeviceRun:
 
 
 @dataclass(frozen=True)
-class Sitting:
+class GpuSession:
     """One network timed once: device times in ms in their order, and the GPU's state around them; JSON both ways.
 
     ``discarded`` says of each throttled attempt before this one why it was not kept. ``others`` is the share of time
@@ -146,7 +146,7 @@ class Sitting:
         return {**asdict(self), **lists, "before": self.before.to_dict(), "after": self.after.to_dict()}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Sitting:
+    def from_dict(cls, data: Mapping[str, Any]) -> GpuSession:
         """Exact inverse of :meth:`to_dict` after JSON."""
         states = {name: GpuState.from_dict(data[name]) for name in ("before", "after")}
         return cls(**{**data, **states, "ms": tuple(data["ms"]), "discarded": tuple(data["discarded"])})
@@ -160,7 +160,7 @@ class Clock:
     sleep: Callable[[float], object] = time.sleep
 
 
-def time_device(run: DeviceRun, sensor: Sensor, protocol: GpuProtocol, clock: Clock | None = None) -> Sitting:
+def time_device(run: DeviceRun, sensor: Sensor, protocol: GpuProtocol, clock: Clock | None = None) -> GpuSession:
     """Warm-up and samples between two readings of the GPU's state; a throttled attempt is discarded and repeated, the
     last one is kept as it is."""
     clock = clock or Clock()
@@ -171,10 +171,10 @@ def time_device(run: DeviceRun, sensor: Sensor, protocol: GpuProtocol, clock: Cl
         before = _state_under_load(run, sensor, protocol)
         ms, converged = _sample(run, protocol, clock)
         after = _state_under_load(run, sensor, protocol)
-        sitting = Sitting(tuple(ms), converged, settled, before, after, tuple(discarded), others)
-        if not sitting.throttled or len(discarded) >= protocol.retries:
-            return sitting
-        discarded.append(", ".join(sitting.throttled))
+        session = GpuSession(tuple(ms), converged, settled, before, after, tuple(discarded), others)
+        if not session.throttled or len(discarded) >= protocol.retries:
+            return session
+        discarded.append(", ".join(session.throttled))
         clock.sleep(protocol.cool_s)
 
 
@@ -254,7 +254,7 @@ def _block(run: DeviceRun, protocol: GpuProtocol, clock: Clock, pairs: list[tupl
     return [cuda.elapsed_ms(start, stop) for start, stop in pairs]
 
 
-class Served:
+class TimedDeviceRun:
     """A device run behind the measuring process: called, it runs once and waits; asked to ``time``, it follows the
     protocol of the request."""
 
@@ -267,14 +267,14 @@ class Served:
         self._run.cuda.synchronize()
 
     def time(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The sitting, JSON-ready; ``request["protocol"]`` has the fields of :class:`GpuProtocol`."""
+        """The session, JSON-ready; ``request["protocol"]`` has the fields of :class:`GpuProtocol`."""
         return time_device(self._run, self._sensor, GpuProtocol(**request["protocol"])).to_dict()
 
 
-def serve(run: DeviceRun) -> tuple[Served, dict[str, Any]]:
+def serve(run: DeviceRun) -> tuple[TimedDeviceRun, dict[str, Any]]:
     """What an engine function of a GPU returns to :mod:`latency_db.timing.timing_server`."""
     sensor = open_sensor(run.cuda.device)
-    return Served(run, sensor), {
+    return TimedDeviceRun(run, sensor), {
         **run.info,
         "cuda": run.cuda.name,
         "gpu": run.cuda.device.to_dict(),

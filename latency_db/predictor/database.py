@@ -10,7 +10,7 @@ import numpy as np
 from latency_db.core.measurement import LatencyKey, Measurement
 from latency_db.core.profiler import Network
 from latency_db.core.target import Target
-from latency_db.database.db import Chosen, LatencyDB, usual_anchor_ms
+from latency_db.database.db import LatencyDB, MeasurementFilter, nominal_reference_ms
 from latency_db.predictor.features import SUMMARY, Array, Features, network_features
 from latency_db.predictor.model import Row
 from latency_db.predictor.prior import Prior
@@ -26,7 +26,7 @@ def rows_of(database: LatencyDB, key: LatencyKey) -> list[Row]:
     """The measured networks of a key's target (at any image size), version and device; the key's workload does not
     matter. May be none."""
     wanted = replace(Target.read(key.target), image_size=None)
-    chosen = Chosen(target=f"{wanted.runtime}:{wanted.precision}", version=key.version)
+    chosen = MeasurementFilter(target=f"{wanted.runtime}:{wanted.precision}", version=key.version)
     found = (
         m for k, m in database.rows(chosen) if k.device == key.device and replace(m.target, image_size=None) == wanted
     )
@@ -52,16 +52,16 @@ def usual_ms(measurements: Sequence[Measurement], described: Sequence[Features])
     """(networks,) in ms: what the measurements would have been, had the anchor taken its usual time beside each.
 
     With few measurements, or an anchor that hardly varied, a network follows the anchor in proportion
-    (``Measurement.at_reference``). Else the exponent is fitted, as a line in log(weights / MACs): on a shared 2-core
+    (``Measurement.at_nominal_speed``). Else the exponent is fitted, as a line in log(weights / MACs): on a shared 2-core
     machine whose anchor varied by 30 %, latency followed it with an exponent of 0.9 to 1 at 320 px and more, of 1.9
     (ONNX Runtime) and 2.4 (OpenVINO) at 96 px, where weights are many for the work and caches shared with others
     decide.
     """
     raw = np.array([m.median_ms for m in measurements])
-    usual = usual_anchor_ms(measurements)
+    usual = nominal_reference_ms(measurements)
     if usual is None:
         return raw
-    change = np.log([(m.anchor_ms or usual) / usual for m in measurements])
+    change = np.log([(m.reference_ms or usual) / usual for m in measurements])
     if len(raw) < FEWEST or change.std() < LEAST_CHANGE:
         return np.asarray(raw * np.exp(-change))
     density = np.array([f.summary[_WEIGHTS] - f.summary[_MACS] for f in described])

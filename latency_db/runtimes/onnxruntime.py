@@ -24,8 +24,8 @@ from latency_db.core.profiler import SEARCHING, Profiler, Protocol, Workload
 from latency_db.core.quantization_scheme import QuantizationScheme
 from latency_db.core.target import Target
 from latency_db.gpu.cuda import device_index, no_driver
-from latency_db.gpu.gpu_profiler import GpuBench, with_gpu
-from latency_db.timing.cpu_profiler import CpuBench
+from latency_db.gpu.gpu_timer import GpuTimer, with_gpu
+from latency_db.timing.cpu_timer import CpuTimer
 from search_spaces.errors import InputError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class _OnnxRuntime(Profiler):
             )
         if provider is not CPU and (reason := no_driver()):
             raise InputError(f"{target}: {reason}", "a machine with an NVIDIA GPU")
-        self._bench = (CpuBench if provider is CPU else GpuBench)(f"{__name__}:{provider.engine}", target, protocol)
+        self._timer = (CpuTimer if provider is CPU else GpuTimer)(f"{__name__}:{provider.engine}", target, protocol)
 
     @classmethod
     @abstractmethod
@@ -130,10 +130,10 @@ class _OnnxRuntime(Profiler):
 
     def measure(self, workload: Workload) -> Measurement:
         with converted(workload, self.target.precision, self.quantization_scheme(self.target)) as ready:
-            return self._bench.measure(ready, self.version(), self.fingerprint())
+            return self._timer.measure(ready, self.version(), self.fingerprint())
 
     def close(self) -> None:
-        self._bench.close()
+        self._timer.close()
 
 
 class OnnxRuntime(_OnnxRuntime):

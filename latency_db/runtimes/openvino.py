@@ -29,8 +29,8 @@ from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import SEARCHING, Profiler, Protocol, Workload
 from latency_db.core.quantization_scheme import QuantizationScheme
 from latency_db.core.target import Target
-from latency_db.timing.cpu_profiler import CpuBench
-from latency_db.timing.timing_client import Worker
+from latency_db.timing.cpu_timer import CpuTimer
+from latency_db.timing.timing_client import TimingClient
 from search_spaces.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class OpenVino(Profiler):
         self._device = (
             super().fingerprint() if target.device == "CPU" else _with_accelerator(super().fingerprint(), target.device)
         )
-        self._bench = CpuBench(f"{__name__}:engine", target, protocol, elsewhere=target.device != "CPU")
+        self._timer = CpuTimer(f"{__name__}:engine", target, protocol, elsewhere=target.device != "CPU")
 
     @classmethod
     def available(cls) -> str | None:
@@ -96,16 +96,16 @@ class OpenVino(Profiler):
 
     def measure(self, workload: Workload) -> Measurement:
         with converted(workload, self.target.precision, self.quantization_scheme(self.target)) as ready:
-            return self._bench.measure(ready, self.version(), self.fingerprint())
+            return self._timer.measure(ready, self.version(), self.fingerprint())
 
     def close(self) -> None:
-        self._bench.close()
+        self._timer.close()
 
 
 @cache
 def _with_accelerator(machine: DeviceFingerprint, device: str) -> DeviceFingerprint:
     """The machine with the name and driver of its GPU or NPU, asked of OpenVINO in a process of its own."""
-    with Worker(f"{__name__}:probe") as worker:
+    with TimingClient(f"{__name__}:probe") as worker:
         said = worker.load(Path(device), {"cpus": [], "device": device})
     if "error" in said:
         raise InputError(said["error"])

@@ -22,7 +22,7 @@ from latency_db.core.device import DeviceFingerprint
 from latency_db.core.measurement import LatencyKey, Measurement, now
 from latency_db.core.profiler import SEARCHING, Network, Profiler, Protocol, Workload, file_hash
 from latency_db.core.target import PRECISIONS, Target
-from latency_db.database.db import LatencyDB, MissingLatency, usual_anchor_ms
+from latency_db.database.db import LatencyDB, MissingLatency, nominal_reference_ms
 from latency_db.database.table_io import KINDS, Row, read_table
 from search_spaces.errors import InputError
 from search_spaces.registry import unknown
@@ -83,8 +83,8 @@ class Recorded(Profiler):
     def key(self, workload: str, beside: Target | None = None) -> LatencyKey:
         return LatencyKey(workload, str(beside or self.target), self._hash, self._origin[0].device)
 
-    def reference_anchor_ms(self) -> float | None:
-        return usual_anchor_ms(m for _, m in self._rows.values())
+    def nominal_reference_ms(self) -> float | None:
+        return nominal_reference_ms(m for _, m in self._rows.values())
 
     def measure(self, workload: Workload) -> Measurement:
         """The row of the workload; neither its ONNX nor anything else is run."""

@@ -27,10 +27,10 @@ from latency_db.core.target import Target
 from latency_db.engines.engine_cache import Engine, EngineCache, EngineJob, read_checked, save_checked
 from latency_db.engines.plans import Log, Plan, compile_plan, installed, library_version, load_library
 from latency_db.gpu.cuda import Cuda, CudaDevice, OutOfDeviceMemory, device_index, no_driver
-from latency_db.gpu.gpu_profiler import GpuBench, Ready, lock_name, probe, with_gpu
-from latency_db.gpu.protocol import DeviceRun, GpuProtocol, Served, serve
+from latency_db.gpu.gpu_timer import GpuTimer, Ready, lock_name, probe, with_gpu
+from latency_db.gpu.protocol import DeviceRun, GpuProtocol, TimedDeviceRun, serve
 from latency_db.gpu.providers import PROVIDERS, is_installed, open_cuda
-from latency_db.timing.reference_model import GPU_ANCHOR, anchor_model
+from latency_db.timing.reference_model import GPU_REFERENCE, reference_model_file
 from search_spaces.errors import InputError
 
 INT8 = QuantizationScheme("s8")
@@ -51,7 +51,7 @@ class _TensorRt(Profiler):
         device_index(target.device)
         self._protocol = gpu or GpuProtocol.of(protocol)
         self._engines = EngineCache()
-        self._bench = GpuBench(f"{__name__}:engine", target, self._protocol, self._anchor)
+        self._timer = GpuTimer(f"{__name__}:engine", target, self._protocol, self._reference)
 
     @classmethod
     def available(cls) -> str | None:
@@ -81,7 +81,7 @@ class _TensorRt(Profiler):
             engines = self._build(model)
             notes = {"onnx_sha256": file_hash(model)}
             builds = [self._ready(engine) for engine in engines]
-            return self._bench.measure_builds(workload, builds, self.version(), self.fingerprint(), notes)
+            return self._timer.measure_builds(workload, builds, self.version(), self.fingerprint(), notes)
 
     def prepare(self, models: list[Path]) -> list[Engine]:
         """Builds engines of ONNX files ahead of their measurement, side by side on the CPU's cores where that needs
@@ -98,8 +98,8 @@ class _TensorRt(Profiler):
         device = f"{gpu.name}, {gpu.driver}" if self.builds_on_gpu else ""
         return EngineJob(model, self.runtime, self.version(), device, self.target.batch, self.target.image_size)
 
-    def _anchor(self) -> Ready:
-        job = replace(self._job(anchor_model(GPU_ANCHOR)), batch=1, image_size=None)
+    def _reference(self) -> Ready:
+        job = replace(self._job(reference_model_file(GPU_REFERENCE)), batch=1, image_size=None)
         return self._ready(self._engines.obtain(job))
 
     def _ready(self, engine: Engine) -> Ready:
@@ -120,7 +120,7 @@ class _TensorRt(Profiler):
         return 1 if self.builds_on_gpu else os.cpu_count() or 1
 
     def close(self) -> None:
-        self._bench.close()
+        self._timer.close()
 
 
 class TensorRt(_TensorRt):
@@ -146,12 +146,12 @@ class TensorRtRtx(_TensorRt):
 
 
 def prepare() -> None:
-    """See :meth:`latency_db.timing.timing_server.Bench.prepare`: the library that reaches CUDA is often torch, which
+    """See :meth:`latency_db.timing.timing_server.TimingServer.prepare`: the library that reaches CUDA is often torch, which
     takes seconds to import."""
     import_module(next(filter(is_installed, PROVIDERS)))
 
 
-def engine(request: Mapping[str, Any]) -> tuple[Served, dict[str, Any]]:
+def engine(request: Mapping[str, Any]) -> tuple[TimedDeviceRun, dict[str, Any]]:
     """Loads the plan ``request["model"]`` on the device, ready to be timed, on normally distributed input."""
     path = Path(request["model"])
     plan = Plan.from_bytes(path.read_bytes())

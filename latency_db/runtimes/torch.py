@@ -27,8 +27,8 @@ from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import SEARCHING, Network, Profiler, Protocol, Workload
 from latency_db.core.target import Target
 from latency_db.gpu.cuda import device_index, no_driver
-from latency_db.gpu.gpu_profiler import GpuBench, with_gpu
-from latency_db.timing.cpu_profiler import CpuBench
+from latency_db.gpu.gpu_timer import GpuTimer, with_gpu
+from latency_db.timing.cpu_timer import CpuTimer
 from search_spaces.errors import InputError
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -52,14 +52,14 @@ class _Torch(Profiler):
                 raise InputError(f"{target}: torch has few fp16 kernels for CPUs", "fp32, bf16, or fp16 on cuda:0")
             if reason := lacks(target.precision, super().fingerprint()):
                 raise InputError(f"{target}: {reason}", "fp32")
-            self._bench: CpuBench | GpuBench = CpuBench(f"{__name__}:{self.engine}", target, protocol, COMPILE_S)
+            self._timer: CpuTimer | GpuTimer = CpuTimer(f"{__name__}:{self.engine}", target, protocol, COMPILE_S)
             return
         if not target.device.startswith("cuda"):
             raise InputError(f"device {target.device} of {target}", "cpu or cuda:0")
         device_index(target.device)
         if reason := no_driver():
             raise InputError(f"{target}: {reason}", "a machine with an NVIDIA GPU")
-        self._bench = GpuBench(f"{__name__}:gpu_{self.engine}", target, protocol)
+        self._timer = GpuTimer(f"{__name__}:gpu_{self.engine}", target, protocol)
 
     @classmethod
     def available(cls) -> str | None:
@@ -86,10 +86,10 @@ class _Torch(Profiler):
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "network.json"
             file.write_text(json.dumps(network.to_dict()))
-            return self._bench.measure(replace(workload, onnx=file), self.version(), self.fingerprint())
+            return self._timer.measure(replace(workload, onnx=file), self.version(), self.fingerprint())
 
     def close(self) -> None:
-        self._bench.close()
+        self._timer.close()
 
 
 class Torch(_Torch):
@@ -118,7 +118,7 @@ class TorchCompile(_Torch):
 
 
 def prepare() -> None:
-    """See :meth:`latency_db.timing.timing_server.Bench.prepare`: torch, and all that a network is built of."""
+    """See :meth:`latency_db.timing.timing_server.TimingServer.prepare`: torch, and all that a network is built of."""
     import_module("search_spaces.spaces")
 
 
@@ -202,7 +202,7 @@ def _step(request: Mapping[str, Any], device: str, transform: Transform) -> Engi
     torch.manual_seed(request["seed"])
     file = Path(request["model"])
     anchor = file.suffix == ".onnx"
-    module, call, shape = _anchor(file) if anchor else _detector(file)
+    module, call, shape = _reference_model(file) if anchor else _detector(file)
     module.to(device=device, dtype=getattr(torch, DTYPES[precision]), memory_format=layout)
     images = torch.randn(request["batch"], *shape).to(
         device=device, dtype=getattr(torch, DTYPES[precision]), memory_format=layout
@@ -225,7 +225,7 @@ def _detector(file: Path) -> tuple[Any, Any, tuple[int, ...]]:
     return detector, detector.predict, (3, network.image_size, network.image_size)
 
 
-def _anchor(file: Path) -> tuple[Any, Any, tuple[int, ...]]:
+def _reference_model(file: Path) -> tuple[Any, Any, tuple[int, ...]]:
     """The anchor, a chain of convolutions with ReLU, from its ONNX file."""
     import onnx
     import torch

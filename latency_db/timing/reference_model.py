@@ -25,13 +25,13 @@ class Anchor:
     layers: int
 
 
-CPU_ANCHOR = Anchor(f"{VERSION}", 48, 32, 4)
+CPU_REFERENCE = Anchor(f"{VERSION}", 48, 32, 4)
 """85 MMACs, about 1-2 ms."""
-GPU_ANCHOR = Anchor(f"gpu-{VERSION}", 256, 64, 8)
+GPU_REFERENCE = Anchor(f"gpu-{VERSION}", 256, 64, 8)
 """19 GMACs: events resolve half a microsecond, and a network of microseconds says more of launches than of clocks."""
 
 
-def anchor_model(anchor: Anchor = CPU_ANCHOR) -> Path:
+def reference_model_file(anchor: Anchor = CPU_REFERENCE) -> Path:
     """ONNX file of an anchor, built once per user.
 
     The name carries the content's hash; a file that does not match it was damaged and is built again.

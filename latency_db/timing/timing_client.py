@@ -22,7 +22,7 @@ TIMEOUT_S = 300.0
 QUIET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"}
 
 
-class Worker:
+class TimingClient:
     """One process with one engine (``module:function``, see :mod:`latency_db.timing.timing_server`) and one model.
 
     It ends with :meth:`close`, with this object, at the exit of this process and, since its input then ends, with the
@@ -109,7 +109,7 @@ class Worker:
         """Ends the process and waits for it; it may be called twice."""
         self._finalizer()
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> TimingClient:
         return self
 
     def __exit__(

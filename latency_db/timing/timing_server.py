@@ -2,7 +2,7 @@
 when its input does.
 
 It is started as ``python -m latency_db.timing.timing_server MODULE:FUNCTION`` by
-:class:`latency_db.timing.timing_client.Worker`. The function is the engine: it takes the ``load`` request and returns
+:class:`latency_db.timing.timing_client.TimingClient`. The function is the engine: it takes the ``load`` request and returns
 (a function that runs the model once, a JSON-ready description). Requests are objects with ``do`` of ``load``,
 ``pin``, ``warm``, ``block`` or ``time``; each answer is one line, ``{"ok": …}`` or ``{"error": "one line"}``.
 """
@@ -47,7 +47,7 @@ class Scheduling:
         return switches, None if self._file is None else int(os.pread(self._file, 128, 0).split()[1]) / 1e6
 
 
-class Bench:
+class TimingServer:
     """One loaded model and the clocks around it."""
 
     def __init__(self, engine: str) -> None:
@@ -118,7 +118,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a runtime prints must not get between the answers
-    bench = Bench(sys.argv[1])
+    bench = TimingServer(sys.argv[1])
     known = (bench.load, bench.pin, bench.warm, bench.block, bench.time)
     actions: dict[str, Callable[[Mapping[str, Any]], object]] = {action.__name__: action for action in known}
     bench.prepare()

@@ -10,7 +10,7 @@ from typing import Any
 
 from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import Network
-from latency_db.database.db import usual_anchor_ms
+from latency_db.database.db import nominal_reference_ms
 from nas.core.estimate import Estimate, speed_up
 from nas.profiling.interleaved import combine_rounds
 from search_spaces.errors import InputError
@@ -268,7 +268,7 @@ def bench_result(
 ) -> BenchResult:
     """What the turns say of every model on every target, all at one speed of the machine: the anchor's usual one
     during the bench."""
-    usual = usual_anchor_ms(t.measurement for t in turns if t.measurement is not None)
+    usual = nominal_reference_ms(t.measurement for t in turns if t.measurement is not None)
     entries = []
     for target in settings.targets:
         for model in models:

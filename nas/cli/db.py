@@ -10,7 +10,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from latency_db.database.db import Chosen, Group, LatencyDB
+    from latency_db.database.db import LatencyDB, MeasurementFilter, MeasurementGroup
     from latency_db.database.table_io import Row
 
 EXAMPLES = """\
@@ -47,7 +47,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     made["import"].add_argument(
         "file", type=Path, help="a .csv or .parquet file that nas db export wrote; with --key and --value any"
     )
-    _add_foreign(made["import"].add_argument_group("of a table that is not ours"))
+    _add_table_columns(made["import"].add_argument_group("of a table that is not ours"))
     made["merge"].add_argument("other", help="file or URL of the other database")
 
 
@@ -60,7 +60,7 @@ def _add_choice(parser: argparse.ArgumentParser, keyed: bool) -> None:
         parser.add_argument("--workload", help="whose key has this part, for example an architecture's id or /c10/")
 
 
-def _add_foreign(group: argparse._ArgumentGroup) -> None:
+def _add_table_columns(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--key", metavar="COLUMN", help="the column that names the network")
     group.add_argument("--value", metavar="COLUMN", help="the column with the milliseconds")
     group.add_argument("--target", help="what it was measured on: tensorrt:fp16")
@@ -97,10 +97,10 @@ def _must_be_there(name: str | Path) -> None:
         )
 
 
-def _chosen(args: argparse.Namespace) -> Chosen:
-    from latency_db.database.db import Chosen
+def _chosen(args: argparse.Namespace) -> MeasurementFilter:
+    from latency_db.database.db import MeasurementFilter
 
-    return Chosen(args.target, args.space, args.version, args.device, args.workload)
+    return MeasurementFilter(args.target, args.space, args.version, args.device, args.workload)
 
 
 def _ls(args: argparse.Namespace, database: LatencyDB) -> None:
@@ -121,7 +121,7 @@ def _print_each(rows: Sequence[Row]) -> None:
     _print_table(head, cells)
 
 
-def _print_groups(groups: Sequence[Group]) -> None:
+def _print_groups(groups: Sequence[MeasurementGroup]) -> None:
     head = ("space", "target", "version", "device", "count", "min ms", "median", "max", "clean", "newest")
     cells = []
     for g in groups:
@@ -178,7 +178,7 @@ def _user() -> str:
 
 def _import(args: argparse.Namespace) -> tuple[Sequence[Row], int]:
     from latency_db.core.target import Target
-    from latency_db.database.import_table import read_foreign
+    from latency_db.database.import_table import import_table
     from latency_db.database.table_io import read_table
     from search_spaces.errors import InputError
 
@@ -191,7 +191,7 @@ def _import(args: argparse.Namespace) -> tuple[Sequence[Row], int]:
         return table.rows, 0
     if missing := [option for option, value in named.items() if not value]:
         raise InputError(f"another's table without {' and '.join(missing)}", " ".join(named))
-    return read_foreign(args.file, args.key, args.value, Target.read(args.target), args.device_name, args.version)
+    return import_table(args.file, args.key, args.value, Target.read(args.target), args.device_name, args.version)
 
 
 def _merge(args: argparse.Namespace) -> tuple[Sequence[Row], int]:

@@ -62,14 +62,14 @@ def run(args: argparse.Namespace) -> int:
                 if (
                     not measured
                 ):  # the usual speed is what was kept before these sittings; without that, the first sitting's
-                    reference = database.reference_anchor_ms(profiler.key(workload.key))
+                    reference = database.nominal_reference_ms(profiler.key(workload.key))
                 measured.append(database.measure_cached(profiler, workload, fresh=True))
-                reference = reference or measured[0].anchor_ms
+                reference = reference or measured[0].reference_ms
             m = measured[-1]
             if not args.json:
                 usual = (
-                    f", {m.at_reference(reference).median_ms:.3f} ms at the machine's usual speed"
-                    if reference and m.anchor_ms
+                    f", {m.at_nominal_speed(reference).median_ms:.3f} ms at the machine's usual speed"
+                    if reference and m.reference_ms
                     else ""
                 )
                 reporter.note(

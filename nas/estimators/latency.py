@@ -21,7 +21,7 @@ class Latency(Estimator):
     """Median milliseconds of the deployed network on the context's target, non-maximum suppression not included.
 
     Figures are brought to the machine's usual speed by the anchor measured beside them
-    (``Measurement.at_reference``), so that candidates timed minutes apart can be compared; the database keeps what
+    (``Measurement.at_nominal_speed``), so that candidates timed minutes apart can be compared; the database keeps what
     was measured.
     """
 
@@ -61,7 +61,7 @@ class Latency(Estimator):
 
     def _at_usual_speed(self, measured: Measurement) -> Measurement:
         usual = self._usual_anchor_ms(measured)
-        return measured if usual is None or measured.anchor_ms is None else measured.at_reference(usual)
+        return measured if usual is None or measured.reference_ms is None else measured.at_nominal_speed(usual)
 
     def _usual_anchor_ms(self, measured: Measurement) -> float | None:
         """Of the target and those beside it: what is on one front is brought to one speed, looked up once."""
@@ -70,8 +70,8 @@ class Latency(Estimator):
         targets = sorted({self.profiler.target, *self.context.beside}, key=str)
         name = f"usual anchor of {', '.join(map(str, targets))}"
         if shared.get(name) is None:
-            own = self.profiler.reference_anchor_ms()
-            shared[name] = own or database.reference_anchor_ms(
+            own = self.profiler.nominal_reference_ms()
+            shared[name] = own or database.nominal_reference_ms(
                 *(self.profiler.key(measured.workload, target) for target in targets)
             )
         usual: float | None = shared[name]

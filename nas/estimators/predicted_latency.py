@@ -37,7 +37,7 @@ class PredictedLatency(Estimator):
         with open_profiler(context.target) as profiler:
             key = profiler.key("")
             together = [profiler.key("", target) for target in sorted({context.target, *context.beside}, key=str)]
-        own, usual = database.reference_anchor_ms(key), database.reference_anchor_ms(*together)
+        own, usual = database.nominal_reference_ms(key), database.nominal_reference_ms(*together)
         self._speed = usual / own if usual and own else 1.0  # of what is on one front, for one speed
         try:
             self.predictor = Predictor.fit(rows_of(database, key))

@@ -14,7 +14,7 @@ from statistics import median, stdev
 from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import Protocol, Workload
 from latency_db.core.target import Target
-from latency_db.database.db import usual_anchor_ms
+from latency_db.database.db import nominal_reference_ms
 from latency_db.runtimes import RUNTIMES, open_profiler
 from nas.core.estimate import Estimate
 
@@ -60,7 +60,7 @@ def estimates(measured: Mapping[str, list[Measurement]]) -> dict[str, Estimate]:
     for of_file in measured.values():
         for m in of_file:
             by_target.setdefault(m.target.runtime, []).append(m)
-    usual = {runtime: usual_anchor_ms(ms) for runtime, ms in by_target.items()}
+    usual = {runtime: nominal_reference_ms(ms) for runtime, ms in by_target.items()}
     return {name: combine_rounds(ms, usual[ms[0].target.runtime]) for name, ms in measured.items() if ms}
 
 
@@ -74,7 +74,7 @@ def combine_rounds(measured: Sequence[Measurement], usual_anchor_ms: float | Non
     The 95 % interval covers what the rounds differ by (of their mean, by Student's t, around the median), and is at
     least as wide as a round's own.
     """
-    rounds = [m if usual_anchor_ms is None else m.at_reference(usual_anchor_ms) for m in measured]
+    rounds = [m if usual_anchor_ms is None else m.at_nominal_speed(usual_anchor_ms) for m in measured]
     values = [m.median_ms for m in rounds]
     middle, n = median(values), len(values)
     reach = middle * median(m.half_width for m in rounds)

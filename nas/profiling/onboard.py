@@ -14,7 +14,7 @@ from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import Network, RuntimeFailure, Workload
 from latency_db.core.target import Target
 from latency_db.database.db import LatencyDB
-from latency_db.database.remeasure import measure_again
+from latency_db.database.remeasure import remeasure
 from latency_db.predictor.database import rows_of
 from latency_db.predictor.features import Features, network_features
 from latency_db.predictor.model import Predictor, spread
@@ -98,7 +98,7 @@ def onboard(
                 )
                 if found >= goal.share or len(rows) >= goal.most:
                     if to_settle:
-                        measure_again(database, profiler, to_settle, say)
+                        remeasure(database, profiler, to_settle, say)
                         to_settle = []
                         continue
                     return OnboardingResult(len(rows), found, found >= goal.share, predictor)

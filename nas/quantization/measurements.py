@@ -11,7 +11,7 @@ from typing import Any
 
 from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import Protocol
-from latency_db.database.db import usual_anchor_ms
+from latency_db.database.db import nominal_reference_ms
 from latency_db.runtimes import RUNTIMES
 from nas.core.estimate import Estimate
 from nas.core.journal import Lines
@@ -190,7 +190,7 @@ class SelectionMeasurements:
     def usual_ms(self) -> float | None:
         """The anchor's usual time, ms: what latencies are brought to, because single measurements are minutes apart
         and a shared machine drifts."""
-        return self._usual_ms or usual_anchor_ms(
+        return self._usual_ms or nominal_reference_ms(
             Measurement.from_dict(k["measurement"]) for k in self._known if "measurement" in k
         )
 

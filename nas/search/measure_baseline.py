@@ -34,8 +34,8 @@ def measure_baseline(like: Like, context: Context) -> Baseline:
     workload = replace(context, space=space, target=replace(target, image_size=size)).workload(architecture)
     with open_profiler(where, FINALIST) as profiler:
         m = database.measure_cached(profiler, workload, fresh=True)
-        usual = profiler.reference_anchor_ms() or database.reference_anchor_ms(profiler.key(workload.key))
-    m = m if usual is None else m.at_reference(usual)
+        usual = profiler.nominal_reference_ms() or database.nominal_reference_ms(profiler.key(workload.key))
+    m = m if usual is None else m.at_nominal_speed(usual)
     cost = trace(space.graph(architecture), context.num_classes, size)
     latency = Estimate("latency_ms", m.median_ms, "ms", m.low_ms, m.high_ms, m.source, str(m.target))
     return Baseline(like.reference, size, latency, cost.params, cost.macs)

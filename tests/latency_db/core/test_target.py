@@ -134,12 +134,12 @@ def test_measurement_survives_json_bit_for_bit() -> None:
 
 
 def test_measurement_at_the_anchors_reference() -> None:
-    scaled = MEASUREMENT.at_reference(3.0)
-    assert MEASUREMENT.anchor_ms == 1.5 and scaled.anchor_ms == pytest.approx(3.0)
+    scaled = MEASUREMENT.at_nominal_speed(3.0)
+    assert MEASUREMENT.reference_ms == 1.5 and scaled.reference_ms == pytest.approx(3.0)
     assert scaled.median_ms == 4.0 and scaled.half_width == pytest.approx(MEASUREMENT.half_width)
-    assert scaled.at_reference(1.5).median_ms == pytest.approx(MEASUREMENT.median_ms)
+    assert scaled.at_nominal_speed(1.5).median_ms == pytest.approx(MEASUREMENT.median_ms)
     alone = replace(MEASUREMENT, environment={})
-    assert alone.anchor_ms is None and alone.at_reference(3.0) == alone
+    assert alone.reference_ms is None and alone.at_nominal_speed(3.0) == alone
 
 
 @pytest.mark.parametrize(

@@ -126,11 +126,11 @@ def test_a_failed_measurement_leaves_nothing(tmp_path: Path) -> None:
 
 def test_reference_of_the_anchor_is_the_median_of_its_kind(tmp_path: Path) -> None:
     db = LatencyDB(tmp_path / "l.db")
-    assert db.reference_anchor_ms(key()) is None
+    assert db.nominal_reference_ms(key()) is None
     for i, ms in enumerate([1.0, 1.2, 9.0]):
         db.put(key(f"w{i}"), replace(measurement(f"w{i}"), environment={"anchor": {"wall_ms": ms, "cpu_ms": 0.0}}))
     db.put(key("w9", device="e"), replace(measurement("w9"), environment={"anchor": {"wall_ms": 100.0, "cpu_ms": 0.0}}))
-    assert db.reference_anchor_ms(key()) == 1.2
+    assert db.nominal_reference_ms(key()) == 1.2
 
 
 def sql(path: Path, statement: str) -> tuple[object, ...] | None:
@@ -143,11 +143,11 @@ def sql(path: Path, statement: str) -> tuple[object, ...] | None:
 WRITER = """
 import sys
 from dataclasses import replace
-sys.path[:0] = [sys.argv[1], sys.argv[2]]
-from test_latency_db import key, measurement
+sys.path.insert(0, sys.argv[1])
+from tests.latency_db.database.test_database import key, measurement
 from latency_db.database.db import LatencyDB
-db = LatencyDB(sys.argv[3])
-name, count = sys.argv[4], int(sys.argv[5])
+db = LatencyDB(sys.argv[2])
+name, count = sys.argv[3], int(sys.argv[4])
 for i in range(count):
     db.put(key(f"{name}-{i}"), measurement(f"{name}-{i}"))
     db.put(key("shared"), measurement("shared", 1.0 + i))
@@ -157,7 +157,7 @@ for i in range(count):
 
 def writer(path: Path, name: str, count: int) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(ROOT), str(ROOT / "tests"), str(path), name, str(count)],
+        [sys.executable, "-c", WRITER, str(ROOT), str(path), name, str(count)],
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from latency_db.core.profiler import Network
-from latency_db.database.db import Chosen, LatencyDB, Merged
+from latency_db.database.db import LatencyDB, MeasurementFilter, MergeCounts
 from latency_db.database.schema import SCHEMA_VERSION
 from nas.cli import main
 from search_spaces.errors import InputError
@@ -141,18 +141,18 @@ def test_everything_a_file_does_a_server_does(url: str, tmp_path: Path) -> None:
                 one.put(key, m)
             assert one.merge(
                 [(k, replace(m, time="2030-01-01T00:00:00+00:00", runs=7)) for k, m in ROWS[:1]]
-            ) == Merged(0, 1, 0)
-            assert one.merge(ROWS) == Merged(0, 0, len(ROWS))
+            ) == MergeCounts(0, 1, 0)
+            assert one.merge(ROWS) == MergeCounts(0, 0, len(ROWS))
         assert sorted(db.rows(), key=str) == sorted(file.rows(), key=str)
         assert db.groups() == file.groups()
         for chosen in (
-            Chosen(target="onnxruntime"),
-            Chosen(device="odd"),
-            Chosen(workload=NETWORKS[1].architecture.id),
-            Chosen(space="none"),
+            MeasurementFilter(target="onnxruntime"),
+            MeasurementFilter(device="odd"),
+            MeasurementFilter(workload=NETWORKS[1].architecture.id),
+            MeasurementFilter(space="none"),
         ):
             assert sorted(db.rows(chosen), key=str) == sorted(file.rows(chosen), key=str)
-        assert db.reference_anchor_ms(ROWS[0][0]) == file.reference_anchor_ms(ROWS[0][0]) is not None
+        assert db.nominal_reference_ms(ROWS[0][0]) == file.nominal_reference_ms(ROWS[0][0]) is not None
 
 
 def test_the_command_takes_a_url(url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

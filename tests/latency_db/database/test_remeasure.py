@@ -13,7 +13,7 @@ from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import Network, Profiler, Workload
 from latency_db.core.target import Target
 from latency_db.database.db import LatencyDB
-from latency_db.database.remeasure import OFF, measure_again, off_speed, unsteady
+from latency_db.database.remeasure import MAX_DEVIATION, off_nominal, remeasure, speed_deviation
 from search_spaces.spaces import SPACES
 from tests._measured import measurement
 
@@ -62,9 +62,9 @@ def test_the_better_of_two_stays(tmp_path: Path) -> None:
         keys = [profiler.key(w.key) for w in asked]
         for workload in asked:
             database.measure_cached(profiler, workload)
-        assert list(unsteady(database, keys)) == [keys[1], keys[4]]  # the farthest first
+        assert list(off_nominal(database, keys)) == [keys[1], keys[4]]  # the farthest first
         profiler.anchors = [2.01, 2.5]
-        left = measure_again(database, profiler, asked, lambda w, m, better: told.append((m.median_ms, better)))
+        left = remeasure(database, profiler, asked, lambda w, m, better: told.append((m.median_ms, better)))
         assert (
             left == 1
             and [better for _, better in told] == [True, False]
@@ -74,8 +74,8 @@ def test_the_better_of_two_stays(tmp_path: Path) -> None:
             keys[4]
         ).median_ms == pytest.approx(6.9)
         profiler.anchors = [2.0]
-        assert measure_again(database, profiler, asked) == 0 and not profiler.anchors
-        assert measure_again(database, profiler, asked) == 0  # nothing left to measure
+        assert remeasure(database, profiler, asked) == 0 and not profiler.anchors
+        assert remeasure(database, profiler, asked) == 0  # nothing left to measure
 
 
 def test_without_an_anchor_nothing_is_off(tmp_path: Path) -> None:
@@ -84,9 +84,9 @@ def test_without_an_anchor_nothing_is_off(tmp_path: Path) -> None:
     with LatencyDB(tmp_path / "l.sqlite") as database:
         for workload in asked:
             database.measure_cached(profiler, workload)
-        assert measure_again(database, profiler, [*asked, *workloads(4)[3:]]) == 0  # nor what was never measured
-    assert asked[0].network is not None and off_speed(measurement(asked[0].network), 2.0) == 1.0
-    assert 0 < OFF < 0.2
+        assert remeasure(database, profiler, [*asked, *workloads(4)[3:]]) == 0  # nor what was never measured
+    assert asked[0].network is not None and speed_deviation(measurement(asked[0].network), 2.0) == 1.0
+    assert 0 < MAX_DEVIATION < 0.2
 
 
 def test_what_was_disturbed_is_measured_again(tmp_path: Path) -> None:
@@ -97,8 +97,8 @@ def test_what_was_disturbed_is_measured_again(tmp_path: Path) -> None:
             profiler.busy = i == 1
             database.measure_cached(profiler, workload)
         profiler.busy, profiler.anchors = True, [2.0]
-        assert measure_again(database, profiler, asked) == 1  # no better
+        assert remeasure(database, profiler, asked) == 1  # no better
         profiler.busy, profiler.anchors = False, [2.3]
-        assert measure_again(database, profiler, asked) == 1  # better, and still off the usual speed
+        assert remeasure(database, profiler, asked) == 1  # better, and still off the usual speed
         profiler.anchors = [2.02]
-        assert measure_again(database, profiler, asked) == 0
+        assert remeasure(database, profiler, asked) == 0

@@ -22,8 +22,8 @@ import pytest
 from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import Network
 from latency_db.core.target import Target
-from latency_db.database.db import Chosen, LatencyDB, Merged
-from latency_db.database.import_table import read_foreign
+from latency_db.database.db import LatencyDB, MeasurementFilter, MergeCounts
+from latency_db.database.import_table import import_table
 from latency_db.database.schema import SCHEMA_VERSION
 from latency_db.database.table_io import Row, merged, read_table, shared_part, write_table
 from nas.cli import main
@@ -171,11 +171,11 @@ def test_the_newer_measurement_wins(tmp_path: Path) -> None:
     for network, when in ((a, "2026-01-02T00:00:00+00:00"), (b, "2026-01-04T00:00:00+00:00")):
         db.put(*row(network, measurement(network, 1.0, when)))
     others = [row(n, measurement(n, 2.0, "2026-01-03T00:00:00+00:00")) for n in (a, b, c)]
-    assert db.merge(others) == Merged(added=1, replaced=1, kept=1)
+    assert db.merge(others) == MergeCounts(added=1, replaced=1, kept=1)
     assert {m.workload: m.median_ms for m in db.all()} == {a.key: 2.0, b.key: 1.0, c.key: 2.0}
-    assert db.merge(others) == Merged(0, 0, 3)
+    assert db.merge(others) == MergeCounts(0, 0, 3)
     twice = [row(a, measurement(a, ms, f"2026-01-0{ms}T00:00:00+00:00")) for ms in (6, 5)]
-    assert db.merge(twice) == Merged(0, 1, 0) and db.get(twice[0][0]).median_ms == 6
+    assert db.merge(twice) == MergeCounts(0, 1, 0) and db.get(twice[0][0]).median_ms == 6
 
 
 def test_a_merge_that_fails_takes_nothing(tmp_path: Path) -> None:
@@ -200,16 +200,16 @@ def test_rows_are_chosen(tmp_path: Path) -> None:
         ]
     )
     counts = {
-        Chosen(): len(ROWS) + 3,
-        Chosen(target="onnxruntime"): len(ROWS) + 2,
-        Chosen(target="onnxruntime:fp32"): len(ROWS) + 2,
-        Chosen(target="onnxruntime:fp3"): 0,
-        Chosen(space="yolo-nano"): len(ROWS) + 2,
-        Chosen(device="feed"): 1,
-        Chosen(device="ODD"): len(ROWS) + 2,
-        Chosen(workload=NETWORKS[1].architecture.id): 1,
-        Chosen(workload="%"): 0,
-        Chosen(version="2.0"): 0,
+        MeasurementFilter(): len(ROWS) + 3,
+        MeasurementFilter(target="onnxruntime"): len(ROWS) + 2,
+        MeasurementFilter(target="onnxruntime:fp32"): len(ROWS) + 2,
+        MeasurementFilter(target="onnxruntime:fp3"): 0,
+        MeasurementFilter(space="yolo-nano"): len(ROWS) + 2,
+        MeasurementFilter(device="feed"): 1,
+        MeasurementFilter(device="ODD"): len(ROWS) + 2,
+        MeasurementFilter(workload=NETWORKS[1].architecture.id): 1,
+        MeasurementFilter(workload="%"): 0,
+        MeasurementFilter(version="2.0"): 0,
     }
     assert {chosen: len(list(db.rows(chosen))) for chosen in counts} == counts
     assert {chosen: sum(len(g.times_ms) for g in db.groups(chosen)) for chosen in counts} == counts
@@ -315,7 +315,7 @@ def test_an_older_database_with_a_damaged_record_is_migrated_too(tmp_path: Path)
 def test_a_column_of_another_table(tmp_path: Path) -> None:
     path = tmp_path / "yolobench.csv"
     path.write_text("model_name,params,latency_a40\nyolo_160,10,1.5\nyolo_192,10,\nyolo_224,11,2.5\n")
-    rows, skipped = read_foreign(path, "model_name", "latency_a40", Target("tensorrt", "fp16"), "NVIDIA A40")
+    rows, skipped = import_table(path, "model_name", "latency_a40", Target("tensorrt", "fp16"), "NVIDIA A40")
     assert skipped == 1 and [(k.workload, k.target, m.median_ms) for k, m in rows] == [
         ("yolo_160", "tensorrt:fp16", 1.5),
         ("yolo_224", "tensorrt:fp16", 2.5),
@@ -331,7 +331,7 @@ def test_a_column_of_another_table(tmp_path: Path) -> None:
     ):
         path.write_text(text)
         with pytest.raises(InputError) as error:
-            read_foreign(path, "model_name", "latency_a40", Target("tensorrt"), "A40")
+            import_table(path, "model_name", "latency_a40", Target("tensorrt"), "A40")
         one_line(error, str(path), *words)
 
 

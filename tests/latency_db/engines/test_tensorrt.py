@@ -21,9 +21,9 @@ from latency_db.core.target import Target
 from latency_db.engines import engine_cache, plans
 from latency_db.engines.engine_cache import EngineCache, EngineJob, read_checked, save_checked
 from latency_db.engines.plans import Plan, PlanReport, compile_plan, installed, load_library
-from latency_db.gpu import gpu_profiler as bench
+from latency_db.gpu import gpu_timer as bench
 from latency_db.gpu.cuda import OutOfDeviceMemory
-from latency_db.gpu.gpu_profiler import probe
+from latency_db.gpu.gpu_timer import probe
 from latency_db.gpu.protocol import GpuProtocol
 from latency_db.runtimes import RUNTIMES, open_profiler
 from latency_db.runtimes.tensorrt import INT8, TensorRtRtx, device_run
@@ -297,7 +297,7 @@ def faked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("tensorrt", "tensorrt-rtx"):
         monkeypatch.setattr(RUNTIMES[name], "available", classmethod(lambda cls: None))
     monkeypatch.setattr(
-        "latency_db.runtimes.tensorrt.GpuBench", lambda engine, *more: bench.GpuBench("tests._gpu:engine", *more)
+        "latency_db.runtimes.tensorrt.GpuTimer", lambda engine, *more: bench.GpuTimer("tests._gpu:engine", *more)
     )
     probe.cache_clear()
 

@@ -20,11 +20,11 @@ from latency_db.core.device import DeviceFingerprint
 from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import FINALIST, SEARCHING, RuntimeFailure, Workload
 from latency_db.core.target import Target
-from latency_db.gpu import gpu_profiler as bench
+from latency_db.gpu import gpu_timer as bench
 from latency_db.gpu.cuda import CudaDevice, OutOfDeviceMemory, device_index, driver_version
-from latency_db.gpu.gpu_profiler import GpuBench, Ready, probe, with_gpu
-from latency_db.gpu.nvml import THROTTLING, Blind, GpuState, open_sensor
-from latency_db.gpu.protocol import GpuProtocol, Sitting
+from latency_db.gpu.gpu_timer import GpuTimer, Ready, probe, with_gpu
+from latency_db.gpu.nvml import THROTTLING, GpuState, NoSensor, open_sensor
+from latency_db.gpu.protocol import GpuProtocol, GpuSession
 from latency_db.gpu.providers import CudaPython, TorchCuda, open_cuda
 from latency_db.timing.statistics import order_statistic_interval
 from search_spaces.errors import InputError
@@ -44,10 +44,10 @@ def noisy(ms: float, count: int = 4000, noise: float = 0.05) -> list[float]:
 
 def test_steady_times_stop_at_the_first_look() -> None:
     gpu = FakeGpu(ms=(2.0,))
-    sitting = gpu.time(SHORT)
-    assert set(sitting.ms) == {2.0} and len(sitting.ms) == SHORT.min_blocks * SHORT.block
-    assert (sitting.converged, sitting.settled, sitting.verdict, sitting.drift) == (True, True, "clean", 0.0)
-    assert Sitting.from_dict(json.loads(json.dumps(sitting.to_dict()))) == sitting
+    session = gpu.time(SHORT)
+    assert set(session.ms) == {2.0} and len(session.ms) == SHORT.min_blocks * SHORT.block
+    assert (session.converged, session.settled, session.verdict, session.drift) == (True, True, "clean", 0.0)
+    assert GpuSession.from_dict(json.loads(json.dumps(session.to_dict()))) == session
 
 
 def test_the_host_does_not_wait_inside_a_block() -> None:
@@ -80,22 +80,22 @@ def test_warm_up_waits_for_the_clock() -> None:
     before = gpu.cuda.calls[: gpu.cuda.calls.index("wait", 7 * 2)].count("run")
     assert before > SHORT.block
     swinging = [replace(STEADY, sm_mhz=mhz) for mhz in (1000, 1500) * 500]
-    sitting = FakeGpu(states=swinging).time(SHORT)
-    assert sitting.settled is False and sitting.converged
+    session = FakeGpu(states=swinging).time(SHORT)
+    assert session.settled is False and session.converged
     assert FakeGpu(states=[GpuState()]).time(SHORT).settled is None
 
 
 def test_a_throttled_sitting_is_discarded_and_repeated() -> None:
     hot_once = [STEADY] * 4 + [STEADY, HOT] + [STEADY]  # idle, three clocks, before, after, and then never again
     gpu = FakeGpu(states=hot_once)
-    sitting = gpu.time(SHORT)
-    assert (sitting.verdict, sitting.discarded) == ("clean", ("hardware thermal",))
+    session = gpu.time(SHORT)
+    assert (session.verdict, session.discarded) == ("clean", ("hardware thermal",))
     assert gpu.slept == [SHORT.cool_s]
 
 
 def test_one_that_stays_throttled_is_called_so() -> None:
-    sitting = FakeGpu(states=[STEADY, HOT]).time(SHORT)
-    assert (sitting.verdict, sitting.throttled, len(sitting.discarded)) == (
+    session = FakeGpu(states=[STEADY, HOT]).time(SHORT)
+    assert (session.verdict, session.throttled, len(session.discarded)) == (
         "throttled",
         ("hardware thermal",),
         SHORT.retries,
@@ -113,9 +113,9 @@ def test_cold_cache_and_paced_regime() -> None:
     cold.time(replace(SHORT, cold_l2=True))
     assert f"memset {2 * DEVICE.l2_bytes} record run record" in " ".join(cold.cuda.calls)  # outside of what is timed
     paced = FakeGpu()
-    sitting = paced.time(replace(SHORT, pause_ms=200.0))
+    session = paced.time(replace(SHORT, pause_ms=200.0))
     assert set(paced.slept) == {0.2} and "record run record wait record run record wait" in " ".join(paced.cuda.calls)
-    assert len(sitting.ms) == SHORT.min_blocks * 8
+    assert len(session.ms) == SHORT.min_blocks * 8
     assert [p.regime for p in (SHORT, replace(SHORT, pause_ms=200.0), replace(SHORT, cold_l2=True))] == [
         "burst",
         "paced 200 ms",
@@ -149,9 +149,9 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     probe.cache_clear()
 
 
-def open_bench(tmp_path: Path, protocol: GpuProtocol = SHORT, anchor_ms: list[float] | None = None) -> GpuBench:
+def open_bench(tmp_path: Path, protocol: GpuProtocol = SHORT, anchor_ms: list[float] | None = None) -> GpuTimer:
     anchor = script(tmp_path / "anchor.json", anchor_ms or [1.0])
-    return GpuBench("tests._gpu:engine", TARGET, protocol, lambda: Ready(anchor, {"batch": 1}))
+    return GpuTimer("tests._gpu:engine", TARGET, protocol, lambda: Ready(anchor, {"batch": 1}))
 
 
 def measured(tmp_path: Path, *models: Path, anchor_ms: list[float] | None = None) -> Measurement:
@@ -180,15 +180,15 @@ def test_a_measurement_says_everything(fake_gpu: None, tmp_path: Path) -> None:
         and env["a"] == 1
     )
     assert env["gpu"]["before"]["power_w"] == 99.5 and env["gpu"]["settled"] and "ms" not in env["gpu"]
-    assert found.anchor_ms == 1.0 and env["anchor"]["drift"] == 0.0
+    assert found.reference_ms == 1.0 and env["anchor"]["drift"] == 0.0
     assert Measurement.from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
 
 def test_a_drifting_machine_shows_in_the_anchor(fake_gpu: None, tmp_path: Path) -> None:
-    """The anchor's process lasts: 5 % slower after its first sitting of some hundred runs."""
+    """The anchor's process lasts: 5 % slower after its first session of some hundred runs."""
     found = measured(tmp_path, script(tmp_path / "m.json"), anchor_ms=[1.0] * 450 + [1.05] * 20_000)
     assert found.environment["anchor"]["drift"] == pytest.approx(0.05)
-    assert found.at_reference(1.0).median_ms == pytest.approx(2.0 / 1.025)
+    assert found.at_nominal_speed(1.0).median_ms == pytest.approx(2.0 / 1.025)
 
 
 def test_of_several_builds_the_middle_one_is_reported(fake_gpu: None, tmp_path: Path) -> None:
@@ -302,7 +302,7 @@ def test_nvml_without_a_gpu_is_blind_and_its_bits_are_ours() -> None:
     nvml = pytest.importorskip("pynvml", reason="pip install nvidia-ml-py")
     names = ("SwPowerCap", "HwSlowdown", "SwThermalSlowdown", "HwThermalSlowdown", "HwPowerBrakeSlowdown")
     assert sorted(THROTTLING) == sorted(getattr(nvml, f"nvmlClocksEventReason{name}") for name in names)
-    assert isinstance(open_sensor(CudaDevice("x", "", 0, "", 0, "GPU-none")), Blind)
+    assert isinstance(open_sensor(CudaDevice("x", "", 0, "", 0, "GPU-none")), NoSensor)
 
 
 @pytest.mark.gpu

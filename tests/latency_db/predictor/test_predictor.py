@@ -322,10 +322,10 @@ def test_networks_that_do_not_follow_the_anchor_in_proportion() -> None:
 
     usual = 2 * float(np.median(slow))
     there = true * (usual / 2) ** (1.2 + 0.5 * density)  # what each takes at the usual speed
-    fitted, proportional = usual_ms(kept, described), np.array([m.at_reference(usual).median_ms for m in kept])
+    fitted, proportional = usual_ms(kept, described), np.array([m.at_nominal_speed(usual).median_ms for m in kept])
     assert np.std(np.log(fitted / there)) < 0.2 * np.std(np.log(proportional / there))
     few = 2 * float(np.median(slow[:30]))
-    assert usual_ms(kept[:30], described[:30]) == pytest.approx([m.at_reference(few).median_ms for m in kept[:30]])
+    assert usual_ms(kept[:30], described[:30]) == pytest.approx([m.at_nominal_speed(few).median_ms for m in kept[:30]])
 
 
 def test_the_estimator_predicts_from_the_database(database: LatencyDB, monkeypatch: pytest.MonkeyPatch) -> None:

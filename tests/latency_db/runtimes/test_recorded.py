@@ -116,7 +116,7 @@ def test_others_of_the_space_are_predicted_where_the_target_says_so(shelf: Path)
                 assert found.median_ms == pytest.approx(
                     1.05 * row(network)[1].median_ms, rel=0.05
                 )  # 1.05: the usual speed of those in the table
-                assert found.runs == 0 and found.anchor_ms is None and found.environment["table"]["name"] == "part"
+                assert found.runs == 0 and found.reference_ms is None and found.environment["table"]["name"] == "part"
         with pytest.raises(MissingLatency, match="none can be predicted"):
             profiler.measure(workload(Network(NANO.largest, 3, 1280)))
         with pytest.raises(MissingLatency, match="onnx/0123"):

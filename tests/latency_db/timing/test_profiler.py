@@ -15,8 +15,8 @@ from latency_db.core import cpu
 from latency_db.core.profiler import RuntimeFailure, Workload
 from latency_db.core.target import Target
 from latency_db.runtimes import open_profiler
-from latency_db.timing.reference_model import anchor_model
-from latency_db.timing.timing_client import Worker
+from latency_db.timing.reference_model import reference_model_file
+from latency_db.timing.timing_client import TimingClient
 from search_spaces.errors import InputError
 from tests._models import QUICK, write_model
 
@@ -46,7 +46,7 @@ def test_more_threads_than_cpus() -> None:
         pytest.raises(InputError, match="9999 threads"),
         open_profiler(Target("onnxruntime", threads=9999), QUICK) as p,
     ):
-        p.measure(Workload("w", anchor_model()))
+        p.measure(Workload("w", reference_model_file()))
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs pinning")
@@ -70,12 +70,12 @@ def test_a_crowded_cpu_is_called_contended(tmp_path: Path) -> None:
 
 def test_the_anchor_is_built_once_and_again_when_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    path = anchor_model()
+    path = reference_model_file()
     stamp = path.stat().st_mtime_ns
-    assert anchor_model() == path and path.stat().st_mtime_ns == stamp
+    assert reference_model_file() == path and path.stat().st_mtime_ns == stamp
     good = path.read_bytes()
     path.write_bytes(good[:-1])
-    assert anchor_model() == path and path.read_bytes() == good
+    assert reference_model_file() == path and path.read_bytes() == good
 
 
 ENGINES = """
@@ -107,7 +107,7 @@ def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_what_a_runtime_prints_does_not_disturb(engines: Path) -> None:
-    with Worker("engines_of_this_test:chatty") as worker:
+    with TimingClient("engines_of_this_test:chatty") as worker:
         assert worker.load(engines, {"cpus": []}) == {"model": str(engines)}
         runs, spent = worker.ask("warm", {"runs": 3, "seconds": 0.0})
         assert runs == 3 and spent > 0
@@ -118,7 +118,7 @@ def test_what_a_runtime_prints_does_not_disturb(engines: Path) -> None:
 
 def test_a_process_that_dies_leaves_its_last_words(engines: Path) -> None:
     with (
-        Worker("engines_of_this_test:dying") as worker,
+        TimingClient("engines_of_this_test:dying") as worker,
         pytest.raises(RuntimeFailure, match=r"died with status 3.*no memory"),
     ):
         worker.load(engines, {"cpus": []})
@@ -126,14 +126,14 @@ def test_a_process_that_dies_leaves_its_last_words(engines: Path) -> None:
 
 def test_a_process_that_hangs_is_ended(engines: Path) -> None:
     with (
-        Worker("engines_of_this_test:hanging", timeout_s=1.0) as worker,
+        TimingClient("engines_of_this_test:hanging", timeout_s=1.0) as worker,
         pytest.raises(RuntimeFailure, match="did not answer within 1 s"),
     ):
         worker.load(engines, {"cpus": []})
 
 
 def test_a_run_that_fails_says_why_and_a_closed_worker_that_it_is_gone(engines: Path) -> None:
-    with Worker("engines_of_this_test:failing") as worker:
+    with TimingClient("engines_of_this_test:failing") as worker:
         worker.load(engines, {"cpus": []})
         with pytest.raises(RuntimeFailure, match="ValueError: went wrong"):
             worker.ask("block", {"runs": 4, "settle": 1})
@@ -143,15 +143,18 @@ def test_a_run_that_fails_says_why_and_a_closed_worker_that_it_is_gone(engines: 
 
 
 def test_an_engine_that_is_not_there(engines: Path) -> None:
-    with Worker("no_such_module:engine") as worker, pytest.raises(InputError, match="No module named 'no_such_module'"):
+    with (
+        TimingClient("no_such_module:engine") as worker,
+        pytest.raises(InputError, match="No module named 'no_such_module'"),
+    ):
         worker.load(engines, {"cpus": []})
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks processes up in /proc")
 def test_kill_9_of_the_parent_ends_the_worker(engines: Path) -> None:
     script = (
-        "import sys, time; from pathlib import Path; from latency_db.timing.timing_client import Worker\n"
-        "w = Worker('engines_of_this_test:chatty'); w.load(Path('m.onnx'), {'cpus': []}); print(w.pid, flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from latency_db.timing.timing_client import TimingClient\n"
+        "w = TimingClient('engines_of_this_test:chatty'); w.load(Path('m.onnx'), {'cpus': []}); print(w.pid, flush=True); time.sleep(60)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])}
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment)

@@ -14,7 +14,7 @@ from latency_db.core.cpu import CpuTime, busy_elsewhere, core_siblings, cpu_time
 from latency_db.core.device import DeviceFingerprint
 from latency_db.core.profiler import Protocol, Workload
 from latency_db.core.target import Target
-from latency_db.timing.cpu_profiler import CpuBench, _Sitting
+from latency_db.timing.cpu_timer import CpuTimer, _CpuSession
 from latency_db.timing.statistics import median_interval, quantile
 from latency_db.timing.timing_samples import Block, Sample, drift, run_rounds, summarise
 from search_spaces.errors import InputError
@@ -254,16 +254,16 @@ def test_processes_that_differ_get_company(
 
         def __exit__(self, *error: object) -> None: ...
 
-    def sit(self: CpuBench, worker: object, model: Path, cpus: object, part: Protocol, watch: object) -> _Sitting:
+    def sit(self: CpuTimer, worker: object, model: Path, cpus: object, part: Protocol, watch: object) -> _CpuSession:
         ms = left.pop(0)
         blocks: list[Block] = [[Sample(ms, ms, 0, 0.0)] * 5] * 4
-        return _Sitting(blocks, blocks, part, True, {}, 0.0, 0.0, 0, [0.0, 0.0])
+        return _CpuSession(blocks, blocks, part, True, {}, 0.0, 0.0, 0, [0.0, 0.0])
 
-    monkeypatch.setattr(CpuBench, "_worker", lambda self: Nobody())
-    monkeypatch.setattr(CpuBench, "_sit", sit)
+    monkeypatch.setattr(CpuTimer, "_client", lambda self: Nobody())
+    monkeypatch.setattr(CpuTimer, "_time_process", sit)
     model = tmp_path / "m.onnx"
     model.write_bytes(b"model")
-    bench = CpuBench("nothing:engine", Target("onnxruntime"), Protocol(half_width=0.03, processes=3, most_processes=6))
+    bench = CpuTimer("nothing:engine", Target("onnxruntime"), Protocol(half_width=0.03, processes=3, most_processes=6))
     measured = bench.measure(Workload("w", model), "1", DeviceFingerprint.read())
     assert measured.environment["processes_ms"] == list(medians[:sat]) and len(left) == len(medians) - sat
     assert (measured.half_width <= 0.03) == (sat < 6)

@@ -19,10 +19,10 @@ from latency_db.core.measurement import Measurement, now
 from latency_db.core.profiler import Protocol, RuntimeFailure, Workload, file_hash
 from latency_db.core.target import Target
 from latency_db.gpu.cuda import OUT_OF_MEMORY, CudaDevice
-from latency_db.gpu.protocol import GpuProtocol, Sitting
-from latency_db.timing.reference_model import GPU_ANCHOR, anchor_model
+from latency_db.gpu.protocol import GpuProtocol, GpuSession
+from latency_db.timing.reference_model import GPU_REFERENCE, reference_model_file
 from latency_db.timing.statistics import order_statistic_interval, quantile
-from latency_db.timing.timing_client import Worker
+from latency_db.timing.timing_client import TimingClient
 from search_spaces.errors import InputError
 
 PROBE = "latency_db.gpu.providers:probe"
@@ -41,7 +41,7 @@ class Ready:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
-class GpuBench:
+class GpuTimer:
     """Times models with an engine (``module:function``, see :mod:`latency_db.gpu.protocol`), each in a fresh process,
     beside one lasting anchor.
 
@@ -56,11 +56,11 @@ class GpuBench:
         self._engine = engine
         self._target = target
         self._protocol = GpuProtocol.of(protocol) if isinstance(protocol, Protocol) else protocol
-        self._make_anchor = anchor or (
-            lambda: Ready(anchor_model(GPU_ANCHOR), {"batch": 1, "image_size": None, "precision": "fp32"})
+        self._make_reference = anchor or (
+            lambda: Ready(reference_model_file(GPU_REFERENCE), {"batch": 1, "image_size": None, "precision": "fp32"})
         )
-        self._anchor: Worker | None = None
-        self._next: Worker | None = None
+        self._reference: TimingClient | None = None
+        self._next: TimingClient | None = None
 
     def measure(self, workload: Workload, version: str, fingerprint: DeviceFingerprint) -> Measurement:
         """One measurement; of as many fresh processes as the protocol has rebuilds. Raises InputError (the model) or
@@ -80,19 +80,19 @@ class GpuBench:
     ) -> Measurement:
         """One measurement of one or more builds of the same network; of several, the one of middle latency."""
         start, load = time.monotonic(), cpu.load_average()
-        sittings = [self._sit(one) for one in ready]
-        order = sorted(range(len(ready)), key=lambda i: sittings[i].timed.median_ms)
+        sessions = [self._time_process(one) for one in ready]
+        order = sorted(range(len(ready)), key=lambda i: sessions[i].timed.median_ms)
         middle = order[(len(order) - 1) // 2]
-        sitting, timed = sittings[middle], sittings[middle].timed
-        medians = [s.timed.median_ms for s in sittings]
+        session, timed = sessions[middle], sessions[middle].timed
+        medians = [s.timed.median_ms for s in sessions]
         low, high = order_statistic_interval(timed.ms)
         environment = {
             "runtime_version": version,
-            "settings": sitting.settings,
+            "settings": session.settings,
             "protocol": asdict(self._protocol),
             "regime": self._protocol.regime,
             "gpu": timed.circumstances(),
-            "anchor": sitting.anchor(),
+            "anchor": session.anchor(),
             "rebuilds": {"medians_ms": medians, "spread": round(max(medians) / min(medians) - 1, 4), "kept": middle},
             **notes,
             **ready[middle].notes,
@@ -102,7 +102,7 @@ class GpuBench:
             "system": platform.platform(),
             "python": platform.python_version(),
             "network": workload.network.to_dict() if workload.network else None,
-            "seconds": {"sittings": round(time.monotonic() - start, 3)},
+            "seconds": {"sessions": round(time.monotonic() - start, 3)},
         }
         return Measurement(
             median_ms=timed.median_ms,
@@ -121,20 +121,20 @@ class GpuBench:
             time=now(),
         )
 
-    def _sit(self, ready: Ready) -> _Sat:
+    def _time_process(self, ready: Ready) -> _BracketedSession:
         """One model in a fresh process between two looks at the anchor, with the device to itself."""
         with cpu.exclusive(lock_name(self._target.device)), self._fresh() as worker:
-            anchor = self._ready_anchor()
+            anchor = self._ready_reference()
             before = self._time(anchor, self._short)
             settings = self._load(worker, ready)
             timed = self._time(worker, self._protocol)
-            return _Sat(timed, settings, before, self._time(anchor, self._short))
+            return _BracketedSession(timed, settings, before, self._time(anchor, self._short))
 
-    def _fresh(self) -> Worker:
+    def _fresh(self) -> TimingClient:
         """A process that has loaded no model. The one after it is started too, where there are cores for that:
         importing its libraries takes longer than a network is timed, and touches no GPU."""
-        worker = self._next if self._next is not None and self._next.alive else Worker(self._engine)
-        self._next = Worker(self._engine) if (os.cpu_count() or 1) >= CORES_FOR_TWO else None
+        worker = self._next if self._next is not None and self._next.alive else TimingClient(self._engine)
+        self._next = TimingClient(self._engine) if (os.cpu_count() or 1) >= CORES_FOR_TWO else None
         return worker
 
     @property
@@ -142,10 +142,10 @@ class GpuBench:
         """The anchor's protocol: always the same regime, a few blocks."""
         return replace(self._protocol, min_blocks=2, max_blocks=8, pause_ms=0.0, cold_l2=False, retries=0)
 
-    def _time(self, worker: Worker, protocol: GpuProtocol) -> Sitting:
-        return Sitting.from_dict(worker.ask("time", {"protocol": asdict(protocol)}))
+    def _time(self, worker: TimingClient, protocol: GpuProtocol) -> GpuSession:
+        return GpuSession.from_dict(worker.ask("time", {"protocol": asdict(protocol)}))
 
-    def _load(self, worker: Worker, ready: Ready) -> dict[str, Any]:
+    def _load(self, worker: TimingClient, ready: Ready) -> dict[str, Any]:
         target = self._target
         request = {
             "cpus": [],
@@ -168,45 +168,45 @@ class GpuBench:
                 ) from None
             raise
 
-    def _ready_anchor(self) -> Worker:
+    def _ready_reference(self) -> TimingClient:
         """The anchor's process; started anew if it has died."""
-        if self._anchor is None or not self._anchor.alive:
-            self._close_anchor()
-            self._anchor = Worker(self._engine)
+        if self._reference is None or not self._reference.alive:
+            self._close_reference()
+            self._reference = TimingClient(self._engine)
             try:
-                self._load(self._anchor, self._make_anchor())
+                self._load(self._reference, self._make_reference())
             except InputError:
-                self._close_anchor()
+                self._close_reference()
                 raise
-        return self._anchor
+        return self._reference
 
-    def _close_anchor(self) -> None:
-        if self._anchor is not None:
-            self._anchor.close()
-        self._anchor = None
+    def _close_reference(self) -> None:
+        if self._reference is not None:
+            self._reference.close()
+        self._reference = None
 
     def close(self) -> None:
         """Ends the processes that wait; it may be called twice."""
-        self._close_anchor()
+        self._close_reference()
         if self._next is not None:
             self._next.close()
         self._next = None
 
 
 @dataclass(frozen=True)
-class _Sat:
-    """A network's sitting, the settings it ran with, and the anchor's sittings before and after."""
+class _BracketedSession:
+    """A network's session, the settings it ran with, and the anchor's sessions before and after."""
 
-    timed: Sitting
+    timed: GpuSession
     settings: Mapping[str, Any]
-    before: Sitting
-    after: Sitting
+    before: GpuSession
+    after: GpuSession
 
     def anchor(self) -> dict[str, Any]:
-        """As :attr:`latency_db.core.measurement.Measurement.anchor_ms` reads it; ``drift`` is the anchor's change
+        """As :attr:`latency_db.core.measurement.Measurement.reference_ms` reads it; ``drift`` is the anchor's change
         from before to after."""
         first, second = self.before.median_ms, self.after.median_ms
-        return {"version": GPU_ANCHOR.name, "wall_ms": (first + second) / 2, "drift": round(second / first - 1, 4)}
+        return {"version": GPU_REFERENCE.name, "wall_ms": (first + second) / 2, "drift": round(second / first - 1, 4)}
 
 
 def lock_name(device: str) -> str:
@@ -218,7 +218,7 @@ def lock_name(device: str) -> str:
 def probe(device: str) -> CudaDevice:
     """What ``cuda:0`` (or another runtime's name for it, ``tensorrt:0``) is; asked in a process of its own: CUDA does
     not survive the forks of one."""
-    with Worker(PROBE) as worker:
+    with TimingClient(PROBE) as worker:
         said = worker.load(Path(device), {"device": f"cuda:{device.partition(':')[2] or 0}", "cpus": []})
     if "error" in said:
         raise InputError(said["error"])
