@@ -16,7 +16,20 @@ LAYERS = ("search_spaces", "latency_db", "nas", "benchmarks", "tests")
 TORCH_FREE = (
     *(
         f"search_spaces.{name}"
-        for name in ("errors", "registry", "architecture", "graph", "space", "op", "spaces", "blocks", "necks", "heads")
+        for name in (
+            "errors",
+            "text",
+            "json_checks",
+            "registry",
+            "architecture",
+            "graph",
+            "space",
+            "op",
+            "spaces",
+            "blocks",
+            "necks",
+            "heads",
+        )
     ),
     *(f"nas.core.{name}" for name in ("estimate", "pareto", "budgets", "architecture_file", "atomic")),
     *("nas.search.selection", "nas.estimators", "nas.cli"),

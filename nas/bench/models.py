@@ -14,6 +14,7 @@ from nas.core.architecture_file import Artifact, read_artifact
 from nas.core.references import COCO_CLASSES, PUBLISHED_SIZE, matching, reference_artifact, reference_of
 from nas.search.report.front_files import read_front
 from search_spaces.errors import InputError
+from search_spaces.json_checks import JsonObject
 from search_spaces.references import FAMILIES, Published, references
 from search_spaces.spaces import space_of
 from search_spaces.trace import trace
@@ -99,7 +100,8 @@ def _trained(artifact: Artifact, record: dict[str, object], path: Path) -> Accur
     name = (
         artifact.data.name if fingerprint == artifact.data.fingerprint else f"data set {fingerprint[:8] or 'unknown'}"
     )
-    return Accuracy(100 * float(metrics["map"]), TRAINED, name, fingerprint, str(path))
+    value = JsonObject(metrics, f"{path}: metrics").number("map", 0, 1)
+    return Accuracy(100 * value, TRAINED, name, fingerprint, str(path))
 
 
 def _estimated(artifact: Artifact, path: Path, precision: str) -> Accuracy | None:

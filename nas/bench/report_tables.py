@@ -7,8 +7,8 @@ import io
 from collections.abc import Sequence
 
 from nas.bench.results import ACCURACY_KINDS, PUBLISHED, TRAINED, Accuracy, BenchEntry, BenchResult
+from nas.core.text_table import TextTable
 from nas.core.units import quantity
-from nas.plotting.text_table import TextTable
 
 _OF = {PUBLISHED: "published", TRAINED: "own", "supernet": "supernet's"}
 

@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
             models, targets, args.out, reporter, rounds=args.rounds, seed=args.seed, data=data, database=database
         )
     written = write_bench(args.out, done, bench_data(done, wanted, log_x=not args.linear, title=args.title))
-    reporter.console.print(bench_table(done).rich())
+    reporter.table(bench_table(done))
     for line in bench_notes(done):
         reporter.note(line)
     reporter.note("written: " + ", ".join(str(path) for path in written))

@@ -38,6 +38,6 @@ def run(args: argparse.Namespace) -> int:
     folder = existing(args.run, "run")
     certificates = certify(folder, args.repeat, reporter, args.target, args.latency_db)
     write_certificates(folder / "certificate.json", certificates)
-    reporter.console.print(certificate_table(certificates))
+    reporter.table(certificate_table(certificates))
     reporter.note(f"written: {folder}/certificate.json")
     return 0 if all(c.holds for c in certificates) else 1

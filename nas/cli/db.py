@@ -134,6 +134,9 @@ def _print_groups(groups: Sequence[MeasurementGroup]) -> None:
 
 
 def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from search_spaces.text import printable
+
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     for row in (head, *rows) if rows else ():
         print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -181,13 +184,13 @@ def _import(args: argparse.Namespace) -> tuple[Sequence[Row], int]:
     from latency_db.database.import_table import import_table
     from latency_db.database.table_io import read_table
     from search_spaces.errors import InputError
+    from search_spaces.text import printable
 
     named = {"--key": args.key, "--value": args.value, "--target": args.target, "--device-name": args.device_name}
     if not any(named.values()):
         table = read_table(args.file)
-        print(
-            f"{args.file}: exported by {table.provenance.get('by')}, {table.provenance.get('time')}, {table.provenance.get('tool')}"
-        )
+        by, time, tool = (printable(table.provenance.get(name)) for name in ("by", "time", "tool"))
+        print(f"{printable(args.file)}: exported by {by}, {time}, {tool}")
         return table.rows, 0
     if missing := [option for option, value in named.items() if not value]:
         raise InputError(f"another's table without {' and '.join(missing)}", " ".join(named))

@@ -73,12 +73,14 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({**evaluation.to_dict(), **against_dict(compared)}, indent=2))
     else:
         reporter.note(f"{args.model} on {len(data.val)} {args.split} images of {data.name}, {evaluation.runtime}")
-        reporter.note(summary(evaluation.metrics, evaluation.interval))
-        reporter.console.print(class_table(evaluation.rows).rich())
+        for line in summary(evaluation.metrics, evaluation.interval):
+            reporter.note(line)
+        reporter.table(class_table(evaluation.rows))
     if against and not args.json:
         other, difference = against
         reporter.note(f"{args.against} on the same images, {other.runtime}")
-        reporter.note(summary(other.metrics, difference.b))
+        for line in summary(other.metrics, difference.b):
+            reporter.note(line)
         reporter.note(difference_text(difference, *_names(args.model, args.against)))
     if args.out:
         written = write_evaluation(new_folder(args.out), evaluation, args.images, args.seed, compared)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nas.core.reporter import Reporter
-    from nas.plotting.text_table import TextTable
+    from nas.core.text_table import TextTable
 
 EXAMPLES = """\
   nas models
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(rows, indent=2))
         return 0
     reporter = ConsoleReporter()
-    reporter.console.print(_table(rows).rich())
+    reporter.table(_table(rows))
     for i, source in enumerate(_sources(rows), 1):
         reporter.note(f"[{i}] {source}")
     return 0
@@ -94,7 +94,7 @@ def _sources(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> TextTable:
-    from nas.plotting.text_table import TextTable
+    from nas.core.text_table import TextTable
 
     sources = _sources(rows)
     head = ("model", "family", "M params", "GMACs", "published: mAP", "M params", "GFLOPs", "source")

@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     _predict(folder, result.artifacts[-1], data)
 
     table = results_table(trained, ["params", "macs", "latency_ms", "map"])
-    reporter.console.print(table.rich())
+    reporter.table(table)
     (folder / "results.md").write_text(table.markdown())
     reporter.note(f"{time.monotonic() - start:.0f} s; see {folder}/frontier.html, frontier.png, prediction.png")
     return 0

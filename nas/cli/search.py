@@ -211,10 +211,10 @@ def run(args: argparse.Namespace) -> int:
         settings.check()
     reporter = ConsoleReporter()
     if args.estimate_cost:
-        reporter.console.print(quote(settings, args.resume, reporter).table().rich())
+        reporter.table(quote(settings, args.resume, reporter).table())
         return 0
     result = search(settings, folder, reporter)
-    reporter.console.print(results_table([(p.name, p.candidate) for p in result.selection]).rich())
+    reporter.table(results_table([(p.name, p.candidate) for p in result.selection]))
     reporter.note(
         f"written: {folder}/{{{','.join(p.name for p in result.selection)}}}.json, front.json, front.csv, frontier.html, frontier.png"
     )

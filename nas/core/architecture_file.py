@@ -9,13 +9,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from latency_db.core.target import Target
 from nas.core.atomic import Writer, atomic_write
-from nas.core.estimate import Estimate, check_fields, check_precision, check_type
+from nas.core.estimate import Estimate, check_precision
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
+from search_spaces.json_checks import check_fields, check_type, read_json
+from search_spaces.text import brief
 
 SCHEMA_VERSION = 1
 SCHEMA_FILE = Path(__file__).parent / "schemas" / "architecture.schema.json"
@@ -122,13 +124,8 @@ def _architecture(given: object) -> Architecture:
     check_type(data["version"], int, "version of the architecture's space")
     check_type(data["choices"], dict, "choices of the architecture")
     for name, value in data["choices"].items():
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, (int, float, str))
-            or value == math.inf
-            or value == -math.inf
-        ):
-            raise InputError(f"choice {name!r} is {value!r}", "a finite number or a string")
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)) or value in (math.inf, -math.inf):
+            raise InputError(f"choice {brief(name)} is {brief(value)}", "a finite number or a string")
     return Architecture.from_dict(data)
 
 
@@ -168,44 +165,8 @@ def write_artifact(path: str | os.PathLike[str], artifact: Artifact, write: Writ
 
 def read_artifact(path: str | os.PathLike[str]) -> Artifact:
     """The artifact in the file; whatever is wrong with it is one line that names the file."""
-    data = read_json(path)
+    data = read_json(path, _AGAIN)
     try:
         return Artifact.from_dict(data)
     except InputError as error:
         raise InputError(f"{os.fspath(path)}: {error}") from None
-
-
-def read_json(path: str | os.PathLike[str]) -> Any:
-    """The JSON in a file, strictly: no NaN or Infinity, no key twice; errors are one line that starts with the path."""
-    name = os.fspath(path)
-    try:
-        text = Path(path).read_bytes().decode()
-        return json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read ({error.strerror})", hint="check the path") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{name}: not UTF-8 text", "a JSON file", _AGAIN) from None
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{name}: not JSON ({error.msg} at line {error.lineno} column {error.colno})", "a JSON file", _AGAIN
-        ) from None
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from None
-    except (RecursionError, ValueError) as error:  # nested too deeply; an integer of thousands of digits
-        raise InputError(
-            f"{name}: not JSON that can be read ({error})", "a JSON file that this package wrote", _AGAIN
-        ) from None
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) != len(pairs):
-        names = [key for key, _ in pairs]
-        raise InputError(
-            f"key {next(key for key in names if names.count(key) > 1)!r} appears twice in one object", "each key once"
-        )
-    return table
-
-
-def _constant(text: str) -> NoReturn:
-    raise InputError(f"{text} is not a JSON number", "finite numbers only")

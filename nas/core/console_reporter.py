@@ -1,4 +1,8 @@
-"""A reporter for terminals and notebooks: notes as lines, progress as live bars with an ETA, or as lines without a terminal."""
+"""A reporter for terminals and notebooks.
+
+Notes are lines. Progress is shown as live bars with an ETA, or as a line every few seconds where there is no terminal.
+All texts pass :func:`search_spaces.text.printable`: file names, class names and messages of libraries come from outside.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from nas.core.reporter import Reporter, Update
+from nas.core.text_table import TextTable
+from search_spaces.text import printable
 
 EVERY_S = 10.0
 """Seconds between two progress lines where there is no terminal."""
+_UNBOUNDED = 100_000
+"""Width in characters of a table that is not limited by a window."""
 
 
 class ConsoleReporter(Reporter):
@@ -27,14 +35,26 @@ class ConsoleReporter(Reporter):
         return self.console.is_terminal
 
     def note(self, text: str) -> None:
-        """Print one line."""
-        self.console.print(text, markup=False, soft_wrap=True)
+        """Print one line; a terminal breaks it where it is longer than the window."""
+        self.console.print(printable(text), markup=False, emoji=False, soft_wrap=True)
+
+    def table(self, table: TextTable, title: str | None = None) -> None:
+        """Print a table with every cell in full.
+
+        A terminal gets the widest form that fits (:meth:`TextTable.fitted`); a file or pipe one line per row.
+        """
+        if self.console.is_terminal:
+            self.console.print(table.fitted(self.console.width, title))
+        else:
+            whole = table.rich(title)
+            whole.width = self.console.measure(whole, options=self.console.options.update(width=_UNBOUNDED)).maximum
+            self.console.print(whole, crop=False)
 
     @contextmanager
     def bars(self, titles: Sequence[str]) -> Iterator[list[Update]]:
         """A live bar per title with elapsed and remaining time; without a terminal a line every :data:`EVERY_S`."""
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(30),
             TextColumn("{task.completed}/{task.total}"),
             TimeElapsedColumn(),
@@ -43,7 +63,7 @@ class ConsoleReporter(Reporter):
             *columns,
             TextColumn("ETA"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[text]}"),
+            TextColumn("{task.fields[text]}", markup=False),
             console=self.console,
         )
         with progress:
@@ -51,11 +71,13 @@ class ConsoleReporter(Reporter):
             yield [self._updater(progress, title) for title in titles]
 
     def _updater(self, progress: Progress, title: str) -> Update:
+        title = printable(title)
         task = progress.add_task(title, total=None, text="")
         start, last, first = time.monotonic(), 0.0, 0
 
         def update(done: int, total: int, text: str) -> None:
             nonlocal start, last, first
+            text = printable(text)
             progress.update(task, completed=done, total=total, text=text)
             now = time.monotonic()
             if not first:  # earlier work, resumed here, and the start-up tell nothing about the speed of the rest

@@ -11,6 +11,7 @@ from latency_db.core.target import PRECISIONS
 from nas.core.precision_choice import id_of, joined, split
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
+from search_spaces.json_checks import check_fields, check_type
 from search_spaces.registry import unknown
 
 SOURCES = ("computed", "measured", "predicted", "trained", "table")
@@ -200,27 +201,6 @@ def check_precision(given: object) -> str:
     if given not in PRECISIONS:
         raise unknown("precision", str(given), PRECISIONS)
     return str(given)
-
-
-def check_fields(data: object, fields: tuple[str, ...], what: str, optional: tuple[str, ...] = ()) -> Mapping[str, Any]:
-    """``data``, or an error unless it is a mapping with exactly these keys, and none besides but those that are
-    ``optional``."""
-    if not isinstance(data, Mapping):
-        raise InputError(f"{what} is a JSON {type(data).__name__}", f"an object with {', '.join(fields)}")
-    if missing := [field for field in fields if field not in data]:
-        raise InputError(f"{what} lacks {', '.join(missing)}", f"an object with {', '.join(fields)}")
-    if extra := [str(field) for field in data if field not in (*fields, *optional)]:
-        raise InputError(f"{what} has unknown keys {', '.join(extra)}", f"only {', '.join(fields)}")
-    return data
-
-
-def check_type(value: object, kind: type, what: str) -> None:
-    """Raise unless ``value`` is of this type; a boolean is no number."""
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise InputError(f"{what} is {value!r}", f"a JSON {_JSON_NAMES[kind]}")
-
-
-_JSON_NAMES = {str: "string", int: "integer", list: "array", dict: "object", bool: "boolean"}
 
 
 def speed_up(name: str, before: Estimate, after: Estimate) -> Estimate:

@@ -10,6 +10,7 @@ from typing import Any
 
 from nas.core.atomic import atomic_write
 from search_spaces.errors import InputError
+from search_spaces.json_checks import JsonObject, parse_json
 
 
 class Lines:
@@ -50,12 +51,6 @@ class Lines:
             ) from None
 
     def _parse(self, line: bytes, number: int) -> Mapping[str, Any]:
-        try:
-            data = json.loads(line)
-        except ValueError:
-            data = None
-        if not isinstance(data, dict):
-            raise InputError(
-                f"line {number} of {self.path} is damaged", "a JSON object", "remove that line, or take another --out"
-            )
-        return data
+        hint = "remove that line, or choose another --out"
+        where = f"line {number} of {self.path} is damaged"
+        return JsonObject.of(parse_json(line, where, hint), where).entries

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from nas.core.estimate import Estimate
+from nas.core.text_table import TextTable
 from nas.evaluation.bootstrap import Difference
 from nas.inference.coco_metrics import Metrics
-from nas.plotting.text_table import TextTable
 
 if TYPE_CHECKING:
     from nas.evaluation.report import ClassRow
@@ -31,8 +31,8 @@ def difference_text(found: Difference, a: str, b: str) -> str:
     )
 
 
-def summary(metrics: Metrics, interval: Estimate) -> str:
-    """The numbers of COCO in two lines."""
+def summary(metrics: Metrics, interval: Estimate) -> tuple[str, str]:
+    """Return COCO's numbers as two lines of text."""
     m = metrics
     sizes, recalls = (
         "  ".join(f"{name} {_number(value)}" for name, value in named)
@@ -41,7 +41,8 @@ def summary(metrics: Metrics, interval: Estimate) -> str:
             (("AR1", m.ar1), ("AR10", m.ar10), ("AR100", m.ar100)),
         )
     )
-    return f"  mAP {interval_text(interval)}  mAP50 {m.map50:.3f}  mAP75 {m.map75:.3f}\n  AP {sizes}  {recalls}"
+    first = f"  mAP {interval_text(interval)}  mAP50 {m.map50:.3f}  mAP75 {m.map75:.3f}"
+    return first, f"  AP {sizes}  {recalls}"
 
 
 def class_table(rows: tuple[ClassRow, ...], best: bool = False) -> TextTable:

@@ -13,8 +13,15 @@ from numpy.typing import NDArray
 from nas.data.dataset import DetectionDataset
 from nas.inference.postprocess import Detections
 from search_spaces.errors import InputError
+from search_spaces.json_checks import JsonObject
 
 __all__ = ["Detections", "Metrics", "evaluate"]
+
+NAMES = (
+    *("map", "map50", "map75", "map_small", "map_medium", "map_large"),
+    *("ar1", "ar10", "ar100", "ar_small", "ar_medium", "ar_large"),
+)
+"""COCO's numbers in the order of the evaluator's table."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +52,19 @@ class Metrics:
         return {**asdict(self), "per_class": dict(self.per_class)}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Metrics:
-        """Inverse of :meth:`to_dict`."""
-        return cls(**{**data, "per_class": tuple(data["per_class"].items())})
+    def from_dict(cls, data: object, where: str = "metrics") -> Metrics:
+        """Inverse of :meth:`to_dict`; ``where`` names the place that ``data`` was read from.
+
+        Raises InputError if a number is missing, not finite or not in 0..1.
+        """
+        given = JsonObject.of(data, where)
+        by_class = given.object("per_class")
+        numbers: dict[str, Any] = {}
+        for name in NAMES:
+            optional = name.rpartition("_")[2] in ("small", "medium", "large") and not given.has(name)
+            numbers[name] = None if optional else given.number(name, 0, 1)
+        classes = [(name, by_class.number(name, 0, 1) if by_class.has(name) else None) for name in by_class.entries]
+        return cls(**numbers, per_class=tuple(classes))
 
 
 def evaluate(dataset: DetectionDataset, detections: Mapping[int, Detections]) -> Metrics:
@@ -71,22 +88,8 @@ def evaluate(dataset: DetectionDataset, detections: Mapping[int, Detections]) ->
     evaluator.evaluate()
     evaluator.accumulate()
     evaluator.summarize()
-    names = (
-        "map",
-        "map50",
-        "map75",
-        "map_small",
-        "map_medium",
-        "map_large",
-        "ar1",
-        "ar10",
-        "ar100",
-        "ar_small",
-        "ar_medium",
-        "ar_large",
-    )
     numbers: dict[str, Any] = {
-        name: _defined(value) for name, value in zip(names, evaluator.stats[: len(names)], strict=True)
+        name: _defined(value) for name, value in zip(NAMES, evaluator.stats[: len(NAMES)], strict=True)
     }
     return Metrics(**numbers, per_class=_per_class(dataset.classes, evaluator.eval["precision"]))
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nas.core.estimate import Estimate, check_fields, check_type, speed_up
+from nas.core.estimate import Estimate, speed_up
 from nas.core.units import quantity
 from nas.search.selection import Selection
+from search_spaces.json_checks import check_fields, check_type
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from latency_db.core.measurement import Measurement
 from nas.core.atomic import atomic_write
 from nas.core.estimate import Estimate
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from nas.core.text_table import TextTable
 
 TOLERANCE = 0.05
 """Difference between what was said and what is measured that a certificate accepts: the half-width that a search's
@@ -104,37 +102,21 @@ def write_certificates(path: Path, certificates: Sequence[Certificate]) -> Path:
     return atomic_write(path, json.dumps([c.to_dict() for c in certificates], indent=2) + "\n")
 
 
-def certificate_table(certificates: Sequence[Certificate]) -> Table:
-    """Said, measured, spread, verdict and the parts, one row each."""
-    from rich.table import Table
-
+def certificate_table(certificates: Sequence[Certificate]) -> TextTable:
+    """Return the table of reported and measured latency, spread, verdict and the parts, one row each."""
     parts = any(c.parts for c in certificates)
-    table = Table("", "architecture", "said", "measured again", "spread", "difference", "verdict", box=None)
-    if parts:
-        for title in ("read", "prepare", "network", "suppress", "end to end"):
-            table.add_column(title, justify="right")
-    for c in certificates:
-        how = "" if c.said.source == "measured" else f" ({c.said.source})"
-        difference = "" if c.difference is None else f"{c.difference:+.1%}"
-        row = [
-            c.name,
-            c.architecture,
-            f"{c.said.value:.3f} ms{how}",
-            f"{c.median_ms:.3f} ms",
-            f"± {c.spread:.1%}",
-            difference,
-            c.verdict,
-        ]
-        if c.parts is not None:
-            row += [
-                f"{ms:.2f} ms"
-                for ms in (
-                    c.parts.read_ms,
-                    c.parts.prepare_ms,
-                    c.median_ms,
-                    c.parts.suppress_ms,
-                    c.end_to_end_ms or 0.0,
-                )
-            ]
-        table.add_row(*row)
-    return table
+    headers = ["", "architecture", "said", "measured again", "spread", "difference", "verdict"]
+    headers += ["read", "prepare", "network", "suppress", "end to end"] if parts else []
+    return TextTable(tuple(headers), tuple(_cells(c, parts) for c in certificates), left=2)
+
+
+def _cells(c: Certificate, parts: bool) -> tuple[str, ...]:
+    how = "" if c.said.source == "measured" else f" ({c.said.source})"
+    cells = [c.name, c.architecture, f"{c.said.value:.3f} ms{how}", f"{c.median_ms:.3f} ms", f"± {c.spread:.1%}"]
+    cells += ["" if c.difference is None else f"{c.difference:+.1%}", c.verdict]
+    if parts and c.parts is None:
+        cells += [""] * 5
+    elif c.parts is not None:
+        times = (c.parts.read_ms, c.parts.prepare_ms, c.median_ms, c.parts.suppress_ms, c.end_to_end_ms or 0.0)
+        cells += [f"{ms:.2f} ms" for ms in times]
+    return tuple(cells)

@@ -16,9 +16,9 @@ from nas.core.compute import device_of
 from nas.core.precision_choice import joined
 from nas.core.references import unnamed_classes
 from nas.core.reporter import Reporter
+from nas.core.text_table import TextTable
 from nas.data.source import DataPair
 from nas.estimators.base import Estimator
-from nas.plotting.text_table import TextTable
 from nas.search.run import evaluation, given_supernet
 from nas.search.settings import SearchSettings
 from nas.supernet.supernet import Supernet

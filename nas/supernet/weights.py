@@ -16,7 +16,9 @@ from nas.core.atomic import atomic_write
 from nas.supernet.supernet import Supernet
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
+from search_spaces.json_checks import JsonObject, parse_json
 from search_spaces.spaces import SPACES, space_of
+from search_spaces.text import brief
 
 FORMAT = "1"
 
@@ -53,7 +55,11 @@ def digest_of(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read(path: Path, kind: str) -> tuple[dict[str, Tensor], JsonObject]:
+    """Return the tensors and the checked metadata of a weights file.
+
+    Raises InputError if the file is no readable weights file of this kind, or a weight is not finite.
+    """
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -70,7 +76,14 @@ def _read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"those of a {kind}",
             "give the file that this verb needs",
         )
-    return tensors, {k: json.loads(v) for k, v in header.items() if k not in ("format", "kind")}
+    if broken := [name for name, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]:
+        raise InputError(
+            f"{path} holds weights that are not finite ({brief(broken[0])}, {len(broken)} of {len(tensors)} tensors)",
+            "finite numbers",
+            "the training diverged or the file is damaged: train again, or use an earlier checkpoint",
+        )
+    fields = {k: parse_json(v, f"{path}: {k}") for k, v in header.items() if k not in ("format", "kind")}
+    return tensors, JsonObject(fields, str(path))
 
 
 def save_detector(path: Path, detector: Detector, artifact: Artifact, record: Mapping[str, Any]) -> Path:
@@ -82,10 +95,13 @@ def save_detector(path: Path, detector: Detector, artifact: Artifact, record: Ma
 def load_detector(path: Path) -> tuple[Detector, Artifact, dict[str, Any]]:
     """The detector in training form, evaluation mode, with its artifact and record."""
     tensors, header = _read(path, "detector")
-    artifact = Artifact.from_dict(header.get("artifact"))
+    try:
+        artifact = Artifact.from_dict(header.entries.get("artifact"))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     detector = space_of(artifact.architecture).build(artifact.architecture, artifact.num_classes)
     _load(detector, tensors, path)
-    return detector.eval(), artifact, header.get("record", {})
+    return detector.eval(), artifact, _record(header)
 
 
 def save_supernet(path: Path, supernet: Supernet, classes: tuple[str, ...], record: Mapping[str, Any]) -> Path:
@@ -104,23 +120,30 @@ def save_supernet(path: Path, supernet: Supernet, classes: tuple[str, ...], reco
 def load_supernet(path: Path) -> tuple[Supernet, tuple[str, ...], dict[str, Any]]:
     """The supernet, its classes and its record."""
     tensors, header = _read(path, "supernet")
-    space = SPACES[header["space"]]
-    if space.version != header["version"]:
+    space, version, classes = SPACES[header.text("space")], header.integer("version"), header.texts("classes")
+    if space.version != version:
         raise InputError(
-            f"{path} is of {space.name} version {header['version']}",
-            f"version {space.version}",
-            "train the supernet again",
+            f"{path} is of {space.name} version {version}", f"version {space.version}", "train the supernet again"
         )
-    space = space.restrict({name: tuple(values) for name, values in header["values"].items()})
-    supernet = Supernet(space, len(header["classes"]))
+    values = header.object("values")
+    try:
+        space = space.restrict({name: tuple(values.array(name)) for name in values.entries})
+    except TypeError as error:  # an array or object as a value
+        raise InputError(f"{path}: values of the space cannot be used ({error})") from None
+    supernet = Supernet(space, len(classes))
     _load(supernet, tensors, path)
-    return supernet, tuple(header["classes"]), header.get("record", {})
+    return supernet, classes, _record(header)
+
+
+def _record(header: JsonObject) -> dict[str, Any]:
+    return dict(header.object("record").entries) if "record" in header.entries else {}
 
 
 def _load(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    own = {name: t.shape for name, t in module.state_dict().items()}
-    if own != {name: t.shape for name, t in tensors.items()}:
-        odd = sorted(own.keys() ^ tensors.keys()) or sorted(n for n in own if own[n] != tensors[n].shape)
+    own = {name: (t.shape, t.dtype) for name, t in module.state_dict().items()}
+    given = {name: (t.shape, t.dtype) for name, t in tensors.items()}
+    if own != given:
+        odd = sorted(own.keys() ^ given.keys()) or sorted(n for n in own if own[n] != given[n])
         raise InputError(
             f"{path} does not fit its architecture ({odd[0]} and {len(odd) - 1} more)",
             "the tensors that its header names",

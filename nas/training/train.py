@@ -264,7 +264,7 @@ def _finish(path: Path) -> Metrics:
     if not processes.rank():
         atomic_write(path.with_suffix(".metrics.json"), json.dumps(record, indent=2) + "\n")
     _drop_checkpoint(path)
-    return Metrics.from_dict(record["metrics"])
+    return Metrics.from_dict(record.get("metrics"), f"{path}: metrics")
 
 
 def _drop_checkpoint(path: Path) -> None:

@@ -9,18 +9,15 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from nas.core.architecture_file import read_json
 from nas.core.atomic import atomic_write
-from nas.core.estimate import Candidate, Objective, check_fields, check_type
+from nas.core.estimate import Candidate, Objective
+from nas.core.text_table import TextTable
 from nas.core.units import label, quantity
-from nas.plotting.text_table import TextTable
 from nas.search.baseline import Comparison
 from search_spaces.errors import InputError
-
-if TYPE_CHECKING:
-    pass
+from search_spaces.json_checks import check_fields, check_type, read_json
 
 FRONT_VERSION = 1
 _FRONT_FIELDS = ("schema", "objectives", "hypervolume", "reference", "chosen", "comparisons", "notes", "candidates")

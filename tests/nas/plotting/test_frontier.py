@@ -19,11 +19,11 @@ from rich.console import Console
 from nas.core.atomic import atomic_write
 from nas.core.estimate import Candidate, Estimate, Objective
 from nas.core.pareto import front_of
+from nas.core.text_table import TextTable
 from nas.core.units import compact, number, quantity
 from nas.plotting.canvas import HEIGHT, WIDTH, cost_axis, gain_axis
 from nas.plotting.frontier import FrontierData, write_frontier
 from nas.plotting.labels import Box, place
-from nas.plotting.text_table import TextTable
 from nas.search.report.front_files import Front, front_csv, read_front, results_table, write_front
 from nas.search.report.frontier import frontier_data
 from nas.search.selection import confirm, parse_budgets, select

@@ -50,8 +50,7 @@ def test_the_table_and_the_file(tmp_path: Path) -> None:
     certificates = [certificate(10.0, 10.1, 10.3)]
     reporter = ConsoleReporter()
     with reporter.console.capture() as said:
-        reporter.console.width = 200
-        reporter.console.print(certificate_table(certificates))
+        reporter.table(certificate_table(certificates))
     assert "10.000 ms (predicted)" in said.get() and "holds" in said.get() and "2.00 ms" in said.get()
     data = json.loads(write_certificates(tmp_path / "certificate.json", certificates).read_text())
     assert data[0]["verdict"] == "holds" and len(data[0]["measured"]) == 2 and data[0]["parts"]["suppress_ms"] == 0.5

@@ -1,0 +1,59 @@
+"""Text from outside (file names, class names, database records, messages of libraries) made safe to print and write."""
+
+from __future__ import annotations
+
+import reprlib
+import unicodedata
+
+_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that change the direction in which a terminal shows what follows."""
+_ESCAPED = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Unicode categories of control characters, surrogates, line and paragraph separators."""
+
+
+def printable(text: object, keep: str = "") -> str:
+    r"""Return ``text`` as one line of Unicode text without control characters.
+
+    Control characters (escape codes, newlines), directional marks, and the surrogates with which Python represents
+    file names that are not UTF-8 become visible escapes: ``\x1b``, ``\n``, ``\xe9``. Characters in ``keep`` stay.
+    """
+    given = str(text)
+    if given.isascii() and given.isprintable():
+        return given
+    return "".join(c if c in keep or not _unsafe(c) else _escape(c) for c in given)
+
+
+def brief(value: object, most: int = 80) -> str:
+    """Return ``repr(value)`` as one printable line of at most ``most`` characters.
+
+    The time is bounded too: only the first entries of containers and the ends of long strings are rendered, so a
+    value of unknown size or depth may be given.
+    """
+    text = printable(_REPR.repr(value))
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _unsafe(character: str) -> bool:
+    return character in _BIDI or unicodedata.category(character) in _ESCAPED
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # os.fsdecode: the byte code - 0xDC00 of a name that is not UTF-8
+        code -= 0xDC00
+    return repr(chr(code))[1:-1] if code < 0x80 else f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+class _Brief(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdict = 5
+        self.maxstring = self.maxlong = self.maxother = 60
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Render an integer; one of over 1,000 bits by its size, since Python refuses to write very long ones."""
+        return f"an integer of {x.bit_length()} bits" if x.bit_length() > 1000 else super().repr_int(x, level)
+
+
+_REPR = _Brief()

@@ -1,0 +1,60 @@
+"""Text from outside: one line, no control characters, bounded."""
+
+from __future__ import annotations
+
+import os
+import time
+import unicodedata
+
+import pytest
+
+from search_spaces.errors import InputError
+from search_spaces.text import brief, printable
+
+
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        ("plain", "plain"),
+        ("Fußgänger 行人 👩‍🚀", "Fußgänger 行人 👩‍🚀"),
+        ("a\x1b[31mred", "a\\x1b[31mred"),
+        ("two\nlines\r\n", "two\\nlines\\r\\n"),
+        ("\x9b2J", "\\x9b2J"),
+        ("abc\u202egpj", "abc\\u202egpj"),
+        ("a\u2028b", "a\\u2028b"),
+        (os.fsdecode(b"z\xe9.jpg"), "z\\xe9.jpg"),
+        ("\ud800", "\\ud800"),
+        ("\x00", "\\x00"),
+    ],
+)
+def test_what_a_terminal_would_act_on_becomes_visible(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+def test_every_character_becomes_one_line_of_unicode() -> None:
+    for code in range(0x110000):
+        text = printable(chr(code))
+        assert all(unicodedata.category(c) not in ("Cc", "Cs", "Zl", "Zp") for c in text), hex(code)
+    printable("".join(map(chr, range(0x110000)))).encode()
+
+
+def test_kept_characters_stay() -> None:
+    assert printable("a\n\x1b", keep="\n") == "a\n\\x1b"
+
+
+def test_brief_is_bounded_in_length_and_time() -> None:
+    bomb: list[object] = ["x" * 1000]
+    for _ in range(60):
+        bomb = [bomb] * 10
+    start = time.monotonic()
+    for value in (bomb, 10**5000, "\x1b" * 10**6, {str(i): [i] for i in range(10**5)}, b"\x00" * 10**6):
+        text = brief(value)
+        assert len(text) <= 80 and "\x1b" not in text and "\n" not in text
+    assert time.monotonic() - start < 1
+    assert brief("short") == "'short'" and brief(3) == "3" and brief([1, None]) == "[1, None]"
+
+
+def test_an_input_error_is_one_line_whatever_its_parts_hold() -> None:
+    name = os.fsdecode(b"z\xe9")
+    error = InputError(f"class {name}\n\x1b[2J", "a\tname", "line\r2")
+    assert str(error) == "class z\\xe9\\n\\x1b[2J; expected a\\tname; line\\r2"
