@@ -16,7 +16,7 @@ import pytest
 from nas.data.dataset import Annotation, DetectionDataset, make_sample
 from nas.data.problems import Problems
 from nas.evaluation.matching import AREAS, average_precision, match, precisions
-from nas.inference.coco_metrics import Detections, Metrics, evaluate
+from nas.inference.coco_metrics import NAMES, Detections, Metrics, evaluate
 from search_spaces.errors import InputError
 
 SHARED = Path(__file__).resolve().parents[4] / "shared"
@@ -319,3 +319,17 @@ def test_the_published_twelve_numbers() -> None:
     )
     for ours, theirs in zip(NUMBERS, names, strict=True):
         assert getattr(metrics, ours) == pytest.approx(expected[theirs], abs=1e-6), theirs
+
+
+# metrics from files
+
+
+@pytest.mark.parametrize("name, value", [("map", "abc"), ("map", None), ("map", 1.5), ("ar1", True), ("per_class", [])])
+def test_metrics_of_a_file_are_checked(name: str, value: object) -> None:
+    good = {n: None if "_" in n else 0.5 for n in NAMES} | {"per_class": {"a": 0.5, "b": None}}
+    assert Metrics.from_dict(good).to_dict() == good
+    with pytest.raises(InputError, match=f"^S.safetensors: metrics: {name} is"):
+        Metrics.from_dict({**good, name: value}, "S.safetensors: metrics")
+    for given in (None, [], {}, "x"):
+        with pytest.raises(InputError):
+            Metrics.from_dict(given)
