@@ -10,13 +10,12 @@ from __future__ import annotations
 import json
 import math
 import os
-import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn
 
 from search_spaces.errors import InputError
+from search_spaces.foreign_files import UnreadableFile, read_bytes
 from search_spaces.text import brief, printable
 
 MAX_BYTES = 64 << 20
@@ -40,17 +39,11 @@ def read_json(path: str | os.PathLike[str], hint: str = "", max_bytes: int = MAX
     Raises:
         InputError: The file cannot be read, is no regular file, or :func:`parse_json` refuses its content.
     """
-    name = printable(os.fspath(path))
+    name = os.fspath(path)
     try:
-        if not stat.S_ISREG((found := os.stat(path)).st_mode):
-            kind = "a directory" if stat.S_ISDIR(found.st_mode) else "no regular file"
-            raise InputError(f"{name}: cannot be read (it is {kind})", "a JSON file")
-        with Path(path).open("rb") as file:
-            content = file.read(max_bytes + 1)
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read ({error.strerror})", hint="check the path") from None
-    except ValueError as error:  # a NUL in the path
-        raise error if isinstance(error, InputError) else InputError(f"{name}: not a path", "a JSON file") from None
+        content = read_bytes(path, max_bytes)
+    except UnreadableFile as error:
+        raise InputError(f"{name}: {error.reason}", "a JSON file") from None
     return parse_json(content, name, hint, max_bytes)
 
 

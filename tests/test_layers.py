@@ -20,6 +20,7 @@ TORCH_FREE = (
             "errors",
             "text",
             "json_checks",
+            "foreign_files",
             "registry",
             "architecture",
             "graph",

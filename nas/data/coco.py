@@ -12,13 +12,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nas.core.foreign_files import UnreadableFile, read_bytes
 from nas.data import yaml_files as yamls
 from nas.data.dataset import Annotation, DetectionDataset, Sample, choose, make_sample, same_classes
 from nas.data.formats import SPLITS, DataFormat, split_files, whole
 from nas.data.images import BrokenImage, annotated_size, images_in
 from nas.data.problems import Problems
 from search_spaces.errors import InputError
+from search_spaces.foreign_files import UnreadableFile, read_bytes
 
 _PARTS = ("images", "annotations", "categories")
 _LAYOUTS = (

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-from nas.core.foreign_files import UnreadableFile, open_file, read_bytes
 from search_spaces.errors import InputError
+from search_spaces.foreign_files import UnreadableFile, open_file, read_bytes
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 MOST_PIXELS = 1 << 27

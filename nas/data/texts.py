@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from nas.core.foreign_files import MIB, UnreadableFile, read_text
 from search_spaces.errors import InputError
+from search_spaces.foreign_files import MIB, UnreadableFile, read_text
 
 MAX_BYTES = 64 * MIB
 """Of one text file: a list of a million long paths takes 60 MB."""

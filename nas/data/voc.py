@@ -15,13 +15,13 @@ from functools import cached_property
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from nas.core.foreign_files import MIB, UnreadableFile, read_bytes
 from nas.data.dataset import Annotation, DetectionDataset, Sample, choose, make_sample
 from nas.data.formats import DataFormat, split_files
 from nas.data.images import BrokenImage, annotated_size, images_in
 from nas.data.problems import Problems
 from nas.data.texts import class_names, lines_of
 from search_spaces.errors import InputError
+from search_spaces.foreign_files import MIB, UnreadableFile, read_bytes
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nas.core.foreign_files import MIB, UnreadableFile, read_text
 from search_spaces.errors import InputError
+from search_spaces.foreign_files import MIB, UnreadableFile, read_text
 
 MAX_BYTES = 4 * MIB
 """Of one yaml: 100,000 class names fit."""

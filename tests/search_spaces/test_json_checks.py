@@ -62,11 +62,11 @@ def test_a_text_over_the_bound_is_refused_before_it_is_parsed() -> None:
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda p: None, "No such file"),
-        (lambda p: p.mkdir(), "directory"),
+        (lambda p: None, "does not exist"),
+        (lambda p: p.mkdir(), "is a folder"),
         (lambda p: os.mkfifo(p), "no regular file"),
         (lambda p: p.symlink_to("/dev/zero"), "no regular file"),
-        (lambda p: p.write_bytes(b" " * 2000), "more than 1,000 bytes"),
+        (lambda p: p.write_bytes(b" " * 2000), "larger than 1000 bytes"),
     ],
 )
 def test_only_regular_files_of_bounded_size_are_read(
@@ -79,7 +79,7 @@ def test_only_regular_files_of_bounded_size_are_read(
 
 
 def test_a_path_that_is_none_is_one_line() -> None:
-    with pytest.raises(InputError, match="not a path"):
+    with pytest.raises(InputError, match="is no path"):
         read_json("a\0b")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.core.foreign_files import UnreadableFile, open_file, read_bytes, read_text
+from search_spaces.foreign_files import UnreadableFile, open_file, read_bytes, read_text
 
 LIMIT = 10
 
