@@ -34,7 +34,7 @@ from nas.core.compute import device_of
 from nas.core.console_reporter import ConsoleReporter
 from nas.core.training_progress import Progress
 from nas.data.loader import Batch, Loader
-from nas.data.source import DataPair, with_split
+from nas.data.source import DataPair, open_data
 from nas.evaluation.evaluate import Settings, evaluate_file
 from nas.inference.coco_metrics import Metrics
 from nas.training.loop import fit
@@ -162,7 +162,7 @@ def main() -> None:
         for model, m in zip(models, metrics, strict=True):
             found[model.name].append(m)
             if args.test_split:
-                other = with_split(data, args.data, args.test_split, limit=args.limit)
+                other = open_data(args.data, val=args.test_split, limit=args.limit)
                 tested[model.name].append(
                     evaluate_file(folder / f"{model.name}.safetensors", other, Settings(args.device), reporter).metrics
                 )

@@ -19,7 +19,7 @@ from nas.data.formats import DataFormat
 from nas.data.images import BrokenImage
 from nas.data.loader import FEW_BROKEN, MOST_BROKEN
 from nas.data.problems import Problems
-from nas.data.source import DataPair, check_splits, find_data
+from nas.data.source import DataPair, check_splits, find_data, report_shared_images
 from nas.data.statistics import Statistics, statistics
 from search_spaces.errors import InputError
 
@@ -113,7 +113,7 @@ def _splits(found: DataFormat, spec: str | Path) -> tuple[dict[str, DetectionDat
     try:
         check_splits(found, spec)
         if "train" in splits and "val" in splits:
-            DataPair(found.name, splits["train"], splits["val"])
+            report_shared_images(DataPair(found.name, splits["train"], splits["val"]))
     except InputError as error:
         reasons.append(str(error))
     return splits, unread, "; ".join(reasons)

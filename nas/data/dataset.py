@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nas.data.coco_writer import CocoWriter
 from nas.data.images import read_image
 from nas.data.problems import Problems
 from search_spaces.errors import InputError
@@ -190,6 +191,12 @@ class DetectionDataset:
         """Number of crowds and difficult objects among them, which are neither learnt nor to be found."""
         return sum(int(s.crowd.sum()) for s in self.samples)
 
+    def remarks(self) -> list[str]:
+        """Return one line per fact that is no defect but that the owner may not expect: boxes that are ignored, files
+        that were passed over."""
+        ignored = [f"{self.ignored} of {self.boxes} boxes are ignored (crowd or difficult)"] if self.ignored else []
+        return ignored + self.problems.notes
+
     def cached(self, cache_bytes: int) -> DetectionDataset:
         """The same data set, keeping decoded images in memory up to ``cache_bytes``."""
         return DetectionDataset(self.name, self.split, self.classes, self.samples, self.problems, cache_bytes)
@@ -208,34 +215,16 @@ class DetectionDataset:
     def to_coco(self) -> dict[str, Any]:
         """This split as a COCO object. Image ids are the samples'; category id = class index + 1; boxes xywh in
         pixels as checked."""
-        return {
-            "info": {"description": f"{self.name} {self.split}"},
-            "images": [
-                {"id": s.id, "file_name": s.path.name, "width": s.width, "height": s.height} for s in self.samples
-            ],
-            "categories": [{"id": i + 1, "name": name} for i, name in enumerate(self.classes)],
-            "annotations": self._coco_annotations(),
-        }
+        return self.coco().content()
 
-    def _coco_annotations(self) -> list[dict[str, Any]]:
-        entries: list[dict[str, Any]] = []
-        for sample in self.samples:
-            x1, y1, x2, y2 = sample.boxes.astype(np.float64).T
-            xywh = np.stack([x1, y1, x2 - x1, y2 - y1], 1).tolist()
-            for box, label, crowd, area in zip(
-                xywh, sample.labels.tolist(), sample.crowd.tolist(), sample.areas.tolist(), strict=True
-            ):
-                entries.append(
-                    {
-                        "id": len(entries) + 1,  # not 0: COCO evaluators read a match with annotation 0 as no match
-                        "image_id": sample.id,
-                        "category_id": label + 1,
-                        "bbox": box,
-                        "area": area,
-                        "iscrowd": int(crowd),
-                    }
-                )
-        return entries
+    def coco(self, names: Mapping[int, str] | None = None) -> CocoWriter:
+        """Return this split in a :class:`nas.data.coco_writer.CocoWriter`; ``names``: image id -> file name, by default
+        that of its file."""
+        writer = CocoWriter(self.classes, {"description": f"{self.name} {self.split}"})
+        for s in self.samples:
+            name = s.path.name if names is None else names[s.id]
+            writer.add(name, (s.width, s.height), s.boxes, s.labels, id=s.id, crowd=s.crowd, areas=s.areas)
+        return writer
 
     @cached_property
     def fingerprint(self) -> str:

@@ -8,7 +8,6 @@ Train and val images are drawn from disjoint digits.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
@@ -16,12 +15,12 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.data.coco_writer import CocoWriter, json_text
 from search_spaces.errors import InputError
 
 CLASSES = tuple(str(digit) for digit in range(10))
@@ -124,7 +123,7 @@ def write_digits(options: DigitsOptions, folder: Path) -> None:
             _, encoded = cv2.imencode(".jpg", rgb[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
             (folder / "images" / _file_name(split, i)).write_bytes(encoded.tobytes())
             drawn.append(objects)
-        (folder / f"{split}.json").write_text(json.dumps(_coco(split, drawn, options)))
+        (folder / f"{split}.json").write_text(_coco(split, drawn, options))
 
 
 def _table() -> tuple[Image, NDArray[np.int64]]:
@@ -151,33 +150,19 @@ def _file_name(split: str, index: int) -> str:
     return f"{split}_{index + 1:06d}.jpg"
 
 
-def _coco(split: str, drawn: Sequence[Sequence[Drawn]], options: DigitsOptions) -> dict[str, Any]:
-    annotations: list[dict[str, Any]] = []
+def _coco(split: str, drawn: Sequence[Sequence[Drawn]], options: DigitsOptions) -> str:
+    """COCO of one split; every annotation has the index of its ``digit`` in scikit-learn's table."""
+    source = "composed of scikit-learn's load_digits (UCI Optical Recognition of Handwritten Digits)"
+    info = {"description": f"{options.folder} {split}: {source}", "license": "CC BY 4.0"}
+    writer = CocoWriter(CLASSES, info)
     for i, objects in enumerate(drawn):
-        for d in objects:
-            x1, y1, x2, y2 = d.box
-            box = [x1, y1, x2 - x1, y2 - y1]
-            entry = {
-                "id": len(annotations) + 1,
-                "image_id": i + 1,
-                "category_id": d.label + 1,
-                "bbox": box,
-                "area": box[2] * box[3],
-                "iscrowd": 0,
-            }
-            annotations.append({**entry, "digit": d.source})
-    return {
-        "info": {
-            "description": f"{options.folder} {split}: composed of scikit-learn's load_digits (UCI Optical Recognition of Handwritten Digits)",
-            "license": "CC BY 4.0",
-        },
-        "images": [
-            {"id": i + 1, "file_name": _file_name(split, i), "width": options.size, "height": options.size}
-            for i in range(len(drawn))
-        ],
-        "categories": [{"id": i + 1, "name": name} for i, name in enumerate(CLASSES)],
-        "annotations": annotations,
-    }
+        boxes, labels = [d.box for d in objects], [d.label for d in objects]
+        writer.add(_file_name(split, i), (options.size, options.size), boxes, labels)
+    content = writer.content()
+    sources = [d.source for objects in drawn for d in objects]
+    for entry, digit in zip(content["annotations"], sources, strict=True):
+        entry["digit"] = digit
+    return json_text(content)
 
 
 def compose(

@@ -32,6 +32,8 @@ class Problems:
     """A counter of :class:`Problem` that keeps the first examples of each kind. Safe to add to from several threads."""
 
     def __init__(self) -> None:
+        self.notes: list[str] = []
+        """Facts that are no defects: what was passed over, how something ambiguous was read."""
         self._counts: Counter[str] = Counter()
         self._examples: dict[str, list[Problem]] = {}
         self._lock = threading.Lock()

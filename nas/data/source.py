@@ -1,23 +1,12 @@
-"""``open_data``: what a person writes after ``--data`` -> the train and val splits.
+"""Opening data sets: ``open_data("shop/")`` gives the train and the val split of what ``--data`` names.
 
-=============================
-============================================================================================== ``digits``
-       the embedded set, 2,000 + 400 images of 128 px ``digits@160:train=500,val=100,seed=1``  the same at 160 px,
-       with other numbers; each part may be left out
-a folder, COCO                 ``train.json``, ``val.json`` beside ``images/``; or
-``annotations/instances_train*.json`` and ``…val*.json``;
-                               or ``train/_annotations.coco.json`` and ``valid/_annotations.coco.json``
-a folder, Pascal VOC           ``Annotations/*.xml``, ``JPEGImages/``, ``ImageSets/Main/train.txt`` and ``val.txt``;
-or ``train/*.xml`` and
-                               ``valid/*.xml`` beside images; classes in ``classes.txt``, else all that occur
-a folder, YOLO                 ``images/train``, ``images/val``, ``labels/train``, ``labels/val``; classes in
-``classes.txt``, or a yaml inside a yaml, YOLO                   ``train``, ``val`` (folders of images, or .txt
-lists), ``names`` (list, or index: name); ``path`` is prepended a yaml, COCO                   ``train_json``,
-``val_json``; ``train_images``, ``val_images`` or ``images``; ``path`` is prepended =============================
-==============================================================================================
+A spec is one of
 
-The formats are :data:`nas.data.formats.FORMATS`. Relative paths in a yaml are relative to the yaml. A string that is
-exactly a ``digits`` spec means the embedded set; write ``./digits`` for a folder.
+- ``digits``: the embedded data set, 2,000 + 400 images of 128 px. ``digits@160:train=500,val=100,seed=1``: 160 px and
+  other counts; each part is optional. A folder of that name is ``./digits``.
+- a folder with a COCO, Pascal VOC or YOLO data set. :data:`nas.data.formats.FORMATS` lists the formats, ``docs/data.md``
+  the supported layouts.
+- a yaml that describes a COCO or YOLO data set. Relative paths in a yaml are relative to the yaml.
 """
 
 from __future__ import annotations
@@ -25,7 +14,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from nas.data.coco import Coco
@@ -38,11 +28,26 @@ from search_spaces.errors import InputError
 
 _DIGITS = re.compile(r"digits(?:@(?P<size>[^:]*))?(?::(?P<options>.*))?")
 
+OnProblem = Callable[[str], object]
+"""Called with one line per kind of problem and per remark on a data set."""
+
+
+def ignore(line: str) -> None:
+    """Take no notice of a problem: the default of :func:`open_data`. Problems stay in ``problems`` of each split."""
+
 
 @dataclass(frozen=True, eq=False)
 class DataPair:
-    """Train and val of one data set, with equal ``classes``; ``fingerprint`` (16 hex digits) changes with its
-    content; ``augmentation`` suits it."""
+    """The splits of a data set that a training needs, with equal classes in equal order.
+
+    Attributes:
+        name: of the data set.
+        train: the split that is trained on.
+        val: the split that accuracy is measured on.
+        augmentation: the random changes that suit the images.
+
+    Raises InputError if the classes differ or a split has no box that counts (all are ignored, or there is none).
+    """
 
     name: str
     train: DetectionDataset
@@ -50,7 +55,7 @@ class DataPair:
     augmentation: Augmentation = Augmentation.DEFAULT
 
     def __post_init__(self) -> None:
-        same_classes(self.train.classes, self.val.classes)
+        same_classes(self.train.classes, self.val.classes, self.val.split)
         if self.train.classes != self.val.classes:
             raise InputError(
                 f"train orders the classes {self.train.classes}, val {self.val.classes}", "the same order in both"
@@ -63,49 +68,66 @@ class DataPair:
                     "at least one",
                     "; ".join(data.problems.lines()),
                 )
-        shared = {s.path.resolve() for s in self.train.samples} & {s.path.resolve() for s in self.val.samples}
-        if shared:
-            self.val.problems.add(
-                "image in both splits", min(shared), "also in train: its accuracy says nothing", len(shared)
-            )
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """Class names in the order of their labels."""
         return self.train.classes
 
     @property
     def fingerprint(self) -> str:
+        """16 hex digits that change with the content of either split."""
         return hashlib.sha256(f"{self.train.fingerprint} {self.val.fingerprint}".encode()).hexdigest()[:16]
 
     def problems(self) -> list[str]:
-        """One line per kind of problem and split, each with its count and first case."""
+        """Return one line per kind of problem and split, with its count and first case."""
         return [f"{d.split}: {line}" for d in (self.train, self.val) for line in d.problems.lines()]
 
+    def remarks(self) -> list[str]:
+        """Return one line per fact of each split that is no defect but that its owner may not expect."""
+        return [f"{d.split}: {line}" for d in (self.train, self.val) for line in d.remarks()]
 
-def open_data(spec: str | Path, *, limit: int | None = None, cache: Path | None = None) -> DataPair:
-    """The data set that ``spec`` names (module docstring). ``limit``: at most so many images of each split, chosen
-    by chance but always the same.
 
-    ``cache``: where generated data is kept; default :func:`cache_folder`. InputError says what was looked for when
-    nothing fits.
+def open_data(
+    spec: str | Path,
+    *,
+    val: str = "val",
+    limit: int | None = None,
+    cache: Path | None = None,
+    on_problem: OnProblem = ignore,
+) -> DataPair:
+    """Open the data set that ``spec`` names (module docstring).
+
+    Args:
+        spec: what a user writes after ``--data``.
+        val: the split that accuracy is measured on; "test" where the data set has one.
+        limit: at most so many images of each split, a random choice that is the same each time.
+        cache: folder of generated data; by default :func:`cache_folder`.
+        on_problem: called with each line of :meth:`DataPair.problems` and :meth:`DataPair.remarks`.
+
+    Raises:
+        InputError: there is no data set (the error lists what was looked for), a split is missing or cannot be read,
+            or the splits do not fit together.
     """
     choose(1, limit)
     found = find_data(spec, cache)
-    check_splits(found, spec)
-    train = found.read("train", limit=limit)
-    return DataPair(
-        found.name,
-        train,
-        found.read("val", limit=limit),
-        Augmentation.UNMIRRORED if is_digits(spec) else Augmentation.DEFAULT,
-    )
+    check_splits(found, spec, ("train", val))
+    augmentation = Augmentation.UNMIRRORED if is_digits(spec) else Augmentation.DEFAULT
+    data = DataPair(found.name, found.read("train", limit=limit), found.read(val, limit=limit), augmentation)
+    report_shared_images(data)
+    for line in (*data.problems(), *data.remarks()):
+        on_problem(line)
+    return data
 
 
 def open_split(
     spec: str | Path, split: str, *, limit: int | None = None, cache: Path | None = None
 ) -> DetectionDataset:
-    """One split of what ``spec`` names: ``train``, ``val``, ``test`` where there is one, ``images`` of a folder
-    without annotations."""
+    """Open one split: ``train``, ``val``, ``test`` where there is one, ``images`` of a folder without annotations.
+
+    Raises:
+        InputError: there is no data set, it has no such split, or the split cannot be read.
+    """
     choose(1, limit)
     found = find_data(spec, cache)
     if split not in found.splits:
@@ -113,13 +135,21 @@ def open_split(
     return found.read(split, limit=limit)
 
 
-def with_split(data: DataPair, spec: str | Path, split: str, *, limit: int | None = None) -> DataPair:
-    """The data set with another of its splits in the place of val."""
-    return data if split == data.val.split else replace(data, val=open_split(spec, split, limit=limit))
+def report_shared_images(data: DataPair) -> None:
+    """Add the files that both splits use to the problems of ``val``."""
+    shared = {s.path.resolve() for s in data.train.samples} & {s.path.resolve() for s in data.val.samples}
+    if shared:
+        data.val.problems.add(
+            "image in both splits", min(shared), "also in train: accuracy on it is no evidence", len(shared)
+        )
 
 
 def find_data(spec: str | Path, cache: Path | None = None) -> DataFormat:
-    """The data set that ``spec`` names, not read yet."""
+    """Find the data set that ``spec`` names without reading it.
+
+    Raises:
+        InputError: there is nothing at ``spec``, or nothing of a known format.
+    """
     if isinstance(spec, str) and (match := _DIGITS.fullmatch(spec)):
         folder = digits_folder(parse_digits(spec, match), cache or cache_folder())
         return Coco(spec, {split: (folder / f"{split}.json", [folder / "images"]) for split in ("train", "val")})
@@ -132,26 +162,30 @@ def find_data(spec: str | Path, cache: Path | None = None) -> DataFormat:
     return recognise(path)
 
 
-def check_splits(found: DataFormat, spec: str | Path) -> None:
-    """An error unless there is a train and a val split."""
+def check_splits(found: DataFormat, spec: str | Path, needed: tuple[str, ...] = ("train", "val")) -> None:
+    """Check that a data set has the splits ``needed``.
+
+    Raises:
+        InputError: it lacks one, or has images without annotations.
+    """
     if not found.annotated:
         raise InputError(
             f"{spec} has images but no annotations, good for prediction only",
             expected_formats(),
             deeper(Path(spec).expanduser()),
         )
-    if lacking := [split for split in ("train", "val") if split not in found.splits]:
+    if lacking := [split for split in needed if split not in found.splits]:
         has = f"it has {' and '.join(found.splits)}" if found.splits else "it has none"
         raise InputError(f"no {' and no '.join(lacking)} split in {spec} ({has})", found.looked_for)
 
 
 def is_digits(spec: str | Path) -> bool:
-    """Whether the embedded data set is meant."""
+    """Return whether ``spec`` names the embedded data set."""
     return isinstance(spec, str) and _DIGITS.fullmatch(spec) is not None
 
 
 def cache_folder() -> Path:
-    """Where generated data is kept: ``NAS_CACHE``, else ``nas`` in the user's cache folder (XDG base directory
+    """Return the folder of generated data: ``NAS_CACHE``, else ``nas`` in the user's cache folder (XDG base directory
     specification)."""
     if folder := os.environ.get("NAS_CACHE"):
         return Path(folder).expanduser()
@@ -159,7 +193,11 @@ def cache_folder() -> Path:
 
 
 def parse_digits(spec: str, match: re.Match[str]) -> DigitsOptions:
-    """``digits@SIZE:train=N,val=N,seed=N``, all parts optional and whole numbers."""
+    """Read ``digits@SIZE:train=N,val=N,seed=N``, all parts optional and whole numbers.
+
+    Raises:
+        InputError: an option is unknown, given twice, or no whole number in its range.
+    """
     values = {"size": match["size"]} if match["size"] is not None else {}
     for part in match["options"].split(",") if match["options"] is not None else []:
         key, equals, value = part.partition("=")
@@ -170,9 +208,11 @@ def parse_digits(spec: str, match: re.Match[str]) -> DigitsOptions:
         values[key] = value
     numbers = {}
     for key, value in values.items():
-        if not value.isascii() or not value.isdecimal():
+        if not value.isascii() or not value.isdecimal() or len(value) > 20:
             raise InputError(
-                f"{key} {value!r} of data {spec!r}", "a whole number", "for example digits@160:train=500,val=100,seed=1"
+                f"{key} {value[:40]!r} of data {spec!r}",
+                "a whole number",
+                "for example digits@160:train=500,val=100,seed=1",
             )
         numbers[key] = int(value)
     return DigitsOptions(**numbers)

@@ -3,7 +3,6 @@ most other tools read."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -62,10 +61,7 @@ def _write_all(splits: Sequence[DetectionDataset], folder: Path, link: bool, wat
             _place(sample.path, images / names[sample.id], link)
             done += 1
             watch(done, total)
-        content = data.to_coco()
-        for image in content["images"]:
-            image["file_name"] = names[image["id"]]
-        (folder / f"{data.split}.json").write_text(json.dumps(content))
+        (folder / f"{data.split}.json").write_text(data.coco(names).text(), "utf-8")
 
 
 def _names(samples: Sequence[Sample]) -> dict[int, str]:

@@ -27,7 +27,7 @@ class Settings:
 
 
 def evaluate_file(path: Path, data: DataPair, settings: Settings, reporter: Reporter) -> Evaluation:
-    """Weights (``.safetensors``) or an export (``.onnx``) on the val split (:func:`nas.data.source.with_split` puts
+    """Weights (``.safetensors``) or an export (``.onnx``) on the val split (``open_data(spec, val="test")`` puts
     another there)."""
     model = load(path, settings.device)
     known = len(data.val.problems)

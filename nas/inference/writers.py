@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
 from nas.core.atomic import atomic_write
+from nas.data.coco_writer import CocoWriter, json_text
 from nas.inference.results import Result, write_image
 
 
@@ -49,9 +49,7 @@ class Json(Writer):
 
     def close(self) -> list[Path]:
         content = {"classes": list(self.classes), "results": self._results}
-        return [
-            atomic_write(self.folder / "predictions.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-        ]
+        return [atomic_write(self.folder / "predictions.json", json_text(content, indent=1) + "\n")]
 
 
 class Coco(Writer):
@@ -60,35 +58,16 @@ class Coco(Writer):
 
     def __init__(self, folder: Path, classes: tuple[str, ...]) -> None:
         super().__init__(folder, classes)
-        self._images: list[dict[str, Any]] = []
-        self._annotations: list[dict[str, Any]] = []
+        self._coco = CocoWriter(classes)
 
     def add(self, name: str, result: Result, frame: int | None = None) -> Path | None:
-        image = len(self._images) + 1
         height, width = result.image.shape[:2]
         where = result.path.as_posix() if result.path and frame is None else f"{name}_{frame or 0:06d}"
-        self._images.append({"id": image, "file_name": where, "width": width, "height": height})
-        for (x1, y1, x2, y2), label, score in zip(
-            result.boxes.astype(float).tolist(),
-            result.labels.tolist(),
-            result.scores.astype(float).tolist(),
-            strict=True,
-        ):
-            box = [x1, y1, x2 - x1, y2 - y1]
-            found = {
-                "id": len(self._annotations) + 1,
-                "image_id": image,
-                "category_id": label + 1,
-                "bbox": box,
-                "area": box[2] * box[3],
-            }
-            self._annotations.append({**found, "iscrowd": 0, "score": score})
+        self._coco.add(where, (width, height), result.boxes, result.labels, scores=result.scores)
         return None
 
     def close(self) -> list[Path]:
-        categories = [{"id": i + 1, "name": name} for i, name in enumerate(self.classes)]
-        content = {"images": self._images, "categories": categories, "annotations": self._annotations}
-        return [atomic_write(self.folder / "predictions.coco.json", json.dumps(content, ensure_ascii=False) + "\n")]
+        return [atomic_write(self.folder / "predictions.coco.json", self._coco.text())]
 
 
 class Yolo(Writer):

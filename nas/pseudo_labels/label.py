@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nas.core.atomic import atomic_write
 from nas.core.journal import Lines
 from nas.core.reporter import Reporter
+from nas.data.coco_writer import CocoWriter, json_text
 from nas.data.images import SUFFIXES, BrokenImage, read_image
 from nas.data.source import DataPair
 from nas.pseudo_labels.thresholds import LEFT_OUT, Finder, thresholds_for
@@ -123,7 +126,7 @@ def pseudo_label(
     content = _coco(
         chosen, images, out, finder.network.classes, limits, {"model": model.name, **asked, "thresholds": said}
     )
-    atomic_write(out, json.dumps(content, allow_nan=False) + "\n")
+    atomic_write(out, json_text(content) + "\n")
     lines.path.unlink(missing_ok=True)
     broken = [line for line in chosen if "broken" in line]
     for line in broken[:NAMED]:
@@ -165,30 +168,21 @@ def _coco(
     whole = [line for line in lines if "broken" not in line]
     place = _relative(images.resolve(), out.resolve().parent)
     unsure = LEFT_OUT if info["ignore_from"] is None else float(info["ignore_from"])
-    entries: list[dict[str, Any]] = []
-    for id, line in enumerate(whole, 1):
-        for box, score, label in zip(line["boxes"], line["scores"], line["labels"], strict=True):
-            x, y, width, height = box[0], box[1], box[2] - box[0], box[3] - box[1]
-            entry = {
-                "id": len(entries) + 1,
-                "image_id": id,
-                "category_id": label + 1,
-                "bbox": [x, y, width, height],
-                "area": width * height,
-            }
-            if score >= min(
-                limits[label], unsure
-            ):  # what was found for another class's lower threshold is nothing here
-                entries.append({**entry, "iscrowd": int(score < limits[label]), "score": score})
-    return {
-        "info": {"description": "pseudo-labels", **info},
-        "images": [
-            {"id": i, "file_name": f"{place}/{s['file']}", "width": s["width"], "height": s["height"]}
-            for i, s in enumerate(whole, 1)
-        ],
-        "categories": [{"id": i, "name": name} for i, name in enumerate(classes, 1)],
-        "annotations": entries,
-    }
+    writer = CocoWriter(classes, {"description": "pseudo-labels", **info})
+    limit = np.array(limits, np.float64)
+    for line in whole:
+        scores, labels = np.array(line["scores"], np.float64), np.array(line["labels"], np.int64)
+        # what was found for another class's lower threshold is nothing here
+        keep = scores >= np.minimum(limit[labels], unsure)
+        writer.add(
+            f"{place}/{line['file']}",
+            (line["width"], line["height"]),
+            np.array(line["boxes"], np.float64).reshape(-1, 4)[keep],
+            labels[keep],
+            crowd=(scores < limit[labels])[keep],
+            scores=scores[keep],
+        )
+    return writer.content()
 
 
 def _relative(folder: Path, start: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -317,6 +318,35 @@ def test_yolo_label_file_of_other_bytes(tmp_path: Path) -> None:
 def test_image_in_both_splits_is_named(tmp_path: Path) -> None:
     pair = open_data(coco_folder(tmp_path, coco(3), coco(2)))
     assert pair.val.problems.counts == {"image in both splits": 2}
+
+
+def test_making_a_pair_has_no_effect_on_its_splits(tmp_path: Path) -> None:
+    pair = open_data(coco_folder(tmp_path, coco(3), coco(2)))
+    again = replace(replace(pair, name="again"))
+    DataPair("other", again.train, again.val)
+    assert again.val.problems.counts == {"image in both splits": 2} and not again.train.problems
+
+
+def test_problems_and_remarks_are_told_to_who_opens_the_data(tmp_path: Path) -> None:
+    train = coco(4)
+    train["annotations"][1]["iscrowd"] = 1
+    train["annotations"][2]["category_id"] = 99
+    lines: list[str] = []
+    pair = open_data(coco_folder(tmp_path, train), on_problem=lines.append)
+    problem, remark = lines
+    assert [problem] == pair.problems() and [remark] == pair.remarks()
+    assert problem.startswith("train: 1 x annotation of an unknown class, first in")
+    assert remark == "train: 1 of 3 boxes are ignored (crowd or difficult)"
+
+
+def test_accuracy_on_another_split(tmp_path: Path) -> None:
+    folder = coco_folder(tmp_path, coco(3), coco(2, 100))
+    (folder / "test.json").write_text(json.dumps(coco(2)))
+    pair = open_data(folder, val="test")
+    assert (pair.val.split, len(pair.val)) == ("test", 2)
+    assert pair.val.problems.counts == {"image in both splits": 2}
+    with pytest.raises(InputError, match=r"no holdout split in .* \(it has train and val and test\)"):
+        open_data(folder, val="holdout")
 
 
 # --- what cannot be used: one clear line
