@@ -17,11 +17,12 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-from benchmarks.record import median_interval, write
+from benchmarks.record import Goal, median_interval, write
 from latency_db.core import cpu
 from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import Protocol, Workload
@@ -74,6 +75,19 @@ def ours(runtime: str, model: Path, seconds: float) -> Measurement:
     protocol = Protocol(min_rounds=20, max_rounds=1000, half_width=0.01, max_s=seconds)
     with open_profiler(Target(runtime), protocol) as profiler:
         return profiler.measure(Workload.of_file(model))
+
+
+def goals_of(figure: Mapping[str, Any]) -> list[Goal]:
+    """Within 5 % of the other tool."""
+    return [
+        Goal(
+            f"{name}: distance of our median from that of {figure[name]['tool']}",
+            abs(figure[name]["ratio_median"] - 1),
+            "<= 0.05",
+            "share",
+        )
+        for name in ("openvino", "onnxruntime")
+    ]
 
 
 def main() -> None:
@@ -138,7 +152,7 @@ def main() -> None:
         print(
             f"{name}: ours {median(walls):.3f} ms, theirs {median(theirs[name]):.3f} ms, ratio {ratio:.3f} ({low:.3f}…{high:.3f})"
         )
-    write("against_other_tools", figure)
+    write("against_other_tools", figure, goals_of(figure))
 
 
 if __name__ == "__main__":

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-from benchmarks.record import write
+from benchmarks.record import Goal, write
 from latency_db.conversion.precision import converted
 from latency_db.core.cpu import exclusive
 from latency_db.core.profiler import Workload
@@ -48,6 +49,19 @@ def build(model: Path, folder: Path, repeat: int) -> dict[str, Any]:
         "build_s": median(r.build_s for r in reports),
         **{f"{name}_mib": None if b is None else b / 2**20 for name, b in sizes.items()},
     }
+
+
+def goals_of(figure: Mapping[str, Any]) -> list[Goal]:
+    """Every plan compiles."""
+    plans = [plan for plans in figure["networks"].values() for plan in plans.values()]
+    return [
+        Goal(
+            "reference networks that compile without a GPU",
+            sum("failed" not in p for p in plans),
+            f">= {len(plans)}",
+            f"of {len(plans)}",
+        )
+    ]
 
 
 def main() -> None:
@@ -83,7 +97,7 @@ def main() -> None:
                 except InputError as error:
                     rows[precision] = {"failed": str(error)}
                 print(reference.name, precision, rows[precision], flush=True)
-    write("aot_build", figure)
+    write("aot_build", figure, goals_of(figure))
 
 
 if __name__ == "__main__":

@@ -109,6 +109,7 @@ def main() -> None:
     write(
         "branches",
         {"data": data.name, "target": args.target, "recipe": recipe.to_dict(), "units": units_rows},
+        (),
         args.seeds,
     )
 

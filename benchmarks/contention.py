@@ -15,13 +15,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.record import write
+from benchmarks.record import Goal, write
 from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import Workload
 from latency_db.core.target import Target
@@ -72,6 +72,11 @@ def summary(trials: list[Measurement], quiet_ms: float) -> dict[str, Any]:
     }
 
 
+def goals_of(figure: Mapping[str, Any]) -> list[Goal]:
+    """Every contended measurement is noticed."""
+    return [Goal("measurements beside other processes that are called contended", figure["flagged"], ">= 1", "share")]
+
+
 def main() -> None:
     """Measure and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -101,7 +106,7 @@ def main() -> None:
         "target": args.target,
     }
     print(f"contended under load: {figure['flagged']:.0%}; clean without: {figure['clean_without_load']:.0%}")
-    write("contention", figure)
+    write("contention", figure, goals_of(figure))
 
 
 if __name__ == "__main__":

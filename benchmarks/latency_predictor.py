@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from benchmarks.record import write
+from benchmarks.record import Goal, write
 from benchmarks.yolobench_networks import family, operations
 from latency_db.core.measurement import LatencyKey
 from latency_db.core.target import Target
@@ -204,6 +204,26 @@ def _show(device: str, cases: dict[str, dict[str, float]]) -> None:
         )
 
 
+def goals_of(figure: Mapping[str, Any]) -> list[Goal]:
+    """95 % of the networks within 10 %, tau 0.95, from 100 networks or more."""
+    goals = []
+    for device, cases in figure.get("yolobench", figure).items():
+        for case, row in cases.items():
+            if case.endswith("measured, random") and int(case.split()[0]) >= 100:
+                goals += [
+                    Goal(
+                        f"{device}: unseen networks predicted within ±10 % from {case}",
+                        row["within_10"],
+                        ">= 0.95",
+                        "share",
+                    ),
+                    Goal(
+                        f"{device}: Kendall's tau of predicted and measured latency from {case}", row["tau"], ">= 0.95"
+                    ),
+                ]
+    return goals
+
+
 def main() -> None:
     """Evaluate and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -216,9 +236,11 @@ def main() -> None:
         parser.error("give --table, or --database with --target")
     seeds = range(args.seeds)
     if args.table:
-        write("latency_predictor", {"yolobench": on_table(table_rows(args.table), seeds)}, seeds)
+        figure: dict[str, Any] = {"yolobench": on_table(table_rows(args.table), seeds)}
+        write("latency_predictor", figure, goals_of(figure), seeds)
     if args.database:
-        write("latency_predictor_measured", on_database(args.database, args.target, seeds), seeds)
+        figure = on_database(args.database, args.target, seeds)
+        write("latency_predictor_measured", figure, goals_of(figure), seeds)
 
 
 if __name__ == "__main__":

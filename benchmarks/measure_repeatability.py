@@ -16,11 +16,12 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-from benchmarks.record import write
+from benchmarks.record import Goal, write
 from latency_db.core.measurement import Measurement
 from nas.export.onnx import skeleton_onnx
 from search_spaces.spaces import SPACES
@@ -49,6 +50,21 @@ def sitting(model: Path, target: str, database: Path) -> Measurement:
 def half_range(values: Sequence[float]) -> float:
     """Half the range as a share of the median."""
     return (max(values) - min(values)) / 2 / median(values)
+
+
+def goals_of(figure: Mapping[str, Any]) -> list[Goal]:
+    """Medians within 5 %, by CPU time within 3 %."""
+    return [
+        Goal(
+            "half range of repeated measurements of one network, reported time",
+            figure["half_range"],
+            "<= 0.05",
+            "share",
+        ),
+        Goal(
+            "half range of repeated measurements of one network, CPU time", figure["half_range_cpu"], "<= 0.03", "share"
+        ),
+    ]
 
 
 def main() -> None:
@@ -95,7 +111,7 @@ def main() -> None:
     print(
         f"of CPU time: {figure['half_range_cpu']:.1%}, {figure['half_range_cpu_at_one_anchor_speed']:.1%} at one anchor speed"
     )
-    write("measure_repeatability", figure)
+    write("measure_repeatability", figure, goals_of(figure))
 
 
 if __name__ == "__main__":

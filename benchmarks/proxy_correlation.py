@@ -214,7 +214,7 @@ def main() -> None:
                 )
                 figure[kept][f"{what} x {on}"] = {"networks": int(r.sum()), "tau": found}
         print(f"{what}: done", flush=True)
-    write("proxy_correlation", figure)
+    write("proxy_correlation", figure, ())
 
 
 if __name__ == "__main__":

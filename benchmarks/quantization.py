@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks.record import RESULTS, write
+from benchmarks.record import RESULTS, Goal, write
 from latency_db.core.target import Target
 from nas.cli.options import new_folder
 from nas.core.console_reporter import ConsoleReporter
@@ -35,6 +35,7 @@ from nas.training.train import open_training_data
 from search_spaces.errors import InputError
 
 MODES = ("ptq", "selective", "qat")
+LABELS = {"ptq": "post-training", "selective": "selective", "qat": "quantization-aware"}
 GOALS = {
     "ptq": {"drop": 1.5, "speed_up": 1.7},
     "selective": {"drop": 0.5, "speed_up": 1.4},
@@ -131,6 +132,27 @@ def options() -> argparse.ArgumentParser:
     return parser
 
 
+def goals_of(figure: Mapping[str, Any]) -> list[Goal]:
+    """Points lost and speed gained, per runtime and mode; means over models and seeds."""
+    goals = []
+    for target, modes in figure["targets"].items():
+        for mode, row in modes.items():
+            wanted = figure["goals"][mode]
+            goals.append(
+                Goal(f"{target}, {LABELS[mode]}: change of mAP", -row["drop"], f">= {-wanted['drop']:g}", "points")
+            )
+            if row["speed_up"] is not None:
+                goals.append(
+                    Goal(
+                        f"{target}, {LABELS[mode]}: speed-up over fp32",
+                        row["speed_up"],
+                        f">= {wanted['speed_up']:g}",
+                        "×",
+                    )
+                )
+    return goals
+
+
 def main() -> None:
     """Quantize everything, tabulate."""
     args = options().parse_args()
@@ -155,7 +177,7 @@ def main() -> None:
         figure["targets"].setdefault(target, {})[mode] = {**together(list(rows.values())), "models": rows}
         print(json.dumps({"target": target, "mode": mode, **together(list(rows.values()))}))
     if not args.dry:
-        write(result, figure, sorted({*last["seeds"], *args.seeds}))
+        write(result, figure, goals_of(figure), sorted({*last["seeds"], *args.seeds}))
 
 
 if __name__ == "__main__":

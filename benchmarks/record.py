@@ -6,6 +6,7 @@ import json
 import platform
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,56 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 PACKAGES = ("torch", "onnxruntime", "optuna", "numpy", "faster-coco-eval")
 
 
-def write(
-    name: str, figure: dict[str, Any], seeds: Sequence[int] = (0,), machine: Mapping[str, Any] | None = None
-) -> Path:
-    """``results/<name>.json``: figure, command, machine, versions, seeds, date.
+@dataclass(frozen=True)
+class Goal:
+    """A figure and the goal that was set for it before it was measured."""
 
-    ``machine``: the one that a bench was measured on (:attr:`nas.bench.results.Bench.machine`), where that may be
-    another, or a GPU took part.
+    what: str
+    """What the figure is, readable without its file."""
+    value: float
+    goal: str
+    """``"<= NUMBER"`` or ``">= NUMBER"``, in the unit of ``value``."""
+    unit: str = ""
+    """What follows the number in a table, such as ``s`` or ``×``; a ``share`` is shown in percent."""
+
+    def __post_init__(self) -> None:
+        sign, _, bound = self.goal.partition(" ")
+        if sign not in ("<=", ">="):
+            raise ValueError(f"goal {self.goal!r} of {self.what}; expected '<= NUMBER' or '>= NUMBER'")
+        float(bound)
+
+    @property
+    def bound(self) -> float:
+        """The number of the goal."""
+        return float(self.goal[3:])
+
+    @property
+    def met(self) -> bool:
+        """Whether the value reaches the goal; a value that is not a number does not."""
+        return self.value <= self.bound if self.goal.startswith("<=") else self.value >= self.bound
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entry in ``results/*.json``."""
+        return {"what": self.what, "value": self.value, "unit": self.unit, "goal": self.goal, "met": self.met}
+
+
+def write(
+    name: str,
+    figure: dict[str, Any],
+    goals: Sequence[Goal],
+    seeds: Sequence[int] = (0,),
+    machine: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write ``results/<name>.json``: figure, goals, command, machine, versions, seeds, date.
+
+    Args:
+        name: of the file, without its ending.
+        figure: what was measured.
+        goals: each with its figure; empty for a benchmark without goals. A benchmark that has goals computes them
+            from ``figure`` in a function ``goals_of(figure)``, which a test compares with the file.
+        seeds: of the repetitions.
+        machine: the one that a bench was measured on (:attr:`nas.bench.results.Bench.machine`), where that may be
+            another, or a GPU took part.
     """
     here = DeviceFingerprint.read().to_dict()
     device = dict(machine["device"]) if machine else here
@@ -35,6 +79,7 @@ def write(
         versions = {"python": machine["python"], "runtime": machine["runtime"]}
     record = {
         "figure": figure,
+        "goals": [goal.to_dict() for goal in goals],
         "command": "python -m " + " ".join([f"benchmarks.{Path(sys.argv[0]).stem}", *map(_shown, sys.argv[1:])]),
         "machine": device,
         "versions": versions,

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
-from benchmarks.record import write
+from benchmarks.record import Goal, write
 from nas.search.samplers import SAMPLERS, Known
 from search_spaces.spaces import SPACES
 
@@ -33,6 +35,12 @@ def proposals(name: str, space: dict[str, BaseDistribution], trials: int, seed: 
         sizes = np.array([weights[p] * (1 + trial.params[p]) for p in space])
         study.tell(trial, (float(np.exp(sizes.mean())), float(np.log(sizes).sum() + rng.normal(0, 0.1))))
     return seconds
+
+
+def goals_of(figure: Mapping[str, Any]) -> list[Goal]:
+    """Time of a proposal."""
+    what = f"time of a proposal of the guided sampler at {figure['trials']} trials, median"
+    return [Goal(what, figure["seconds"]["guided"]["median"], f"<= {figure['goal']:g}", "s")]
 
 
 def main() -> None:
@@ -57,7 +65,7 @@ def main() -> None:
             "longest": max(last),
         }
         print(name, {k: round(v, 4) for k, v in figure["seconds"][name].items()}, flush=True)
-    write("sampler_overhead", figure, seeds=[0])
+    write("sampler_overhead", figure, goals_of(figure), seeds=[0])
 
 
 if __name__ == "__main__":

@@ -166,7 +166,7 @@ def main() -> None:
             reporter.note(
                 f"{problem.name}: {[(r['end'], round(r['share_at_end'] or 0, 4), round(r['share_after_all'], 4)) for r in runs]}"
             )
-        write("search_stop", ends, seeds=range(args.seeds))
+        write("search_stop", ends, (), seeds=range(args.seeds))
     if args.out:
         context = quickstart_context(new_folder(args.out), reporter, args.eval_images)
         cost = TableLatency(context, args.table)
@@ -184,7 +184,7 @@ def main() -> None:
             reporter.note(
                 str({name: round(mean(figure[sampler][name]), 4) for name in ("hypervolume_ratio", "saved_share")})
             )
-        write("search_early", figure, seeds=range(args.seeds))
+        write("search_early", figure, (), seeds=range(args.seeds))
 
 
 if __name__ == "__main__":

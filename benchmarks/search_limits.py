@@ -92,7 +92,7 @@ def main() -> None:
         }
         figure[device] = found
         print(device, found, flush=True)
-    write("search_limits", figure, seeds=[args.seed])
+    write("search_limits", figure, (), seeds=[args.seed])
 
 
 if __name__ == "__main__":

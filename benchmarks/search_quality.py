@@ -274,7 +274,7 @@ def main() -> None:
     if not args.dry:
         draw_png(figure, RESULTS / "search_quality.png")
         draw_html(figure, args.cache.with_suffix(".html"))
-        write("search_quality", figure, seeds=range(args.seeds))
+        write("search_quality", figure, (), seeds=range(args.seeds))
 
 
 if __name__ == "__main__":

@@ -151,7 +151,7 @@ def main() -> None:
         figure["models"][name] = one(name, of_seed[args.seed], data, args)
         print(json.dumps({name: figure["models"][name]}))
     if not args.dry:
-        write("selective_quantization", figure, [args.seed])
+        write("selective_quantization", figure, (), [args.seed])
 
 
 if __name__ == "__main__":

@@ -12,13 +12,14 @@ from __future__ import annotations
 import argparse
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from statistics import median
+from typing import Any
 
 import torch
 
-from benchmarks.record import median_interval, write
+from benchmarks.record import Goal, median_interval, write
 from nas.supernet.supernet import Supernet
 from search_spaces.heads.base import Predictions
 from search_spaces.spaces import SPACES
@@ -34,6 +35,12 @@ def step(forward: Callable[[], Predictions], parameters: list[torch.nn.Parameter
     if p.logits.is_cuda:
         torch.cuda.synchronize()
     return time.perf_counter() - start
+
+
+def goals_of(figure: Mapping[str, Any]) -> list[Goal]:
+    """At most 1.15 times the extracted network."""
+    what = f"training step inside the supernet over that of the extracted network, {figure['space']} at {figure['image_size']} px"
+    return [Goal(what, figure["ratio_median"], "<= 1.15", "×")]
 
 
 def main() -> None:
@@ -81,7 +88,7 @@ def main() -> None:
         "device": torch.cuda.get_device_name() if "cuda" in args.device else "cpu",
         "threads": torch.get_num_threads(),
     }
-    write(f"supernet_overhead_{args.space}_{args.device.partition(':')[0]}", figure)
+    write(f"supernet_overhead_{args.space}_{args.device.partition(':')[0]}", figure, goals_of(figure))
 
 
 if __name__ == "__main__":

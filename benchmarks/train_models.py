@@ -185,7 +185,7 @@ def main() -> None:
     short = args.data.partition(":")[0].replace("@", "-").rstrip("/").rpartition("/")[2]
     if args.dry:
         return
-    write(f"train_models_{short}_{name.replace(' ', '-')}", figure, seeds=range(args.seeds))
+    write(f"train_models_{short}_{name.replace(' ', '-')}", figure, (), seeds=range(args.seeds))
 
 
 if __name__ == "__main__":

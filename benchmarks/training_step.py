@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.record import median_interval, write
+from benchmarks.record import Goal, median_interval, write
 from nas.bench.models import resolve_models
 from nas.cli.options import fixed_values
 from nas.core.compute import autocast, device_of, resolve
@@ -123,6 +123,13 @@ def made_per_second(
     return made * batch / (time.perf_counter() - start)
 
 
+def goals_of(figure: Mapping[str, Any]) -> list[Goal]:
+    """At most 1.15 times a plain step."""
+    model = "smallest network of yolo-nano" if figure["model"] == "smallest" else figure["model"]
+    what = f"step of the training loop over a plain step, {model} at {figure['image_size']} px"
+    return [Goal(what, figure["ratio_median"], "<= 1.15", "×")]
+
+
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -174,7 +181,7 @@ def main() -> None:
     made = ", ".join(f"{name} {rate:.0f}" for name, rate in figure["made_per_s"].items())
     print(f"images per second: taken {figure['taken_per_s']:.0f}, made {made}")
     if not args.dry_run:
-        write(f"training_step_{args.model}_{args.device.partition(':')[0]}", figure)
+        write(f"training_step_{args.model}_{args.device.partition(':')[0]}", figure, goals_of(figure))
 
 
 if __name__ == "__main__":

@@ -118,6 +118,7 @@ def main() -> None:
         write(
             f"transfer_gain_{data.name}",
             {**found, "model": args.model, "teacher": args.teacher, "data": data.fingerprint},
+            (),
             range(args.seeds),
         )
 

@@ -22,13 +22,14 @@ import sys
 import tempfile
 import time
 from collections import Counter, deque
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import optuna
 
-from benchmarks.record import write
+from benchmarks.record import Goal, write
 from nas.core.estimate import Estimate
 from nas.estimators.base import Context, Estimator
 from nas.search.optuna_compat import storage_of
@@ -200,6 +201,24 @@ def quality(table: Path, seeds: int, evaluations: int = 100) -> dict[str, dict[s
     return figure
 
 
+def goals_of(figure: Mapping[str, Any]) -> list[Goal]:
+    """Efficiency with 4 workers; at most one evaluation lost per kill, none recorded twice, none missing."""
+    goals = []
+    if (four := figure["efficiency"].get("4")) is not None:
+        goals.append(Goal("parallel efficiency of 4 workers on one study", four, f">= {figure['goal']:g}", "share"))
+    if kills := figure.get("kills"):
+        goals += [
+            Goal(f"evaluations lost when {kills['kills']} workers are killed", kills["lost"], f"<= {kills['kills']}"),
+            Goal(f"candidates recorded twice when {kills['kills']} workers are killed", kills["told_twice"], "<= 0"),
+            Goal(
+                f"candidates recorded in the end when {kills['kills']} workers are killed",
+                kills["candidates"],
+                f">= {kills['wanted']}",
+            ),
+        ]
+    return goals
+
+
 def main() -> None:
     """Time, kill, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -238,7 +257,7 @@ def main() -> None:
         print(figure["kills"], flush=True)
     if args.yolobench:
         figure["share_of_hypervolume"] = quality(args.yolobench, args.seeds)
-    write("workers", figure, seeds=range(args.seeds))
+    write("workers", figure, goals_of(figure), seeds=range(args.seeds))
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ def main() -> None:
             print(
                 f"{name}: {row['share']:.1%} by {row['front_size']} of {row['of']} (chance {row['share_by_chance']:.1%})"
             )
-    write("zero_cost", figure)
+    write("zero_cost", figure, ())
 
 
 if __name__ == "__main__":
