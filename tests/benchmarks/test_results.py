@@ -38,7 +38,7 @@ def test_goals_are_those_of_the_benchmark(path: Path) -> None:
     content = record(path)
     found = re.search(r"benchmarks\.\w+", content["command"])
     assert found is not None
-    goals_of = getattr(import_module(found[0]), "goals_of", lambda figure: [])
+    goals_of: Any = getattr(import_module(found[0]), "goals_of", lambda figure: [])
     assert content["goals"] == json.loads(json.dumps([goal.to_dict() for goal in goals_of(content["figure"])]))
 
 
