@@ -27,8 +27,8 @@ from nas.bench.models import resolve_models
 from nas.bench.report import bench_data, write_bench
 from nas.bench.results import BenchResult
 from nas.bench.run import partial_result, run_bench
-from nas.cli.options import new_folder
 from nas.core.console_reporter import ConsoleReporter
+from nas.core.paths import new_folder
 from nas.data.source import open_data
 from nas.profiling.interleaved import ROUND
 from search_spaces.references import references

@@ -22,9 +22,9 @@ from typing import Any
 from benchmarks.quantization import row
 from benchmarks.record import write
 from latency_db.core.target import Target
-from nas.cli.options import new_folder
 from nas.core.architecture_file import Artifact, DataRecord, StudyRecord
 from nas.core.console_reporter import ConsoleReporter
+from nas.core.paths import new_folder
 from nas.core.reporter import Reporter
 from nas.data.source import DataPair
 from nas.quantization.model import CalibrationConfig

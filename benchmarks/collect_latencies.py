@@ -26,12 +26,12 @@ from latency_db.core.profiler import SEARCHING, Protocol, Workload
 from latency_db.core.target import Target
 from latency_db.database.db import LatencyDB
 from latency_db.database.remeasure import remeasure
-from nas.cli.options import fixed_values
 from nas.data.source import open_data
 from nas.estimators.base import Context
 from nas.estimators.latency import Latency
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
+from search_spaces.fixed_values import fixed_values
 from search_spaces.space import SearchSpace
 from search_spaces.spaces import SPACES
 from search_spaces.trace import trace

@@ -22,8 +22,8 @@ from benchmarks.quantization import models
 from benchmarks.record import Goal, write
 from latency_db.core.target import Target
 from latency_db.runtimes import RUNTIMES
-from nas.cli.options import new_folder
 from nas.core.console_reporter import ConsoleReporter
+from nas.core.paths import new_folder
 from nas.data.source import DataPair
 from nas.inference.detect import batches, mean_average_precision
 from nas.quantization.fake_quantization import fake_quantized, roundings

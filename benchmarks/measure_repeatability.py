@@ -26,15 +26,13 @@ from latency_db.core.measurement import Measurement
 from nas.export.onnx import skeleton_onnx
 from search_spaces.spaces import SPACES
 
-CALL = "import sys; from nas.cli import main; sys.exit(main())"
-
 
 def sitting(model: Path, target: str, database: Path) -> Measurement:
     """One call of ``nas measure``."""
     command = [
         sys.executable,
-        "-c",
-        CALL,
+        "-m",
+        "nas",
         "measure",
         str(model),
         "--target",

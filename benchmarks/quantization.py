@@ -23,8 +23,8 @@ from typing import Any
 
 from benchmarks.record import RESULTS, Goal, write
 from latency_db.core.target import Target
-from nas.cli.options import new_folder
 from nas.core.console_reporter import ConsoleReporter
+from nas.core.paths import new_folder
 from nas.data.source import DataPair
 from nas.quantization.mixed_precision import SelectionConfig, quantize_selectively
 from nas.quantization.model import CalibrationConfig

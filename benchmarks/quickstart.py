@@ -23,7 +23,6 @@ from typing import Any
 from benchmarks.record import Goal, write
 from nas.core.architecture_file import read_artifact
 
-CALL = "import sys; from nas.cli import main; sys.exit(main())"
 GOALS = {"seconds": 600, "L_map": 0.70}
 
 
@@ -61,7 +60,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as cache:
         start = time.monotonic()
-        command = [sys.executable, "-c", CALL, "quickstart", "--out", str(args.out), "--seed", str(args.seed)]
+        command = [sys.executable, "-m", "nas", "quickstart", "--out", str(args.out), "--seed", str(args.seed)]
         subprocess.run(command, check=True, env={**os.environ, "NAS_CACHE": cache})
         seconds = time.monotonic() - start
     figure = {"seconds": seconds, "goals": GOALS, **{name: chosen(args.out, name) for name in "SML"}}

@@ -28,11 +28,11 @@ from benchmarks.record import write
 from benchmarks.search_end_to_end import TABLE, TableLatency, quickstart_context
 from benchmarks.search_quality import guided
 from benchmarks.search_tables import Problem, yolobench
-from nas.cli.options import new_folder
 from nas.core.atomic import atomic_write
 from nas.core.console_reporter import ConsoleReporter
 from nas.core.estimate import Candidate, Estimate, Objective
 from nas.core.pareto import Archive, hypervolume
+from nas.core.paths import new_folder
 from nas.estimators import ESTIMATORS
 from nas.estimators.base import Estimator
 from nas.search.study import Study

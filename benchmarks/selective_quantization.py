@@ -27,9 +27,9 @@ from typing import Any
 from benchmarks.quantization import models
 from benchmarks.record import RESULTS, write
 from latency_db.core.target import Target
-from nas.cli.options import new_folder
 from nas.core.console_reporter import ConsoleReporter
 from nas.core.pareto import hypervolume
+from nas.core.paths import new_folder
 from nas.data.source import DataPair
 from nas.plotting.frontier_png import write_png
 from nas.quantization.block_selection import FloatBlocks, SelectionPoint, points_lost, selection_front

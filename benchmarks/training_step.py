@@ -22,7 +22,6 @@ from torch import Tensor
 
 from benchmarks.record import Goal, median_interval, write
 from nas.bench.models import resolve_models
-from nas.cli.options import fixed_values
 from nas.core.compute import autocast, device_of, resolve
 from nas.data.loader import Batch, Loader, LoaderConfig
 from nas.data.source import DataPair, open_data
@@ -33,6 +32,7 @@ from nas.training.recipe import Recipe
 from nas.training.tasks import DetectorTask
 from search_spaces.architecture import Architecture
 from search_spaces.detector import Detector
+from search_spaces.fixed_values import fixed_values
 from search_spaces.spaces import SPACES, space_of
 
 WARM = 3

@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search_spaces.architecture import Value
-from search_spaces.errors import InputError
-from search_spaces.space import SearchSpace
+from nas.core.paths import existing, new_file, new_folder
+from search_spaces.fixed_values import fixed_values
 
 if TYPE_CHECKING:
     from nas.core.architecture_file import Artifact
     from nas.core.reporter import Reporter
     from nas.training.logging_options import Records
     from nas.training.recipe import Recipe
+
+__all__ = [
+    "add_data",
+    "add_device",
+    "add_largest_first",
+    "add_recipe",
+    "add_records",
+    "add_space",
+    "existing",
+    "fixed_values",
+    "new_file",
+    "new_folder",
+    "note_int8",
+    "recipe",
+    "recipe_values",
+    "records",
+    "reporter",
+]
 
 
 def add_space(parser: argparse.ArgumentParser) -> None:
@@ -164,48 +180,9 @@ def recipe(args: argparse.Namespace) -> Recipe:
     return named.changed(parse_values(args.set)).changed(recipe_values(args))
 
 
-def fixed_values(space: SearchSpace, texts: Sequence[str]) -> dict[str, tuple[Value, ...]]:
-    """``["image_size=96,128"]`` -> ``{"image_size": (96, 128)}``, typed as the space's values."""
-    fixed: dict[str, tuple[Value, ...]] = {}
-    for text in texts:
-        name, equals, values = text.partition("=")
-        if not equals or not values:
-            raise InputError(f"--fix {text!r}", "CHOICE=VALUE[,VALUE…], for example image_size=320")
-        known = {str(v): v for v in space[name].values}
-        if wrong := [v for v in values.split(",") if v not in known]:
-            raise InputError(f"{name} = {wrong}", f"some of {list(known)}")
-        fixed[name] = tuple(v for k, v in known.items() if k in values.split(","))
-    return fixed
-
-
 def note_int8(reporter: Reporter, artifact: Artifact, weights: Path, data: str = "DATA") -> None:
     """What comes next for weights of an architecture that was chosen in int8: they are float."""
     if (target := artifact.int8_target) is not None:
         reporter.note(
             f"{artifact.name} was chosen at {target}, and these weights are float; next: nas quantize {weights} --data {data} --target {target}"
         )
-
-
-def new_folder(path: Path) -> Path:
-    """The folder, made if needed; one line if it cannot be written."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make folder {path} ({error.strerror})", "a place that you may write to") from None
-    return path
-
-
-def new_file(path: Path, ending: str) -> Path:
-    """A file to be written, its folder made; an error now, not after hours, where its name has another ending than
-    those that read it go by."""
-    if path.suffix != ending:
-        raise InputError(f"--out {path}", f"a file name that ends in {ending}, such as {path.name.rstrip('.')}{ending}")
-    new_folder(path.parent)
-    return path
-
-
-def existing(path: Path, what: str) -> Path:
-    """The path, or an error that names what is missing."""
-    if not path.exists():
-        raise InputError(f"no such {what}: {path}", hint="check the path")
-    return path
