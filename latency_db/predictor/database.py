@@ -12,6 +12,7 @@ from latency_db.core.profiler import Network
 from latency_db.core.target import Target
 from latency_db.database.db import LatencyDB, MeasurementFilter, nominal_reference_ms
 from latency_db.predictor.features import SUMMARY, Array, Features, network_features
+from latency_db.predictor.linear import linear_posterior
 from latency_db.predictor.model import Row
 from latency_db.predictor.prior import Prior
 
@@ -69,11 +70,10 @@ def usual_ms(measurements: Sequence[Measurement], described: Sequence[Features])
     follows = np.column_stack([change, change * density])
     exponents = np.array([1.0, 0.0])
     basis = np.array([f.basis for f in described])
-    for _ in range(
-        STEPS
-    ):  # least absolute error by reweighting: what the physics misses is no reason to change an exponent
+    # Least absolute error by reweighting: a network that the physics misses is no reason to change an exponent.
+    for _ in range(STEPS):
         levels = raw * np.exp(-follows @ exponents)
         missed = np.log(levels / Prior.fit(basis, levels).ms(basis))
-        weighted = follows / np.maximum(np.abs(missed), 0.03)[:, None]
-        exponents = exponents + np.linalg.solve(weighted.T @ follows + 1e-3 * np.eye(2), weighted.T @ missed)
+        noise = np.sqrt(np.maximum(np.abs(missed), 0.03))
+        exponents = exponents + linear_posterior(follows, missed, noise=noise, prior_deviation=1e-3**-0.5)[0]
     return np.asarray(raw * np.exp(-follows @ exponents))

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latency_db.predictor.linear import linear_posterior
 from nas.core.estimate import Estimate
 from nas.core.pareto import hypervolume, non_dominated
 from search_spaces.errors import InputError
@@ -111,16 +112,16 @@ def fit_cost_model(
     more = float_ms - base
     mean = share * more
     deviation = PRIOR * np.abs(mean) + 0.1 * abs(more) / max(len(blocks), 1) + 1e-9
-    precision, pull = np.diag(1 / deviation**2), mean / deviation**2
-    for p in measured:
-        if p.left_float:
-            row = np.array([b in p.left_float for b in blocks], np.float64)
-            noise = _noise(p.latency) ** 2
-            precision += np.outer(row, row) / noise
-            pull += row * (p.latency.value - base) / noise
-    return BlockCostModel(
-        tuple(blocks), base, np.asarray(np.linalg.solve(precision, pull), np.float64), np.asarray(loss, np.float64)
+    partial = [p for p in measured if p.left_float]
+    kept = np.array([[b in p.left_float for b in blocks] for p in partial], np.float64).reshape(-1, len(blocks))
+    cost_ms, _ = linear_posterior(
+        kept,
+        np.array([p.latency.value - base for p in partial]),
+        noise=np.array([_noise(p.latency) for p in partial]),
+        prior_mean=mean,
+        prior_deviation=deviation,
     )
+    return BlockCostModel(tuple(blocks), base, cost_ms, np.asarray(loss, np.float64))
 
 
 def _noise(latency: Estimate) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latency_db.predictor.linear import linear_posterior
 from nas.core.estimate import Objective
 
 Floats = NDArray[np.float64]
@@ -127,10 +128,10 @@ def _ridge(x: Floats, y: Floats, point: Floats) -> tuple[float, float]:
     x, point, scale = x[:, used], point[used], scale[used]
     centre, level = x.mean(0), float(y.mean())
     z, at = (x - centre) / scale, (point - centre) / scale
-    inverse = np.linalg.inv(z.T @ z + RIDGE * np.eye(z.shape[1]))
+    slopes, inverse = linear_posterior(z, y - level, prior_deviation=RIDGE**-0.5)
     leverage = (z @ inverse * z).sum(1) + 1 / len(y)
-    residuals = (y - level - z @ (inverse @ (z.T @ (y - level)))) / np.maximum(1 - leverage, 0.1)
-    mean = level + float(at @ inverse @ (z.T @ (y - level)))
+    residuals = (y - level - z @ slopes) / np.maximum(1 - leverage, 0.1)
+    mean = level + float(at @ slopes)
     return mean, float(math.sqrt((residuals**2).mean() * (1 + at @ inverse @ at + 1 / len(y))))
 
 
