@@ -36,7 +36,7 @@ from nas.core.paths import new_folder
 from nas.estimators import ESTIMATORS
 from nas.estimators.base import Estimator
 from nas.search.study import Study
-from nas.search.terminator import GAIN, Progress, StopRule
+from nas.search.terminator import GAIN, SearchProgress, StopRule
 from search_spaces.architecture import Architecture
 from search_spaces.space import SearchSpace
 
@@ -47,7 +47,7 @@ def ended(problem: Problem, seed: int, evaluations: int) -> dict[str, Any]:
     """Where ``auto`` ends one search, and the shares of hypervolume there and after all evaluations."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(directions=["minimize", "maximize"], sampler=guided(problem, seed))
-    archive, progress, rule = Archive(OBJECTIVES, log=("latency_ms",)), Progress(), StopRule()
+    archive, progress, rule = Archive(OBJECTIVES, log=("latency_ms",)), SearchProgress(), StopRule()
     rows: dict[int, None] = {}
     end = None
     while len(rows) < evaluations:
@@ -113,8 +113,8 @@ def searched(
         objectives = [Objective(e.name, e.direction, e.unit) for e in (cost, gain)]
         study = Study(Path(folder) / "study.journal", "run", space, objectives, sampler, seed)
         study.run([cost, gain], trials, early_stop=early_stop)
-        stopped, said = dict(study.stopped), study.saving
-        steps = {id_: len(course.early) for id_, course in study._courses.items()}
+        stopped, said = dict(study.history.stopped), study.history.savings
+        steps = {id_: len(record.early) for id_, record in study.history.records.items()}
         points = [(float(np.log(c[cost.name].value)), c[gain.name].value) for c in study.candidates]
     seconds = {id_: [s for _, _, s in gain.known[id_]] for id_ in steps if id_ in gain.known}
     usual = [mean(column) for column in zip(*(seconds[id_] for id_ in steps if id_ not in stopped), strict=True)]

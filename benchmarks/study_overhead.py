@@ -23,7 +23,7 @@ from latency_db.core.target import Target
 from latency_db.database.db import LatencyDB
 from nas.core.estimate import Estimate
 from nas.estimators.base import Context, Estimator
-from nas.search.study import Event, Study
+from nas.search.study import Study, TrialEvent
 from search_spaces.architecture import Architecture
 from search_spaces.spaces import SPACES
 
@@ -71,7 +71,7 @@ def main() -> None:
     space = SPACES["yolo-nas"]
     stamps: list[float] = []
 
-    def watch(event: Event) -> None:
+    def watch(event: TrialEvent) -> None:
         stamps.append(time.perf_counter())
 
     with tempfile.TemporaryDirectory() as folder, LatencyDB(Path(folder) / "latency.sqlite") as database:

@@ -68,7 +68,7 @@ class HashLatency(Latency):
     def __call__(self, architecture: Architecture) -> Estimate:
         return Estimate(self.name, numbers_of(architecture)[0], self.unit, source="measured", target="fake:fp32")
 
-    def again(self, architecture: Architecture) -> Estimate:
+    def remeasure(self, architecture: Architecture) -> Estimate:
         return self(architecture)
 
     def close(self) -> None:

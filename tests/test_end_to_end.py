@@ -20,7 +20,7 @@ from nas.data.source import open_data
 from nas.data.transforms import Augmentation
 from nas.export.onnx import TOLERANCE, export_onnx, metadata_of, parity
 from nas.inference.model import load
-from nas.search.study import read_candidates
+from nas.search.study_reader import read_candidates
 from nas.supernet.batchnorm import recalibrate
 from nas.supernet.supernet import Supernet
 from nas.supernet.weights import load_detector, load_supernet

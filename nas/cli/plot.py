@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from nas.search.report.frontier import frontier_data
     from nas.search.selection import Pick, Selection
     from nas.search.settings import SearchSettings
-    from nas.search.study import read_candidates
+    from nas.search.study_reader import read_candidates
 
     folder = existing(args.run, "run")
     settings = SearchSettings.read(folder)

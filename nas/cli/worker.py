@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from nas.cli.options import existing
     from nas.core.console_reporter import ConsoleReporter
     from nas.search.settings import SearchSettings
-    from nas.search.worker import Own, work
+    from nas.search.worker import WorkerOverrides, work
     from search_spaces.errors import InputError
 
     if (args.run is None) == (args.storage is None):
@@ -45,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         storage, name = args.storage if "://" in args.storage else Path(args.storage), args.study
     reporter = ConsoleReporter()
-    done = work(storage, name, Own(args.data, args.supernet, args.latency_db, args.target, args.device), reporter)
+    done = work(
+        storage, name, WorkerOverrides(args.data, args.supernet, args.latency_db, args.target, args.device), reporter
+    )
     reporter.note(f"{done} candidates evaluated here; the search has all that it wanted")
     return 0

@@ -1,10 +1,10 @@
-"""What is known of a candidate: numbers that keep their unit, interval, source and target."""
+"""Estimates, candidates and objectives: numbers that keep their unit, interval, source and target."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, SupportsFloat
 
 from latency_db.core.target import PRECISIONS
@@ -22,12 +22,24 @@ _LOGARITHMIC = ("ms", "us", "s", "mj", "j", "w", "img/s")
 
 @dataclass(frozen=True)
 class Estimate:
-    """One number about one architecture, in ``unit``, with its 95 % interval ``low``..``high`` where one is known
-    (both or none).
+    """One number about one architecture.
 
-    ``source`` says how it came about (one of :data:`SOURCES`), ``target`` on which target (``None``: it depends on
-    none). A number that is not finite is refused: a failure is an error with a message, never a value. The interval
-    need not hold the value (a bootstrap may miss it by a hair).
+    Args:
+        name: Name of the quantity, for example ``latency_ms`` or ``map``.
+        value: The number, finite. A failure is an error with a message, never a value.
+        unit: Unit of the value; empty for plain numbers.
+        low, high: Ends of the 95 % interval, both or neither. The interval need not contain the value (a bootstrap
+            interval may miss it by a little).
+        source: Origin of the number, one of :data:`SOURCES`.
+        target: Target that the number holds for; None if it depends on none.
+        replicates: Bootstrap replicates of the value, computed on the same resampled data sets for every candidate,
+            so that the noise that two candidates share cancels in their difference. Empty if there are none.
+        remarks: Lines about how the number was obtained, for the user.
+
+    ``replicates`` and ``remarks`` are not part of the JSON form and do not count in comparisons: a study keeps them
+    beside its candidates.
+
+    Raises InputError for a number that is not finite, half an interval, an inverted interval or an unknown source.
     """
 
     name: str
@@ -37,31 +49,33 @@ class Estimate:
     high: float | None = None
     source: str = "computed"
     target: str | None = None
+    replicates: tuple[float, ...] = field(default=(), compare=False, repr=False)
+    remarks: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
             raise unknown(f"source of estimate {self.name!r}:", self.source, SOURCES)
-        for field in ("value", "low", "high"):
-            if (number := getattr(self, field)) is not None or field == "value":
-                object.__setattr__(self, field, _finite(number, f"{field} of estimate {self.name!r}"))
+        for part in ("value", "low", "high"):
+            if (number := getattr(self, part)) is not None or part == "value":
+                object.__setattr__(self, part, _finite(number, f"{part} of estimate {self.name!r}"))
         if (self.low is None) != (self.high is None):
             raise InputError(f"estimate {self.name!r} has only one end of its interval", "low and high, or neither")
         if self.low is not None and self.high is not None and self.low > self.high:
             raise InputError(f"interval {self.low}..{self.high} of estimate {self.name!r}", "low <= high")
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; :meth:`from_dict` gives back an equal estimate, bit for bit."""
-        return {field: getattr(self, field) for field in _ESTIMATE_FIELDS}
+        """Return the JSON form; :meth:`from_dict` restores an equal estimate, bit for bit."""
+        return {part: getattr(self, part) for part in _ESTIMATE_FIELDS}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Estimate:
-        """Inverse of :meth:`to_dict`; a missing, unknown or wrongly typed field is an error."""
+        """Restore an estimate from :meth:`to_dict`. Raises InputError for a missing, unknown or wrongly typed field."""
         check_fields(data, _ESTIMATE_FIELDS, "estimate")
-        for field in ("name", "unit", "source"):
-            check_type(data[field], str, f"{field} of an estimate")
+        for part in ("name", "unit", "source"):
+            check_type(data[part], str, f"{part} of an estimate")
         if data["target"] is not None:
             check_type(data["target"], str, f"target of estimate {data['name']!r}")
-        return cls(**{field: data[field] for field in _ESTIMATE_FIELDS})
+        return cls(**{part: data[part] for part in _ESTIMATE_FIELDS})
 
 
 _ESTIMATE_FIELDS = ("name", "value", "unit", "low", "high", "source", "target")
@@ -69,10 +83,15 @@ _ESTIMATE_FIELDS = ("name", "value", "unit", "low", "high", "source", "target")
 
 @dataclass(frozen=True)
 class Candidate:
-    """An architecture and what is known of it; ``trial`` is its number in the study that proposed it.
+    """An architecture with its estimates.
 
-    ``precision`` is the one that it is to be deployed in, where that is a choice of the search; None where the target
-    says it for all.
+    Args:
+        architecture: The architecture.
+        estimates: At most one estimate of each name.
+        trial: Number of the trial in the study that proposed it; None outside a study.
+        precision: Precision of the deployment if the search chose it; None if the target fixes it for all candidates.
+
+    Raises InputError for two estimates of one name or an unknown precision.
     """
 
     architecture: Architecture
@@ -89,18 +108,18 @@ class Candidate:
 
     @classmethod
     def of(cls, point: Architecture, estimates: tuple[Estimate, ...] = (), trial: int | None = None) -> Candidate:
-        """Of a point of a search (:mod:`nas.core.precision_choice`)."""
+        """Make a candidate from a point of a search (:mod:`nas.core.precision_choice`)."""
         architecture, precision = split(point)
         return cls(architecture, estimates, trial, precision)
 
     @property
     def point(self) -> Architecture:
-        """Inverse of :meth:`of`: what estimators of the search are asked with."""
+        """The point of the search, inverse of :meth:`of`: the argument of the search's estimators."""
         return joined(self.architecture, self.precision)
 
     @property
     def id(self) -> str:
-        """The architecture's, with the precision behind it where that is a choice."""
+        """Id of the architecture, followed by the precision if the search chose it: ``ab12cd34ef56-int8``."""
         return id_of(self.point)
 
     def __contains__(self, name: object) -> bool:
@@ -113,13 +132,13 @@ class Candidate:
         raise unknown(f"estimate of candidate {self.id}:", name, tuple(estimate.name for estimate in self.estimates))
 
     def with_estimate(self, estimate: Estimate) -> Candidate:
-        """The same candidate with ``estimate`` in the place of the one of that name, or added."""
+        """Return the candidate with ``estimate`` added, or in place of the estimate of the same name."""
         if estimate.name not in self:
             return replace(self, estimates=(*self.estimates, estimate))
         return replace(self, estimates=tuple(estimate if old.name == estimate.name else old for old in self.estimates))
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: architecture, precision where it is a choice, estimates, trial."""
+        """Return the JSON form: architecture, precision if the search chose it, estimates, trial."""
         precision = {} if self.precision is None else {"precision": self.precision}
         return {
             "architecture": self.architecture.to_dict(),
@@ -130,7 +149,7 @@ class Candidate:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Candidate:
-        """Inverse of :meth:`to_dict`, with the checks of its parts."""
+        """Restore a candidate from :meth:`to_dict`. Raises InputError as its parts do."""
         check_fields(data, ("architecture", "estimates", "trial"), "candidate", optional=("precision",))
         check_type(data["estimates"], list, "estimates of a candidate")
         if data["trial"] is not None:
@@ -141,8 +160,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Objective:
-    """An estimate to make small or large. As text ``min:latency_ms`` or, where the name does not end in the unit,
-    ``max:map:%``."""
+    """An estimate to minimise or maximise.
+
+    Written ``min:latency_ms``, or ``max:map:%`` if the name does not end in the unit. Raises InputError for an unknown
+    direction or a name that contains a colon.
+    """
 
     name: str
     direction: str
@@ -156,13 +178,13 @@ class Objective:
 
     @property
     def sign(self) -> int:
-        """Times a value, this gives a number to minimise: 1 or -1."""
+        """1 to minimise, -1 to maximise: ``sign * value`` is always minimised."""
         return 1 if self.direction == "min" else -1
 
     @property
     def logarithmic(self) -> bool:
-        """Whether ratios count and not differences: from 1 to 2 ms is as much as from 10 to 20. So of times,
-        energies, rates, and costs on paper."""
+        """Whether ratios matter instead of differences (1 to 2 ms counts as much as 10 to 20 ms): times, energies,
+        rates, parameters and MACs."""
         return self.unit in _LOGARITHMIC or self.name in ("params", "macs")
 
     def __str__(self) -> str:
@@ -170,8 +192,10 @@ class Objective:
 
     @classmethod
     def parse(cls, text: str) -> Objective:
-        """Inverse of ``str``: ``direction:name`` or ``direction:name:unit``; without a unit, a suffix of the name
-        such as ``_ms`` says it."""
+        """Parse ``direction:name`` or ``direction:name:unit``, the inverse of ``str``.
+
+        Without a unit, a suffix of the name such as ``_ms`` gives it. Raises InputError for any other form.
+        """
         direction, *rest = text.strip().split(":")
         if len(rest) not in (1, 2):
             raise InputError(f"objective {text!r}", "direction:name, for example min:latency_ms or max:map")
@@ -196,7 +220,7 @@ def _finite(number: object, what: str) -> float:
 
 
 def check_precision(given: object) -> str:
-    """The name of a precision, or an error that lists them."""
+    """Return the name of a precision. Raises InputError with the known ones for anything else."""
     check_type(given, str, "precision")
     if given not in PRECISIONS:
         raise unknown("precision", str(given), PRECISIONS)
@@ -204,8 +228,10 @@ def check_precision(given: object) -> str:
 
 
 def speed_up(name: str, before: Estimate, after: Estimate) -> Estimate:
-    """Ratio of two latencies, above 1 where ``after`` is the faster; with an interval where both have one, their
-    relative halves added in squares."""
+    """Return the ratio of two latencies, ``before / after``: above 1 if ``after`` is faster.
+
+    The relative half-widths of the two intervals add in quadrature; without both intervals the ratio has none.
+    """
     ratio = before.value / after.value
     halves = [(e.high - e.low) / 2 / e.value for e in (before, after) if e.low is not None and e.high is not None]
     known, reach = len(halves) == 2, ratio * math.hypot(*halves)

@@ -1,4 +1,5 @@
-"""Everything that scores an architecture has one shape. A new estimator is one file and one line here."""
+"""Estimators: everything that scores an architecture, behind one interface. A new estimator is one file and one line
+here."""
 
 from __future__ import annotations
 

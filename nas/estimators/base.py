@@ -1,14 +1,27 @@
-"""What every estimator is."""
+"""The interface of estimators and the context that they work in.
+
+An estimator answers one question about one architecture::
+
+    class Params(Estimator):
+        name, direction, rank = "params", "min", 0
+
+        def __call__(self, architecture: Architecture) -> Estimate:
+            graph = self.context.space.graph(architecture)
+            return Estimate(self.name, trace(graph, self.context.num_classes).params)
+
+A new estimator is such a class and one line in :data:`nas.estimators.ESTIMATORS`.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from nas.core.estimate import Estimate, Objective
+from nas.estimators.shared import SharedEvaluators
 from nas.profiling.workload import latency_workload
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
@@ -24,11 +37,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Context:
-    """What a run has to estimate with; an estimator says which parts it cannot do without. ``eval_images`` of the val
-    split rank candidates (0: all).
+    """Everything a run offers to its estimators; an estimator raises InputError if a part that it needs is None.
 
-    ``beside``: targets whose figures are compared with those of ``target``: the same at other precisions. ``shared``:
-    what estimators of this run have in common, such as one evaluation that gives several numbers.
+    Args:
+        space: The space that architectures are points of.
+        num_classes: Number of classes of the detectors.
+        data: Data set, for accuracies and int8 calibration.
+        target: Target of latencies, and of accuracies in int8.
+        database: Measured latencies.
+        supernet: Trained shared weights.
+        device: Device of accuracies, as ``nas.core.compute.device_of`` takes it.
+        eval_images: Images of the val split that rank candidates; 0 for all.
+        calibration_images: Images of the train split that recalibrate BatchNorm.
+        seed: Seed of everything random.
+        scratch: Folder for temporary files.
+        compared_targets: Targets whose latencies are compared with those of ``target``: the same at other precisions.
+        shared: Evaluators that several estimators of this run use.
     """
 
     space: SearchSpace
@@ -42,24 +66,29 @@ class Context:
     calibration_images: int = 100
     seed: int = 0
     scratch: Path = field(default_factory=Path)
-    beside: tuple[Target, ...] = ()
-    shared: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    compared_targets: tuple[Target, ...] = ()
+    shared: SharedEvaluators = field(default_factory=SharedEvaluators, compare=False, repr=False)
 
     def workload(self, architecture: Architecture) -> Workload:
-        """What is timed of an architecture on the context's target."""
+        """Return what is timed of an architecture on the context's target."""
         assert self.target is not None
         return latency_workload(self.space, architecture, self.num_classes, self.target, self.scratch, self.data)
 
 
 class Estimator(ABC):
-    """``estimator(architecture) -> Estimate``: one number, its unit, interval, source and target. A failure raises;
-    it never becomes a number.
+    """``estimator(architecture) -> Estimate``: one number with its unit, interval, source and target.
 
-    ``name`` is the estimate's (``latency_ms``), not the registry's (``latency``). ``rank`` orders by expense: cheap
-    ones are asked first, so that a violated constraint spares the dear ones. ``cheap``: a function of the
-    architecture alone that takes no more than a tenth of a second and no device, so that a search may ask it of many
-    more than it evaluates. ``sees_precision``: whether the same architecture may get another number at another
-    precision of the target.
+    A failure raises; it never becomes a number. Everything about an estimate is in the estimate itself, so estimators
+    keep no state that a caller has to ask for afterwards.
+
+    Attributes:
+        name: Name of the estimate (``latency_ms``), not of the registry entry (``latency``).
+        unit: Unit of the estimate.
+        direction: ``min`` or ``max``.
+        rank: Order by expense. Cheap estimators run first, so that a violated constraint saves the expensive ones.
+        cheap: Whether the estimate depends on the architecture alone and takes at most about 0.1 s without a device.
+            A search evaluates cheap objectives at many more points than it evaluates as candidates.
+        sees_precision: Whether the estimate of one architecture differs between precisions of the target.
     """
 
     name: ClassVar[str]
@@ -74,44 +103,38 @@ class Estimator(ABC):
 
     @abstractmethod
     def __call__(self, architecture: Architecture) -> Estimate:
-        """The estimate of a point of the context's space."""
+        """Return the estimate of a point of the context's space."""
 
     def rungs(self, architecture: Architecture) -> Iterator[Estimate]:
-        """What can be said early, under names of their own (``map@62``), and at last the estimate; whoever asks may
-        stop in between (:mod:`nas.search.pruner`)."""
+        """Yield early estimates under names of their own (``map@62``), then the final one.
+
+        The caller may stop in between (:mod:`nas.search.pruner`).
+        """
         yield self(architecture)
 
-    def again(self, architecture: Architecture) -> Estimate:
-        """The estimate of one that was chosen: measured anew where it is measured."""
+    def remeasure(self, architecture: Architecture) -> Estimate:
+        """Return the estimate of a chosen architecture, measured again if it is a measurement."""
         return self(architecture)
-
-    @property
-    def remarks(self) -> Sequence[str]:
-        """What has to be said of the estimates so far, for people; empty where there is nothing."""
-        return ()
-
-    @property
-    def draws(self) -> Sequence[float]:
-        """Values that the last estimate might have had with other images, the same drawn images for every
-        candidate, so that differences of two candidates can be judged; empty where there is no such thing."""
-        return ()
 
     @classmethod
     def available(cls) -> str | None:
-        """None when it can work on this machine; else why not and what to install. Cheap: nothing heavy is imported."""
+        """Return None if the estimator works on this machine, else the reason and what to install.
+
+        Imports nothing heavy.
+        """
         return None
 
     @classmethod
     def objective(cls) -> Objective:
-        """Itself as an objective in its natural direction."""
+        """Return the estimator as an objective in its natural direction."""
         return Objective(cls.name, cls.direction, cls.unit)
 
     def close(self) -> None:
-        """Gives back processes and files."""
+        """Release processes and files."""
         return
 
 
 def needed(value: object, estimator: str, what: str, hint: str) -> None:
-    """An error naming what an estimator lacks."""
+    """Raise InputError that names the missing part ``what`` if ``value`` is None."""
     if value is None:
         raise InputError(f"estimator {estimator} has no {what}", hint=hint)

@@ -1,9 +1,8 @@
-"""One estimator for a search in which the precision is a choice: each candidate is asked of the estimator made for
-its precision's target."""
+"""Estimators for a search in which the precision is a choice: one per precision behind one interface."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from nas.core.estimate import Estimate
 from nas.core.precision_choice import split
@@ -12,8 +11,11 @@ from search_spaces.architecture import Architecture
 
 
 class ByPrecision(Estimator):
-    """``made``: estimators of one kind by precision. It is asked with points (:mod:`nas.core.precision_choice`); they
-    are asked with architectures."""
+    """Passes each candidate to the estimator made for its precision's target.
+
+    Its arguments are points of the search (:mod:`nas.core.precision_choice`); the estimators by precision in
+    ``made`` receive architectures.
+    """
 
     def __init__(self, made: Mapping[str, Estimator]) -> None:
         first = next(iter(made.values()))
@@ -24,36 +26,30 @@ class ByPrecision(Estimator):
         self.rank = first.rank  # type: ignore[misc]
         self.cheap = first.cheap  # type: ignore[misc]
         self._made = dict(made)
-        self._asked = first
 
     def __call__(self, point: Architecture) -> Estimate:
-        return self._of(point)(split(point)[0])
+        """Return the estimate of a point at its precision."""
+        return self._estimator_of(point)(split(point)[0])
 
     def rungs(self, point: Architecture) -> Iterator[Estimate]:
-        yield from self._of(point).rungs(split(point)[0])
+        """Yield the rungs of the estimator of the point's precision."""
+        yield from self._estimator_of(point).rungs(split(point)[0])
 
-    def again(self, point: Architecture) -> Estimate:
-        return self._of(point).again(split(point)[0])
+    def remeasure(self, point: Architecture) -> Estimate:
+        """Return the estimate of a chosen point, measured again at its precision."""
+        return self._estimator_of(point).remeasure(split(point)[0])
 
-    def _of(self, point: Architecture) -> Estimator:
+    def _estimator_of(self, point: Architecture) -> Estimator:
         _, precision = split(point)
         assert precision is not None
-        self._asked = self._made[precision]
-        return self._asked
-
-    @property
-    def draws(self) -> Sequence[float]:
-        return self._asked.draws
-
-    @property
-    def remarks(self) -> Sequence[str]:
-        return [line for estimator in self._made.values() for line in estimator.remarks]
+        return self._made[precision]
 
     def close(self) -> None:
+        """Close the estimators of all precisions."""
         for estimator in self._made.values():
             estimator.close()
 
 
 def by_precision(made: Mapping[str, Estimator]) -> Estimator:
-    """One that answers for all of them; where there is one only, that one."""
+    """Return one estimator for all precisions; the only one if there is one."""
     return ByPrecision(made) if len(made) > 1 else next(iter(made.values()))

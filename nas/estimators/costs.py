@@ -1,4 +1,4 @@
-"""What an architecture costs on paper, at batch 1, deployed: parameters, multiply-accumulates, activation memory."""
+"""Computed costs of a deployed architecture at batch 1: parameters, multiply-accumulates, activation memory."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ class _Traced(Estimator):
     direction, cheap, sees_precision = "min", True, False
 
     def cost(self, architecture: Architecture) -> Cost:
+        """Trace the architecture at its image size. Raises InputError if it is no point of the context's space."""
         space = self.context.space
         return trace(space.graph(space.check(architecture)), self.context.num_classes)
 
@@ -36,8 +37,8 @@ class Macs(_Traced):
 
 
 class PeakActivations(_Traced):
-    """Largest sum of feature maps alive at one time, in MiB of float32, weights and a runtime's scratch memory not
-    counted."""
+    """Largest sum of simultaneously live feature maps in MiB of float32, without weights and a runtime's scratch
+    memory."""
 
     name, unit = "activations_mib", "mib"
 
@@ -46,12 +47,11 @@ class PeakActivations(_Traced):
 
 
 class ElementsWritten(_Traced):
-    """Elements written by all operations of the deployed network: a training-free stand-in for accuracy, and so to be
-    maximised.
+    """Elements written by all operations of the deployed network: a training-free proxy of accuracy, maximised.
 
-    On YOLOBench (arXiv:2307.13901) no score that was tried ranks its detectors better: Kendall's tau with COCO mAP
-    0.89 where MACs have 0.79 and the table's NWOT 0.83; at one resolution and within a quarter of its latencies 0.70,
-    0.54 and 0.53 (``results/proxy_correlation.json``).
+    Best ranking of YOLOBench's detectors (arXiv:2307.13901) among the scores tried: Kendall's tau with COCO mAP 0.89,
+    MACs 0.79, the table's NWOT 0.83; at one resolution and within a quarter of its latencies 0.70, 0.54 and 0.53
+    (``results/proxy_correlation.json``).
     """
 
     name, direction = "elements_written", "max"

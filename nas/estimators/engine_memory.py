@@ -1,5 +1,7 @@
-"""Memory of a compiled network, from an ahead-of-time build with TensorRT-RTX: no GPU is needed, and that it compiles
-is checked by the way."""
+"""Memory of a compiled network, from an ahead-of-time build with TensorRT-RTX.
+
+The build needs no GPU and also checks that the network compiles.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ class _EngineMemory(Estimator):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         if reason := self.available():
-            raise InputError(f"estimator {self.name} cannot work here: {reason}", hint="or leave its bound away")
+            raise InputError(f"estimator {self.name} cannot work here: {reason}", hint="or remove its bound")
         asked = context.target or Target(RUNTIME)
         if asked.precision not in TensorRtRtx.precisions:
             raise InputError(f"{self.name} of {asked}", f"one of the precisions {', '.join(TensorRtRtx.precisions)}")
@@ -45,7 +47,7 @@ class _EngineMemory(Estimator):
         return installed(RUNTIME)
 
     def __call__(self, architecture: Architecture) -> Estimate:
-        """From the engine cache, else compiled now: seconds. InputError where it does not compile."""
+        """Return the figure from the engine cache, else compile (seconds). Raises InputError if that fails."""
         value = self.bytes_of(self._report(self.context.space.check(architecture)))
         if value is None:
             raise InputError(
@@ -55,7 +57,7 @@ class _EngineMemory(Estimator):
 
     @abstractmethod
     def bytes_of(self, report: PlanReport) -> int | None:
-        """The figure, in bytes; None where it was not logged."""
+        """Return the figure in bytes; None if the build did not log it."""
 
     def _report(self, architecture: Architecture) -> PlanReport:
         target = self._target

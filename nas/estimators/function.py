@@ -11,11 +11,16 @@ from search_spaces.errors import InputError
 
 
 class Function(Estimator):
-    """``function(architecture)`` is a number; whatever it raises is recorded with the candidate, and the search goes
-    on.
+    """Wraps ``function(architecture) -> float``.
 
-    ``direction`` is ``min`` or ``max``. Of the unit ``ms`` the logarithm counts. ``rank``: those of lower rank are
-    asked first, so that a bound on a cheap one spares the dear ones.
+    An exception of the function is recorded with the candidate, and the search continues.
+
+    Args:
+        name: Name of the estimate.
+        function: Called with the architecture.
+        direction: ``min`` or ``max``. Raises InputError for anything else.
+        unit: Unit of the number; objectives in ``ms`` and other units of time count by their logarithm.
+        rank: Order of evaluation, low ranks first, so that a bound on a cheap estimate saves the expensive ones.
     """
 
     def __init__(
@@ -27,7 +32,9 @@ class Function(Estimator):
         self._function = function
 
     def __call__(self, architecture: Architecture) -> Estimate:
+        """Call the function. Raises InputError if the number is not finite."""
         return Estimate(self.name, float(self._function(architecture)), self.unit, source="computed")
 
     def objective(self) -> Objective:  # type: ignore[override]
+        """Return the function as an objective in its direction."""
         return Objective(self.name, self.direction, self.unit)

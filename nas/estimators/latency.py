@@ -1,8 +1,7 @@
-"""Latency, measured on the target and kept in the database."""
+"""Latency and what follows from it (tail latency, throughput, energy), measured on the target and kept in the
+database."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import FINALIST, SEARCHING, Protocol
@@ -13,33 +12,30 @@ from nas.estimators.base import Context, Estimator, needed
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 
-if TYPE_CHECKING:
-    pass
-
 
 class Latency(Estimator):
     """Median milliseconds of the deployed network on the context's target, non-maximum suppression not included.
 
-    Figures are brought to the machine's usual speed by the anchor measured beside them
-    (``Measurement.at_nominal_speed``), so that candidates timed minutes apart can be compared; the database keeps what
-    was measured.
+    Latencies are scaled to the machine's nominal speed by the reference model measured beside them
+    (``Measurement.at_nominal_speed``), so that candidates timed minutes apart are comparable. The database keeps the raw
+    measurements.
     """
 
-    name, unit, direction, rank, called = "latency_ms", "ms", "min", 1, "latency"
+    name, unit, direction, rank, registry_name = "latency_ms", "ms", "min", 1, "latency"
 
     def __init__(self, context: Context, protocol: Protocol = SEARCHING) -> None:
         super().__init__(context)
-        needed(context.target, self.called, "target", "name one: --target onnxruntime:fp32")
-        needed(context.database, self.called, "latency database", "name one: --latency-db FILE")
+        needed(context.target, self.registry_name, "target", "name one: --target onnxruntime:fp32")
+        needed(context.database, self.registry_name, "latency database", "name one: --latency-db FILE")
         assert context.target is not None
         self.profiler = open_profiler(context.target, protocol)
 
     def __call__(self, architecture: Architecture) -> Estimate:
-        """From the database, else measured now."""
+        """Return the latency from the database, else measure it."""
         return self._estimate(self._measure(architecture, fresh=False))
 
-    def again(self, architecture: Architecture) -> Estimate:
-        """Measured anew in fresh processes, to the tighter interval asked of what is reported."""
+    def remeasure(self, architecture: Architecture) -> Estimate:
+        """Measure again in fresh processes, to the tighter interval of reported latencies."""
         assert self.context.target is not None
         with open_profiler(self.context.target, FINALIST) as profiler:
             finalist, self.profiler = self.profiler, profiler
@@ -53,48 +49,47 @@ class Latency(Estimator):
         return self.context.database.measure_cached(self.profiler, self.context.workload(architecture), fresh)
 
     def _estimate(self, measured: Measurement) -> Estimate:
-        return self.figure(self._at_usual_speed(measured))
+        return self.figure(self._at_nominal_speed(measured))
 
     def figure(self, m: Measurement) -> Estimate:
-        """What is taken from a measurement."""
+        """Return the estimate that a measurement gives."""
         return Estimate(self.name, m.median_ms, self.unit, m.low_ms, m.high_ms, m.source, str(m.target))
 
-    def _at_usual_speed(self, measured: Measurement) -> Measurement:
-        usual = self._usual_anchor_ms(measured)
-        return measured if usual is None or measured.reference_ms is None else measured.at_nominal_speed(usual)
+    def _at_nominal_speed(self, measured: Measurement) -> Measurement:
+        nominal = self._nominal_ms(measured)
+        return measured if nominal is None or measured.reference_ms is None else measured.at_nominal_speed(nominal)
 
-    def _usual_anchor_ms(self, measured: Measurement) -> float | None:
-        """Of the target and those beside it: what is on one front is brought to one speed, looked up once."""
-        assert self.context.database is not None
-        database, shared = self.context.database, self.context.shared
-        targets = sorted({self.profiler.target, *self.context.beside}, key=str)
-        name = f"usual anchor of {', '.join(map(str, targets))}"
-        if shared.get(name) is None:
-            own = self.profiler.nominal_reference_ms()
-            shared[name] = own or database.nominal_reference_ms(
-                *(self.profiler.key(measured.workload, target) for target in targets)
-            )
-        usual: float | None = shared[name]
-        return usual
+    def _nominal_ms(self, measured: Measurement) -> float | None:
+        """Return the reference model's nominal time over the target and those it is compared with: latencies of one
+        front are at one speed."""
+        database = self.context.database
+        assert database is not None
+        targets = sorted({self.profiler.target, *self.context.compared_targets}, key=str)
+        keys = [self.profiler.key(measured.workload, target) for target in targets]
+        own = self.profiler.nominal_reference_ms
+        return self.context.shared.nominal_ms(
+            tuple(map(str, targets)), lambda: own() or database.nominal_reference_ms(*keys)
+        )
 
     def close(self) -> None:
+        """End the profiler's processes."""
         self.profiler.close()
 
 
 class TailLatency(Latency):
-    """The 99th percentile of the same runs, in ms: what a deadline has to allow for. A sample quantile of some
-    hundred runs, given without an interval."""
+    """99th percentile of the same runs in ms, for deadlines: a sample quantile of some hundred runs, without an
+    interval."""
 
-    name, called = "latency_p99_ms", "latency-p99"
+    name, registry_name = "latency_p99_ms", "latency-p99"
 
     def figure(self, m: Measurement) -> Estimate:
         return Estimate(self.name, m.p99_ms, self.unit, source=m.source, target=str(m.target))
 
 
 class Throughput(Latency):
-    """Images per second, one batch after the other, at the target's batch (``onnxruntime:fp32@320/b8``)."""
+    """Images per second in consecutive batches of the target's size (``onnxruntime:fp32@320/b8``)."""
 
-    name, unit, direction, called = "throughput", "img/s", "max", "throughput"
+    name, unit, direction, registry_name = "throughput", "img/s", "max", "throughput"
 
     def figure(self, m: Measurement) -> Estimate:
         low, value, high = (1e3 * m.target.batch / ms for ms in (m.high_ms, m.median_ms, m.low_ms))
@@ -102,10 +97,12 @@ class Throughput(Latency):
 
 
 class Energy(Latency):
-    """Millijoules per image: the GPU's power at the two ends of the timed runs, their mean, times the latency. The
-    whole board's, idle power included."""
+    """Energy per image in mJ: mean GPU power at both ends of the timed runs times the latency.
 
-    name, unit, called = "energy_mj", "mj", "energy"
+    The power is that of the whole board, idle power included. Raises InputError if the GPU does not report its power.
+    """
+
+    name, unit, registry_name = "energy_mj", "mj", "energy"
 
     @classmethod
     def available(cls) -> str | None:
@@ -118,7 +115,7 @@ class Energy(Latency):
             raise InputError(
                 f"{m.target} does not report its power",
                 "a GPU whose power NVML reads",
-                "leave energy out, or pip install nvidia-ml-py",
+                "remove the objective energy, or: pip install nvidia-ml-py",
             )
         watts = sum(powers) / len(powers)
         low, value, high = (watts * ms / m.target.batch for ms in (m.low_ms, m.median_ms, m.high_ms))

@@ -1,7 +1,15 @@
-"""NWOT on pre-activations: how differently a random network's units respond to different inputs.
+"""NWOT on pre-activations: how differently the units of a random network respond to different inputs.
 
-Mellor et al., "Neural Architecture Search without Training", arXiv:2006.04647; on sign patterns of the conv outputs
-before activation it was the best training-free score in YOLOBench (arXiv:2307.13901).
+Mellor et al., "Neural Architecture Search without Training", arXiv:2006.04647. On sign patterns of the convolutions'
+outputs before the activation it was the best training-free score of YOLOBench (arXiv:2307.13901).
+
+========  =====================================================================
+N         number of random images, :data:`BATCH`
+U         number of units (channels x height x width) of a convolution's output
+s_i       signs of the U units for image i, in {-1, 1}
+K_ij      number of units on which images i and j agree, (s_i . s_j + U) / 2
+score     log |det sum over convolutions of K|
+========  =====================================================================
 """
 
 from __future__ import annotations
@@ -17,16 +25,16 @@ from nas.estimators.base import Estimator
 from search_spaces.architecture import Architecture
 
 BATCH, SIZE = 8, 160
-DRAWS = 3
+INITIALISATIONS = 3
 
 
 class Nwot(Estimator):
-    """Log-determinant of the Hamming kernel of sign patterns, summed over all convolutions; mean of :data:`DRAWS`
-    fresh weights and 8 random images each.
+    """Log-determinant of the Hamming kernel of sign patterns, summed over all convolutions; mean over
+    :data:`INITIALISATIONS` random initialisations with 8 random images each.
 
-    The network stays in its training form, branch by branch, and images are uniform in 0..1 like images. Kendall's
-    tau with YOLOBench's own column: 0.92 over 64 architectures (``results/proxy_correlation.json``); with merged
-    branches, normally distributed images or one draw it is lower.
+    The network stays in its training form (branches unmerged), and the images are uniform in 0..1. Kendall's tau with
+    YOLOBench's own column: 0.92 over 64 architectures (``results/proxy_correlation.json``); lower with merged
+    branches, normally distributed images or one initialisation.
 
     Computed at ``min(image size, 160)`` px and extended by ``2 * 8 * ln(size / 160)``: with a 2-D map every kernel
     entry grows with the square of the side, which adds that to the log-determinant of an 8 x 8 matrix (YOLOBench
@@ -36,11 +44,12 @@ class Nwot(Estimator):
     name, direction, rank, sees_precision = "nwot", "max", 1, False
 
     def __call__(self, architecture: Architecture) -> Estimate:
+        """Return the score of an architecture. Raises InputError if it is no point of the context's space."""
         size = int(architecture["image_size"])
         side = min(size, SIZE)
         with torch.random.fork_rng(devices=[]), torch.inference_mode():
             torch.manual_seed(self.context.seed)
-            score = mean(self._score(architecture, side) for _ in range(DRAWS))
+            score = mean(self._score(architecture, side) for _ in range(INITIALISATIONS))
         return Estimate(self.name, score + 2 * BATCH * math.log(size / side))
 
     def _score(self, architecture: Architecture, side: int) -> float:
@@ -58,6 +67,6 @@ class Nwot(Estimator):
 
 
 def agreement(x: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, N): number of units on which two images' signs agree."""
+    """Return the kernel (N, N) of units on which two images' signs agree, from an output (N, C, H, W)."""
     sign = (x.flatten(1) > 0).float() * 2 - 1
     return ((sign @ sign.T + sign.shape[1]) / 2).double()

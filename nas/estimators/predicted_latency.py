@@ -1,4 +1,4 @@
-"""Latency predicted from what the database holds of the target; nothing is run."""
+"""Latency predicted from the database's measurements of the target; nothing is run."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ LOG = logging.getLogger(__name__)
 
 
 class PredictedLatency(Estimator):
-    """Milliseconds with the predictor's 95 % interval, at the machine's usual speed: what
-    :class:`nas.estimators.latency.Latency` would measure.
+    """Predicted median milliseconds with the predictor's 95 % interval, at the machine's nominal speed: a prediction of
+    :class:`nas.estimators.latency.Latency`.
 
-    Fitted once, on the networks measured on the context's target, this machine and runtime version. ``note`` says
-    with what error (cross-validated; also logged, once). A network unlike the measured ones is an error, not a number.
+    Fitted once, on the networks measured on the context's target, this machine and runtime version. ``note`` reports
+    the cross-validated error (also logged once). Raises InputError for a network unlike the measured ones.
     """
 
     name, unit, direction, rank, cheap = "latency_ms", "ms", "min", 1, True
@@ -36,9 +36,11 @@ class PredictedLatency(Estimator):
         database = context.database
         with open_profiler(context.target) as profiler:
             key = profiler.key("")
-            together = [profiler.key("", target) for target in sorted({context.target, *context.beside}, key=str)]
-        own, usual = database.nominal_reference_ms(key), database.nominal_reference_ms(*together)
-        self._speed = usual / own if usual and own else 1.0  # of what is on one front, for one speed
+            compared = [
+                profiler.key("", target) for target in sorted({context.target, *context.compared_targets}, key=str)
+            ]
+        own, nominal = database.nominal_reference_ms(key), database.nominal_reference_ms(*compared)
+        self._speed = nominal / own if nominal and own else 1.0  # latencies of one front are at one speed
         try:
             self.predictor = Predictor.fit(rows_of(database, key))
         except InputError as error:
@@ -49,6 +51,7 @@ class PredictedLatency(Estimator):
         LOG.info(self.note)
 
     def __call__(self, architecture: Architecture) -> Estimate:
+        """Predict the latency of an architecture."""
         target = self.context.target
         assert target is not None
         size = target.image_size or int(architecture["image_size"])

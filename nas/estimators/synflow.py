@@ -1,4 +1,4 @@
-"""SynFlow: how much signal a network's weights let through, without data (Tanaka et al., arXiv:2006.05467)."""
+"""SynFlow, a data-free score of the signal that a network's weights pass (Tanaka et al., arXiv:2006.05467)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ SIZE = 64
 
 
 class Synflow(Estimator):
-    """Log of the sum over weights of ``|w * dR/dw|``, R the sum of all outputs of the network with absolute weights on an image of ones.
+    """``log sum_w |w * dR/dw|``: R is the sum of all outputs of the network with absolute weights on an image of ones.
 
-    Deployed form (BatchNorm would normalise the signal away), fresh weights, float64: the sum overflows float32 in
-    deep networks. At 64 px: without data the image size adds no information.
+    Computed in the deployed form (BatchNorm would normalise the signal away) with random weights in float64 (the sum
+    overflows float32 in deep networks), at 64 px: without data the image size adds no information.
     """
 
     name, direction, rank, sees_precision = "synflow", "max", 1, False
 
     def __call__(self, architecture: Architecture) -> Estimate:
+        """Return the score of an architecture. Raises InputError if it is no point of the context's space."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.context.seed)
             detector = self.context.space.build(architecture, self.context.num_classes).deploy().double()

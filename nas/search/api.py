@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nas.estimators.function import Function
-from nas.search.evaluate import Bound
-from nas.search.study import Event, Study
-from nas.search.terminator import NEVER, StopRule
+from nas.search.evaluate_candidate import Bound
+from nas.search.study import Limits, Study, TrialEvent
+from nas.search.terminator import StopRule, never
 from search_spaces.architecture import Architecture
 from search_spaces.space import SearchSpace
 
@@ -29,7 +29,7 @@ def search(
     storage: Path | str | None = None,
     name: str = "search",
     first: Sequence[Architecture] = (),
-    watch: Callable[[Event], None] = lambda event: None,
+    watch: Callable[[TrialEvent], None] = lambda event: None,
     early_stop: bool = False,
     stop: str | None = None,
 ) -> Study:
@@ -45,7 +45,7 @@ def search(
     """
     with tempfile.TemporaryDirectory() as scratch:
         where = storage if storage is not None else Path(scratch) / "study.journal"
-        study = Study(where, name, space, [o.objective() for o in objectives], sampler, seed, bounds, budgets)
-        enough = StopRule.parse(stop) if stop else NEVER
+        study = Study(where, name, space, [o.objective() for o in objectives], sampler, seed, Limits(bounds, budgets))
+        enough = StopRule.parse(stop) if stop else never
         study.run([*objectives, *others], trials, watch, first, early_stop, enough)
     return study

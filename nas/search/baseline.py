@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from nas.core.estimate import Estimate, speed_up
@@ -26,9 +26,13 @@ class Baseline:
     def __str__(self) -> str:
         return f"{self.name} at {self.image_size} px"
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {**vars(self), "latency": self.latency.to_dict()}
+
     @classmethod
     def from_dict(cls, data: object) -> Baseline:
-        """Inverse of ``dataclasses.asdict``; a missing, unknown or wrongly typed field is an error."""
+        """Restore a baseline from :meth:`to_dict`. Raises InputError for a missing, unknown or wrongly typed field."""
         given = check_fields(data, ("name", "image_size", "latency", "params", "macs"), "baseline")
         check_type(given["name"], str, "name of a baseline")
         for field in ("image_size", "params", "macs"):
@@ -70,7 +74,14 @@ class Comparison:
             "params": self.params / self.baseline.params,
             "macs": self.macs / self.baseline.macs,
         }
-        return {**asdict(self), "ratios": ratios}
+        return {
+            "name": self.name,
+            "latency": self.latency.to_dict(),
+            "params": self.params,
+            "macs": self.macs,
+            "baseline": self.baseline.to_dict(),
+            "ratios": ratios,
+        }
 
     @classmethod
     def from_dict(cls, data: object) -> Comparison:

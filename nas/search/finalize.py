@@ -19,12 +19,12 @@ from nas.estimators.base import Estimator
 from nas.plotting.frontier import write_frontier
 from nas.plotting.frontier_html import write_html
 from nas.search.baseline import compare
-from nas.search.front_confidence import certainty
+from nas.search.front_confidence import front_confidence
 from nas.search.report.front_files import Front, write_front
 from nas.search.report.frontier import frontier_data
 from nas.search.selection import Selection, confirm, select
 from nas.search.settings import SearchSettings
-from nas.search.study import Event, Study
+from nas.search.study import Study, TrialEvent
 from search_spaces.errors import InputError
 
 LIVE_S = 30.0
@@ -70,7 +70,7 @@ def conclude(
     reporter.note("measuring the chosen again, each in a fresh process")
     # Every candidate, not the front alone: where noise put a pick over its budget, the next one may lie behind the
     # front.
-    again = next((e.again for e in (latency, *estimators) if e.name == cost.name), latency.again)
+    again = next((e.remeasure for e in (latency, *estimators) if e.name == cost.name), latency.remeasure)
     selection = confirm(
         select(study.candidates, cost.name, gain.name, bounds.budgets, goals=bounds.goals), lambda c: again(c.point)
     )
@@ -85,7 +85,7 @@ def conclude(
         candidate = (
             pick.candidate
             if cost.name == latency.name
-            else pick.candidate.with_estimate(latency.again(pick.candidate.point))
+            else pick.candidate.with_estimate(latency.remeasure(pick.candidate.point))
         )
         origin = StudyRecord(settings.study_name(folder), settings.seed, candidate.trial, len(study.candidates))
         gained: tuple[Estimate, ...] = (comparisons[pick.name].speed_up,) if pick.name in comparisons else ()
@@ -96,21 +96,23 @@ def conclude(
             )
         )
         write_artifact(folder / f"{pick.name}.json", artifacts[-1])
-    notes = _notes(study, selection, estimators, reporter)
+    notes = _notes(study, selection, reporter)
     write_outputs(settings, study.candidates, study, selection, folder, data.name if data else "", notes)
     return SearchResult(tuple(study.candidates), selection, tuple(artifacts))
 
 
-def _notes(study: Study, selection: Selection, estimators: Sequence[Estimator], reporter: Reporter) -> dict[str, Any]:
+def _notes(study: Study, selection: Selection, reporter: Reporter) -> dict[str, Any]:
     """What the search says of itself, told and kept. The chosen count with their newest figures."""
     newest = {pick.candidate.id: pick.candidate for pick in selection}
-    sure = certainty([newest.get(c.id, c) for c in study.candidates], study.objectives, study.draws)
+    records = study.history.records
+    replicates = {id_: record.draws for id_, record in records.items()}
+    sure = front_confidence([newest.get(c.id, c) for c in study.candidates], study.objectives, replicates)
     for line in sure.lines():
         reporter.note(line)
-    saved = study.saving
+    saved = study.history.savings
     if saved.stopped or saved.correlations:
         reporter.note(str(saved))
-    remarks = list(dict.fromkeys(line for estimator in estimators for line in estimator.remarks))
+    remarks = list(dict.fromkeys(line for record in records.values() for line in record.remarks))
     for line in remarks:
         reporter.note(line)
     return {"certainty": sure.to_dict(), "early_stop": saved.to_dict(), **({"remarks": remarks} if remarks else {})}
@@ -157,11 +159,11 @@ class Live:
     study: Study
     folder: Path
     data_name: str
-    shown: Callable[[Event], None]
+    shown: Callable[[TrialEvent], None]
     _written: float = field(default=0.0, init=False)
     _front: tuple[str, ...] = field(default=(), init=False)
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: TrialEvent) -> None:
         self.shown(event)
         front = tuple(c.id for c in event.archive.front)
         if front == self._front or time.monotonic() - self._written < LIVE_S:

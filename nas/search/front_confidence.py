@@ -1,5 +1,15 @@
-"""What the intervals of both axes leave open: who is really on the front, who cannot be told apart, and what to
-measure next."""
+"""Confidence of the Pareto front, given the intervals of all objectives: who is on it, who cannot be distinguished,
+and what to measure next.
+
+==========  ================================================================================================
+n, m, S     candidates, objectives, samples (:data:`SAMPLES`)
+V (n,m,S)   sampled values: a bootstrap replicate, shared by all candidates, or a normal sample of the interval
+A (k,S)     whether an undecided candidate is non-dominated in a sample
+P_i         mean_s A_is, the probability to be non-dominated
+share_ij    Var_b(E[A | V_ij in bin b]) / Var(A), summed over candidates: a first-order Sobol index with
+            :data:`BINS` bins, less (BINS - 1) / S, its expectation for an irrelevant number
+==========  ================================================================================================
+"""
 
 from __future__ import annotations
 
@@ -15,17 +25,16 @@ from nas.core.pareto import front_of, non_dominated, values_of
 
 Floats = NDArray[np.float64]
 
-DRAWS = 1000
-TOLD_APART = 0.95
-"""Probability from which one of two is called the better in an objective."""
+SAMPLES = 1000
+DISTINCT = 0.95
+"""Probability from which one of two candidates counts as better in an objective."""
 BINS = 8
 Z95 = 1.959964
 
 
 @dataclass(frozen=True)
-class Helpful:
-    """The measurement that would settle most: of which candidate, of what, and the share of the open question that
-    hangs on it."""
+class NextMeasurement:
+    """The most informative measurement: candidate, objective, and its share of the variance of who is on the front."""
 
     candidate: str
     objective: str
@@ -33,114 +42,115 @@ class Helpful:
 
 
 @dataclass(frozen=True)
-class Certainty:
-    """``members``: id -> probability to be non-dominated, of the front (by rising cost) and of those behind it that
-    may belong there (5 % or more).
+class FrontConfidence:
+    """Confidence of a front.
 
-    ``groups``: members of the front, side by side, of which no two can be told apart in any objective. ``helpful``:
-    None where nothing is open.
+    Args:
+        members: Id -> probability to be non-dominated, for the front (by rising cost) and the candidates behind it
+            with 5 % or more.
+        front: Ids of the front by rising cost.
+        groups: Neighbours on the front of which no two can be distinguished in any objective.
+        next_measurement: The most informative measurement; None if nothing is open.
     """
 
     members: Mapping[str, float]
     front: tuple[str, ...]
     groups: tuple[tuple[str, ...], ...]
-    helpful: Helpful | None
+    next_measurement: NextMeasurement | None
 
     @property
     def sure(self) -> int:
-        """Members of the front that are there with 95 % or more."""
-        return sum(self.members[id_] >= TOLD_APART for id_ in self.front)
+        """Number of members of the front with a probability of 95 % or more."""
+        return sum(self.members[id_] >= DISTINCT for id_ in self.front)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        helpful = self.helpful and {
-            "candidate": self.helpful.candidate,
-            "objective": self.helpful.objective,
-            "share": self.helpful.share,
+        """Return the JSON form."""
+        next_measurement = self.next_measurement and {
+            "candidate": self.next_measurement.candidate,
+            "objective": self.next_measurement.objective,
+            "share": self.next_measurement.share,
         }
         return {
             "non_dominated": dict(self.members),
             "groups": [list(g) for g in self.groups],
-            "next_measurement": helpful,
+            "next_measurement": next_measurement,
         }
 
     def lines(self) -> list[str]:
-        """For people."""
-        said = [
-            f"front: {len(self.front)} candidates, {self.sure} of them with 95 % or more, given the intervals of all axes"
-        ]
+        """Return the lines for the user."""
+        lines = [f"front: {len(self.front)} candidates, {self.sure} of them with 95 % or more, given all intervals"]
         if behind := [id_ for id_ in self.members if id_ not in self.front]:
-            said.append(f"behind it, but perhaps on it: {_few(behind)}")
-        said += [f"cannot be told apart: {', '.join(group)}" for group in self.groups]
-        if self.helpful is not None:
-            h = self.helpful
-            said.append(
-                f"most would be settled by measuring {h.objective} of {h.candidate} again ({h.share:.0%} of what is open)"
+            lines.append(f"behind the front, but possibly on it: {_few(behind)}")
+        lines += [f"cannot be distinguished: {', '.join(group)}" for group in self.groups]
+        if self.next_measurement is not None:
+            best = self.next_measurement
+            lines.append(
+                f"most informative measurement: {best.objective} of {best.candidate} again ({best.share:.0%} of what is open)"
             )
-        return said
+        return lines
 
 
-def certainty(
+def front_confidence(
     candidates: Sequence[Candidate],
     objectives: Sequence[Objective],
-    draws: Mapping[str, Mapping[str, Sequence[float]]],
+    replicates: Mapping[str, Mapping[str, Sequence[float]]],
     seed: int = 0,
-) -> Certainty:
-    """Of all ``candidates`` that were estimated to the end.
+) -> FrontConfidence:
+    """Work out the confidence of the front of all candidates that were evaluated to the end.
 
-    ``draws``: id -> objective -> values that it might have had, the same images drawn for every candidate
-    (:attr:`nas.estimators.base.Estimator.draws`), so that what two candidates have in common cancels. Where there are
-    none the 95 % interval is taken for a normal distribution of its own; where there is no interval either, the
-    number is taken to be exact.
+    Args:
+        candidates: The candidates.
+        objectives: The objectives.
+        replicates: Id -> objective -> bootstrap replicates (:attr:`nas.core.estimate.Estimate.replicates`). Replicates
+            are of the same resampled data sets for every candidate, so the noise that two candidates share cancels.
+            Without replicates the 95 % interval counts as that of an independent normal distribution; without an
+            interval the number counts as exact.
+        seed: Seed of the samples.
     """
     front = tuple(c.id for c in front_of(candidates, objectives))
-    drawn = _drawn(candidates, objectives, draws, seed)
+    samples = _samples(candidates, objectives, replicates, seed)
     directions = [o.direction for o in objectives]
-    # Who is beaten for certain takes no part: n points in 1,000 draws would else be the price of a long search.
-    open_ = _undecided(drawn, objectives)
+    # Candidates that are dominated for certain take no part: the cost of all pairs would grow with a long search.
+    undecided = _undecided(samples, objectives)
     alive = np.stack(
-        [non_dominated(drawn[open_, :, s].astype(np.float64), directions) for s in range(drawn.shape[2])], 1
+        [non_dominated(samples[undecided, :, s].astype(np.float64), directions) for s in range(samples.shape[2])], 1
     )
-    shares = dict(zip((candidates[i].id for i in open_), alive.mean(1).tolist(), strict=True))
+    shares = dict(zip((candidates[i].id for i in undecided), alive.mean(1).tolist(), strict=True))
     behind = sorted(
-        (id_ for id_ in shares if id_ not in front and shares[id_] >= 1 - TOLD_APART), key=lambda id_: -shares[id_]
+        (id_ for id_ in shares if id_ not in front and shares[id_] >= 1 - DISTINCT), key=lambda id_: -shares[id_]
     )
     members = {id_: shares.get(id_, 0.0) for id_ in (*front, *behind)}
-    rows = {candidates[i].id: drawn[i] for i in range(len(candidates))}
-    return Certainty(
-        members,
-        front,
-        _groups([(id_, rows[id_]) for id_ in front]),
-        _helpful(candidates, objectives, open_, drawn, alive),
-    )
+    rows = {candidates[i].id: samples[i] for i in range(len(candidates))}
+    best = _next_measurement(candidates, objectives, undecided, samples, alive)
+    return FrontConfidence(members, front, _groups([(id_, rows[id_]) for id_ in front]), best)
 
 
-def _drawn(
+def _samples(
     candidates: Sequence[Candidate],
     objectives: Sequence[Objective],
-    draws: Mapping[str, Mapping[str, Sequence[float]]],
+    replicates: Mapping[str, Mapping[str, Sequence[float]]],
     seed: int,
 ) -> Floats:
-    """(candidates, objectives, draws)."""
+    """Return samples of all values, (n, m, S)."""
     rng = np.random.default_rng(seed)
-    values = np.repeat(values_of(candidates, objectives)[:, :, None], DRAWS, 2)
+    values = np.repeat(values_of(candidates, objectives)[:, :, None], SAMPLES, 2)
     for j, o in enumerate(objectives):
-        common = rng.integers(2**31, size=DRAWS)
+        common = rng.integers(2**31, size=SAMPLES)
         for i, c in enumerate(candidates):
-            given, e = draws.get(c.id, {}).get(o.name), c[o.name]
+            given, e = replicates.get(c.id, {}).get(o.name), c[o.name]
             if given:
                 values[i, j] = np.asarray(given, np.float64)[common % len(given)]
             elif e.low is not None and e.high is not None:
-                values[i, j] += rng.standard_normal(DRAWS) * (e.high - e.low) / 2 / Z95
+                values[i, j] += rng.standard_normal(SAMPLES) * (e.high - e.low) / 2 / Z95
     return values
 
 
-def _undecided(drawn: Floats, objectives: Sequence[Objective]) -> NDArray[np.intp]:
-    """Rows of those whose best values are not beaten by the worst ones of another."""
+def _undecided(samples: Floats, objectives: Sequence[Objective]) -> NDArray[np.intp]:
+    """Return the rows (k,) whose best values are not dominated by the worst values of another row."""
     signs = np.array([o.sign for o in objectives], np.float64)[:, None]
-    low, high = (drawn * signs).min(2), (drawn * signs).max(2)
-    beaten = ((high[None] <= low[:, None]).all(2) & (high[None] < low[:, None]).any(2)).any(1)
-    return np.flatnonzero(~beaten)
+    low, high = (samples * signs).min(2), (samples * signs).max(2)
+    dominated = ((high[None] <= low[:, None]).all(2) & (high[None] < low[:, None]).any(2)).any(1)
+    return np.flatnonzero(~dominated)
 
 
 def _groups(front: Sequence[tuple[str, Floats]]) -> tuple[tuple[str, ...], ...]:
@@ -154,36 +164,33 @@ def _groups(front: Sequence[tuple[str, Floats]]) -> tuple[tuple[str, ...], ...]:
 
 
 def _alike(a: Floats, b: Floats) -> bool:
-    """Whether neither (objectives, draws) is the better in any objective for nearly sure."""
+    """Return whether neither of two candidates (m, S) is better in an objective with 95 % or more."""
     above = (a > b).mean(1) + (a == b).mean(1) / 2
-    return bool(((above > 1 - TOLD_APART) & (above < TOLD_APART)).all())
+    return bool(((above > 1 - DISTINCT) & (above < DISTINCT)).all())
 
 
-def _helpful(
+def _next_measurement(
     candidates: Sequence[Candidate],
     objectives: Sequence[Objective],
-    open_: NDArray[np.intp],
-    drawn: Floats,
+    undecided: NDArray[np.intp],
+    samples: Floats,
     alive: NDArray[np.bool_],
-) -> Helpful | None:
-    """The number on which most of the variance of who is non-dominated hangs: of every number, what its value
-    explains (a first-order Sobol index)."""
+) -> NextMeasurement | None:
+    """Return the number with the largest first-order Sobol index of who is non-dominated."""
     total = float(alive.var(1).sum())
     if total < 1e-9:
         return None
-    best: Helpful | None = None
-    for i in open_:
+    best: NextMeasurement | None = None
+    for i in undecided:
         for j, objective in enumerate(objectives):
-            values = drawn[i, j]
+            values = samples[i, j]
             if np.ptp(values) == 0:
                 continue
             bins = np.array_split(np.argsort(values, kind="stable"), BINS)
             means = np.stack([alive[:, rows].mean(1) for rows in bins], 1)
-            share = max(
-                0.0, float(means.var(1).sum()) / total - (BINS - 1) / values.size
-            )  # what chance alone would seem to explain
+            share = max(0.0, float(means.var(1).sum()) / total - (BINS - 1) / values.size)
             if best is None or share > best.share:
-                best = Helpful(candidates[i].id, objective.name, round(share, 4))
+                best = NextMeasurement(candidates[i].id, objective.name, round(share, 4))
     return best
 
 

@@ -1,5 +1,5 @@
-"""Who works on a study, and who is no more: each worker counts on in the study itself, and is judged by whether
-others see it count."""
+"""Liveness of the workers of a study: each counts up in a user attribute of the study, and is judged by whether others
+see it count."""
 
 from __future__ import annotations
 
@@ -21,33 +21,32 @@ from nas.search.optuna_compat import set_trial_user_attr
 
 BEAT_S = 5.0
 GRACE_S = 60.0
-"""A worker of another machine that was not seen to count for so long is taken for dead."""
+"""A worker of another machine whose count did not change for so long counts as dead."""
 UNSIGNED_S = 10.0
-"""The same for a trial that nobody has signed, which takes milliseconds."""
+"""The same for a trial that bears no worker's name yet, which normally takes milliseconds."""
 PREFIX = "beat "
 LEFT = -1
 _beating: set[str] = set()
 """Workers in this process: threads may each have one."""
 
 
-def name_of_this() -> str:
-    """``host:pid:nonce``; the nonce tells a process from an earlier one of the same number."""
+def new_worker_name() -> str:
+    """Return ``host:pid:nonce``; the nonce distinguishes a process from an earlier one with the same number."""
     return f"{platform.node()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
 
-class Heart:
-    """Counts on every :data:`BEAT_S` seconds in a user attribute of the study, from a thread of its own, until it is
-    left.
+class Heartbeat:
+    """Context manager that counts up every :data:`BEAT_S` seconds in a user attribute of the study, in a thread.
 
-    A beat that fails (the database was gone for a moment) is made up for by the next.
+    A beat that fails (the database was away for a moment) is made up for by the next.
     """
 
     def __init__(self, study: optuna.Study, worker: str, every_s: float = BEAT_S) -> None:
         self._study, self._worker, self._key, self._every_s = study, worker, PREFIX + worker, every_s
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heart", daemon=True)
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
-    def __enter__(self) -> Heart:
+    def __enter__(self) -> Heartbeat:
         self._study.set_user_attr(self._key, 0)
         _beating.add(self._worker)
         self._thread.start()
@@ -55,7 +54,7 @@ class Heart:
 
     def __exit__(self, *error: object) -> None:
         self._stop.set()
-        self._thread.join()
+        self._thread.join(timeout=2 * BEAT_S)  # longer only while the database is away
         _beating.discard(self._worker)
         with contextlib.suppress(Exception):
             self._study.set_user_attr(self._key, LEFT)
@@ -68,18 +67,20 @@ class Heart:
                 self._study.set_user_attr(self._key, count)
 
 
-class Signed(BaseSampler):
-    """A sampler whose trials bear their worker's name from their first moment on, so that nobody has to wait for what
-    a killed process has begun."""
+class WorkerSampler(BaseSampler):
+    """A sampler whose trials bear the worker's name from their first moment, so that others need not wait for the
+    trials of a killed process."""
 
     def __init__(self, sampler: BaseSampler, worker: str) -> None:
         self._sampler, self._worker = sampler, worker
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Write the worker's name into the trial."""
         set_trial_user_attr(study, trial, "worker", self._worker)
         self._sampler.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Delegate to the sampler, as all methods below."""
         return self._sampler.infer_relative_search_space(study, trial)
 
     def sample_relative(
@@ -101,23 +102,30 @@ class Signed(BaseSampler):
         self._sampler.reseed_rng()
 
 
-class Watcher:
-    """Judges other workers. Clocks of two machines need not agree: what counts is whether a beat changed while this
-    process watched."""
+class WorkerMonitor:
+    """Judges whether other workers are alive.
+
+    Clocks of two machines need not agree: only a change of a count while this process watches is evidence.
+    """
 
     def __init__(self, own: str, grace_s: float = GRACE_S, now: Callable[[], float] = time.monotonic) -> None:
         self._own, self._grace_s, self._now = own, grace_s, now
         self._seen: dict[str, tuple[int | None, float]] = {}
 
     def alive(self, worker: str | None, attributes: Mapping[str, Any], trial: int = 0) -> bool:
-        """Whether the worker of a trial (its number) may still be there; ``attributes`` are the study's. None: the
-        trial is not signed (yet)."""
+        """Return whether the worker of a trial may still be alive.
+
+        Args:
+            worker: Name of the worker; None if the trial bears no name (yet).
+            attributes: User attributes of the study.
+            trial: Number of the trial.
+        """
         if worker is None:
             others = any(self.alive(other, attributes) for other in workers(attributes) if other != self._own)
             return others and self._counts(f"trial {trial}", None, UNSIGNED_S)
         if worker == self._own:
             return True
-        if attributes.get(PREFIX + worker) == LEFT or _gone(worker):
+        if attributes.get(PREFIX + worker) == LEFT or _ended(worker):
             return False
         return self._counts(worker, attributes.get(PREFIX + worker), self._grace_s)
 
@@ -130,12 +138,12 @@ class Watcher:
 
 
 def workers(attributes: Mapping[str, Any]) -> list[str]:
-    """All that ever began and have not said goodbye."""
+    """Return the workers that began and did not leave, from the user attributes of the study."""
     return [key.removeprefix(PREFIX) for key, beat in attributes.items() if key.startswith(PREFIX) and beat != LEFT]
 
 
-def _gone(worker: str) -> bool:
-    """Whether it was a process of this machine that is no more."""
+def _ended(worker: str) -> bool:
+    """Return whether the worker was a process of this machine that has ended."""
     host, pid, *_ = (*worker.split(":"), "", "")
     if host != platform.node() or not pid.isdecimal():
         return False

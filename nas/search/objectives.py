@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from nas.core.budgets import converted
 from nas.core.estimate import Objective
 from nas.estimators import ESTIMATORS
-from nas.search.evaluate import Bound
+from nas.search.evaluate_candidate import Bound
 from search_spaces.errors import InputError
 
 LATENCIES = {"measured": "latency", "predicted": "predicted_latency"}

@@ -7,15 +7,15 @@ from contextlib import contextmanager
 
 from nas.core.reporter import Reporter
 from nas.core.units import quantity
-from nas.search.study import Event
+from nas.search.study import TrialEvent
 
 
 @contextmanager
-def search_progress(reporter: Reporter) -> Iterator[Callable[[Event], None]]:
+def search_progress(reporter: Reporter) -> Iterator[Callable[[TrialEvent], None]]:
     """A callback for :meth:`nas.search.study.Study.run`: trials done, size of the front, hypervolume, last candidate."""
     with reporter.steps("search") as update:
 
-        def callback(event: Event) -> None:
+        def callback(event: TrialEvent) -> None:
             update(event.done, event.wanted, _text(event))
             if event.message:
                 reporter.note(f"candidate {event.done}: {event.message}")
@@ -23,7 +23,7 @@ def search_progress(reporter: Reporter) -> Iterator[Callable[[Event], None]]:
         yield callback
 
 
-def _text(event: Event) -> str:
+def _text(event: TrialEvent) -> str:
     volume, candidate = event.archive.hypervolume, event.candidate
     if candidate is None or event.message:  # noqa: SIM108
         last = event.message

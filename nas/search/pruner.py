@@ -1,5 +1,20 @@
-"""Whether a candidate can still come to the front: learned from those that were estimated to the end, asked before
-every dear estimate."""
+"""Pruning by forecast: whether a candidate can still enter the Pareto front, asked before every expensive step.
+
+Instead of fixed rungs, the pruner fits a ridge regression per objective on the candidates of the study that were
+evaluated to the end.
+
+===========  ================================================================================================
+n, d         candidates evaluated to the end; estimates known of the candidate in question
+X (n, d)     their values of these estimates, costs by their logarithm, standardised
+y (n,)       their values of an unknown objective, by its logarithm if the objective is logarithmic
+x (d,)       the candidate's values, standardised alike
+A (d, d)     (X'X + lambda I)^-1, lambda = :data:`RIDGE`
+h_i          leverage, X_i A X_i' + 1/n
+mean         mean(y) + x A X'(y - mean(y))
+deviation    sqrt(mean_i r_i^2 (1 + x A x' + 1/n)), r_i = leave-one-out residual e_i / max(1 - h_i, 0.1)
+chance       share of S = :data:`SAMPLES` normal samples of the objectives that no member of the front dominates
+===========  ================================================================================================
+"""
 
 from __future__ import annotations
 
@@ -15,24 +30,24 @@ from latency_db.predictor.linear import linear_posterior
 from nas.core.estimate import Objective
 
 Floats = NDArray[np.float64]
-Known = Mapping[str, float]
-"""Estimates by name, early ones (``map@62``) among them."""
+Estimates = Mapping[str, float]
+"""Estimates by name, early ones (``map@62``) included."""
 
-LEARN = 12
-"""Candidates that must have gone all the way before any is stopped."""
+WARM_UP = 12
+"""Candidates evaluated to the end before the pruner stops any."""
 CHANCE = 0.05
-"""A candidate whose chance to come to the front is below this is stopped."""
+"""A candidate with a smaller chance to enter the Pareto front is stopped."""
 AUDIT = 8
-"""Every so-manyth of those goes on all the same: else only good ones would be left to learn from, and no error would
-ever be seen."""
-DRAWS = 512
+"""One of so many unpromising candidates is evaluated to the end: the regression would otherwise see good candidates
+only, and its errors would stay invisible."""
+SAMPLES = 512
 RIDGE = 0.1
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is expected of a candidate: per objective its mean and standard deviation (0: known), and the chance that
-    the front takes it in."""
+    """Forecast of a candidate: mean and standard deviation per objective (0 if known), and the chance to enter the
+    Pareto front."""
 
     means: tuple[float, ...]
     deviations: tuple[float, ...]
@@ -44,85 +59,86 @@ class Forecast:
         return self.chance >= CHANCE
 
 
-class Fidelity:
-    """Forecasts of objectives from the estimates that are already there.
+class Pruner:
+    """Forecasts of objectives from the estimates that a candidate has so far.
 
-    Per unknown objective a ridge regression on the (logarithms of the) known estimates, its error taken from
-    leave-one-out residuals. How many are stopped therefore follows from how well the cheap estimates rank the
-    candidates of this very study: where they say little, none is.
+    The number of candidates that are stopped follows from how well the cheap estimates rank the candidates of this
+    study: uninformative estimates stop none.
     """
 
     def __init__(self, objectives: Sequence[Objective], seed: int = 0) -> None:
         self.objectives = tuple(objectives)
         self._signs = np.array([o.sign for o in self.objectives], np.float64)
         self._seed = seed
-        self._whole: list[Known] = []
+        self._rows: list[Estimates] = []
 
-    def learn(self, known: Known) -> None:
-        """One candidate that went all the way, with everything that was known of it on the way."""
-        self._whole.append(dict(known))
+    def observe(self, estimates: Estimates) -> None:
+        """Add a candidate that was evaluated to the end, with all its estimates."""
+        self._rows.append(dict(estimates))
 
     def __len__(self) -> int:
-        return len(self._whole)
+        return len(self._rows)
 
-    def forecast(self, known: Known, front: Floats) -> Forecast | None:
-        """Of a candidate with ``known`` so far, against the objectives of the front (k, m) in natural units; None
-        while there is too little to learn from, or nothing left to be forecast."""
+    def forecast(self, known: Estimates, front: Floats) -> Forecast | None:
+        """Forecast a candidate from its estimates so far.
+
+        Args:
+            known: Estimates by name.
+            front: (k, m) objectives of the Pareto front in natural units.
+
+        Returns None if there are too few candidates to learn from, or no objective is left to forecast.
+        """
         unknown = [o for o in self.objectives if o.name not in known]
-        names = [n for n in known if all(n in row for row in self._whole)]
-        if not unknown or not names or len(self._whole) < LEARN:
+        names = [n for n in known if all(n in row for row in self._rows)]
+        if not unknown or not names or len(self._rows) < WARM_UP:
             return None
         means, deviations = [], []
         for o in self.objectives:
             mean, deviation = (known[o.name], 0.0) if o.name in known else self._predicted(o, names, known)
             means.append(mean)
             deviations.append(deviation)
-        return Forecast(
-            tuple(means), tuple(deviations), self._chance(np.array(means), np.array(deviations), front, len(known))
-        )
+        chance = self._chance(np.array(means), np.array(deviations), front, len(known))
+        return Forecast(tuple(means), tuple(deviations), chance)
 
-    def audits(self, stopped_before: int) -> bool:
-        """Whether a candidate without promise goes on all the same; ``stopped_before``: how many had none before it."""
-        return stopped_before % AUDIT == AUDIT - 1
+    def audits(self, without_promise: int) -> bool:
+        """Return whether an unpromising candidate is evaluated all the same, after so many unpromising ones."""
+        return without_promise % AUDIT == AUDIT - 1
 
     def rank_correlations(self) -> dict[str, float]:
-        """Spearman's rho of every early estimate (``map@62``) with its final one, over the candidates that have
-        both."""
+        """Return Spearman's rho between every early estimate (``map@62``) and the final one, over the candidates that
+        have both."""
         from scipy.stats import spearmanr
 
         found = {}
-        for early in dict.fromkeys(name for row in self._whole for name in row if "@" in name):
+        for early in dict.fromkeys(name for row in self._rows for name in row if "@" in name):
             final = early.partition("@")[0]
-            pairs = [(row[early], row[final]) for row in self._whole if early in row and final in row]
+            pairs = [(row[early], row[final]) for row in self._rows if early in row and final in row]
             if len(pairs) > 2 and all(len(set(column)) > 1 for column in zip(*pairs, strict=True)):
                 found[early] = float(spearmanr(*zip(*pairs, strict=True)).statistic)
         return found
 
-    def _predicted(self, objective: Objective, names: Sequence[str], known: Known) -> tuple[float, float]:
-        rows = np.array([[row[n] for n in names] for row in self._whole], np.float64)
+    def _predicted(self, objective: Objective, names: Sequence[str], known: Estimates) -> tuple[float, float]:
+        rows = np.array([[row[n] for n in names] for row in self._rows], np.float64)
         own = np.array([known[n] for n in names], np.float64)
-        logs = (
-            (rows > 0).all(0) & (own > 0) & np.array(["@" not in n for n in names])
-        )  # costs by their logarithm, early accuracies as they are
+        costs = np.array(["@" not in n for n in names])  # by their logarithm; early accuracies as they are
+        logs = (rows > 0).all(0) & (own > 0) & costs
         x, point = (np.where(logs, np.log(np.maximum(v, 1e-300)), v) for v in (rows, own))
-        y = np.array([row[objective.name] for row in self._whole], np.float64)
+        y = np.array([row[objective.name] for row in self._rows], np.float64)
         log_y = objective.logarithmic and bool((y > 0).all())
         mean, deviation = _ridge(x, np.log(y) if log_y else y, point)
         return (math.exp(mean), math.exp(mean) * math.expm1(min(deviation, 10.0))) if log_y else (mean, deviation)
 
     def _chance(self, means: Floats, deviations: Floats, front: Floats, step: int) -> float:
-        """Share of drawn outcomes that no point of the front beats."""
         if len(front) == 0:
             return 1.0
-        rng = np.random.default_rng([self._seed, len(self._whole), step])
-        drawn = (means + deviations * rng.standard_normal((DRAWS, len(means)))) * self._signs
-        beaten = [bool((front * self._signs <= one).all(1).any()) for one in drawn]
-        return 1 - sum(beaten) / len(beaten)
+        rng = np.random.default_rng([self._seed, len(self._rows), step])
+        samples = (means + deviations * rng.standard_normal((SAMPLES, len(means)))) * self._signs
+        dominated = [bool((front * self._signs <= one).all(1).any()) for one in samples]
+        return 1 - sum(dominated) / len(dominated)
 
 
 def _ridge(x: Floats, y: Floats, point: Floats) -> tuple[float, float]:
-    """Prediction at ``point`` (d,) and its standard deviation, from leave-one-out residuals widened by how far the
-    point lies from the others."""
+    """Return mean and standard deviation at ``point`` (d,) of a ridge regression of ``y`` (n,) on ``x`` (n, d)."""
     scale = x.std(0)
     used = scale > 1e-12
     x, point, scale = x[:, used], point[used], scale[used]
@@ -136,10 +152,18 @@ def _ridge(x: Floats, y: Floats, point: Floats) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class Saving:
-    """What stopping early saved: candidates ``tried``, ``stopped``, ``audited`` (without promise, but let through)
-    and those of them ``on_front`` all the same; seconds of evaluations ``spent`` and ``saved`` (the mean cost of the
-    steps that were left out); Spearman's rho of every early estimate with the final one."""
+class PruningSavings:
+    """What pruning saved.
+
+    Args:
+        tried: Candidates in all.
+        stopped: Candidates that were pruned.
+        audited: Unpromising candidates that were evaluated to the end.
+        on_front: Audited candidates on the Pareto front.
+        spent_s: Seconds spent on evaluations.
+        saved_s: Seconds saved: mean cost of the steps that were left out.
+        correlations: Spearman's rho between every early estimate and the final one.
+    """
 
     tried: int
     stopped: int
@@ -150,34 +174,43 @@ class Saving:
     correlations: Mapping[str, float]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return the JSON form."""
         return asdict(self)
 
     def __str__(self) -> str:
         share = self.saved_s / (self.spent_s + self.saved_s) if self.saved_s else 0.0
-        said = f"{self.stopped} of {self.tried} candidates were stopped early, which saved about {share:.0%} of the evaluations' time"
+        parts = [
+            f"{self.stopped} of {self.tried} candidates were pruned, about {share:.0%} of the evaluation time saved"
+        ]
         if self.audited:
-            said += f"; of {self.audited} without promise that were let through, {self.on_front} are on the front"
+            parts.append(f"{self.on_front} of {self.audited} audited candidates are on the Pareto front")
         if self.correlations:
-            said += "; rank correlation with the final value: " + ", ".join(
-                f"{name} {rho:.2f}" for name, rho in self.correlations.items()
-            )
-        return said
+            rho = ", ".join(f"{name} {rho:.2f}" for name, rho in self.correlations.items())
+            parts.append(f"rank correlation with the final value: {rho}")
+        return "; ".join(parts)
 
 
-def saving(
+def pruning_savings(
     seconds: Mapping[str, Mapping[str, float]],
-    stopped: Collection[str],
+    pruned: Collection[str],
     audited: Collection[str],
     front: Collection[str],
-    rho: Mapping[str, float],
-) -> Saving:
-    """From the seconds of every step by candidate id, and the ids of the stopped, the audited and the front."""
-    whole = [s for id_, s in seconds.items() if id_ not in stopped]
+    correlations: Mapping[str, float],
+) -> PruningSavings:
+    """Work out what pruning saved.
+
+    Args:
+        seconds: Seconds of every step by candidate id.
+        pruned: Ids of the pruned candidates.
+        audited: Ids of the audited candidates.
+        front: Ids of the Pareto front.
+        correlations: Rank correlation of every early estimate with the final one.
+    """
+    whole = [s for id_, s in seconds.items() if id_ not in pruned]
     steps = dict.fromkeys(name for s in whole for name in s)
     means = {name: sum(s[name] for s in whole if name in s) / sum(name in s for s in whole) for name in steps}
-    saved = sum(mean for id_ in stopped for name, mean in means.items() if name not in seconds[id_])
+    saved = sum(mean for id_ in pruned for name, mean in means.items() if name not in seconds[id_])
     spent = sum(sum(s.values()) for s in seconds.values())
-    return Saving(
-        len(seconds), len(stopped), len(audited), len(set(audited) & set(front)), round(spent, 3), round(saved, 3), rho
-    )
+    on_front = len(set(audited) & set(front))
+    counts = len(seconds), len(pruned), len(audited), on_front
+    return PruningSavings(*counts, round(spent, 3), round(saved, 3), correlations)

@@ -26,13 +26,12 @@ from nas.estimators.latency import Latency
 from nas.estimators.predicted_latency import PredictedLatency
 from nas.profiling.workload import default_latency_db
 from nas.search.baseline import Baseline
-from nas.search.cheap_objectives import cheap_ones
+from nas.search.cheap_objectives import cheap_estimators
 from nas.search.finalize import Bounds, Live, SearchResult, conclude
 from nas.search.measure_baseline import measure_baseline
 from nas.search.progress import search_progress
 from nas.search.settings import SearchSettings
-from nas.search.study import Study
-from nas.search.terminator import said
+from nas.search.study import Limits, Study
 from nas.supernet.supernet import Supernet
 from nas.supernet.weights import load_supernet
 from nas.training.train import image_size_of, open_training_data, train_supernet, training_batches
@@ -66,7 +65,7 @@ def search(settings: SearchSettings, folder: Path, reporter: Reporter) -> Search
         bounds = bounds_of(settings)
         study = open_study(settings, settings.storage or folder / "study.journal", settings.study_name(folder), bounds)
         _share(study, settings, folder, data)
-        look_ahead(study, estimators, settings, reporter)
+        warm_start(study, estimators, settings, reporter)
         with search_progress(reporter) as watch:
             live = Live(settings, study, folder, data.name if data else "", watch)
             study.run(
@@ -77,19 +76,19 @@ def search(settings: SearchSettings, folder: Path, reporter: Reporter) -> Search
                 settings.early_stop,
                 settings.open_stop(),
             )
-        if len(study.progress) < settings.trials and settings.stop:
+        if len(study.history.progress) < settings.trials and settings.stop:
             reporter.note(
-                f"ended after {len(study.progress)} candidates (--stop {settings.stop}): {said(study.progress)}"
+                f"ended after {len(study.history.progress)} candidates (--stop {settings.stop}): {study.history.progress.rate_text}"
             )
         return conclude(settings, study, estimators, latency, classes, data, bounds, folder, reporter)
 
 
-def look_ahead(study: Study, estimators: Sequence[Estimator], settings: SearchSettings, reporter: Reporter) -> None:
-    """:meth:`Study.look_ahead`, with its progress shown; nothing where nothing is left to search, or no cost is
+def warm_start(study: Study, estimators: Sequence[Estimator], settings: SearchSettings, reporter: Reporter) -> None:
+    """:meth:`Study.warm_start`, with its progress shown; nothing where nothing is left to search, or no cost is
     computed."""
-    if len(study.progress) < settings.trials and cheap_ones(study.objectives, estimators):
+    if len(study.history.progress) < settings.trials and cheap_estimators(study.objectives, estimators):
         with reporter.steps("costs that are computed") as update:
-            study.look_ahead(estimators, update)
+            study.warm_start(estimators, update)
 
 
 def bounds_of(settings: SearchSettings) -> Bounds:
@@ -138,9 +137,7 @@ def open_study(settings: SearchSettings, storage: Path | str, name: str, bounds:
         settings.objectives,
         settings.sampler,
         settings.seed,
-        settings.open_bounds(),
-        budgets,
-        goals,
+        Limits(settings.open_bounds(), budgets, goals),
     )
     own = next(iter(settings.targets))
     in_int8 = [c for c in study.candidates if (c.precision or own) == "int8"] if "int8" in settings.targets else []
@@ -172,7 +169,7 @@ def evaluation(
             settings.eval_images,
             seed=settings.seed,
             scratch=scratch,
-            beside=tuple(targets.values()),
+            compared_targets=tuple(targets.values()),
         )
         asked = {p: _estimators(replace(context, target=target), settings.estimators) for p, target in targets.items()}
         estimators = [

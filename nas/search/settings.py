@@ -17,9 +17,9 @@ from nas.core.estimate import Objective
 from nas.core.precision_choice import joined, with_precisions
 from nas.estimators import ESTIMATORS
 from nas.search.baseline import Baseline
-from nas.search.evaluate import Bound
+from nas.search.evaluate_candidate import Bound
 from nas.search.objectives import LATENCIES, Aims, estimators_of, parse_bound
-from nas.search.terminator import NEVER, Progress, StopRule
+from nas.search.terminator import SearchProgress, StopRule, never
 from nas.training.recipe import Recipe
 from nas.training.train import Means
 from search_spaces.architecture import Architecture, Value
@@ -99,7 +99,8 @@ class SearchSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
-        return asdict(self)
+        plain = asdict(replace(self, baselines={}))
+        return {**plain, "baselines": {name: b.to_dict() for name, b in self.baselines.items()}}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SearchSettings:
@@ -232,9 +233,9 @@ class SearchSettings:
         """The bounds, each on an estimate's name, whether that or its estimator's was written."""
         return tuple(parse_bound(text) for text in self.bounds)
 
-    def open_stop(self) -> Callable[[Progress], bool]:
+    def open_stop(self) -> Callable[[SearchProgress], bool]:
         """When the search ends before all candidates are tried."""
-        return StopRule.parse(self.stop) if self.stop else NEVER
+        return StopRule.parse(self.stop) if self.stop else never
 
     @property
     def aims(self) -> Aims:

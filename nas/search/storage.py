@@ -1,35 +1,61 @@
-"""Where a study is kept: Optuna's journal file with a lock that dies with its process, or any Optuna storage URL.
-Errors of either as one line."""
+"""The storage of a study: Optuna's journal file with a lock that ends with its process, or any Optuna storage URL.
+
+Databases that lose their connection are retried; every error of a storage is one line.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import json
+import logging
 import os
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial, wraps
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, TypeVar
 
 import optuna
-from optuna.storages import JournalStorage
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from nas.search.optuna_compat import BaseJournalFileLock
 from search_spaces.errors import InputError
 
+LOG = logging.getLogger(__name__)
+T = TypeVar("T")
+
 BUSY_S = 60.0
-"""How long one of many workers waits for the others' writing to an SQLite file."""
+"""Seconds that one of many workers waits for the others' writing to an SQLite file."""
+PATIENCE_S = 600.0
+"""Seconds for which a lost connection to a database server is tried again."""
+FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
+"""Back-off between two tries: doubled from the first to the longest."""
+CREATIONS = 4
+"""Tries to create the tables of a database beside other processes."""
+_LOST = (
+    "connect",
+    "server closed",
+    "terminating",
+    "starting up",
+    "shutting down",
+    "timed out",
+    "timeout",
+    "ssl syscall",
+)
 _DAMAGED = (json.JSONDecodeError, UnicodeDecodeError, KeyError, ValueError, AssertionError, TypeError, AttributeError)
 
 
 class KernelLock(BaseJournalFileLock):
-    """``flock`` on the journal itself: the kernel frees it with its process, so that a killed one leaves nothing to
-    wait for.
+    """``flock`` on the journal itself: the kernel frees it with its process, so a killed process leaves no lock.
 
-    Optuna's own locks are files, which survive their process; another one waits 30 s before it takes such a lock away.
+    Optuna's own locks are files, which survive their process; another process waits 30 s before it removes one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,22 +63,83 @@ class KernelLock(BaseJournalFileLock):
         self._descriptor = -1
 
     def acquire(self) -> bool:
-        """Waits for the other processes that write."""
+        """Wait for the other processes that write."""
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         self._descriptor = descriptor
         return True
 
     def release(self) -> None:
-        """Closing frees the lock."""
+        """Free the lock by closing the file."""
         os.close(self._descriptor)
 
 
+class RetryingStorage(RDBStorage):
+    """A database storage that survives a restart of its server.
+
+    Connections are tested before use. A call that fails because the connection is lost is repeated with exponential
+    back-off for up to :data:`PATIENCE_S` seconds; each wait is logged as a warning.
+    """
+
+    _opened = False
+
+    def __init__(self, url: str) -> None:
+        for left in range(CREATIONS - 1, -1, -1):
+            try:
+                super().__init__(url, engine_kwargs={"pool_pre_ping": True})
+                break
+            except SQLAlchemyError as error:  # two processes that create the tables at once
+                if "already exists" not in str(error) or not left:
+                    raise
+                time.sleep(FIRST_WAIT_S)
+        self._opened = True
+
+    def retry(self, call: Callable[[], T]) -> T:
+        """Return the result of ``call``, tried again while the connection is lost."""
+        end, wait = time.monotonic() + PATIENCE_S, FIRST_WAIT_S
+        while True:
+            try:
+                return call()
+            except (StorageInternalError, SQLAlchemyError) as error:
+                if not self._opened or not connection_lost(error) or time.monotonic() + wait > end:
+                    raise
+                LOG.warning("study storage %s: connection lost, next try in %.0f s", _shown(self.url), wait)
+                time.sleep(wait)
+                wait = min(2 * wait, LONGEST_WAIT_S)
+
+
+def _retrying(name: str) -> Callable[..., Any]:
+    method = getattr(RDBStorage, name)
+
+    @wraps(method)
+    def call(self: RetryingStorage, *args: Any, **kwargs: Any) -> Any:
+        return self.retry(partial(method, self, *args, **kwargs))
+
+    return call
+
+
+for _name in BaseStorage.__dict__:
+    if not _name.startswith("_") and callable(getattr(RDBStorage, _name, None)):
+        setattr(RetryingStorage, _name, _retrying(_name))
+
+
+def connection_lost(error: BaseException) -> bool:
+    """Return whether an error of a storage means that the server is away, so that another try may succeed."""
+    cause = error if isinstance(error, SQLAlchemyError) else error.__cause__
+    if not isinstance(cause, DBAPIError):
+        return False
+    text = str(cause.orig).lower()
+    return cause.connection_invalidated or any(words in text for words in _LOST)
+
+
 def open_storage(storage: Path | str, write: bool = True) -> optuna.storages.BaseStorage | str:
-    """What Optuna takes as ``storage``; a journal that is opened for writing loses the half line of a process that
-    died while it wrote."""
+    """Open a storage for Optuna.
+
+    A journal that is opened for writing loses the half line of a process that died while it wrote. Raises InputError
+    for a file that is missing and to be read, or a malformed URL.
+    """
     if isinstance(storage, str) and "://" in storage:
-        return _of_url(storage, write)
+        return _open_url(storage, write)
     path = Path(storage)
     lock = KernelLock(path)
     if write:
@@ -67,9 +154,9 @@ def open_storage(storage: Path | str, write: bool = True) -> optuna.storages.Bas
     return JournalStorage(backend)
 
 
-def _of_url(url: str, write: bool) -> optuna.storages.BaseStorage | str:
-    """A database of Optuna's, or ``grpc://host:port``, its proxy in front of one, for more workers than a database
-    likes to have connections."""
+def _open_url(url: str, write: bool) -> optuna.storages.BaseStorage | str:
+    """Open a database, or ``grpc://host:port``: Optuna's proxy in front of one, for more workers than a database
+    accepts connections."""
     kind, _, rest = url.partition("://")
     if kind == "grpc":
         host, colon, port = rest.rstrip("/").rpartition(":")
@@ -82,18 +169,21 @@ def _of_url(url: str, write: bool) -> optuna.storages.BaseStorage | str:
         path = make_url(url).database
         if not write and path and not Path(path).is_file():
             raise InputError(f"no study file {path}", "the storage of a search that has begun")
-        _write_ahead(url)
-        return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": BUSY_S}})
-    # The driver of the extra [postgresql], where none is named.
-    return f"postgresql+psycopg://{rest}" if kind == "postgresql" else url
+        if write:
+            _write_ahead(url)
+        return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": BUSY_S}})
+    # The driver of the extra [postgresql] if the URL names none.
+    return RetryingStorage(f"postgresql+psycopg://{rest}" if kind == "postgresql" else url)
 
 
 @contextlib.contextmanager
-def asking(storage: Path | str) -> Iterator[None]:
-    """To be held while a trial is asked for: of an SQLite file two processes may else be given the same waiting trial
-    (it has no row locks)."""
+def ask_lock(storage: Path | str) -> Iterator[None]:
+    """Hold a lock while a trial is asked for, or a study created, in an SQLite file.
+
+    SQLite has no row locks, so two processes could be given the same waiting trial, or create the tables twice.
+    """
     path = make_url(storage).database if isinstance(storage, str) and storage.startswith("sqlite:") else None
-    if not path or path == ":memory:":
+    if not path or path == ":memory:" or not Path(path).parent.is_dir():
         yield
         return
     with open(f"{path}.ask", "w") as file:
@@ -101,8 +191,21 @@ def asking(storage: Path | str) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Hide Optuna's log lines and notices about experimental parts; both are as before afterwards."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
 def _write_ahead(url: str) -> None:
-    """SQLite's log that lets others read while one writes; it is a property of the file."""
+    """Switch an SQLite file to its write-ahead log, in which others read while one writes."""
     import sqlite3
 
     path = make_url(url).database
@@ -110,50 +213,57 @@ def _write_ahead(url: str) -> None:
         with (
             contextlib.suppress(sqlite3.Error),
             contextlib.closing(sqlite3.connect(path, timeout=BUSY_S)) as connection,
-        ):  # Optuna says what is wrong
+        ):  # Optuna reports what is wrong
             connection.execute("PRAGMA journal_mode=WAL")
 
 
 def _drop_half_line(path: Path) -> None:
-    """What is appended to half a line becomes a damaged one, so that half goes; it was never acknowledged."""
+    """Remove a last line that is not whole: it was never acknowledged, and the next line would continue it."""
     content = path.read_bytes()
     whole = content.rfind(b"\n") + 1
     if whole < len(content):
         os.truncate(path, whole)
 
 
-class explained:
-    """Turns what a storage says of a broken or unwritable file into one line; ``opened``: while working only the disk
-    is to blame, not the content."""
+def _shown(url: str) -> str:
+    """The URL without its password."""
+    return make_url(url).render_as_string(hide_password=True)
 
-    def __init__(self, storage: Path | str, opened: bool = False) -> None:
-        self.storage = storage
-        self.opened = opened
 
-    def __enter__(self) -> None:
-        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+@contextlib.contextmanager
+def storage_errors(storage: Path | str, opened: bool = False) -> Iterator[None]:
+    """Turn the errors of a broken or unwritable storage into one-line InputErrors.
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
-        if not isinstance(error, Exception) or isinstance(error, InputError):
-            return
-        if isinstance(error, OSError):
-            hint = "free some space or mend the path, then: nas search --resume RUN" if self.opened else ""
-            raise InputError(
-                f"study file {self.storage}: {error.strerror or error}",
-                "a folder that you may write to, with free space",
-                hint,
-            ) from None
-        if self.opened:
-            return
-        if isinstance(self.storage, str) and "://" in self.storage:
-            said = " ".join(str(error).split())
-            raise InputError(
-                f"study storage {self.storage!r}: {said}",
-                "an Optuna storage URL that can be reached, such as sqlite:///file.db",
-            ) from None
-        if isinstance(error, _DAMAGED):
-            raise InputError(
-                f"study file {self.storage} is damaged ({type(error).__name__}: {' '.join(str(error).split())})",
-                "a journal that this program wrote",
-                "move it away to start anew: measured latencies are kept in the latency database",
-            ) from None
+    ``opened``: the storage was usable before, so that only the disk or the connection is to blame, not its content.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if (explained := _explained(storage, error, opened)) is None:
+            raise
+        raise explained from None
+
+
+def _explained(storage: Path | str, error: Exception, opened: bool) -> InputError | None:
+    again = "nas search --resume RUN continues"
+    is_url = isinstance(storage, str) and "://" in storage
+    if isinstance(error, OSError):
+        hint = f"free some space or mend the path, then {again}" if opened else ""
+        expected = "a folder that you may write to, with free space"
+        return InputError(f"study file {storage}: {error.strerror or error}", expected, hint)
+    if is_url and (not opened or isinstance(error, (StorageInternalError, SQLAlchemyError))):
+        cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
+        text = " ".join(str(cause).split())
+        if opened:
+            return InputError(f"study storage {storage!r} was lost: {text}", hint=f"once it is back, {again}")
+        expected = "an Optuna storage URL that can be reached, such as sqlite:///file.db"
+        return InputError(f"study storage {storage!r}: {text}", expected)
+    if not opened and isinstance(error, _DAMAGED):
+        return InputError(
+            f"study file {storage} is damaged ({type(error).__name__}: {' '.join(str(error).split())})",
+            "a journal that this program wrote",
+            "move it away to start anew: measured latencies are kept in the latency database",
+        )
+    return None

@@ -1,52 +1,56 @@
-"""A search that survives: ask, estimate, tell on an Optuna study; reopening it resumes it, and nothing is evaluated
+"""The study of a search: an Optuna study with ask, evaluate and tell; reopened, it resumes, and nothing is evaluated
 twice."""
 
 from __future__ import annotations
 
-import contextlib
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from nas.core.estimate import Candidate, Objective
-from nas.core.pareto import Archive, values_of
+from nas.core.pareto import Archive
 from nas.core.precision_choice import CHOICE, id_of
 from nas.estimators.base import Estimator
-from nas.search.cheap_objectives import Watch, ask_ahead
-from nas.search.evaluate import Bound, Course, Evaluation, Outcome
-from nas.search.heartbeat import Heart, Signed, Watcher, name_of_this, workers
-from nas.search.pruner import Fidelity, Saving, saving
+from nas.search.cheap_objectives import Watch, evaluate_cheap_objectives
+from nas.search.evaluate_candidate import Bound, CandidateEvaluator
+from nas.search.heartbeat import Heartbeat, WorkerSampler, new_worker_name, workers
 from nas.search.samplers import SAMPLERS, Known, Learner
-from nas.search.storage import asking, explained, open_storage
-from nas.search.terminator import Progress
+from nas.search.storage import ask_lock, open_storage, quiet_optuna, storage_errors
+from nas.search.study_history import StudyHistory
+from nas.search.study_reader import RECORD
+from nas.search.terminator import SearchProgress, never
+from nas.search.trial_parameters import TrialParameters
+from nas.search.trial_queue import LOOK_S, AskedTrial, TrialQueue
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 from search_spaces.space import SearchSpace
 
 HOPELESS = 8
-"""Failures in a row from the beginning after which a search stops: that is the set-up, not a candidate."""
+"""Failures in a row from the beginning after which a search stops: the set-up is at fault, not a candidate."""
 MAX_DUPLICATES = 5
-"""Known architectures in a row after which an unseen one is asked for: samplers converge, and small spaces run out."""
-LOOK_S = 0.5
-"""How often a worker with nothing to do looks what became of the others' candidates."""
-RECORD = "run"
+"""Known points in a row after which an unseen one is enqueued: samplers converge, and small spaces run out."""
 STREAM = 1_000_003
-"""Between the seeds of two workers' samplers."""
+"""Distance between the seeds of two workers' samplers."""
 
 
 @dataclass(frozen=True)
-class Event:
-    """What a watcher is told after every trial: the candidate or why there is none, how many were evaluated of all
-    wanted, the archive, seconds it took."""
+class TrialEvent:
+    """Progress after a trial.
+
+    Args:
+        candidate: The candidate; None if it was pruned, failed, or is outside a bound.
+        message: Why there is no candidate.
+        done, wanted: Trials done and wanted.
+        archive: The Pareto front.
+        seconds: Duration of the evaluation.
+    """
 
     candidate: Candidate | None
     message: str
@@ -56,12 +60,37 @@ class Event:
     seconds: float
 
 
-class Study:
-    """Candidates of a space, or of one with the precision (:mod:`nas.core.precision_choice`), kept with their
-    estimates in an Optuna storage (a file, or any URL).
+@dataclass(frozen=True)
+class Limits:
+    """Limits of a search.
 
-    Trials are complete (evaluated), pruned (outside a bound) or failed (with their message). A trial that a killed
-    process left running is recorded as interrupted and its architecture asked again first.
+    Args:
+        bounds: Constraints on estimates: candidates outside are pruned.
+        budgets: Upper bounds of the first objective for which the best of the second is wanted.
+        goals: Values of the second objective that are to be reached at the least cost.
+    """
+
+    bounds: Sequence[Bound] = ()
+    budgets: Sequence[float] = ()
+    goals: Sequence[float] = ()
+
+
+class Study:
+    """Candidates of a space with their estimates, kept in an Optuna storage.
+
+    A trial is complete (evaluated, or pruned early with forecast values), pruned (outside a bound) or failed (with
+    its message). A trial that a killed process left running is recorded as interrupted, and its point enqueued again.
+
+    Args:
+        storage: Path of a journal file, or any URL of an Optuna storage.
+        name: Name of the study in the storage.
+        space: The space, or one with the precision as a choice (:mod:`nas.core.precision_choice`).
+        objectives: One to four objectives.
+        sampler: Name in :data:`nas.search.samplers.SAMPLERS`.
+        seed: Seed of the sampler.
+        limits: Bounds, budgets and goals.
+
+    Raises InputError if the storage is unusable or holds a study of another space or other objectives.
     """
 
     def __init__(
@@ -72,273 +101,171 @@ class Study:
         objectives: Sequence[Objective],
         sampler: str = "guided",
         seed: int = 0,
-        bounds: Sequence[Bound] = (),
-        budgets: Sequence[float] = (),
-        goals: Sequence[float] = (),
+        limits: Limits = Limits(),
     ) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.space, self.objectives, self.bounds, self.seed = space, tuple(objectives), tuple(bounds), seed
-        self._storage = storage
-        self._free = {c.name: c for c in space.choices if len(c.values) > 1}
-        directions = [StudyDirection.MINIMIZE if o.direction == "min" else StudyDirection.MAXIMIZE for o in objectives]
-        log = tuple(i for i, o in enumerate(self.objectives) if o.logarithmic)
-        sampling = Known(self._distributions, log, tuple(budgets), tuple(goals))
-        settings: dict[str, Any] = {
-            "space": space.name,
-            "version": space.version,
-            "objectives": [str(o) for o in objectives],
-        }
-        settings |= {CHOICE: list(self._free[CHOICE].values)} if CHOICE in self._free else {}
+        self.space, self.objectives, self.limits, self.seed = space, tuple(objectives), limits, seed
+        self._storage, self.parameters = storage, TrialParameters(space)
         make = SAMPLERS[sampler]
-        with explained(storage):
-            self._study = optuna.create_study(
-                storage=open_storage(storage), study_name=name, directions=directions, load_if_exists=True
-            )
-            known = self._study.user_attrs.get("settings")
-            if known is None:
-                self._study.set_user_attr("settings", settings)
-                self._study.set_metric_names([o.name for o in objectives])  # for dashboards
-            elif known != settings:
-                raise InputError(f"study {name!r} is of {known}", f"{settings}", "give the run another folder or name")
+        with storage_errors(storage):
+            self._study = self._opened(name)
             trials = self._study.get_trials(deepcopy=False)
             begun = len(workers(self._study.user_attrs))
+        log = tuple(i for i, o in enumerate(self.objectives) if o.logarithmic)
         # A reopened study must not repeat the random numbers of its beginning, nor one worker those of another.
-        self.worker = name_of_this()
-        self._sampler = make(seed, replace(sampling, begun=len(trials) + STREAM * begun))
-        self._study.sampler = Signed(self._sampler, self.worker)
-        self.archive = Archive(objectives, log=tuple(self.objectives[i].name for i in log))
-        self.fidelity = Fidelity(self.objectives, seed)
-        self.progress = Progress()
-        self._without_promise, self._looked = 0, False
-        self._watcher = Watcher(self.worker)
-        self._known: dict[str, FrozenTrial] = {}
-        self._open: dict[int, FrozenTrial] = {}
-        self._read = 0
-        self._learn(trials)
+        stream = len(trials) + STREAM * begun
+        known = Known(self.parameters.distributions, log, tuple(limits.budgets), tuple(limits.goals), stream)
+        self._sampler = make(seed, known)
+        self.worker = new_worker_name()
+        self._study.sampler = WorkerSampler(self._sampler, self.worker)
+        self._warm, self._duplicates = False, 0
+        self.history = StudyHistory(self.objectives, seed, self.parameters)
+        self.queue = TrialQueue(self._study, storage, self.worker, self.parameters, self.history, self.objectives)
+        with storage_errors(storage):
+            self.history.read(trials)
+
+    def _opened(self, name: str) -> optuna.Study:
+        directions = [
+            StudyDirection.MINIMIZE if o.direction == "min" else StudyDirection.MAXIMIZE for o in self.objectives
+        ]
+        identity: dict[str, Any] = {
+            "space": self.space.name,
+            "version": self.space.version,
+            "objectives": [str(o) for o in self.objectives],
+        }
+        identity |= {CHOICE: list(self.space[CHOICE].values)} if CHOICE in self.parameters.choices else {}
+        with ask_lock(self._storage), quiet_optuna():
+            study = optuna.create_study(
+                storage=open_storage(self._storage), study_name=name, directions=directions, load_if_exists=True
+            )
+            found = study.user_attrs.get("settings")
+            if found is None:
+                study.set_user_attr("settings", identity)
+                study.set_metric_names([o.name for o in self.objectives])  # for dashboards
+            elif found != identity:
+                raise InputError(f"study {name!r} is of {found}", f"{identity}", "give the run another folder or name")
+        return study
+
+    @property
+    def archive(self) -> Archive:
+        """The Pareto front."""
+        return self.history.archive
 
     @property
     def candidates(self) -> list[Candidate]:
-        """All evaluated candidates, in the order of their trials."""
-        return [
-            Candidate.from_dict(t.user_attrs["candidate"])
-            for t in self._known.values()
-            if t.state == TrialState.COMPLETE and not _stopped(t)
-        ]
-
-    @property
-    def stopped(self) -> list[tuple[str, str]]:
-        """(id, message) of those that were not estimated to the end because they had hardly a chance."""
-        return [(id_, str(t.user_attrs["message"])) for id_, t in self._known.items() if _stopped(t)]
-
-    @property
-    def draws(self) -> dict[str, Mapping[str, Sequence[float]]]:
-        """Of every candidate the values that its estimates might have had, by the estimate's name
-        (:attr:`nas.estimators.base.Estimator.draws`)."""
-        return {id_: course.draws for id_, course in self._courses.items()}
-
-    @property
-    def saving(self) -> Saving:
-        """What stopping early has saved so far."""
-        courses = self._courses
-        audited = [id_ for id_, course in courses.items() if course.audited]
-        front = [c.id for c in self.archive.front]
-        return saving(
-            {i: c.seconds for i, c in courses.items()},
-            [i for i, _ in self.stopped],
-            audited,
-            front,
-            self.fidelity.rank_correlations(),
-        )
-
-    @property
-    def _courses(self) -> dict[str, Course]:
-        return {id_: Course(**t.user_attrs.get("course", {})) for id_, t in self._known.items()}
+        """Candidates evaluated to the end, in the order of their trials."""
+        return self.history.candidates
 
     @property
     def failures(self) -> list[tuple[str, str]]:
-        """(id, message) of those that failed or are outside a bound."""
-        return [(id_, str(t.user_attrs["message"])) for id_, t in self._known.items() if t.state != TrialState.COMPLETE]
+        """(id, message) of the candidates that failed or are outside a bound."""
+        return self.history.failures
 
     def describe(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """Keep, in the study itself, what another worker must know to take part (JSON); what was kept first stays.
-        The record that holds."""
-        with explained(self._storage):
+        """Keep in the study what another worker must know to take part (JSON); an earlier record stays.
+
+        Returns the record that is kept.
+        """
+        with storage_errors(self._storage):
             if RECORD not in self._study.user_attrs:
                 self._study.set_user_attr(RECORD, dict(record))
             return dict(self._study.user_attrs[RECORD])
 
-    def enqueue(self, point: Architecture) -> None:
-        """Ask for this one next (unless it is known, or somebody has it in hand)."""
-        if id_of(point) not in self._known and id_of(point) not in self._claims():
-            self._study.enqueue_trial(self._params(point))
-            self._sync()
+    def warm_start(self, estimators: Sequence[Estimator], watch: Watch = lambda done, total, names: None) -> None:
+        """Give the sampler the cheap objectives at many points, once; the same points whenever the study is opened.
 
-    def look_ahead(self, estimators: Sequence[Estimator], watch: Watch = lambda done, wanted, what: None) -> None:
-        """Tells the sampler, once, what cheap objectives say of points that nobody evaluates, the same ones whenever
-        the study is opened.
-
-        :meth:`run` does so by itself, unwatched.
+        :meth:`run` does so by itself, without progress.
         """
-        if not self._looked and isinstance(self._sampler, Learner):
-            for place, (points, values) in ask_ahead(self.space, self.objectives, estimators, self.seed, watch).items():
-                self._sampler.learn(place, [self._params(point) for point in points], values)
-        self._looked = True
+        if not self._warm and isinstance(self._sampler, Learner):
+            found = evaluate_cheap_objectives(self.space, self.objectives, estimators, self.seed, watch)
+            for place, (points, values) in found.items():
+                self._sampler.learn(place, [self.parameters.params(point) for point in points], values)
+        self._warm = True
 
     def run(
         self,
         estimators: Sequence[Estimator],
         trials: int,
-        watch: Callable[[Event], None] = lambda event: None,
+        watch: Callable[[TrialEvent], None] = lambda event: None,
         first: Sequence[Architecture] = (),
         early_stop: bool = False,
-        enough: Callable[[Progress], bool] = lambda progress: False,
+        enough: Callable[[SearchProgress], bool] = never,
     ) -> None:
-        """Propose and estimate until ``trials`` points were tried in all, failed ones and those outside a bound
-        included, or ``enough`` says so.
+        """Ask, evaluate and tell until so many points were tried, or ``enough`` returns True.
 
-        A new study begins with the space's extremes; ``first`` are tried next, those of them that are not known.
-        ``early_stop``: candidates that have hardly a chance to come to the front are not estimated to the end
-        (:mod:`nas.search.pruner`).
+        Args:
+            estimators: All estimators of a candidate, the objectives' among them.
+            trials: Number of points in all, failed ones and those outside a bound included.
+            watch: Called after every trial.
+            first: Points that are tried after the extremes of the space, with which a new study begins.
+            early_stop: Whether unpromising candidates are pruned (:mod:`nas.search.pruner`).
+            enough: Returns True to stop before all trials are run.
+
+        Raises InputError if all first candidates fail, if the storage is lost, or if no estimator gives an objective
+        or a bound.
         """
-        evaluation = Evaluation(estimators, self.objectives, self.bounds, self.fidelity if early_stop else None)
-        if len(self._known) < min(trials, self.space.size):
-            self.look_ahead(estimators)
-        with explained(self._storage, opened=True):
-            self._run(evaluation, trials, watch, [self.space.check(a) for a in first], enough)
+        pruner = self.history.pruner if early_stop else None
+        evaluator = CandidateEvaluator(estimators, self.objectives, self.limits.bounds, pruner)
+        wanted = min(trials, self.space.size)
+        if len(self.history.known) < wanted:
+            self.warm_start(estimators)
+        checked = [self.space.check(point) for point in first]
+        with storage_errors(self._storage, opened=True):
+            self._begin(checked)
+            with Heartbeat(self._study, self.worker):
+                while len(self.history.known) < wanted and not enough(self.history.progress):
+                    if (asked := self._ask(wanted)) is not None:
+                        event = self._evaluate(asked, evaluator, trials)
+                        watch(event)
+                        self._check_hope()
 
-    def _run(
-        self,
-        evaluation: Evaluation,
-        trials: int,
-        watch: Callable[[Event], None],
-        first: Sequence[Architecture],
-        enough: Callable[[Progress], bool],
-    ) -> None:
-        self._sync()
-        self._recover()
-        extremes = () if self._known else (self.space.smallest, self.space.largest)
+    def _begin(self, first: Sequence[Architecture]) -> None:
+        self.queue.sync()
+        self.queue.recover()
+        extremes = () if self.history.known else (self.space.smallest, self.space.largest)
         for point in dict.fromkeys((*extremes, *first)):
-            self.enqueue(point)
-        wanted, repeated = min(trials, self.space.size), 0
-        with Heart(self._study, self.worker):
-            while len(self._known) < wanted and not enough(self.progress):
-                if not self._to_begin(wanted):
-                    time.sleep(
-                        LOOK_S
-                    )  # others have the rest in hand; what of it is lost with them has to be done again
-                    self._sync()
-                    self._recover()
-                    continue
-                taken = self._take(wanted)
-                if taken is None:
-                    repeated += 1
-                    if repeated >= MAX_DUPLICATES and len(self._known.keys() | self._claims()) < wanted:
-                        self.enqueue(self._unseen(len(self._known)))
-                    continue
-                repeated = 0
-                self._evaluate(*taken, evaluation, trials, watch)
-                if len(self._known) >= HOPELESS and all(t.state == TrialState.FAIL for t in self._known.values()):
-                    raise InputError(
-                        f"all of the first {HOPELESS} candidates failed ({self.failures[-1][1]})",
-                        hint="mend the cause and start anew",
-                    )
+            self.queue.enqueue(point)
 
-    def _to_begin(self, wanted: int) -> bool:
-        """Whether something is left that nobody has in hand."""
-        waiting = any(t.state == TrialState.WAITING for t in self._open.values())
-        return waiting or len(self._known.keys() | self._claims()) < wanted
+    def _ask(self, wanted: int) -> AskedTrial | None:
+        """Return a trial that only this worker evaluates; None if there is none for the moment.
 
-    def _take(self, wanted: int) -> tuple[optuna.Trial, Architecture] | None:
-        """A trial, and its point, which nobody else has or had; None where the proposal turned out to be somebody's.
-
-        Workers may propose the same at the same time. Who has the lower number keeps it (Lamport's bakery,
-        doi:10.1145/361082.361093): everyone says what was proposed to it, waits until all with lower numbers have
-        said so too, and steps back if one of them has it.
+        While others evaluate the rest, this waits for a moment, and takes over what dead workers left.
         """
-        with contextlib.suppress(
-            UpdateFinishedTrialError
-        ):  # taken for dead meanwhile: this process was stopped, or the storage kept it waiting
-            with asking(self._storage):
-                trial = self._study.ask(self._distributions)
-            point = self._point(trial.params)
-            trial.set_user_attr("architecture", id_of(point))
-            if self._is_mine(trial, id_of(point), wanted):
-                return trial, point
-        self._sync()
-        return None
+        waiting = any(t.state == TrialState.WAITING for t in self.history.open.values())
+        if not waiting and len(self.history.taken) >= wanted:
+            time.sleep(LOOK_S)
+            self.queue.sync()
+            self.queue.recover()
+            return None
+        asked = self.queue.take(wanted)
+        self._duplicates = 0 if asked is not None else self._duplicates + 1
+        if self._duplicates >= MAX_DUPLICATES and len(self.history.taken) < wanted:
+            self.queue.enqueue(self._unseen_point())
+        return asked
 
-    def _is_mine(self, trial: optuna.Trial, id_: str, wanted: int) -> bool:
-        while True:
-            self._sync()
-            lower = [t for t in self._open.values() if t.number < trial.number]
-            if not any(t.state == TrialState.RUNNING and self._claim(t) is None for t in lower):
-                break
-            self._recover()
-            time.sleep(LOOK_S / 10)
-        taken = {claim: t.number for t in lower if (claim := self._claim(t))}
-        if id_ in self._known:
-            self._tell_again(trial, self._known[id_])
-        elif id_ in taken:
-            trial.set_user_attr("duplicate", taken[id_])
-            self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
-        elif len(self._known.keys() | taken.keys()) >= wanted:
-            self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)  # no longer needed
-        else:
-            return True
-        return False
+    def _evaluate(self, asked: AskedTrial, evaluator: CandidateEvaluator, wanted: int) -> TrialEvent:
+        """Evaluate the point of a trial and tell the outcome."""
+        start = time.monotonic()
+        try:
+            outcome = evaluator(asked.point, asked.trial.number, self.history.front)
+        except KeyboardInterrupt:
+            self.queue.give_back(asked)
+            raise
+        self.queue.tell(asked, outcome)
+        done, seconds = len(self.history.known), time.monotonic() - start
+        return TrialEvent(outcome.candidate, outcome.message, done, wanted, self.archive, seconds)
 
-    def _sync(self) -> None:
-        """Learns what happened in the study since the last look."""
-        self._learn(self._study.get_trials(deepcopy=False))
+    def _check_hope(self) -> None:
+        known = self.history.known
+        if len(known) >= HOPELESS and all(t.state == TrialState.FAIL for t in known.values()):
+            raise InputError(
+                f"all of the first {HOPELESS} candidates failed ({self.failures[-1][1]})",
+                hint="mend the cause and start anew",
+            )
 
-    def _learn(self, trials: Sequence[FrozenTrial]) -> None:
-        for number in (*self._open, *range(self._read, len(trials))):
-            trial = trials[number]
-            if not trial.state.is_finished():
-                self._open[number] = trial
-                continue
-            self._open.pop(number, None)
-            if _evaluated(trial):
-                self._remember(trial)
-        self._read = len(trials)
-
-    def _claim(self, trial: FrozenTrial) -> str | None:
-        """Id of the point that an unfinished trial is of; None where it does not say (yet)."""
-        if id_ := trial.user_attrs.get("architecture"):
-            return str(id_)
-        fixed = trial.system_attrs.get("fixed_params", {})
-        return id_of(self._point(fixed)) if fixed.keys() == self._free.keys() else None
-
-    def _claims(self) -> set[str]:
-        return {claim for t in self._open.values() if (claim := self._claim(t))}
-
-    @property
-    def _distributions(self) -> dict[str, BaseDistribution]:
-        return {
-            name: IntDistribution(0, len(c.values) - 1) if c.ordered else CategoricalDistribution(c.values)
-            for name, c in self._free.items()
-        }
-
-    def _point(self, params: Mapping[str, Any]) -> Architecture:
-        """Parameters are places in a choice's list where it is ordered, else the values themselves."""
-        return self.space.architecture(
-            **{
-                c.name: c.values[0]
-                if c.name not in params
-                else c.values[params[c.name]]
-                if c.ordered
-                else params[c.name]
-                for c in self.space.choices
-            }
-        )
-
-    def _params(self, point: Architecture) -> dict[str, Any]:
-        return {name: c.index(point[name]) if c.ordered else point[name] for name, c in self._free.items()}
-
-    def _unseen(self, number: int) -> Architecture:
-        """A point not tried yet: a neighbour of one on the front, else any."""
-        rng = random.Random(f"{self.seed}/{number}")
-        taken = self._known.keys() | self._claims()
+    def _unseen_point(self) -> Architecture:
+        """Return a point not tried yet: a neighbour of a member of the front, else any."""
+        rng = random.Random(f"{self.seed}/{len(self.history.known)}")
+        taken = self.history.taken
         front = list(self.archive.front)
         rng.shuffle(front)
         for candidate in front:
@@ -349,132 +276,3 @@ class Study:
             sample = self.space.sample(rng)
             if id_of(sample) not in taken:
                 return sample
-
-    def _evaluate(
-        self,
-        trial: optuna.Trial,
-        point: Architecture,
-        evaluation: Evaluation,
-        wanted: int,
-        watch: Callable[[Event], None],
-    ) -> None:
-        start = time.monotonic()
-        try:
-            outcome = evaluation(
-                point, trial.number, values_of(self.archive.front, self.objectives), self._without_promise
-            )
-        except KeyboardInterrupt:
-            self._study.enqueue_trial(self._params(point))
-            self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
-            raise
-        self._tell(trial, outcome)
-        self._sync()
-        watch(
-            Event(outcome.candidate, outcome.message, len(self._known), wanted, self.archive, time.monotonic() - start)
-        )
-
-    def _tell(self, trial: optuna.Trial, outcome: Outcome) -> None:
-        candidate, values = outcome.candidate, outcome.expected
-        # Finished by others: this process was stopped for so long that they took it for dead, and asked for the
-        # architecture again.
-        with contextlib.suppress(UpdateFinishedTrialError):
-            trial.set_user_attr("course", outcome.course.to_dict())
-            if candidate is None:
-                trial.set_user_attr("message", outcome.message)
-            else:
-                trial.set_user_attr("candidate", candidate.to_dict())
-                values = tuple(candidate[o.name].value for o in self.objectives)
-            self._study.tell(trial, values, state=outcome.state, skip_if_finished=True)
-
-    def _remember(self, trial: FrozenTrial) -> None:
-        id_ = trial.user_attrs["architecture"]
-        if id_ in self._known:
-            return
-        self._known[id_] = trial
-        course = Course(**trial.user_attrs.get("course", {}))
-        stopped = _stopped(trial)
-        self._without_promise += stopped or course.audited
-        if trial.state == TrialState.COMPLETE and not stopped:
-            candidate = Candidate.from_dict(trial.user_attrs["candidate"])
-            self.archive.add(candidate)
-            self.fidelity.learn({**{e.name: e.value for e in candidate.estimates}, **course.early})
-        self.progress.add(trial, self.archive.hypervolume)
-
-    def _tell_again(self, trial: optuna.Trial, known: FrozenTrial) -> None:
-        """A proposal already tried gets the known answer, so that the sampler learns from it; it counts as nothing."""
-        trial.set_user_attr("duplicate", known.number)
-        values = known.values if known.state == TrialState.COMPLETE else None
-        self._study.tell(trial, values, state=known.state, skip_if_finished=True)
-
-    def _recover(self) -> None:
-        """Trials of processes that are no more: recorded as interrupted, their architectures asked again first.
-        Several may do this at once."""
-        foreign = [
-            t
-            for t in self._open.values()
-            if t.state == TrialState.RUNNING and t.user_attrs.get("worker") != self.worker
-        ]
-        attributes = self._study.user_attrs if foreign else {}
-        for trial in foreign:
-            if self._watcher.alive(trial.user_attrs.get("worker"), attributes, trial.number):
-                continue
-            values, state = None, TrialState.FAIL
-            if "candidate" in trial.user_attrs:  # killed between its last estimate and the telling
-                candidate = Candidate.from_dict(trial.user_attrs["candidate"])
-                values, state = [candidate[o.name].value for o in self.objectives], TrialState.COMPLETE
-            elif "message" not in trial.user_attrs and trial.params.keys() == self._free.keys():
-                # First: a kill in between asks it twice, which is found out, instead of never.
-                self._ask_again(trial)
-            with contextlib.suppress(UpdateFinishedTrialError):  # another worker was first
-                self._study.tell(trial.number, values, state=state, skip_if_finished=True)
-        if foreign:
-            self._sync()
-
-    def _ask_again(self, lost: FrozenTrial) -> None:
-        point = self._point(lost.params)
-        others = {claim for t in self._open.values() if t.number != lost.number and (claim := self._claim(t))}
-        if id_of(point) not in self._known and id_of(point) not in others:
-            self._study.enqueue_trial(self._params(point))
-            self._sync()
-
-
-def _evaluated(trial: FrozenTrial) -> bool:
-    """Whether the trial holds an outcome of its own (a duplicate or an interrupted one does not)."""
-    return "candidate" in trial.user_attrs or "message" in trial.user_attrs
-
-
-def _stopped(trial: FrozenTrial) -> bool:
-    return trial.state == TrialState.COMPLETE and "candidate" not in trial.user_attrs
-
-
-def read_candidates(storage: Path | str, name: str) -> Iterator[Candidate]:
-    """Evaluated candidates of a study, without opening it for writing; for plots."""
-    with explained(storage):
-        study = optuna.load_study(study_name=name, storage=open_storage(storage, write=False))
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            if "candidate" in trial.user_attrs:
-                yield Candidate.from_dict(trial.user_attrs["candidate"])
-
-
-def read_record(storage: Path | str, name: str | None) -> tuple[str, dict[str, Any]]:
-    """Name and :meth:`Study.describe` record of a study in a storage; ``name`` may be left out where there is one
-    only."""
-    with explained(storage):
-        opened = open_storage(storage, write=False)
-        names = optuna.get_all_study_names(opened)
-        if name is None and len(names) == 1:
-            (name,) = names
-        if name not in names:
-            said = ", ".join(names[:8]) or "none"
-            raise InputError(
-                f"no study {name!r} in {storage}" if name else f"{len(names)} studies in {storage}",
-                f"--study with one of: {said}",
-            )
-        record = optuna.load_study(study_name=name, storage=opened).user_attrs.get(RECORD)
-    if record is None:
-        raise InputError(
-            f"the study {name!r} does not say yet what is searched",
-            "one that nas search has begun",
-            "wait for its supernet to be trained",
-        )
-    return name, dict(record)

@@ -11,15 +11,15 @@ from latency_db.core.target import Target
 from nas.core.compute import device_of
 from nas.core.reporter import Reporter
 from nas.search.progress import search_progress
-from nas.search.run import bounds_of, check_device, device_id, evaluation, given_supernet, look_ahead, open_study
+from nas.search.run import bounds_of, check_device, device_id, evaluation, given_supernet, open_study, warm_start
 from nas.search.settings import SearchSettings
-from nas.search.study import read_record
+from nas.search.study_reader import read_record
 from nas.training.train import open_training_data
 from search_spaces.errors import InputError
 
 
 @dataclass(frozen=True)
-class Own:
+class WorkerOverrides:
     """What a worker has of its own, where it is not as the search has it: paths and devices (None: as the search)."""
 
     data: str | None = None
@@ -33,7 +33,7 @@ class Own:
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
-def work(storage: Path | str, name: str | None, own: Own, reporter: Reporter) -> int:
+def work(storage: Path | str, name: str | None, own: WorkerOverrides, reporter: Reporter) -> int:
     """Evaluate candidates of a study until it has as many as its search wanted; how many were evaluated here.
 
     Everything comes from the study itself. InputError where the data set, the target's precision or the device are
@@ -83,7 +83,7 @@ def work(storage: Path | str, name: str | None, own: Own, reporter: Reporter) ->
             settings, len(data.classes) if data else settings.num_classes or 80, data, supernet, Path(scratch)
         ) as (estimators, _),
     ):
-        look_ahead(study, estimators, settings, reporter)
+        warm_start(study, estimators, settings, reporter)
         with search_progress(reporter) as shown:
             study.run(estimators, settings.trials, watch, (), settings.early_stop, settings.open_stop())
     return own_work

@@ -21,7 +21,7 @@ from nas.core.architecture_file import read_artifact
 from nas.estimators import ESTIMATORS
 from nas.export.onnx import export_onnx, metadata_of, write_onnx
 from nas.search.settings import SearchSettings
-from nas.search.study import read_candidates
+from nas.search.study_reader import read_candidates
 from nas.supernet.supernet import Supernet
 from nas.supernet.weights import save_detector, save_supernet
 from search_spaces.references import reference

@@ -12,7 +12,7 @@ import pytest
 from nas.cli import main
 from nas.estimators import ESTIMATORS
 from nas.search.storage import open_storage
-from nas.search.study import RECORD, read_candidates
+from nas.search.study_reader import RECORD, read_candidates
 from tests._fakes import tiny_space
 
 FIXED = [part for c in tiny_space().choices for part in ("--fix", f"{c.name}={','.join(map(str, c.values))}")]

@@ -232,18 +232,19 @@ def test_the_supernet_s_score_says_something_early_and_how_sure_it_is(
 ) -> None:
     """Early figures are those of the first images, the last that of all; intervals come from the same drawn
     images for every candidate."""
-    from nas.estimators import supernet_map
+    from nas.estimators import supernet_evaluation
+    from nas.estimators.shared import SharedEvaluators
     from nas.estimators.supernet_map import SupernetMap, SupernetMap50
 
-    monkeypatch.setattr(supernet_map, "FEW", 1)
-    fresh = dataclasses.replace(context, shared={})
+    monkeypatch.setattr(supernet_evaluation, "FEW", 1)
+    fresh = dataclasses.replace(context, shared=SharedEvaluators())
     estimator, other = SupernetMap(fresh), SupernetMap50(fresh)
     rungs = list(estimator.rungs(SPACE.largest))
     assert [e.name for e in rungs][-1] == "map" and all(e.name.startswith("map@") for e in rungs[:-1])
     assert (
         rungs[-1].low is not None and rungs[-1].high is not None and rungs[-1].low <= rungs[-1].value <= rungs[-1].high
     )
-    assert len(estimator.draws) in (0, supernet_map.RESAMPLES)
+    assert len(rungs[-1].replicates) in (0, supernet_evaluation.REPLICATES)
     evaluated = []
-    monkeypatch.setattr(supernet_map._Evaluations, "_evaluated", lambda self, a: evaluated.append(a))
+    monkeypatch.setattr(supernet_evaluation.SupernetEvaluator, "_evaluated", lambda self, a: evaluated.append(a))
     assert [e.name for e in other.rungs(SPACE.largest)] == ["map50"] and not evaluated  # from the same evaluation

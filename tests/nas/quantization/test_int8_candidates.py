@@ -34,6 +34,7 @@ from nas.estimators import ESTIMATORS
 from nas.estimators.base import Context, Estimator
 from nas.estimators.latency import Latency
 from nas.estimators.predicted_latency import PredictedLatency
+from nas.estimators.shared import SharedEvaluators
 from nas.estimators.supernet_map import SupernetMap
 from nas.export.onnx import write_onnx
 from nas.inference.coco_metrics import evaluate
@@ -114,8 +115,8 @@ def test_the_estimate_is_of_the_quantized_network() -> None:
     assert (
         estimate.target == name
         and estimate.source == "predicted"
-        and estimator.remarks
-        and "onnxruntime" in estimator.remarks[0]
+        and estimate.remarks
+        and "onnxruntime" in estimate.remarks[0]
     )
     val = shelf().data.val
     sizes = {s.id: (s.width, s.height) for s in val.samples}
@@ -123,16 +124,16 @@ def test_the_estimate_is_of_the_quantized_network() -> None:
     with open_int8_candidate(extracted(), Target.parse(name), SIDE, images()) as served:
         found = sort_out(*served(batch), batch, sizes, RANKING)
     assert estimate.value == pytest.approx(evaluate(val, found).map, abs=1e-9)
-    kept = estimator._evaluations._found
+    kept = estimator._evaluator._found
     assert all(np.allclose(kept[i].scores, found[i].scores, atol=1e-5) for i in found)
 
     in_float = SupernetMap(replace(of, target=Target.parse("onnxruntime:fp32")))
-    assert in_float(SPACE.smallest).target is None and not in_float.remarks
+    assert in_float(SPACE.smallest).target is None and not in_float(SPACE.smallest).remarks
     assert any(
         len(kept[i].scores) != len(f.scores) or not np.allclose(kept[i].scores, f.scores, atol=1e-5)
-        for i, f in in_float._evaluations._found.items()
+        for i, f in in_float._evaluator._found.items()
     )
-    assert in_float._evaluations._images is estimator._evaluations._images  # decoded once for both
+    assert in_float._evaluator._images is estimator._evaluator._images  # decoded once for both
     assert in_float(SPACE.smallest) == SupernetMap(context(None))(SPACE.smallest)
 
 
@@ -140,8 +141,11 @@ def test_all_numbers_of_an_evaluation_are_of_one(monkeypatch: pytest.MonkeyPatch
     of = context("onnxruntime:int8")
     first, second = ESTIMATORS["supernet"](of), ESTIMATORS["supernet-50"](of)
     assert first(SPACE.smallest).value <= second(SPACE.smallest).value
-    monkeypatch.setattr("nas.estimators.supernet_map.open_int8_candidate", None)  # a second evaluation would fail
-    assert second(SPACE.smallest).target == "onnxruntime:int8" and len(second.draws) in (0, 64)
+    monkeypatch.setattr(
+        "nas.estimators.supernet_evaluation.open_int8_candidate", None
+    )  # a second evaluation would fail
+    found = second(SPACE.smallest)
+    assert found.target == "onnxruntime:int8" and len(found.replicates) in (0, 64)
 
 
 def test_a_table_stands_for_the_runtime_it_was_recorded_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +157,8 @@ def test_a_table_stands_for_the_runtime_it_was_recorded_on(tmp_path: Path, monke
     assert RUNTIMES["recorded"].stands_for(target) == Target("onnxruntime", "int8")
     assert RUNTIMES["onnxruntime"].stands_for(Target("onnxruntime", "int8")) == Target("onnxruntime", "int8")
     estimator = SupernetMap(context(str(target)))
-    assert estimator(SPACE.smallest).target == str(target) and "onnxruntime" in estimator.remarks[0]
+    estimate = estimator(SPACE.smallest)
+    assert estimate.target == str(target) and "onnxruntime" in estimate.remarks[0]
 
 
 def test_latencies_of_one_front_are_at_one_speed(tmp_path: Path) -> None:
@@ -168,13 +173,15 @@ def test_latencies_of_one_front_are_at_one_speed(tmp_path: Path) -> None:
     targets = (Target("onnxruntime", "fp32"), Target("onnxruntime", "int8"))
     with LatencyDB(tmp_path / "db.sqlite") as database:
         of = Context(SPACE, 10, target=targets[0], database=database)
-        for shared in (targets, ()):
-            made = [Latency(replace(of, target=t, beside=shared, shared={})) for t in targets]
+        for compared in (targets, ()):
+            made = [
+                Latency(replace(of, target=t, compared_targets=compared, shared=SharedEvaluators())) for t in targets
+            ]
             for latency, t, anchor in zip(made, targets, (1.0, 3.0), strict=True):
                 m = at(t, anchor, anchor)
                 database.put(latency.profiler.key(m.workload), m)
             values = [latency(SPACE.smallest).value for latency in made]
-            assert values == pytest.approx([2.0, 2.0] if shared else [1.0, 3.0])
+            assert values == pytest.approx([2.0, 2.0] if compared else [1.0, 3.0])
             for latency in made:
                 latency.close()
 
@@ -192,7 +199,7 @@ def test_predicted_latencies_of_one_front_are_at_one_speed(tmp_path: Path) -> No
         one = NANO.sample(random.Random(3))
         for target, ratio in zip(targets, (2.0, 2 / 3), strict=True):
             of = Context(NANO, 10, target=target, database=database)
-            alone, together = PredictedLatency(of)(one), PredictedLatency(replace(of, beside=targets))(one)
+            alone, together = PredictedLatency(of)(one), PredictedLatency(replace(of, compared_targets=targets))(one)
             assert together.value == pytest.approx(ratio * alone.value) and together.high == pytest.approx(
                 ratio * (alone.high or 0)
             )

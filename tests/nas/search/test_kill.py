@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from nas.estimators.base import Context
-from nas.search.study import Study, read_candidates
+from nas.search.study import Study
+from nas.search.study_reader import read_candidates
 from search_spaces.architecture import Architecture
 from search_spaces.spaces import SPACES
 from tests._fakes import FakeLatency, FakeScore

@@ -32,7 +32,8 @@ from nas.search.report.frontier import frontier_data
 from nas.search.run import open_study
 from nas.search.samplers.encoding import Encoding
 from nas.search.settings import SearchSettings
-from nas.search.study import Study, read_candidates
+from nas.search.study import Study
+from nas.search.study_reader import read_candidates
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 from tests._fakes import HashLatency, numbers_of, tiny_space
@@ -66,11 +67,8 @@ class Coarser(Estimator):
     def __call__(self, architecture: Architecture) -> Estimate:
         SPACE.check(architecture)
         gain = numbers_of(architecture)[1] * (0.9 if precision_of(self.context) == "int8" else 1)
-        return Estimate(self.name, gain, source="predicted", target=str(self.context.target))
-
-    @property
-    def remarks(self) -> list[str]:
-        return ["int8 was evaluated elsewhere"] if precision_of(self.context) == "int8" else []
+        remarks = ("int8 was evaluated elsewhere",) if precision_of(self.context) == "int8" else ()
+        return Estimate(self.name, gain, source="predicted", target=str(self.context.target), remarks=remarks)
 
 
 class Unsaid(Coarser):
@@ -123,11 +121,11 @@ def test_a_candidate_keeps_its_precision() -> None:
 
 def test_a_sampler_sees_it_as_one_more_alternative(tmp_path: Path) -> None:
     study = Study(tmp_path / "s.journal", "run", POINTS, OBJECTIVES)
-    encoding = Encoding(study._distributions)
-    row = encoding.points([study._params(joined(SPACE.smallest, "fp32"))])
-    near = [study._point(encoding.params(p)) for p in encoding.neighbours(row[0])]
+    encoding = Encoding(study.parameters.distributions)
+    row = encoding.points([study.parameters.params(joined(SPACE.smallest, "fp32"))])
+    near = [study.parameters.point(encoding.params(p)) for p in encoding.neighbours(row[0])]
     assert joined(SPACE.smallest, "int8") in near and sum(split(p)[1] == "int8" for p in near) == 1
-    other = encoding.points([study._params(joined(SPACE.smallest, "int8"))])
+    other = encoding.points([study.parameters.params(joined(SPACE.smallest, "int8"))])
     assert np.linalg.norm(encoding.embed(row) - encoding.embed(other)) == pytest.approx(1.0)  # one-hot
 
 
@@ -182,9 +180,8 @@ def test_one_estimator_for_one_precision_is_itself() -> None:
         "min",
         1,
     )
-    assert latency.again(POINTS.smallest) == latency(POINTS.smallest) and accuracy.remarks == [
-        "int8 was evaluated elsewhere"
-    ]
+    assert latency.remeasure(POINTS.smallest) == latency(POINTS.smallest)
+    assert accuracy(POINTS.smallest).remarks == ("int8 was evaluated elsewhere",)
 
 
 # a run of the command line

@@ -13,9 +13,10 @@ import pytest
 
 from nas.core.estimate import Estimate, Objective
 from nas.estimators.base import Context, Estimator
-from nas.search.evaluate import Bound
+from nas.search.evaluate_candidate import Bound
 from nas.search.samplers import SAMPLERS
-from nas.search.study import HOPELESS, Event, Study, read_candidates
+from nas.search.study import HOPELESS, Limits, Study, TrialEvent
+from nas.search.study_reader import read_candidates
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 from search_spaces.space import SearchSpace
@@ -44,7 +45,7 @@ def open_study(
     bounds: Sequence[Bound] = (),
     objectives: Sequence[Objective] = OBJECTIVES,
 ) -> Study:
-    return Study(folder / "study.journal", "run", space, objectives, sampler, seed, bounds)
+    return Study(folder / "study.journal", "run", space, objectives, sampler, seed, Limits(bounds))
 
 
 def tried(folder: Path, sampler: str, seed: int, trials: int = 30) -> list[str]:
@@ -74,7 +75,7 @@ def test_a_cheap_objective_is_asked_of_more_points_than_are_evaluated(tmp_path: 
     study.run([latency, score], 12)
     told, values = study._sampler._ahead[0]  # type: ignore[attr-defined]
     assert len(score.asked) == 12 and len(latency.asked) == 12 + len(told) and len(told) > 60
-    assert [numbers_of(study._point(params))[0] for params in told] == values.tolist()
+    assert [numbers_of(study.parameters.point(params))[0] for params in told] == values.tolist()
     again = open_study(tmp_path, "guided", space=space)
     again.run([latency, score], 14)
     more = again._sampler._ahead[0]  # type: ignore[attr-defined]
@@ -82,7 +83,7 @@ def test_a_cheap_objective_is_asked_of_more_points_than_are_evaluated(tmp_path: 
         all(params in told for params in more[0]) and len(score.asked) == 14
     )  # the same ones, without those that cannot be told
     asked, steps = len(latency.asked), list[int]()
-    again.look_ahead([latency], lambda done, wanted, what: steps.append(done))
+    again.warm_start([latency], lambda done, wanted, what: steps.append(done))
     assert steps == []  # it was told once
     open_study(tmp_path, "guided", space=space).run([latency, score], 14)
     assert len(latency.asked) == asked  # nothing left to search
@@ -119,7 +120,7 @@ def test_a_small_space_is_exhausted_exactly_and_the_search_stops(tmp_path: Path,
 
 def test_the_extremes_come_first_and_every_candidate_keeps_its_numbers(tmp_path: Path) -> None:
     latency, score = fakes()
-    events: list[Event] = []
+    events: list[TrialEvent] = []
     study = open_study(tmp_path)
     study.run([latency, score], 10, events.append)
     assert latency.asked[:2] == [SPACE.smallest.id, SPACE.largest.id]
@@ -164,7 +165,7 @@ def test_failing_candidates_are_recorded_with_their_message_and_the_search_goes_
             raise RuntimeError(f"no kernel for {architecture.id}\nand a second line")
 
     study = open_study(tmp_path)
-    events: list[Event] = []
+    events: list[TrialEvent] = []
     estimators: list[Estimator] = [FakeLatency(CONTEXT), FakeScore(CONTEXT, odd_fail)]
     study.run(estimators, 30, events.append)
     odd = [id_ for id_ in estimators[0].asked if int(id_, 16) % 2]  # type: ignore[attr-defined]

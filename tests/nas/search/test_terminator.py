@@ -9,16 +9,16 @@ import pytest
 
 from nas.estimators.base import Context
 from nas.search.study import Study
-from nas.search.terminator import LEAST, Progress, StopRule, said
+from nas.search.terminator import LEAST, SearchProgress, StopRule
 from search_spaces.errors import InputError
 from tests._fakes import FakeLatency, FakeScore, tiny_space
 
 SPACE = tiny_space()
 
 
-def progress(volumes: list[float], expected: float | None = None, seconds: float = 60.0) -> Progress:
+def progress(volumes: list[float], expected: float | None = None, seconds: float = 60.0) -> SearchProgress:
     start = datetime(2026, 1, 1)
-    return Progress(
+    return SearchProgress(
         list(volumes), [expected] * len(volumes), [start + timedelta(seconds=seconds * i) for i in range(len(volumes))]
     )
 
@@ -35,7 +35,7 @@ def test_a_search_that_still_gains_goes_on_and_one_that_does_not_ends() -> None:
 def test_a_rate_per_minute_counts_minutes() -> None:
     slowly = [1.0 + 0.001 * i for i in range(60)]  # about 0.1 % a candidate
     assert StopRule(0.5)(progress(slowly, seconds=60)) and not StopRule(0.5)(progress(slowly, seconds=1))
-    assert "% a minute" in said(progress(slowly)) and said(progress(slowly[:5])) == ""
+    assert "% a minute" in progress(slowly).rate_text and progress(slowly[:5]).rate_text == ""
 
 
 def test_a_break_of_a_day_does_not_count() -> None:
@@ -55,16 +55,16 @@ def test_a_study_ends_when_nothing_is_left_to_gain(tmp_path: Path) -> None:
     context = Context(SPACE, 3)
     study = Study(tmp_path / "s.journal", "run", SPACE, [FakeLatency.objective(), FakeScore.objective()], "random")
     study.run([FakeLatency(context), FakeScore(context)], 72, enough=StopRule())
-    ended = len(study.progress)
+    ended = len(study.history.progress)
     assert LEAST <= ended < 72
     again = Study(tmp_path / "s.journal", "run", SPACE, [FakeLatency.objective(), FakeScore.objective()], "random")
     again.run([FakeLatency(context), FakeScore(context)], 72, enough=StopRule())
-    assert len(again.progress) == ended  # the same history, the same end
+    assert len(again.history.progress) == ended  # the same history, the same end
 
 
 def test_the_guided_sampler_says_what_it_expects(tmp_path: Path) -> None:
     context = Context(SPACE, 3)
     study = Study(tmp_path / "s.journal", "run", SPACE, [FakeLatency.objective(), FakeScore.objective()], "guided")
     study.run([FakeLatency(context), FakeScore(context)], 14)
-    known = [e for e in study.progress.expected if e is not None]
+    known = [e for e in study.history.progress.expected if e is not None]
     assert known and all(0 <= e < 10 for e in known)

@@ -12,7 +12,7 @@ import pytest
 from optuna.trial import TrialState
 
 from nas.estimators.base import Context
-from nas.search.heartbeat import GRACE_S, LEFT, PREFIX, UNSIGNED_S, Heart, Watcher, workers
+from nas.search.heartbeat import GRACE_S, LEFT, PREFIX, UNSIGNED_S, Heartbeat, WorkerMonitor, workers
 from nas.search.study import Study
 from search_spaces.errors import InputError
 from tests._fakes import FakeLatency, FakeScore, tiny_space
@@ -64,6 +64,7 @@ def test_the_same_proposals_at_the_same_time_are_evaluated_once(
     """Threads whose samplers draw the same numbers, over a space that they see whole."""
     monkeypatch.setattr("nas.search.study.STREAM", 0)
     monkeypatch.setattr("nas.search.study.LOOK_S", 0.05)
+    monkeypatch.setattr("nas.search.trial_queue.LOOK_S", 0.05)
     begun: list[str] = []
     storage = tmp_path / "study.journal"
     studies = [Study(storage, "run", TINY, OBJECTIVES, "random", seed=3) for _ in range(4)]
@@ -84,9 +85,9 @@ def test_the_same_proposals_at_the_same_time_are_evaluated_once(
 
 def test_what_a_dead_worker_had_in_hand_is_evaluated_by_another(tmp_path: Path) -> None:
     lost = Study(tmp_path / "study.journal", "run", TINY, OBJECTIVES, "random")
-    taken = lost._take(10)
+    taken = lost.queue.take(10)
     assert taken is not None
-    _, architecture = taken
+    architecture = taken.point
     other = Study(tmp_path / "study.journal", "run", TINY, OBJECTIVES, "random", seed=1)
     latency, score = fakes()
     other.run((latency, score), 5)
@@ -104,9 +105,9 @@ def test_a_worker_that_was_taken_for_dead_loses_its_result_and_goes_on(
     def sleep(architecture: Any) -> None:
         if not robbed:
             robbed.append(architecture.id)
-            monkeypatch.setattr(other._watcher, "alive", lambda *about: False)
-            other._sync()
-            other._recover()
+            monkeypatch.setattr(other.queue.monitor, "alive", lambda *about: False)
+            other.queue.sync()
+            other.queue.recover()
 
     study.run(fakes(sleep), 6)
     assert robbed[0] in {c.id for c in study.candidates} and len(study.candidates) == 6
@@ -125,7 +126,7 @@ def test_more_workers_than_work_end(tmp_path: Path) -> None:
 
 def test_workers_elsewhere_are_judged_by_their_beats() -> None:
     now = [0.0]
-    watcher = Watcher("here:1:a", now=lambda: now[0])
+    watcher = WorkerMonitor("here:1:a", now=lambda: now[0])
     beats: dict[str, Any] = {PREFIX + "far:7:b": 0}
     assert watcher.alive("far:7:b", beats) and watcher.alive("here:1:a", beats)
     now[0] = GRACE_S - 1
@@ -141,7 +142,7 @@ def test_workers_elsewhere_are_judged_by_their_beats() -> None:
 
 def test_an_unsigned_trial_is_waited_for_only_while_others_live() -> None:
     now = [0.0]
-    watcher = Watcher("here:1:a", now=lambda: now[0])
+    watcher = WorkerMonitor("here:1:a", now=lambda: now[0])
     assert not watcher.alive(None, {PREFIX + "here:1:a": 3}, trial=5)
     beats = {PREFIX + "far:7:b": 0}
     assert watcher.alive(None, beats, trial=5)
@@ -151,7 +152,7 @@ def test_an_unsigned_trial_is_waited_for_only_while_others_live() -> None:
 
 def test_a_heart_beats_until_it_is_left() -> None:
     study = optuna.create_study()
-    with Heart(study, "w", every_s=0.01):
+    with Heartbeat(study, "w", every_s=0.01):
         time.sleep(0.2)
         assert study.user_attrs[PREFIX + "w"] > 2 and workers(study.user_attrs) == ["w"]
     assert study.user_attrs[PREFIX + "w"] == LEFT
@@ -161,7 +162,7 @@ def test_interrupted_and_repeated_trials_are_no_failures_to_the_sampler(tmp_path
     from nas.search.samplers.history import _void
 
     study = Study(tmp_path / "study.journal", "run", TINY, OBJECTIVES, "guided")
-    study._take(9)
+    study.queue.take(9)
     other = Study(tmp_path / "study.journal", "run", TINY, OBJECTIVES, "guided")
     other.run(fakes(), 4)
     failed = [t for t in other._study.trials if t.state == TrialState.FAIL]

@@ -1,0 +1,152 @@
+"""Evaluation of candidates with the supernet's weights, in floating point or in int8."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from nas.core.compute import device_of
+from nas.data.loader import Batch
+from nas.data.subsets import first_of, first_samples, mixed
+from nas.estimators.base import Context
+from nas.evaluation.bootstrap import resamples
+from nas.evaluation.matching import average_precision, match
+from nas.inference.coco_metrics import Detections, Metrics, evaluate
+from nas.inference.detect import RANKING, batches, detect, images_of, sort_out
+from nas.quantization.candidate import IMAGES, open_int8_candidate
+from nas.supernet.batchnorm import recalibrate
+from search_spaces.architecture import Architecture
+from search_spaces.detector import Detector
+
+Detect = Callable[[Batch], dict[int, Detections]]
+"""Detections of a batch by sample id."""
+
+BATCH = 50
+EARLY = (1 / 8, 1 / 3)
+"""Shares of the evaluation images after which an early estimate is given."""
+FEW = 30
+"""Smallest number of images of an early estimate."""
+REPLICATES = 64
+"""Bootstrap replicates per candidate."""
+
+
+class SupernetEvaluator:
+    """Evaluates subnets with the supernet's weights and keeps the last evaluation for further metrics of it."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._device = device_of(context.device)
+        self._images = context.shared.images(partial(EvaluationImages, context))
+        self._val = self._images.val
+        self._sizes = {sample.id: (sample.width, sample.height) for sample in self._val.samples}
+        self._last: tuple[str, Metrics] | None = None
+        self._found: dict[int, Detections] = {}
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Lines about how the evaluations are done."""
+        return ()
+
+    def rungs(self, architecture: Architecture) -> Iterator[tuple[int | None, Metrics]]:
+        """Yield (number of images, metrics on them) for early rungs, then (None, metrics on all images).
+
+        Only the last pair for the architecture of the previous call.
+        """
+        if self._last is None or self._last[0] != architecture.id:
+            metrics = yield from self._evaluated(architecture)
+            self._last = architecture.id, metrics
+        yield None, self._last[1]
+
+    def replicates(self, area: str, iou: float | None) -> tuple[float, ...]:
+        """Return :data:`REPLICATES` values of mAP of the last candidate, each on a data set resampled from the val
+        split with replacement, the same data sets for every candidate; empty if one of them has no object."""
+        matches = match(self._val, self._found, area)
+        values = average_precision(matches, resamples(len(self._val), REPLICATES, self._context.seed), iou)
+        return () if np.isnan(values).any() else tuple(values.tolist())
+
+    def half_scores(self, architecture: Architecture) -> tuple[float, float] | None:
+        """Return mAP50-95 of an architecture on two disjoint halves of the evaluation images.
+
+        None if a half has no object.
+        """
+        for _ in self.rungs(architecture):
+            pass
+        count = len(self._val)
+        weights = np.zeros((2, count))
+        weights[0, ::2], weights[1, 1::2] = 1, 1
+        first, second = average_precision(match(self._val, self._found, "all"), weights, None).tolist()
+        return None if np.isnan([first, second]).any() else (first, second)
+
+    def _evaluated(self, architecture: Architecture) -> Generator[tuple[int, Metrics], None, Metrics]:
+        assert self._context.supernet is not None
+        size = int(architecture["image_size"])
+        calibration, val = self._images.of_size(size)
+        with torch.random.fork_rng(devices=[]):  # initial weights are random numbers, replaced by the supernet's
+            detector = self._context.supernet.extract(architecture)
+        recalibrate(detector, images_of(calibration, self._device))
+        found: dict[int, Detections] = {}
+        steps = early_steps(len(self._val))
+        with self._opened(detector.deploy(), size, calibration) as detections:
+            for batch in val:
+                found |= detections(batch)
+                part = first_of(self._val, len(found))
+                if len(found) in steps and any((~s.crowd).any() for s in part.samples):
+                    yield len(found), evaluate(part, found)
+        torch.cuda.empty_cache()
+        self._found = found
+        return evaluate(self._val, found)
+
+    def _opened(self, detector: Detector, size: int, calibration: Sequence[Batch]) -> AbstractContextManager[Detect]:
+        """Return a function from a batch to detections of a deployed detector; ``size`` in pixels."""
+        return nullcontext(lambda batch: detect(detector, batch, self._sizes, RANKING))
+
+
+class Int8SupernetEvaluator(SupernetEvaluator):
+    """Evaluates the quantized subnet, in the quantization scheme of the target's runtime."""
+
+    _where = ""
+
+    @contextmanager
+    def _opened(self, detector: Detector, size: int, calibration: Sequence[Batch]) -> Iterator[Detect]:
+        target, end_to_end = self._context.target, detector.head.end_to_end
+        assert target is not None
+        with open_int8_candidate(detector, target, size, [b.images.numpy() for b in calibration]) as served:
+            self._where = served.where
+            yield lambda batch: sort_out(*served(batch), batch, self._sizes, RANKING, end_to_end)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        line = f"accuracy in int8: each candidate calibrated on at most {IMAGES} images and evaluated in {self._where}"
+        return (line,) if self._where else ()
+
+
+class EvaluationImages:
+    """Images for recalibration and evaluation: ``val`` in the order of the evaluation, decoded once per image size."""
+
+    def __init__(self, context: Context) -> None:
+        assert context.data is not None
+        self._context = context
+        self._train = context.data.train
+        self.val = mixed(first_samples(context.data.val, context.eval_images), context.seed)
+        self._decoded: dict[int, tuple[list[Batch], list[Batch]]] = {}
+
+    def of_size(self, size: int) -> tuple[list[Batch], list[Batch]]:
+        """Return calibration and val batches at ``size`` pixels."""
+        if size not in self._decoded:
+            calibration = list(
+                batches(self._train, size, limit=self._context.calibration_images, seed=self._context.seed)
+            )
+            steps = (0, *early_steps(len(self.val)), len(self.val))
+            val = [b for begin, end in pairwise(steps) for b in batches(first_of(self.val, end, begin), size, BATCH)]
+            self._decoded[size] = calibration, val
+        return self._decoded[size]
+
+
+def early_steps(count: int) -> tuple[int, ...]:
+    """Return after how many of ``count`` images early estimates are given; empty for few images."""
+    return tuple(n for share in EARLY if (n := round(count * share)) >= FEW)
