@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from nas.core.console_reporter import ConsoleReporter
     from nas.inference.inputs import sources
     from nas.inference.model import load
-    from nas.inference.postprocess import Suppression
+    from nas.inference.nms import Suppression
     from nas.inference.predict import Job
     from search_spaces.errors import InputError
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.data.dataset import DetectionDataset, Sample
-from nas.inference.postprocess import Detections
+from nas.inference.boxes import coco_iou, to_xywh
+from nas.inference.nms import Detections
 from search_spaces.errors import InputError
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -116,8 +117,8 @@ def _match_image(index: int, sample: Sample, wanted: NDArray[np.bool_], found: D
     order = _best_of_each_class(found)
     scores, labels = found.scores[order], found.labels[order]
     truth = np.concatenate([np.flatnonzero(wanted), np.flatnonzero(~wanted)])  # those that count come first
-    boxes = _xywh(found.boxes[order])
-    ious = _ious(boxes, _xywh(sample.boxes[truth]), sample.crowd[truth])
+    boxes = to_xywh(found.boxes[order])
+    ious = coco_iou(boxes, to_xywh(sample.boxes[truth]), sample.crowd[truth])
     ious[labels[:, None] != sample.labels[truth]] = -1
     hit, ignored = _take(ious, sample.crowd[truth], int(wanted.sum()))
     low, high = AREAS[area]
@@ -137,23 +138,6 @@ def _best_of_each_class(found: Detections) -> NDArray[np.int64]:
     firsts = np.searchsorted(found.labels[by_class], found.labels[by_class])
     worse = by_class[np.arange(len(order)) - firsts >= MOST]
     return order[~np.isin(order, worse)]
-
-
-def _xywh(boxes: NDArray[np.float32]) -> NDArray[np.float64]:
-    """As the evaluator is given them."""
-    corners = boxes.astype(np.float64)
-    return np.concatenate([corners[:, :2], np.clip(corners[:, 2:] - corners[:, :2], 0, None)], 1)
-
-
-def _ious(found: NDArray[np.float64], truth: NDArray[np.float64], crowd: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """[D, G]; with a crowd the share of the detection that is in it. Written in the order in which pycocotools
-    rounds."""
-    ends = [np.minimum(found[:, None, i] + found[:, None, i + 2], truth[:, i] + truth[:, i + 2]) for i in (0, 1)]
-    sides = [np.clip(end - np.maximum(found[:, None, i], truth[:, i]), 0, None) for i, end in enumerate(ends)]
-    both = sides[0] * sides[1]
-    areas, truth_areas = found[:, 2] * found[:, 3], truth[:, 2] * truth[:, 3]
-    union = np.where(crowd, areas[:, None], areas[:, None] + truth_areas - both)
-    return np.divide(both, union, out=np.zeros_like(both), where=both > 0)
 
 
 def _take(

@@ -20,7 +20,7 @@ from nas.evaluation.report_confusion import Confusion, Verdict, confusion_of, ju
 from nas.evaluation.report_curves import Curve, best_of, curve_of, mean_of
 from nas.evaluation.report_tables import class_csv
 from nas.inference.coco_metrics import Metrics, evaluate
-from nas.inference.postprocess import Detections
+from nas.inference.nms import Detections
 
 
 @dataclass(frozen=True)

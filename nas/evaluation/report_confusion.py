@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.data.dataset import DetectionDataset, Sample
-from nas.inference.postprocess import Detections, pairwise_iou
+from nas.inference.boxes import areas, intersection, pairwise_iou
+from nas.inference.nms import Detections
 
 BACKGROUND = "background"
 
@@ -65,11 +66,10 @@ def judge(sample: Sample, detections: Detections, iou: float, score: float) -> V
 def _in_crowd(sample: Sample, found: Detections, iou: float) -> NDArray[np.bool_]:
     """[K]: whether a share of at least ``iou`` of a detection lies in a crowd of its class."""
     inside = np.zeros(len(found), bool)
-    areas = (found.boxes[:, 2:] - found.boxes[:, :2]).prod(1)
+    sizes = areas(found.boxes)
     for crowd in np.flatnonzero(sample.crowd):
-        box = sample.boxes[crowd]
-        sides = np.clip(np.minimum(found.boxes[:, 2:], box[2:]) - np.maximum(found.boxes[:, :2], box[:2]), 0, None)
-        inside |= (sides.prod(1) >= iou * areas) & (areas > 0) & (found.labels == sample.labels[crowd])
+        shared = intersection(found.boxes, sample.boxes[crowd])
+        inside |= (shared >= iou * sizes) & (sizes > 0) & (found.labels == sample.labels[crowd])
     return inside
 
 

@@ -16,7 +16,7 @@ from nas.core.atomic import atomic_write
 from nas.evaluation.matching import RECALLS
 from nas.evaluation.report_curves import SCORES, Curve
 from nas.evaluation.report_tables import class_table, difference_text, interval_text
-from nas.inference.postprocess import class_colour
+from nas.inference.draw import class_colour
 from nas.plotting import canvas as look
 
 if TYPE_CHECKING:

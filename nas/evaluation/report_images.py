@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.data.images import BrokenImage
-from nas.inference.postprocess import draw
+from nas.inference.draw import draw
 from nas.inference.results import write_image
 
 if TYPE_CHECKING:

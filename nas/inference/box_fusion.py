@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nas.inference.postprocess import Detections, nms, pairwise_iou
+from nas.inference.boxes import paired_iou
+from nas.inference.nms import Detections, nms
 
 Merge = Callable[[Sequence[Detections], float], Detections]
 """Detections of each view, in the same pixels, and the IoU over which boxes of one class are one object -> one list,
@@ -42,7 +42,7 @@ def weighted(views: Sequence[Detections], iou_threshold: float) -> Detections:
     fused = np.zeros((0, 4), np.float32)
     for k, (box, label) in enumerate(zip(every.boxes, every.labels, strict=True)):
         same = np.array([every.labels[group[0]] == label for group in groups], bool)
-        overlap = np.where(same, iou(box, fused), 0.0)
+        overlap = np.where(same, paired_iou(box, fused), 0.0)
         if not overlap.size or overlap.max() <= iou_threshold:
             groups.append([k])
             fused = np.concatenate([fused, box[None]])
@@ -65,14 +65,3 @@ def joined(views: Sequence[Detections]) -> Detections:
     )
     order = np.argsort(-scores, kind="stable")
     return Detections(boxes[order], scores[order], labels[order])
-
-
-def iou(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of one box [4] with each of [N, 4], xyxy -> [N]."""
-    return np.asarray(pairwise_iou(box[None], boxes)[0], np.float32)
-
-
-def shared(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The area, in px², that a box [4] shares with each of [N, 4] -> [N]."""
-    sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
-    return np.asarray(np.clip(sides, 0, None).prod(1), np.float32)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.data.dataset import DetectionDataset
-from nas.inference.postprocess import Detections
+from nas.inference.nms import Detections
 from search_spaces.errors import InputError
 from search_spaces.json_checks import JsonObject
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from nas.data.dataset import DetectionDataset
 from nas.data.loader import Batch, Loader, LoaderConfig
 from nas.inference.coco_metrics import Metrics, evaluate
-from nas.inference.postprocess import EVALUATION, NEVER, RANKING, Detections, Suppression, in_image
+from nas.inference.nms import EVALUATION, NEVER, RANKING, Detections, Suppression, in_image
 from search_spaces.detector import Detector
 
 if TYPE_CHECKING:

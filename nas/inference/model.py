@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from nas.data.images import read_image
 from nas.inference.backends import open_network
-from nas.inference.postprocess import EVALUATION, NEVER, SHOWN, Detections, Preprocessor, Suppression, in_image
+from nas.inference.nms import EVALUATION, NEVER, SHOWN, Detections, Suppression, in_image
+from nas.inference.preprocess import Preprocessor
 from nas.inference.results import Result
 from search_spaces.errors import InputError
 from search_spaces.registry import unknown

@@ -15,7 +15,7 @@ from nas.core.reporter import Reporter
 from nas.data.images import BrokenImage, read_image
 from nas.inference.inputs import is_video
 from nas.inference.model import Model
-from nas.inference.postprocess import Suppression
+from nas.inference.nms import Suppression
 from nas.inference.results import Result
 from nas.inference.video import Video, VideoWriter
 from nas.inference.writers import WRITERS, Drawn, Writer

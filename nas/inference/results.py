@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.core.atomic import atomic_write
-from nas.inference.postprocess import Detections, draw
+from nas.inference.draw import draw
+from nas.inference.nms import Detections
 from search_spaces.errors import InputError
 
 _SHOWN_PX = 1600

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from nas.data.dataset import DetectionDataset
 from nas.data.images import BrokenImage
 from nas.inference.backends import Network
-from nas.inference.box_fusion import MERGES, iou, shared
-from nas.inference.postprocess import NEVER, Detections, Preprocessor, nms
+from nas.inference.box_fusion import MERGES
+from nas.inference.boxes import areas, intersection, paired_iou
+from nas.inference.nms import NEVER, Detections, nms
+from nas.inference.preprocess import Preprocessor
 from search_spaces.errors import InputError
 
 IOU = 0.6
@@ -94,12 +96,12 @@ def judged(
     for k in np.argsort(-found.scores, kind="stable"):
         own, box = int(found.labels[k]), found.boxes[k]
         mine = labels == label[own]
-        overlap = np.where(mine & free, iou(box, boxes), 0.0)
+        overlap = np.where(mine & free, paired_iou(box, boxes), 0.0)
         if overlap.size and overlap.max() >= RIGHT:
             free[overlap.argmax()] = False
             yield own, float(found.scores[k]), True
             continue
-        within = shared(box, boxes)[mine & crowd] / (box[2:] - box[:2]).prod()
+        within = intersection(box, boxes)[mine & crowd] / areas(box)
         if not (within >= RIGHT).any():
             yield own, float(found.scores[k]), False
 

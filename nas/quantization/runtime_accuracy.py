@@ -11,6 +11,7 @@ from latency_db.core.target import Target
 from latency_db.runtimes import RUNTIMES
 from nas.data.dataset import DetectionDataset
 from nas.data.loader import Batch
+from nas.inference.boxes import paired_iou
 from nas.inference.coco_metrics import Detections, Metrics, evaluate
 from nas.inference.detect import batches, sort_out
 from search_spaces.errors import InputError
@@ -81,14 +82,5 @@ def distortion(exact: Outputs, found: Outputs) -> float:
     weight = scores.max(-1)
     weight = np.where(weight > 0.05, weight, 0.0)
     seen = float(weight.sum())
-    moved = float((weight * (1 - _iou(boxes, other_boxes))).sum()) / seen if seen else 0.0
+    moved = float((weight * (1 - paired_iou(boxes, other_boxes))).sum()) / seen if seen else 0.0
     return float(np.abs(scores - other_scores).sum()) / total + moved
-
-
-def _iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of paired boxes (..., 4) xyxy."""
-    sides = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0, None)
-    shared = sides.prod(-1)
-    areas = [np.clip(x[..., 2:] - x[..., :2], 0, None).prod(-1) for x in (a, b)]
-    union = areas[0] + areas[1] - shared
-    return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))

@@ -122,7 +122,7 @@ def time_parts(model: Path, images: Sequence[Path]) -> Parts:
 
 def _time_image(detector: Model, path: Path) -> tuple[float, float, float]:
     from nas.data.images import read_image
-    from nas.inference.postprocess import SHOWN, in_image
+    from nas.inference.nms import SHOWN, in_image
 
     suppression = detector.suppression(SHOWN)
     start = time.perf_counter()

@@ -14,7 +14,7 @@ from nas.data.loader import Loader, LoaderConfig
 from nas.data.source import DataPair
 from nas.inference.coco_metrics import Metrics, evaluate
 from nas.inference.detect import batches, detect, images_of
-from nas.inference.postprocess import Detections
+from nas.inference.nms import Detections
 from nas.supernet.batchnorm import recalibrate
 from search_spaces.detector import Detector
 

@@ -17,7 +17,7 @@ from nas.data.source import open_data
 from nas.export.onnx import export_onnx, metadata_of, write_onnx
 from nas.inference.detect import batches, detect
 from nas.inference.model import load
-from nas.inference.postprocess import NEVER, Suppression, nms
+from nas.inference.nms import NEVER, Suppression, nms
 from nas.training.loss import DetectionLoss, Truth
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError

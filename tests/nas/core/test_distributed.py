@@ -21,7 +21,7 @@ from nas.core.training_progress import Diverged, Progress, Watch
 from nas.data.dataset import DetectionDataset
 from nas.data.loader import Loader, LoaderConfig
 from nas.data.source import DataPair, open_data
-from nas.inference.postprocess import Detections
+from nas.inference.nms import Detections
 from nas.supernet.supernet import Supernet
 from nas.training.loop import fit
 from nas.training.recipe import Recipe

@@ -24,7 +24,7 @@ from nas.inference.coco_metrics import evaluate
 from nas.inference.detect import detect_all
 from nas.inference.inputs import sources
 from nas.inference.model import Model, load
-from nas.inference.postprocess import EVALUATION
+from nas.inference.nms import EVALUATION
 from nas.inference.results import Result, _window, write_image
 from nas.inference.video import Video, VideoWriter
 from nas.supernet.weights import load_detector

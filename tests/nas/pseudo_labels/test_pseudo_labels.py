@@ -25,7 +25,7 @@ from nas.data.source import DataPair
 from nas.data.transforms import Augmentation
 from nas.inference.backends import Network, Raw
 from nas.inference.box_fusion import suppressed, weighted
-from nas.inference.postprocess import Detections
+from nas.inference.nms import Detections
 from nas.pseudo_labels.label import Wanted, pseudo_label
 from nas.pseudo_labels.thresholds import LEFT_OUT, Finder, judged, lowest, thresholds_for
 from nas.training.loss import DetectionLoss, Truth

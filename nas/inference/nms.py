@@ -1,17 +1,15 @@
-"""Around a detector, without torch: image -> network input, dense network output -> detections, detections -> a
-drawn image."""
+"""Dense outputs of a detector -> detections: score threshold, non-maximum suppression, placement in the image."""
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.data.transforms import Placement, letterbox
+from nas.data.transforms import Placement
+from nas.inference.boxes import pairwise_iou
 from search_spaces.errors import InputError
 
 NEVER = 1.0
@@ -99,20 +97,6 @@ def in_image(
     return nms(boxes, scores, **vars(suppression)).to_image(placement, width, height)
 
 
-@dataclass(frozen=True)
-class Preprocessor:
-    """RGB image -> network input: letterboxed to ``size`` x ``size`` (:func:`nas.data.transforms.letterbox`),
-    planes first, divided by 255."""
-
-    size: int
-
-    def __call__(self, rgb: NDArray[np.uint8]) -> tuple[NDArray[np.float32], Placement]:
-        """uint8 [H, W, 3] -> (float32 [1, 3, size, size] in 0..1, where the image lies on it)."""
-        placement = letterbox(rgb.shape[1], rgb.shape[0], self.size)
-        planes = placement.paste(rgb).transpose(2, 0, 1)[None]
-        return np.ascontiguousarray(planes, np.float32) / np.float32(255), placement
-
-
 def nms(
     boxes: NDArray[np.floating],
     scores: NDArray[np.floating],
@@ -131,18 +115,30 @@ def nms(
     defaults are for evaluation (those of the YOLO-NAS recipe, super-gradients e0ccacf: score 0.01, IoU 0.7, 300 of
     1000 candidates); to show a image a score threshold of 0.25 or more is apt.
 
-    IoU is compared in float32; a box without area neither suppresses nor is suppressed; one that is not finite is
-    dropped. Memory beside the input, whatever A is: about 60 bytes for each of 2^20 scores looked through at once and
-    for each of ``max_candidates``, and under 2 MB for pairs of boxes.
+    IoU is compared in float32; a box without area neither suppresses nor is suppressed. Memory beside the input does
+    not depend on A: about 60 bytes for each of 2^20 scores that are looked through together and for each of
+    ``max_candidates``, and less than 2 MB for pairs of boxes.
+
+    Raises InputError if the shapes do not fit or a value is not finite: a network that has diverged finds nothing, and
+    nothing must not look like an empty image.
     """
     if scores.ndim != 2 or boxes.shape != (len(scores), 4):
         raise InputError(f"boxes and scores of shapes {boxes.shape} and {scores.shape}", "[A, 4] and [A, C]")
+    if not (_finite(boxes) and _finite(scores)):
+        raise InputError(
+            "outputs of the network that are NaN or infinite",
+            "numbers",
+            "its weights are damaged, or training diverged",
+        )
     anchors, labels, values = _candidates(scores, score_threshold, max_candidates, multi_label)
     chosen = np.asarray(boxes, np.float32)[anchors]
-    finite = np.isfinite(chosen).all(1)
-    chosen, labels, values = chosen[finite], labels[finite], values[finite]
     kept = _greedy(chosen, labels, iou_threshold, max_detections)
     return Detections(chosen[kept], values[kept].astype(np.float32), labels[kept].astype(np.int64))
+
+
+def _finite(values: NDArray[np.floating]) -> bool:
+    """Whether all values are finite; NaN and infinity show in the extremes, which need no table of flags."""
+    return not values.size or bool(np.isfinite(values.min()) and np.isfinite(values.max()))
 
 
 def _candidates(
@@ -215,94 +211,3 @@ def _suppresses(
     """[N, M]: whether box ``better[i]`` suppresses box ``others[j]``."""
     over = pairwise_iou(boxes[better], boxes[others]) > np.float32(iou_threshold)
     return np.asarray(over & (labels[better, None] == labels[others]))
-
-
-def pairwise_iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
-    """IoU [N, M] of boxes [N, 4] and [M, 4] xyxy, computed in their type. A box without area has IoU 0 with every
-    other."""
-    both = _overlap(a, b)
-    union = _areas(a)[:, None] + _areas(b)
-    union -= both
-    np.maximum(union, np.finfo(union.dtype).tiny, out=union)
-    both /= union
-    return both
-
-
-def _overlap(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
-    width = np.minimum(a[:, None, 2], b[:, 2])
-    width -= np.maximum(a[:, None, 0], b[:, 0])
-    height = np.minimum(a[:, None, 3], b[:, 3])
-    height -= np.maximum(a[:, None, 1], b[:, 1])
-    np.maximum(width, 0, out=width)
-    np.maximum(height, 0, out=height)
-    width *= height
-    return width
-
-
-def _areas(boxes: NDArray[np.floating]) -> NDArray[np.floating]:
-    return np.asarray(np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(1))
-
-
-def draw(
-    image: NDArray[np.uint8],
-    boxes: NDArray[np.floating],
-    scores: NDArray[np.floating],
-    labels: NDArray[np.integer],
-    classes: Sequence[str],
-    *,
-    min_side: int = 512,
-    colours: Sequence[tuple[int, int, int]] | None = None,
-) -> NDArray[np.uint8]:
-    """A copy of the RGB image uint8 [H, W, 3] with boxes [K, 4] xyxy px, each tagged with class and score in a
-    colour of its class.
-
-    ``colours``: RGB of each box instead. A score that is NaN, as marked objects have it, is left out of the tag. A
-    image whose longer side is under ``min_side`` px is first enlarged to it by a whole factor, or tags would hide
-    what they name.
-    """
-    factor = max(1, -(-min_side // max(image.shape[:2])))
-    canvas = np.ascontiguousarray(image)
-    canvas = np.array(
-        cv2.resize(canvas, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC) if factor > 1 else canvas,
-        np.uint8,
-    )
-    unit = max(canvas.shape[:2]) / 640
-    placed = np.rint(np.asarray(boxes, np.float64).reshape(-1, 4) * factor).astype(int)
-    order = np.argsort(scores, kind="stable")  # the surest on top
-    paint = [class_colour(int(label)) for label in labels] if colours is None else colours
-    for i in order:
-        cv2.rectangle(
-            canvas, placed[i, :2].tolist(), placed[i, 2:].tolist(), paint[i], max(1, round(2 * unit)), cv2.LINE_AA
-        )
-    for i in order:
-        name = classes[labels[i]] if labels[i] < len(classes) else str(labels[i])
-        _tag(canvas, name if np.isnan(scores[i]) else f"{name} {scores[i]:.2f}", placed[i], paint[i], unit)
-    return canvas
-
-
-def class_colour(label: int) -> tuple[int, int, int]:
-    """RGB 0..255: hues a golden ratio apart, so that neighbouring classes differ most and every count of classes
-    works."""
-    red, green, blue = colorsys.hsv_to_rgb((0.58 + label * 0.6180339887) % 1, 0.75, 0.95)
-    return round(red * 255), round(green * 255), round(blue * 255)
-
-
-def _tag(
-    canvas: NDArray[np.uint8], text: str, box: NDArray[np.int_], colour: tuple[int, int, int], unit: float
-) -> None:
-    """A filled label on the box's upper edge; inside the box where there is no room above, and never over the
-    image's edge."""
-    font, scale, thickness, pad = (
-        cv2.FONT_HERSHEY_SIMPLEX,
-        max(0.4, 0.5 * unit),
-        max(1, round(unit)),
-        max(2, round(3 * unit)),
-    )
-    (width, height), below = cv2.getTextSize(text, font, scale, thickness)
-    width, height = width + 2 * pad, height + below + pad
-    x = int(max(0, min(box[0], canvas.shape[1] - width)))
-    y = int(box[1] - height if box[1] >= height else box[1])
-    cv2.rectangle(canvas, (x, y), (x + width, y + height), colour, cv2.FILLED)
-    luma = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
-    ink = (0, 0, 0) if luma > 140 else (255, 255, 255)
-    cv2.putText(canvas, text, (x + pad, y + height - below), font, scale, ink, thickness, cv2.LINE_AA)

@@ -9,16 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from nas.data.transforms import PAD, letterbox
-from nas.inference.postprocess import (
-    SCORES_AT_ONCE,
-    Detections,
-    Preprocessor,
-    Suppression,
-    class_colour,
-    draw,
-    nms,
-    pairwise_iou,
-)
+from nas.inference.boxes import pairwise_iou
+from nas.inference.draw import class_colour, draw
+from nas.inference.nms import SCORES_AT_ONCE, Detections, Suppression, nms
+from nas.inference.preprocess import Preprocessor
 from search_spaces.errors import InputError
 
 
@@ -171,13 +165,22 @@ def test_nothing_and_nonsense() -> None:
     assert len(empty) == 0 and empty.boxes.shape == (0, 4)
     assert len(nms(np.zeros((0, 4), np.float32), np.zeros((0, 3), np.float32), multi_label=False)) == 0
     assert len(nms(np.zeros((5, 4), np.float32), np.zeros((5, 3), np.float32))) == 0
-    boxes = np.array([[0, 0, np.nan, 1], [0, 0, np.inf, 1], [0, 0, 1, 1]], np.float32)
-    assert nms(boxes, np.array([[0.9], [0.8], [0.7]], np.float32)).scores.tolist() == [pytest.approx(0.7)]
-    assert len(nms(boxes, np.full((3, 1), np.nan, np.float32))) == 0
     with pytest.raises(InputError, match=r"score 2.*expected score and IoU of 0..1"):
         Suppression(score_threshold=2.0)
     with pytest.raises(InputError, match=r"expected \[A, 4\] and \[A, C\]"):
         nms(np.zeros((4, 5), np.float32), np.zeros((5, 3), np.float32))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", ["boxes", "scores"])
+@pytest.mark.parametrize("score", [0.9, 0.0])
+def test_outputs_that_are_not_finite_are_refused(value: float, place: str, score: float) -> None:
+    boxes, scores = np.tile(np.array([0, 0, 9, 9], np.float32), (50, 1)), np.full((50, 3), score, np.float32)
+    nms(boxes, scores)
+    {"boxes": boxes, "scores": scores}[place][17, 2] = value
+    for multi_label in (True, False):
+        with pytest.raises(InputError, match="NaN or infinite"):
+            nms(boxes, scores, multi_label=multi_label)
 
 
 def test_preprocessing_is_the_letterbox_in_planes() -> None:
