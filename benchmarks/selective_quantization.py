@@ -31,7 +31,7 @@ from nas.core.console_reporter import ConsoleReporter
 from nas.core.pareto import hypervolume
 from nas.core.paths import new_folder
 from nas.data.source import DataPair
-from nas.plotting.frontier_png import write_png
+from nas.plotting.frontier_png import write_frontier_png
 from nas.quantization.block_selection import FloatBlocks, SelectionPoint, points_lost, selection_front
 from nas.quantization.measurements import SelectionMeasurements
 from nas.quantization.mixed_precision import HEURISTIC, SelectionConfig, search_float_blocks, write_selection
@@ -122,7 +122,7 @@ def one(name: str, weights: Path, data: DataPair, args: argparse.Namespace) -> d
         image = selective_data(
             *about, timed, selection_front(searched, float_latency.value), named, None, (found.float_map, float_latency)
         )
-        write_png(RESULTS / "selective_quantization.png", image)
+        write_frontier_png(RESULTS / "selective_quantization.png", image)
     return {**compared(found.float_map, searched, by_chance, named[HEURISTIC]), "sets": len(found.points), "blocks": len(found.model.blocks),
             "float": {"map": found.float_map, "latency_ms": float_latency.value}}  # fmt: skip
 

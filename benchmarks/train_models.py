@@ -35,7 +35,7 @@ from nas.core.console_reporter import ConsoleReporter
 from nas.core.training_progress import Progress
 from nas.data.loader import Batch, Loader
 from nas.data.source import DataPair, open_data
-from nas.evaluation.evaluate import Settings, evaluate_file
+from nas.evaluation.evaluate import EvaluationConfig, evaluate_file
 from nas.inference.coco_metrics import Metrics
 from nas.training.loop import fit
 from nas.training.recipe import Recipe
@@ -164,7 +164,9 @@ def main() -> None:
             if args.test_split:
                 other = open_data(args.data, val=args.test_split, limit=args.limit)
                 tested[model.name].append(
-                    evaluate_file(folder / f"{model.name}.safetensors", other, Settings(args.device), reporter).metrics
+                    evaluate_file(
+                        folder / f"{model.name}.safetensors", other, EvaluationConfig(args.device), reporter
+                    ).metrics
                 )
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     figure = {

@@ -12,7 +12,7 @@ from typing import Any
 from latency_db.core.target import Target
 from latency_db.runtimes import RUNTIMES
 from nas.bench.results import BenchModel, Int8Drop
-from nas.core.journal import Lines
+from nas.core.journal import Journal
 from nas.core.reporter import Reporter
 from nas.data.source import DataPair
 from nas.quantization.model import CalibrationConfig, calibrate_detector
@@ -32,8 +32,8 @@ def measure_drops(
     A model that cannot be quantized, or whose classes are others, is named and left out. What the folder's journal
     has of the same weights, images, target and version is taken from there.
     """
-    lines = Lines(folder / JOURNAL)
-    kept = lines.read()
+    journal = Journal(folder / JOURNAL)
+    kept = journal.read()
     found: dict[str, Int8Drop] = {}
     for model in models:
         if model.weights is None:
@@ -46,7 +46,7 @@ def measure_drops(
             reporter.note(f"int8 accuracy of {model.name}: {error}")
             continue
         if known is None:
-            lines.append({"of": asked, "drop": asdict(found[model.name])})
+            journal.append({"of": asked, "drop": asdict(found[model.name])})
         d = found[model.name]
         reporter.note(
             f"int8 accuracy of {model.name}: mAP {d.before:.2f} % in fp32, {d.after:.2f} % in int8, {d.points:+.2f} points lost"

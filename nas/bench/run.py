@@ -22,7 +22,7 @@ from latency_db.database.db import LatencyDB
 from latency_db.runtimes import open_profiler
 from nas.bench.int8_drops import measure_drops
 from nas.bench.results import BenchModel, BenchRecord, BenchResult, BenchSettings, bench_result
-from nas.core.journal import Lines
+from nas.core.journal import Journal
 from nas.core.reporter import Reporter
 from nas.data.source import DataPair
 from nas.profiling.interleaved import ROUND
@@ -220,7 +220,7 @@ class BenchJournal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lines = Lines(path)
+        self._lines = Journal(path)
 
     def begin(self, settings: BenchSettings) -> list[BenchRecord]:
         """What was measured already; InputError if that was with other settings, or if the file is damaged. Failures

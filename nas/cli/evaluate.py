@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from nas.cli.options import new_folder
     from nas.core.console_reporter import ConsoleReporter
     from nas.data.source import open_data
-    from nas.evaluation.evaluate import Settings, compare_files, evaluate_file
+    from nas.evaluation.evaluate import EvaluationConfig, compare_files, evaluate_file
     from nas.evaluation.report import against_dict, write_evaluation
     from nas.evaluation.report_tables import class_table, difference_text, summary
 
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     data = open_data(
         args.data, val=args.split, limit=args.limit, on_problem=lambda line: reporter.note(f"data: {line}")
     )
-    settings = Settings(args.device, args.batch, args.iou, args.score, args.resamples, args.seed)
+    settings = EvaluationConfig(args.device, args.batch, args.iou, args.score, args.resamples, args.seed)
     evaluation = evaluate_file(args.model, data, settings, reporter)
     against = compare_files(evaluation, args.against, data, settings, reporter) if args.against else None
     compared = (args.against.name, against[1]) if against else None

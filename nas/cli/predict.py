@@ -41,10 +41,10 @@ def run(args: argparse.Namespace) -> int:
     """List, draw and save what is found; a broken image is named and passed over."""
     from nas.cli.options import new_folder
     from nas.core.console_reporter import ConsoleReporter
-    from nas.inference.inputs import sources
+    from nas.inference.inputs import find_inputs
     from nas.inference.model import load
     from nas.inference.nms import Suppression
-    from nas.inference.predict import Job
+    from nas.inference.predict import PredictionJob
     from search_spaces.errors import InputError
 
     suppression = Suppression(
@@ -55,8 +55,8 @@ def run(args: argparse.Namespace) -> int:
     save = _save(args)
     model = load(args.model, args.device)
     labels = model.labels_of(args.classes.split(",") if args.classes else None)
-    paths = sources(args.images, args.recursive)
-    job = Job(
+    paths = find_inputs(args.images, args.recursive)
+    job = PredictionJob(
         model, new_folder(args.out) if save else args.out, suppression, labels, save, args.batch, ConsoleReporter()
     )
     job.run(paths)

@@ -49,13 +49,13 @@ def run(args: argparse.Namespace) -> int:
     from nas.cli.options import existing, new_folder
     from nas.core.console_reporter import ConsoleReporter
     from nas.data.source import open_data
-    from nas.inference.backends import open_network
-    from nas.pseudo_labels.label import Wanted, pseudo_label
+    from nas.inference.backends import open_backend
+    from nas.pseudo_labels.label import LabelThresholds, pseudo_label
     from nas.pseudo_labels.thresholds import Finder
 
     reporter = ConsoleReporter()
-    wanted = Wanted(args.score, tuple(map(_score, args.score_for)), args.precision, args.ignore_from)
-    finder = Finder(open_network(existing(args.model, "model"), args.device), args.tta)
+    wanted = LabelThresholds(args.score, tuple(map(_score, args.score_for)), args.precision, args.ignore_from)
+    finder = Finder(open_backend(existing(args.model, "model"), args.device), args.tta)
     existing(args.images, "folder of images")
     new_folder(args.out.parent)
     data = open_data(args.data, limit=args.limit) if args.data else None

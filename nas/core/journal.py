@@ -13,7 +13,7 @@ from search_spaces.errors import InputError
 from search_spaces.json_checks import JsonObject, parse_json
 
 
-class Lines:
+class Journal:
     """The lines of one journal."""
 
     def __init__(self, path: Path) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 from nas.core.reporter import Reporter
 from nas.data.source import DataPair
 from nas.evaluation.bootstrap import Difference, compare
-from nas.evaluation.report import Evaluation, evaluation_of
+from nas.evaluation.report import EvaluationResult, evaluation_of
 from nas.inference.detect import detect_all
 from nas.inference.model import load
 
 
 @dataclass(frozen=True)
-class Settings:
+class EvaluationConfig:
     """How to evaluate: device, images run at once, IoU and score of the confusions (None: where the mean F1 is
     best), resamples and their seed."""
 
@@ -26,7 +26,7 @@ class Settings:
     seed: int = 0
 
 
-def evaluate_file(path: Path, data: DataPair, settings: Settings, reporter: Reporter) -> Evaluation:
+def evaluate_file(path: Path, data: DataPair, settings: EvaluationConfig, reporter: Reporter) -> EvaluationResult:
     """Weights (``.safetensors``) or an export (``.onnx``) on the val split (``open_data(spec, val="test")`` puts
     another there)."""
     model = load(path, settings.device)
@@ -48,8 +48,8 @@ def evaluate_file(path: Path, data: DataPair, settings: Settings, reporter: Repo
 
 
 def compare_files(
-    a: Evaluation, other: Path, data: DataPair, settings: Settings, reporter: Reporter
-) -> tuple[Evaluation, Difference]:
+    a: EvaluationResult, other: Path, data: DataPair, settings: EvaluationConfig, reporter: Reporter
+) -> tuple[EvaluationResult, Difference]:
     """``a`` against another model on the same images."""
     b = evaluate_file(other, data, settings, reporter)
     return b, compare(a.matches, b.matches, settings.resamples, settings.seed)

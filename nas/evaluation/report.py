@@ -44,7 +44,7 @@ class ClassRow:
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluation:
+class EvaluationResult:
     """One detector on one data set. ``curves``: of the classes that have objects; ``mean``: of all of them;
     ``verdicts``: per image, in its order."""
 
@@ -85,7 +85,7 @@ def evaluation_of(
     score: float | None = None,
     resamples: int = 1000,
     seed: int = 0,
-) -> Evaluation:
+) -> EvaluationResult:
     """Evaluate ``detections``. ``iou`` and ``score`` are those of the confusions; by default the score at which the
     mean F1 of the classes is best."""
     metrics = evaluate(dataset, detections)
@@ -96,7 +96,7 @@ def evaluation_of(
     verdicts = tuple(
         judge(sample, detections.get(sample.id, Detections.none()), iou, score) for sample in dataset.samples
     )
-    return Evaluation(
+    return EvaluationResult(
         model,
         runtime,
         dataset,
@@ -149,7 +149,7 @@ def against_dict(against: tuple[str, Difference] | None) -> dict[str, Any]:
 
 def write_evaluation(
     folder: Path,
-    evaluation: Evaluation,
+    evaluation: EvaluationResult,
     images: int = 12,
     seed: int = 0,
     against: tuple[str, Difference] | None = None,
@@ -159,7 +159,7 @@ def write_evaluation(
 
     ``against``: name of another model and the difference to it.
     """
-    from nas.evaluation.report_html import write_html
+    from nas.evaluation.report_html import write_report_html
     from nas.evaluation.report_images import write_images
 
     content = {**evaluation.to_dict(), "confusion": evaluation.confusion.to_dict(), **against_dict(against)}
@@ -167,5 +167,5 @@ def write_evaluation(
     return [
         atomic_write(folder / "metrics.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n"),
         atomic_write(folder / "per_class.csv", class_csv(evaluation.rows)),
-        write_html(folder / "report.html", evaluation, shown, against),
+        write_report_html(folder / "report.html", evaluation, shown, against),
     ]

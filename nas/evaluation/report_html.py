@@ -21,7 +21,7 @@ from nas.plotting import canvas as look
 
 if TYPE_CHECKING:
     from nas.evaluation.bootstrap import Difference
-    from nas.evaluation.report import Evaluation
+    from nas.evaluation.report import EvaluationResult
     from nas.evaluation.report_confusion import Confusion
     from nas.evaluation.report_images import Shown
 
@@ -59,9 +59,9 @@ figure {{ margin: 0; }} figure img {{ width: 100%; display: block; }} figcaption
 """
 
 
-def write_html(
+def write_report_html(
     path: str | os.PathLike[str],
-    evaluation: Evaluation,
+    evaluation: EvaluationResult,
     shown: Sequence[Shown],
     against: tuple[str, Difference] | None = None,
 ) -> Path:
@@ -75,7 +75,7 @@ def write_html(
     return atomic_write(path, _PAGE.format(title=html.escape(title), body=body, **styles))
 
 
-def _head(evaluation: Evaluation, title: str, against: tuple[str, Difference] | None) -> str:
+def _head(evaluation: EvaluationResult, title: str, against: tuple[str, Difference] | None) -> str:
     m, data = evaluation.metrics, evaluation.dataset
     named = (
         ("mAP50", m.map50),
@@ -98,7 +98,7 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _classes(evaluation: Evaluation) -> str:
+def _classes(evaluation: EvaluationResult) -> str:
     table = class_table(evaluation.rows, best=True)
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in table.headers)
     rows = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
@@ -106,7 +106,7 @@ def _classes(evaluation: Evaluation) -> str:
     return f'<h2>Classes</h2><p>{note}</p><div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
-def _plots(evaluation: Evaluation) -> str:
+def _plots(evaluation: EvaluationResult) -> str:
     curves = (*evaluation.curves, evaluation.mean)
     confusion = evaluation.confusion
     figures = [
@@ -190,7 +190,7 @@ def _colour(label: int) -> str:
     return f"rgb({red}, {green}, {blue})"
 
 
-def f1_figure(evaluation: Evaluation) -> go.Figure:
+def f1_figure(evaluation: EvaluationResult) -> go.Figure:
     """F1 by the score threshold; a dot on the best place of each class, a line on that of the mean."""
     curves, mean = evaluation.curves, evaluation.mean
     figure = curve_figure("F1 by score threshold, IoU 0.50", "score threshold", "F1", (*curves, mean), SCORES, "f1")
@@ -269,7 +269,7 @@ def confusion_figure(confusion: Confusion, shares: bool) -> go.Figure:
     return figure
 
 
-def _gallery(evaluation: Evaluation, shown: Sequence[Shown]) -> str:
+def _gallery(evaluation: EvaluationResult, shown: Sequence[Shown]) -> str:
     score, iou = evaluation.confusion.score, evaluation.confusion.iou
     note = (
         "Left what is marked, right what was found"

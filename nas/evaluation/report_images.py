@@ -16,7 +16,7 @@ from nas.inference.draw import draw
 from nas.inference.results import write_image
 
 if TYPE_CHECKING:
-    from nas.evaluation.report import Evaluation
+    from nas.evaluation.report import EvaluationResult
 
 RIGHT, WRONG, CROWD = (0, 158, 115), (213, 94, 0), (154, 163, 173)
 """Okabe and Ito's green and vermilion, RGB, and the grey of what does not count."""
@@ -37,7 +37,7 @@ class Shown:
     false: int
 
 
-def write_images(folder: Path, evaluation: Evaluation, count: int, seed: int = 0) -> list[Shown]:
+def write_images(folder: Path, evaluation: EvaluationResult, count: int, seed: int = 0) -> list[Shown]:
     """The ``count`` images of the lowest F1 (of equal ones, those with more errors) that have any error, then as
     many others by chance, as JPEG files in ``folder/images``. One that turns out broken is left out."""
     verdicts = evaluation.verdicts
@@ -60,7 +60,7 @@ def write_images(folder: Path, evaluation: Evaluation, count: int, seed: int = 0
     return shown
 
 
-def side_by_side(evaluation: Evaluation, index: int) -> NDArray[np.uint8]:
+def side_by_side(evaluation: EvaluationResult, index: int) -> NDArray[np.uint8]:
     """What is marked (missed objects in vermilion, crowds in grey) and to its right what was found (false ones in
     vermilion)."""
     rgb, boxes, labels, crowd = evaluation.dataset.load(index)

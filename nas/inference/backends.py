@@ -18,7 +18,7 @@ Raw = tuple[NDArray[np.float32], NDArray[np.float32]]
 """boxes [N, A, 4] xyxy in pixels of the canvas and scores [N, A, C] in 0..1, before suppression."""
 
 
-class Network(ABC):
+class Backend(ABC):
     """A network with what its file says: class names in the order of the outputs, side of the canvas in pixels,
     whether it gives one box per object."""
 
@@ -36,7 +36,7 @@ class Network(ABC):
         """float32 [N, 3, S, S], RGB in 0..1, to :data:`Raw`."""
 
 
-class OnnxNetwork(Network):
+class OnnxBackend(Backend):
     """A file that ``nas export`` wrote, in ONNX Runtime."""
 
     _NAMES: ClassVar = {"CPUExecutionProvider": "CPU", "CUDAExecutionProvider": "CUDA"}
@@ -101,7 +101,7 @@ def _providers(available: Sequence[str], device: str) -> list[str | tuple[str, d
     return [(cuda, {"device_id": int(device.partition(":")[2] or 0)}), "CPUExecutionProvider"]
 
 
-class TorchNetwork(Network):
+class TorchBackend(Backend):
     """Trained weights (``.safetensors``), deployed, in torch."""
 
     def __init__(self, path: Path, device: str = "auto") -> None:
@@ -127,17 +127,17 @@ class TorchNetwork(Network):
         return boxes.float().cpu().numpy(), scores.float().cpu().numpy()
 
 
-NETWORKS: dict[str, type[Network]] = {".onnx": OnnxNetwork, ".safetensors": TorchNetwork}
+BACKENDS: dict[str, type[Backend]] = {".onnx": OnnxBackend, ".safetensors": TorchBackend}
 
 
-def open_network(path: Path, device: str = "auto") -> Network:
+def open_backend(path: Path, device: str = "auto") -> Backend:
     """The network in a file; InputError for any other kind of file. ``device``: auto (a GPU where there is one), cpu,
     cuda."""
-    if path.suffix not in NETWORKS:
+    if path.suffix not in BACKENDS:
         raise InputError(
             f"model {path}",
-            f"a file ending in {' or '.join(NETWORKS)}",
+            f"a file ending in {' or '.join(BACKENDS)}",
             "nas train writes weights, nas export ONNX files",
         )
-    kind: type[OnnxNetwork] | type[TorchNetwork] = NETWORKS[path.suffix]  # type: ignore[assignment]
+    kind: type[OnnxBackend] | type[TorchBackend] = BACKENDS[path.suffix]  # type: ignore[assignment]
     return kind(path, device)

@@ -16,7 +16,7 @@ best first."""
 
 def suppressed(views: Sequence[Detections], iou_threshold: float) -> Detections:
     """Of boxes that are one object the best is kept."""
-    every = joined(views)
+    every = concatenated(views)
     if not len(every):
         return every
     scores = np.zeros((len(every), int(every.labels.max()) + 1), np.float32)
@@ -37,7 +37,7 @@ def weighted(views: Sequence[Detections], iou_threshold: float) -> Detections:
 
     Weighted boxes fusion (Solovyev et al., arXiv:1910.13302).
     """
-    every = joined(views)
+    every = concatenated(views)
     groups: list[list[int]] = []
     fused = np.zeros((0, 4), np.float32)
     for k, (box, label) in enumerate(zip(every.boxes, every.labels, strict=True)):
@@ -58,7 +58,7 @@ def weighted(views: Sequence[Detections], iou_threshold: float) -> Detections:
 MERGES: Mapping[str, Merge] = {"nms": suppressed, "weighted": weighted}
 
 
-def joined(views: Sequence[Detections]) -> Detections:
+def concatenated(views: Sequence[Detections]) -> Detections:
     """All of them, best first."""
     boxes, scores, labels = (
         np.concatenate([getattr(v, name) for v in views]) for name in ("boxes", "scores", "labels")

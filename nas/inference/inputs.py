@@ -12,7 +12,7 @@ from nas.inference.video import SUFFIXES as VIDEOS
 _MAGIC = frozenset("*?[")
 
 
-def sources(words: Sequence[str], recursive: bool = False) -> list[Path]:
+def find_inputs(words: Sequence[str], recursive: bool = False) -> list[Path]:
     """Files in the order named, each once; those of a folder or pattern sorted. ``recursive``: the folders in a
     folder too.
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.data.images import read_image
-from nas.inference.backends import open_network
+from nas.inference.backends import open_backend
 from nas.inference.nms import EVALUATION, NEVER, SHOWN, Detections, Suppression, in_image
 from nas.inference.preprocess import Preprocessor
 from nas.inference.results import Result
@@ -45,21 +45,21 @@ class Model:
 
     def __init__(self, path: Path, device: str = "auto") -> None:
         self.path = path
-        self.network = open_network(path, device)
-        self.preprocess = Preprocessor(self.network.image_size)
+        self.backend = open_backend(path, device)
+        self.preprocess = Preprocessor(self.backend.image_size)
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names in the order of the labels."""
-        return self.network.classes
+        return self.backend.classes
 
     @property
     def runtime(self) -> str:
         """What it runs on: ``ONNX Runtime 1.20.0, CPU``."""
-        return self.network.runtime
+        return self.backend.runtime
 
     def __repr__(self) -> str:
-        return f"<{self.path}: {len(self.classes)} classes at {self.network.image_size} px on {self.runtime}>"
+        return f"<{self.path}: {len(self.classes)} classes at {self.backend.image_size} px on {self.runtime}>"
 
     @overload
     def predict(
@@ -125,7 +125,7 @@ class Model:
         if not images:
             return []
         prepared = [self.preprocess(image) for image in images]
-        boxes, scores = self.network.run(np.concatenate([planes for planes, _ in prepared]))
+        boxes, scores = self.backend.run(np.concatenate([planes for planes, _ in prepared]))
         found = []
         for i, (image, (_, placement)) in enumerate(zip(images, prepared, strict=True)):
             all_ = in_image(
@@ -144,7 +144,7 @@ class Model:
         all candidates may stay."""
         most = wanted.max_detections if limited else wanted.max_candidates
         return replace(
-            wanted, iou_threshold=NEVER if self.network.end_to_end else wanted.iou_threshold, max_detections=most
+            wanted, iou_threshold=NEVER if self.backend.end_to_end else wanted.iou_threshold, max_detections=most
         )
 
     def labels_of(self, names: Sequence[str] | None) -> list[int] | None:

@@ -18,7 +18,7 @@ from nas.inference.model import Model
 from nas.inference.nms import Suppression
 from nas.inference.results import Result
 from nas.inference.video import Video, VideoWriter
-from nas.inference.writers import WRITERS, Drawn, Writer
+from nas.inference.writers import WRITERS, DrawnResults, ResultWriter
 from search_spaces.errors import InputError
 
 NAMED = 20
@@ -26,7 +26,7 @@ NAMED = 20
 
 
 @dataclass
-class Job:
+class PredictionJob:
     """What to do with each image. ``labels``: these classes only; ``save``: names of
     :data:`nas.inference.writers.WRITERS`."""
 
@@ -56,11 +56,11 @@ class Job:
                     if watch:
                         watch(done, max(total, done))
 
-    def _close(self, writers: Sequence[Writer]) -> None:
+    def _close(self, writers: Sequence[ResultWriter]) -> None:
         for path in (path for writer in writers for path in writer.close()):
             self.reporter.note(f"written: {path}")
 
-    def _images(self, paths: Sequence[Path], writers: Sequence[Writer]) -> Iterator[int]:
+    def _images(self, paths: Sequence[Path], writers: Sequence[ResultWriter]) -> Iterator[int]:
         read: list[NDArray[np.uint8] | InputError] = []
         for path in paths:
             try:
@@ -79,7 +79,7 @@ class Job:
                 self.reporter.note(f"{path}{''.join(f' -> {file}' for file in files)}: {_said(result)}")
         yield len(paths)
 
-    def _video(self, path: Path, writers: Sequence[Writer]) -> Iterator[int]:
+    def _video(self, path: Path, writers: Sequence[ResultWriter]) -> Iterator[int]:
         try:
             video = Video(path)
         except InputError as error:
@@ -90,7 +90,7 @@ class Job:
         with ExitStack() as stack:
             drawn = (
                 stack.enter_context(VideoWriter(self.folder, name, video.fps))
-                if any(isinstance(w, Drawn) for w in writers)
+                if any(isinstance(w, DrawnResults) for w in writers)
                 else None
             )
             stream = iter(video)

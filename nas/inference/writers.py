@@ -12,7 +12,7 @@ from nas.data.coco_writer import CocoWriter, json_text
 from nas.inference.results import Result, write_image
 
 
-class Writer(ABC):
+class ResultWriter(ABC):
     """Takes results one by one and writes below ``folder``."""
 
     def __init__(self, folder: Path, classes: tuple[str, ...]) -> None:
@@ -29,14 +29,14 @@ class Writer(ABC):
         return []
 
 
-class Drawn(Writer):
+class DrawnResults(ResultWriter):
     """``NAME.png``. The frames of a video go into a video: :class:`nas.inference.video.VideoWriter`."""
 
     def add(self, name: str, result: Result, frame: int | None = None) -> Path | None:
         return None if frame is not None else write_image(self.folder / f"{name}.png", result.draw())
 
 
-class Json(Writer):
+class JsonResults(ResultWriter):
     """``predictions.json``: what :meth:`nas.inference.results.Result.to_dict` says of each, and the frame."""
 
     def __init__(self, folder: Path, classes: tuple[str, ...]) -> None:
@@ -52,7 +52,7 @@ class Json(Writer):
         return [atomic_write(self.folder / "predictions.json", json_text(content, indent=1) + "\n")]
 
 
-class Coco(Writer):
+class CocoResults(ResultWriter):
     """``predictions.coco.json``: a COCO object whose annotations have a score, so that they are what COCO calls
     results, too. Category = label + 1."""
 
@@ -70,7 +70,7 @@ class Coco(Writer):
         return [atomic_write(self.folder / "predictions.coco.json", self._coco.text())]
 
 
-class Yolo(Writer):
+class YoloResults(ResultWriter):
     """``labels/NAME.txt`` with lines ``class centre-x centre-y width height``, relative to the image and without
     score, as training reads them, and ``classes.txt``."""
 
@@ -87,4 +87,9 @@ class Yolo(Writer):
         return [atomic_write(self.folder / "classes.txt", "".join(f"{name}\n" for name in self.classes))]
 
 
-WRITERS: dict[str, type[Writer]] = {"drawn": Drawn, "json": Json, "coco": Coco, "yolo": Yolo}
+WRITERS: dict[str, type[ResultWriter]] = {
+    "drawn": DrawnResults,
+    "json": JsonResults,
+    "coco": CocoResults,
+    "yolo": YoloResults,
+}

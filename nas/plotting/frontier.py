@@ -50,7 +50,9 @@ class FrontierData:
 
 def write_frontier(folder: str | os.PathLike[str], data: FrontierData) -> tuple[Path, Path]:
     """Write ``frontier.html`` (plotly) and ``frontier.png`` (matplotlib) into ``folder``; gives the two paths."""
-    from nas.plotting.frontier_html import write_html
-    from nas.plotting.frontier_png import write_png
+    from nas.plotting.frontier_html import write_frontier_html
+    from nas.plotting.frontier_png import write_frontier_png
 
-    return write_html(Path(folder) / "frontier.html", data), write_png(Path(folder) / "frontier.png", data)
+    return write_frontier_html(Path(folder) / "frontier.html", data), write_frontier_png(
+        Path(folder) / "frontier.png", data
+    )

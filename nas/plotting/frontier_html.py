@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _BLUE_BARS = "rgba(0, 114, 178, 0.55)"
 
 
-def write_html(path: str | os.PathLike[str], data: FrontierData) -> Path:
+def write_frontier_html(path: str | os.PathLike[str], data: FrontierData) -> Path:
     """Write the page, whole or not at all."""
     return page.write_page(path, frontier_figure(data), data.title)
 

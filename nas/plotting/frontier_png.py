@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nas.plotting.marks import Point
 
 
-def write_png(path: str | os.PathLike[str], data: FrontierData, scale: float = 2.0) -> Path:
+def write_frontier_png(path: str | os.PathLike[str], data: FrontierData, scale: float = 2.0) -> Path:
     """Write the image (1200 x 800 times ``scale`` pixels), whole or not at all."""
     return write_sheet(path, lambda: frontier_sheet(data), scale)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from nas.core.atomic import atomic_write
-from nas.core.journal import Lines
+from nas.core.journal import Journal
 from nas.core.reporter import Reporter
 from nas.data.coco_writer import CocoWriter, json_text
 from nas.data.images import SUFFIXES, BrokenImage, read_image
@@ -31,7 +31,7 @@ Line = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class LabelThresholds:
     """Which boxes become labels: those with a score of ``score`` or more, of ``by_class`` for a class named there, or
     of what gives ``precision`` on the val split of a data set. What is below, but not below ``ignore_from``, is
     marked as a region of which nothing is known (``iscrowd``)."""
@@ -52,7 +52,7 @@ class Wanted:
 
     def thresholds(self, finder: Finder, data: DataPair | None, reporter: Reporter) -> dict[str, float]:
         """Class -> least score, and what a person should know of it."""
-        classes = finder.network.classes
+        classes = finder.backend.classes
         if unknown := [name for name, _ in self.by_class if name not in classes]:
             raise InputError(
                 f"a score for {unknown}",
@@ -79,7 +79,7 @@ def pseudo_label(
     finder: Finder,
     images: Path,
     out: Path,
-    wanted: Wanted,
+    wanted: LabelThresholds,
     reporter: Reporter,
     data: DataPair | None = None,
 ) -> tuple[int, int, int]:
@@ -91,7 +91,7 @@ def pseudo_label(
     paths = sorted(p for p in images.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     if not paths:
         raise InputError(f"no image in {images}", f"files ending in {', '.join(sorted(SUFFIXES))}")
-    lines = Lines(out.with_name(out.name + ".part"))
+    journal = Journal(out.with_name(out.name + ".part"))
     asked = {
         "model": digest_of(model),
         "merge": finder.merge,
@@ -99,19 +99,19 @@ def pseudo_label(
         "by_class": dict(wanted.by_class),
         "data": data.fingerprint if data else None,
     }
-    begun = _begun(lines, asked)
+    begun = _begun(journal, asked)
     if not begun:
         thresholds = wanted.thresholds(finder, data, reporter)
-        lines.start(
+        journal.start(
             {
                 "pseudo_labels": VERSION,
                 "asked": asked,
                 "thresholds": {k: None if v == LEFT_OUT else v for k, v in thresholds.items()},
             }
         )
-        begun = lines.read()
+        begun = journal.read()
     said, done = begun[0]["thresholds"], {str(line["file"]): line for line in begun[1:]}
-    limits = [LEFT_OUT if said[name] is None else float(said[name]) for name in finder.network.classes]
+    limits = [LEFT_OUT if said[name] is None else float(said[name]) for name in finder.backend.classes]
     least = min([*limits, LEFT_OUT if wanted.ignore_from is None else wanted.ignore_from])
     if math.isinf(least):
         raise InputError("thresholds that leave every class out", "a lower --precision, or --score")
@@ -120,29 +120,29 @@ def pseudo_label(
             name = path.relative_to(images).as_posix()
             if name not in done:
                 done[name] = _labelled(finder, path, name, least)
-                lines.append(done[name])
+                journal.append(done[name])
             progress(i, len(paths), name)
     chosen = [done[path.relative_to(images).as_posix()] for path in paths]
     content = _coco(
-        chosen, images, out, finder.network.classes, limits, {"model": model.name, **asked, "thresholds": said}
+        chosen, images, out, finder.backend.classes, limits, {"model": model.name, **asked, "thresholds": said}
     )
     atomic_write(out, json_text(content) + "\n")
-    lines.path.unlink(missing_ok=True)
+    journal.path.unlink(missing_ok=True)
     broken = [line for line in chosen if "broken" in line]
     for line in broken[:NAMED]:
         reporter.note(f"{images / line['file']}: {line['broken']}, left out")
     return len(chosen) - len(broken), sum(not a["iscrowd"] for a in content["annotations"]), len(broken)
 
 
-def _begun(lines: Lines, asked: Line) -> Sequence[Line]:
+def _begun(journal: Journal, asked: Line) -> Sequence[Line]:
     """What an earlier call has done; an error where that one was asked for something else."""
-    found = lines.read()
-    hint = f"delete {lines.path} to begin anew, or take another --out"
+    found = journal.read()
+    hint = f"delete {journal.path} to begin anew, or take another --out"
     if found and found[0].get("pseudo_labels") != VERSION:
-        raise InputError(f"{lines.path} is no part of pseudo-labels of this version", hint=hint)
+        raise InputError(f"{journal.path} is no part of pseudo-labels of this version", hint=hint)
     if found and (then := found[0]["asked"]) != json.loads(json.dumps(asked)):
         other = [name for name in asked if then.get(name) != asked[name]]
-        raise InputError(f"{lines.path} was begun with another {', '.join(other)}", "the same settings, to go on", hint)
+        raise InputError(f"{journal.path} was begun with another {', '.join(other)}", "the same settings, to go on", hint)
     return found
 
 

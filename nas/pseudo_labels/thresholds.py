@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nas.data.dataset import DetectionDataset
 from nas.data.images import BrokenImage
-from nas.inference.backends import Network
+from nas.inference.backends import Backend
 from nas.inference.box_fusion import MERGES
 from nas.inference.boxes import areas, intersection, paired_iou
 from nas.inference.nms import NEVER, Detections, nms
@@ -34,13 +34,13 @@ class Finder:
     """A network that looks at images. ``merge``: they are seen mirrored, too, and both views become one (a key of
     ``nas.inference.box_fusion.MERGES``); None: one view."""
 
-    network: Network
+    backend: Backend
     merge: str | None = None
 
     def __call__(self, rgb: NDArray[np.uint8], least: float) -> Detections:
         """What is found in a image uint8 [H, W, 3] with a score of ``least`` or more, in its pixels, best first,
         each anchor as one class."""
-        images, placement = Preprocessor(self.network.image_size)(rgb)
+        images, placement = Preprocessor(self.backend.image_size)(rgb)
         views = [self._seen(images, least)]
         if self.merge is not None:
             mirrored = self._seen(np.ascontiguousarray(images[..., ::-1]), least)
@@ -52,10 +52,10 @@ class Finder:
         return Detections(found.boxes[kept], found.scores[kept], found.labels[kept])
 
     def _seen(self, images: NDArray[np.float32], least: float) -> Detections:
-        boxes, scores = self.network.run(images)
+        boxes, scores = self.backend.run(images)
         # of two views, half the score: their mean may still be enough
         threshold = float(np.nextafter(np.float32(least if self.merge is None else least / 2), np.float32(0)))
-        overlap = NEVER if self.network.end_to_end else IOU
+        overlap = NEVER if self.backend.end_to_end else IOU
         return nms(boxes[0], scores[0], score_threshold=threshold, iou_threshold=overlap, multi_label=False)
 
 
@@ -67,7 +67,7 @@ def thresholds_for(
     so, or not in the split, has :data:`LEFT_OUT`."""
     if not 0 < precision <= 1:
         raise InputError(f"precision {precision}", "a number over 0, at most 1")
-    classes = finder.network.classes
+    classes = finder.backend.classes
     label = np.array([data.classes.index(name) if name in data.classes else -1 for name in classes])
     verdicts: list[list[tuple[float, bool]]] = [[] for _ in classes]
     for i, sample in enumerate(data.samples):

@@ -14,7 +14,7 @@ from latency_db.core.profiler import Protocol
 from latency_db.database.db import nominal_reference_ms
 from latency_db.runtimes import RUNTIMES
 from nas.core.estimate import Estimate
-from nas.core.journal import Lines
+from nas.core.journal import Journal
 from nas.data.source import DataPair
 from nas.data.subsets import first_samples
 from nas.inference.coco_metrics import Metrics
@@ -57,7 +57,7 @@ class SelectionMeasurements:
         self._exact: list[Outputs] | None = None
         self._scratch, self._written = tempfile.TemporaryDirectory(), 0
         self._files: dict[FloatBlocks, Path] = {}
-        self._lines = Lines(folder / JOURNAL)
+        self._lines = Journal(folder / JOURNAL)
         self._known = self._begin(_settings(subject, data, len(few)))
 
     def _begin(self, settings: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -130,7 +130,7 @@ def _time_image(detector: Model, path: Path) -> tuple[float, float, float]:
     read = time.perf_counter()
     images, placement = detector.preprocess(rgb)
     prepared = time.perf_counter()
-    boxes, scores = detector.network.run(images)
+    boxes, scores = detector.backend.run(images)
     done = time.perf_counter()
     in_image(boxes[0], scores[0], suppression, placement, rgb.shape[1], rgb.shape[0])
     end = time.perf_counter()

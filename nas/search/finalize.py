@@ -17,7 +17,7 @@ from nas.core.reporter import Reporter
 from nas.data.source import DataPair
 from nas.estimators.base import Estimator
 from nas.plotting.frontier import write_frontier
-from nas.plotting.frontier_html import write_html
+from nas.plotting.frontier_html import write_frontier_html
 from nas.search.baseline import compare
 from nas.search.front_confidence import front_confidence
 from nas.search.report.front_files import Front, write_front
@@ -182,5 +182,5 @@ class Live:
             hypervolume=archive.hypervolume,
             title=title,
         )
-        write_html(self.folder / "frontier.html", data)
+        write_frontier_html(self.folder / "frontier.html", data)
         self._front, self._written = front, time.monotonic()

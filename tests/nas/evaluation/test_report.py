@@ -17,7 +17,7 @@ from nas.data.images import read_image
 from nas.data.source import open_data
 from nas.evaluation.bootstrap import compare
 from nas.evaluation.matching import match
-from nas.evaluation.report import Evaluation, evaluation_of
+from nas.evaluation.report import EvaluationResult, evaluation_of
 from nas.evaluation.report_confusion import confusion_of, judge
 from nas.evaluation.report_curves import SCORES, best_of, curve_of
 from nas.evaluation.report_html import confusion_figure, curve_figure
@@ -114,7 +114,7 @@ def test_curves_are_what_their_names_say() -> None:
         )  # the area under the curves drawn
 
 
-def made(seed: int = 0) -> Evaluation:
+def made(seed: int = 0) -> EvaluationResult:
     data, detections = random_case(np.random.default_rng(seed))
     return evaluation_of("S.onnx", "a runtime", data, detections, resamples=50)
 

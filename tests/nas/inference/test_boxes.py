@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -20,17 +22,17 @@ def plain(a: NDArray[np.floating], b: NDArray[np.floating]) -> tuple[float, floa
     return width * height, width * height / union if union > 0 else 0.0
 
 
-def boxes(seed: int, count: int) -> NDArray[np.float64]:
+def boxes(seed: int, count: int, dtype: type = np.float64) -> NDArray[Any]:
     rng = np.random.default_rng(seed)
     corners = rng.integers(0, 12, (count, 4)).astype(float)  # integers: many touch, are equal or have no area
     found = np.concatenate([np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:])], 1)
-    return np.concatenate([found, [INVERTED, [0, 0, 0, 0]]])
+    return np.concatenate([found, [INVERTED, [0, 0, 0, 0]]]).astype(dtype)
 
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_all_forms_agree_with_plain_python(seed: int, dtype: type) -> None:
-    a, b = boxes(seed, 30).astype(dtype), boxes(seed + 99, 20).astype(dtype)
+    a, b = boxes(seed, 30, dtype), boxes(seed + 99, 20, dtype)
     table = np.array([[plain(x, y) for y in b] for x in a])
     assert np.allclose(pairwise_iou(a, b), table[..., 1], atol=1e-6) and pairwise_iou(a, b).dtype == dtype
     assert np.allclose(paired_iou(a[:, None], b), table[..., 1], atol=1e-6)

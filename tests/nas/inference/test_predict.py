@@ -22,7 +22,7 @@ from nas.data.source import open_data
 from nas.inference.backends import _providers
 from nas.inference.coco_metrics import evaluate
 from nas.inference.detect import detect_all
-from nas.inference.inputs import sources
+from nas.inference.inputs import find_inputs
 from nas.inference.model import Model, load
 from nas.inference.nms import EVALUATION
 from nas.inference.results import Result, _window, write_image
@@ -273,7 +273,7 @@ def clip(path: Path, frames: int = 7, size: tuple[int, int] = (128, 96)) -> Path
 
 def test_sources(shelf: Path) -> None:
     def names(*words: str, recursive: bool = False) -> list[str]:
-        return [p.relative_to(shelf).as_posix() for p in sources([str(shelf / word) for word in words], recursive)]
+        return [p.relative_to(shelf).as_posix() for p in find_inputs([str(shelf / word) for word in words], recursive)]
 
     suffix = next(shelf.glob("B*")).suffix
     assert names(".") == [f"B{suffix}", f"a{suffix}"]
@@ -310,7 +310,7 @@ def test_every_kind_is_saved(
     assert drawn == ["B.png", "a-2.png", "a.png"] == sorted(drawn)
     content = json.loads((out / "predictions.json").read_text())
     assert content["classes"] == list(model.classes) and len(content["results"]) == 3
-    expected = {str(p): model.predict(p, score=0.2) for p in sources([str(shelf)], True) if p.stem != "broken"}
+    expected = {str(p): model.predict(p, score=0.2) for p in find_inputs([str(shelf)], True) if p.stem != "broken"}
     for result in content["results"]:
         want = expected[result["path"]]
         assert [o["name"] for o in result["objects"]] == want.names

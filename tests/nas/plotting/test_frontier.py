@@ -337,9 +337,9 @@ def test_page_holds_values_intervals_and_names() -> None:
 
 @pytest.mark.parametrize("scale", [1.0, 2.0])
 def test_image_has_its_size_and_shows_its_colours(scale: float, tmp_path: Path) -> None:
-    from nas.plotting.frontier_png import write_png
+    from nas.plotting.frontier_png import write_frontier_png
 
-    with Image.open(write_png(tmp_path / "frontier.png", data(), scale)) as image:
+    with Image.open(write_frontier_png(tmp_path / "frontier.png", data(), scale)) as image:
         image.load()
         assert image.size == (WIDTH * scale, HEIGHT * scale) and image.format == "PNG"
         colours = {rgb: count for count, rgb in image.convert("RGB").getcolors(1 << 24) or []}
@@ -351,11 +351,12 @@ def test_image_has_its_size_and_shows_its_colours(scale: float, tmp_path: Path) 
 def test_image_is_the_same_each_time_and_changes_nothing_for_others(tmp_path: Path) -> None:
     import matplotlib
 
-    from nas.plotting.frontier_png import write_png
+    from nas.plotting.frontier_png import write_frontier_png
 
     before = dict(matplotlib.rcParams)
     first, second = (
-        write_png(tmp_path / name, data(title="100 $ and $ more"), 1).read_bytes() for name in ("a.png", "b.png")
+        write_frontier_png(tmp_path / name, data(title="100 $ and $ more"), 1).read_bytes()
+        for name in ("a.png", "b.png")
     )
     assert first == second and dict(matplotlib.rcParams) == before
 

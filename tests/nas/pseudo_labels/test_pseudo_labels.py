@@ -23,10 +23,10 @@ from nas.data.problems import Problems
 from nas.data.pseudo_labelled import MixedDataset, pack, unpack, with_pseudo
 from nas.data.source import DataPair
 from nas.data.transforms import Augmentation
-from nas.inference.backends import Network, Raw
+from nas.inference.backends import Backend, Raw
 from nas.inference.box_fusion import suppressed, weighted
 from nas.inference.nms import Detections
-from nas.pseudo_labels.label import Wanted, pseudo_label
+from nas.pseudo_labels.label import LabelThresholds, pseudo_label
 from nas.pseudo_labels.thresholds import LEFT_OUT, Finder, judged, lowest, thresholds_for
 from nas.training.loss import DetectionLoss, Truth
 from search_spaces.errors import InputError
@@ -39,7 +39,7 @@ Found = Sequence[tuple[tuple[float, float, float, float], float, int]]
 
 
 @dataclass
-class Bright(Network):
+class Bright(Backend):
     """Finds, in a image whose corner has the value v, what is listed under v; forgets nothing of how often it was
     asked."""
 
@@ -86,7 +86,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def label(
-    tmp_path: Path, network: Bright, wanted: Wanted, data: DataPair | None = None, name: str = "pseudo.json"
+    tmp_path: Path, network: Bright, wanted: LabelThresholds, data: DataPair | None = None, name: str = "pseudo.json"
 ) -> tuple[int, int, int]:
     (tmp_path / "model").write_text("weights")
     return pseudo_label(
@@ -196,7 +196,7 @@ def test_round_trip(tmp_path: Path) -> None:
     """Every box over its class's threshold, with its score; between it and the lower one a region to ignore; broken
     images are named."""
     images = folder(tmp_path)
-    assert label(tmp_path, Bright(TABLE), Wanted(0.4, (("dog", 0.6),), ignore_from=0.3)) == (3, 2, 1)
+    assert label(tmp_path, Bright(TABLE), LabelThresholds(0.4, (("dog", 0.6),), ignore_from=0.3)) == (3, 2, 1)
     out = tmp_path / "out" / "pseudo.json"
     assert not out.with_name("pseudo.json.part").exists()
     found = read_coco(out, [out.parent], name="pseudo", split="pseudo", classes=CLASSES)
@@ -220,14 +220,14 @@ def test_a_kill_loses_at_most_a_image(tmp_path: Path) -> None:
     folder(tmp_path)
     part = tmp_path / "out" / "pseudo.json.part"
     with pytest.raises(KeyboardInterrupt):
-        label(tmp_path, Bright(TABLE, dies_at=3), Wanted())
+        label(tmp_path, Bright(TABLE, dies_at=3), LabelThresholds())
     with part.open("ab") as file:
         file.write(b'{"file": "deep/30.png", "wid')  # what a kill tears
     with pytest.raises(InputError, match="begun with another score"):
-        label(tmp_path, Bright(TABLE), Wanted(0.5))
+        label(tmp_path, Bright(TABLE), LabelThresholds(0.5))
     network = Bright(TABLE)
-    assert label(tmp_path, network, Wanted()) == (3, 3, 1) and network.asked == 1 and not part.exists()
-    assert label(tmp_path, Bright(TABLE), Wanted(), name="again.json") == (3, 3, 1)
+    assert label(tmp_path, network, LabelThresholds()) == (3, 3, 1) and network.asked == 1 and not part.exists()
+    assert label(tmp_path, Bright(TABLE), LabelThresholds(), name="again.json") == (3, 3, 1)
     first, again = (json.loads((tmp_path / "out" / name).read_text()) for name in ("pseudo.json", "again.json"))
     assert first == again
 
@@ -235,17 +235,19 @@ def test_a_kill_loses_at_most_a_image(tmp_path: Path) -> None:
 def test_thresholds_that_make_no_sense(tmp_path: Path) -> None:
     folder(tmp_path)
     for wanted, what in (
-        (Wanted(by_class=(("gnu", 0.5),)), r"score for \['gnu'\]"),
-        (Wanted(precision=0.9), "without a data set"),
+        (LabelThresholds(by_class=(("gnu", 0.5),)), r"score for \['gnu'\]"),
+        (LabelThresholds(precision=0.9), "without a data set"),
     ):
         with pytest.raises(InputError, match=what):
             label(tmp_path, Bright(TABLE), wanted)
     with pytest.raises(InputError, match="leave every class out"):
-        label(tmp_path, Bright(TABLE, ("eel", "gnu")), Wanted(precision=0.9), pair(tmp_path))
+        label(tmp_path, Bright(TABLE, ("eel", "gnu")), LabelThresholds(precision=0.9), pair(tmp_path))
     with pytest.raises(InputError, match="score 0"):
-        Wanted(0.0)
+        LabelThresholds(0.0)
     with pytest.raises(InputError, match="no image in"):
-        pseudo_label(tmp_path / "model", Finder(Bright(TABLE)), tmp_path / "out", tmp_path / "x.json", Wanted(), QUIET)
+        pseudo_label(
+            tmp_path / "model", Finder(Bright(TABLE)), tmp_path / "out", tmp_path / "x.json", LabelThresholds(), QUIET
+        )
 
 
 # Training with it
@@ -261,7 +263,7 @@ def test_labels_carry_weights() -> None:
 
 def mixed(tmp_path: Path, by_score: bool = False) -> tuple[DataPair, list[str]]:
     folder(tmp_path)
-    label(tmp_path, Bright(TABLE), Wanted(0.4, (("dog", 0.6),), ignore_from=0.3))
+    label(tmp_path, Bright(TABLE), LabelThresholds(0.4, (("dog", 0.6),), ignore_from=0.3))
     return with_pseudo(pair(tmp_path), tmp_path / "out" / "pseudo.json", 0.5, by_score)
 
 
