@@ -142,7 +142,9 @@ def _begun(journal: Journal, asked: Line) -> Sequence[Line]:
         raise InputError(f"{journal.path} is no part of pseudo-labels of this version", hint=hint)
     if found and (then := found[0]["asked"]) != json.loads(json.dumps(asked)):
         other = [name for name in asked if then.get(name) != asked[name]]
-        raise InputError(f"{journal.path} was begun with another {', '.join(other)}", "the same settings, to go on", hint)
+        raise InputError(
+            f"{journal.path} was begun with another {', '.join(other)}", "the same settings, to go on", hint
+        )
     return found
 
 
