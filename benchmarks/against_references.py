@@ -39,16 +39,18 @@ from nas.bench.report import bench_data, write_bench
 from nas.bench.results import TRAINED, Accuracy, BenchModel, BenchResult
 from nas.bench.run import run_bench
 from nas.cli.options import fixed_values, new_folder
-from nas.cli.quickstart import CHOSEN, SUPERNET
 from nas.core.architecture_file import Artifact, DataRecord, StudyRecord
 from nas.core.console_reporter import ConsoleReporter
 from nas.core.reporter import Reporter
 from nas.data.source import DataPair
 from nas.search.certify import chosen
+from nas.search.quickstart import CHOSEN, SUPERNET
 from nas.search.run import search
 from nas.search.settings import SearchSettings
+from nas.training.data import open_training_data
+from nas.training.job import TrainJob
 from nas.training.recipe import Recipe
-from nas.training.train import open_training_data, train_detectors
+from nas.training.train_detector import train_detectors
 from search_spaces.architecture import Architecture, Value
 from search_spaces.references import FAMILIES
 from search_spaces.spaces import SPACES, space_of
@@ -191,9 +193,8 @@ def trained(
             for e in entrants
         ]
         recipe = Recipe(**{**CHOSEN, "epochs": args.epochs, "seed": seed})
-        metrics = train_detectors(
-            artifacts, data, recipe, new_folder(args.out / f"seed{seed}"), reporter, augment=args.augment
-        )
+        job = TrainJob(data, recipe, augment=args.augment)
+        metrics = train_detectors(artifacts, job, new_folder(args.out / f"seed{seed}"), reporter)
         for e, m in zip(entrants, metrics, strict=True):
             found.setdefault(e.name, []).append(m.map)
     return found

@@ -30,8 +30,10 @@ from nas.data.source import DataPair
 from nas.quantization.model import CalibrationConfig
 from nas.quantization.ptq import QuantizationSettings, quantize_post_training
 from nas.quantization.report import SUFFIX
+from nas.training.data import open_training_data
+from nas.training.job import TrainJob
 from nas.training.recipe import Recipe
-from nas.training.train import open_training_data, train_detectors
+from nas.training.train_detector import train_detectors
 from search_spaces.architecture import Architecture
 from search_spaces.spaces import SPACES
 
@@ -91,8 +93,7 @@ def main() -> None:
         folder = new_folder(args.folder / f"seed{seed}")
         train_detectors(
             [artifact(units, data, args.image_size) for units in UNITS],
-            data,
-            replace(recipe, seed=seed),
+            TrainJob(data, replace(recipe, seed=seed)),
             folder,
             reporter,
         )

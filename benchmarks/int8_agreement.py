@@ -29,7 +29,7 @@ from nas.inference.detect import batches, mean_average_precision
 from nas.quantization.fake_quantization import fake_quantized, roundings
 from nas.quantization.model import CalibratedDetector, CalibrationConfig, calibrate_detector
 from nas.quantization.runtime_accuracy import SUBSTITUTE, RuntimeModel
-from nas.training.train import open_training_data
+from nas.training.data import open_training_data
 
 OPENVINO, ORT, RTX = (Target.parse(f"{runtime}:int8") for runtime in ("openvino", "onnxruntime", "tensorrt-rtx"))
 

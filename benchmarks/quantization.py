@@ -31,7 +31,7 @@ from nas.quantization.model import CalibrationConfig
 from nas.quantization.ptq import QuantizationSettings, quantize_post_training
 from nas.quantization.qat import QatConfig, quantize_aware
 from nas.quantization.report import SUFFIX
-from nas.training.train import open_training_data
+from nas.training.data import open_training_data
 from search_spaces.errors import InputError
 
 MODES = ("ptq", "selective", "qat")

@@ -27,8 +27,7 @@ from latency_db.database.table_io import read_table
 from latency_db.predictor.database import rows_of_measurements
 from latency_db.predictor.features import network_features
 from latency_db.predictor.model import Predictor
-from nas.cli.options import fixed_values, new_folder
-from nas.cli.quickstart import RESTRICTED, SUPERNET
+from nas.cli.options import new_folder
 from nas.core.atomic import atomic_write
 from nas.core.console_reporter import ConsoleReporter
 from nas.core.estimate import Estimate, Objective
@@ -36,10 +35,13 @@ from nas.core.pareto import hypervolume
 from nas.core.reporter import Reporter
 from nas.estimators import ESTIMATORS
 from nas.estimators.base import Context, Estimator
+from nas.search.quickstart import RESTRICTED, SUPERNET
 from nas.search.study import Study
 from nas.supernet.weights import load_supernet
+from nas.training.data import open_training_data
+from nas.training.job import TrainJob
 from nas.training.recipe import Recipe
-from nas.training.train import Means, open_training_data, train_supernet
+from nas.training.train_supernet import train_supernet
 from search_spaces.architecture import Architecture
 from search_spaces.space import SearchSpace
 from search_spaces.spaces import SPACES
@@ -106,12 +108,12 @@ def quickstart_context(
 ) -> Context:
     """The quickstart's space, data and supernet, which is trained into ``folder`` unless it is there."""
     space = SPACES["yolo-nano"]
-    space = space.restrict(fixed_values(space, [f"image_size={image_size}", *RESTRICTED]))
+    space = space.restrict({"image_size": (image_size,), **RESTRICTED})
     data = open_training_data(data_set, None, reporter)
     weights = folder / "supernet.safetensors"
     if not weights.exists():
         recipe = Recipe(**{**SUPERNET, "epochs": epochs})
-        train_supernet(space, data, recipe, weights, reporter, Means(augment=False))
+        train_supernet(space, TrainJob(data, recipe, augment=False), weights, reporter)
     return Context(space, len(data.classes), data, supernet=load_supernet(weights)[0], eval_images=eval_images)
 
 

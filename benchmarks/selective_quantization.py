@@ -37,7 +37,7 @@ from nas.quantization.measurements import SelectionMeasurements
 from nas.quantization.mixed_precision import HEURISTIC, SelectionConfig, search_float_blocks, write_selection
 from nas.quantization.mixed_precision_plot import selective_data
 from nas.quantization.model import CalibrationConfig, calibrate_detector
-from nas.training.train import open_training_data
+from nas.training.data import open_training_data
 
 
 def drawn(blocks: Sequence[str], count: int, seed: int) -> list[FloatBlocks]:

@@ -21,17 +21,20 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from benchmarks.record import Goal, write
-from nas.cli.options import fixed_values, new_folder
-from nas.cli.quickstart import CHOSEN, RESTRICTED, SUPERNET
 from nas.core.architecture_file import Artifact, DataRecord, StudyRecord
 from nas.core.console_reporter import ConsoleReporter
+from nas.core.paths import new_folder
 from nas.core.reporter import Reporter
 from nas.data.source import DataPair
 from nas.estimators import ESTIMATORS
 from nas.estimators.base import Context
+from nas.search.quickstart import CHOSEN, RESTRICTED, SUPERNET
 from nas.supernet.weights import load_supernet
+from nas.training.data import open_training_data
+from nas.training.job import TrainJob
 from nas.training.recipe import Recipe
-from nas.training.train import Means, open_training_data, train_detectors, train_supernet
+from nas.training.train_detector import train_detectors
+from nas.training.train_supernet import train_supernet
 from search_spaces.architecture import Architecture
 from search_spaces.space import SearchSpace
 from search_spaces.spaces import SPACES
@@ -74,7 +77,7 @@ def alone(
         )
         for i, a in enumerate(architectures)
     ]
-    return [m.map for m in train_detectors(artifacts, data, recipe, folder, reporter, augment=False)]
+    return [m.map for m in train_detectors(artifacts, TrainJob(data, recipe, augment=False), folder, reporter)]
 
 
 def goals_of(figure: Mapping[str, Any]) -> list[Goal]:
@@ -98,14 +101,14 @@ def main() -> None:
     args = parser.parse_args()
     reporter = ConsoleReporter()
     space = SPACES["yolo-nano"]
-    space = space.restrict(fixed_values(space, [f"image_size={args.image_size}", *RESTRICTED]))
+    space = space.restrict({"image_size": (args.image_size,), **RESTRICTED})
     data = open_training_data(args.data, None, reporter)
     path = new_folder(args.out) / "supernet.safetensors"
     if not path.exists():
         recipe = Recipe(
             **{**SUPERNET, "epochs": args.supernet_epochs, "largest_first": args.largest_first, "seed": args.seed}
         )
-        train_supernet(space, data, recipe, path, reporter, Means(augment=False))
+        train_supernet(space, TrainJob(data, recipe, augment=False), path, reporter)
     context = Context(space, len(data.classes), data, supernet=load_supernet(path)[0])
     architectures = spread(space, args.architectures, args.seed)
     scores = {

@@ -34,13 +34,14 @@ from nas.core.compute import device_of
 from nas.core.console_reporter import ConsoleReporter
 from nas.core.training_progress import Progress
 from nas.data.loader import Batch, Loader
-from nas.data.source import DataPair, open_data
+from nas.data.source import open_data
 from nas.evaluation.evaluate import EvaluationConfig, evaluate_file
 from nas.inference.coco_metrics import Metrics
+from nas.training.data import open_training_data
+from nas.training.job import ComputeConfig, TrainJob
 from nas.training.loop import fit
-from nas.training.recipe import Recipe
 from nas.training.tasks import DetectorTask
-from nas.training.train import Means, open_training_data, train_detectors, training_batches
+from nas.training.train_detector import train_detectors
 from search_spaces.architecture import Architecture
 from search_spaces.spaces import space_of
 
@@ -65,17 +66,16 @@ def sized(model: BenchModel) -> Architecture:
     return model.network.architecture.replace(image_size=model.network.image_size)
 
 
-def images_per_second(
-    model: BenchModel, data: DataPair, recipe: Recipe, means: Means, steps: int, ready: bool
-) -> float:
+def images_per_second(model: BenchModel, job: TrainJob, steps: int, ready: bool) -> float:
     """Of a training without its end (BatchNorm, evaluation, file). Every tenth step waits for the device, so a clock
     read then counts finished steps."""
+    data, recipe = job.data, job.recipe
     torch.manual_seed(recipe.seed)
     size = model.network.image_size
-    loader = training_batches(data, recipe, size, means.augment, means.device)
+    loader = job.batches(size)
     recipe = replace(recipe, epochs=-(-(steps + WARM) // len(loader)))
     architecture = sized(model)
-    detector = space_of(architecture).build(architecture, len(data.classes)).to(device_of(means.device))
+    detector = space_of(architecture).build(architecture, len(data.classes)).to(device_of(job.compute.device))
     times: dict[int, float] = {}
 
     def watch(progress: Progress) -> None:
@@ -127,12 +127,10 @@ def main() -> None:
     models = resolve_models(args.models, len(data.classes), args.image_size)
     recipe = recipe_of(args)
     device = device_of(args.device)
-    means = Means(args.device, augment=not args.no_augment)
+    job = TrainJob(data, recipe, augment=not args.no_augment, compute=ComputeConfig(args.device))
     speeds: dict[str, dict[str, float]] = {}
     for model in models if args.steps else ():
-        with_loader, alone = (
-            images_per_second(model, data, recipe, means, args.steps, ready) for ready in (False, True)
-        )
+        with_loader, alone = (images_per_second(model, job, args.steps, ready) for ready in (False, True))
         speeds[model.name] = {"with_loader": with_loader, "batch_ready": alone}
         reporter.note(f"{model.name}: {with_loader:.0f} images/s, {alone:.0f} with a batch that lies ready")
     found: dict[str, list[Metrics]] = {m.name: [] for m in models}
@@ -149,13 +147,9 @@ def main() -> None:
         begun = time.perf_counter()
         metrics = train_detectors(
             artifacts,
-            data,
-            replace(recipe, seed=seed),
+            replace(job, recipe=replace(recipe, seed=seed)),
             folder,
             reporter,
-            None,
-            means.augment,
-            args.device,
             args.at_once,
         )
         minutes.append(None if kept else (time.perf_counter() - begun) / 60)

@@ -29,9 +29,10 @@ from nas.core.console_reporter import ConsoleReporter
 from nas.core.references import artifact_of, with_classes_of
 from nas.core.reporter import Reporter
 from nas.data.source import DataPair
-from nas.training.initialization import PLAIN, Course
+from nas.training.data import open_training_data
+from nas.training.job import ComputeConfig, TrainJob
 from nas.training.recipe import Recipe
-from nas.training.train import open_training_data, train_detectors
+from nas.training.train_detector import train_detectors
 
 WAYS = ("teacher", "scratch", "pretrained", "taught")
 
@@ -55,19 +56,20 @@ def trained(
         name: str,
         model: str,
         init: Path | None = None,
-        course: Course = PLAIN,
+        teacher: Path | None = None,
         on: DataPair = data,
         by: Recipe = recipe,
     ) -> float:
         artifact = network(model, name, args.image_size, on)
-        return train_detectors([artifact], on, by, folder, reporter, init, device=args.device, course=course)[0].map
+        job = TrainJob(on, by, init, teacher, compute=ComputeConfig(args.device))
+        return train_detectors([artifact], job, folder, reporter)[0].map
 
     train("digits", args.model, on=other, by=before)
     return {
         "teacher": train("teacher", args.teacher),
         "scratch": train("scratch", args.model),
         "pretrained": train("pretrained", args.model, folder / "digits.safetensors"),
-        "taught": train("taught", args.model, course=Course(folder / "teacher.safetensors")),
+        "taught": train("taught", args.model, teacher=folder / "teacher.safetensors"),
     }
 
 

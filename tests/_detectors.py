@@ -22,8 +22,9 @@ from nas.core.references import NO_STUDY
 from nas.data.source import DataPair, open_data
 from nas.export.onnx import metadata_of, write_onnx
 from nas.supernet.weights import load_detector, save_detector
+from nas.training.job import ComputeConfig, TrainJob
 from nas.training.recipe import Recipe
-from nas.training.train import Means, train_detector
+from nas.training.train_detector import train_detector
 from search_spaces.spaces import SPACES
 
 SIZE = 96
@@ -52,9 +53,10 @@ def detector_files(base: Path) -> Files:
     space = SPACES["yolo-nano"].restrict({"image_size": (SIZE,)})
     architecture = space.restrict({c.name: c.values[:1] for c in space.choices}).sample(random.Random(0))
     artifact = Artifact("S", architecture, (), NO_STUDY, data.classes, DataRecord(data.name, data.fingerprint))
-    quiet, means = ConsoleReporter(Console(file=io.StringIO())), Means(device="cpu", augment=False)
+    quiet = ConsoleReporter(Console(file=io.StringIO()))
     recipe = Recipe(epochs=45, **SETTINGS)  # type: ignore[arg-type]
-    train_detector(artifact, data, recipe, folder / "S.safetensors", quiet, means=means)
+    job = TrainJob(data, recipe, augment=False, compute=ComputeConfig("cpu"))
+    train_detector(artifact, job, folder / "S.safetensors", quiet)
     detector = load_detector(folder / "S.safetensors")[0]
     worse = copy.deepcopy(detector)
     rng = torch.Generator().manual_seed(0)

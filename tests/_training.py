@@ -17,9 +17,10 @@ from nas.data.loader import Loader, LoaderConfig
 from nas.data.source import DataPair
 from nas.data.transforms import Augmentation
 from nas.supernet.supernet import Supernet
-from nas.training.loop import Task, fit
+from nas.training.loop import fit
 from nas.training.loss import Terms, Truth
 from nas.training.recipe import Recipe
+from nas.training.task import Task
 from nas.training.tasks import DetectorTask, SandwichTask
 from search_spaces.detector import Detector
 from search_spaces.spaces import SPACES
@@ -54,7 +55,7 @@ def without_norms(detector: Detector) -> Detector:
 
 
 def batches(data: DataPair, recipe: Recipe, share: tuple[int, int] = (0, 1), workers: int = 0) -> Loader:
-    """What ``nas.training.train.training_batches`` makes of a recipe, at 64 px."""
+    """What ``nas.training.data.training_batches`` makes of a recipe, at 64 px."""
     augmentation = data.augmentation.changed(recipe.augmentation)
     return Loader(
         data.train,

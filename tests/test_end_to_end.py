@@ -176,7 +176,7 @@ def test_a_second_start_repeats_nothing(
     candidates = list(read_candidates(run / "study.journal", "run"))
     monkeypatch.setattr("nas.estimators.supernet_map.SupernetMap.__call__", never)
     monkeypatch.setattr("nas.estimators.latency.Latency.__call__", never)
-    monkeypatch.setattr("nas.core.distributed.each", never)
+    monkeypatch.setattr("nas.core.distributed.run_each", never)
     assert main(["quickstart", *SETTINGS, "--out", str(run)]) == 0
     assert "going on" in capsys.readouterr().out
     assert list(read_candidates(run / "study.journal", "run")) == candidates

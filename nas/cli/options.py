@@ -12,24 +12,24 @@ from search_spaces.fixed_values import fixed_values
 if TYPE_CHECKING:
     from nas.core.architecture_file import Artifact
     from nas.core.reporter import Reporter
-    from nas.training.logging_options import Records
+    from nas.training.logging_config import LoggingConfig
     from nas.training.recipe import Recipe
 
 __all__ = [
     "add_data",
     "add_device",
     "add_largest_first",
+    "add_logging",
     "add_recipe",
-    "add_records",
     "add_space",
     "existing",
     "fixed_values",
+    "logging_config",
     "new_file",
     "new_folder",
     "note_int8",
     "recipe",
     "recipe_values",
-    "records",
     "reporter",
 ]
 
@@ -118,8 +118,8 @@ def add_recipe(parser: argparse.ArgumentParser, epochs: int) -> None:
     parser.add_argument("--no-augment", action="store_true", help="train on the images as they are")
 
 
-def add_records(parser: argparse.ArgumentParser) -> None:
-    """--logger, --eval-every, --keep."""
+def add_logging(parser: argparse.ArgumentParser) -> None:
+    """Add --logger, --eval-every, --keep."""
     parser.add_argument(
         "--logger", action="append", default=[], help="besides the .log.csv: tensorboard or wandb (repeatable)"
     )
@@ -135,11 +135,11 @@ def add_records(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def records(args: argparse.Namespace) -> Records:
-    """What the training tells and keeps."""
-    from nas.training.logging_options import Records
+def logging_config(args: argparse.Namespace) -> LoggingConfig:
+    """Return the loggers, evaluations and kept weights of a training. Raises InputError for an unknown logger."""
+    from nas.training.logging_config import LoggingConfig
 
-    return Records(tuple(args.logger), args.eval_every, args.keep == "best")
+    return LoggingConfig(tuple(args.logger), args.eval_every, args.keep == "best")
 
 
 def reporter() -> Reporter:

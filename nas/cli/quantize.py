@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     from nas.quantization.model import CalibrationConfig
     from nas.quantization.ptq import QuantizationSettings, quantize_post_training
     from nas.supernet.weights import load_detector
-    from nas.training.train import open_training_data
+    from nas.training.data import open_training_data
 
     reporter = ConsoleReporter()
     selects = args.max_drop is not None or args.budget is not None

@@ -13,13 +13,13 @@ EXAMPLES = """\
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    from nas.cli.options import add_data, add_device, add_largest_first, add_recipe, add_records, add_space
+    from nas.cli.options import add_data, add_device, add_largest_first, add_logging, add_recipe, add_space
 
     add_space(parser)
     add_data(parser)
     add_recipe(parser, epochs=20)
     add_largest_first(parser)
-    add_records(parser)
+    add_logging(parser)
     add_device(parser, training=True)
     parser.add_argument(
         "--out", type=Path, required=True, help="weights file (.safetensors); an interrupted training goes on"
@@ -30,23 +30,25 @@ def run(args: argparse.Namespace) -> int:
     """Train the shared weights; in what torchrun started, as one of several."""
     from nas.core import distributed as processes
 
-    with processes.joined(args.device):
+    with processes.join_torchrun(args.device):
         return _train(args)
 
 
 def _train(args: argparse.Namespace) -> int:
-    from nas.cli.options import fixed_values, new_file, recipe, records, reporter
-    from nas.training.train import Means, open_training_data, train_supernet
+    from nas.cli.options import fixed_values, logging_config, new_file, recipe, reporter
+    from nas.training.data import open_training_data
+    from nas.training.job import ComputeConfig, TrainJob
+    from nas.training.train_supernet import train_supernet
     from search_spaces.spaces import SPACES
 
     shown = reporter()
     space = SPACES[args.space]
     space = space.restrict(fixed_values(space, args.fix))
-    settings, kept = recipe(args), records(args)
+    settings, logging = recipe(args), logging_config(args)
     new_file(args.out, ".safetensors")
     data = open_training_data(args.data, args.limit, shown)
-    train_supernet(
-        space, data, settings, args.out, shown, Means(args.device, args.processes, not args.no_augment), kept
-    )
+    compute = ComputeConfig(args.device, args.processes)
+    job = TrainJob(data, settings, augment=not args.no_augment, compute=compute, logging=logging)
+    train_supernet(space, job, args.out, shown)
     shown.note(f"written: {args.out}")
     return 0

@@ -19,8 +19,8 @@ EXAMPLES = """\
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    from nas.cli.course import add_course
-    from nas.cli.options import add_data, add_device, add_recipe, add_records
+    from nas.cli.options import add_data, add_device, add_logging, add_recipe
+    from nas.cli.transfer_options import add_transfer_options
 
     parser.add_argument(
         "architecture",
@@ -29,8 +29,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_data(parser)
     add_recipe(parser, epochs=30)
-    add_records(parser)
-    add_course(parser)
+    add_logging(parser)
+    add_transfer_options(parser)
     add_device(parser, training=True)
     parser.add_argument(
         "--out",
@@ -43,28 +43,38 @@ def run(args: argparse.Namespace) -> int:
     """Train one architecture; in what torchrun started, as one of several."""
     from nas.core import distributed as processes
 
-    with processes.joined(args.device):
+    with processes.join_torchrun(args.device):
         return _train(args)
 
 
 def _train(args: argparse.Namespace) -> int:
-    from nas.cli.course import beside, course, distillation, with_pseudo_labels
-    from nas.cli.options import new_file, note_int8, recipe, records, reporter
+    from nas.cli.options import logging_config, new_file, note_int8, recipe, reporter
+    from nas.cli.transfer_options import beside, distillation, layer_config, with_pseudo_labels
     from nas.core.references import artifact_of, with_classes_of
-    from nas.training.train import Means, open_training_data, train_detector
+    from nas.training.data import open_training_data
+    from nas.training.job import ComputeConfig, TrainJob
+    from nas.training.train_detector import train_detector
     from search_spaces.spaces import space_of
 
     shown = reporter()
     artifact = artifact_of(args.architecture)
     space_of(artifact.architecture)
-    settings, kept = replace(recipe(args), **distillation(args)), records(args)
+    settings, logging = replace(recipe(args), **distillation(args)), logging_config(args)
     out = new_file(args.out or args.architecture.with_suffix(".safetensors"), ".safetensors")
     data = open_training_data(args.data, args.limit, shown)
     artifact = with_classes_of(artifact, data)
     data = with_pseudo_labels(args, data, shown)
-    init = beside(args.init, args.architecture)
-    means = Means(args.device, args.processes, not args.no_augment)
-    metrics = train_detector(artifact, data, settings, out, shown, init, means, course(args), kept)
+    job = TrainJob(
+        data,
+        settings,
+        init=beside(args.init, args.architecture),
+        teacher=beside(args.teacher, args.architecture),
+        layers=layer_config(args),
+        augment=not args.no_augment,
+        compute=ComputeConfig(args.device, args.processes),
+        logging=logging,
+    )
+    metrics = train_detector(artifact, job, out, shown)
     shown.note(
         f"{artifact.name}: mAP50-95 {metrics.map:.3f}, mAP50 {metrics.map50:.3f} on {len(data.val)} val images; written: {out}"
     )

@@ -9,9 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from nas.core.reporter import Reporter, Update
 from nas.core.text_table import TextTable
@@ -31,7 +33,7 @@ class ConsoleReporter(Reporter):
 
     @property
     def interactive(self) -> bool:  # type: ignore[override]
-        """Whether the console is a terminal, where bars are drawn in place."""
+        """Whether the console is a terminal, where bars are updated in place."""
         return self.console.is_terminal
 
     def note(self, text: str) -> None:
@@ -52,17 +54,14 @@ class ConsoleReporter(Reporter):
 
     @contextmanager
     def bars(self, titles: Sequence[str]) -> Iterator[list[Update]]:
-        """A live bar per title with elapsed and remaining time; without a terminal a line every :data:`EVERY_S`."""
-        columns = (
+        """Show a live bar per title with elapsed and remaining time; without a terminal, print a line every
+        :data:`EVERY_S` seconds."""
+        progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(30),
-            TextColumn("{task.completed}/{task.total}"),
+            _CountColumn(),
             TimeElapsedColumn(),
-        )
-        progress = Progress(
-            *columns,
-            TextColumn("ETA"),
-            TimeRemainingColumn(),
+            _RemainingColumn(),
             TextColumn("{task.fields[text]}", markup=False),
             console=self.console,
         )
@@ -71,20 +70,66 @@ class ConsoleReporter(Reporter):
             yield [self._updater(progress, title) for title in titles]
 
     def _updater(self, progress: Progress, title: str) -> Update:
-        title = printable(title)
-        task = progress.add_task(title, total=None, text="")
-        start, last, first = time.monotonic(), 0.0, 0
+        title, clock = printable(title), _Clock()
+        task = progress.add_task(title, total=None, text="starting", clock=clock)
+        printed: float | None = None
+        complete = False
 
         def update(done: int, total: int, text: str) -> None:
-            nonlocal start, last, first
-            text = printable(text)
+            nonlocal printed, complete
+            now, text = time.monotonic(), printable(text)
+            clock.update(done, total, now)
             progress.update(task, completed=done, total=total, text=text)
-            now = time.monotonic()
-            if not first:  # earlier work, resumed here, and the start-up tell nothing about the speed of the rest
-                start, first = now, done
-            if not self.console.is_terminal and (now - last > EVERY_S or done == total):
-                last = now
-                eta = f"ETA {(now - start) / (done - first) * (total - done):.0f} s  " if done > first else ""
+            ended = done == total and not complete
+            if not self.console.is_terminal and done and (ended or printed is None or now - printed >= EVERY_S):
+                printed, complete = now, done == total
+                remaining = clock.remaining(now)
+                eta = "" if remaining is None or done == total else f"ETA {remaining:.0f} s  "
                 self.note(f"{title} {done}/{total}  {eta}{text}")
 
         return update
+
+
+class _Clock:
+    """Estimates the remaining time of work from the mean time of its units."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._first: tuple[float, int] | None = None
+        self._last: tuple[float, int, int] | None = None
+
+    def update(self, done: int, total: int, now: float) -> None:
+        """Count ``done`` of ``total`` units at time ``now``."""
+        if self._first is None:
+            # The units of an earlier run, which this one resumes, took no time here.
+            self._first = (self._started, 0) if done == 1 else (now, done)
+        if self._last is None or done != self._last[1] or total != self._last[2]:
+            self._last = now, done, total
+
+    def remaining(self, now: float) -> float | None:
+        """Return the estimated seconds from ``now`` to the end; None before the first unit is done."""
+        if self._first is None or self._last is None or self._last[1] <= self._first[1]:
+            return None
+        at, done, total = self._last
+        each = (at - self._first[0]) / (done - self._first[1])
+        return max(0.0, each * (total - done) - (now - at))
+
+
+class _CountColumn(ProgressColumn):
+    """``done/total``; nothing while the total is unknown."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}")
+
+
+class _RemainingColumn(ProgressColumn):
+    """``ETA h:mm:ss``; nothing before the first unit is done."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        clock: _Clock = task.fields["clock"]
+        remaining = clock.remaining(time.monotonic())
+        if remaining is None or task.finished:
+            return Text("")
+        return Text(f"ETA {timedelta(seconds=round(remaining))}", style="progress.remaining")

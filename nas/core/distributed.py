@@ -1,5 +1,7 @@
-"""Training in several processes: together, each on its share of every batch, or each its own network. The one file
-that knows ``torch.distributed``."""
+"""Training in several processes: one network, each process on its share of every batch, or one network per process.
+
+This is the only module that uses ``torch.distributed``.
+"""
 
 from __future__ import annotations
 
@@ -24,34 +26,34 @@ from nas.core.training_progress import Diverged, Progress, Watch
 from search_spaces.errors import InputError
 
 STOP_WITHIN_S = 60.0
-"""After Ctrl-C or a failure: time for the others to end a step and save."""
+"""Seconds that the other processes have to end a step and save, after Ctrl-C or a failure."""
 
 Work = Callable[[Watch], None]
 T = TypeVar("T")
 
 
-def count() -> int:
-    """Of the processes that train together."""
+def world_size() -> int:
+    """Return the number of processes that train one network together."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which one of them this is; only 0 writes files."""
-    return distributed.get_rank() if count() > 1 else 0
+    """Return the rank of this process. Only rank 0 writes files."""
+    return distributed.get_rank() if world_size() > 1 else 0
 
 
 def mean(value: Tensor) -> Tensor:
-    """The mean over processes of a tensor of statistics (no gradient flows through it)."""
-    if count() == 1:
+    """Return the mean of a tensor over the processes, without gradients."""
+    if world_size() == 1:
         return value
     total = value.detach().clone()
     distributed.all_reduce(total)
-    return total / count()
+    return total / world_size()
 
 
-def anywhere(flag: bool) -> bool:
-    """Whether it is true in any of them. All must ask."""
-    if count() == 1:
+def any_process(flag: bool) -> bool:
+    """Whether ``flag`` is true in any process. All processes must call it."""
+    if world_size() == 1:
         return flag
     found = torch.tensor(float(flag), device=_exchanged())
     distributed.all_reduce(found)
@@ -59,7 +61,7 @@ def anywhere(flag: bool) -> bool:
 
 
 class _Mean(torch.autograd.Function):
-    """The mean over processes; as every process's loss depends on every process's value, so does its gradient."""
+    """Mean over processes, forward and backward: the loss of every process depends on the values of all."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
@@ -71,29 +73,29 @@ class _Mean(torch.autograd.Function):
 
 
 def mean_with_gradient(value: Tensor) -> Tensor:
-    """The mean over processes, differentiable: the gradient is that of the mean of all processes' losses, as
-    :func:`mean_gradients` takes it."""
+    """Return the mean of a tensor over the processes, differentiable. The gradient is that of the mean of all
+    losses, as in :func:`mean_gradients`."""
     mixed: Tensor = _Mean.apply(value)
     return mixed
 
 
 def gather(value: T) -> list[T]:
-    """Every process's value, in the order of their ranks, in every process. All must call it; values must be
+    """Return the values of all processes in the order of their ranks. All processes must call it; values must be
     picklable."""
-    if count() == 1:
+    if world_size() == 1:
         return [value]
-    found: list[Any] = [None] * count()
+    found: list[Any] = [None] * world_size()
     distributed.all_gather_object(found, value)
     return found
 
 
-def of_first(value: Callable[[], T]) -> T:
-    """What ``value()`` is in process 0, which alone calls it; the others wait."""
+def broadcast_from_first(value: Callable[[], T]) -> T:
+    """Return ``value()`` of rank 0, which alone calls it, in all processes."""
     return gather(None if rank() else value())[0]  # type: ignore[return-value]  # of process 0
 
 
 def _exchanged() -> torch.device:
-    """Where tensors must lie that are exchanged."""
+    """Return the device of tensors that are exchanged."""
     return (
         torch.device("cuda", torch.cuda.current_device())
         if distributed.get_backend() == "nccl"
@@ -102,11 +104,12 @@ def _exchanged() -> torch.device:
 
 
 @contextmanager
-def joined(device: str = "auto") -> Iterator[None]:
-    """What ``torchrun`` started is one of the processes that train together, on a GPU of its own where ``device`` is
-    one; elsewhere nothing happens.
+def join_torchrun(device: str = "auto") -> Iterator[None]:
+    """Join the processes that ``torchrun`` started, with a GPU per process where ``device`` is one; does nothing in
+    a process that torchrun did not start.
 
-    torchrun's environment variables are read here and nowhere else.
+    Only this function reads torchrun's environment variables. Raises InputError if there are fewer GPUs than
+    processes.
     """
     together = (
         int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ and "MASTER_ADDR" in os.environ else 1
@@ -140,33 +143,32 @@ def _use_loopback() -> None:
 
 @torch.no_grad()
 def mean_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Replace every gradient by its mean over the processes, in one exchange. All must have gradients of the same
-    parameters."""
+    """Replace every gradient by its mean over the processes, in one exchange. All processes must have gradients of
+    the same parameters."""
     grads = [p.grad for p in parameters if p.grad is not None]
-    if count() == 1 or not grads:
+    if world_size() == 1 or not grads:
         return
     flat = torch.cat([g.reshape(-1) for g in grads])
     distributed.all_reduce(flat)
-    flat /= count()
+    flat /= world_size()
     torch._foreach_copy_(
         grads, [part.view_as(g) for part, g in zip(flat.split([g.numel() for g in grads]), grads, strict=True)]
     )
 
 
 def cores() -> int:
-    """CPU cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def launch(work: Work, processes: int, watch: Watch = lambda progress: None) -> None:
-    """Run ``work(watch)`` here, or in ``processes`` new ones on this machine's CPUs that train together; ``watch`` is
-    called here.
+    """Run ``work(watch)`` here, or in ``processes`` new processes on this machine's CPUs that train together.
 
-    In what torchrun started (:func:`joined`) ``work`` runs in each, and process 0 is watched.
+    ``watch`` is called here. Under torchrun (:func:`join_torchrun`), ``work`` runs in each process and rank 0 is
+    watched. Ctrl-C lets all processes stop after the same step.
 
-    ``work`` must be picklable (a function of a module, or a ``partial`` of one). An error in one process ends all and
-    is raised here. Ctrl-C lets all of them stop after the same step: ``work`` sees a KeyboardInterrupt from its
-    ``watch``.
+    ``work`` must be picklable: a function of a module, or a ``partial`` of one. Raises InputError for fewer than one
+    process, and the first error of any process, which ends the others.
     """
     if processes < 1:
         raise InputError(f"{processes} processes", "1 or more")
@@ -179,15 +181,26 @@ def launch(work: Work, processes: int, watch: Watch = lambda progress: None) -> 
         _Supervisor(places, processes, [watch] * processes).run()
 
 
-def each(works: Sequence[Work], at_once: int, watches: Sequence[Watch]) -> None:
-    """Run every ``works[i](watches[i])`` for itself, ``at_once`` of them at a time, in processes that share the
-    cores; the rest as :func:`launch`."""
-    if at_once == 1:
+def run_each(works: Sequence[Work], max_parallel: int, watches: Sequence[Watch]) -> None:
+    """Run every ``works[i](watches[i])`` in a process of its own, ``max_parallel`` of them concurrently.
+
+    The processes share the cores. Errors and Ctrl-C act as in :func:`launch`.
+    """
+    if max_parallel == 1:
         for work, watch in zip(works, watches, strict=True):
             work(watch)
         return
-    threads = _threads(min(at_once, cores()))
-    _Supervisor([_Place(work, 0, 1, None, threads) for work in works], at_once, watches).run()
+    threads = _threads(min(max_parallel, cores()))
+    _Supervisor([_Place(work, 0, 1, None, threads) for work in works], max_parallel, watches).run()
+
+
+_stop: Event | None = None
+"""In a process that :func:`launch` or :func:`run_each` started: set when it shall stop."""
+
+
+def stop_requested() -> bool:
+    """Whether the process that started this one asks it to stop."""
+    return _stop is not None and _stop.is_set()
 
 
 def _threads(processes: int) -> int:
@@ -196,7 +209,8 @@ def _threads(processes: int) -> int:
 
 @dataclass(frozen=True)
 class _Place:
-    """One process: what it does, which of how many that train together it is, the file where they meet, its threads."""
+    """One process: its work, its rank, the number of processes that train together, the file of their rendezvous, and
+    its threads."""
 
     work: Work
     rank: int
@@ -206,14 +220,14 @@ class _Place:
 
 
 class _Supervisor:
-    """Starts processes, passes their progress on, and ends when all have; the first failure ends the others and is
-    raised."""
+    """Starts processes, passes on their progress, and ends when all have ended. The first failure ends the others and
+    is raised."""
 
-    def __init__(self, places: Sequence[_Place], at_once: int, watches: Sequence[Watch]) -> None:
+    def __init__(self, places: Sequence[_Place], max_parallel: int, watches: Sequence[Watch]) -> None:
         self._context = multiprocessing.get_context("spawn")
         self._stop = self._context.Event()
         self._waiting = list(enumerate(places))
-        self._at_once = at_once
+        self._max_parallel = max_parallel
         self._watches = watches
         self._running: dict[Connection, tuple[int, Any]] = {}
         self._failure: BaseException | None = None
@@ -226,21 +240,19 @@ class _Supervisor:
                     if not self._follow():
                         break
                 except KeyboardInterrupt as pressed:
-                    if isinstance(
-                        self._failure, KeyboardInterrupt
-                    ):  # pressed twice: not even the step's end is waited for
+                    if isinstance(self._failure, KeyboardInterrupt):  # pressed twice: does not wait for the step
                         raise
                     self._fail(pressed)
         finally:
             for _, process in self._running.values():
-                if process.pid is not None:  # it may be what failed to start
+                if process.pid is not None:  # it may be the one that failed to start
                     process.kill()
                     process.join()
         if self._failure:
             raise self._failure
 
     def _start(self) -> None:
-        while self._waiting and not self._failure and len(self._running) < self._at_once:
+        while self._waiting and not self._failure and len(self._running) < self._max_parallel:
             index, place = self._waiting.pop(0)
             reader, sender = self._context.Pipe(duplex=False)
             process = self._context.Process(target=_child, args=(place, sender, self._stop), daemon=True)
@@ -249,7 +261,7 @@ class _Supervisor:
             sender.close()
 
     def _follow(self) -> bool:
-        """Takes what has been said; False when nobody answers any more after a failure."""
+        """Receive messages; False if no process answers any more after a failure."""
         ready = wait(list(self._running), STOP_WITHIN_S if self._failure else None)
         for reader in ready:
             assert isinstance(reader, Connection)
@@ -279,14 +291,16 @@ def _receive(reader: Connection) -> Any:
 def _child(place: _Place, sender: Connection, stop: Event) -> None:
     import signal
 
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # the parent tells all of them at once, so that they stop after the same step
+    global _stop
+    _stop = stop
+    for number in (signal.SIGINT, signal.SIGTERM):  # the parent stops all processes after the same step
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(place.threads)
 
     def watch(progress: Progress) -> None:
-        if anywhere(stop.is_set()):
+        # ticks come by the clock, at other times in each process: nothing may be exchanged in them
+        if (stop.is_set() and world_size() == 1) if progress.tick else any_process(stop.is_set()):
             raise KeyboardInterrupt
         if not place.rank:
             sender.send(progress)

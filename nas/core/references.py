@@ -76,11 +76,15 @@ def existing_model(path: Path) -> Path:
 
 
 def with_classes_of(artifact: Artifact, data: ClassesOfData) -> Artifact:
-    """An architecture that speaks of no data set, with nothing estimated, takes the classes of this one; any other
-    stays as it is."""
-    if artifact.data != NO_DATA or artifact.estimates:
+    """Return the architecture file's content with the classes of a data set.
+
+    An architecture does not depend on its classes. Its estimates do: they are dropped if the classes change.
+    """
+    if artifact.data != NO_DATA and artifact.classes == data.classes:
         return artifact
-    return replace(artifact, classes=data.classes, data=DataRecord(data.name, data.fingerprint))
+    estimates = artifact.estimates if artifact.classes == data.classes else ()
+    record = DataRecord(data.name, data.fingerprint)
+    return replace(artifact, classes=data.classes, data=record, estimates=estimates)
 
 
 def matching(word: str) -> list[Reference]:

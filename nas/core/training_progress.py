@@ -1,4 +1,4 @@
-"""What a training tells while it runs."""
+"""Reports of a running training."""
 
 from __future__ import annotations
 
@@ -11,11 +11,19 @@ from search_spaces.errors import InputError
 
 @dataclass(frozen=True)
 class Progress:
-    """What a watcher is told: steps done of all, epoch from 0, mean loss terms since the last report, learning rate.
+    """A report of a training.
 
-    ``images_per_s``: of all processes, since the last report, evaluation and saving left out. ``memory_mib``: the
-    most that was held so far, of the GPU where one trains, else of the process. ``metrics``: of the averaged weights
-    on val, where they were evaluated at this step.
+    Attributes:
+        step: finished steps.
+        steps: steps of the whole training.
+        epoch: current epoch, from 0.
+        terms: mean loss terms since the last report.
+        lr: learning rate.
+        images_per_s: images per second of all processes since the last report, without evaluations and checkpoints.
+        memory_mib: peak memory in MiB, of the GPU where one trains, else of the process.
+        metrics: metrics of the EMA weights on the val split, where they were evaluated at this step.
+        tick: an update for progress bars between two reports, without losses; loggers ignore it.
+        phase: what runs instead of steps, such as ``evaluating 50/200 images``.
     """
 
     step: int
@@ -26,9 +34,13 @@ class Progress:
     images_per_s: float = 0.0
     memory_mib: float = 0.0
     metrics: Mapping[str, float] = field(default_factory=dict)
+    tick: bool = False
+    phase: str = ""
 
     def text(self) -> str:
-        """One line for a person."""
+        """Return one line for a person."""
+        if self.phase:
+            return self.phase
         parts = [f"{name} {value:.3f}" for name, value in (*self.terms.items(), *self.metrics.items())]
         if self.images_per_s:
             parts += [
@@ -42,27 +54,27 @@ Watch = Callable[[Progress], None]
 
 
 class Diverged(InputError):
-    """The loss became NaN, infinite or a thousand times what it was: no defect of the program, so the command line
-    says it in one line."""
+    """The loss of a training became NaN, infinite, or a thousand times what it was. The command line prints one
+    line: it is no defect of the program."""
 
 
 class Meter:
-    """Images per second of what is timed: from :meth:`start` to each :meth:`count`."""
+    """Measures images per second between :meth:`start` and each :meth:`count`."""
 
     def __init__(self) -> None:
         self._images, self._seconds, self._since = 0, 0.0, time.perf_counter()
 
     def start(self) -> None:
-        """Time runs from now."""
+        """Start the clock."""
         self._since = time.perf_counter()
 
     def count(self, images: int) -> None:
-        """So many were done since the last call of either."""
+        """Count images that were processed since the last call of either method."""
         now = time.perf_counter()
         self._images, self._seconds, self._since = self._images + images, self._seconds + now - self._since, now
 
     def rate(self) -> float:
-        """Since the last call."""
+        """Return images per second since the last call of this method."""
         rate = self._images / self._seconds if self._seconds else 0.0
         self._images, self._seconds = 0, 0.0
         return rate

@@ -19,7 +19,7 @@ from nas.quantization.model import CalibratedDetector, CalibrationConfig, calibr
 from nas.quantization.report import QuantizationReport, map_drop, versions
 from nas.quantization.runtime_accuracy import RuntimeModel
 from nas.supernet.weights import load_detector
-from nas.training.train import check_classes
+from nas.training.data import check_classes
 
 FLOAT, INT8 = "fp32", "int8"
 

@@ -22,11 +22,12 @@ from nas.quantization.model import CalibratedDetector, calibrate_detector
 from nas.quantization.ptq import QuantizationSettings, check_request, evaluate_quantized
 from nas.quantization.report import QuantizationReport
 from nas.supernet.weights import load_detector
-from nas.training.loop import Task, fit
+from nas.training.data import training_batches
+from nas.training.loop import fit
 from nas.training.loss import DetectionLoss, Terms, Truth
 from nas.training.recipe import Recipe
+from nas.training.task import Task
 from nas.training.tasks import detached
-from nas.training.train import training_batches
 from search_spaces.detector import Detector
 
 FEWER_EPOCHS, LOWER_RATE = 10, 0.01

@@ -22,9 +22,9 @@ from nas.estimators.base import Estimator
 from nas.search.run import evaluation, given_supernet
 from nas.search.settings import SearchSettings
 from nas.supernet.supernet import Supernet
+from nas.training.data import image_size_of, open_training_data, training_batches
 from nas.training.loop import steps_timed
 from nas.training.tasks import SandwichTask
-from nas.training.train import image_size_of, open_training_data, training_batches
 from search_spaces.architecture import Architecture
 
 STEPS = 3
@@ -121,7 +121,7 @@ def _training(settings: SearchSettings, data: DataPair) -> tuple[Supernet, list[
         ("supernet, sandwich", steps - alone, 0),
     ):
         if count:
-            task = SandwichTask(supernet, "quote", recipe.seed, alone_steps=first, loss=recipe.loss())
+            task = SandwichTask(supernet, "quote", recipe.seed, largest_only_steps=first, loss=recipe.loss())
             seconds = steps_timed(task, loader, recipe, STEPS + 1)[1:]
             parts.append(Part(what, count, min(seconds), sum(seconds) / len(seconds), max(seconds)))
     return supernet, parts

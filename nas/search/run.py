@@ -34,7 +34,9 @@ from nas.search.settings import SearchSettings
 from nas.search.study import Limits, Study
 from nas.supernet.supernet import Supernet
 from nas.supernet.weights import load_supernet
-from nas.training.train import image_size_of, open_training_data, train_supernet, training_batches
+from nas.training.data import image_size_of, open_training_data, training_batches
+from nas.training.job import TrainJob
+from nas.training.train_supernet import train_supernet
 from search_spaces.errors import InputError
 from search_spaces.references import point_of
 from search_spaces.space import SearchSpace
@@ -271,7 +273,8 @@ def _train_supernet(
     settings: SearchSettings, space: SearchSpace, data: DataPair | None, folder: Path, reporter: Reporter
 ) -> Supernet:
     path = folder / "supernet.safetensors"
-    return train_supernet(space, _with_data(data), settings.open_recipe(), path, reporter, settings.open_means())
+    job = TrainJob(_with_data(data), settings.open_recipe(), augment=settings.augment, compute=settings.compute())
+    return train_supernet(space, job, path, reporter)
 
 
 def _with_data(data: DataPair | None) -> DataPair:

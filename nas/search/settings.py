@@ -20,8 +20,8 @@ from nas.search.baseline import Baseline
 from nas.search.evaluate_candidate import Bound
 from nas.search.objectives import LATENCIES, Aims, estimators_of, parse_bound
 from nas.search.terminator import SearchProgress, StopRule, never
+from nas.training.job import ComputeConfig
 from nas.training.recipe import Recipe
-from nas.training.train import Means
 from search_spaces.architecture import Architecture, Value
 from search_spaces.errors import InputError
 from search_spaces.references import point_of
@@ -162,7 +162,7 @@ class SearchSettings:
             raise InputError(
                 f"--accuracy {self.accuracy}", "an estimator to maximise: supernet, elements, nwot or synflow"
             )
-        self.open_means().check(self.open_recipe())
+        self.compute().check(self.open_recipe())
 
     def _check_targets(self) -> None:
         if self.precisions and (
@@ -225,9 +225,9 @@ class SearchSettings:
         """How the supernet is trained."""
         return Recipe(**{"seed": self.seed, **self.recipe})
 
-    def open_means(self) -> Means:
-        """What the supernet's training runs on."""
-        return Means(self.device, self.processes, self.augment)
+    def compute(self) -> ComputeConfig:
+        """Return the device and the number of processes of the supernet's training."""
+        return ComputeConfig(self.device, self.processes)
 
     def open_bounds(self) -> tuple[Bound, ...]:
         """The bounds, each on an estimate's name, whether that or its estimator's was written."""

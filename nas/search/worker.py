@@ -14,7 +14,7 @@ from nas.search.progress import search_progress
 from nas.search.run import bounds_of, check_device, device_id, evaluation, given_supernet, open_study, warm_start
 from nas.search.settings import SearchSettings
 from nas.search.study_reader import read_record
-from nas.training.train import open_training_data
+from nas.training.data import open_training_data
 from search_spaces.errors import InputError
 
 

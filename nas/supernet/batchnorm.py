@@ -1,4 +1,4 @@
-"""BatchNorm: statistics of an extracted or averaged network, and of a batch that several processes share."""
+"""BatchNorm: statistics of an extracted or EMA network, and synchronisation over processes."""
 
 from __future__ import annotations
 
@@ -12,27 +12,33 @@ from search_spaces.errors import InputError
 
 
 @torch.no_grad()
-def recalibrate(model: nn.Module, images: Iterable[Tensor], still: Iterable[nn.Module] = ()) -> None:
-    """Set every BatchNorm's running statistics to the cumulative average over ``images`` (float batches (N, 3, H, W),
-    without augmentation), in place.
+def recalibrate(model: nn.Module, images: Iterable[Tensor], frozen: Iterable[nn.Module] = ()) -> None:
+    """Set the running statistics of every BatchNorm to the cumulative average over ``images``, in place.
 
-    Needed before any evaluation: shared or averaged weights have no statistics of their own (Yu & Huang, "Universally
-    Slimmable Networks", arXiv:1903.05134). The module is left in evaluation mode. Parts of it that are ``still`` keep
-    the statistics they have.
+    Shared or averaged weights have no statistics of their own, so this is needed before any evaluation (Yu & Huang,
+    "Universally Slimmable Networks", arXiv:1903.05134). The model is left in evaluation mode.
+
+    Args:
+        model: the network.
+        images: float batches (N, 3, H, W) in 0..1, without augmentation.
+        frozen: parts of the model that keep their statistics.
+
+    Raises:
+        InputError: the model has BatchNorm, and ``images`` is empty.
     """
-    parts = list(still)
+    parts = list(frozen)
     kept = {m for part in parts for m in part.modules()}
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m not in kept]
     momentum = [m.momentum for m in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # torch's sign for a cumulative average
+        norm.momentum = None  # for torch, the cumulative average
     model.train()
     for part in parts:
         part.eval()
     count = 0
     try:
-        for count, batch in enumerate(images, 1):  # noqa: B007 - how many there were
+        for count, batch in enumerate(images, 1):  # noqa: B007 - used below
             model(batch)
     finally:
         model.eval()
@@ -43,26 +49,28 @@ def recalibrate(model: nn.Module, images: Iterable[Tensor], still: Iterable[nn.M
 
 
 class SyncedBatchNorm(nn.BatchNorm2d):
-    """BatchNorm over the equal shares of a batch that several processes have; in evaluation mode, and alone, an
-    ordinary one.
+    """BatchNorm over the equal shares of a batch in several processes; an ordinary one in evaluation mode and in a
+    single process.
 
-    Not torch's SyncBatchNorm, which works on GPUs only (so nothing of it could be tested where there is none) and is
-    no ``BatchNorm2d``.
+    torch's SyncBatchNorm is no alternative: it works on GPUs only, and is no ``BatchNorm2d``.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W), normalised by the mean and biased variance over N, H, W of all processes."""
-        if not self.training or processes.count() == 1:
+        """Return ``x`` (N, C, H, W), normalised by the mean and biased variance over N, H, W of all processes.
+
+        With the mean m_p and variance v_p of process p, m = mean(m_p) and v = mean(v_p + (m_p - m)^2).
+        """
+        if not self.training or processes.world_size() == 1:
             return super().forward(x)
         own = x.float()
         mean = own.mean((0, 2, 3))
         total = processes.mean_with_gradient(mean)
         variance = processes.mean_with_gradient(own.var((0, 2, 3), correction=0) + (mean - total).square())
-        self._follow(total.detach(), variance.detach(), processes.count() * x.numel() // x.shape[1])
+        self._update_statistics(total.detach(), variance.detach(), processes.world_size() * x.numel() // x.shape[1])
         scale = (variance + self.eps).rsqrt() * self.weight
         return ((own - total[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
-    def _follow(self, mean: Tensor, variance: Tensor, count: int) -> None:
+    def _update_statistics(self, mean: Tensor, variance: Tensor, count: int) -> None:
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
         self.num_batches_tracked.add_(1)
@@ -71,8 +79,8 @@ class SyncedBatchNorm(nn.BatchNorm2d):
         self.running_var.lerp_(variance * (count / max(1, count - 1)), momentum)
 
 
-def synchronise(model: nn.Module) -> None:
-    """Replace every BatchNorm2d by a synced one with the same parameters and statistics, in place."""
+def convert_sync_batchnorm(model: nn.Module) -> None:
+    """Replace every BatchNorm2d by a :class:`SyncedBatchNorm` with its parameters and statistics, in place."""
     for module in list(model.modules()):
         for name, child in module.named_children():
             if type(child) is nn.BatchNorm2d:

@@ -1,4 +1,7 @@
-"""Trained weights as files: safetensors, with everything needed to use them in the header. No pickle."""
+"""Weights files: safetensors, with everything that is needed to use them in the header, and no pickle.
+
+Weights that are not finite are neither written nor read: NaN passes silently through comparisons further on.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +30,24 @@ def _write(path: Path, module: nn.Module, kind: str, header: Mapping[str, Any]) 
     from safetensors.torch import save
 
     tensors = {name: t.detach().cpu().contiguous() for name, t in module.state_dict().items()}
+    if bad := _not_finite(tensors):
+        raise InputError(f"weights for {path} are not finite ({bad})", "finite numbers", "the file is not written")
     return atomic_write(
         path, save(tensors, {"format": FORMAT, "kind": kind, **{k: json.dumps(v) for k, v in header.items()}})
     )
 
 
+def _not_finite(tensors: Mapping[str, Tensor]) -> str:
+    """Return the first tensor with a NaN or an infinity, and how many there are; empty if there is none."""
+    floats = {name: t for name, t in tensors.items() if t.is_floating_point()}
+    # torch.isfinite does not take float8
+    wide = {name: t if t.element_size() > 1 else t.float() for name, t in floats.items()}
+    names = [name for name, t in wide.items() if not bool(torch.isfinite(t).all())]
+    return f"{brief(names[0])}, {len(names)} of {len(tensors)} tensors" if names else ""
+
+
 def is_supernet(path: Path) -> bool:
-    """Whether these are a supernet's weights. Of what is no weights file, who reads it says so."""
+    """Whether ``path`` holds the weights of a supernet; False for a file that holds no weights at all."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -44,7 +58,8 @@ def is_supernet(path: Path) -> bool:
 
 
 def digest_of(path: Path) -> str:
-    """16 hex digits of a file's content: whose weights these are, wherever the file lies."""
+    """Return 16 hex digits of the SHA-256 of a file, which identify weights by content. Raises InputError if the file
+    cannot be read."""
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
@@ -76,9 +91,9 @@ def _read(path: Path, kind: str) -> tuple[dict[str, Tensor], JsonObject]:
             f"those of a {kind}",
             "give the file that this verb needs",
         )
-    if broken := [name for name, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]:
+    if bad := _not_finite(tensors):
         raise InputError(
-            f"{path} holds weights that are not finite ({brief(broken[0])}, {len(broken)} of {len(tensors)} tensors)",
+            f"{path} holds weights that are not finite ({bad})",
             "finite numbers",
             "the training diverged or the file is damaged: train again, or use an earlier checkpoint",
         )
@@ -87,13 +102,16 @@ def _read(path: Path, kind: str) -> tuple[dict[str, Tensor], JsonObject]:
 
 
 def save_detector(path: Path, detector: Detector, artifact: Artifact, record: Mapping[str, Any]) -> Path:
-    """Write a detector in training form with its architecture file's content; ``record`` (metrics, recipe) goes into
-    the header too."""
+    """Write a detector in training form, with the content of its architecture file and ``record`` (metrics, recipe)
+    in the header. Raises InputError if a weight is not finite or the file cannot be written."""
     return _write(path, detector, "detector", {"artifact": artifact.to_dict(), "record": dict(record)})
 
 
 def load_detector(path: Path) -> tuple[Detector, Artifact, dict[str, Any]]:
-    """The detector in training form, evaluation mode, with its artifact and record."""
+    """Return the detector (training form, evaluation mode), its architecture file's content and its record.
+
+    Raises InputError if the file cannot be read, is damaged, or has a weight that is not finite.
+    """
     tensors, header = _read(path, "detector")
     try:
         artifact = Artifact.from_dict(header.entries.get("artifact"))
@@ -105,7 +123,8 @@ def load_detector(path: Path) -> tuple[Detector, Artifact, dict[str, Any]]:
 
 
 def save_supernet(path: Path, supernet: Supernet, classes: tuple[str, ...], record: Mapping[str, Any]) -> Path:
-    """Write a supernet's weights with its space, what the space was restricted to, and its classes."""
+    """Write a supernet with its space, the values of the choices, its classes and ``record`` in the header. Raises
+    InputError if a weight is not finite or the file cannot be written."""
     space = supernet.space
     header = {
         "space": space.name,
@@ -118,9 +137,19 @@ def save_supernet(path: Path, supernet: Supernet, classes: tuple[str, ...], reco
 
 
 def load_supernet(path: Path) -> tuple[Supernet, tuple[str, ...], dict[str, Any]]:
-    """The supernet, its classes and its record."""
+    """Return the supernet, its classes and its record.
+
+    Raises InputError if the file cannot be read, is damaged, is of another version of the space, or has a weight that
+    is not finite.
+    """
     tensors, header = _read(path, "supernet")
-    space, version, classes = SPACES[header.text("space")], header.integer("version"), header.texts("classes")
+    version, classes = header.integer("version"), header.texts("classes")
+    try:
+        space = SPACES[header.text("space")]
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    if not classes:
+        raise InputError(f"{path}: no classes", "at least one class name")
     if space.version != version:
         raise InputError(
             f"{path} is of {space.name} version {version}", f"version {space.version}", "train the supernet again"
@@ -128,7 +157,7 @@ def load_supernet(path: Path) -> tuple[Supernet, tuple[str, ...], dict[str, Any]
     values = header.object("values")
     try:
         space = space.restrict({name: tuple(values.array(name)) for name in values.entries})
-    except TypeError as error:  # an array or object as a value
+    except (InputError, TypeError) as error:  # TypeError: an array or object as a value
         raise InputError(f"{path}: values of the space cannot be used ({error})") from None
     supernet = Supernet(space, len(classes))
     _load(supernet, tensors, path)
@@ -136,7 +165,21 @@ def load_supernet(path: Path) -> tuple[Supernet, tuple[str, ...], dict[str, Any]
 
 
 def _record(header: JsonObject) -> dict[str, Any]:
-    return dict(header.object("record").entries) if "record" in header.entries else {}
+    if "record" not in header.entries:
+        return {}
+    record = header.object("record")
+    if "metrics" in record.entries:
+        _check_metrics(record.object("metrics"))
+    return dict(record.entries)
+
+
+def _check_metrics(metrics: JsonObject) -> None:
+    """Raises InputError unless metrics are numbers from 0 to 1 or null, and ``per_class`` an object of such."""
+    classes = metrics.object("per_class") if "per_class" in metrics.entries else JsonObject({}, metrics.where)
+    for part in (metrics, classes):
+        for name in part.entries:
+            if part.has(name) and (name != "per_class" or part is classes):
+                part.number(name, 0, 1)
 
 
 def _load(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:

@@ -18,14 +18,14 @@ class Assignment(NamedTuple):
     """Which anchor answers for which ground-truth box: P matched pairs.
 
     ``image``, ``anchor``, ``box`` (P,) are indices (``box`` into the flat list of ground truth), ``score`` (P,) the
-    soft target in 0..1. ``helper``: the assignment of the head's helping branch, where it has one.
+    soft target in 0..1. ``auxiliary``: the assignment of the head's helping branch, where it has one.
     """
 
     image: Tensor
     anchor: Tensor
     box: Tensor
     score: Tensor
-    helper: Assignment | None = None
+    auxiliary: Assignment | None = None
 
 
 def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:

@@ -1,5 +1,8 @@
-"""A training's state as a file: written whole or not at all, read without running anything, refused where it is
-another training's."""
+"""Checkpoints: the state of a training as a file.
+
+A checkpoint is written atomically, read without executing code (``weights_only``), and refused if it is of another
+training.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +14,26 @@ from typing import Any
 
 import torch
 
+from nas.core import distributed as processes
 from nas.training.recipe import Recipe
 from search_spaces.errors import InputError
 
 SETTINGS = ("identity", "recipe", "steps", "processes", "augmentation")
-"""What must be equal for a checkpoint to be continued."""
+"""Settings that must be equal to resume from a checkpoint."""
 ADDED = frozenset({"augmentation", "random", "pending", "best", "evaluated"})
-"""What older checkpoints lack: they are continued without."""
+"""Entries that older checkpoints lack."""
 
 
 def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write beside, then replace: a kill leaves the old file or the new one."""
+    """Write a checkpoint atomically: a kill leaves the old file or the new one. Raises InputError if the file cannot
+    be written."""
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(dict(state), part)
+        with part.open("wb") as file:
+            torch.save(dict(state), file)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(part, path)
     except (OSError, RuntimeError) as error:  # torch wraps a full disk in a RuntimeError
         with contextlib.suppress(OSError):
@@ -35,10 +43,17 @@ def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
         ) from None
 
 
+def remove_checkpoint(path: Path) -> None:
+    """Remove the checkpoint of a finished training, in process 0."""
+    if not processes.rank():
+        path.unlink(missing_ok=True)
+
+
 def read_checkpoint(
     path: Path, device: torch.device, settings: Mapping[str, Any], names: Iterable[str]
 ) -> dict[str, Any]:
-    """The state in ``path``, which must have ``names`` and be of a training with these ``settings``."""
+    """Read the state in ``path``, its tensors on ``device``. Raises InputError if the file cannot be read, lacks one
+    of ``names``, or is of a training with other ``settings``."""
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # noqa: BLE001 - what a damaged file raises depends on where it is damaged
@@ -54,7 +69,7 @@ def read_checkpoint(
     for name in SETTINGS:
         theirs, mine = state.get(name), settings[name]
         if name == "recipe" and isinstance(theirs, dict):
-            theirs = {**Recipe().to_dict(), **theirs}  # an older one lacks what is at its default
+            theirs = {**Recipe().to_dict(), **theirs}  # older files lack the values at their defaults
             theirs, mine = _differences(theirs, mine)
         if theirs != mine and not (name in ADDED and theirs is None):
             raise InputError(
@@ -62,6 +77,10 @@ def read_checkpoint(
                 repr(mine),
                 "use another folder, or the settings it began with",
             )
+    # a loss term has another name in older checkpoints
+    state["pending"] = [
+        {("distill" if k == "taught" else k): v for k, v in t.items()} for t in state.get("pending", [])
+    ]
     return state
 
 

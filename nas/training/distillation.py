@@ -1,5 +1,8 @@
-"""One detector learns from labels and from another one that is trained already: its class scores and boxes, and, if
-asked, the features of its neck."""
+"""Knowledge distillation: a detector is trained on labels and on the predictions of a trained detector, its teacher.
+
+Notation: z, class logits; q = sigmoid(z / T) at temperature T; p, distributions of the four box sides; s, the
+teacher's highest class score at an anchor point, which weighs that point.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +18,20 @@ from torch import Tensor, nn
 from nas.supernet.batchnorm import recalibrate
 from nas.supernet.weights import digest_of, is_supernet, load_detector, load_supernet
 from nas.training.assigner import Assignment
+from nas.training.layers import ALL_LAYERS, LayerConfig
 from nas.training.loss import DetectionLoss, Terms, Truth, giou, normaliser
 from nas.training.recipe import Recipe
 from nas.training.tasks import DetectorTask
-from nas.training.transfer import UNTUNED, FineTuning
 from search_spaces.detector import Detector, channels, run
 from search_spaces.errors import InputError
 from search_spaces.graph import Layout
 from search_spaces.heads.base import Predictions, decode_boxes
 
-LEAST = 0.05
-"""Confidence from which a teacher's anchor is listened to: below it are thousands, of background, whose sum would
-drown the others."""
-LAST = 0.01
-"""What is left of the weight at the end of the training (as YOLOv6 3.0 has it, arXiv:2301.05586)."""
+MIN_CONFIDENCE = 0.05
+"""Confidence of the teacher from which an anchor point is distilled. Below it are thousands of points of background,
+whose sum would outweigh the others."""
+FINAL_SHARE = 0.01
+"""Share of the weight that is left at the end of the training, as in YOLOv6 3.0 (arXiv:2301.05586)."""
 EPS = 1e-5
 
 Features = tuple[Tensor, ...]
@@ -36,10 +39,10 @@ Features = tuple[Tensor, ...]
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """A trained detector, evaluated without gradients. ``columns``: the student's classes among its own, in the
-    student's order; None where they are equal.
+    """A trained detector, evaluated without gradients.
 
-    ``identity`` goes into the checkpoints of who is taught.
+    ``columns``: indices of the student's classes among the teacher's, in the student's order; None where the classes
+    are equal. ``identity`` becomes part of the identity of the student's checkpoints.
     """
 
     detector: Detector
@@ -48,25 +51,25 @@ class Teacher:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> tuple[Predictions, Features]:
-        """What it says of the images (N, 3, H, W), in the student's classes, and its features."""
-        predictions, features = observed(self.detector, images)
+        """Return predictions for images (N, 3, H, W), with the student's classes, and the features of the neck."""
+        predictions, features = predictions_and_features(self.detector, images)
         return self._selected(predictions), features
 
     def _selected(self, p: Predictions) -> Predictions:
         if self.columns is None:
             return p
         return p._replace(
-            logits=p.logits[..., self.columns], helper=None if p.helper is None else self._selected(p.helper)
+            logits=p.logits[..., self.columns], auxiliary=None if p.auxiliary is None else self._selected(p.auxiliary)
         )
 
 
 def open_teacher(
     path: Path, classes: Sequence[str], device: torch.device, images: Callable[[], Iterable[Tensor]]
 ) -> Teacher:
-    """The teacher in a weights file; of a supernet's its largest architecture, its BatchNorm statistics taken from
-    ``images`` (batches on the device).
+    """Read the teacher from a weights file; of a supernet, extract its largest architecture.
 
-    InputError where it does not know all of the ``classes`` (by name, in any order).
+    ``images``: batches on the device that set the BatchNorm statistics of an extracted teacher. Raises InputError if
+    the teacher lacks one of the ``classes`` (by name, in any order).
     """
     known: tuple[str, ...]
     if is_supernet(path):
@@ -79,10 +82,10 @@ def open_teacher(
     if lacking := [c for c in classes if c not in known]:
         some = f"{lacking[:5]}{' …' if len(lacking) > 5 else ''}"
         raise InputError(
-            f"teacher {path} does not know the classes {some}", "one that was trained for all classes of the data set"
+            f"teacher {path} lacks the classes {some}", "one that was trained for all classes of the data set"
         )
     columns = None if tuple(classes) == known else torch.tensor([known.index(c) for c in classes], device=device)
-    if detector.head.end_to_end:  # its deployed form lacks the branch that has most to say
+    if detector.head.end_to_end:  # its deployed form lacks the auxiliary head, which is distilled
         detector.eval()
     else:
         detector.deploy()
@@ -91,12 +94,12 @@ def open_teacher(
 
 
 def check_pair(student: Detector, teacher: Teacher, image_size: int, features: bool) -> None:
-    """An error unless both answer at the same anchors of a image (and have neck outputs of the same sizes, where
-    ``features`` are compared)."""
+    """Raises InputError unless student and teacher have the same number of anchor points at ``image_size`` px, and,
+    where ``features`` are compared, neck outputs of the same sizes."""
     (own, own_maps), (goal, goal_maps) = (_shapes(d, image_size) for d in (student, teacher.detector))
     if own != goal:
         raise InputError(
-            f"a teacher that answers at {goal} anchors of a image of {image_size} px, its student at {own}",
+            f"a teacher with {goal} anchor points at {image_size} px, its student with {own}",
             "heads of as many levels and anchors per position",
             "take a teacher whose head is of the student's kind (with or without anchor boxes)",
         )
@@ -109,14 +112,15 @@ def check_pair(student: Detector, teacher: Teacher, image_size: int, features: b
 
 
 def _shapes(detector: Detector, image_size: int) -> tuple[int, list[tuple[int, int]]]:
-    """Anchors, and height and width of the neck's outputs; nothing is computed."""
+    """Return the number of anchor points, and height and width of each neck output, on the meta device."""
     skeleton = copy.deepcopy(detector).to("meta").eval()
-    predictions, features = observed(skeleton, torch.zeros(1, 3, image_size, image_size, device="meta"))
+    predictions, features = predictions_and_features(skeleton, torch.zeros(1, 3, image_size, image_size, device="meta"))
     return int(predictions.logits.shape[1]), [(int(f.shape[2]), int(f.shape[3])) for f in features]
 
 
-def observed(detector: Detector, images: Tensor) -> tuple[Predictions, Features]:
-    """A detector's predictions, and what its head reads."""
+def predictions_and_features(detector: Detector, images: Tensor) -> tuple[Predictions, Features]:
+    """Return a detector's predictions for ``images`` (N, 3, H, W), and the inputs of its head, one (N, C, H, W) per
+    level."""
     features: list[Tensor] = []
 
     def call(node: object, inputs: tuple[Tensor, ...]) -> object:
@@ -128,8 +132,8 @@ def observed(detector: Detector, images: Tensor) -> tuple[Predictions, Features]
 
 
 class Student(nn.Module):
-    """A detector with what only its training needs: a 1x1 per neck output to the teacher's channels (none where
-    features are not compared)."""
+    """A detector with the parameters that only distillation needs: per neck output, a 1x1 convolution to the teacher's
+    channels (none where features are not compared)."""
 
     def __init__(self, detector: Detector, goal: Layout = ()) -> None:
         super().__init__()
@@ -139,8 +143,11 @@ class Student(nn.Module):
 
 
 class DistillationTask(DetectorTask):
-    """A detector that learns from labels and from a teacher, whose weight falls along a cosine over ``steps``, from
-    the recipe's to :data:`LAST` of it."""
+    """Trains a detector on labels and by distillation from a teacher.
+
+    The weight of the distillation falls along a half cosine over ``steps``, from the recipe's to
+    :data:`FINAL_SHARE` of it.
+    """
 
     def __init__(
         self,
@@ -149,75 +156,82 @@ class DistillationTask(DetectorTask):
         teacher: Teacher,
         recipe: Recipe,
         steps: int,
-        tuning: FineTuning = UNTUNED,
+        layers: LayerConfig = ALL_LAYERS,
         weighted: bool = False,
     ) -> None:
-        super().__init__(detector, f"{identity} taught by {teacher.identity}", recipe.loss(), tuning, weighted)
+        super().__init__(detector, f"{identity} taught by {teacher.identity}", recipe.loss(), layers, weighted)
         self.teacher, self.recipe, self.steps = teacher, recipe, steps
         goal = channels(teacher.detector.graph)[teacher.detector.graph.head.name] if recipe.distill_features else ()
         self.model = self.student = Student(detector, goal).to(next(detector.parameters()).device)
 
     def losses(self, images: Tensor, truth: Truth, step: int) -> Iterator[tuple[Tensor, Terms]]:
-        """The detection loss and the teacher's share, as one."""
-        self.settle()
+        """Yield the sum of the detection loss and of the distillation loss."""
+        self.freeze()
         goal, goal_features = self.teacher(images)
-        student, features = observed(self.detector, images)
+        student, features = predictions_and_features(self.detector, images)
         loss, terms, _ = self.loss(student, self.truth(truth))
-        share = falling(step, self.steps)
-        more = {"taught": share * self.recipe.distill_weight * self._taught(student, goal)}
+        share = distillation_share(step, self.steps)
+        added = {"distill": share * self.recipe.distill_weight * self._distill(student, goal)}
         if self.recipe.distill_features:
             levels = zip(self.student.projections, features, goal_features, strict=True)
-            missed = torch.stack([feature_loss(project(own), its) for project, own, its in levels]).mean()
-            more["features"] = share * self.recipe.distill_features * missed
-        yield loss + torch.stack(list(more.values())).sum(), {**terms, **{k: v.detach() for k, v in more.items()}}
+            losses = [feature_loss(project(own), its) for project, own, its in levels]
+            added["features"] = share * self.recipe.distill_features * torch.stack(losses).mean()
+        yield loss + torch.stack(list(added.values())).sum(), {**terms, **{k: v.detach() for k, v in added.items()}}
 
-    def _taught(self, student: Predictions, teacher: Predictions) -> Tensor:
-        pairs = branches(student, teacher)
-        return torch.stack([taught(self.loss, own, goal, self.recipe.distill_temperature) for own, goal in pairs]).sum()
-
-
-def falling(step: int, steps: int) -> float:
-    """1 at the first step, :data:`LAST` at the last, a half cosine between them."""
-    return LAST + (1 - LAST) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, steps - 1))))
+    def _distill(self, student: Predictions, teacher: Predictions) -> Tensor:
+        temperature, pairs = self.recipe.distill_temperature, branch_pairs(student, teacher)
+        return torch.stack([distillation_loss(self.loss, own, goal, temperature) for own, goal in pairs]).sum()
 
 
-def branches(student: Predictions, teacher: Predictions) -> list[tuple[Predictions, Predictions]]:
-    """Who learns from whom where a head has two branches: many boxes per object from many, one from one."""
-    many = tuple(p if p.helper is None else p.helper for p in (student, teacher))
-    both = student.helper is not None and teacher.helper is not None
+def distillation_share(step: int, steps: int) -> float:
+    """Return the share of the distillation weight: a half cosine from 1 at the first step to f = :data:`FINAL_SHARE`
+    at the last, f + (1 - f) (1 + cos(pi t)) / 2 with t from 0 to 1."""
+    return FINAL_SHARE + (1 - FINAL_SHARE) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, steps - 1))))
+
+
+def branch_pairs(student: Predictions, teacher: Predictions) -> list[tuple[Predictions, Predictions]]:
+    """Return the pairs (student, teacher) of branches to distil.
+
+    A branch trained with many boxes per object (the auxiliary head, else the head) is distilled from such a branch,
+    and a branch with one box per object from such a branch, where both have one.
+    """
+    many = tuple(p if p.auxiliary is None else p.auxiliary for p in (student, teacher))
+    both = student.auxiliary is not None and teacher.auxiliary is not None
     return [(many[0], many[1]), *([(student, teacher)] if both else [])]
 
 
 def confident(teacher: Predictions) -> Assignment:
-    """The anchors where a teacher is sure of something (over :data:`LEAST`), with its highest score as their weight;
-    ``box`` means nothing here."""
+    """Return the anchor points whose highest class score s is over :data:`MIN_CONFIDENCE`, with s as their weight.
+    ``box`` of the assignment is unused."""
     score = teacher.scores.float().amax(-1)
-    image, anchor = torch.nonzero(score > LEAST, as_tuple=True)
+    image, anchor = torch.nonzero(score > MIN_CONFIDENCE, as_tuple=True)
     return Assignment(image, anchor, torch.zeros_like(anchor), score[image, anchor])
 
 
-def taught(loss: DetectionLoss, student: Predictions, teacher: Predictions, temperature: float) -> Tensor:
-    """What the student says otherwise than its teacher, where that one is confident: as
-    :meth:`DetectionLoss.distill`, and where the two code boxes in different ways the GIoU with the teacher's boxes in
-    the place of side distributions."""
-    sure = confident(teacher)
-    value, _ = loss.distill(student, teacher, sure, temperature)
+def distillation_loss(loss: DetectionLoss, student: Predictions, teacher: Predictions, temperature: float) -> Tensor:
+    """Return the distillation loss (scalar) at the teacher's confident anchor points.
+
+    As :meth:`DetectionLoss.distill`. Where the two heads code boxes in different ways, a GIoU loss with the teacher's
+    decoded boxes, sum(s (1 - GIoU)) / sum(s), replaces the divergence of the side distributions.
+    """
+    points = confident(teacher)
+    value, _ = loss.distill(student, teacher, points, temperature)
     if student.boxes.shape[-1] == teacher.boxes.shape[-1] > 4:
         return value
-    own, goal = (decode_boxes(p)[sure.image, sure.anchor].float() for p in (student, teacher))
-    return value + loss.iou * ((1 - giou(own, goal)) * sure.score).sum() / normaliser(sure)
+    own, goal = (decode_boxes(p)[points.image, points.anchor].float() for p in (student, teacher))
+    return value + loss.iou * ((1 - giou(own, goal)) * points.score).sum() / normaliser(points)
 
 
 def feature_loss(own: Tensor, goal: Tensor) -> Tensor:
-    """Half the mean squared error of (N, C, H, W) features, each channel at mean 0 and deviation 1 over its batch: 1
-    - their correlation.
+    """Return half the mean squared error of two feature maps (N, C, H, W) whose channels are standardised over their
+    batch: 1 - Pearson correlation.
 
-    Scales of two networks' features say nothing of what they see (Cao et al., PKD, arXiv:2207.02039).
+    The scales of two networks' features carry no information (Cao et al., PKD, arXiv:2207.02039).
     """
-    return 0.5 * (_normal(own) - _normal(goal)).square().mean()
+    return 0.5 * (_standardised(own) - _standardised(goal)).square().mean()
 
 
-def _normal(x: Tensor) -> Tensor:
+def _standardised(x: Tensor) -> Tensor:
     x = x.float()
     mean, variance = x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), keepdim=True, unbiased=False)
     return (x - mean) / (variance + EPS).sqrt()

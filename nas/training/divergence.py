@@ -43,7 +43,7 @@ def stop_if_anywhere(
 ) -> None:
     """Raise in all processes what one of them found in the images ``files``. ``checkpoint``: the file to go on from
     and its step; ``asked``: its path."""
-    if not processes.anywhere(bool(flaw)):
+    if not processes.any_process(bool(flaw)):
         return
     flaw, files = next(found for found in processes.gather((flaw, files)) if found[0])
     names = ", ".join(files[:SHOWN])

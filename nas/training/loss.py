@@ -40,7 +40,7 @@ class DetectionLoss:
 
     One loss for every head. Where sides are predicted themselves and not as distributions, the third term is the
     error of the sides in strides; relative to priors there is none. A head with a helping branch is trained as
-    YOLOv10 (arXiv:2405.14458): the helper on many anchors per box, itself on the best one.
+    YOLOv10 (arXiv:2405.14458): the auxiliary on many anchors per box, itself on the best one.
     """
 
     classification: float = 1.0
@@ -52,10 +52,10 @@ class DetectionLoss:
     def __call__(self, predictions: Predictions, truth: Truth) -> tuple[Tensor, Terms, Assignment]:
         """Loss (scalar), its weighted terms, and the assignment, which :meth:`assigned` and :meth:`distill` re-use."""
         boxes = decode_boxes(predictions)
-        matched = _match(predictions, boxes, truth, TOP_K if predictions.helper is None else 1)
-        if predictions.helper is not None:
+        matched = _match(predictions, boxes, truth, TOP_K if predictions.auxiliary is None else 1)
+        if predictions.auxiliary is not None:
             matched = matched._replace(
-                helper=_match(predictions.helper, decode_boxes(predictions.helper), truth, TOP_K)
+                auxiliary=_match(predictions.auxiliary, decode_boxes(predictions.auxiliary), truth, TOP_K)
             )
         if truth.scores is not None:
             truth.scores.append(processes.mean(matched.score.sum()))
@@ -77,9 +77,9 @@ class DetectionLoss:
             **self._box_terms(predictions, decode_boxes(predictions) if boxes is None else boxes, truth, matched, norm),
         }
         loss, said = torch.stack(list(terms.values())).sum(), {k: v.detach() for k, v in terms.items()}
-        if predictions.helper is None or matched.helper is None:
+        if predictions.auxiliary is None or matched.auxiliary is None:
             return loss, said
-        more, helped = self.assigned(predictions.helper, truth, matched.helper)
+        more, helped = self.assigned(predictions.auxiliary, truth, matched.auxiliary)
         return loss + more, {k: v + helped[k] for k, v in said.items()}
 
     def distill(
@@ -165,7 +165,7 @@ def normaliser(matched: Assignment) -> Tensor:
 
 def at_least_one(scores: Tensor) -> Tensor:
     """A mean over processes of sums of scores, so large that their sum is 1 at least."""
-    return scores.clamp(min=1.0 / processes.count())
+    return scores.clamp(min=1.0 / processes.world_size())
 
 
 def distribution_focal(logits: Tensor, sides: Tensor) -> Tensor:

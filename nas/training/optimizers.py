@@ -1,4 +1,4 @@
-"""Optimizers by name, their parameter groups, the course of the learning rate and of the average's decay."""
+"""Optimizers by name, their parameter groups, the learning rate schedule and the EMA of the weights."""
 
 from __future__ import annotations
 
@@ -25,23 +25,27 @@ def sgd(groups: Groups, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def open_optimizer(
-    model: nn.Module, recipe: Recipe, divided: Callable[[Groups, float], Groups] = lambda groups, lr: groups
+    model: nn.Module, recipe: Recipe, divide: Callable[[Groups, float], Groups] = lambda groups, lr: groups
 ) -> torch.optim.Optimizer:
-    """The recipe's, on all trainable parameters: weight decay on tensors of two or more axes only, that is not on
-    biases, norms and scalars.
+    """Return the recipe's optimizer of all trainable parameters.
 
-    ``divided``: divides the groups further, by rates of their own.
+    Weight decay applies to tensors of two or more axes, not to biases, norms and scalars. ``divide`` splits the
+    parameter groups further, by learning rate.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups: Groups = [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": recipe.weight_decay},
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
     ]
-    return OPTIMIZERS[recipe.optimizer](divided(groups, recipe.lr), recipe)
+    return OPTIMIZERS[recipe.optimizer](divide(groups, recipe.lr), recipe)
 
 
-def rate_factor(recipe: Recipe, steps: int, epoch_steps: int) -> Callable[[int], float]:
-    """Step -> learning rate / ``recipe.lr``: linear from ``warmup_lr`` to 1, then a cosine to ``final_lr``."""
+def learning_rate_factor(recipe: Recipe, steps: int, epoch_steps: int) -> Callable[[int], float]:
+    """Return a function of the step: learning rate / ``recipe.lr``.
+
+    Linear warm-up over w steps from ``warmup_lr`` to 1, then a cosine to f = ``final_lr``:
+    f + (1 - f) (1 + cos(pi (t - w) / (steps - w))) / 2.
+    """
     warmup = min(max(recipe.warmup_steps, round(recipe.warmup_epochs * epoch_steps)), max(1, steps // 5))
     start = recipe.warmup_lr / recipe.lr
 
@@ -54,8 +58,11 @@ def rate_factor(recipe: Recipe, steps: int, epoch_steps: int) -> Callable[[int],
     return factor
 
 
-def ramped_average(recipe: Recipe) -> Callable[..., None]:
-    """EMA with the ramp min(decay, (1 + t) / (ramp + t)), so that the first steps do not linger."""
+def ema_update(recipe: Recipe) -> Callable[..., None]:
+    """Return the EMA update for ``AveragedModel``: decay min(``ema_decay``, (1 + t) / (``ema_ramp`` + t)) at step t.
+
+    The ramp keeps the average from remembering the first, untrained weights.
+    """
 
     @torch.no_grad()
     def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:

@@ -1,4 +1,4 @@
-"""What is trained: one detector on labels, or a supernet by the sandwich rule."""
+"""The tasks of the training loop: one detector on labels, or a supernet by the sandwich rule."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from nas.data.pseudo_labelled import unpack
 from nas.supernet.supernet import Supernet
-from nas.training.loop import Task
+from nas.training.layers import ALL_LAYERS, LayerConfig
 from nas.training.loss import DetectionLoss, Terms, Truth
-from nas.training.transfer import UNTUNED, FineTuning
+from nas.training.task import Task
 from search_spaces.architecture import Architecture
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
@@ -21,10 +21,14 @@ from search_spaces.heads.base import Predictions
 
 
 class DetectorTask(Task):
-    """One architecture, learning from labels.
+    """Trains one architecture on labels.
 
-    ``tuning``: what of it stays as it is, and what moves slower. ``weighted``: labels carry the weight of their box
-    (:mod:`nas.data.pseudo_labelled`).
+    Args:
+        detector: the network.
+        identity: name of the training for its checkpoints.
+        loss: weights of the loss terms.
+        layers: frozen layers, and layers with a learning rate of their own.
+        weighted: whether labels carry the weight of their box (:mod:`nas.data.pseudo_labelled`).
     """
 
     model: nn.Module
@@ -34,32 +38,32 @@ class DetectorTask(Task):
         detector: Detector,
         identity: str,
         loss: DetectionLoss | None = None,
-        tuning: FineTuning = UNTUNED,
+        layers: LayerConfig = ALL_LAYERS,
         weighted: bool = False,
     ) -> None:
         self.model = self.detector = detector
-        self.identity = f"{identity}{tuning}"
+        self.identity = f"{identity}{layers}"
         self.loss = loss or DetectionLoss()
-        self.tuning, self.weighted = tuning, weighted
-        self._still = tuning.freeze(detector)
+        self.layers, self.weighted = layers, weighted
+        self._frozen = layers.freeze(detector)
 
     def groups(self, groups: list[dict[str, Any]], lr: float) -> list[dict[str, Any]]:
-        """Each divided by the rates of the nodes."""
-        return self.tuning.groups(groups, self.detector, lr)
+        """Divide parameter groups by the learning rates of the layers."""
+        return self.layers.groups(groups, self.detector, lr)
 
     def losses(self, images: Tensor, truth: Truth, step: int) -> Iterator[tuple[Tensor, Terms]]:
-        """The detection loss."""
-        self.settle()
+        """Yield the detection loss."""
+        self.freeze()
         loss, terms, _ = self.loss(self.detector(images), self.truth(truth))
         yield loss, terms
 
-    def settle(self) -> None:
-        """What is frozen in evaluation mode: the loop sets all of the model to training before each step."""
-        for cell in self._still:
+    def freeze(self) -> None:
+        """Set frozen cells to evaluation mode: before each step, the loop sets the whole model to training mode."""
+        for cell in self._frozen:
             cell.eval()
 
     def truth(self, truth: Truth) -> Truth:
-        """With the weights that labels carry."""
+        """Return the ground truth with the box weights that its labels carry."""
         if not self.weighted:
             return truth
         labels, weights = unpack(truth.labels)
@@ -67,19 +71,23 @@ class DetectorTask(Task):
 
 
 class SandwichTask(Task):
-    """A largest, a smallest and ``between`` random architectures per step, gradients accumulated (the sandwich rule
-    of BigNAS, arXiv:2003.11142).
+    """Trains a supernet by the sandwich rule of BigNAS (arXiv:2003.11142).
 
-    Largest and smallest are so in widths and depths, with block types drawn anew, so that every alternative is
-    trained at its ends. All of a step share one set of images. The largest learns from labels; the others re-use
-    its label assignment and learn from the labels there and, in place, from its class scores and side distributions,
-    with a weight that rises from 0 to 1 over the first ``ramp_steps``: from the first step on, and instead of labels,
-    a detector that knows nothing yet taught the others noise (in one trial of each on ``digits``, its classification
-    loss rose where labels kept it level). In the first ``alone_steps`` the largest (in widths and depths, of drawn
-    block types) learns alone, at less than half the cost, as Once-for-all begins (arXiv:1908.09791). Where training
-    is short, this decides: on an earlier, harder form of ``digits@96`` with 8,000 images seen (one run each, batch
-    16 or 32), the smallest, a middle and the largest architecture reached mAP 0.26, 0.34 and 0.49 with 70 % of the
-    steps alone, 0.08, 0.08 and 0.09 with none. Images are as the loader gives them: one image size.
+    Every step trains a largest, a smallest and ``between`` random architectures on the same images, and accumulates
+    their gradients. Largest and smallest refer to widths and depths. Block types are sampled anew, so that every
+    alternative is trained at both ends.
+
+    1. The largest architecture is trained on labels.
+    2. The others reuse its label assignment. Their loss is L_labels + r L_distill, where L_distill is in-place
+       distillation from the largest (class scores and side distributions), and r rises from 0 to 1 over ``ramp_steps``.
+       At r = 1 from the first step on, an untrained network would teach noise: on ``digits``, one trial each, the
+       classification loss of the others then rose.
+    3. In the first ``largest_only_steps``, only the largest is trained, at less than half the cost, as Once-for-all
+       begins (arXiv:1908.09791). In short trainings this decides the accuracy: on an earlier, harder form of
+       ``digits@96`` with 8,000 images (one run each, batch 16 or 32), the smallest, a middle and the largest
+       architecture reached mAP 0.26, 0.34 and 0.49 with 70 % of the steps, and 0.08, 0.08 and 0.09 with none.
+
+    All images have one size.
     """
 
     def __init__(
@@ -89,16 +97,17 @@ class SandwichTask(Task):
         seed: int,
         between: int = 2,
         ramp_steps: int = 500,
-        alone_steps: int = 0,
+        largest_only_steps: int = 0,
         loss: DetectionLoss | None = None,
     ) -> None:
         self.model = self.supernet = supernet
         self.identity = identity
-        self.seed, self.between, self.ramp_steps, self.alone_steps = seed, between, ramp_steps, alone_steps
+        self.seed, self.between = seed, between
+        self.ramp_steps, self.largest_only_steps = ramp_steps, largest_only_steps
         self.loss = loss or DetectionLoss()
 
     def compile(self) -> None:
-        """Refused: every step would be another program."""
+        """Raises InputError: every step would compile other architectures."""
         raise InputError(
             "compile of a supernet",
             "compile=false",
@@ -106,32 +115,33 @@ class SandwichTask(Task):
         )
 
     def architectures(self, step: int) -> list[Architecture]:
-        """Whom step ``step`` trains, largest first."""
+        """Return the architectures that step ``step`` trains, the largest first."""
         rng = random.Random(f"{self.seed}/{step}")
         space = self.supernet.space
         return [space.extreme(-1, rng), *(space.sample(rng) for _ in range(self.between)), space.extreme(0, rng)]
 
     def losses(self, images: Tensor, truth: Truth, step: int) -> Iterator[tuple[Tensor, Terms]]:
-        """The largest one's loss, then the others'."""
+        """Yield the loss of the largest architecture, then those of the others."""
         largest, *others = self.architectures(step)
         teacher = self.supernet(images, largest)
         loss, terms, matched = self.loss(teacher, truth)
         teacher = detached(teacher)
         yield loss, terms
-        if step < self.alone_steps:
+        if step < self.largest_only_steps:
             return
-        trust = min(1.0, (step - self.alone_steps) / self.ramp_steps)
+        ramp = min(1.0, (step - self.largest_only_steps) / self.ramp_steps)
         for architecture in others:
             student = self.supernet(images, architecture)
-            taught, terms = self.loss.assigned(student, truth, matched)
-            yield taught + trust * self.loss.distill(student, teacher, matched)[0], terms
+            labelled, terms = self.loss.assigned(student, truth, matched)
+            yield labelled + ramp * self.loss.distill(student, teacher, matched)[0], terms
 
 
 def detached(predictions: Predictions) -> Predictions:
-    """The same values without their history and without a helper: a teacher's, that its graph may go."""
+    """Return the values of a teacher's predictions without gradients and without those of an auxiliary head, so that
+    its graph can be freed."""
 
-    def alone(tensor: Tensor | None) -> Tensor | None:
+    def without_graph(tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else tensor.detach()
 
     p = predictions
-    return Predictions(p.logits.detach(), p.boxes.detach(), p.points, p.strides, alone(p.objectness), p.priors)
+    return Predictions(p.logits.detach(), p.boxes.detach(), p.points, p.strides, without_graph(p.objectness), p.priors)

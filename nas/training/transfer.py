@@ -9,23 +9,20 @@ their widths. Where a width differs, the leading channels of each part of a layo
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nas.supernet.supernet import layouts
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
-from search_spaces.graph import Graph, Layout, Node
+from search_spaces.graph import Layout
 
 NAMED = 20
 """Names that a report lists of each kind; all are counted."""
-_BACKBONE = re.compile(r"stem|stage\d+|sppf?|psa")
 
 Places = list[tuple[int, int]]
 """Along one axis: which index of the source is taken, and where it comes to lie."""
@@ -50,7 +47,7 @@ class Part:
 
 
 @dataclass
-class Report:
+class TransferReport:
     """What became of every weight (BatchNorm statistics go with their weights): taken as it was, cut out of a wider
     one (``sliced``), filled in part only (``partial``), or new; and which of the source found no use."""
 
@@ -94,7 +91,9 @@ def _counted(parts: Sequence[Part]) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def transfer(source: Detector, source_classes: Sequence[str], target: Detector, classes: Sequence[str]) -> Report:
+def transfer(
+    source: Detector, source_classes: Sequence[str], target: Detector, classes: Sequence[str]
+) -> TransferReport:
     """Fill ``target`` from ``source`` in place. InputError where nothing fits.
 
     A weight that only the target has, and the rows of classes that the source does not know (by name, whatever the
@@ -105,7 +104,7 @@ def transfer(source: Detector, source_classes: Sequence[str], target: Detector, 
     mapped = [(known[name.casefold()], i) for i, name in enumerate(classes) if name.casefold() in known]
     rows = _class_rows(source), _class_rows(target)
     parameters = {name for name, _ in target.named_parameters()}
-    report = Report(classes=len(mapped))
+    report = TransferReport(classes=len(mapped))
     for name, own in target.state_dict().items():
         found = old.pop(name, None)
         taken = 0
@@ -180,85 +179,3 @@ def _class_rows(detector: Detector) -> dict[str, tuple[int, int]]:
         if tag is not None:
             found |= {f"{prefix}.{name}": tag for name, _ in layer.named_parameters(recurse=False)}
     return found
-
-
-@dataclass(frozen=True)
-class FineTuning:
-    """Which nodes keep their weights and BatchNorm statistics (``frozen``), and which learn at a multiple of the rate
-    (``rates``, the last match counts).
-
-    A pattern is a node's name, its group (``stage1``), ``backbone``, ``neck``, ``head``, or has ``*``
-    (``neck*_block``); one that fits no node is an error.
-    """
-
-    frozen: tuple[str, ...] = ()
-    rates: tuple[tuple[str, float], ...] = ()
-
-    def __post_init__(self) -> None:
-        for pattern, factor in self.rates:
-            if not 0 < factor <= 100:
-                raise InputError(
-                    f"rate {factor} of {pattern!r}",
-                    "a factor over 0, at most 100",
-                    "to keep weights as they are: --freeze",
-                )
-
-    def __str__(self) -> str:
-        """For a checkpoint's identity; nothing where there is nothing to say."""
-        frozen = f" frozen {','.join(self.frozen)}" if self.frozen else ""
-        return frozen + (f" rates {','.join(f'{p}={f:g}' for p, f in self.rates)}" if self.rates else "")
-
-    def freeze(self, detector: Detector) -> list[nn.Module]:
-        """Take the gradients of the frozen cells and return them: who trains keeps them in evaluation mode.
-        InputError if nothing would be left."""
-        cells = [detector.cell(node) for node in nodes_of(detector.graph, self.frozen)]
-        for cell in cells:
-            cell.requires_grad_(False)
-        if not any(p.requires_grad for p in detector.parameters()):
-            raise InputError(f"everything is frozen ({', '.join(self.frozen)})", "at least one node that learns")
-        return cells
-
-    def groups(self, groups: list[dict[str, Any]], detector: Detector, lr: float) -> list[dict[str, Any]]:
-        """An optimizer's parameter groups divided by rate, those at the full one first; without rates they are as
-        they were."""
-        if not self.rates:
-            return groups
-        factor = {
-            id(p): rate
-            for pattern, rate in self.rates
-            for n in nodes_of(detector.graph, (pattern,))
-            for p in detector.cell(n).parameters()
-        }
-        divided = []
-        for group in groups:
-            by_rate: dict[float, list[nn.Parameter]] = {}
-            for p in group["params"]:
-                by_rate.setdefault(factor.get(id(p), 1.0), []).append(p)
-            divided += [{**group, "params": parameters, "lr": lr * rate} for rate, parameters in by_rate.items()]
-        return sorted(divided, key=lambda group: group["lr"] != lr)
-
-
-UNTUNED = FineTuning()
-
-
-def nodes_of(graph: Graph, patterns: Iterable[str]) -> list[Node]:
-    """The nodes that any of the patterns means (see :class:`FineTuning`), in their order."""
-    nodes = (*graph.nodes, graph.head)
-    chosen: set[str] = set()
-    for pattern in patterns:
-        found = {
-            n.name for n in nodes if pattern in (n.name, n.group, _region(n, graph)) or fnmatchcase(n.name, pattern)
-        }
-        if not found:
-            groups = list(dict.fromkeys(n.group for n in graph.nodes))
-            raise InputError(
-                f"no node {pattern!r}", f"backbone, neck, head, {', '.join(groups)}, a node's name, or a pattern with *"
-            )
-        chosen |= found
-    return [n for n in nodes if n.name in chosen]
-
-
-def _region(node: Node, graph: Graph) -> str:
-    if node is graph.head:
-        return "head"
-    return "backbone" if _BACKBONE.fullmatch(node.group) else "neck"

@@ -1,4 +1,4 @@
-"""mAP on the val split, by all processes that train together; also while training, of the averaged weights."""
+"""Evaluation on the val split, by all processes that train together; at the end of a training and during it."""
 
 from __future__ import annotations
 
@@ -18,34 +18,73 @@ from nas.inference.nms import Detections
 from nas.supernet.batchnorm import recalibrate
 from search_spaces.detector import Detector
 
-CALIBRATION = 400
-"""Train images that set BatchNorm's statistics."""
+CALIBRATION_IMAGES = 400
+"""Train images that set the BatchNorm statistics."""
 BATCH = 50
+"""Images per batch."""
 
 
-def validate(detector: Detector, data: DataPair, image_size: int, still: Sequence[nn.Module] = ()) -> Metrics:
-    """COCO metrics on the whole val split, BatchNorm recalibrated in place except in parts that are ``still``.
-
-    Of several processes each detects in its share of the batches, which are those of one process, so the metrics are,
-    too. All must call it, with equal weights.
-    """
+def calibrate(detector: Detector, data: DataPair, image_size: int, frozen: Sequence[nn.Module] = ()) -> None:
+    """Set the BatchNorm statistics of a detector from :data:`CALIBRATION_IMAGES` train images at ``image_size`` px, in
+    place, except those of ``frozen`` parts."""
     device = next(detector.parameters()).device
-    recalibrate(detector, images_of(batches(data.train, image_size, limit=CALIBRATION), device), still)
+    recalibrate(detector, images_of(batches(data.train, image_size, limit=CALIBRATION_IMAGES), device), frozen)
+
+
+def validate(
+    detector: Detector,
+    data: DataPair,
+    image_size: int,
+    frozen: Sequence[nn.Module] = (),
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Metrics:
+    """Recalibrate BatchNorm in place, and return COCO metrics on the whole val split.
+
+    Of several processes, each evaluates its share of the batches; the metrics are those of one process. All processes
+    must call it with equal weights.
+
+    Args:
+        detector: the network, on the device that evaluates it.
+        data: calibration images come from its train split.
+        image_size: side of the square input in pixels.
+        frozen: parts that keep their BatchNorm statistics.
+        progress: receives the number of evaluated images and of all images.
+    """
+    calibrate(detector, data, image_size, frozen)
+    return detect_and_score(detector, data, image_size, progress)
+
+
+def detect_and_score(
+    detector: Detector,
+    data: DataPair,
+    image_size: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Metrics:
+    """Return COCO metrics on the whole val split, with the BatchNorm statistics as they are (see :func:`validate`)."""
     sizes = {sample.id: (sample.width, sample.height) for sample in data.val.samples}
     found: dict[int, Detections] = {}
-    for batch in Loader(data.val, LoaderConfig(BATCH, image_size)).epoch(0, processes.rank(), processes.count()):
+    done = 0
+    for batch in Loader(data.val, LoaderConfig(BATCH, image_size)).epoch(0, processes.rank(), processes.world_size()):
         found |= detect(detector, batch, sizes)
+        done = min(done + len(batch) * processes.world_size(), len(data.val))
+        progress(done, len(data.val))
     parts = processes.gather(found)
-    return processes.of_first(lambda: evaluate(data.val, {id: d for part in parts for id, d in part.items()}))
+    return processes.broadcast_from_first(
+        lambda: evaluate(data.val, {id: d for part in parts for id, d in part.items()})
+    )
 
 
 @dataclass
 class Validation:
-    """When and how a training is evaluated: every so many epochs, the detector that ``detector_of`` makes of the
-    averaged model.
+    """Evaluations during a training.
 
-    ``still``: parts of it that keep their BatchNorm statistics. ``keep_best``: what becomes of the detector whose mAP
-    is the best so far, in process 0; nothing by default.
+    Attributes:
+        every: epochs between two evaluations.
+        data: data set.
+        image_size: side of the square input in pixels.
+        detector_of: makes the detector that is evaluated from the EMA model, which must stay as it is.
+        keep_best: receives the detector of the best mAP so far and its metrics, in rank 0.
+        frozen: returns the parts of the detector that keep their BatchNorm statistics.
     """
 
     every: int
@@ -53,22 +92,22 @@ class Validation:
     image_size: int
     detector_of: Callable[[nn.Module], Detector] = copy.deepcopy  # type: ignore[assignment]  # of a detector
     keep_best: Callable[[Detector, Metrics], None] | None = None
-    still: Callable[[Detector], Sequence[nn.Module]] = lambda detector: ()
+    frozen: Callable[[Detector], Sequence[nn.Module]] = lambda detector: ()
     _last: tuple[Detector, Metrics] | None = field(default=None, init=False)
 
     def due(self, epoch: int) -> bool:
         """Whether the weights are evaluated after this epoch, counted from 0."""
         return (epoch + 1) % self.every == 0
 
-    def measure(self, averaged: nn.Module) -> dict[str, float]:
-        """mAP50-95 and mAP50; the model itself stays as it is."""
-        detector = self.detector_of(averaged)
+    def measure(self, ema: nn.Module) -> dict[str, float]:
+        """Return mAP50-95 and mAP50 of the EMA model, which stays as it is."""
+        detector = self.detector_of(ema)
         with torch.random.fork_rng(devices=[]):
-            metrics = validate(detector, self.data, self.image_size, self.still(detector))
+            metrics = validate(detector, self.data, self.image_size, self.frozen(detector))
         self._last = detector, metrics
         return {"map": metrics.map, "map50": metrics.map50}
 
     def keep(self) -> None:
-        """What was measured last is the best so far."""
+        """Pass the detector of the last measurement to ``keep_best``: it is the best so far."""
         if self.keep_best is not None and self._last is not None and not processes.rank():
             self.keep_best(*self._last)

@@ -16,8 +16,8 @@ class Predictions(NamedTuple):
 
     ``logits`` (N, A, classes); ``boxes`` (N, A, D), box parameters as :func:`decode_boxes` reads them; ``points`` (A,
     2), centres x, y, pixels; ``strides`` (A, 1), pixels. Only of anchor-based heads: ``objectness`` (N, A, 1), a
-    logit that multiplies every class, and ``priors`` (A, 2), widths and heights in pixels. Only of a head that is
-    trained twice over: ``helper``, what its branch for many boxes per object says (training form; not deployed).
+    logit that multiplies every class, and ``priors`` (A, 2), widths and heights in pixels. Only of a head with an
+    auxiliary head (training form; not deployed): ``auxiliary``, the predictions of that one.
     """
 
     logits: Tensor
@@ -26,7 +26,7 @@ class Predictions(NamedTuple):
     strides: Tensor
     objectness: Tensor | None = None
     priors: Tensor | None = None
-    helper: Predictions | None = None
+    auxiliary: Predictions | None = None
 
     @property
     def log_odds(self) -> Tensor:

@@ -82,7 +82,8 @@ class DualLight(Head):
     """YOLO26's: sides predicted themselves, and two sets of branches (YOLOv10, arXiv:2405.14458).
 
     ``own`` is trained to give one box per object, on features that it does not change, so that nothing has to be
-    suppressed; ``helper`` trains the features, on many boxes per object, and is gone from the deployed form.
+    suppressed; ``helper`` is the auxiliary head that trains the features, with many boxes per object. The deployed
+    form lacks it.
     """
 
     family, end_to_end = "dual-light", True
@@ -93,19 +94,19 @@ class DualLight(Head):
         self.helper: Branches | None = Branches(c_in, num_classes, 1, 1.0, True, act)
 
     def forward(self, *features: Tensor) -> Levels:
-        """Per level (N, classes, H, W) and (N, 4, H, W); then those of the helper, if it is there."""
+        """Per level (N, classes, H, W) and (N, 4, H, W); then those of the auxiliary head in training form."""
         if self.helper is None:
             levels: Levels = self.own(*features)
             return levels
         return (*self.own(*(x.detach() for x in features)), *self.helper(*features))
 
     def flatten(self, levels: Levels, image_size: tuple[int, int]) -> Predictions:
-        """With what the helper says, if it is there."""
-        own, helper = levels[: len(self.c_in)], levels[len(self.c_in) :]
-        return flatten(own, image_size)._replace(helper=flatten(helper, image_size) if helper else None)
+        """Predictions of all levels, with those of the auxiliary head in training form."""
+        own, auxiliary = levels[: len(self.c_in)], levels[len(self.c_in) :]
+        return flatten(own, image_size)._replace(auxiliary=flatten(auxiliary, image_size) if auxiliary else None)
 
     def fused(self, full: bool) -> nn.Module:
-        """Fused inside; the deployed form (``full``) has no helper."""
+        """Fused inside; the deployed form (``full``) has no auxiliary head."""
         if full:
             self.helper = None
         for name, child in self.named_children():

@@ -228,15 +228,15 @@ def test_a_head_without_suppression_is_trained_on_the_best_anchor_alone() -> Non
     )
     out = detector(images)
     _, _, matched = DetectionLoss()(out, truth)
-    assert out.helper is not None and matched.helper is not None
-    assert len(matched.box) == 2 and len(matched.helper.box) == 26
-    # the helper trains the features, the head's own branch only itself
+    assert out.auxiliary is not None and matched.auxiliary is not None
+    assert len(matched.box) == 2 and len(matched.auxiliary.box) == 26
+    # the auxiliary trains the features, the head's own branch only itself
     own = (out.logits.sum() + out.boxes.sum()) * 1.0
     own.backward(retain_graph=True)
     assert all(p.grad is None for name, p in detector.named_parameters() if "head" not in name)
-    out.helper.logits.sum().backward()
+    out.auxiliary.logits.sum().backward()
     assert any(p.grad is not None for name, p in detector.named_parameters() if "head" not in name)
-    assert detector.head.end_to_end and detector.deploy()(images).helper is None
+    assert detector.head.end_to_end and detector.deploy()(images).auxiliary is None
 
 
 # YOLOBench: trained networks of somebody else, in this project's spaces

@@ -1,4 +1,4 @@
-"""Loggers by name: what a training tells, kept. ``csv`` always takes part."""
+"""Loggers of trainings by name. ``csv`` always takes part."""
 
 from __future__ import annotations
 
@@ -21,16 +21,20 @@ LOGGERS: Registry[type[Logger]] = Registry(
 
 
 class Logged:
-    """A watch that passes everything on to loggers of the training that writes ``weights``, too; a context, which
-    closes them."""
+    """A watch that also passes reports to the loggers of the training that writes ``weights``.
+
+    A context manager, which closes the loggers. ``names``: loggers besides CSV; ``settings``: JSON-ready description
+    of the training.
+    """
 
     def __init__(self, watch: Watch, names: Sequence[str], weights: Path, settings: dict[str, Any]) -> None:
         self._watch = watch
         self._loggers = [LOGGERS[name](weights, settings) for name in dict.fromkeys(("csv", *names))]
 
     def __call__(self, progress: Progress) -> None:
-        for logger in self._loggers:
-            logger.log(progress)
+        if not progress.tick:
+            for logger in self._loggers:
+                logger.log(progress)
         self._watch(progress)
 
     def __enter__(self) -> Logged:

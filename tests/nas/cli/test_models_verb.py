@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -13,7 +14,7 @@ from latency_db.core.measurement import LatencyKey
 from latency_db.core.profiler import Network
 from latency_db.database.table_io import write_table
 from nas.cli import main
-from nas.core.architecture_file import SCHEMA_FILE, read_artifact
+from nas.core.architecture_file import SCHEMA_FILE, DataRecord, read_artifact
 from nas.core.estimate import Estimate
 from nas.core.references import NO_DATA, artifact_of, matching, reference_artifact, reference_of, with_classes_of
 from nas.supernet.weights import load_detector
@@ -86,14 +87,18 @@ def test_names_stand_for_files_unless_there_is_one(tmp_path: Path) -> None:
     assert artifact_of(Path(SMALLEST)).num_classes == 3
 
 
-def test_classes_are_taken_over_only_where_nothing_speaks_of_others() -> None:
+def test_classes_are_those_of_the_data_set() -> None:
     from nas.data.source import open_data
 
     data = open_data(DATA)
     plain = reference_artifact(SMALLEST)
     assert with_classes_of(plain, data).classes == data.classes
-    searched = plain.__class__(**{**vars(plain), "estimates": (Estimate("params", 1e6),)})
-    assert with_classes_of(searched, data) == searched
+    searched = replace(plain, estimates=(Estimate("params", 1e6),), data=DataRecord("other", "0" * 16))
+    taken = with_classes_of(searched, data)
+    assert (taken.architecture, taken.classes, taken.estimates) == (searched.architecture, data.classes, ())
+    assert taken.data == DataRecord(data.name, data.fingerprint)
+    same = replace(searched, classes=data.classes)  # the estimates are of a network with these classes
+    assert with_classes_of(same, data) == same
 
 
 def test_measure_takes_a_name(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.core import distributed as processes
-from nas.core.distributed import Work, each, launch
+from nas.core.distributed import Work, launch, run_each
 from nas.core.training_progress import Diverged, Progress, Watch
 from nas.data.dataset import DetectionDataset
 from nas.data.loader import Loader, LoaderConfig
@@ -60,7 +60,7 @@ def train(data: DataPair, out: Path, watch: Watch) -> None:
     """Two epochs without BatchNorm, whose statistics are those of a process's share."""
     torch.manual_seed(0)
     detector = without_norms(SPACE.build(SPACE.smallest, 10))
-    batches = loader(data, (processes.rank(), processes.count()))
+    batches = loader(data, (processes.rank(), processes.world_size()))
     fit(DetectorTask(detector, "toy"), batches, RECIPE, out.with_suffix(".ckpt"), watch)
     if not processes.rank():
         torch.save(detector.state_dict(), out)
@@ -107,18 +107,20 @@ def synced_and_seen(data: DataPair, folder: Path, watch: Watch) -> None:
     named by the number of processes."""
     for sync_bn in ("on", "auto"):
         task, recipe = Synced(), replace(RECIPE, sync_bn=sync_bn, epochs=4, optimizer="sgd", lr=0.5)
-        fit(task, loader(data, (processes.rank(), processes.count())), recipe)
+        fit(task, loader(data, (processes.rank(), processes.world_size())), recipe)
         if not processes.rank():
-            torch.save(task.model.state_dict(), folder / f"{processes.count()}-{sync_bn}.pt")
+            torch.save(task.model.state_dict(), folder / f"{processes.world_size()}-{sync_bn}.pt")
     torch.manual_seed(0)
     detector, threads = SPACE.build(SPACE.largest, 10), torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nas.training.validation.BATCH", 1)
         patch.setattr("nas.training.validation.evaluate", seen)
-        (folder / f"{processes.count()}-{processes.rank()}.json").write_text(json.dumps(validate(detector, data, 64)))
+        (folder / f"{processes.world_size()}-{processes.rank()}.json").write_text(
+            json.dumps(validate(detector, data, 64))
+        )
     torch.set_num_threads(threads)
-    if processes.count() > 1:
+    if processes.world_size() > 1:
         (folder / f"exchanged-{processes.rank()}.json").write_text(json.dumps(exchanged(data)))
 
 
@@ -141,7 +143,7 @@ def exchanged(data: DataPair) -> list[int]:
             shuffle=True,
             drop_last=True,
             workers=0,
-            share=(processes.rank(), processes.count()),
+            share=(processes.rank(), processes.world_size()),
         ),
     )
     with pytest.MonkeyPatch.context() as patch:
@@ -190,7 +192,7 @@ def test_a_sandwich_shares_its_gradients_once_a_step(folder: Path) -> None:
 
 
 def note(path: Path, watch: Watch) -> None:
-    path.write_text(f"{os.getpid()} {torch.get_num_threads()} {processes.count()}")
+    path.write_text(f"{os.getpid()} {torch.get_num_threads()} {processes.world_size()}")
     watch(Progress(1, 1, 0, {}, 0.1))
 
 
@@ -200,7 +202,7 @@ def test_each_runs_all_and_tells_them_apart(tmp_path: Path) -> None:
     def watcher(i: int) -> Watch:
         return lambda p: seen.append((i, p.step))
 
-    each([partial(note, tmp_path / str(i)) for i in range(3)], 2, [watcher(i) for i in range(3)])
+    run_each([partial(note, tmp_path / str(i)) for i in range(3)], 2, [watcher(i) for i in range(3)])
     said = [(tmp_path / str(i)).read_text().split() for i in range(3)]
     assert sorted(seen) == [(0, 1), (1, 1), (2, 1)]
     assert len({pid for pid, _, _ in said} | {str(os.getpid())}) == 4
@@ -239,7 +241,7 @@ def test_failure_is_raised_here_and_ends_the_others(
         if together:
             launch(work, 2)
         else:
-            each([work, wait_for_stop], 2, [lambda p: None] * 2)
+            run_each([work, wait_for_stop], 2, [lambda p: None] * 2)
 
 
 def wait_for_stop(watch: Watch, path: Path | None = None) -> None:
@@ -260,5 +262,5 @@ def test_ctrl_c_stops_all_after_a_step(tmp_path: Path) -> None:
 
     paths = [tmp_path / str(i) for i in range(2)]
     with pytest.raises(KeyboardInterrupt):
-        each([partial(wait_for_stop, path=path) for path in paths], 2, [press, lambda p: None])
+        run_each([partial(wait_for_stop, path=path) for path in paths], 2, [press, lambda p: None])
     assert all(0 < int(path.read_text()) < 599 for path in paths)

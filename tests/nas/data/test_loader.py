@@ -161,12 +161,12 @@ def test_impossible_settings(tmp_path: Path, batch: int, size: int, workers: int
 def test_what_only_decoding_shows_is_told_when_a_training_ends(tmp_path: Path) -> None:
     from nas.core.console_reporter import ConsoleReporter
     from nas.data.source import open_data
-    from nas.training.train import _telling_problems
+    from nas.training.data import reporting_new_problems
 
     data = open_data("digits@64:train=4,val=2", cache=tmp_path)
     console = Console(record=True, width=300, file=io.StringIO())
     data.train.problems.add("broken image", "early.png", "known before")
-    with _telling_problems(data, ConsoleReporter(console)):
+    with reporting_new_problems(data, ConsoleReporter(console)):
         broken = data.train.samples[0].path
         broken.write_bytes(broken.read_bytes()[:200])  # its header is whole
         list(Loader(data.train.cached(1 << 20), LoaderConfig(2, 64, shuffle=True)).epoch())

@@ -294,7 +294,7 @@ def scattered(supernet: Supernet, point: Architecture, grads: dict[str, Tensor])
 
 def objective(out: Predictions) -> Tensor:
     rng = torch.Generator().manual_seed(5)
-    maps = [t for p in (out, out.helper) if p is not None for t in (p.logits, p.boxes)]
+    maps = [t for p in (out, out.auxiliary) if p is not None for t in (p.logits, p.boxes)]
     return sum(
         ((t * torch.randn(t.shape, generator=rng, dtype=t.dtype)).sum() for t in maps),
         torch.zeros((), dtype=out[0].dtype),

@@ -23,17 +23,17 @@ from nas.supernet.batchnorm import recalibrate
 from nas.supernet.supernet import Supernet
 from nas.supernet.weights import save_detector, save_supernet
 from nas.training.distillation import (
-    LAST,
-    LEAST,
+    FINAL_SHARE,
+    MIN_CONFIDENCE,
     DistillationTask,
     Teacher,
-    branches,
+    branch_pairs,
     check_pair,
     confident,
-    falling,
+    distillation_loss,
+    distillation_share,
     feature_loss,
     open_teacher,
-    taught,
 )
 from nas.training.loop import fit
 from nas.training.loss import DetectionLoss, Terms, Truth
@@ -111,12 +111,12 @@ def predictions(seed: int, bins: int = 17, classes: int = 3, scale: float = 2.0)
 def test_loss_by_its_definition(temperature: float) -> None:
     """Bernoulli and categorical divergences at every anchor over the least confidence, weighted by it."""
     student, teacher = predictions(0), detached(predictions(1))
-    value = taught(DetectionLoss(), student, teacher, temperature)
+    value = distillation_loss(DetectionLoss(), student, teacher, temperature)
     student, total, norm = detached(taken := student), 0.0, 0.0
     for image in range(2):
         for anchor in range(len(teacher.points)):
             weight = float(teacher.logits[image, anchor].sigmoid().max())
-            if weight <= LEAST:
+            if weight <= MIN_CONFIDENCE:
                 continue
             norm += weight
             p, q = ((x.logits[image, anchor] / temperature).sigmoid() for x in (teacher, student))
@@ -131,8 +131,13 @@ def test_loss_by_its_definition(temperature: float) -> None:
 
 def test_an_unsure_teacher_says_nothing() -> None:
     teacher = predictions(1)
-    silent = teacher._replace(logits=torch.full_like(teacher.logits, math.log(LEAST / (1 - LEAST)) - 0.1))
-    assert len(confident(silent).score) == 0 and taught(DetectionLoss(), predictions(0), silent, 1.0).item() == 0
+    silent = teacher._replace(
+        logits=torch.full_like(teacher.logits, math.log(MIN_CONFIDENCE / (1 - MIN_CONFIDENCE)) - 0.1)
+    )
+    assert (
+        len(confident(silent).score) == 0
+        and distillation_loss(DetectionLoss(), predictions(0), silent, 1.0).item() == 0
+    )
 
 
 def test_boxes_coded_otherwise_are_compared_as_boxes() -> None:
@@ -144,7 +149,7 @@ def test_boxes_coded_otherwise_are_compared_as_boxes() -> None:
             student = student._replace(boxes=(student.boxes.detach().abs() + 0.5).requires_grad_())
         same = teacher._replace(boxes=student.boxes)
         value = (
-            taught(DetectionLoss(), student, teacher, 1.0)
+            distillation_loss(DetectionLoss(), student, teacher, 1.0)
             - DetectionLoss().distill(student, teacher, confident(teacher))[0]
         )
         assert 0 < value.item() < 5
@@ -154,7 +159,10 @@ def test_boxes_coded_otherwise_are_compared_as_boxes() -> None:
             (decode_boxes(same) - same.points.repeat(1, 2)) / same.strides * torch.tensor([-1.0, -1, 1, 1])
         ).detach()
         twin = same._replace(boxes=sides)  # the same boxes in another coding
-        both = taught(DetectionLoss(), twin, same, 1.0) - DetectionLoss().distill(twin, same, confident(same))[0]
+        both = (
+            distillation_loss(DetectionLoss(), twin, same, 1.0)
+            - DetectionLoss().distill(twin, same, confident(same))[0]
+        )
         assert abs(both.item()) < 1e-4
 
 
@@ -172,21 +180,24 @@ def test_features_are_compared_by_their_correlation() -> None:
 
 def test_weight_falls_along_a_cosine() -> None:
     assert (
-        falling(0, 101) == 1
-        and falling(100, 101) == pytest.approx(LAST)
-        and falling(50, 101) == pytest.approx((1 + LAST) / 2)
+        distillation_share(0, 101) == 1
+        and distillation_share(100, 101) == pytest.approx(FINAL_SHARE)
+        and distillation_share(50, 101) == pytest.approx((1 + FINAL_SHARE) / 2)
     )
-    values = [falling(i, 20) for i in range(20)]
-    assert values == sorted(values, reverse=True) and falling(0, 1) == 1
+    values = [distillation_share(i, 20) for i in range(20)]
+    assert values == sorted(values, reverse=True) and distillation_share(0, 1) == 1
 
 
 def test_branches_learn_from_their_like() -> None:
     a, b = predictions(0), predictions(1)
-    two, other = a._replace(helper=predictions(2)), b._replace(helper=predictions(3))
-    assert branches(a, b) == [(a, b)]
-    assert [(x is two.helper, y is b) for x, y in branches(two, b)] == [(True, True)]
-    assert [(x is a, y is other.helper) for x, y in branches(a, other)] == [(True, True)]
-    assert [(x is two.helper, y is other.helper) for x, y in branches(two, other)] == [(True, True), (False, False)]
+    two, other = a._replace(auxiliary=predictions(2)), b._replace(auxiliary=predictions(3))
+    assert branch_pairs(a, b) == [(a, b)]
+    assert [(x is two.auxiliary, y is b) for x, y in branch_pairs(two, b)] == [(True, True)]
+    assert [(x is a, y is other.auxiliary) for x, y in branch_pairs(a, other)] == [(True, True)]
+    assert [(x is two.auxiliary, y is other.auxiliary) for x, y in branch_pairs(two, other)] == [
+        (True, True),
+        (False, False),
+    ]
 
 
 def saved(path: Path, detector: Detector, classes: tuple[str, ...]) -> Path:
@@ -210,7 +221,7 @@ def test_classes_in_another_order(tmp_path: Path) -> None:
     assert torch.allclose(
         open_teacher(path, known, torch.device("cpu"), list)(images)[0].logits, whole.logits, atol=1e-3
     )
-    with pytest.raises(InputError, match=r"does not know the classes \['gnu'\]"):
+    with pytest.raises(InputError, match=r"lacks the classes \['gnu'\]"):
         open_teacher(path, ("cat", "gnu"), torch.device("cpu"), list)
     with pytest.raises(InputError, match="no weights file"):
         open_teacher(tmp_path / "none.safetensors", known, torch.device("cpu"), list)
@@ -236,7 +247,7 @@ def test_the_largest_of_a_supernet(tmp_path: Path) -> None:
 
 def test_pairs_that_cannot_be(tmp_path: Path) -> None:
     anchors, free = (space.build(space.smallest, 2).eval() for space in (SPACES["yolov5"], SPACE))
-    with pytest.raises(InputError, match=r"252 anchors of a image of 64 px, its student at 84"):
+    with pytest.raises(InputError, match=r"252 anchor points at 64 px, its student with 84"):
         check_pair(free, Teacher(anchors, "x"), 64, False)
     check_pair(free, Teacher(SPACE.build(SPACE.largest, 2), "x"), 96, True)
     check_pair(free, Teacher(SPACES["yolov8"].build(SPACES["yolov8"].smallest, 2), "x"), 64, True)
@@ -247,7 +258,7 @@ def test_pairs_that_cannot_be(tmp_path: Path) -> None:
 
 def divergence(detector: Detector, teacher: Teacher, images: Tensor) -> float:
     with torch.no_grad():
-        return taught(DetectionLoss(), detector(images), teacher(images)[0], 1.0).item()
+        return distillation_loss(DetectionLoss(), detector(images), teacher(images)[0], 1.0).item()
 
 
 def test_a_student_moves_towards_its_teacher(data: DataPair) -> None:
@@ -262,7 +273,7 @@ def test_a_student_moves_towards_its_teacher(data: DataPair) -> None:
     optimizer = torch.optim.AdamW(task.model.parameters(), lr=5e-3)
     for step in range(12):
         ((_, terms),) = [(loss.backward(), terms) for loss, terms in task.losses(images, none, step)]
-        assert set(terms) == {"cls", "iou", "dfl", "taught"}
+        assert set(terms) == {"cls", "iou", "dfl", "distill"}
         optimizer.step()
         optimizer.zero_grad()
     assert divergence(task.detector, teacher, images) < 0.85 * before
@@ -305,7 +316,7 @@ def train(data: DataPair, out: Path, watch: Watch) -> None:
         for name, child in module.named_children():
             if isinstance(child, nn.BatchNorm2d):
                 setattr(module, name, nn.Identity())
-    batches = loader_of(data, (processes.rank(), processes.count()))
+    batches = loader_of(data, (processes.rank(), processes.world_size()))
     fit(task, batches, replace(RECIPE, epochs=1, distill_features=0.0), None, watch)
     if not processes.rank():
         torch.save(task.model.state_dict(), out)

@@ -10,7 +10,7 @@ import pytest
 
 from nas.core.training_progress import Progress
 from nas.training.loggers import LOGGERS, Logged
-from nas.training.logging_options import Records
+from nas.training.logging_config import LoggingConfig
 from search_spaces.errors import InputError
 
 
@@ -90,9 +90,9 @@ def test_a_missing_library_is_said_before_training(name: str, tmp_path: Path, mo
 
 def test_unknown_loggers_and_impossible_wishes_are_refused() -> None:
     with pytest.raises(InputError, match="unknown logger 'tensorbord'.*did you mean 'tensorboard'"):
-        Records(("tensorbord",))
+        LoggingConfig(("tensorbord",))
     with pytest.raises(InputError, match="expected 1 or more to keep the best"):
-        Records(keep_best=True)
+        LoggingConfig(keep_best=True)
 
 
 def test_tensorboard(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from nas.supernet.supernet import Supernet
 from nas.training import loop
 from nas.training.loop import fit
 from nas.training.loss import DetectionLoss, Terms, Truth, at_least_one
-from nas.training.optimizers import open_optimizer, rate_factor
+from nas.training.optimizers import learning_rate_factor, open_optimizer
 from nas.training.recipe import OPTIMIZERS, Recipe, parse_values
 from nas.training.recipes import RECIPES
 from nas.training.tasks import SandwichTask
@@ -118,12 +118,12 @@ def test_impossible_values(text: str, message: str) -> None:
 
 
 def test_warm_up_and_cosine() -> None:
-    factor = rate_factor(Recipe(lr=1e-3, warmup_steps=10, warmup_lr=1e-4, final_lr=0.1), 100, 20)
+    factor = learning_rate_factor(Recipe(lr=1e-3, warmup_steps=10, warmup_lr=1e-4, final_lr=0.1), 100, 20)
     rates = [factor(step) for step in range(101)]
     assert rates[0] == pytest.approx(0.1 + 0.9 * 0.1) and rates[9] == 1.0 and rates[100] == pytest.approx(0.1)
     assert rates[55] == pytest.approx(0.55) and rates[9:] == sorted(rates[9:], reverse=True)
-    assert rate_factor(Recipe(warmup_steps=0, warmup_epochs=1.0), 1000, 50)(24) == pytest.approx(0.5)
-    assert rate_factor(Recipe(warmup_steps=1000), 100, 20)(19) == 1.0  # at most a fifth
+    assert learning_rate_factor(Recipe(warmup_steps=0, warmup_epochs=1.0), 1000, 50)(24) == pytest.approx(0.5)
+    assert learning_rate_factor(Recipe(warmup_steps=1000), 100, 20)(19) == 1.0  # at most a fifth
 
 
 @pytest.mark.parametrize("name", list(OPTIMIZERS))

@@ -16,8 +16,8 @@ from nas.core.architecture_file import Artifact, DataRecord, StudyRecord
 from nas.core.atomic import atomic_write
 from nas.data.source import open_data
 from nas.supernet.weights import load_detector
+from nas.training.job import ComputeConfig
 from nas.training.recipe import Recipe
-from nas.training.train import Means
 from search_spaces.errors import InputError
 from search_spaces.spaces import SPACES
 
@@ -79,16 +79,16 @@ def test_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_elsewhere_nothing_is_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"):
         monkeypatch.delenv(name, raising=False)
-    with processes.joined("cpu"):
-        assert processes.count() == 1
+    with processes.join_torchrun("cpu"):
+        assert processes.world_size() == 1
     monkeypatch.setenv("WORLD_SIZE", "2")  # as batch systems set it, too
-    with processes.joined("cpu"):
-        assert processes.count() == 1
+    with processes.join_torchrun("cpu"):
+        assert processes.world_size() == 1
 
 
 def test_processes_are_started_by_one_of_the_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "count", lambda: 2)
+    monkeypatch.setattr(processes, "world_size", lambda: 2)
     with pytest.raises(InputError, match="one of the two"):
-        Means("cpu", processes=2).check(Recipe())
+        ComputeConfig("cpu", processes=2).check(Recipe())
     with pytest.raises(InputError, match="2 processes for batches of 5"):
-        Means("cpu").check(Recipe(batch_size=5))
+        ComputeConfig("cpu").check(Recipe(batch_size=5))

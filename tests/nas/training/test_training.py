@@ -19,9 +19,10 @@ from nas.data.loader import Loader, LoaderConfig
 from nas.data.source import open_data
 from nas.supernet.batchnorm import recalibrate
 from nas.supernet.supernet import Supernet
-from nas.training.loop import Task, fit
+from nas.training.loop import fit
 from nas.training.loss import Terms, Truth
 from nas.training.recipe import Recipe
+from nas.training.task import Task
 from nas.training.tasks import DetectorTask, SandwichTask
 from search_spaces.errors import InputError
 from search_spaces.spaces import SPACES
@@ -107,7 +108,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(make: Callable[[], Task], load
 
 
 def test_the_largest_learns_alone_first(loader: Loader) -> None:
-    task = SandwichTask(Supernet(SPACE, 10), IDENTITY, seed=1, between=2, alone_steps=2)
+    task = SandwichTask(Supernet(SPACE, 10), IDENTITY, seed=1, between=2, largest_only_steps=2)
     batch = next(iter(loader.epoch(0)))
     truth = Truth(batch.boxes, batch.labels, batch.image_index)
     assert [len(list(task.losses(batch.images.float() / 255, truth, step))) for step in range(4)] == [1, 1, 4, 4]

@@ -18,11 +18,12 @@ from nas.data.source import open_data
 from nas.supernet.batchnorm import recalibrate
 from nas.supernet.supernet import Supernet
 from nas.supernet.weights import save_detector, save_supernet
-from nas.training.initialization import begin
+from nas.training.initialization import initialize
+from nas.training.layers import LayerConfig, nodes_of
 from nas.training.loop import fit
 from nas.training.recipe import Recipe
 from nas.training.tasks import DetectorTask
-from nas.training.transfer import FineTuning, nodes_of, transfer
+from nas.training.transfer import transfer
 from search_spaces.architecture import Architecture
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
@@ -180,20 +181,20 @@ def test_beginning_with_a_file(tmp_path: Path) -> None:
     small = QSP.smallest
     source = built(QSP, QSP.largest, 2, 1)
     save_detector(tmp_path / "L.safetensors", source, artifact(QSP.largest, AB), {})
-    found, report = begin(artifact(small, ("b", "c")), tmp_path / "L.safetensors")
+    found, report = initialize(artifact(small, ("b", "c")), tmp_path / "L.safetensors")
     own, its = (class_convs(d)[0].weight for d in (found, source))
     assert report.classes == 1 and not report.new and torch.equal(own[0], its[1, : own.shape[1]])
     supernet = Supernet(QSP, 2)
     save_supernet(tmp_path / "supernet.safetensors", supernet, AB, {})
-    found, report = begin(artifact(small, AB), tmp_path / "supernet.safetensors")
+    found, report = initialize(artifact(small, AB), tmp_path / "supernet.safetensors")
     wanted = dict(supernet.extract(small).named_parameters())
     assert all(torch.equal(p, wanted[n]) for n, p in found.named_parameters()) and not report.new and not report.unused
     torch.manual_seed(4)
-    scratch, nothing = begin(artifact(small, AB), None)
+    scratch, nothing = initialize(artifact(small, AB), None)
     torch.manual_seed(4)
     assert same(scratch, QSP.build(small, 2)) and not nothing.taken
     with pytest.raises(InputError, match="no weights file"):
-        begin(artifact(small, AB), tmp_path / "none.safetensors")
+        initialize(artifact(small, AB), tmp_path / "none.safetensors")
 
 
 def test_patterns_of_nodes() -> None:
@@ -211,9 +212,9 @@ def test_patterns_of_nodes() -> None:
     with pytest.raises(InputError, match="no node 'stage9'; expected backbone, neck, head, stem, stage1"):
         nodes_of(graph, ("stage9",))
     with pytest.raises(InputError, match="everything is frozen"):
-        FineTuning(("*",)).freeze(NANO.build(NANO.smallest, 2))
+        LayerConfig(("*",)).freeze(NANO.build(NANO.smallest, 2))
     with pytest.raises(InputError, match="rate 0"):
-        FineTuning(rates=(("stem", 0.0),))
+        LayerConfig(rates=(("stem", 0.0),))
 
 
 @pytest.fixture(scope="module")
@@ -225,8 +226,8 @@ def loader(tmp_path_factory: pytest.TempPathFactory) -> Loader:
 def test_frozen_weights_and_statistics_do_not_move(loader: Loader) -> None:
     recipe = Recipe(epochs=1, batch_size=4, warmup_steps=1, precision="fp32")
     detector = NANO.restrict({"width": (8,)}).build(NANO.smallest, 10)
-    tuning = FineTuning(("backbone",), (("neck*", 0.1),))
-    task = DetectorTask(detector, "toy", tuning=tuning)
+    tuning = LayerConfig(("backbone",), (("neck*", 0.1),))
+    task = DetectorTask(detector, "toy", layers=tuning)
     assert task.identity == "toy frozen backbone rates neck*=0.1"
     before = {k: v.clone() for k, v in detector.state_dict().items()}
     averaged = fit(task, loader, recipe)
@@ -249,7 +250,7 @@ def test_frozen_weights_and_statistics_do_not_move(loader: Loader) -> None:
 
 def test_rates_of_nodes() -> None:
     detector = NANO.build(NANO.smallest, 2)
-    task = DetectorTask(detector, "toy", tuning=FineTuning(rates=(("backbone", 0.1), ("stem", 0.5))))
+    task = DetectorTask(detector, "toy", layers=LayerConfig(rates=(("backbone", 0.1), ("stem", 0.5))))
     names = {id(p): n for n, p in detector.named_parameters()}
     groups = [
         {"params": [p for p in detector.parameters() if (p.dim() > 1) == wide], "weight_decay": decay}
@@ -268,16 +269,18 @@ def test_rates_of_nodes() -> None:
 def test_slower_nodes_move_less(loader: Loader) -> None:
     loader = Loader(loader.dataset, LoaderConfig(8, 64, shuffle=True, drop_last=True, workers=0))
 
-    def moved(tuning: FineTuning) -> Tensor:
+    def moved(tuning: LayerConfig) -> Tensor:
         torch.manual_seed(0)
         detector = NANO.build(NANO.smallest, 10)
         stem = next(detector.cell(detector.graph.nodes[0]).parameters())
         before = stem.detach().clone()
         fit(
-            DetectorTask(detector, "toy", tuning=tuning),
+            DetectorTask(detector, "toy", layers=tuning),
             loader,
             replace(Recipe(precision="fp32", weight_decay=0.0), epochs=1, batch_size=8),
         )
         return (stem.detach() - before).abs().mean()
 
-    assert moved(FineTuning(rates=(("stem", 0.1),))).item() == pytest.approx(0.1 * moved(FineTuning()).item(), rel=0.02)
+    assert moved(LayerConfig(rates=(("stem", 0.1),))).item() == pytest.approx(
+        0.1 * moved(LayerConfig()).item(), rel=0.02
+    )

@@ -1,4 +1,4 @@
-"""Options of ``nas train`` about what a training begins with and who takes part in it."""
+"""Options of ``nas train`` for transfer learning: initial weights, layers, distillation, pseudo-labels."""
 
 from __future__ import annotations
 
@@ -11,67 +11,73 @@ from search_spaces.errors import InputError
 if TYPE_CHECKING:
     from nas.core.reporter import Reporter
     from nas.data.source import DataPair
-    from nas.training.initialization import Course
+    from nas.training.layers import LayerConfig
 
 
-def add_course(parser: argparse.ArgumentParser) -> None:
-    """--init, --teacher and --distill-*, --freeze, --layer-lr, --pseudo*."""
+def add_transfer_options(parser: argparse.ArgumentParser) -> None:
+    """Add --init, --teacher and --distill-*, --freeze, --layer-lr, --pseudo*."""
     parser.add_argument(
         "--init",
         type=Path,
-        help="begin with these weights (.safetensors): a supernet's ('supernet' for the one beside the architecture) or a detector's",
+        help="initial weights (.safetensors): of a detector or of a supernet ('supernet': the one beside the architecture)",
     )
     parser.add_argument(
         "--freeze",
         action="append",
         default=[],
         metavar="NODE[,NODE…]",
-        help="keep weights and BatchNorm of these: backbone, stem,stage1",
+        help="frozen layers, BatchNorm statistics included: backbone, stem,stage1",
     )
     parser.add_argument(
         "--layer-lr",
         action="append",
         default=[],
         metavar="NODE=FACTOR[,…]",
-        help="a rate of their own: backbone=0.1, 'neck*=0.5'",
+        help="learning rate of layers, as a factor: backbone=0.1, 'neck*=0.5'",
     )
     parser.add_argument(
         "--teacher",
         type=Path,
-        help="learn from these weights too (.safetensors): a detector's, or the largest of a supernet's",
+        help="distil from these weights (.safetensors): of a detector, or the largest architecture of a supernet",
     )
-    parser.add_argument("--distill-weight", type=float, help="of what the teacher says, at the beginning (default 1)")
-    parser.add_argument("--distill-temperature", type=float, help="softens teacher and student (default 1)")
+    parser.add_argument("--distill-weight", type=float, help="initial weight of the distillation loss (default 1)")
+    parser.add_argument("--distill-temperature", type=float, help="distillation temperature (default 1)")
     parser.add_argument(
         "--distill-features",
         type=float,
         metavar="WEIGHT",
-        help="compare the features of the necks, too (default 0: do not)",
+        help="weight of the distillation of neck features (default 0: none)",
     )
-    parser.add_argument("--pseudo", type=Path, help="train on these images too (a json that nas pseudo-label wrote)")
     parser.add_argument(
-        "--pseudo-weight", type=float, default=1.0, help="of their boxes in the loss (default %(default)s)"
+        "--pseudo", type=Path, help="also train on pseudo-labelled images (a json that nas pseudo-label wrote)"
     )
-    parser.add_argument("--pseudo-by-score", action="store_true", help="multiplied by each box's score")
+    parser.add_argument(
+        "--pseudo-weight",
+        type=float,
+        default=1.0,
+        help="weight of pseudo-labelled boxes in the loss (default %(default)s)",
+    )
+    parser.add_argument(
+        "--pseudo-by-score", action="store_true", help="multiply --pseudo-weight by the score of each box"
+    )
 
 
-def course(args: argparse.Namespace) -> Course:
-    """Teacher and tuning."""
-    from nas.training.initialization import Course
-    from nas.training.transfer import FineTuning
+def layer_config(args: argparse.Namespace) -> LayerConfig:
+    """Return frozen layers and layer-wise learning rates. Raises InputError for a malformed option."""
+    from nas.training.layers import LayerConfig
 
     frozen = tuple(part for text in args.freeze for part in text.split(",") if part)
     rates = tuple(_rate(part) for text in args.layer_lr for part in text.split(",") if part)
-    return Course(beside(args.teacher, args.architecture), FineTuning(frozen, rates))
+    return LayerConfig(frozen, rates)
 
 
 def beside(path: Path | None, architecture: Path) -> Path | None:
-    """The weights file meant: ``supernet`` is the one beside the architecture's file."""
+    """Return the weights file; ``supernet`` stands for the one beside the architecture's file."""
     return architecture.parent / "supernet.safetensors" if str(path) == "supernet" else path
 
 
 def distillation(args: argparse.Namespace) -> dict[str, Any]:
-    """The recipe's values that were given; an error for those without a teacher."""
+    """Return the distillation values that were given. Raises InputError if there is no teacher."""
     names = ("distill_weight", "distill_temperature", "distill_features")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if given and args.teacher is None:
@@ -80,7 +86,7 @@ def distillation(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def with_pseudo_labels(args: argparse.Namespace, data: DataPair, reporter: Reporter) -> DataPair:
-    """The data set with what --pseudo adds."""
+    """Return the data set with the images of --pseudo. Raises InputError if the file cannot be read."""
     if args.pseudo is None:
         if args.pseudo_by_score:
             raise InputError("--pseudo-by-score without pseudo-labels", "--pseudo FILE with it")

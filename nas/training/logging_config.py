@@ -1,4 +1,4 @@
-"""What a training tells and keeps, as a value."""
+"""What a training logs, evaluates and keeps while it runs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from search_spaces.errors import InputError
 
 
 @dataclass(frozen=True)
-class Records:
-    """What a training tells and keeps besides its weights: ``loggers`` besides CSV, an evaluation every so many
-    epochs (0: at the end only), and, in ``<weights>.best.safetensors``, the averaged weights that did best in one."""
+class LoggingConfig:
+    """Loggers, evaluations and kept weights of one training.
+
+    ``loggers``: names of loggers besides CSV. ``eval_every``: epochs between two evaluations on the val split; 0
+    evaluates at the end only. ``keep_best``: write the EMA weights of the best evaluation to
+    ``<weights>.best.safetensors``.
+    """
 
     loggers: tuple[str, ...] = ()
     eval_every: int = 0
@@ -25,7 +29,3 @@ class Records:
                 f"evaluation every {self.eval_every} epochs",
                 "1 or more to keep the best" if self.keep_best else "0 or more",
             )
-
-
-UNRECORDED = Records()
-"""CSV, and an evaluation at the end."""
