@@ -14,7 +14,7 @@ from torch import Tensor
 from nas.cli.options import add_recipe, recipe
 from nas.data.source import DataPair, open_data
 from nas.supernet.supernet import Supernet
-from nas.training import loop
+from nas.training import state
 from nas.training.loop import fit
 from nas.training.loss import DetectionLoss, Terms, Truth, at_least_one
 from nas.training.optimizers import learning_rate_factor, open_optimizer
@@ -175,7 +175,7 @@ def test_accumulated_batches_equal_one_large_batch(
     assert difference(trained(1, 8), whole) < 1e-5 and difference(whole, start) > 1e-2
     if task is Weighed:
         monkeypatch.setattr(
-            loop, "_weight", lambda scores, index, count: 1 / count
+            state, "_weight", lambda scores, index, count: 1 / count
         )  # as if all batches had as much to say
         assert difference(trained(1, 8), whole) > 1e-4
 
