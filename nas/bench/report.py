@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nas.bench.results import ACCURACY_KINDS, PUBLISHED, Accuracy, BenchEntry, BenchResult
 from nas.core.atomic import atomic_write
-from nas.core.budgets import Like, Wanted
+from nas.core.budgets import BudgetRequest, ReferenceBound
 from nas.core.estimate import Estimate, Objective
 from nas.core.units import number, quantity
 from nas.plotting import canvas as look
@@ -104,7 +104,7 @@ class BenchData:
 
 
 def bench_data(
-    bench: BenchResult, wanted: Wanted | None = None, log_x: bool = True, title: str | None = None
+    bench: BenchResult, wanted: BudgetRequest | None = None, log_x: bool = True, title: str | None = None
 ) -> BenchData:
     """Work out the image of the bench's first target, with the budgets ``wanted`` (those like a model at its
     latency here)."""
@@ -173,11 +173,11 @@ def _scales(entries: Sequence[BenchEntry]) -> list[tuple[str, str]]:
     return sorted(dict.fromkeys(found), key=lambda scale: -found.count(scale))
 
 
-def _bounds(wanted: Wanted | None, bench: BenchResult) -> list[tuple[str, float]]:
+def _bounds(wanted: BudgetRequest | None, bench: BenchResult) -> list[tuple[str, float]]:
     """Budgets in ms, smallest first; one like a model that could not be measured is left out."""
     found = []
     for name, bound in wanted.entries if wanted else ():
-        if not isinstance(bound, Like):
+        if not isinstance(bound, ReferenceBound):
             found.append((name, bound))
         elif latency := bench.main[bound.reference].latency:
             found.append((f"{name} ({bound.reference})", latency.value))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from latency_db.core.target import Target
     from nas.bench.results import BenchModel
-    from nas.core.budgets import Wanted
+    from nas.core.budgets import BudgetRequest
 
 EXAMPLES = """\
   nas bench all --out runs/bench                                        (every reference; nas models lists them)
@@ -103,15 +103,15 @@ def _targets(target: Target, args: argparse.Namespace) -> list[Target]:
     return [target, replace(target, precision="int8")] if args.int8 else [target]
 
 
-def _wanted(text: str | None, models: Sequence[BenchModel]) -> Wanted | None:
+def _wanted(text: str | None, models: Sequence[BenchModel]) -> BudgetRequest | None:
     """The budgets to draw; one that is like a model has to be like one that takes part, at the size it takes part
     with."""
-    from nas.core.budgets import parse_wanted
+    from nas.core.budgets import parse_request
     from search_spaces.errors import InputError
 
-    wanted = parse_wanted(text) if text else None
+    wanted = parse_request(text) if text else None
     sizes = {m.name: m.network.image_size for m in models}
-    for like in wanted.likes.values() if wanted else ():
+    for like in wanted.references.values() if wanted else ():
         if like.reference not in sizes or like.image_size not in (None, sizes[like.reference]):
             taking_part = ", ".join(f"{name}@{size}" for name, size in sizes.items())
             raise InputError(f"budget {like}, which does not take part", f"one of {taking_part}")

@@ -1,4 +1,4 @@
-"""Named upper bounds on one cost, as text both ways: ``S=2ms,M=4ms,L=6ms``; or as fast as a reference:
+"""Named bounds of one estimate, as text both ways: ``S=2ms,M=4ms,L=6ms``, or a reference model's value:
 ``S=ref:yolov8n,M=ref:yolo11s@320``."""
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ from search_spaces.registry import unknown
 
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
 _ENTRY = re.compile(r"([A-Za-z0-9_-]+)\s*=\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([^\s\d.]*)")
-_LIKE = re.compile(r"([A-Za-z0-9_-]+)\s*=\s*(?:ref|like):\s*([^@\s]+)(?:@([0-9]{1,5}))?")
+_REFERENCE = re.compile(r"([A-Za-z0-9_-]+)\s*=\s*(?:ref|like):\s*([^@\s]+)(?:@([0-9]{1,5}))?")
 """``like:`` is what the version before wrote, in its ``run.json`` too."""
 _EXAMPLE = "NAME=NUMBER[UNIT] or NAME=ref:REFERENCE[@SIZE], comma-separated, for example S=2ms,M=4ms,L=ref:yolo-nas-s"
 
 
 @dataclass(frozen=True)
 class Budgets:
-    """Ordered ``(name, upper bound in unit)`` pairs, from small to large; the names become file names."""
+    """Ordered ``(name, bound in unit)`` pairs from small to large; the names become file names.
+
+    Raises InputError for repeated names, bounds that are not positive, or a falling order.
+    """
 
     entries: tuple[tuple[str, float], ...]
     unit: str = "ms"
@@ -48,13 +51,17 @@ class Budgets:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Names in their order."""
         return tuple(name for name, _ in self.entries)
 
 
 @dataclass(frozen=True)
-class Like:
-    """A bound that is a reference's latency: its name, and its image size in pixels (None: the target's, else its
-    own)."""
+class ReferenceBound:
+    """A bound that is a reference model's value: its name, and its image size in pixels (None: the target's size,
+    else its own).
+
+    Raises InputError for an unknown reference or a size that is no multiple of 32.
+    """
 
     reference: str
     image_size: int | None = None
@@ -69,55 +76,62 @@ class Like:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Budgets as they are asked for: each a number in ``unit`` or :class:`Like` a reference, whose latency has yet to
-    be measured."""
+class BudgetRequest:
+    """Budgets as the user wrote them: each a number in ``unit``, or a reference model whose value is not measured yet."""
 
-    entries: tuple[tuple[str, float | Like], ...]
+    entries: tuple[tuple[str, float | ReferenceBound], ...]
     unit: str = "ms"
 
     def __post_init__(self) -> None:
         _check_names([name for name, _ in self.entries])
-        if numbers := tuple((name, bound) for name, bound in self.entries if not isinstance(bound, Like)):
+        if numbers := tuple((name, bound) for name, bound in self.entries if not isinstance(bound, ReferenceBound)):
             Budgets(numbers, self.unit)
 
     @property
-    def likes(self) -> dict[str, Like]:
-        """The budgets that are a reference's latency, by their names."""
-        return {name: bound for name, bound in self.entries if isinstance(bound, Like)}
+    def references(self) -> dict[str, ReferenceBound]:
+        """The bounds that are a reference model's value, by their names."""
+        return {name: bound for name, bound in self.entries if isinstance(bound, ReferenceBound)}
 
     def resolve(self, measured: Mapping[str, float]) -> Budgets:
-        """All as numbers, given in ``unit`` what was measured for the names of :attr:`likes`; an error names two that
-        are in the wrong order."""
-        entries = tuple((name, measured[name] if isinstance(bound, Like) else bound) for name, bound in self.entries)
-        said = {
+        """Return all bounds as numbers.
+
+        ``measured`` gives the values in ``unit`` for the names of :attr:`references`. Raises InputError that names two
+        bounds in the wrong order.
+        """
+        entries = tuple(
+            (name, measured[name] if isinstance(bound, ReferenceBound) else bound) for name, bound in self.entries
+        )
+        texts = {
             name: f"{name}={bound}, measured {measured[name]:.4g} {self.unit},"
-            if isinstance(bound, Like)
+            if isinstance(bound, ReferenceBound)
             else f"{name}={bound:g}{self.unit}"
             for name, bound in self.entries
         }
-        _check_order(entries, said)
+        _check_order(entries, texts)
         return Budgets(entries, self.unit)
 
 
 def parse_budgets(text: str, unit: str = "ms") -> Budgets:
-    """Budgets in ``unit`` from text; a number without a unit is in ``unit``, other units of time are converted where
-    ``unit`` is one."""
-    wanted = parse_wanted(text, unit)
-    if wanted.likes:
-        name, like = next(iter(wanted.likes.items()))
-        raise InputError(f"budget {name}={like}", "a number: nothing is measured here")
-    return wanted.resolve({})
+    """Parse budgets in ``unit``.
+
+    A number without a unit is in ``unit``; other units of time are converted if ``unit`` is one. Raises InputError for
+    anything else, a reference model included.
+    """
+    request = parse_request(text, unit)
+    if request.references:
+        name, bound = next(iter(request.references.items()))
+        raise InputError(f"budget {name}={bound}", "a number: nothing is measured here")
+    return request.resolve({})
 
 
-def parse_wanted(text: str, unit: str = "ms") -> Wanted:
-    """As :func:`parse_budgets`; a budget may also be ``ref:REFERENCE`` or ``ref:REFERENCE@SIZE``."""
-    return Wanted(tuple(_entry(part.strip(), unit) for part in text.split(",")), unit)
+def parse_request(text: str, unit: str = "ms") -> BudgetRequest:
+    """Parse as :func:`parse_budgets`; a bound may also be ``ref:REFERENCE`` or ``ref:REFERENCE@SIZE``."""
+    return BudgetRequest(tuple(_entry(part.strip(), unit) for part in text.split(",")), unit)
 
 
-def _entry(part: str, unit: str) -> tuple[str, float | Like]:
-    if like := _LIKE.fullmatch(part):
-        return like[1], Like(like[2], int(like[3]) if like[3] else None)
+def _entry(part: str, unit: str) -> tuple[str, float | ReferenceBound]:
+    if found := _REFERENCE.fullmatch(part):
+        return found[1], ReferenceBound(found[2], int(found[3]) if found[3] else None)
     match = _ENTRY.fullmatch(part)
     if match is None:
         raise InputError(f"budget {part!r}", _EXAMPLE)
@@ -137,16 +151,19 @@ def _check_names(names: Sequence[str]) -> None:
         )
 
 
-def _check_order(entries: Sequence[tuple[str, float]], said: Mapping[str, str]) -> None:
+def _check_order(entries: Sequence[tuple[str, float]], texts: Mapping[str, str]) -> None:
     for (name, bound), (after, larger) in pairwise(entries):
         if not bound < larger:
             raise InputError(
-                f"budget {said[after]} is not above {said[name].rstrip(',')}", "budgets written from small to large"
+                f"budget {texts[after]} is not above {texts[name].rstrip(',')}", "budgets written from small to large"
             )
 
 
 def converted(number: float, given: str, unit: str, what: str) -> float:
-    """A number in ``given`` as one in ``unit``: equal ones, or both of time; ``what`` names it in the error."""
+    """Convert a number from the unit ``given`` to ``unit``: equal units, or two units of time.
+
+    ``what`` names the number in the message. Raises InputError for other pairs of units.
+    """
     if given == unit:
         return number
     if unit not in _SECONDS:

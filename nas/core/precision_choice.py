@@ -1,8 +1,7 @@
-"""Precision as one more choice: the points that a search draws, each an architecture and the precision that it is to
-be deployed in.
+"""Precision as one more choice: the points of a search, each an architecture and the precision of its deployment.
 
-A point is a value of the wrapped space; the network, and all that is built of it, is the architecture's alone. Where
-one precision was asked for it is the target's, nothing is wrapped, and a point is an architecture.
+A point is a value of the wrapped space; the network depends on the architecture alone. With one precision, that of the
+target, nothing is wrapped, and a point is an architecture.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from search_spaces.space import Choice, SearchSpace
 
 CHOICE = "precision"
 LOWEST_FIRST = ("int8", "bf16", "fp16", "fp32")
-"""So that the smallest point is the fastest of all and the largest the most accurate: a search begins with both."""
+"""Order of the choice: the smallest point is the fastest and the largest the most accurate; a search begins with both."""
 
 
 def with_precisions(space: SearchSpace, precisions: Sequence[str]) -> SearchSpace:
-    """The space with the precision as one more alternative; itself where there are not several."""
+    """Return the space with the precision as one more choice, or the space itself without several precisions."""
     if len(precisions) < 2:
         return space
     choice = Choice(CHOICE, tuple(p for p in LOWEST_FIRST if p in precisions), ordered=False, weights=False)
@@ -27,7 +26,7 @@ def with_precisions(space: SearchSpace, precisions: Sequence[str]) -> SearchSpac
 
 
 def joined(architecture: Architecture, precision: str | None) -> Architecture:
-    """The point of an architecture and a precision; None where precision is no choice."""
+    """Return the point of an architecture and a precision; the architecture itself for None (no choice)."""
     return (
         architecture
         if precision is None
@@ -36,7 +35,7 @@ def joined(architecture: Architecture, precision: str | None) -> Architecture:
 
 
 def split(point: Architecture) -> tuple[Architecture, str | None]:
-    """Inverse of :func:`joined`."""
+    """Return architecture and precision of a point (None: no choice), the inverse of :func:`joined`."""
     if not point.choices or point.choices[-1][0] != CHOICE:
         return point, None
     *choices, (_, precision) = point.choices
@@ -44,6 +43,6 @@ def split(point: Architecture) -> tuple[Architecture, str | None]:
 
 
 def id_of(point: Architecture) -> str:
-    """The architecture's id, with the precision behind it where that is a choice: ``ab12cd34ef56-int8``."""
+    """Return the architecture's id, followed by the precision if it is a choice: ``ab12cd34ef56-int8``."""
     architecture, precision = split(point)
     return architecture.id if precision is None else f"{architecture.id}-{precision}"

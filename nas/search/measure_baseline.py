@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from latency_db.core.profiler import FINALIST
 from latency_db.runtimes import open_profiler
-from nas.core.budgets import Like
+from nas.core.budgets import ReferenceBound
 from nas.core.estimate import Estimate
 from nas.estimators.base import Context
 from nas.search.baseline import Baseline
@@ -14,7 +14,7 @@ from search_spaces.references import reference
 from search_spaces.spaces import space_of
 
 
-def measure_baseline(like: Like, context: Context) -> Baseline:
+def measure_baseline(like: ReferenceBound, context: Context) -> Baseline:
     """A reference measured now, to the interval asked of what is reported, on the context's target and with its
     number of classes.
 

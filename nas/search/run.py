@@ -12,7 +12,7 @@ from typing import Any
 from latency_db.core.target import Target
 from latency_db.database.db import LatencyDB
 from latency_db.runtimes import open_profiler
-from nas.core.budgets import Budgets, Wanted, parse_wanted
+from nas.core.budgets import BudgetRequest, Budgets, parse_request
 from nas.core.compute import device_of
 from nas.core.precision_choice import joined
 from nas.core.references import unnamed_classes
@@ -45,7 +45,7 @@ from search_spaces.space import SearchSpace
 def search(settings: SearchSettings, folder: Path, reporter: Reporter) -> SearchResult:
     """Run, or go on with, a search in ``folder``; S/M/L are measured again before they are written."""
     space = settings.open_space()
-    wanted = parse_wanted(settings.budgets, settings.aims.cost.unit) if settings.budgets else None
+    wanted = parse_request(settings.budgets, settings.aims.cost.unit) if settings.budgets else None
     data = open_training_data(settings.data, settings.limit, reporter) if settings.data else None
     classes = data.classes if data else unnamed_classes(settings.num_classes or 80)
     if settings.latency == "predicted":
@@ -55,7 +55,7 @@ def search(settings: SearchSettings, folder: Path, reporter: Reporter) -> Search
         supernet = given_supernet(settings, space, data, folder)
         if supernet is None:
             training_batches(_with_data(data), settings.open_recipe(), image_size_of(space), settings.augment)
-    if wanted and wanted.likes and not settings.baselines:
+    if wanted and wanted.references and not settings.baselines:
         settings = replace(settings, baselines=_baselines(wanted, settings, len(classes), data, reporter))
     budgets_of(settings)
     if not (folder / "run.json").exists():  # only now: what is wrong with the input must not leave a run behind
@@ -96,14 +96,14 @@ def warm_start(study: Study, estimators: Sequence[Estimator], settings: SearchSe
 def bounds_of(settings: SearchSettings) -> Bounds:
     """Budgets and goals as numbers; those of references were measured before."""
     goals = (
-        parse_wanted(settings.at_least, settings.aims.gain.unit).resolve(settings.goals) if settings.at_least else None
+        parse_request(settings.at_least, settings.aims.gain.unit).resolve(settings.goals) if settings.at_least else None
     )
     return Bounds(budgets_of(settings), goals)
 
 
 def budgets_of(settings: SearchSettings) -> Budgets | None:
     """Budgets as numbers; an error where two are in the wrong order."""
-    wanted = parse_wanted(settings.budgets, settings.aims.cost.unit) if settings.budgets else None
+    wanted = parse_request(settings.budgets, settings.aims.cost.unit) if settings.budgets else None
     return wanted.resolve({name: b.latency.value for name, b in settings.baselines.items()}) if wanted else None
 
 
@@ -111,7 +111,7 @@ def with_goals(
     settings: SearchSettings, space: SearchSpace, estimators: Sequence[Estimator], reporter: Reporter
 ) -> SearchSettings:
     """With the accuracy of the references that something is to be as accurate as, estimated as a candidate's is."""
-    likes = parse_wanted(settings.at_least, settings.aims.gain.unit).likes if settings.at_least else {}
+    likes = parse_request(settings.at_least, settings.aims.gain.unit).references if settings.at_least else {}
     if not likes or settings.goals:
         return settings
     estimator = next(e for e in estimators if e.name == settings.aims.gain.name)
@@ -221,7 +221,7 @@ def check_device(record: Mapping[str, Any], here: str | None) -> None:
 
 
 def _baselines(
-    wanted: Wanted, settings: SearchSettings, num_classes: int, data: DataPair | None, reporter: Reporter
+    wanted: BudgetRequest, settings: SearchSettings, num_classes: int, data: DataPair | None, reporter: Reporter
 ) -> dict[str, Baseline]:
     """The references whose latency is a budget, each measured once, with the classes of the search."""
     measured: dict[str, Baseline] = {}
@@ -229,13 +229,13 @@ def _baselines(
         context = Context(
             settings.open_space(), num_classes, data, Target.parse(settings.target), database, scratch=Path(scratch)
         )
-        for like in wanted.likes.values():
+        for like in wanted.references.values():
             if str(like) not in measured:
                 measured[str(like)] = found = measure_baseline(like, context)
                 reporter.note(
                     f"budget {like}: {found} takes {quantity(found.latency)} on {settings.target}, with {num_classes} classes"
                 )
-    return {name: measured[str(like)] for name, like in wanted.likes.items()}
+    return {name: measured[str(like)] for name, like in wanted.references.items()}
 
 
 def _say_error(settings: SearchSettings, space: SearchSpace, num_classes: int, reporter: Reporter) -> None:

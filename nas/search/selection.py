@@ -1,11 +1,11 @@
-"""S, M and L of a front: within budgets or spread over it, then confirmed by a second measurement."""
+"""S, M and L of a front: within budgets, for goals, or spread over the front; then confirmed by a second measurement."""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, combinations
 
 from nas.core.budgets import Budgets, parse_budgets
@@ -15,17 +15,24 @@ from search_spaces.registry import unknown
 
 __all__ = ["Budgets", "Pick", "Replacement", "Selection", "confirm", "parse_budgets", "select"]
 
-#: Without budgets the smallest pick has at least this part of the way from the lowest to the highest gain of the
-#: front: the fastest that is of use.
 USEFUL = 1 / 3
+"""Without budgets the gain of the smallest pick is at least this share of the way from the lowest to the highest gain
+of the front: the fastest useful candidate."""
 
 Queues = Mapping[str, Sequence[Candidate]]
+"""Candidates that a name may take, best first."""
 
 
 @dataclass(frozen=True)
 class Pick:
-    """The candidate chosen under a name, its budget in the unit of the cost, and what would take its place, best
-    first."""
+    """The candidate chosen under a name.
+
+    Args:
+        name: Name of the pick, for example S.
+        candidate: The candidate.
+        budget: Upper bound of the cost, in its unit; None without budgets.
+        next: Alternatives, best first.
+    """
 
     name: str
     candidate: Candidate
@@ -35,7 +42,7 @@ class Pick:
 
 @dataclass(frozen=True)
 class Replacement:
-    """Why ``before`` lost a name to ``after`` (``None``: nothing was left)."""
+    """Why the candidate ``before`` lost a name to ``after`` (None: no candidate was left)."""
 
     name: str
     before: Candidate
@@ -45,10 +52,17 @@ class Replacement:
 
 @dataclass(frozen=True)
 class Selection:
-    """Picks from small to large: cost and gain (names of estimates) both strictly increase. ``notes`` say which names
-    stayed empty and why.
+    """Picks from small to large.
 
-    ``each_for_itself``: chosen by goals, each the cheapest that reaches its own, whatever the others are.
+    Args:
+        picks: One per name that has a candidate. With budgets or goals, several names may have the same candidate;
+            without, cost and gain strictly increase.
+        cost, gain: Names of the two estimates.
+        notes: Lines for the user: names without a candidate, names that share one.
+        replaced: Picks that the second measurement changed.
+        confirmed: Whether the picks were measured a second time.
+        independent: Whether each name is chosen for itself (budgets or goals).
+        remeasured: Every candidate that was measured a second time, with its new cost, by id.
     """
 
     picks: tuple[Pick, ...]
@@ -57,7 +71,8 @@ class Selection:
     notes: tuple[str, ...] = ()
     replaced: tuple[Replacement, ...] = ()
     confirmed: bool = False
-    each_for_itself: bool = False
+    independent: bool = False
+    remeasured: Mapping[str, Candidate] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Pick]:
         return iter(self.picks)
@@ -66,6 +81,7 @@ class Selection:
         return len(self.picks)
 
     def __getitem__(self, name: str) -> Pick:
+        """Return the pick of a name. Raises InputError for an unknown name."""
         for pick in self.picks:
             if pick.name == name:
                 return pick
@@ -74,7 +90,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class _Scale:
-    """Which estimates count as cost (less is better) and gain (more is better)."""
+    """Names of the estimates that count as cost (minimised) and gain (maximised)."""
 
     cost_name: str
     gain_name: str
@@ -96,7 +112,7 @@ class _Scale:
         return sorted(candidates, key=lambda c: (-self.gain(c), self.cost(c), c.id))
 
     def front(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """Those that no other beats in cost and gain, by rising cost; of equal ones the lowest id."""
+        """Return the candidates that none dominates in cost and gain, by rising cost; of equal ones the lowest id."""
         kept: list[Candidate] = []
         for candidate in sorted(candidates, key=lambda c: (self.cost(c), -self.gain(c), c.id)):
             if not kept or self.gain(candidate) > self.gain(kept[-1]):
@@ -112,17 +128,23 @@ def select(
     names: Sequence[str] = ("S", "M", "L"),
     goals: Budgets | None = None,
 ) -> Selection:
-    """One candidate per name, small to large; ``cost`` and ``gain`` name estimates, less of the one and more of the
-    other is better.
+    """Choose one candidate per name, small to large.
 
-    With ``budgets`` (their names count): under each, the highest gain whose cost is within it, from the largest
-    budget down, each pick below the one above it in cost and gain. A budget that no candidate meets is an error. With
-    ``goals`` instead: for each, the least cost whose gain is at least so much; one that reaches several goals has the
-    name of the highest. Without both: the front of cost and gain is walked on a logarithmic cost axis from the
-    fastest of use (:data:`USEFUL`) to the highest gain, both axes scaled to 0..1, and the names stand at equal steps
-    of the way, so that the middle one sits about where the front bends. Where there are fewer distinct candidates
-    than names (or than budgets that differ in what they admit) the selection is shorter and a note names what is
-    missing.
+    With budgets: for each, the highest gain at a cost within it. With goals: for each, the least cost at a gain of at
+    least the goal. Several names may have the same candidate; notes say so. Without both: the front of cost and gain
+    is followed on a logarithmic cost axis from the fastest useful candidate (:data:`USEFUL`) to the highest gain, both
+    axes scaled to 0..1, and the names stand at equal distances along it, so that the middle one is near the bend of
+    the front; a front with fewer candidates than names leaves names empty, with a note.
+
+    Args:
+        front: Candidates to choose from.
+        cost: Name of the estimate to minimise.
+        gain: Name of the estimate to maximise.
+        budgets: Upper bounds of the cost.
+        names: Names without budgets and goals.
+        goals: Lower bounds of the gain.
+
+    Raises InputError if there is no candidate, or none within a budget or as good as a goal.
     """
     if not front:
         raise InputError(
@@ -130,26 +152,48 @@ def select(
         )
     scale = _Scale(cost, gain)
     distinct = list({candidate.id: candidate for candidate in front}.values())
-    if budgets is not None:
-        queues = _budget_queues(distinct, scale, budgets)
+    if budgets is not None or goals is not None:
+        queues = _budget_queues(distinct, scale, budgets) if budgets else {}
+        queues = queues if goals is None else _goal_queues(distinct, scale, goals)
+        chosen = _firsts(queues)
+        notes = _shared_names(chosen, scale, dict(budgets.entries) if budgets else {})
     else:
-        queues = _spread_queues(distinct, scale, names) if goals is None else _goal_queues(distinct, scale, goals)
-    chosen = _assign(queues, scale) if goals is None else _cheapest(queues)
+        queues = _spread_queues(distinct, scale, names)
+        chosen = _assign(queues, scale)
+        notes = tuple(
+            f"{name} is missing: the front has {len(distinct)} candidates for {len(names)} names; run more trials"
+            for name in queues
+            if name not in chosen
+        )
     bounds = dict(budgets.entries) if budgets else {}
-    picks = [
+    picks = tuple(
         Pick(name, chosen[name], bounds.get(name), tuple(c for c in queue if c.id != chosen[name].id))
         for name, queue in queues.items()
         if name in chosen
-    ]
-    missing = [name for name in queues if name not in chosen]
-    if goals is not None:
-        notes = [f"{name} is missing: the cheapest that reaches its goal reaches a higher one too" for name in missing]
-        return Selection(tuple(picks), cost, gain, tuple(notes), each_for_itself=True)
-    notes = [
-        f"{name} is missing: every candidate it could be is taken ({len(distinct)} to choose from); run more trials"
-        for name in missing
-    ]
-    return Selection(tuple(picks), cost, gain, tuple(notes))
+    )
+    return Selection(picks, cost, gain, notes, independent=budgets is not None or goals is not None)
+
+
+def _shared_names(chosen: Mapping[str, Candidate], scale: _Scale, bounds: Mapping[str, float]) -> tuple[str, ...]:
+    """Return a line for every candidate that several names have."""
+    names: dict[str, list[str]] = {}
+    for name, candidate in chosen.items():
+        names.setdefault(candidate.id, []).append(name)
+    lines = []
+    for first, *others in names.values():
+        if not others:
+            continue
+        candidate, shared = chosen[first], " and ".join(others)
+        line = f"{shared} {'is' if len(others) == 1 else 'are'} the same network as {first}"
+        if bounds and candidate.id == list(chosen.values())[-1].id:
+            line += f": the Pareto front ends at {scale.text(candidate)}, and larger budgets add nothing"
+        elif bounds:
+            bound = f"{bounds[others[-1]]:g} {candidate[scale.cost_name].unit}".strip()
+            line += f": no candidate within {bound} is more accurate"
+        else:
+            line += ": it is the cheapest that reaches either goal"
+        lines.append(line)
+    return tuple(lines)
 
 
 def _budget_queues(candidates: Sequence[Candidate], scale: _Scale, budgets: Budgets) -> dict[str, list[Candidate]]:
@@ -163,7 +207,7 @@ def _budget_queues(candidates: Sequence[Candidate], scale: _Scale, budgets: Budg
             raise InputError(
                 f"no candidate meets budget {name}={bound:g}{budgets.unit}",
                 f"at least {scale.text(fastest)}, the cost of the fastest ({fastest.id})",
-                "raise that budget, or search a smaller space",
+                "choose again with larger budgets: nas select RUN --budgets …, or search a smaller space",
             )
     ordered = scale.best_first(candidates)
     return {name: [c for c in ordered if scale.cost(c) <= bound] for name, bound in budgets}
@@ -176,7 +220,7 @@ def _goal_queues(candidates: Sequence[Candidate], scale: _Scale, goals: Budgets)
             raise InputError(
                 f"no candidate is as accurate as {name}={bound:g} asks",
                 f"at most {scale.gain(best):.4g}, what the best one has ({best.id})",
-                "lower that goal, run more trials, or search a larger space",
+                "choose again with lower goals: nas select RUN --at-least …, run more trials, or search a larger space",
             )
     ordered = sorted(candidates, key=lambda c: (scale.cost(c), -scale.gain(c), c.id))
     return {name: [c for c in ordered if scale.gain(c) >= bound] for name, bound in goals}
@@ -201,7 +245,7 @@ def _spread_queues(candidates: Sequence[Candidate], scale: _Scale, names: Sequen
 
 
 def _way(front: Sequence[Candidate], scale: _Scale) -> list[float]:
-    """Length of the way along the front up to each member, log cost and gain each scaled to 0..1."""
+    """Return the length of the front up to each member, (k,), with log cost and gain scaled to 0..1."""
     x = [math.log(scale.cost(c)) for c in front]
     y = [scale.gain(c) for c in front]
     width, height = (x[-1] - x[0]) or 1.0, (y[-1] - y[0]) or 1.0
@@ -210,10 +254,10 @@ def _way(front: Sequence[Candidate], scale: _Scale) -> list[float]:
 
 
 def _assign(queues: Queues, scale: _Scale) -> dict[str, Candidate]:
-    """For as many names as possible (given small to large) a candidate of its queue, strictly rising in cost and
-    gain; the largest name picks first.
+    """Assign to as many names as possible (small to large) a candidate of its queue, strictly rising in cost and gain;
+    the largest name chooses first.
 
-    Where not every name can have one, those in the middle go empty first, so that the ends of the range stay.
+    If not every name can have one, the names in the middle go empty first, so that the ends of the range stay.
     """
     names = list(queues)
     ends = (0, len(names) - 1)
@@ -226,15 +270,14 @@ def _assign(queues: Queues, scale: _Scale) -> dict[str, Candidate]:
     return {}
 
 
-def _cheapest(queues: Queues) -> dict[str, Candidate]:
-    """The first of every queue; a candidate that is first of several goes by the last name."""
-    last = {queue[0].id: name for name, queue in queues.items() if queue}
-    return {name: queue[0] for name, queue in queues.items() if queue and last[queue[0].id] == name}
+def _firsts(queues: Queues) -> dict[str, Candidate]:
+    """Return the first candidate of every queue that is not empty."""
+    return {name: queue[0] for name, queue in queues.items() if queue}
 
 
 def _chain(queues: Queues, scale: _Scale) -> dict[str, Candidate] | None:
-    """A rising candidate for every name, each the first of its queue that leaves room for the smaller ones; ``None``
-    if there is no such chain."""
+    """Return a rising candidate for every name, each the first of its queue that leaves room for the smaller names;
+    None if there is no such chain."""
     reachable: dict[str, list[Candidate]] = {}
     lower: list[Candidate] | None = None
     for name, queue in queues.items():
@@ -251,7 +294,7 @@ def _chain(queues: Queues, scale: _Scale) -> dict[str, Candidate] | None:
 
 
 def _above(queue: Sequence[Candidate], lower: Sequence[Candidate], scale: _Scale) -> list[Candidate]:
-    """Those of ``queue``, in its order, that have one of ``lower`` strictly below them in cost and gain."""
+    """Return the candidates of ``queue``, in its order, with one of ``lower`` strictly below in cost and gain."""
     ordered = sorted(lower, key=scale.cost)
     costs = [scale.cost(c) for c in ordered]
     least = list(accumulate((scale.gain(c) for c in ordered), min))
@@ -259,104 +302,124 @@ def _above(queue: Sequence[Candidate], lower: Sequence[Candidate], scale: _Scale
 
 
 def confirm(selection: Selection, remeasure: Callable[[Candidate], Estimate], tolerance: float = 0.02) -> Selection:
-    """The selection after measuring every pick again; the picks carry the new estimate of the cost.
+    """Measure every pick a second time and return the selection with the new costs.
 
-    A pick that is over its budget by more than ``tolerance``, that cannot be measured (``remeasure`` raises
-    :class:`InputError`), or that breaks the order of cost and gain gives way to the next of its list, which is
-    measured too, until all picks are measured and hold together. No candidate is measured twice. What changed and why
-    is in ``replaced``; a name for which nothing is left goes empty with a note. All names empty is an error.
+    A pick gives way to the next candidate of its queue if it exceeds its budget by more than ``tolerance``, cannot be
+    measured (``remeasure`` raises InputError), or breaks the order of cost and gain; that candidate is measured too,
+    until all picks are measured and consistent. No candidate is measured twice. ``replaced`` lists the changes; a name
+    without candidates goes empty with a note.
+
+    Args:
+        selection: Picks with their queues.
+        remeasure: Returns the new cost of a candidate.
+        tolerance: Share of the budget by which a pick may exceed it.
+
+    Raises InputError if no name has a candidate, ValueError if ``remeasure`` gives another estimate than the cost.
     """
-    scale = _Scale(selection.cost, selection.gain)
-    known: dict[str, Candidate | None] = {}
-    why: dict[tuple[str, str], str] = {}
-    replaced: list[Replacement] = []
+    confirmation = _Confirmation(selection, remeasure, tolerance)
     chosen = {pick.name: pick.candidate for pick in selection}
-    while pending := {c.id: c for c in chosen.values() if c.id not in known}:
+    while pending := {c.id: c for c in chosen.values() if c.id not in confirmation.measured}:
         for candidate in pending.values():
-            known[candidate.id] = _measured(candidate, remeasure, selection.cost, why)
-        queues = {pick.name: _admissible(pick, known, scale, tolerance, why) for pick in selection}
-        after = _cheapest(queues) if selection.each_for_itself else _assign(queues, scale)
-        replaced += _changes(chosen, after, known, scale, why)
-        chosen = after
+            confirmation.measure(candidate)
+        chosen = confirmation.choose(chosen)
     if not chosen:
         reasons = "; ".join(
-            f"{change.name} {change.before.id} {change.reason}" for change in replaced[-len(selection) :]
+            f"{change.name} {change.before.id} {change.reason}" for change in confirmation.replaced[-len(selection) :]
         )
         raise InputError(
             f"no candidate is left after measuring again ({reasons})",
-            hint="raise the budgets, or search on a quieter machine",
+            hint="choose again with larger budgets: nas select RUN --budgets …, or search on a quieter machine",
         )
-    return _confirmed(selection, chosen, tuple(replaced))
+    return confirmation.result(chosen)
 
 
-def _measured(
-    candidate: Candidate, remeasure: Callable[[Candidate], Estimate], cost: str, why: dict[tuple[str, str], str]
-) -> Candidate | None:
-    try:
-        estimate = remeasure(candidate)
-    except InputError as error:
-        why["", candidate.id] = f"could not be measured again: {error}"
-        return None
-    if (estimate.name, estimate.unit) != (cost, candidate[cost].unit):
-        raise ValueError(
-            f"remeasure gave {estimate.name} in {estimate.unit!r}; expected {cost} in {candidate[cost].unit!r}"
-        )
-    return candidate.with_estimate(estimate)
+class _Confirmation:
+    """The second measurements of a selection, and what they change."""
 
+    def __init__(self, selection: Selection, remeasure: Callable[[Candidate], Estimate], tolerance: float) -> None:
+        self._selection, self._remeasure, self._tolerance = selection, remeasure, tolerance
+        self._scale = _Scale(selection.cost, selection.gain)
+        self._why: dict[tuple[str, str], str] = {}
+        self.measured: dict[str, Candidate | None] = {}
+        self.replaced: list[Replacement] = []
 
-def _admissible(
-    pick: Pick, known: Mapping[str, Candidate | None], scale: _Scale, tolerance: float, why: dict[tuple[str, str], str]
-) -> list[Candidate]:
-    """The list of a pick with what is known by now, without those that turned out over budget or not measurable."""
-    kept = []
-    for candidate in (pick.candidate, *pick.next):
-        now = known.get(candidate.id, candidate)
-        if now is None:
-            continue
-        if candidate.id in known and pick.budget is not None and scale.cost(now) > pick.budget * (1 + tolerance):
-            over = scale.cost(now) / pick.budget - 1
-            why[pick.name, candidate.id] = f"measured {scale.text(now)}, {over:.1%} over its budget of {pick.budget:g}"
-            continue
-        kept.append(now)
-    return kept
-
-
-def _changes(
-    before: Mapping[str, Candidate],
-    after: Mapping[str, Candidate],
-    known: Mapping[str, Candidate | None],
-    scale: _Scale,
-    why: Mapping[tuple[str, str], str],
-) -> list[Replacement]:
-    """Which names changed hands, from small to large, with the reason."""
-    changes = []
-    for name, old in before.items():
-        new = after.get(name)
-        if new is not None and new.id == old.id:
-            continue
-        old = known.get(old.id) or old
-        reason = (
-            why.get((name, old.id))
-            or why.get(("", old.id))
-            or f"measured {scale.text(old)}, out of order with the other picks"
-        )
-        changes.append(Replacement(name, old, new, reason))
-    return changes
-
-
-def _confirmed(selection: Selection, chosen: Mapping[str, Candidate], replaced: tuple[Replacement, ...]) -> Selection:
-    picks, notes = [], list(selection.notes)
-    tried = {change.before.id for change in replaced}
-    for pick in selection:
-        if pick.name in chosen:
-            candidate = chosen[pick.name]
-            rest = (c for c in (pick.candidate, *pick.next) if c.id != candidate.id and c.id not in tried)
-            picks.append(replace(pick, candidate=candidate, next=tuple(rest)))
-        else:
-            reason = next(
-                (change.reason for change in reversed(replaced) if change.name == pick.name), "nothing was left"
+    def measure(self, candidate: Candidate) -> None:
+        """Measure a candidate again; None is kept for one that cannot be measured."""
+        cost = self._selection.cost
+        try:
+            estimate = self._remeasure(candidate)
+        except InputError as error:
+            self._why["", candidate.id] = f"could not be measured again: {error}"
+            self.measured[candidate.id] = None
+            return
+        if (estimate.name, estimate.unit) != (cost, candidate[cost].unit):
+            raise ValueError(
+                f"remeasure gave {estimate.name} in {estimate.unit!r}; expected {cost} in {candidate[cost].unit!r}"
             )
+        self.measured[candidate.id] = candidate.with_estimate(estimate)
+
+    def choose(self, before: Mapping[str, Candidate]) -> dict[str, Candidate]:
+        """Choose again with everything measured so far, and note what changed."""
+        queues = {pick.name: self._admissible(pick) for pick in self._selection}
+        after = _firsts(queues) if self._selection.independent else _assign(queues, self._scale)
+        for name, old in before.items():
+            new = after.get(name)
+            if new is None or new.id != old.id:
+                old = self.measured.get(old.id) or old
+                self.replaced.append(Replacement(name, old, new, self._reason(name, old, new)))
+        return after
+
+    def _admissible(self, pick: Pick) -> list[Candidate]:
+        """Return the queue of a pick with the new costs, without candidates over budget or not measurable.
+
+        With budgets, candidates of other picks that turned out to be within this budget belong to it too.
+        """
+        others = [c for c in self.measured.values() if c is not None and pick.budget is not None]
+        kept: dict[str, Candidate] = {}
+        for candidate in (pick.candidate, *pick.next, *others):
+            now = self.measured.get(candidate.id, candidate)
+            if now is None or candidate.id in kept:
+                continue
+            if candidate.id in self.measured and pick.budget is not None:
+                cost = self._scale.cost(now)
+                if cost > pick.budget * (1 + self._tolerance):
+                    over = f"{cost / pick.budget - 1:.1%} over its budget of {pick.budget:g}"
+                    self._why[pick.name, candidate.id] = f"measured {self._scale.text(now)}, {over}"
+                    continue
+            kept[candidate.id] = now
+        return self._scale.best_first(list(kept.values())) if pick.budget is not None else list(kept.values())
+
+    def _reason(self, name: str, old: Candidate, new: Candidate | None) -> str:
+        if found := self._why.get((name, old.id)) or self._why.get(("", old.id)):
+            return found
+        if self._selection.independent and new is not None:
+            return f"{new.id} ({self._scale.text(new)}) is better for it"
+        return f"measured {self._scale.text(old)}, out of order with the other picks"
+
+    def result(self, chosen: Mapping[str, Candidate]) -> Selection:
+        """Return the selection with the chosen candidates."""
+        selection = self._selection
+        bounds = {p.name: p.budget for p in selection if p.budget is not None}
+        notes = list(_shared_names(chosen, self._scale, bounds) if selection.independent else selection.notes)
+        tried = {change.before.id for change in self.replaced}
+        picks = []
+        for pick in selection:
+            if pick.name in chosen:
+                candidate = chosen[pick.name]
+                rest = (c for c in (pick.candidate, *pick.next) if c.id != candidate.id and c.id not in tried)
+                picks.append(replace(pick, candidate=candidate, next=tuple(rest)))
+                continue
+            reasons = [change.reason for change in self.replaced if change.name == pick.name]
+            reason = reasons[-1] if reasons else "none was left"
             notes.append(
                 f"{pick.name} is missing after measuring again: its last candidate {reason}; run more trials, or raise its budget"
             )
-    return replace(selection, picks=tuple(picks), notes=tuple(notes), replaced=replaced, confirmed=True)
+        remeasured = {id_: c for id_, c in self.measured.items() if c is not None}
+        return replace(
+            selection,
+            picks=tuple(picks),
+            notes=tuple(notes),
+            replaced=tuple(self.replaced),
+            confirmed=True,
+            remeasured=remeasured,
+        )

@@ -11,7 +11,7 @@ from typing import Any
 from latency_db.core.target import Target
 from latency_db.runtimes import RUNTIMES, open_profiler
 from nas.core.atomic import atomic_write
-from nas.core.budgets import parse_wanted
+from nas.core.budgets import parse_request
 from nas.core.compute import device_of
 from nas.core.estimate import Objective
 from nas.core.precision_choice import joined, with_precisions
@@ -133,7 +133,7 @@ class SearchSettings:
             raise InputError(f"{self.num_classes} classes", "1 or more")
         if (
             self.budgets
-            and parse_wanted(self.budgets, self.aims.cost.unit).likes
+            and parse_request(self.budgets, self.aims.cost.unit).references
             and self.aims.cost.name != "latency_ms"
         ):
             raise InputError(
@@ -144,7 +144,7 @@ class SearchSettings:
         if self.budgets and self.at_least:
             raise InputError("--budgets and --at-least", "one of both: S/M/L go by cost or by accuracy")
         if self.at_least:
-            for like in parse_wanted(self.at_least, self.aims.gain.unit).likes.values():
+            for like in parse_request(self.at_least, self.aims.gain.unit).references.values():
                 if like.image_size is not None:
                     raise InputError(
                         f"--at-least {like}",

@@ -106,8 +106,10 @@ def front_csv(candidates: Sequence[Candidate], chosen: Mapping[str, str] | None 
 
     Numbers are written so that reading them gives the same bits; what a candidate lacks is left empty.
     """
-    names = {id_: name for name, id_ in (chosen or {}).items()}
-    rows = [_row(candidate, names.get(candidate.id, "")) for candidate in candidates]
+    names: dict[str, list[str]] = {}
+    for name, id_ in (chosen or {}).items():
+        names.setdefault(id_, []).append(name)
+    rows = [_row(candidate, " ".join(names.get(candidate.id, ()))) for candidate in candidates]
     columns = list(
         dict.fromkeys(["name", "id", "trial", "space", *(key for row in rows for key in sorted(row, key=_is_choice))])
     )

@@ -54,7 +54,10 @@ def frontier_data(
         else sorted((points[c.id] for c in front if c.id in points), key=lambda p: (p.x, p.y))
     )
     picks = list(selection or ())
-    chosen = tuple((pick.name, points[pick.candidate.id]) for pick in picks)
+    names: dict[str, list[str]] = {}
+    for pick in picks:
+        names.setdefault(pick.candidate.id, []).append(pick.name)
+    chosen = tuple((", ".join(own), points[id_]) for id_, own in names.items())
     bounds = [(pick.name, pick.budget) for pick in picks if pick.budget is not None]
     canvas = _canvas(cost, gain, list(points.values()), bounds, references, log_x)
     budgets = budget_lines(bounds, canvas, cost.unit)

@@ -17,14 +17,14 @@ from nas.bench.report import Panel, bench_data, short_name, write_bench
 from nas.bench.report_html import bench_figure
 from nas.bench.report_tables import bench_csv, bench_markdown, bench_notes, bench_table
 from nas.bench.results import BenchRecord, BenchResult, bench_result
-from nas.core.budgets import parse_wanted
+from nas.core.budgets import parse_request
 from nas.core.units import quantity
 from nas.plotting.canvas import WIDTH
 from nas.plotting.labels import Box
 from search_spaces.references import FAMILIES, references
 from tests._bench import DIGITS, FP32, INT8, OWN, example, own_model
 
-BUDGETS = parse_wanted(f"S=20ms,M=ref:{next(iter(references()))}")
+BUDGETS = parse_request(f"S=20ms,M=ref:{next(iter(references()))}")
 
 
 def names(panel: Panel) -> list[str]:

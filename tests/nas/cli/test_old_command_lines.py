@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nas.cli import VERBS, main, parsed, parser_of, renamed
-from nas.core.budgets import parse_wanted
+from nas.core.budgets import parse_request
 from search_spaces.errors import InputError
 
 LINES = (Path(__file__).parent / "command_lines_0_1.txt").read_text(encoding="utf-8").splitlines()
@@ -94,5 +94,5 @@ def test_an_unknown_option_is_still_an_error() -> None:
 
 def test_budgets_written_by_version_0_1_are_read() -> None:
     """``run.json`` keeps the text of ``--budgets``."""
-    wanted = parse_wanted("S=like:yolov8n,M=like:yolov8s@320")
-    assert str(wanted.likes["M"]) == "ref:yolov8s@320"
+    wanted = parse_request("S=like:yolov8n,M=like:yolov8s@320")
+    assert str(wanted.references["M"]) == "ref:yolov8s@320"

@@ -16,7 +16,7 @@ from latency_db.core.target import Target
 from latency_db.database.table_io import Row, write_table
 from nas.cli import main
 from nas.core.architecture_file import read_artifact
-from nas.core.budgets import Like, parse_budgets, parse_wanted
+from nas.core.budgets import ReferenceBound, parse_budgets, parse_request
 from nas.core.estimate import Estimate, speed_up
 from nas.estimators import ESTIMATORS
 from nas.search.baseline import Baseline, Comparison
@@ -95,11 +95,11 @@ def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int
 
 
 def test_text_to_budgets() -> None:
-    wanted = parse_wanted(f"S=5ms, M=ref:{SMALL},L=ref:{LARGE}@320")
-    assert wanted.entries == (("S", 5.0), ("M", Like(SMALL)), ("L", Like(LARGE, 320)))
-    assert str(Like(LARGE, 320)) == f"ref:{LARGE}@320" and list(wanted.likes) == ["M", "L"]
+    wanted = parse_request(f"S=5ms, M=ref:{SMALL},L=ref:{LARGE}@320")
+    assert wanted.entries == (("S", 5.0), ("M", ReferenceBound(SMALL)), ("L", ReferenceBound(LARGE, 320)))
+    assert str(ReferenceBound(LARGE, 320)) == f"ref:{LARGE}@320" and list(wanted.references) == ["M", "L"]
     assert wanted.resolve({"M": 7.25, "L": 9.0}).entries == (("S", 5.0), ("M", 7.25), ("L", 9.0))
-    assert parse_wanted("S=2,M=4") == parse_wanted("S=2ms,M=4ms") and not parse_wanted("S=2").likes
+    assert parse_request("S=2,M=4") == parse_request("S=2ms,M=4ms") and not parse_request("S=2").references
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_text_to_budgets() -> None:
 )
 def test_text_that_is_wrong(text: str, words: tuple[str, ...]) -> None:
     with pytest.raises(InputError) as error:
-        parse_wanted(text)
+        parse_request(text)
     assert all(word in str(error.value) for word in words), str(error.value)
 
 
@@ -125,14 +125,14 @@ def test_a_number_is_wanted_where_nothing_is_measured() -> None:
 
 
 def test_the_wrong_order_names_both_measured_values() -> None:
-    wanted = parse_wanted(f"S=ref:{SMALL},M=ref:{LARGE}")
+    wanted = parse_request(f"S=ref:{SMALL},M=ref:{LARGE}")
     with pytest.raises(InputError) as error:
         wanted.resolve({"S": 12.3456, "M": 10.5})
     assert str(error.value).startswith(
         f"budget M=ref:{LARGE}, measured 10.5 ms, is not above S=ref:{SMALL}, measured 12.35 ms;"
     )
     with pytest.raises(InputError, match=f"M=ref:{SMALL}, measured 4 ms, is not above S=5ms"):
-        parse_wanted(f"S=5ms,M=ref:{SMALL}").resolve({"M": 4.0})
+        parse_request(f"S=5ms,M=ref:{SMALL}").resolve({"M": 4.0})
 
 
 # as values
