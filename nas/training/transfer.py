@@ -2,7 +2,7 @@
 was taken is tuned.
 
 Names are those of cells (``stage1_block-csp.conv1.conv.weight``), so that equal nodes of one family meet whatever
-their widths. Where a width differs, the leading channels of each part of a layout are taken (docs/architecture.md,
+their widths. Where a width differs, the leading channels of each part of a layout are taken (docs/decisions/0002-layouts-of-laid-out-axes.md,
 "Layouts"), as the supernet cuts them; the rest keeps its fresh values.
 """
 
