@@ -37,7 +37,7 @@ from latency_db.core.target import Target
 from latency_db.database.db import LatencyDB
 from nas.bench.report import bench_data, write_bench
 from nas.bench.results import TRAINED, Accuracy, BenchModel, BenchResult
-from nas.bench.run import run_bench
+from nas.bench.run import BenchRequest, run_bench
 from nas.cli.options import fixed_values, new_folder
 from nas.core.architecture_file import Artifact, DataRecord, StudyRecord
 from nas.core.console_reporter import ConsoleReporter
@@ -127,14 +127,9 @@ def searched(args: argparse.Namespace, latencies: Sequence[float], data: DataPai
             Entrant(part, "smallest", SPACES[args.space].restrict(_fixed(args, part.split())).smallest)
             for part in args.part
         ]
-        done = run_bench(
-            models(least, data, {}),
-            [Target.parse(args.target)],
-            new_folder(args.out / "smallest"),
-            reporter,
-            rounds=1,
-            database=database,
-        )
+        folder = new_folder(args.out / "smallest")
+        request = BenchRequest(models(least, data, {}), [Target.parse(args.target)], folder, rounds=1)
+        done = run_bench(request, reporter, database)
     for number, part in enumerate(args.part, 1):
         latency = done.main[part].latency
         assert latency is not None
@@ -298,20 +293,13 @@ def main() -> None:
     others = references(args.scale, args.image_size)
     reporter.note(f"{len(others)} references: {', '.join(e.name for e in others)}")
     with LatencyDB(args.out / DATABASE) as database:
-        before = run_bench(
-            models(others, data, {}),
-            [target],
-            new_folder(args.out / "references"),
-            reporter,
-            rounds=1,
-            database=database,
-        )
+        request = BenchRequest(models(others, data, {}), [target], new_folder(args.out / "references"), rounds=1)
+        before = run_bench(request, reporter, database)
     latencies = [e.latency.value for e in before.main.values() if e.latency]
     everyone = [*others, *searched(args, latencies, data, reporter)]
     accuracy = trained(args, everyone, data, reporter)
-    done = run_bench(
-        models(everyone, data, accuracy), [target], new_folder(args.out / "bench"), reporter, rounds=args.rounds
-    )
+    request = BenchRequest(models(everyone, data, accuracy), [target], new_folder(args.out / "bench"), args.rounds)
+    done = run_bench(request, reporter)
     title = f"Searched against references on {data.name}: same recipe, budget and seeds"
     image = bench_data(done, title=title)
     write_bench(args.out / "bench", done, image)

@@ -26,7 +26,7 @@ from latency_db.core.target import Target
 from nas.bench.models import resolve_models
 from nas.bench.report import bench_data, write_bench
 from nas.bench.results import BenchResult
-from nas.bench.run import partial_result, run_bench
+from nas.bench.run import BenchRequest, partial_result, run_bench
 from nas.core.console_reporter import ConsoleReporter
 from nas.core.paths import new_folder
 from nas.data.source import open_data
@@ -127,15 +127,8 @@ def main() -> None:
         done = partial_result(models, args.out)
     else:
         data = open_data(args.data) if args.int8 else None
-        done = run_bench(
-            models,
-            targets,
-            new_folder(args.out),
-            ConsoleReporter(),
-            rounds=args.rounds,
-            data=data,
-            protocol=replace(ROUND, max_s=args.seconds),
-        )
+        request = BenchRequest(models, targets, new_folder(args.out), args.rounds, data=data)
+        done = run_bench(request, ConsoleReporter(), protocol=replace(ROUND, max_s=args.seconds))
     write_bench(args.out, done, bench_data(done))
     name = f"bench_{target.runtime}-{target.precision}"
     for kind in ("png", "md", "csv"):

@@ -28,7 +28,7 @@ from nas.core.paths import new_folder
 from nas.core.reporter import Reporter
 from nas.data.source import DataPair
 from nas.quantization.model import CalibrationConfig
-from nas.quantization.ptq import QuantizationSettings, quantize_post_training
+from nas.quantization.ptq import QuantizationRequest, QuantizationSettings, quantize_post_training
 from nas.quantization.report import SUFFIX
 from nas.training.data import open_training_data
 from nas.training.job import TrainJob
@@ -68,9 +68,8 @@ def calibrated(
     """What is kept of a post-training quantization; one that is there is kept."""
     said = out.with_suffix(SUFFIX)
     if not said.exists():
-        quantize_post_training(
-            weights, data, target, out, QuantizationSettings(CalibrationConfig(seed=seed), seed=seed), reporter
-        )
+        settings = QuantizationSettings(CalibrationConfig(seed=seed), seed=seed)
+        quantize_post_training(QuantizationRequest(weights, data, target, out, settings), reporter)
     return row(json.loads(said.read_text()))
 
 

@@ -37,7 +37,7 @@ OPENVINO, ORT, RTX = (Target.parse(f"{runtime}:int8") for runtime in ("openvino"
 def in_torch(subject: CalibratedDetector, file: Path) -> float:
     """mAP of the deployed network with the file's rounding."""
     rounded = fake_quantized(
-        copy.deepcopy(subject.detector), roundings(subject.calibrated.proto, file), subject.form
+        copy.deepcopy(subject.detector), roundings(subject.calibrated.proto, file), subject.scheme
     ).eval()
     return mean_average_precision(rounded, subject.val, batches(subject.val, subject.image_size)).map
 

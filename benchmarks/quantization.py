@@ -28,7 +28,7 @@ from nas.core.paths import new_folder
 from nas.data.source import DataPair
 from nas.quantization.mixed_precision import SelectionConfig, quantize_selectively
 from nas.quantization.model import CalibrationConfig
-from nas.quantization.ptq import QuantizationSettings, quantize_post_training
+from nas.quantization.ptq import QuantizationRequest, QuantizationSettings, quantize_post_training
 from nas.quantization.qat import QatConfig, quantize_aware
 from nas.quantization.report import SUFFIX
 from nas.training.data import open_training_data
@@ -63,14 +63,14 @@ def quantized(
     said = out.with_suffix(SUFFIX)
     if not said.exists():
         settings = QuantizationSettings(CalibrationConfig(args.calibration, args.calibrator, seed), args.rounds, seed)
-        reporter = ConsoleReporter()
+        request, reporter = QuantizationRequest(weights, data, target, out, settings), ConsoleReporter()
         if mode == "ptq":
-            quantize_post_training(weights, data, target, out, settings, reporter)
+            quantize_post_training(request, reporter)
         elif mode == "selective":
             search = SelectionConfig(args.along, args.trials, args.gains, args.subset, args.max_drop)
-            quantize_selectively(weights, data, target, out, settings, search, reporter)
+            quantize_selectively(request, search, reporter)
         else:
-            quantize_aware(weights, data, target, out, settings, QatConfig(args.epochs, device=args.device), reporter)
+            quantize_aware(request, QatConfig(args.epochs, device=args.device), reporter)
     report: Mapping[str, Any] = json.loads(said.read_text())
     return report
 

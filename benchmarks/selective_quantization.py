@@ -35,7 +35,7 @@ from nas.plotting.frontier_png import write_frontier_png
 from nas.quantization.block_selection import FloatBlocks, SelectionPoint, points_lost, selection_front
 from nas.quantization.measurements import SelectionMeasurements
 from nas.quantization.mixed_precision import HEURISTIC, SelectionConfig, search_float_blocks, write_selection
-from nas.quantization.mixed_precision_plot import selective_data
+from nas.quantization.mixed_precision_plot import SelectionPlot, selective_data
 from nas.quantization.model import CalibrationConfig, calibrate_detector
 from nas.training.data import open_training_data
 
@@ -72,11 +72,11 @@ def compared(
     whole = volume(everything, float_map, corner)
     rows = [at_equal_latency(p, searched, float_map) for p in by_chance]
     known = [r for r in rows if r["searched_lost"] == r["searched_lost"]]
-    alone = [p for p in searched if p.left_float in (frozenset(), heuristic.left_float)]
+    alone = [p for p in searched if p.kept_float in (frozenset(), heuristic.kept_float)]
     return {
         "volume": {
             "searched": volume(searched, float_map, corner) / whole,
-            "random": volume([*by_chance, *(p for p in searched if not p.left_float)], float_map, corner) / whole,
+            "random": volume([*by_chance, *(p for p in searched if not p.kept_float)], float_map, corner) / whole,
             "heuristic": volume(alone, float_map, corner) / whole,
         },
         "heuristic": at_equal_latency(heuristic, [p for p in searched if p is not heuristic], float_map),
@@ -99,7 +99,7 @@ def one(name: str, weights: Path, data: DataPair, args: argparse.Namespace) -> d
         subject, probe, SelectionConfig(args.along, args.trials, args.gains, args.subset), args.rounds, reporter
     )
     write_selection(folder, found, subject, data)
-    chance = SelectionMeasurements(subject, data, new_folder(folder / "random"), args.subset, probe.usual_ms)
+    chance = SelectionMeasurements(subject, data, new_folder(folder / "random"), args.subset, probe.reference_ms)
     by_chance = []
     with reporter.steps("sets by chance") as said:
         for i, plan in enumerate(plans := drawn(subject.blocks.choices, args.random, args.seed), 1):
@@ -109,19 +109,18 @@ def one(name: str, weights: Path, data: DataPair, args: argparse.Namespace) -> d
                 len(plans),
                 f"{by_chance[-1].latency.value:.3f} ms, {points_lost(by_chance[-1], found.float_map):+.2f} points lost",
             )
-    final = list({p.left_float: p for p in (*found.named.values(), *found.front)}.values())
+    final = list({p.kept_float: p for p in (*found.named.values(), *found.front)}.values())
     reporter.note(
         f"timing {len(final)} sets of the search and {len(by_chance)} drawn ones side by side, {args.rounds} rounds"
     )
-    latencies, float_latency = chance.side_by_side([p.left_float for p in (*final, *by_chance)], args.rounds)
+    latencies, float_latency = chance.side_by_side([p.kept_float for p in (*final, *by_chance)], args.rounds)
     timed = [replace(p, latency=ms) for p, ms in zip((*final, *by_chance), latencies, strict=True)]
     searched, by_chance = timed[: len(final)], timed[len(final) :]
-    named = {name: next(p for p in searched if p.left_float == old.left_float) for name, old in found.named.items()}
+    named = {name: next(p for p in searched if p.kept_float == old.kept_float) for name, old in found.named.items()}
     if not args.dry and name == next(iter(models(args.model, [args.seed]))):
-        about = (name, args.target, data.name)
-        image = selective_data(
-            *about, timed, selection_front(searched, float_latency.value), named, None, (found.float_map, float_latency)
-        )
+        front = selection_front(searched, float_latency.value)
+        plot = SelectionPlot(name, args.target, data.name, timed, front, named, None, found.float_map, float_latency)
+        image = selective_data(plot)
         write_frontier_png(RESULTS / "selective_quantization.png", image)
     return {**compared(found.float_map, searched, by_chance, named[HEURISTIC]), "sets": len(found.points), "blocks": len(found.model.blocks),
             "float": {"map": found.float_map, "latency_ms": float_latency.value}}  # fmt: skip

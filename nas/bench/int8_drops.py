@@ -1,5 +1,4 @@
-"""What int8 does to the accuracy of a bench's trained models, each quantized and evaluated as ``nas quantize`` does
-it, and kept at once."""
+"""The effect of int8 on the accuracy of a bench's trained models, each quantized and evaluated as by ``nas quantize``."""
 
 from __future__ import annotations
 
@@ -16,6 +15,7 @@ from nas.core.journal import Journal
 from nas.core.reporter import Reporter
 from nas.data.source import DataPair
 from nas.quantization.model import CalibrationConfig, calibrate_detector
+from nas.quantization.report import change_of_map
 from nas.quantization.runtime_accuracy import RuntimeModel
 from nas.supernet.weights import digest_of, load_detector
 from search_spaces.errors import InputError
@@ -26,39 +26,52 @@ JOURNAL = "drops.jsonl"
 def measure_drops(
     models: Sequence[BenchModel], target: Target, data: DataPair, folder: Path, reporter: Reporter
 ) -> dict[str, Int8Drop]:
-    """Of the models that brought weights, by name, on the whole val split. ``target``: int8; one without an image
-    size takes each model's.
+    """Quantize and evaluate the models that have trained weights, on the whole val split.
 
-    A model that cannot be quantized, or whose classes are others, is named and left out. What the folder's journal
-    has of the same weights, images, target and version is taken from there.
+    A model that cannot be quantized, or whose classes differ, is reported and left out. Results are kept in the
+    folder's journal; what it has of the same weights, images, target and version is not evaluated again.
+
+    Args:
+        models: those without weights are skipped.
+        target: at int8; without an image size it takes each model's.
+        data: calibrates and evaluates.
+        folder: of the journal.
+        reporter: receives a line per model.
+
+    Returns:
+        The effect on each model by name.
     """
     journal = Journal(folder / JOURNAL)
     kept = journal.read()
     found: dict[str, Int8Drop] = {}
-    for model in models:
-        if model.weights is None:
-            continue
-        asked = {**_asked(Path(model.weights), target, data), "image_size": model.network.image_size}
-        known = next((line["drop"] for line in reversed(kept) if line["of"] == asked), None)
-        try:
-            found[model.name] = Int8Drop(**known) if known else _drop(model, target, data)
-        except InputError as error:
-            reporter.note(f"int8 accuracy of {model.name}: {error}")
-            continue
-        if known is None:
-            journal.append({"of": asked, "drop": asdict(found[model.name])})
-        d = found[model.name]
-        reporter.note(
-            f"int8 accuracy of {model.name}: mAP {d.before:.2f} % in fp32, {d.after:.2f} % in int8, {d.points:+.2f} points lost"
-        )
+    with_weights = [model for model in models if model.weights is not None]
+    with reporter.steps("int8 accuracy") as update:
+        for i, model in enumerate(with_weights, 1):
+            conditions = {
+                **_conditions(Path(model.weights or ""), target, data),
+                "image_size": model.network.image_size,
+            }
+            known = next((line["drop"] for line in reversed(kept) if line["of"] == conditions), None)
+            try:
+                found[model.name] = drop = Int8Drop(**known) if known else _drop(model, target, data)
+            except InputError as error:
+                reporter.note(f"int8 accuracy of {model.name}: {error}")
+                continue
+            if known is None:
+                journal.append({"of": conditions, "drop": asdict(drop)})
+            update(i, len(with_weights), model.name)
+            change = change_of_map(drop.points)
+            reporter.note(
+                f"int8 accuracy of {model.name}: mAP {drop.before:.2f} % in fp32, {drop.after:.2f} % in int8, {change}"
+            )
     return found
 
 
-def _asked(weights: Path, target: Target, data: DataPair) -> Mapping[str, Any]:
-    """What a drop depends on."""
+def _conditions(weights: Path, target: Target, data: DataPair) -> Mapping[str, Any]:
+    """Everything that a drop depends on but the image size."""
     runtime = RUNTIMES[target.runtime]
-    form = runtime.quantization_scheme(target)
-    how = {"version": runtime.version(), "form": form and form.id}
+    scheme = runtime.quantization_scheme(target)
+    how = {"version": runtime.version(), "form": scheme and scheme.id}
     return {"weights": digest_of(weights), "target": str(target), **how, "data": data.fingerprint}
 
 
@@ -67,11 +80,11 @@ def _drop(model: BenchModel, target: Target, data: DataPair) -> Int8Drop:
     classes = load_detector(weights)[1].classes
     if classes != data.classes or len(classes) != model.network.classes:
         raise InputError(f"its classes are {', '.join(classes)}", f"those of {data.name}, and no --num-classes")
+    sized = replace(target, image_size=model.network.image_size)
     with tempfile.TemporaryDirectory() as scratch:
-        subject = calibrate_detector(
-            weights, data, replace(target, image_size=model.network.image_size), CalibrationConfig(), Path(scratch)
-        )
-        subject.write(out := Path(scratch) / "int8.onnx")
-        before = subject.accuracy(RuntimeModel(subject.model, subject.float_target))
-        served = RuntimeModel(out, subject.target)
-        return Int8Drop(100 * before.map, 100 * subject.accuracy(served).map, len(data.val), served.where)
+        detector = calibrate_detector(weights, data, sized, CalibrationConfig(), Path(scratch))
+        detector.write(out := Path(scratch) / "int8.onnx")
+        before = detector.accuracy(RuntimeModel(detector.model, detector.float_target))
+        quantized = RuntimeModel(out, detector.target)
+        after = detector.accuracy(quantized)
+    return Int8Drop(100 * before.map, 100 * after.map, len(data.val), quantized.where)

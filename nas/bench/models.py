@@ -109,7 +109,8 @@ def _estimated(artifact: Artifact, path: Path, precision: str) -> Accuracy | Non
     for e in artifact.estimates:
         if e.name == "map" and (precision == "int8" or e.target is None or Target.read(e.target).precision != "int8"):
             kind = TRAINED if e.source == "trained" else SUPERNET
-            return Accuracy(100 * e.value, kind, artifact.data.name, artifact.data.fingerprint, str(path))
+            interval = None if e.low is None or e.high is None else (100 * e.low, 100 * e.high)
+            return Accuracy(100 * e.value, kind, artifact.data.name, artifact.data.fingerprint, str(path), interval)
     return None
 
 

@@ -1,4 +1,4 @@
-"""A bench as values: who took part, what each round measured, and what the rounds say together. No torch here."""
+"""A bench as values: the models, the records of each round, and the combined result. No torch here."""
 
 from __future__ import annotations
 
@@ -22,18 +22,28 @@ ACCURACY_KINDS = {
     TRAINED: "trained by this project",
     SUPERNET: "with the supernet's weights, before training of its own",
 }
-"""Kinds of accuracy -> what they are. Two kinds, or two data sets, are never on one axis."""
+"""Kind of accuracy -> description. Two kinds, or two data sets, never share an axis."""
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """mAP50-95 in percent: its kind (a key of :data:`ACCURACY_KINDS`), its data set by name and fingerprint, and who says so."""
+    """mAP50-95 of a model.
+
+    Attributes:
+        percent: mAP in percent.
+        kind: a key of :data:`ACCURACY_KINDS`.
+        data: name of the data set.
+        fingerprint: of the data set.
+        source: file or publication that states it.
+        interval: 95 % interval in percent, where the evaluation gave one.
+    """
 
     percent: float
     kind: str
     data: str
     fingerprint: str
     source: str
+    interval: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in ACCURACY_KINDS:
@@ -41,14 +51,20 @@ class Accuracy:
 
     @property
     def scale(self) -> tuple[str, str]:
-        """What has to be equal for two of them to be compared: kind and data set."""
+        """Kind and data set: two accuracies are comparable only where both are equal."""
         return self.kind, self.fingerprint
 
 
 @dataclass(frozen=True)
 class Int8Drop:
-    """What int8 does to trained weights: mAP50-95 in percent of the fp32 network and of the int8 one, on so many
-    images of the data set, both as the runtime computes them (``evaluated_in``)."""
+    """The effect of int8 on the accuracy of trained weights.
+
+    Attributes:
+        before: mAP50-95 in percent of the fp32 network.
+        after: of the int8 network.
+        images: number of evaluated images.
+        evaluated_in: runtime and version that computed both.
+    """
 
     before: float
     after: float
@@ -57,17 +73,22 @@ class Int8Drop:
 
     @property
     def points(self) -> float:
-        """Of mAP that are lost; negative where some were won."""
+        """Points of mAP (hundredths) that are lost; negative for a gain."""
         return self.before - self.after
 
 
 @dataclass(frozen=True)
 class BenchModel:
-    """Who takes part: a name (each once in a bench), a family, the network that is timed, and its accuracy where one
-    is known.
+    """A model that takes part in a bench.
 
-    ``params`` and ``macs`` are of the deployed network at the size it is timed at; ``weights`` is the file of its
-    trained weights where they were given.
+    Attributes:
+        name: unique in the bench.
+        family: the family of a reference, or the run's folder.
+        network: what is timed.
+        params: parameters of the deployed network.
+        macs: multiply-accumulates per image, at the size that is timed.
+        accuracy: where one is known for the network as it is timed.
+        weights: file of trained weights, where they were given.
     """
 
     name: str
@@ -86,8 +107,17 @@ class BenchModel:
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """All that decides what a bench measures. ``models`` are names and the keys of their networks, ``versions`` and
-    ``devices`` by target."""
+    """Everything that decides what a bench measures; the first line of its journal.
+
+    Attributes:
+        targets: as text; the second, if any, is int8.
+        models: name -> key of the network.
+        rounds: how often each model is measured.
+        seed: of the order in each round.
+        data: name and fingerprint of the data set.
+        versions: target -> version of the runtime.
+        devices: target -> id of the device fingerprint.
+    """
 
     targets: tuple[str, ...]
     models: Mapping[str, str]
@@ -105,8 +135,13 @@ class BenchSettings:
         """JSON-ready."""
         return {**asdict(self), "targets": list(self.targets)}
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> BenchSettings:
+        """Inverse of :meth:`to_dict`; raises KeyError or TypeError for anything else."""
+        return cls(**{**data, "targets": tuple(data["targets"])})
+
     def differences(self, other: Mapping[str, Any]) -> list[str]:
-        """What is otherwise in another bench's settings (JSON), in words: ``rounds 3, now 5``."""
+        """Describe what differs in another bench's settings (JSON): ``rounds 3, now 5``."""
         found = []
         for name, now in self.to_dict().items():
             then = other.get(name)
@@ -126,8 +161,7 @@ def _plain(value: object) -> str:
 
 @dataclass(frozen=True)
 class BenchRecord:
-    """One model's turn in one round on one target: its measurement or, in words, its failure; ``seconds`` is what the
-    turn took in all."""
+    """One model in one round on one target: its measurement or the text of its failure, and the seconds it took."""
 
     round: int
     model: str
@@ -142,7 +176,7 @@ class BenchRecord:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> BenchRecord:
-        """Inverse of :meth:`to_dict`; KeyError, TypeError or InputError for what is none."""
+        """Inverse of :meth:`to_dict`; raises KeyError, TypeError or InputError for anything else."""
         m = data["measurement"]
         return cls(
             int(data["round"]),
@@ -156,8 +190,7 @@ class BenchRecord:
 
 @dataclass(frozen=True)
 class BenchEntry:
-    """A model on a target: its measurements, one per round, as they were; the latency that they say together (None:
-    all failed); why one failed."""
+    """A model on a target: one measurement per round, the combined latency (None: all failed), the text of a failure."""
 
     model: BenchModel
     target: str
@@ -167,7 +200,7 @@ class BenchEntry:
 
     @property
     def verdict(self) -> str:
-        """``clean``, or what was wrong with the machine in how many of the rounds."""
+        """``clean``, or the machine's disturbances and the number of rounds with each."""
         troubles = [m.verdict for m in self.measured if m.verdict != "clean"]
         return (
             ", ".join(f"{t} in {troubles.count(t)} of {len(self.measured)}" for t in dict.fromkeys(troubles)) or "clean"
@@ -176,34 +209,38 @@ class BenchEntry:
 
 @dataclass(frozen=True)
 class BenchResult:
-    """A finished bench. ``entries`` of the first target and, where there is a second (int8), of that; ``machine``
-    describes devices and versions.
+    """A finished bench.
 
-    ``drops``: what int8 does to the accuracy of the models that brought trained weights, by name.
+    Attributes:
+        settings: what was measured.
+        entries: of the first target and, where there is one, of the second (int8).
+        reference_ms: time of the reference model at the nominal speed, ms.
+        machine: device and versions.
+        drops: name -> effect of int8 on accuracy, of the models with trained weights.
     """
 
     settings: BenchSettings
     entries: tuple[BenchEntry, ...]
-    usual_anchor_ms: float | None
+    reference_ms: float | None
     machine: Mapping[str, Any]
     drops: Mapping[str, Int8Drop] = field(default_factory=dict)
 
     def of(self, target: str) -> dict[str, BenchEntry]:
-        """The entries on a target by the model's name."""
+        """Return the entries on a target by the model's name."""
         return {e.model.name: e for e in self.entries if e.target == target}
 
     @property
     def main(self) -> dict[str, BenchEntry]:
-        """The entries on the target that was asked for, in the order of the models."""
+        """The entries on the first target, in the order of the models."""
         return self.of(self.settings.targets[0])
 
     @property
     def failures(self) -> list[BenchEntry]:
+        """The entries of models that failed."""
         return [e for e in self.entries if e.failure]
 
     def speed_ups(self) -> dict[str, Estimate]:
-        """How many times as fast each model is on the second target as on the first, where both were measured; empty
-        with one target."""
+        """Return by name how many times as fast a model is on the second target; empty with one target."""
         if len(self.settings.targets) < 2:
             return {}
         after = {name: e.latency for name, e in self.of(self.settings.targets[1]).items()}
@@ -211,29 +248,28 @@ class BenchResult:
         return {name: speed_up("speed_up", a, b) for name, (a, b) in pairs.items() if a is not None and b is not None}
 
     def family_speed_ups(self) -> dict[str, float]:
-        """The geometric mean of a family's."""
+        """Return the geometric mean of the speed-ups of each family."""
         of_family: dict[str, list[float]] = {}
         for name, ratio in self.speed_ups().items():
             of_family.setdefault(self.main[name].model.family, []).append(math.log(ratio.value))
         return {family: math.exp(mean(logs)) for family, logs in of_family.items()}
 
     def family_drops(self) -> dict[str, float]:
-        """The mean of a family's, in points."""
+        """Return the mean drop of each family, points of mAP."""
         of_family: dict[str, list[float]] = {}
         for name, drop in self.drops.items():
             of_family.setdefault(self.main[name].model.family, []).append(drop.points)
         return {family: mean(points) for family, points in of_family.items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, ``bench.json``: machine, settings, and of every entry the model, the combined latency and each
-        round."""
+        """JSON-ready, the content of ``bench.json``."""
         times = [m.time for e in self.entries for m in e.measured if m.time]
         ratios = self.speed_ups()
         return {
             "schema": 1,
             "machine": dict(self.machine),
             "settings": self.settings.to_dict(),
-            "usual_anchor_ms": self.usual_anchor_ms,
+            "usual_anchor_ms": self.reference_ms,
             "first": min(times, default=None),
             "last": max(times, default=None),
             "entries": [_entry_dict(e) for e in self.entries],
@@ -262,20 +298,28 @@ def _entry_dict(entry: BenchEntry) -> dict[str, Any]:
 def bench_result(
     settings: BenchSettings,
     models: Sequence[BenchModel],
-    turns: Sequence[BenchRecord],
+    records: Sequence[BenchRecord],
     machine: Mapping[str, Any],
     drops: Mapping[str, Int8Drop] | None = None,
 ) -> BenchResult:
-    """What the turns say of every model on every target, all at one speed of the machine: the anchor's usual one
-    during the bench."""
-    usual = nominal_reference_ms(t.measurement for t in turns if t.measurement is not None)
+    """Combine the records of all rounds.
+
+    All latencies are scaled to one nominal speed: the reference model's median time during the whole bench.
+
+    Args:
+        settings: what was measured.
+        models: in the order of the result.
+        records: of all rounds.
+        machine: device and versions.
+        drops: name -> effect of int8 on accuracy.
+    """
+    nominal = nominal_reference_ms(r.measurement for r in records if r.measurement is not None)
     entries = []
     for target in settings.targets:
         for model in models:
-            own = [t for t in turns if (t.model, t.target) == (model.name, target)]
-            measured = tuple(t.measurement for t in own if t.measurement is not None)
-            failure = next((t.failure for t in own if t.failure), "")
-            entries.append(
-                BenchEntry(model, target, measured, combine_rounds(measured, usual) if measured else None, failure)
-            )
-    return BenchResult(settings, tuple(entries), usual, machine, drops or {})
+            own = [r for r in records if (r.model, r.target) == (model.name, target)]
+            measured = tuple(r.measurement for r in own if r.measurement is not None)
+            failure = next((r.failure for r in own if r.failure), "")
+            latency = combine_rounds(measured, nominal) if measured else None
+            entries.append(BenchEntry(model, target, measured, latency, failure))
+    return BenchResult(settings, tuple(entries), nominal, machine, drops or {})

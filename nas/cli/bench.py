@@ -64,10 +64,10 @@ def run(args: argparse.Namespace) -> int:
     from nas.bench.models import resolve_models
     from nas.bench.report import bench_data, write_bench
     from nas.bench.report_tables import bench_notes, bench_table
-    from nas.bench.run import run_bench
+    from nas.bench.run import BenchRequest, run_bench
     from nas.core.console_reporter import ConsoleReporter
     from nas.data.source import open_data
-    from nas.profiling.workload import default_latency_db
+    from nas.profiling.default_database import default_latency_db
     from search_spaces.errors import InputError
 
     if args.num_classes is not None and args.num_classes < 1:
@@ -78,9 +78,8 @@ def run(args: argparse.Namespace) -> int:
     data = open_data(args.data) if args.data else None
     reporter = ConsoleReporter()
     with LatencyDB(args.latency_db or default_latency_db()) as database:
-        done = run_bench(
-            models, targets, args.out, reporter, rounds=args.rounds, seed=args.seed, data=data, database=database
-        )
+        request = BenchRequest(models, targets, args.out, args.rounds, args.seed, data)
+        done = run_bench(request, reporter, database)
     written = write_bench(args.out, done, bench_data(done, wanted, log_x=not args.linear, title=args.title))
     reporter.table(bench_table(done))
     for line in bench_notes(done):

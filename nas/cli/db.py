@@ -71,7 +71,7 @@ def _add_table_columns(group: argparse._ArgumentGroup) -> None:
 def run(args: argparse.Namespace) -> int:
     """List, show or move measurements."""
     from latency_db.database.db import LatencyDB
-    from nas.profiling.workload import default_latency_db
+    from nas.profiling.default_database import default_latency_db
 
     name = args.latency_db or default_latency_db()
     if args.action in ("import", "merge"):

@@ -46,7 +46,8 @@ def run(args: argparse.Namespace) -> int:
     from nas.core.console_reporter import ConsoleReporter
     from nas.core.references import existing_model
     from nas.data.source import open_data
-    from nas.profiling.workload import default_latency_db, workload_of
+    from nas.profiling.default_database import default_latency_db
+    from nas.profiling.workload import workload_of
     from search_spaces.errors import InputError
 
     if args.repeat < 1:

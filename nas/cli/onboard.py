@@ -7,7 +7,7 @@ import argparse
 EXAMPLES = """\
   nas onboard --target openvino:fp32 --fix image_size=320
   nas onboard --target tensorrt:fp16@640 --space yolo-nas --tolerance 5% --max-networks 200
-  nas search --latency predicted --target openvino:fp32 …        (afterwards: candidates are predicted, the chosen measured)"""
+  nas search --latency predicted --target openvino:fp32 …        (afterwards: latency is predicted, S, M and L are measured)"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,10 +21,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="what to measure on, runtime:precision[@size][/b8][/t2] (default %(default)s)",
     )
     parser.add_argument(
-        "--tolerance", default="10%", help="predictions to be this near for 95 %% of networks (default %(default)s)"
+        "--tolerance",
+        default="10%",
+        help="relative error that 95 %% of the predictions have to meet (default %(default)s)",
     )
     parser.add_argument(
-        "--max-networks", type=int, default=120, help="measure at most so many networks (default %(default)s)"
+        "--max-networks", type=int, default=120, help="largest number of measured networks (default %(default)s)"
     )
     parser.add_argument("--num-classes", type=int, default=80, help="default %(default)s")
     parser.add_argument("--data", help="images to calibrate int8 with")
@@ -33,34 +35,31 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure until it can be predicted; status 1 when the goal was not reached."""
+    """Measure until latency can be predicted; status 1 if the goal was not reached."""
     from latency_db.core.target import Target
     from latency_db.database.db import LatencyDB
     from nas.cli.options import fixed_values
     from nas.core.console_reporter import ConsoleReporter
-    from nas.profiling.onboard import OnboardingGoal, onboard
-    from nas.profiling.workload import default_latency_db
+    from nas.profiling.default_database import default_latency_db
+    from nas.profiling.onboard import OnboardingGoal, OnboardingRequest, onboard
     from search_spaces.spaces import SPACES
 
     reporter = ConsoleReporter()
     space = SPACES[args.space].restrict(fixed_values(SPACES[args.space], args.fix))
-    goal = OnboardingGoal(share_of(args.tolerance), most=args.max_networks)
+    goal = OnboardingGoal(share_of(args.tolerance), max_networks=args.max_networks)
+    request = OnboardingRequest(space, args.num_classes, Target.parse(args.target), goal, args.data, args.seed)
     with LatencyDB(args.latency_db or default_latency_db()) as database:
-        done = onboard(
-            space, args.num_classes, Target.parse(args.target), goal, database, reporter, args.data, args.seed
-        )
-    said = f"{done.measured} networks measured: {done.share:.0%} are predicted within ±{goal.within:.0%}"
+        done = onboard(request, database, reporter)
+    outcome = f"{done.measured} networks measured: {done.share:.0%} are predicted within ±{goal.tolerance:.0%}"
     if not done.reached:
-        reporter.note(
-            f"{said}, short of {goal.share:.0%}: go on with a larger --max-networks, or expect errors beyond it"
-        )
+        reporter.note(f"{outcome}, short of {goal.share:.0%}: raise --max-networks, or expect larger errors")
         return 1
-    reporter.note(f"{said}; now: nas search --latency predicted --target {args.target}")
+    reporter.note(f"{outcome}; next: nas search --latency predicted --target {args.target}")
     return 0
 
 
 def share_of(text: str) -> float:
-    """``"5%"`` or ``"0.05"`` -> 0.05."""
+    """Parse a share: ``"5%"`` or ``"0.05"`` -> 0.05; raises InputError for anything else."""
     from search_spaces.errors import InputError
 
     try:

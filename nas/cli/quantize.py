@@ -101,12 +101,14 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.rounds < 0:
         raise InputError(f"--rounds {args.rounds}", "0 or more")
+    from rich.console import Console
+
     from nas.quantization.model import CalibrationConfig
-    from nas.quantization.ptq import QuantizationSettings, quantize_post_training
+    from nas.quantization.ptq import QuantizationRequest, QuantizationSettings, quantize_post_training
     from nas.supernet.weights import load_detector
     from nas.training.data import open_training_data
 
-    reporter = ConsoleReporter()
+    reporter = ConsoleReporter(Console(stderr=True, highlight=False) if args.json else None)
     selects = args.max_drop is not None or args.budget is not None
     mode = args.mode or ("selective" if selects else "ptq")
     if selects and mode != "selective":
@@ -122,17 +124,18 @@ def run(args: argparse.Namespace) -> int:
         if args.target
         else load_detector(args.weights)[1].int8_target or Target.parse("openvino:int8")
     )
-    job = (args.weights, open_training_data(args.data, args.limit, reporter), target, out, settings)
+    data = open_training_data(args.data, args.limit, reporter)
+    request = QuantizationRequest(args.weights, data, target, out, settings)
     if mode == "selective":
         from nas.quantization.mixed_precision import quantize_selectively
 
-        report, _ = quantize_selectively(*job, _search(args), reporter)
+        report, _ = quantize_selectively(request, _search(args), reporter)
     elif mode == "qat":
         from nas.quantization.qat import QatConfig, quantize_aware
 
-        report = quantize_aware(*job, QatConfig(args.epochs, args.lr, device=args.device), reporter)
+        report = quantize_aware(request, QatConfig(args.epochs, args.lr, device=args.device), reporter)
     else:
-        report = quantize_post_training(*job, reporter)
+        report = quantize_post_training(request, reporter)
     print(json.dumps(report.to_dict(), indent=2) if args.json else "\n".join(report.lines()))
     return 0
 

@@ -1,30 +1,26 @@
-"""From a file of any kind to what is timed of it."""
+"""From a file of any kind to the workload that is timed of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from latency_db.conversion.onnx_parts import parsed
 from latency_db.core.profiler import Network, Workload
 from latency_db.core.target import Target
 from nas.core.architecture_file import Artifact
+from nas.core.image_size import check_image_size
 from nas.core.references import artifact_of
-from nas.data.source import DataPair, cache_folder
+from nas.profiling.calibration import calibration_images
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 from search_spaces.space import SearchSpace
 from search_spaces.spaces import space_of
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from nas.data.source import DataPair
-
-CALIBRATION_IMAGES = 16
 
 
 def latency_workload(
@@ -35,26 +31,24 @@ def latency_workload(
     scratch: Path,
     data: DataPair | None = None,
 ) -> Workload:
-    """The workload of an architecture, keyed by content: space version, architecture, classes and image size.
+    """Make the workload of an architecture, keyed by content: space version, architecture, classes and image size.
 
-    Its ONNX file is written into ``scratch`` when it is really timed. int8 is calibrated with images of ``data``.
+    Args:
+        space: of the architecture.
+        architecture: what is timed.
+        num_classes: of the detector.
+        target: its image size, if it has one, replaces the architecture's.
+        scratch: folder for the ONNX file, which is written only when it is timed.
+        data: images that int8 is calibrated with.
+
+    Raises:
+        InputError: if the image size is not a multiple of 32.
     """
-    size = target.image_size or int(architecture["image_size"])
+    size = check_image_size(target.image_size or int(architecture["image_size"]), f"target {target}")
     network = Network(architecture, num_classes, size)
     images = partial(calibration_images, data, size) if data else None
     model = partial(_skeleton, space, architecture, num_classes, scratch / "candidate.onnx", size, target.batch)
     return Workload(network.key, model, network, images)
-
-
-def calibration_images(data: DataPair, size: int) -> Sequence[npt.NDArray[np.float32]]:
-    """One batch of the training split, (N, 3, size, size) float32 in 0..1: int8 takes the ranges of activations from
-    them."""
-    import numpy as np
-
-    from nas.data.loader import Loader, LoaderConfig
-
-    batch = next(Loader(data.train, LoaderConfig(CALIBRATION_IMAGES, size, workers=0)).epoch())
-    return [batch.images.numpy().astype(np.float32) / np.float32(255)]
 
 
 def _skeleton(
@@ -65,24 +59,25 @@ def _skeleton(
     return skeleton_onnx(space, architecture, num_classes, path, size, batch)
 
 
-def default_latency_db() -> Path:
-    """One database for all searches of this user: a second search re-uses every measurement."""
-    return cache_folder() / "latency.sqlite"
-
-
 def workload_of(path: Path, target: Target, scratch: Path, data: DataPair | None = None) -> Workload:
-    """What to time of an ONNX file (its own batch and size), an architecture file, weights or a reference's name
-    (exported for the target).
+    """Make the workload of an ONNX file, an architecture file, trained weights or a reference's name.
 
-    int8 is calibrated with images of ``data``.
+    An ONNX file is timed as it is; everything else is exported for the target.
+
+    Args:
+        path: the file, or the name of a reference.
+        target: what it is timed on.
+        scratch: folder for the exported file.
+        data: images that int8 is calibrated with.
+
+    Raises:
+        InputError: if the file cannot be read, or its image size does not fit.
     """
     if path.suffix == ".onnx":
         workload = Workload.of_file(path)
-        return (
-            workload
-            if data is None
-            else replace(workload, calibration=lambda: calibration_images(data, input_side(path, target)))
-        )
+        if data is None:
+            return workload
+        return replace(workload, calibration=lambda: calibration_images(data, input_side(path, target)))
     artifact = _artifact(path)
     space = space_of(artifact.architecture)
     return latency_workload(space, artifact.architecture, artifact.num_classes, target, scratch, data)
@@ -97,15 +92,18 @@ def _artifact(path: Path) -> Artifact:
 
 
 def input_side(path: Path, target: Target) -> int:
-    """Side in pixels of the square images that an ONNX file takes: fixed in it, else the target's."""
-    import onnx
+    """Read the side in pixels of the square images that an ONNX file takes.
 
-    dims = [
-        d.dim_value for d in onnx.load(str(path), load_external_data=False).graph.input[0].type.tensor_type.shape.dim
-    ]
+    Where the file leaves it free, it is the target's.
+
+    Raises:
+        InputError: if the file cannot be read, its input is no image, or its sides differ or are unknown.
+    """
+    inputs = parsed(path).graph.input
+    dims = [d.dim_value for d in inputs[0].type.tensor_type.shape.dim] if inputs else []
     side = next((d for d in dims[2:4] if d), target.image_size)
-    if side is None or any(d not in (0, side) for d in dims[2:4]):
+    if len(dims) != 4 or side is None or any(d not in (0, side) for d in dims[2:4]):
         raise InputError(
             f"{path.name} takes images of {dims[2:4]}", "one fixed square size, or one in the target: …@640"
         )
-    return side
+    return check_image_size(side, path.name)

@@ -36,7 +36,7 @@ NOISE = 0.01
 class SelectionPoint:
     """A set that was measured: its mAP50-95 and latency in the runtime, and the distortion of its outputs."""
 
-    left_float: FloatBlocks
+    kept_float: FloatBlocks
     map: float
     distortion: float
     latency: Estimate
@@ -44,7 +44,7 @@ class SelectionPoint:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         return {
-            "left_float": sorted(self.left_float),
+            "left_float": sorted(self.kept_float),
             "map": self.map,
             "distortion": self.distortion,
             "latency": self.latency.to_dict(),
@@ -107,13 +107,13 @@ def fit_cost_model(
     all int8; each measured set says what the sum of its blocks is, to within its interval. ``measured`` holds the set
     of no block, all int8.
     """
-    base = next(p.latency.value for p in measured if not p.left_float)
+    base = next(p.latency.value for p in measured if not p.kept_float)
     share = np.asarray(macs, np.float64) / max(float(np.sum(macs)), 1.0)
     more = float_ms - base
     mean = share * more
     deviation = PRIOR * np.abs(mean) + 0.1 * abs(more) / max(len(blocks), 1) + 1e-9
-    partial = [p for p in measured if p.left_float]
-    kept = np.array([[b in p.left_float for b in blocks] for p in partial], np.float64).reshape(-1, len(blocks))
+    partial = [p for p in measured if p.kept_float]
+    kept = np.array([[b in p.kept_float for b in blocks] for p in partial], np.float64).reshape(-1, len(blocks))
     cost_ms, _ = linear_posterior(
         kept,
         np.array([p.latency.value - base for p in partial]),
@@ -161,14 +161,14 @@ def propose_blocks(model: BlockCostModel, measured: Sequence[SelectionPoint], fl
     The model's errors at the neighbour cancel: it is asked for differences to a measured set only.
     """
     front = [p for p, kept in zip(measured, _undominated(measured), strict=True) if kept]
-    known = {p.left_float for p in measured}
+    known = {p.kept_float for p in measured}
     reference = (max(float_ms, *(p.latency.value for p in measured)) * 1.01, max(p.distortion for p in measured) * 1.01)
     rows = [(p.latency.value, p.distortion) for p in front]
     before = hypervolume(rows, reference, ["min", "min"])
     best: tuple[float, FloatBlocks] | None = None
     for p in front:
-        own_ms, own_loss = model.latency(p.left_float), model.distortion(p.left_float)
-        for plan in neighbours(p.left_float, model.blocks):
+        own_ms, own_loss = model.latency(p.kept_float), model.distortion(p.kept_float)
+        for plan in neighbours(p.kept_float, model.blocks):
             if plan in known or len(plan) == len(model.blocks):
                 continue
             row = (

@@ -74,12 +74,12 @@ class QuantizationBlocks:
         """The blocks that have something to quantize: those that a selection chooses of."""
         return tuple(name for name, block in self.by_name.items() if block.convs)
 
-    def nodes(self, left_float: Collection[str]) -> frozenset[str]:
+    def nodes(self, kept_float: Collection[str]) -> frozenset[str]:
         """All nodes of these blocks, and of blocks without convolutions that only read of them: int8 there would be
         an island."""
-        if unknown := sorted({*left_float} - {*self.by_name}):
+        if unknown := sorted({*kept_float} - {*self.by_name}):
             raise InputError(f"block {unknown[0]!r}", f"one of {', '.join(self.choices)}")
-        chosen = {*left_float}
+        chosen = {*kept_float}
         for name, block in self.by_name.items():  # in the order of the file: what a block reads of comes before it
             if not block.convs and self.feeding[name] and self.feeding[name] <= chosen:
                 chosen.add(name)

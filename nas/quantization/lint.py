@@ -72,12 +72,12 @@ class Int8Record:
     """What a quantized file says of itself: its form, the target it is for, and the nodes left float on purpose."""
 
     target: str
-    form: QuantizationScheme
-    left_float: tuple[str, ...] = ()
+    scheme: QuantizationScheme
+    kept_float: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """The value of the file's metadata entry :data:`METADATA`."""
-        return json.dumps(asdict(self))
+        return json.dumps({"target": self.target, "form": asdict(self.scheme), "left_float": list(self.kept_float)})
 
     @classmethod
     def of(cls, proto: onnx.ModelProto) -> Int8Record | None:
@@ -130,7 +130,7 @@ def lint(model: Path, promise: Int8Record | None = None) -> LintReport:
     proto = named(parsed(model))
     graph = _Graph(proto)
     promise = promise or Int8Record.of(proto)
-    form, left = (promise.form, {*promise.left_float}) if promise else (None, set())
+    form, left = (promise.scheme, {*promise.kept_float}) if promise else (None, set())
     layers = tuple(_layers(graph, left))
     found = [
         *_coverage(layers, graph, promise),
@@ -200,7 +200,7 @@ class _Graph:
         return {"uint8": "u8", "int8": "s8"}.get(str(zero.dtype), str(zero.dtype)) if zero is not None else "u8"
 
 
-def _layers(graph: _Graph, left_float: set[str]) -> Iterator[LintedLayer]:
+def _layers(graph: _Graph, kept_float: set[str]) -> Iterator[LintedLayer]:
     tail = decode_tail(graph.proto)
     for n in graph.of_type(*LAYERS):
         weight = graph.dequantized(n.input[1])
@@ -210,7 +210,7 @@ def _layers(graph: _Graph, left_float: set[str]) -> Iterator[LintedLayer]:
         given = graph.dequantized(n.input[0])
         quantized = given is not None, weight is not None
         precision = "int8" if all(quantized) else "half" if any(quantized) else "float"
-        if weight is None and n.name in left_float:
+        if weight is None and n.name in kept_float:
             precision = "float"  # on purpose; what it reads may have been int8 before
         scales = graph.constants.get(weight.input[1]) if weight is not None else None
         scale = graph.constants.get(given.input[1]) if given is not None else None
@@ -227,7 +227,7 @@ def _coverage(layers: tuple[LintedLayer, ...], graph: _Graph, promise: Int8Recor
     if not any(layer.precision == "int8" for layer in convs):
         yield Finding(ERROR, "a float model", f"none of {len(convs)} convolutions is int8")
         return
-    left = promise.left_float if promise else ()
+    left = promise.kept_float if promise else ()
     for layer in convs:
         if layer.precision == "half":
             yield Finding(ERROR, "half quantized: only one of activation and weights", layer.name)
@@ -312,7 +312,7 @@ def _places(graph: _Graph, layers: tuple[LintedLayer, ...], promise: Int8Record 
     for n in graph.of_type("QuantizeLinear", "DequantizeLinear"):
         if n.name in tail:
             yield Finding(ERROR, "decode tail quantized", n.name)
-    meant = {*promise.left_float} if promise else set()
+    meant = {*promise.kept_float} if promise else set()
     precision = {layer.name: layer.precision for layer in layers}
     for layer in layers:
         if layer.precision == "float" and layer.name not in meant and layer.kind == "Conv":

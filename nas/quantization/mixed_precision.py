@@ -1,15 +1,22 @@
-"""Selective quantization: which blocks of a trained detector stay float, by a search whose every reported point was
-measured in the serving runtime."""
+"""Selective quantization: which blocks of a trained detector are kept in floating point.
+
+1. Sensitivity: the distortion of the outputs with each block alone in int8.
+2. Gain: the latency with each block alone in floating point, or its share of the multiply-accumulates.
+3. Path: sets along the greedy path (most distortion removed per millisecond) and the known heuristic are measured.
+4. Local search: the neighbour of the front that is predicted to add most hypervolume is measured, ``trials`` times.
+5. The front, all int8, the heuristic and the float model are measured again in interleaved rounds; one is chosen.
+
+Every reported point was evaluated and timed in the serving runtime.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from latency_db.core.target import Target
 from nas.core.atomic import atomic_write
 from nas.core.estimate import Estimate
 from nas.core.reporter import Reporter
@@ -28,10 +35,10 @@ from nas.quantization.block_selection import (
     spread_along_path,
 )
 from nas.quantization.measurements import SelectionMeasurements
-from nas.quantization.mixed_precision_plot import selective_data
+from nas.quantization.mixed_precision_plot import SelectionPlot, selective_data
 from nas.quantization.model import CalibratedDetector, calibrate_detector
-from nas.quantization.ptq import QuantizationSettings, check_request, evaluate_quantized
-from nas.quantization.report import QuantizationReport
+from nas.quantization.ptq import QuantizationRequest, QuantizedFile, evaluate_quantized
+from nas.quantization.report import QuantizationReport, change_of_map
 from search_spaces.errors import InputError
 
 GAINS = ("measured", "predicted")
@@ -41,12 +48,16 @@ INT8 = "all int8"
 
 @dataclass(frozen=True)
 class SelectionConfig:
-    """How long to look: ``along`` sets of the greedy path, then ``trials`` proposed next to the front; and what is
-    picked.
+    """How long to search, and which point to choose.
 
-    ``gains``: every block's latency measured by leaving it alone float, or taken from its share of the
-    multiply-accumulates; sets that are measured correct either. ``subset``: val images for the distortion (0: all).
-    ``max_drop`` in points of mAP, ``budget_ms``: see :func:`choose_point`.
+    Attributes:
+        along: sets measured along the greedy path.
+        trials: sets proposed next to the front.
+        gains: latency gain of each block, ``measured`` by keeping it alone in floating point or ``predicted`` from
+            its share of the multiply-accumulates; measured sets correct both.
+        subset: val images for the distortion, 0 for all.
+        max_drop: points of mAP that may be lost (:func:`choose_point`).
+        budget_ms: largest latency (:func:`choose_point`).
     """
 
     along: int = 8
@@ -68,8 +79,18 @@ class SelectionConfig:
 
 @dataclass(frozen=True)
 class SelectionResult:
-    """What a search found: points as measured, the front among them (the fastest first), the float model, named
-    points, and what was picked."""
+    """The result of a search.
+
+    Attributes:
+        points: all measured sets.
+        front: the Pareto front among the finalists, fastest first.
+        float_map: mAP50-95 of the float model.
+        float_latency: of the float model.
+        named: all int8, and the heuristic.
+        alone: block -> distortion and mAP on the subset with this block alone in int8.
+        model: the fitted costs.
+        chosen: the chosen point.
+    """
 
     points: tuple[SelectionPoint, ...]
     front: tuple[SelectionPoint, ...]
@@ -78,12 +99,12 @@ class SelectionResult:
     named: Mapping[str, SelectionPoint]
     alone: Mapping[str, tuple[float, float]]
     model: BlockCostModel
-    chosen: SelectionPoint | None = field(default=None)
+    chosen: SelectionPoint | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, the content of ``selective.json``."""
 
-        def said(p: SelectionPoint) -> dict[str, Any]:
+        def point(p: SelectionPoint) -> dict[str, Any]:
             return {**p.to_dict(), "drop": points_lost(p, self.float_map)}
 
         blocks = {
@@ -97,132 +118,174 @@ class SelectionResult:
         return {
             "float": {"map": self.float_map, "latency": self.float_latency.to_dict()},
             "blocks": blocks,
-            "named": {name: said(p) for name, p in self.named.items()},
-            "front": [said(p) for p in self.front],
-            "points": [said(p) for p in self.points],
-            "chosen": self.chosen and said(self.chosen),
+            "named": {name: point(p) for name, p in self.named.items()},
+            "front": [point(p) for p in self.front],
+            "points": [point(p) for p in self.points],
+            "chosen": self.chosen and point(self.chosen),
         }
 
 
 def quantize_selectively(
-    weights: Path,
-    data: DataPair,
-    target: Target,
-    out: Path,
-    settings: QuantizationSettings,
-    search: SelectionConfig,
-    reporter: Reporter,
+    request: QuantizationRequest, search: SelectionConfig, reporter: Reporter
 ) -> tuple[QuantizationReport, SelectionResult]:
-    """Search, pick, write ``out`` and its report; the journal, ``selective.json`` and the front's images go into a
-    folder of the file's name.
+    """Search, choose a point, write its file and its report.
 
-    Killed, the same command goes on.
+    The folder of the file's name gets the journal, ``selective.json`` and the images of the front. After a kill the
+    same command resumes.
+
+    Raises:
+        InputError: if the request does not fit, the target cannot be timed here, or no point meets the bounds.
     """
-    check_request(weights, data, target)
-    if reason := why_unmeasurable(target):
+    request.check()
+    if reason := why_unmeasurable(request.target):
         raise InputError(
-            f"selective quantization for {target}: {reason}",
+            f"selective quantization for {request.target}: {reason}",
             "a target that can be timed here",
-            "its latency is what is weighed",
+            "a selection weighs accuracy against its latency",
         )
-    folder = out.with_suffix("")
+    folder, data, settings = request.folder, request.data, request.settings
     folder.mkdir(parents=True, exist_ok=True)
-    subject = calibrate_detector(weights, data, target, settings.calibration, folder)
-    found = search_float_blocks(
-        subject, SelectionMeasurements(subject, data, folder, search.subset), search, settings.rounds, reporter
+    detector = calibrate_detector(
+        request.weights, data, request.target, settings.calibration, folder, reporter=reporter
     )
-    write_selection(folder, found, subject, data)
+    measurements = SelectionMeasurements(detector, data, folder, search.subset)
+    found = search_float_blocks(detector, measurements, search, settings.rounds, reporter)
+    write_selection(folder, found, detector, data)
     chosen = choose_point(found.front, found.float_map, search.max_drop, search.budget_ms)
     found = replace(found, chosen=chosen)
-    written = write_selection(folder, found, subject, data)
+    written = write_selection(folder, found, detector, data)
     reporter.note("written: " + ", ".join(map(str, written)))
-    lint = subject.write(out, chosen.left_float)
+    lint = detector.write(request.out, chosen.kept_float)
     details = {"search": asdict(search), "front": [points_lost(p, found.float_map) for p in found.front]}
-    return evaluate_quantized(
-        subject, data, out, lint, "selective", settings, reporter, chosen.left_float, details=details
-    ), found
+    file = QuantizedFile("selective", lint, chosen.kept_float, details=details)
+    return evaluate_quantized(detector, request, file, reporter), found
 
 
 def search_float_blocks(
-    subject: CalibratedDetector, probe: SelectionMeasurements, search: SelectionConfig, rounds: int, reporter: Reporter
+    detector: CalibratedDetector,
+    measurements: SelectionMeasurements,
+    search: SelectionConfig,
+    rounds: int,
+    reporter: Reporter,
 ) -> SelectionResult:
-    """The search itself: sensitivities, the greedy path and the heuristic, proposals next to the front, and the front
-    once more, side by side."""
-    float_map, float_ms = probe.float_metrics().map, probe.float_latency().value
-    blocks = subject.blocks.choices
-    with reporter.steps("sensitivity") as said:
-        alone = {}
-        for i, name in enumerate(blocks, 1):
-            alone[name] = probe.alone(name)
-            said(i, len(blocks), f"{name}: outputs move by {alone[name][0]:.3f}")
-    singles = _singles(probe, blocks, search, reporter)
-    macs, loss = [float(subject.blocks.by_name[b].macs) for b in blocks], [alone[b][0] for b in blocks]
-    points: dict[FloatBlocks, SelectionPoint] = {}
+    """Search for sets of blocks to keep in floating point (the steps at the head of this module).
 
-    def model() -> BlockCostModel:
-        return fit_cost_model(blocks, macs, loss, [*singles, *points.values()], float_ms)
-
-    none, heuristic = frozenset[str](), subject.blocks.heads_but_stems()
-    points |= {p.left_float: p for p in probe.points()}
-    points[none] = probe.point(none)
-    start = probe.start(search.along, lambda: [heuristic, *spread_along_path(model(), search.along)])
-    total = len({none, *start}) + search.trials
-    with reporter.steps("sets of blocks") as said:
-        for plan in start:
-            points[plan] = probe.point(plan)
-            said(len(points), max(total, len(points)), _row(points[plan], float_map))
-        while (
-            len(points) < total and (proposed := propose_blocks(model(), list(points.values()), float_ms)) is not None
-        ):
-            points[proposed] = probe.point(proposed)
-            said(len(points), total, _row(points[proposed], float_map))
-    if len(points) < total:
-        reporter.note("no set next to the front is predicted to improve it")
-    finalists = list(dict.fromkeys([none, heuristic, *(p.left_float for p in selection_front(list(points.values())))]))
-    float_latency = probe.float_latency()
-    if rounds:
-        reporter.note(f"timing {len(finalists)} sets and the float model side by side, {rounds} rounds")
-        latencies, float_latency = probe.side_by_side(finalists, rounds)
-        points |= {plan: replace(points[plan], latency=ms) for plan, ms in zip(finalists, latencies, strict=True)}
-    final = [points[plan] for plan in finalists]
-    named = {INT8: points[none], HEURISTIC: points[heuristic]}
-    return SelectionResult(
-        tuple(points.values()),
-        tuple(selection_front(final, float_latency.value)),
-        float_map,
-        float_latency,
-        named,
-        alone,
-        model(),
-    )
+    Args:
+        detector: whose blocks are selected.
+        measurements: of its sets.
+        search: how long to search.
+        rounds: interleaved rounds of the finalists, 0 for none.
+        reporter: receives the progress.
+    """
+    return _BlockSearch(detector, measurements, search, reporter).run(rounds)
 
 
-def _singles(
-    probe: SelectionMeasurements, blocks: Sequence[str], search: SelectionConfig, reporter: Reporter
-) -> list[SelectionPoint]:
-    """Latency with each block alone float; points that only say that. Nothing where gains are predicted."""
-    if search.gains == "predicted":
-        return []
-    found = []
-    with reporter.steps("gain of each block") as said:
-        for i, name in enumerate(blocks, 1):
-            plan = frozenset({name})
-            latency = probe.latency(plan)
-            found.append(SelectionPoint(plan, 0.0, 0.0, latency))
-            said(i, len(blocks), f"{name} float: {latency.value:.3f} ms")
-    return found
+class _BlockSearch:
+    """The state of one search: what was measured so far."""
+
+    def __init__(
+        self,
+        detector: CalibratedDetector,
+        measurements: SelectionMeasurements,
+        search: SelectionConfig,
+        reporter: Reporter,
+    ) -> None:
+        self.measurements, self.search, self.reporter = measurements, search, reporter
+        reporter.note("evaluating and timing the float model")
+        self.float_map, self.float_ms = measurements.float_metrics().map, measurements.float_latency().value
+        self.blocks = detector.blocks.choices
+        self.macs = [float(detector.blocks.by_name[name].macs) for name in self.blocks]
+        self.heuristic = detector.blocks.heads_but_stems()
+        self.alone: dict[str, tuple[float, float]] = {}
+        self.gains: list[SelectionPoint] = []
+        self.points: dict[FloatBlocks, SelectionPoint] = {}
+
+    def run(self, rounds: int) -> SelectionResult:
+        """All steps."""
+        self._measure_sensitivity()
+        if self.search.gains == "measured":
+            self._measure_gains()
+        self._measure_sets()
+        return self._compare_finalists(rounds)
+
+    def _model(self) -> BlockCostModel:
+        loss = [self.alone[name][0] for name in self.blocks]
+        return fit_cost_model(self.blocks, self.macs, loss, [*self.gains, *self.points.values()], self.float_ms)
+
+    def _measure_sensitivity(self) -> None:
+        with self.reporter.steps("sensitivity") as update:
+            for i, name in enumerate(self.blocks, 1):
+                self.alone[name] = self.measurements.alone(name)
+                update(i, len(self.blocks), f"{name}: distortion {self.alone[name][0]:.3f}")
+
+    def _measure_gains(self) -> None:
+        """Measure the latency with each block alone in floating point; these points have no accuracy."""
+        with self.reporter.steps("gain of each block") as update:
+            for i, name in enumerate(self.blocks, 1):
+                blocks = frozenset({name})
+                latency = self.measurements.latency(blocks)
+                self.gains.append(SelectionPoint(blocks, 0.0, 0.0, latency))
+                update(i, len(self.blocks), f"{name} in floating point: {latency.value:.3f} ms")
+
+    def _measure_sets(self) -> None:
+        none = frozenset[str]()
+        self.points = {p.kept_float: p for p in self.measurements.points()}
+        self.points[none] = self.measurements.point(none)
+        along = self.search.along
+        start = self.measurements.start(along, lambda: [self.heuristic, *spread_along_path(self._model(), along)])
+        total = len({none, *start}) + self.search.trials
+        with self.reporter.steps("sets of blocks") as update:
+            for blocks in start:
+                self.points[blocks] = self.measurements.point(blocks)
+                update(len(self.points), max(total, len(self.points)), _row(self.points[blocks], self.float_map))
+            while len(self.points) < total:
+                blocks_or_none = propose_blocks(self._model(), list(self.points.values()), self.float_ms)
+                if blocks_or_none is None:
+                    self.reporter.note("no set next to the front is predicted to improve it")
+                    break
+                self.points[blocks_or_none] = self.measurements.point(blocks_or_none)
+                update(len(self.points), total, _row(self.points[blocks_or_none], self.float_map))
+
+    def _compare_finalists(self, rounds: int) -> SelectionResult:
+        none, points = frozenset[str](), self.points
+        front = selection_front(list(points.values()))
+        finalists = list(dict.fromkeys([none, self.heuristic, *(p.kept_float for p in front)]))
+        float_latency = self.measurements.float_latency()
+        if rounds:
+            with self.reporter.steps(f"latency of {len(finalists)} sets and the float model, rounds") as update:
+                latencies, float_latency = self.measurements.side_by_side(finalists, rounds, update)
+            for blocks, latency in zip(finalists, latencies, strict=True):
+                points[blocks] = replace(points[blocks], latency=latency)
+        return SelectionResult(
+            tuple(points.values()),
+            tuple(selection_front([points[blocks] for blocks in finalists], float_latency.value)),
+            self.float_map,
+            float_latency,
+            {INT8: points[none], HEURISTIC: points[self.heuristic]},
+            self.alone,
+            self._model(),
+        )
 
 
 def _row(point: SelectionPoint, float_map: float) -> str:
-    return f"{len(point.left_float)} blocks float: {point.latency.value:.3f} ms, {points_lost(point, float_map):+.2f} points lost"
+    change = change_of_map(points_lost(point, float_map))
+    return f"{len(point.kept_float)} blocks in floating point: {point.latency.value:.3f} ms, {change}"
 
 
 def write_selection(
-    folder: Path, found: SelectionResult, subject: CalibratedDetector, data: DataPair
+    folder: Path, found: SelectionResult, detector: CalibratedDetector, data: DataPair
 ) -> tuple[Path, ...]:
-    """``selective.json``, ``frontier.html`` and ``frontier.png``."""
+    """Write ``selective.json``, ``frontier.html`` and ``frontier.png``; return their paths."""
     written = atomic_write(folder / "selective.json", json.dumps(found.to_dict(), indent=2) + "\n")
-    whole = (found.float_map, found.float_latency)
-    about = (subject.artifact.name, str(subject.target), data.name)
-    image = selective_data(*about, found.points, found.front, found.named, found.chosen, whole)
-    return written, *write_frontier(folder, image)
+    plot = SelectionPlot(
+        detector.artifact.name,
+        str(detector.target),
+        data.name,
+        found.points,
+        found.front,
+        found.named,
+        found.chosen,
+        found.float_map,
+        found.float_latency,
+    )
+    return written, *write_frontier(folder, selective_data(plot))

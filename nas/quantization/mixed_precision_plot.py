@@ -1,9 +1,9 @@
-"""The front of a selective quantization as a image: accuracy over latency between all int8 and all float, in the
-frontier's form."""
+"""The front of a selective quantization as an image: accuracy over latency, from all int8 to all float."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nas.core.estimate import Estimate, Objective
@@ -11,70 +11,92 @@ from nas.core.units import number, quantity
 from nas.plotting.canvas import Canvas, cost_axis, gain_axis
 from nas.plotting.frontier import FrontierData
 from nas.plotting.marks import ABOVE, BELOW, Label, Point, edge, obstacles, placed, steps
+from nas.quantization.report import change_of_map
 
 if TYPE_CHECKING:
-    from nas.quantization.block_selection import SelectionPoint as Selected
+    from nas.quantization.block_selection import FloatBlocks, SelectionPoint
 
 FLOAT = "all float"
 
 
-def selective_data(
-    name: str,
-    target: str,
-    data: str,
-    points: Sequence[Selected],
-    front: Sequence[Selected],
-    named: Mapping[str, Selected],
-    chosen: Selected | None,
-    whole: tuple[float, Estimate],
-) -> FrontierData:
-    """``points`` are all sets that were measured, ``front`` those that no other beats, ``whole`` the float model's
-    mAP and latency.
+@dataclass(frozen=True)
+class SelectionPlot:
+    """What the image shows.
 
-    Only the members of the front and the named were timed side by side; the others' latencies are of one measurement
-    each.
+    Attributes:
+        name: of the network.
+        target: at int8, as text.
+        data: name of the data set.
+        points: all measured sets, each timed by one measurement.
+        front: the Pareto front, timed in interleaved rounds, as the named points.
+        named: label -> point that gets a mark of its own.
+        chosen: the chosen point, if any.
+        float_map: mAP50-95 of the float model.
+        float_latency: of the float model.
     """
-    drawn = {p.left_float: _point(p, whole[0]) for p in (*points, *front)}
-    best = [drawn[p.left_float] for p in front]
-    references = [(label, p.latency.value, p.map) for label, p in named.items()] + [(FLOAT, whole[1].value, whole[0])]
-    picks = () if chosen is None else (("chosen", drawn[chosen.left_float]),)
-    xs, ys = [p.x for p in drawn.values()], [p.y for p in drawn.values()]
-    ends = [end for p in best for end in p.x_interval or ()]
-    cost, gain = Objective("latency_ms", "min", "ms"), Objective("map", "max", "")
-    canvas = Canvas(
-        cost_axis(cost, xs, [x for _, x, _ in references], ends, None),
-        gain_axis(gain, [*ys, *(y for *_, y in references)]),
-    )
-    texts = [((label, f"{number(p.x)} ms  ·  {number(p.y)}"), (p.x, p.y)) for label, p in picks] + [
-        ((n,), (x, y)) for n, x, y in references
+
+    name: str
+    target: str
+    data: str
+    points: Sequence[SelectionPoint]
+    front: Sequence[SelectionPoint]
+    named: Mapping[str, SelectionPoint]
+    chosen: SelectionPoint | None
+    float_map: float
+    float_latency: Estimate
+
+
+def selective_data(plot: SelectionPlot) -> FrontierData:
+    """Lay out the image."""
+    drawn = {p.kept_float: _point(p, plot.float_map) for p in (*plot.points, *plot.front)}
+    front = [drawn[p.kept_float] for p in plot.front]
+    references = [
+        *((label, p.latency.value, p.map) for label, p in plot.named.items()),
+        (FLOAT, plot.float_latency.value, plot.float_map),
     ]
-    occupied = obstacles(canvas, list(drawn.values()), best, [])
-    labels: tuple[Label, ...] = placed(canvas, texts, [ABOVE] * len(picks) + [BELOW] * len(references), occupied)
+    chosen = () if plot.chosen is None else (("chosen", drawn[plot.chosen.kept_float]),)
+    canvas = _canvas(drawn, front, references)
+    texts: list[tuple[tuple[str, ...], tuple[float, float]]] = [
+        *(((label, f"{number(p.x)} ms  ·  {number(p.y)}"), (p.x, p.y)) for label, p in chosen),
+        *(((name,), (x, y)) for name, x, y in references),
+    ]
+    occupied = obstacles(canvas, list(drawn.values()), front, [])
+    angles = [ABOVE] * len(chosen) + [BELOW] * len(references)
+    labels: tuple[Label, ...] = placed(canvas, texts, angles, occupied)
+    counts = f"{len(drawn):,} sets of float blocks measured, {len(front):,} on the front"
     return FrontierData(
         title="Selective quantization",
-        subtitle=(
-            f"{name}  ·  target {target}  ·  data {data}  ·  {len(drawn):,} sets of float blocks measured, {len(best):,} on the front",
-        ),
+        subtitle=(f"{plot.name}  ·  target {plot.target}  ·  data {plot.data}  ·  {counts}",),
         canvas=canvas,
         candidates=tuple(drawn.values()),
-        front=tuple(best),
-        chosen=picks,
+        front=tuple(front),
+        chosen=chosen,
         references=tuple(references),
-        steps=steps(edge(best or list(drawn.values())), canvas),
+        steps=steps(edge(front or list(drawn.values())), canvas),
         budgets=(),
-        chosen_labels=labels[: len(picks)],
-        reference_labels=labels[len(picks) :],
+        chosen_labels=labels[: len(chosen)],
+        reference_labels=labels[len(chosen) :],
     )
 
 
-def _point(p: Selected, float_map: float) -> Point:
+def _canvas(
+    drawn: Mapping[FloatBlocks, Point], front: Sequence[Point], references: Sequence[tuple[str, float, float]]
+) -> Canvas:
+    ends = [end for p in front for end in p.x_interval or ()]
+    cost, gain = Objective("latency_ms", "min", "ms"), Objective("map", "max", "")
+    return Canvas(
+        cost_axis(cost, [p.x for p in drawn.values()], [x for _, x, _ in references], ends, None),
+        gain_axis(gain, [*(p.y for p in drawn.values()), *(y for *_, y in references)]),
+    )
+
+
+def _point(p: SelectionPoint, float_map: float) -> Point:
     interval = None if p.latency.low is None or p.latency.high is None else (p.latency.low, p.latency.high)
-    left = sorted(p.left_float)
+    kept = sorted(p.kept_float)
     lines = [
         f"latency {quantity(p.latency)}",
-        f"mAP {p.map:.4f}, {100 * (float_map - p.map):+.2f} points lost",
-        f"{len(left)} blocks float",
+        f"mAP {100 * p.map:.2f} %, {change_of_map(100 * (float_map - p.map))}",
+        f"{len(kept)} blocks in floating point",
     ]
-    return Point(
-        ", ".join(left[:3]) + (" …" if len(left) > 3 else ""), p.latency.value, p.map, interval, None, (*lines, *left)
-    )
+    title = ", ".join(kept[:3]) + (" …" if len(kept) > 3 else "")
+    return Point(title, p.latency.value, p.map, interval, None, (*lines, *kept))

@@ -1,5 +1,5 @@
-"""A trained detector on its way to int8: its float file, what of it may be quantized, and the images that it is
-calibrated and evaluated with."""
+"""A trained detector ready for quantization: its float ONNX file, the ranges of its activations, its blocks, and the
+images that it is evaluated with."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from latency_db.runtimes import RUNTIMES
 from nas.core.architecture_file import Artifact
 from nas.core.atomic import atomic_write
 from nas.core.compute import device_of
+from nas.core.image_size import check_image_size
+from nas.core.reporter import Reporter
 from nas.data.dataset import DetectionDataset
 from nas.data.source import DataPair
 from nas.export.onnx import export_onnx, metadata_of
@@ -35,17 +37,22 @@ from search_spaces.registry import unknown
 from search_spaces.spaces import space_of
 
 FEW = 32
-"""Calibration images under which the ranges of activations are said to be a guess."""
+"""With fewer calibration images a warning says that the ranges of activations are unreliable."""
 RECALIBRATION = 400
 """Images for BatchNorm, as in a training."""
 CACHE_BYTES = 1 << 30
-"""Decoded val images kept in memory: a selection goes through them many times."""
+"""Decoded val images kept in memory: a selection reads them many times."""
 
 
 @dataclass(frozen=True)
 class CalibrationConfig:
-    """How the ranges of activations are found: on how many images of the train split, drawn by ``seed``, and by
-    which calibrator."""
+    """How the ranges of activations are found.
+
+    Attributes:
+        images: number of images of the train split.
+        calibrator: max, percentile or entropy (:data:`latency_db.conversion.int8.CALIBRATORS`).
+        seed: draws the images.
+    """
 
     images: int = 100
     calibrator: str = "max"
@@ -60,7 +67,21 @@ class CalibrationConfig:
 
 @dataclass(frozen=True, eq=False)
 class CalibratedDetector:
-    """``detector`` is deployed, ``model`` its float file, ``val`` the images that accuracy is measured on."""
+    """A trained detector whose activations were calibrated for a target.
+
+    Attributes:
+        artifact: its architecture and classes.
+        detector: deployed: branches and BatchNorms merged.
+        model: its float ONNX file.
+        target: at int8.
+        calibration: how the ranges were found.
+        calibrated: the file with the ranges.
+        blocks: what may be kept in floating point as one.
+        val: images that accuracy is measured on.
+        image_size: side of the input, pixels.
+        warnings: of the calibration.
+        metadata: of the exported file.
+    """
 
     artifact: Artifact
     detector: Detector
@@ -75,12 +96,13 @@ class CalibratedDetector:
     metadata: Mapping[str, str]
 
     @property
-    def form(self) -> QuantizationScheme:
+    def scheme(self) -> QuantizationScheme:
+        """The quantization scheme of the target's runtime."""
         return self.calibrated.form
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the float network's numbers: 16 hex digits."""
+        """16 hex digits of the SHA-256 of the float network's numbers."""
         digest = hashlib.sha256()
         for tensor in self.calibrated.proto.graph.initializer:
             digest.update(onnx.numpy_helper.to_array(tensor).tobytes())
@@ -91,17 +113,24 @@ class CalibratedDetector:
         """The same runtime in fp32."""
         return replace(self.target, precision="fp32")
 
-    def write(self, out: Path, left_float: Collection[str] = ()) -> LintReport:
-        """The int8 file with these blocks left float, checked; a file that is not what it should be is an error and
-        is not kept."""
-        spared = self.blocks.nodes(left_float)
+    def write(self, out: Path, kept_float: Collection[str] = ()) -> LintReport:
+        """Write the int8 file, lint it, and return the linter's report.
+
+        Args:
+            out: the file; it is written only if the linter finds no error.
+            kept_float: names of blocks kept in floating point.
+
+        Raises:
+            InputError: if the linter finds an error.
+        """
+        spared = self.blocks.nodes(kept_float)
         draft = out.with_name(f"{out.stem}.part.onnx")
         try:
             proto = onnx.load(str(self.calibrated.write(draft, spared)))
             convs = {*self.calibrated.convs(spared)}
             floats = tuple(n.name for n in proto.graph.node if n.op_type == "Conv" and n.name not in convs)
-            promise = Int8Record(str(self.target), self.form, floats)
-            onnx.helper.set_model_props(proto, {**self.metadata, METADATA: promise.to_json()})
+            record = Int8Record(str(self.target), self.scheme, floats)
+            onnx.helper.set_model_props(proto, {**self.metadata, METADATA: record.to_json()})
             draft.write_bytes(proto.SerializeToString())
             report = require_clean(draft)
             atomic_write(out, draft.read_bytes())
@@ -109,20 +138,24 @@ class CalibratedDetector:
             draft.unlink(missing_ok=True)
         return report
 
-    def accuracy(self, served: RuntimeModel, dataset: DetectionDataset | None = None) -> Metrics:
-        """COCO metrics of a file in the runtime, on the val split or a part of it."""
-        return runtime_accuracy(served, dataset or self.val, self.image_size, self.detector.head.end_to_end)
+    def accuracy(self, model: RuntimeModel, dataset: DetectionDataset | None = None) -> Metrics:
+        """Evaluate a file in its runtime: COCO metrics on the val split, or on ``dataset``."""
+        return runtime_accuracy(model, dataset or self.val, self.image_size, self.detector.head.end_to_end)
 
 
 def scheme_of(target: Target) -> QuantizationScheme:
-    """The runtime's form of int8 on a target of that precision; an error where it has none."""
-    form = RUNTIMES[target.runtime].quantization_scheme(target) if target.precision == "int8" else None
-    if form is None:
+    """Return the quantization scheme of a target's runtime.
+
+    Raises:
+        InputError: if the target is not at int8, or its runtime has no int8.
+    """
+    scheme = RUNTIMES[target.runtime].quantization_scheme(target) if target.precision == "int8" else None
+    if scheme is None:
         known = ", ".join(
             f"{name}:int8" for name in RUNTIMES if "int8" in RUNTIMES[name].precisions and RUNTIMES[name].measures
         )
-        raise InputError(f"target {target}", f"one with a form of int8: {known}")
-    return form
+        raise InputError(f"target {target}", f"a target with int8: {known}")
+    return scheme
 
 
 def calibrate_detector(
@@ -133,26 +166,44 @@ def calibrate_detector(
     folder: Path,
     float_model: Path | None = None,
     device: str = "cpu",
+    reporter: Reporter | None = None,
 ) -> CalibratedDetector:
-    """Trained weights, ready to be quantized: BatchNorm recalibrated if that was not done, branches merged, exported,
-    calibrated on train images.
+    """Prepare trained weights for quantization.
 
-    ``folder``: for the float file; ``float_model`` is one that takes its place (the same network fine-tuned).
+    BatchNorm is recalibrated if the training did not do that, branches are merged, the network is exported, and the
+    ranges of its activations are taken from images of the train split.
+
+    Args:
+        weights: file of trained weights.
+        data: of the same classes.
+        target: at int8; its image size, if it has one, replaces the architecture's.
+        calibration: how the ranges are found.
+        folder: for the float file.
+        float_model: a float file that takes its place (the same network fine-tuned).
+        device: for recalibrating BatchNorm.
+        reporter: receives the progress.
+
+    Raises:
+        InputError: if the target has no int8, or the network's activations are not finite.
     """
+    reporter = reporter or Reporter()
     detector, artifact, record = load_detector(weights)
-    size = target.image_size or int(artifact.architecture["image_size"])
-    form = scheme_of(target)
+    size = check_image_size(target.image_size or int(artifact.architecture["image_size"]), f"target {target}")
+    scheme = scheme_of(target)
     if "metrics" not in record:  # a training recalibrates before it evaluates
-        recalibrate(
-            detector.to(device_of(device)), images_of(batches(data.train, size, limit=RECALIBRATION), device_of(device))
-        )
+        reporter.note(f"recalibrating BatchNorm on {RECALIBRATION} images")
+        train = images_of(batches(data.train, size, limit=RECALIBRATION), device_of(device))
+        recalibrate(detector.to(device_of(device)), train)
         detector.cpu()
     detector.deploy()
     metadata = metadata_of(artifact.architecture, artifact.classes, size)
     model = float_model or folder / f"{weights.stem}-float.onnx"
     if float_model is None:
+        reporter.note("exporting the float network")
         export_onnx(detector, model, size, metadata)
-    calibrated = Calibrated.of(model, form, calibration_batches(data, size, calibration), calibration.calibrator)
+    images = calibration_batches(data, size, calibration)
+    reporter.note(f"calibrating on {sum(map(len, images))} images ({calibration.calibrator})")
+    calibrated = Calibrated.of(model, scheme, images, calibration.calibrator)
     head = space_of(artifact.architecture).graph(artifact.architecture).head.name
     blocks = QuantizationBlocks.of(calibrated.proto, head, {*calibrated.convs()})
     val = data.val.cached(CACHE_BYTES)
@@ -163,26 +214,23 @@ def calibrate_detector(
 
 
 def calibration_batches(data: DataPair, size: int, calibration: CalibrationConfig) -> list[Any]:
-    """Images of the train split without augmentation, (N, 3, size, size) float32 in 0..1 each:
-    ``calibration.images`` in all, the same ones each time."""
+    """Read the calibration images, the same ones each time.
+
+    Returns:
+        Arrays (N, 3, ``size``, ``size``) float32 in 0..1, ``calibration.images`` images in all, not augmented.
+    """
     count = min(calibration.images, len(data.train))
     per_batch = min(count, 25)
-    drawn = [b.images.numpy() for b in batches(data.train, size, per_batch, limit=count, seed=calibration.seed)]
-    left = count
-    given = []
-    for images in drawn:
-        given.append(images[:left].astype("float32") / 255)
-        left -= len(given[-1])
-    return [g for g in given if len(g)]
+    left, found = count, []
+    for batch in batches(data.train, size, per_batch, limit=count, seed=calibration.seed):
+        found.append(batch.images.numpy()[:left].astype("float32") / 255)
+        left -= len(found[-1])
+    return [images for images in found if len(images)]
 
 
 def _warnings(data: DataPair, calibration: CalibrationConfig, calibrated: Calibrated) -> list[str]:
     used = min(calibration.images, len(data.train))
-    said = (
-        [f"calibrated on {used} images: fewer than {FEW} leave the ranges of activations to chance"]
-        if used < FEW
-        else []
-    )
+    found = [f"calibrated on {used} images: with fewer than {FEW} the ranges are unreliable"] if used < FEW else []
     if constant := calibrated.constant:
-        said.append(f"{len(constant)} activations are constant on the calibration images, the first: {constant[0]}")
-    return said
+        found.append(f"{len(constant)} activations are constant on the calibration images, the first: {constant[0]}")
+    return found

@@ -1,5 +1,5 @@
-"""From trained weights to an int8 file that was checked, evaluated in the runtime that will serve it, and timed
-beside the float one."""
+"""Post-training quantization: trained weights to an int8 file that is linted, evaluated in the runtime that will serve
+it, and timed beside the float one."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from typing import Any
 
 from latency_db.core.target import Target
 from latency_db.runtimes import RUNTIMES
+from nas.core.estimate import Estimate
 from nas.core.reporter import Reporter
 from nas.data.source import DataPair
+from nas.inference.coco_metrics import Metrics
 from nas.profiling.interleaved import Files, interleaved, why_unmeasurable
 from nas.quantization.lint import LintReport
 from nas.quantization.model import CalibratedDetector, CalibrationConfig, calibrate_detector, scheme_of
-from nas.quantization.report import QuantizationReport, map_drop, versions
+from nas.quantization.report import QuantizationReport, change_of_map, map_drop, versions
 from nas.quantization.runtime_accuracy import RuntimeModel
 from nas.supernet.weights import load_detector
 from nas.training.data import check_classes
@@ -33,76 +35,113 @@ class QuantizationSettings:
     seed: int = 0
 
 
-def check_request(weights: Path, data: DataPair, target: Target) -> None:
-    """Everything that can be wrong before work begins is said now."""
-    scheme_of(target)
-    check_classes(load_detector(weights)[1], data)
+@dataclass(frozen=True)
+class QuantizationRequest:
+    """What is quantized: trained weights, for a target, into the file ``out``.
+
+    ``data``: its train split calibrates, its val split gives the accuracy.
+    """
+
+    weights: Path
+    data: DataPair
+    target: Target
+    out: Path
+    settings: QuantizationSettings = field(default_factory=QuantizationSettings)
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the file's name, for what a selection or a fine-tuning keeps."""
+        return self.out.with_suffix("")
+
+    def check(self) -> None:
+        """Check the target and the classes before any work.
+
+        Raises:
+            InputError: if the target has no int8, or the weights and the data set differ in their classes.
+        """
+        scheme_of(self.target)
+        check_classes(load_detector(self.weights)[1], self.data)
 
 
-def quantize_post_training(
-    weights: Path, data: DataPair, target: Target, out: Path, settings: QuantizationSettings, reporter: Reporter
-) -> QuantizationReport:
-    """Post-training quantization: calibrate, write ``out``, check, evaluate, time; the report is written beside it."""
-    check_request(weights, data, target)
+@dataclass(frozen=True)
+class QuantizedFile:
+    """A quantized file as it was written, and what is compared with it.
+
+    Attributes:
+        mode: ptq, selective or qat.
+        lint: findings of the linter.
+        kept_float: the blocks kept in floating point.
+        others: name -> file and target, evaluated and timed beside it.
+        details: of the mode, JSON-ready.
+    """
+
+    mode: str
+    lint: LintReport
+    kept_float: Collection[str] = ()
+    others: Files = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def quantize_post_training(request: QuantizationRequest, reporter: Reporter) -> QuantizationReport:
+    """Quantize by calibration alone: calibrate, write the file, lint, evaluate, time; write the report beside it.
+
+    Raises:
+        InputError: if the request does not fit, or the linter finds an error in the file.
+    """
+    request.check()
+    calibration = request.settings.calibration
     with tempfile.TemporaryDirectory() as folder:
-        reporter.note(f"calibrating on {settings.calibration.images} images ({settings.calibration.calibrator})")
-        subject = calibrate_detector(weights, data, target, settings.calibration, Path(folder))
-        lint = subject.write(out)
-        return evaluate_quantized(subject, data, out, lint, "ptq", settings, reporter)
+        detector = calibrate_detector(
+            request.weights, request.data, request.target, calibration, Path(folder), reporter=reporter
+        )
+        lint = detector.write(request.out)
+        return evaluate_quantized(detector, request, QuantizedFile("ptq", lint), reporter)
 
 
 def evaluate_quantized(
-    subject: CalibratedDetector,
-    data: DataPair,
-    out: Path,
-    lint: LintReport,
-    mode: str,
-    settings: QuantizationSettings,
-    reporter: Reporter,
-    left_float: Collection[str] = (),
-    others: Files | None = None,
-    details: Mapping[str, Any] | None = None,
+    detector: CalibratedDetector, request: QuantizationRequest, written: QuantizedFile, reporter: Reporter
 ) -> QuantizationReport:
-    """Evaluate and time a file that was written, with the float one and ``others`` beside it; the report, written
-    beside the file."""
-    files: dict[str, tuple[Path, Target]] = {FLOAT: (subject.model, subject.float_target), INT8: (out, subject.target)}
-    files |= others or {}
-    found = []
+    """Evaluate and time the written file beside the float one and the others; write the report beside it."""
+    settings = request.settings
+    files: dict[str, tuple[Path, Target]] = {
+        FLOAT: (detector.model, detector.float_target),
+        INT8: (request.out, detector.target),
+        **written.others,
+    }
+    found: list[tuple[str, Path, Metrics]] = []
     where = ""
-    for name, (path, target) in files.items():
-        served = RuntimeModel(path, target)
-        metrics, where = subject.accuracy(served), served.where
-        found.append((name, path, metrics))
-        reporter.note(f"{name}: mAP {metrics.map:.4f} ({map_drop(found[0][2], metrics):+.2f} points lost) in {where}")
-    reason = why_unmeasurable(subject.target) or ("" if settings.rounds else "not asked for")
-    latencies = {} if reason else _timed(files, settings, reporter)
+    with reporter.steps("accuracy") as update:
+        for name, (path, target) in files.items():
+            model = RuntimeModel(path, target)
+            metrics, where = detector.accuracy(model), model.where
+            found.append((name, path, metrics))
+            change = "" if len(found) == 1 else f" ({change_of_map(map_drop(found[0][2], metrics))})"
+            update(len(found), len(files), f"{name}: mAP {100 * metrics.map:.2f} %{change} in {where}")
+    reason = why_unmeasurable(detector.target) or ("" if settings.rounds else "not asked for")
+    latencies: Mapping[str, Estimate] = {}
+    if not reason:
+        with reporter.steps(f"latency of {len(files)} files, rounds") as update:
+            latencies = interleaved(files, settings.rounds, settings.seed, update)
     before, after, *beside = versions(found, latencies)
     report = QuantizationReport(
-        name=subject.artifact.name,
-        mode=mode,
-        target=str(subject.target),
-        form=subject.form,
+        name=detector.artifact.name,
+        mode=written.mode,
+        target=str(detector.target),
+        scheme=detector.scheme,
         calibrator=settings.calibration.calibrator,
-        images=min(settings.calibration.images, len(data.train)),
-        data=data.name,
-        val_images=len(subject.val),
+        images=min(settings.calibration.images, len(request.data.train)),
+        data=request.data.name,
+        val_images=len(detector.val),
         evaluated_in=where,
         before=before,
         after=after,
-        lint=lint,
-        left_float=tuple(sorted(left_float)),
+        lint=written.lint,
+        kept_float=tuple(sorted(written.kept_float)),
         others=tuple(beside),
-        warnings=subject.warnings,
+        warnings=detector.warnings,
         unmeasured=reason,
-        compiled=RUNTIMES[subject.target.runtime].compile_ahead(subject.target, out),
-        details=details or {},
+        compiled=RUNTIMES[detector.target.runtime].compile_ahead(detector.target, request.out),
+        details=written.details,
     )
-    report.write(out)
+    report.write(request.out)
     return report
-
-
-def _timed(files: Files, settings: QuantizationSettings, reporter: Reporter) -> Mapping[str, Any]:
-    reporter.note(f"timing {len(files)} files in {settings.rounds} rounds")
-    return interleaved(
-        files, settings.rounds, settings.seed, lambda done: reporter.note(f"round {done}/{settings.rounds} timed")
-    )

@@ -1,11 +1,14 @@
-"""Quantization-aware training: a trained detector fine-tuned with fake quantization, and its control, as many steps
-in float and then quantized."""
+"""Quantization-aware training: a trained detector fine-tuned with fake quantization, and its control.
+
+The control is fine-tuned for as many steps in floating point, and then quantized.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -15,11 +18,10 @@ from torch import Tensor
 from latency_db.core.target import Target
 from nas.core.compute import device_of
 from nas.core.reporter import Reporter
-from nas.data.source import DataPair
 from nas.export.onnx import export_onnx
-from nas.quantization.fake_quantization import fake_quantized, plain, roundings
+from nas.quantization.fake_quantization import Rounding, fake_quantized, plain, roundings
 from nas.quantization.model import CalibratedDetector, calibrate_detector
-from nas.quantization.ptq import QuantizationSettings, check_request, evaluate_quantized
+from nas.quantization.ptq import QuantizationRequest, QuantizedFile, evaluate_quantized
 from nas.quantization.report import QuantizationReport
 from nas.supernet.weights import load_detector
 from nas.training.data import training_batches
@@ -34,13 +36,21 @@ FEWER_EPOCHS, LOWER_RATE = 10, 0.01
 """A tenth of the epochs, a hundredth of the learning rate and weight decay: the rule of super-gradients' recipes for
 YOLO-NAS."""
 QAT, CONTROL = "qat", "control"
-SAID = {QAT: "fine-tuned float (qat)", CONTROL: "fine-tuned float"}
+LABELS = {QAT: "fine-tuned float (qat)", CONTROL: "fine-tuned float"}
 TUNED = "fine_tuned"
 
 
 @dataclass(frozen=True)
 class QatConfig:
-    """How to fine-tune; None is the rule's. ``distil``: weight of what the float network says beside the labels."""
+    """How to fine-tune.
+
+    Attributes:
+        epochs: None: a tenth of the training's.
+        lr: peak learning rate; None: a hundredth of the training's.
+        distil: weight of the distillation from the float network.
+        device: for training.
+        augment: whether images are augmented.
+    """
 
     epochs: int | None = None
     lr: float | None = None
@@ -49,8 +59,7 @@ class QatConfig:
     augment: bool = True
 
     def recipe(self, trained: Recipe) -> Recipe:
-        """From the recipe of the training. Full precision: rounding to 8 bits on top of bf16 would be another
-        network's."""
+        """Derive the recipe from that of the training; in fp32, because bf16 would add roundings of its own."""
         return replace(
             trained,
             epochs=self.epochs or max(1, round(trained.epochs / FEWER_EPOCHS)),
@@ -62,8 +71,7 @@ class QatConfig:
 
 
 class QatTask(Task):
-    """A deployed detector that learns from labels and, where a box was assigned, from what the float network says
-    there."""
+    """Trains a deployed detector on the labels and, where a box is assigned, on the outputs of the float network."""
 
     def __init__(
         self, detector: Detector, teacher: Detector, identity: str, loss: DetectionLoss, distil: float
@@ -75,83 +83,90 @@ class QatTask(Task):
         self.distil = distil
 
     def losses(self, images: Tensor, truth: Truth, step: int) -> Iterator[tuple[Tensor, Terms]]:
-        """Detection loss and distillation in one."""
+        """Give the sum of detection loss and distillation, and their terms."""
         student = self.detector(images)
         loss, terms, matched = self.loss(student, truth)
         with torch.no_grad():
             teacher = detached(self.teacher(images))
-        taught, _ = self.loss.distill(student, teacher, matched)
-        yield loss + self.distil * taught, {**terms, "distil": taught.detach()}
+        distilled, _ = self.loss.distill(student, teacher, matched)
+        yield loss + self.distil * distilled, {**terms, "distil": distilled.detach()}
 
 
-def quantize_aware(
-    weights: Path,
-    data: DataPair,
-    target: Target,
-    out: Path,
-    settings: QuantizationSettings,
-    aware: QatConfig,
-    reporter: Reporter,
-) -> QuantizationReport:
-    """Fine-tune with fake quantization and, for the control, as many steps in float; quantize, evaluate and time
-    both, and plain calibration beside them.
+def quantize_aware(request: QuantizationRequest, config: QatConfig, reporter: Reporter) -> QuantizationReport:
+    """Fine-tune with fake quantization, and the control in floating point; quantize, evaluate and time both.
 
-    The fine-tuned float files and checkpoints go into a folder of the file's name; killed, the same command goes on.
+    Plain calibration is reported beside them. The fine-tuned float files and checkpoints go to the folder of the
+    file's name; after a kill the same command resumes.
+
+    Raises:
+        InputError: if the request does not fit, or the linter finds an error in the file.
     """
-    check_request(weights, data, target)
-    folder = out.with_suffix("")
+    request.check()
+    folder, settings = request.folder, request.settings
     folder.mkdir(parents=True, exist_ok=True)
-    trained = load_detector(weights)[2].get("recipe")
-    recipe = aware.recipe(Recipe.from_dict(trained) if trained else Recipe(seed=settings.seed))
-    base = calibrate_detector(weights, data, target, settings.calibration, folder, device=aware.device)
+    trained = load_detector(request.weights)[2].get("recipe")
+    recipe = config.recipe(Recipe.from_dict(trained) if trained else Recipe(seed=settings.seed))
+    prepare = partial(
+        calibrate_detector, request.weights, request.data, request.target, settings.calibration, folder,
+        reporter=reporter,
+    )  # fmt: skip
+    base = prepare(device=config.device)
     ptq = folder / "ptq.onnx"
     base.write(ptq)
-    files: dict[str, tuple[Path, Target]] = {"ptq": (ptq, target)}
-    lint = None
-    for kind in (CONTROL, QAT):
-        tuned = _tuned(kind, base, ptq, data, recipe, aware, folder, reporter)
-        subject = calibrate_detector(weights, data, target, settings.calibration, folder, tuned)
-        path = out if kind == QAT else folder / f"{kind}-ptq.onnx"
-        lint = subject.write(path)
-        files |= {SAID[kind]: (tuned, base.float_target)} | (
-            {} if kind == QAT else {f"{kind}: float steps, ptq": (path, target)}
-        )
-    assert lint is not None
-    details = {"recipe": recipe.to_dict(), "distil": aware.distil}
-    return evaluate_quantized(base, data, out, lint, "qat", settings, reporter, others=files, details=details)
+    others: dict[str, tuple[Path, Target]] = {"ptq": (ptq, request.target)}
+    control = _FineTuning(CONTROL, base, request, recipe, config).run(ptq, reporter)
+    others[LABELS[CONTROL]] = control, base.float_target
+    quantized_control = folder / f"{CONTROL}-ptq.onnx"
+    prepare(control).write(quantized_control)
+    others[f"{CONTROL}: float steps, ptq"] = quantized_control, request.target
+    tuned = _FineTuning(QAT, base, request, recipe, config).run(ptq, reporter)
+    others[LABELS[QAT]] = tuned, base.float_target
+    lint = prepare(tuned).write(request.out)
+    details = {"recipe": recipe.to_dict(), "distil": config.distil}
+    return evaluate_quantized(base, request, QuantizedFile("qat", lint, others=others, details=details), reporter)
 
 
-def _tuned(
-    kind: str,
-    base: CalibratedDetector,
-    ptq: Path,
-    data: DataPair,
-    recipe: Recipe,
-    aware: QatConfig,
-    folder: Path,
-    reporter: Reporter,
-) -> Path:
-    """The float file of the fine-tuned network; an earlier call's, where that was this very training."""
-    path = folder / f"{kind}-float.onnx"
-    rounds = roundings(base.calibrated.proto, ptq) if kind == QAT else {}
-    identity = f"{kind} of {base.fingerprint} {data.fingerprint} {base.image_size} {recipe.to_dict()} {aware.distil} {aware.augment} {rounds}"
-    if path.exists() and _said(path) == identity:
+@dataclass(frozen=True)
+class _FineTuning:
+    """One of the two fine-tunings."""
+
+    kind: str
+    base: CalibratedDetector
+    request: QuantizationRequest
+    recipe: Recipe
+    config: QatConfig
+
+    def run(self, ptq: Path, reporter: Reporter) -> Path:
+        """Train and export the float file; an earlier call's file stays where it is of this very training."""
+        base, recipe, folder = self.base, self.recipe, self.request.folder
+        path = folder / f"{self.kind}-float.onnx"
+        rounds = roundings(base.calibrated.proto, ptq) if self.kind == QAT else {}
+        identity = self._identity(rounds)
+        if path.exists() and _training_of(path) == identity:
+            return path
+        device = device_of(self.config.device)
+        torch.manual_seed(recipe.seed)
+        student, teacher = (copy.deepcopy(base.detector).to(device) for _ in range(2))
+        fake_quantized(student, rounds, base.scheme).requires_grad_(True)
+        loader = training_batches(self.request.data, recipe, base.image_size, self.config.augment, self.config.device)
+        task = QatTask(student.to(device), teacher, identity, recipe.loss(), self.config.distil)
+        checkpoint = folder / f"{self.kind}.ckpt"
+        with reporter.training(f"{self.kind}, {recipe.epochs} epochs") as watch:
+            averaged = fit(task, loader, recipe, checkpoint, watch, save_every=50)
+        assert isinstance(averaged, Detector)
+        export_onnx(plain(averaged).cpu().eval(), path, base.image_size, {**base.metadata, TUNED: identity})
+        checkpoint.unlink(missing_ok=True)
         return path
-    device = device_of(aware.device)
-    torch.manual_seed(recipe.seed)
-    student, teacher = (copy.deepcopy(base.detector).to(device) for _ in range(2))
-    fake_quantized(student, rounds, base.form).requires_grad_(True)
-    loader = training_batches(data, recipe, base.image_size, aware.augment, aware.device)
-    task = QatTask(student.to(device), teacher, identity, recipe.loss(), aware.distil)
-    checkpoint = folder / f"{kind}.ckpt"
-    with reporter.training(f"{kind}, {recipe.epochs} epochs") as watch:
-        averaged = fit(task, loader, recipe, checkpoint, watch, save_every=50)
-    assert isinstance(averaged, Detector)
-    export_onnx(plain(averaged).cpu().eval(), path, base.image_size, {**base.metadata, TUNED: identity})
-    checkpoint.unlink(missing_ok=True)
-    return path
+
+    def _identity(self, rounds: Mapping[str, Rounding]) -> str:
+        """Everything that decides the training, as text."""
+        base, config = self.base, self.config
+        return (
+            f"{self.kind} of {base.fingerprint} {self.request.data.fingerprint} {base.image_size} "
+            f"{self.recipe.to_dict()} {config.distil} {config.augment} {rounds}"
+        )
 
 
-def _said(path: Path) -> str | None:
-    """Of which training a float file is."""
+def _training_of(path: Path) -> str | None:
+    """Read which training a float file is of."""
     return next((entry.value for entry in onnx.load(str(path)).metadata_props if entry.key == TUNED), None)

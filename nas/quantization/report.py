@@ -1,4 +1,4 @@
-"""What quantizing came to, as a value: precision of every layer, accuracy, latency and size before and after."""
+"""The report of a quantization: precision of every layer; accuracy, latency and size before and after."""
 
 from __future__ import annotations
 
@@ -19,13 +19,20 @@ SUFFIX = ".quantization.json"
 
 
 def map_drop(before: Metrics, after: Metrics) -> float:
-    """Points of mAP50-95 (hundredths) that were lost; negative where some were won."""
+    """Return the points of mAP50-95 (hundredths) that are lost; negative for a gain."""
     return 100 * (before.map - after.map)
+
+
+def change_of_map(points: float) -> str:
+    """Describe lost points of mAP: ``0.72 points lost``, ``0.72 points gained`` (for -0.72), ``no change``."""
+    if f"{abs(points):.2f}" == "0.00":
+        return "no change"
+    return f"{abs(points):.2f} points {'lost' if points > 0 else 'gained'}"
 
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """One file: what it is, its accuracy, its latency where that could be measured, its size in bytes."""
+    """One version of the network: its name, accuracy, latency where it was measured, and file size in bytes."""
 
     name: str
     metrics: Metrics
@@ -40,17 +47,33 @@ class ModelVersion:
 
 @dataclass(frozen=True)
 class QuantizationReport:
-    """``before`` is the float model in fp32, ``after`` the file that was written; ``others`` stand beside them (a
-    control, plain calibration).
+    """The result of one quantization.
 
-    ``evaluated_in``: the runtime that accuracy was measured in. ``unmeasured``: why there is no latency.
-    ``compiled``: what the runtime said when it compiled the file without its device.
+    Attributes:
+        name: of the network.
+        mode: ptq, selective or qat.
+        target: at int8, as text.
+        scheme: of the target's runtime.
+        calibrator: how a range follows from the images.
+        images: number of calibration images.
+        data: name of the data set.
+        val_images: number of images that accuracy is measured on.
+        evaluated_in: the runtime that computed the accuracy.
+        before: the float model in fp32.
+        after: the file that was written.
+        lint: precision of every layer, and findings.
+        kept_float: blocks kept in floating point.
+        others: versions beside them (a control, plain calibration).
+        warnings: of the calibration.
+        unmeasured: why there is no latency.
+        compiled: what the runtime reports from compiling the file without its device.
+        details: of the mode, JSON-ready.
     """
 
     name: str
     mode: str
     target: str
-    form: QuantizationScheme
+    scheme: QuantizationScheme
     calibrator: str
     images: int
     data: str
@@ -59,7 +82,7 @@ class QuantizationReport:
     before: ModelVersion
     after: ModelVersion
     lint: LintReport
-    left_float: tuple[str, ...] = ()
+    kept_float: tuple[str, ...] = ()
     others: tuple[ModelVersion, ...] = ()
     warnings: tuple[str, ...] = ()
     unmeasured: str = ""
@@ -68,70 +91,62 @@ class QuantizationReport:
 
     @property
     def speed_up(self) -> Estimate | None:
-        """How many times as fast the file is as the float model."""
+        """How many times as fast the file is as the float model; None without latencies."""
         a, b = self.before.latency, self.after.latency
         return None if a is None or b is None else speed_up("speed_up", a, b)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, the content of the file beside the model."""
         ratio = self.speed_up
-        plain = (
-            "name",
-            "mode",
-            "target",
-            "calibrator",
-            "images",
-            "data",
-            "val_images",
-            "evaluated_in",
-            "unmeasured",
-            "compiled",
-            "details",
-        )
+        names = ("name", "mode", "target", "calibrator", "images", "data", "val_images", "evaluated_in")
         return {
-            **{name: getattr(self, name) for name in plain},
-            "form": asdict(self.form),
+            **{name: getattr(self, name) for name in (*names, "unmeasured", "compiled", "details")},
+            "form": asdict(self.scheme),
             "drop": map_drop(self.before.metrics, self.after.metrics),
             "speed_up": ratio and ratio.to_dict(),
             "float": self.before.to_dict(),
             "quantized": self.after.to_dict(),
             "others": [{**v.to_dict(), "drop": map_drop(self.before.metrics, v.metrics)} for v in self.others],
-            "left_float": list(self.left_float),
+            "left_float": list(self.kept_float),
             "warnings": list(self.warnings),
             **self.lint.to_dict(),
         }
 
     def lines(self) -> list[str]:
-        """For a person."""
-        f = self.form
-        where = "behind every operator too" if f.outputs else "at the inputs of convolutions"
-        kind = f"{f.activation} {'symmetric' if f.symmetric else 'asymmetric'}, nodes {where}, weights {f.weight} of {f.weight_bits} bits"
-        said = [
-            f"{self.name} for {self.target}: {self.mode}; {kind}; {self.images} images of {self.data}, {self.calibrator}"
+        """Lines for a person to read."""
+        lines = [
+            f"{self.name} for {self.target}: {self.mode}; {_describe(self.scheme)}; "
+            f"{self.images} images of {self.data}, {self.calibrator}",
+            *(_row(version, self.before) for version in (self.before, self.after, *self.others)),
+            f"accuracy in {self.evaluated_in}, {self.val_images} val images",
         ]
-        said += [_row(version, self.before) for version in (self.before, self.after, *self.others)]
-        said.append(f"accuracy in {self.evaluated_in}, {self.val_images} val images")
         if ratio := self.speed_up:
-            said.append(f"{quantity(ratio)} as fast")
+            lines.append(f"{quantity(ratio)} as fast")
         if self.unmeasured:
-            said.append(f"latency not measured: {self.unmeasured}")
+            lines.append(f"latency not measured: {self.unmeasured}")
         if self.compiled:
-            said.append(f"compiled ahead of time: {json.dumps(dict(self.compiled))}")
-        if self.left_float:
-            said.append(f"left float: {', '.join(self.left_float)}")
-        return [*said, *self.lint.lines(), *(f"warning: {w}" for w in self.warnings)]
+            lines.append(f"compiled ahead of time: {json.dumps(dict(self.compiled))}")
+        if self.kept_float:
+            lines.append(f"kept in floating point: {', '.join(self.kept_float)}")
+        return [*lines, *self.lint.lines(), *(f"warning: {w}" for w in self.warnings)]
 
     def write(self, model: Path) -> Path:
-        """Beside the model."""
+        """Write the report beside the model and return its path."""
         return atomic_write(model.with_suffix(SUFFIX), json.dumps(self.to_dict(), indent=2) + "\n")
 
 
+def _describe(scheme: QuantizationScheme) -> str:
+    where = "behind every operator too" if scheme.outputs else "at the inputs of convolutions"
+    symmetry = "symmetric" if scheme.symmetric else "asymmetric"
+    return f"{scheme.activation} {symmetry}, nodes {where}, weights {scheme.weight} of {scheme.weight_bits} bits"
+
+
 def _row(version: ModelVersion, before: ModelVersion) -> str:
-    lost = "" if version is before else f" (drop {map_drop(before.metrics, version.metrics):+.2f} points)"
+    change = "" if version is before else f" ({change_of_map(map_drop(before.metrics, version.metrics))})"
     latency = "" if version.latency is None else f", {quantity(version.latency)}"
-    return f"  {version.name:<22} mAP {version.metrics.map:.4f}{lost}{latency}, {version.size / 1e6:.2f} MB"
+    return f"  {version.name:<22} mAP {100 * version.metrics.map:.2f} %{change}{latency}, {version.size / 1e6:.2f} MB"
 
 
 def versions(named: Sequence[tuple[str, Path, Metrics]], latencies: Mapping[str, Estimate]) -> list[ModelVersion]:
-    """Of files, their accuracy, and the latencies by name."""
+    """Combine files, their accuracy, and the latencies by name."""
     return [ModelVersion(name, metrics, latencies.get(name), path.stat().st_size) for name, path, metrics in named]

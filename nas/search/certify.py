@@ -19,7 +19,8 @@ from nas.core.estimate import Estimate
 from nas.core.precision_choice import id_of, joined
 from nas.core.reporter import Reporter
 from nas.data.source import open_data
-from nas.profiling.workload import default_latency_db, workload_of
+from nas.profiling.default_database import default_latency_db
+from nas.profiling.workload import workload_of
 from nas.search.certificate import Certificate, Parts
 from nas.search.report.front_files import read_front
 from nas.search.settings import SearchSettings

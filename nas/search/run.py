@@ -24,7 +24,7 @@ from nas.estimators.base import Context, Estimator
 from nas.estimators.by_precision import by_precision
 from nas.estimators.latency import Latency
 from nas.estimators.predicted_latency import PredictedLatency
-from nas.profiling.workload import default_latency_db
+from nas.profiling.default_database import default_latency_db
 from nas.search.baseline import Baseline
 from nas.search.cheap_objectives import cheap_estimators
 from nas.search.finalize import Bounds, Live, SearchResult, conclude

@@ -19,14 +19,16 @@ from latency_db.core.target import Target
 from latency_db.database.db import LatencyDB
 from latency_db.database.table_io import Row, write_table
 from nas.bench import run as benching
+from nas.bench.journal import JOURNAL
 from nas.bench.models import resolve_models
 from nas.bench.results import BenchModel, BenchResult, BenchSettings
-from nas.bench.run import JOURNAL, measurement_plan, run_bench
+from nas.bench.run import BenchRequest, measurement_plan, run_bench
 from nas.cli import main
 from nas.core.architecture_file import Artifact, DataRecord, StudyRecord, write_artifact
 from nas.core.console_reporter import ConsoleReporter
 from nas.core.estimate import Estimate, Objective
 from nas.core.references import reference_artifact
+from nas.profiling import interleaved as rounds_module
 from nas.profiling.interleaved import combine_rounds
 from nas.search.report.front_files import Front, write_front
 from nas.supernet.weights import save_detector
@@ -198,6 +200,7 @@ class Bureau(Profiler):
 def bureau(monkeypatch: pytest.MonkeyPatch) -> type[Bureau]:
     made = type("Made", (Bureau,), {"asked": [], "opened": [], "broken": set()})
     monkeypatch.setattr(benching, "open_profiler", made)
+    monkeypatch.setattr(rounds_module, "open_profiler", made)
     return made
 
 
@@ -208,7 +211,7 @@ def start(
     rounds: int = 3,
     seed: int = 0,
 ) -> BenchResult:
-    return run_bench(models, targets, folder, ConsoleReporter(), rounds=rounds, seed=seed)
+    return run_bench(BenchRequest(models, targets, folder, rounds, seed), ConsoleReporter())
 
 
 def test_every_round_takes_everyone_once_in_an_order_of_its_own() -> None:
@@ -223,7 +226,7 @@ def test_every_round_takes_everyone_once_in_an_order_of_its_own() -> None:
 def test_a_whole_bench(bureau: type[Bureau], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done = start(tmp_path / "out")
     assert Counter(bureau.asked) == {(m.name, FP32): 3 for m in OWN}
-    assert done.usual_anchor_ms == pytest.approx(2.2)
+    assert done.reference_ms == pytest.approx(2.2)
     for model in OWN:
         entry = done.main[model.name]
         assert entry.latency is not None and len(entry.measured) == 3 and not entry.failure
@@ -258,7 +261,7 @@ def test_what_an_interrupted_bench_has_can_be_read_without_measuring(bureau: typ
 
 def test_figures_are_kept_in_the_database_too(bureau: type[Bureau], tmp_path: Path) -> None:
     with LatencyDB(tmp_path / "l.sqlite") as database:
-        run_bench(OWN, TARGETS[:1], tmp_path / "out", ConsoleReporter(), rounds=1, database=database)
+        run_bench(BenchRequest(OWN, TARGETS[:1], tmp_path / "out", rounds=1), ConsoleReporter(), database)
         assert {m.workload for m in database.all()} == {m.network.key for m in OWN}
 
 
@@ -380,7 +383,7 @@ def test_an_interval_covers_what_rounds_differ_by() -> None:
 
 def test_rounds_at_different_speeds_of_the_machine_agree_at_its_usual_one() -> None:
     slow = [measured(OWN[0], FP32, 10 * s, 2 * s) for s in (0.8, 1.0, 1.3)]
-    found = combine_rounds(slow, usual_anchor_ms=2.0)
+    found = combine_rounds(slow, reference_ms=2.0)
     assert found.value == pytest.approx(10) and found.high == pytest.approx(10.1)
 
 
@@ -475,3 +478,34 @@ def test_a_folder_that_cannot_be_written(bureau: type[Bureau], tmp_path: Path) -
     (tmp_path / "out").mkdir(mode=0o500)
     with pytest.raises(InputError, match="cannot write"):
         start(tmp_path / "out")
+
+
+@pytest.mark.parametrize("columns", ["40", "80"])
+def test_the_list_of_models_shows_every_name_in_a_pipe(
+    columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main(["models"]) == 0
+    printed = capsys.readouterr().out
+    assert "…" not in printed and all(f" {name} " in printed for name in references())
+
+
+@pytest.mark.parametrize("size", [100, 31, 0])
+def test_an_image_size_that_no_detector_takes_is_refused_before_any_work(
+    size: int, bureau: type[Bureau], tmp_path: Path
+) -> None:
+    odd = replace(OWN[0], network=replace(OWN[0].network, image_size=size))
+    with pytest.raises(InputError, match=f"image size {size} of S.*multiple of 32"):
+        start(tmp_path, [odd])
+    assert not bureau.opened and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("verb", [["measure", SMALLEST], ["bench", SMALLEST, "--out", "out"], ["onboard"]])
+def test_the_target_has_an_image_size_that_no_detector_takes(
+    verb: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*verb, "--target", "onnxruntime:fp32@100", "--latency-db", "l.sqlite"]) == 2
+    error = capsys.readouterr().err
+    assert "image size 100" in error and "a multiple of 32" in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -17,7 +17,7 @@ from latency_db.database.db import LatencyDB
 from nas.cli import main
 from nas.core.console_reporter import ConsoleReporter
 from nas.profiling import onboard as onboarding
-from nas.profiling.onboard import FIRST, OnboardingGoal, onboard
+from nas.profiling.onboard import FIRST, OnboardingGoal, OnboardingRequest, onboard
 from search_spaces.errors import InputError
 from search_spaces.spaces import SPACES
 from search_spaces.trace import trace
@@ -71,10 +71,10 @@ def device(monkeypatch: pytest.MonkeyPatch) -> type[Physics]:
 
 def test_the_goal_is_reached_with_few_and_nothing_is_measured_twice(device: type[Physics], tmp_path: Path) -> None:
     with LatencyDB(tmp_path / "db.sqlite") as database:
-        done = onboard(SPACE, 10, TARGET, OnboardingGoal(0.10), database, ConsoleReporter())
+        done = onboard(OnboardingRequest(SPACE, 10, TARGET, OnboardingGoal(0.10)), database, ConsoleReporter())
         assert done.reached and done.share >= 0.95 and FIRST <= done.measured < 72
         assert len(set(device.asked)) == len(device.asked) == done.measured
-        again = onboard(SPACE, 10, TARGET, OnboardingGoal(0.10), database, ConsoleReporter())
+        again = onboard(OnboardingRequest(SPACE, 10, TARGET, OnboardingGoal(0.10)), database, ConsoleReporter())
         assert again.reached and len(device.asked) == done.measured
 
 
@@ -85,11 +85,11 @@ def test_an_interruption_loses_nothing_and_failures_are_left_out(
     device.broken = staticmethod(lambda network: network.architecture.id[0] in "01")
     with LatencyDB(tmp_path / "db.sqlite") as database:
         with pytest.raises(KeyboardInterrupt):
-            onboard(SPACE, 10, TARGET, OnboardingGoal(0.10), database, ConsoleReporter())
+            onboard(OnboardingRequest(SPACE, 10, TARGET, OnboardingGoal(0.10)), database, ConsoleReporter())
         kept = len(database.all())
         assert 0 < kept <= 10
         device.stop_after = 10**6
-        done = onboard(SPACE, 10, TARGET, OnboardingGoal(0.20), database, ConsoleReporter())
+        done = onboard(OnboardingRequest(SPACE, 10, TARGET, OnboardingGoal(0.20)), database, ConsoleReporter())
         assert done.reached and len(database.all()) == done.measured
     assert "left out: out of memory" in capsys.readouterr().out
 
@@ -97,7 +97,7 @@ def test_an_interruption_loses_nothing_and_failures_are_left_out(
 def test_a_device_that_always_fails_is_an_error(device: type[Physics], tmp_path: Path) -> None:
     device.broken = staticmethod(lambda network: True)
     with LatencyDB(tmp_path / "db.sqlite") as database, pytest.raises(RuntimeFailure, match="out of memory"):
-        onboard(SPACE, 10, TARGET, OnboardingGoal(0.10), database, ConsoleReporter())
+        onboard(OnboardingRequest(SPACE, 10, TARGET, OnboardingGoal(0.10)), database, ConsoleReporter())
 
 
 def test_falling_short_is_said(device: type[Physics], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

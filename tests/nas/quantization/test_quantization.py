@@ -29,7 +29,7 @@ from nas.profiling import interleaved as timing
 from nas.quantization.blocks import block_of
 from nas.quantization.lint import Int8Record, LintReport, lint
 from nas.quantization.model import CalibrationConfig, calibrate_detector, calibration_batches
-from nas.quantization.ptq import QuantizationSettings, quantize_post_training
+from nas.quantization.ptq import QuantizationRequest, QuantizationSettings, quantize_post_training
 from nas.quantization.report import QuantizationReport, versions
 from nas.quantization.runtime_accuracy import RuntimeModel, distortion
 from search_spaces.errors import InputError
@@ -60,8 +60,8 @@ def test_post_training_gives_the_runtimes_form_checked_and_evaluated(
     promise = Int8Record.of(proto)
     assert (
         promise is not None
-        and promise.form == RUNTIMES[runtime].quantization_scheme(Target.parse(target))
-        and len(promise.left_float) == heads
+        and promise.scheme == RUNTIMES[runtime].quantization_scheme(Target.parse(target))
+        and len(promise.kept_float) == heads
     )
     assert json.loads({p.key: p.value for p in proto.metadata_props}["classes"]) == list(made.data.classes)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["S-int8.onnx", "S-int8.quantization.json"]
@@ -95,7 +95,7 @@ def test_the_report_says_how_much_faster(tmp_path: Path) -> None:
     )
     assert report.speed_up is not None and report.speed_up.value == 2.0
     said = "\n".join(report.lines())
-    assert "2.00 ± 0.03 x as fast" in said and "drop +1.00 points" in said
+    assert "2.00 ± 0.03 x as fast" in said and "1.00 points lost" in said
     assert json.loads(report.write(path).read_text())["speed_up"]["value"] == 2.0
 
 
@@ -116,7 +116,9 @@ def test_files_are_timed_in_rounds_at_one_speed(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(timing, "one_round", one)
     seen: list[int] = []
     found = timing.interleaved(
-        {"a": (Path("a"), Target("openvino")), "b": (Path("b"), Target("openvino", "int8"))}, 2, said=seen.append
+        {"a": (Path("a"), Target("openvino")), "b": (Path("b"), Target("openvino", "int8"))},
+        2,
+        update=lambda done, total, text: seen.append(done),
     )
     assert (
         seen == [1, 2]
@@ -231,10 +233,10 @@ def test_few_or_blank_images_are_said(tmp_path: Path) -> None:
         shelf().weights, shelf().data, Target.parse(f"onnxruntime:int8@{SIZE}"), CalibrationConfig(4), tmp_path
     )
     assert any("4 images" in w for w in few.warnings)
-    blank = Calibrated.of(few.model, few.form, [np.zeros((2, 3, SIZE, SIZE), np.float32)])
+    blank = Calibrated.of(few.model, few.scheme, [np.zeros((2, 3, SIZE, SIZE), np.float32)])
     assert "images" in blank.constant and not few.calibrated.constant
     with pytest.raises(InputError, match="finite numbers"):
-        Calibrated.of(few.model, few.form, [np.full((1, 3, SIZE, SIZE), np.nan, np.float32)])
+        Calibrated.of(few.model, few.scheme, [np.full((1, 3, SIZE, SIZE), np.nan, np.float32)])
 
 
 def test_blocks_left_float(tmp_path: Path) -> None:
@@ -278,15 +280,10 @@ def test_the_block_of_a_node(node: str, block: str | None) -> None:
 
 @pytest.mark.parametrize("target", ["openvino:fp32", "torch:bf16", "recorded"])
 def test_targets_without_int8(target: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="form of int8"):
-        quantize_post_training(
-            shelf().weights,
-            shelf().data,
-            Target.read(target),
-            tmp_path / "q.onnx",
-            QuantizationSettings(rounds=0),
-            ConsoleReporter(),
-        )
+    with pytest.raises(InputError, match="a target with int8"):
+        settings = QuantizationSettings(rounds=0)
+        request = QuantizationRequest(shelf().weights, shelf().data, Target.read(target), tmp_path / "q.onnx", settings)
+        quantize_post_training(request, ConsoleReporter())
 
 
 @pytest.mark.parametrize("name", RUNTIMES)

@@ -24,7 +24,7 @@ from nas.quantization import qat as fine_tuning
 from nas.quantization.fake_quantization import FakeQuantConv2d, Rounding, fake_quantized, plain, roundings
 from nas.quantization.lint import lint
 from nas.quantization.model import CalibrationConfig
-from nas.quantization.ptq import QuantizationSettings
+from nas.quantization.ptq import QuantizationRequest, QuantizationSettings
 from nas.quantization.qat import QatConfig, QatTask, quantize_aware
 from nas.quantization.runtime_accuracy import distortion
 from nas.training.loss import Truth
@@ -47,7 +47,7 @@ def test_fake_quantization_computes_what_the_file_does(tmp_path: Path) -> None:
     rounds = roundings(subject("tensorrt-rtx:int8").calibrated.proto, out)
     assert len(rounds) == lint(out).count("int8") > 20
     fake = fake_quantized(
-        copy.deepcopy(subject("tensorrt-rtx:int8").detector), rounds, subject("tensorrt-rtx:int8").form
+        copy.deepcopy(subject("tensorrt-rtx:int8").detector), rounds, subject("tensorrt-rtx:int8").scheme
     ).eval()
     (batch,) = batches(shelf().data.val, SIZE)
     images = batch.images.float() / 255
@@ -102,7 +102,7 @@ def test_rounding_of_a_convolution_that_there_is_not() -> None:
         fake_quantized(
             copy.deepcopy(subject("tensorrt-rtx:int8").detector),
             {"cells.none": ROUNDING},
-            subject("tensorrt-rtx:int8").form,
+            subject("tensorrt-rtx:int8").scheme,
         )
 
 
@@ -138,14 +138,10 @@ def test_qat_beside_its_control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         lambda self, trained: Recipe(epochs=1, batch_size=8, lr=1e-4, warmup_steps=1, precision="fp32"),
     )
     out = tmp_path / "S.onnx"
-    arguments = (
-        shelf().weights,
-        shelf().data,
-        Target.parse(f"onnxruntime:int8@{SIZE}"),
-        out,
-        QuantizationSettings(CalibrationConfig(16), rounds=0),
-    )
-    report = quantize_aware(*arguments, QatConfig(device="cpu"), ConsoleReporter())
+    settings = QuantizationSettings(CalibrationConfig(16), rounds=0)
+    target = Target.parse(f"onnxruntime:int8@{SIZE}")
+    request = QuantizationRequest(shelf().weights, shelf().data, target, out, settings)
+    report = quantize_aware(request, QatConfig(device="cpu"), ConsoleReporter())
     assert not lint(out).errors
     assert [v.name for v in (report.before, report.after, *report.others)] == [
         "fp32",
@@ -167,16 +163,12 @@ def test_qat_beside_its_control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert not list((tmp_path / "S").glob("*.ckpt"))
     monkeypatch.setattr(fine_tuning, "fit", lambda *_, **__: pytest.fail("trained again"))
     recipe, folder = QatConfig().recipe(Recipe()), tmp_path / "S"
-    again = (
-        subject("onnxruntime:int8"),
-        folder / "ptq.onnx",
-        shelf().data,
-        recipe,
-        QatConfig(device="cpu"),
-        folder,
-        ConsoleReporter(),
-    )
-    assert [fine_tuning._tuned(kind, *again).name for kind in ("control", "qat")] == [
+    again = (subject("onnxruntime:int8"), request, recipe, QatConfig(device="cpu"))
+    names = [
+        fine_tuning._FineTuning(kind, *again).run(folder / "ptq.onnx", ConsoleReporter()).name
+        for kind in ("control", "qat")
+    ]
+    assert names == [
         "control-float.onnx",
         "qat-float.onnx",
     ]

@@ -208,7 +208,7 @@ def test_a_selection_is_measured_kept_and_goes_on(
     (begun,) = (line["plans"] for line in lines[1:] if line["kind"] == "start")
     assert (
         len(found.points) == len({(), *map(tuple, begun)}) + search.trials
-        and found.named[HEURISTIC].left_float == few.blocks.heads_but_stems()
+        and found.named[HEURISTIC].kept_float == few.blocks.heads_but_stems()
     )
     assert set(found.alone) == set(few.blocks.choices) and all(d > 0 for d, _ in found.alone.values())
     assert [p.latency.value for p in found.front] == sorted(p.latency.value for p in found.front)
@@ -216,7 +216,7 @@ def test_a_selection_is_measured_kept_and_goes_on(
     assert all(path.stat().st_size > 1000 for path in written)
     said = json.loads(written[0].read_text())
     assert set(said["blocks"]) == set(few.blocks.choices) and said["chosen"]["left_float"] == sorted(
-        found.front[0].left_float
+        found.front[0].kept_float
     )
     assert all(p["drop"] == pytest.approx(100 * (said["float"]["map"] - p["map"])) for p in said["points"])
     other = replace(few, calibration=CalibrationConfig(9))
