@@ -11,6 +11,7 @@ from latency_db.core.profiler import Network
 from latency_db.core.target import Target
 from nas.bench.results import PUBLISHED, SUPERNET, TRAINED, Accuracy, BenchModel
 from nas.core.architecture_file import Artifact, read_artifact
+from nas.core.image_size import check_image_size
 from nas.core.references import COCO_CLASSES, PUBLISHED_SIZE, matching, reference_artifact, reference_of
 from nas.search.report.front_files import read_front
 from search_spaces.errors import InputError
@@ -134,7 +135,8 @@ def _model(found: _Found, name: str, num_classes: int | None, image_size: int | 
     artifact = found.artifact
     architecture = artifact.architecture
     own_size = int(architecture["image_size"])
-    network = Network(architecture, num_classes or artifact.num_classes, image_size or own_size)
+    size = check_image_size(image_size or own_size, name)
+    network = Network(architecture, num_classes or artifact.num_classes, size)
     cost = trace(space_of(architecture).graph(architecture), network.classes, network.image_size)
     known = reference_of(architecture)
     family = known.family if known else found.path.resolve().parent.name if found.path else ""
