@@ -1,4 +1,4 @@
-"""What machine this is: the part of a measurement's key that no target string can say."""
+"""The fingerprint of a machine: the part of a measurement's key that no target string expresses."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.errors import InputError
+from search_spaces.text import brief
 
 # Instruction sets that change which kernels a runtime picks, as the Linux kernel names them (x86, then Arm).
 # fmt: off
@@ -28,8 +29,10 @@ COMPUTES = {"bf16": ("avx512_bf16", "amx_bf16", "bf16"), "fp16": ("avx512_fp16",
 
 @dataclass(frozen=True)
 class DeviceFingerprint:
-    """CPU model, logical cores, relevant instruction sets and memory in GiB; runtimes of accelerators fill in the
-    last two fields."""
+    """Machine type, CPU model, logical cores, relevant instruction sets, memory in GiB, accelerator and its driver.
+
+    Runtimes of accelerators set the last two fields.
+    """
 
     machine: str
     cpu: str
@@ -50,7 +53,7 @@ class DeviceFingerprint:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> DeviceFingerprint:
-        """Inverse of :meth:`to_dict`."""
+        """Return the fingerprint of :meth:`to_dict`'s result. Raises InputError for missing fields or other types."""
         try:
             values = {f.name: data[f.name] for f in fields(cls)}
         except (KeyError, TypeError) as error:
@@ -58,11 +61,16 @@ class DeviceFingerprint:
                 f"not a device fingerprint ({type(error).__name__}: {error})",
                 f"an object with {[f.name for f in fields(cls)]}",
             ) from None
-        return cls(**{**values, "flags": tuple(values["flags"])})
+        flags = values["flags"]
+        typed = isinstance(flags, (list, tuple)) and all(isinstance(flag, str) for flag in flags)
+        typed = typed and all(isinstance(values[n], int) for n in ("cores", "memory_gib"))
+        if not typed or not all(isinstance(values[n], str) for n in ("machine", "cpu", "accelerator", "driver")):
+            raise InputError(f"device fingerprint {brief(dict(data))}", "text and whole numbers in its fields")
+        return cls(**{**values, "flags": tuple(flags)})
 
     @classmethod
     def read(cls) -> DeviceFingerprint:
-        """This machine's; what the system does not tell is empty or 0."""
+        """Read the fingerprint of this machine; what the system does not report is empty or 0."""
         info = cpu_info(Path("/proc/cpuinfo"))
         present = set(f"{info.get('flags', '')} {info.get('Features', '')}".split())
         return cls(
@@ -74,8 +82,8 @@ class DeviceFingerprint:
         )
 
 
-def lacks(precision: str, device: DeviceFingerprint) -> str | None:
-    """Why the CPU does not compute in a precision, in which a runtime would only emulate it; None where it does."""
+def unsupported_precision(precision: str, device: DeviceFingerprint) -> str | None:
+    """Return why the CPU does not compute in a precision (a runtime would emulate it); None if it does."""
     wanted = COMPUTES.get(precision, ())
     return (
         f"this CPU does not compute in {precision} ({', '.join(wanted)})"
@@ -85,7 +93,7 @@ def lacks(precision: str, device: DeviceFingerprint) -> str | None:
 
 
 def cpu_info(path: Path) -> dict[str, str]:
-    """The fields of /proc/cpuinfo, of the first CPU where each has its own; empty where there is no such file."""
+    """Return the fields of /proc/cpuinfo (of its first CPU); empty if there is no such file."""
     info: dict[str, str] = {}
     try:
         lines = path.read_text(errors="replace").splitlines()
@@ -98,8 +106,10 @@ def cpu_info(path: Path) -> dict[str, str]:
 
 
 def cpu_name(info: Mapping[str, str]) -> str:
-    """Model name with the numbers that virtual machines leave true when they shorten the name; an Arm board's name is
-    in other fields."""
+    """Return the CPU's model name with family, model and stepping; of an Arm board the fields that name it.
+
+    Virtual machines shorten the name and leave the numbers.
+    """
     if "model name" in info and "cpu family" in info:
         return f"{info['model name']} (family {info['cpu family']} model {info.get('model', '?')} stepping {info.get('stepping', '?')})"
     arm = " ".join(info[k] for k in ("Model", "Hardware", "model name", "CPU implementer", "CPU part") if k in info)
@@ -107,7 +117,7 @@ def cpu_name(info: Mapping[str, str]) -> str:
 
 
 def memory_gib() -> int:
-    """Physical memory, rounded so that a kernel's own share does not change it; 0 where the system does not say."""
+    """Return physical memory in GiB, rounded so that the kernel's share does not matter; 0 if not reported."""
     try:
         return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30)
     except (AttributeError, ValueError, OSError):

@@ -1,25 +1,28 @@
-"""What a measurement says: a latency with its interval, where it comes from and under which conditions."""
+"""A measurement: a latency with its interval, its source and the conditions of measuring."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from latency_db.core.target import Target
 from search_spaces.errors import InputError
 from search_spaces.registry import unknown
+from search_spaces.text import brief
 
 SOURCES = ("measured", "predicted", "table")
 VERDICTS = ("clean", "contended", "throttled")
 CLOCKS = ("wall", "cpu")
+MAX_MS = 1e9
+"""Largest latency that is accepted, ms: eleven days."""
+MAX_RUNS = 10**9
 
 
 @dataclass(frozen=True)
 class LatencyKey:
-    """What a latency belongs to: content key of the workload × target × runtime version × device fingerprint id."""
+    """Key of a latency: content key of the workload, target, runtime version, id of the device fingerprint."""
 
     workload: str
     target: str
@@ -29,12 +32,27 @@ class LatencyKey:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Latency in ms of one workload on one target.
+    """Latency of one workload on one target.
 
-    ``low_ms`` and ``high_ms`` are the 95 % interval of the median, ``p90_ms`` and ``p99_ms`` quantiles of the same
-    ``runs`` samples by the same ``clock``: wall time, or process CPU time when the machine was too busy for wall time
-    to mean anything (verdict ``contended``). ``wall_median_ms`` and ``cpu_median_ms`` give both where both were read.
-    ``environment`` is JSON-ready. ``time`` is ISO 8601, UTC.
+    Attributes:
+        median_ms: Median of the samples, ms.
+        p90_ms: 90th percentile, ms.
+        p99_ms: 99th percentile, ms.
+        low_ms: Lower bound of the 95 % interval of the median, ms.
+        high_ms: Upper bound, ms.
+        runs: Number of samples; 0 if unknown (an imported table) or predicted.
+        source: ``measured``, ``predicted`` or ``table``.
+        verdict: ``clean``, ``contended`` (other processes interfered) or ``throttled`` (by heat or power).
+        clock: ``wall`` time, or process ``cpu`` time where contention made wall time meaningless.
+        target: What was measured on.
+        workload: Content key of what was measured.
+        wall_median_ms: Median wall time, ms; None if not measured.
+        cpu_median_ms: Median CPU time, ms; None if not measured.
+        environment: Conditions, JSON-ready. ``anchor`` holds the reference model's times (a name of earlier versions).
+        time: When it was measured, ISO 8601 in UTC.
+
+    Raises:
+        InputError: A field has an unknown value, or a number is not finite and positive.
     """
 
     median_ms: float
@@ -62,8 +80,13 @@ class Measurement:
             if value not in known:
                 raise unknown(f"{name} of a measurement:", value, known)
         numbers = [self.median_ms, self.p90_ms, self.p99_ms, self.low_ms, self.high_ms]
-        if not all(isinstance(x, (int, float)) and math.isfinite(x) and x > 0 for x in numbers):
-            raise InputError(f"latency {numbers} ms of {self.workload}", "finite positive numbers")
+        if not all(is_positive(x) for x in numbers):
+            raise InputError(f"latency {brief(numbers)} ms of {self.workload}", "finite positive numbers")
+        for name, value in (("wall_median_ms", self.wall_median_ms), ("cpu_median_ms", self.cpu_median_ms)):
+            if value is not None and not is_positive(value):
+                raise InputError(f"{name} {brief(value)} of {self.workload}", "a finite positive number, or none")
+        if isinstance(self.runs, bool) or not isinstance(self.runs, int) or not 0 <= self.runs <= MAX_RUNS:
+            raise InputError(f"runs {brief(self.runs)} of {self.workload}", f"a whole number from 0 to {MAX_RUNS:,}")
         if not self.low_ms <= self.median_ms <= self.high_ms:
             raise InputError(
                 f"interval {self.low_ms} to {self.high_ms} ms of {self.workload}",
@@ -77,25 +100,23 @@ class Measurement:
 
     @property
     def reference_ms(self) -> float | None:
-        """Median of the anchor model beside this one, by the same clock; None where there was no anchor."""
-        anchor = self.environment.get("anchor")
-        return (
-            None
-            if anchor is None
-            else float(anchor[f"{self.clock}_ms"]) * float(self.environment.get("anchor_factor", 1))
-        )
+        """Median of the reference model beside this measurement, ms, by the same clock; None if there was none."""
+        reference = self.environment.get("anchor")
+        if reference is None:
+            return None
+        ms = reference.get(f"{self.clock}_ms")
+        return None if ms is None else float(ms) * float(self.environment.get("anchor_factor", 1))
 
-    def at_nominal_speed(self, reference_ms: float) -> Measurement:
-        """As if the anchor had taken ``reference_ms``: all times scaled, the factor noted as ``anchor_factor`` in the
-        environment.
+    def at_nominal_speed(self, nominal_ms: float) -> Measurement:
+        """Return the measurement scaled by ``nominal_ms / reference_ms``, as if the reference model had taken that time.
 
-        A shared machine changes its speed by 10-20 % within minutes, and the interval of one session cannot know. It
-        narrows the spread between sessions at times and at times does nothing for it, so the database keeps what was
-        measured. Unchanged where there was no anchor.
+        A shared machine changes its speed by 10 to 20 % within minutes, which the interval of one measurement does
+        not cover. Scaling often narrows the spread between measurements, not always, so the database keeps what was
+        measured. The environment notes the factor as ``anchor_factor``. Without a reference model nothing changes.
         """
         if self.reference_ms is None:
             return self
-        factor = reference_ms / self.reference_ms
+        factor = nominal_ms / self.reference_ms
         return replace(
             self,
             median_ms=self.median_ms * factor,
@@ -109,22 +130,70 @@ class Measurement:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, all fields; the target as its string."""
+        """Return all fields, JSON-ready; the target as its string."""
         return {**asdict(self), "target": str(self.target)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Measurement:
-        """Exact inverse of :meth:`to_dict`."""
+        """Return the measurement of :meth:`to_dict`'s result; the exact inverse.
+
+        The values may come from outside: types, ranges, the time, and the parts of the environment that are read
+        later are checked.
+
+        Raises:
+            InputError: A field is missing, of another type, or out of its range.
+        """
         names = [f.name for f in fields(cls)]
         try:
             values = {name: data[name] for name in names}
-            return cls(**{**values, "target": Target.read(values["target"])})
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(
-                f"not a measurement ({type(error).__name__}: {error})", f"an object with {', '.join(names)}"
-            ) from None
+        except (KeyError, TypeError, IndexError) as error:
+            kind = f"{type(error).__name__}: {error}"
+            raise InputError(f"not a measurement ({kind})", f"an object with {', '.join(names)}") from None
+        for name in ("source", "verdict", "clock", "target", "workload", "time"):
+            if not isinstance(values[name], str):
+                raise InputError(f"{name} of a measurement: {brief(values[name])}", "text")
+        check_time(values["time"])
+        check_environment(values["environment"])
+        return cls(**{**values, "target": Target.read(values["target"])})
+
+
+def is_positive(value: object) -> bool:
+    """Return whether a value is a finite number above 0; a boolean is not."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return 0 < value <= MAX_MS
+
+
+def check_time(text: str) -> None:
+    """Raise InputError unless ``text`` is empty or ISO 8601 in UTC, from 2000 to a day from now."""
+    if not text:
+        return
+    try:
+        moment = datetime.fromisoformat(text)
+        valid = moment.utcoffset() == timedelta(0) and moment.year >= 2000
+    except ValueError:
+        valid = False
+    if not valid:
+        raise InputError(f"time {brief(text)}", "ISO 8601 in UTC, such as 2026-01-02T03:04:05+00:00")
+    if moment > datetime.now(timezone.utc) + timedelta(days=1):
+        raise InputError(f"time {brief(text)}", "a time that is past", "check the clock of the machine that measured")
+
+
+def check_environment(environment: object) -> None:
+    """Raise InputError unless an environment is an object whose reference model's times are positive numbers, if any."""
+    if not isinstance(environment, Mapping):
+        raise InputError(f"environment of a measurement: {brief(environment)}", "an object")
+    factor = environment.get("anchor_factor", 1)
+    if not is_positive(factor):
+        raise InputError(f"anchor_factor {brief(factor)} of a measurement", "a finite positive number")
+    reference = environment.get("anchor")
+    if reference is None:
+        return
+    times = [reference.get(f"{clock}_ms") for clock in CLOCKS] if isinstance(reference, Mapping) else []
+    if not any(ms is not None for ms in times) or any(ms is not None and not is_positive(ms) for ms in times):
+        raise InputError(f"anchor {brief(reference)} of a measurement", "an object with wall_ms or cpu_ms above 0")
 
 
 def now() -> str:
-    """This moment as ISO 8601 in UTC, to the second."""
+    """Return this moment as ISO 8601 in UTC, to the second."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""The one shape of everything that can time a network on a target."""
+"""The interface of a profiler, which measures the latency of workloads on one target, and the values it takes."""
 
 from __future__ import annotations
 
@@ -23,32 +23,54 @@ if TYPE_CHECKING:
 
     from latency_db.core.quantization_scheme import QuantizationScheme
 
-    Session = Callable[[npt.NDArray[np.float32]], Sequence[npt.NDArray[np.float32]]]
+    InferenceSession = Callable[[npt.NDArray[np.float32]], Sequence[npt.NDArray[np.float32]]]
     """Images (batch, 3, S, S) float32 in 0..1 -> the model's outputs, as the runtime computes them."""
 
 
 class RuntimeFailure(InputError):
-    """A runtime gave up on a workload: its process died, ran out of memory or did not answer. The text is the
-    runtime's own, in one line."""
+    """A run of a workload failed: its process died, ran out of memory or did not answer. The text is the runtime's."""
+
+
+STRIDE = 32
+"""Image sizes of all networks are multiples of this, the stride of their coarsest feature map."""
+
+
+def size_hint(size: object) -> str:
+    """Return a hint with the nearest image sizes below and above ``size`` that networks take."""
+    if not isinstance(size, int) or size < STRIDE:
+        return f"the smallest is {STRIDE}"
+    return f"for example {size // STRIDE * STRIDE} or {(size // STRIDE + 1) * STRIDE}"
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network of a search space: its architecture, number of classes and image size in pixels. All that its speed
-    depends on besides the target."""
+    """A network of a search space: architecture, number of classes, and image size in pixels.
+
+    Besides the target, its latency depends on these alone.
+
+    Raises:
+        InputError: The image size is not a multiple of :data:`STRIDE`, or there is no class.
+    """
 
     architecture: Architecture
     classes: int
     image_size: int
 
+    def __post_init__(self) -> None:
+        size = self.image_size
+        if not isinstance(size, int) or size < STRIDE or size % STRIDE:
+            raise InputError(f"image size {size} of a network", f"a multiple of {STRIDE}", size_hint(size))
+        if not isinstance(self.classes, int) or self.classes < 1:
+            raise InputError(f"{self.classes} classes of a network", "at least 1")
+
     @property
     def key(self) -> str:
-        """``yolo-nano@1/ab12cd34ef56/c10/r128``."""
+        """Content key, such as ``yolo-nano@1/ab12cd34ef56/c10/r128``."""
         a = self.architecture
         return f"{a.space}@{a.version}/{a.id}/c{self.classes}/r{self.image_size}"
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return all fields, JSON-ready."""
         return {"architecture": self.architecture.to_dict(), "classes": self.classes, "image_size": self.image_size}
 
     @classmethod
@@ -64,15 +86,13 @@ class Network:
 
 @dataclass(frozen=True)
 class Workload:
-    """What is timed: a content key (``yolo-nano/ab12cd34ef56/c10/r128``) and the ONNX file, or a function that makes
-    it when it is needed.
+    """What is measured.
 
-    The key stands for the content: two networks that may differ in speed must not share one. The function runs only
-    when a measurement really takes place and the runtime reads ONNX (a recorded table needs the key alone).
-
-    ``network`` says which network of a search space it is, for runtimes that run the network itself and for
-    predictors; None for a file. ``calibration`` gives images as the network sees them, (N, 3, S, S) float32 in
-    0..1, one array per batch; int8 needs them.
+    Attributes:
+        key: Content key (``yolo-nano@1/ab12cd34ef56/c10/r128``). Networks that may differ in speed have different keys.
+        onnx: The ONNX file, or a function that writes it; called only if a runtime that reads ONNX measures it.
+        network: The network of a search space, for runtimes that run it themselves and for predictors; None for a file.
+        calibration: Returns images as the network receives them, arrays (N, 3, S, S) float32 in 0..1; int8 needs them.
     """
 
     key: str
@@ -81,7 +101,7 @@ class Workload:
     calibration: Callable[[], Sequence[npt.NDArray[np.float32]]] | None = None
 
     def path(self) -> Path:
-        """The ONNX file, made now if it has to be; InputError where there is none."""
+        """Return the ONNX file, written now if needed. Raises InputError if there is none."""
         path = Path(self.onnx() if callable(self.onnx) else self.onnx)
         if not path.is_file():
             raise InputError(f"no model file {path}", "an ONNX file")
@@ -89,13 +109,12 @@ class Workload:
 
     @classmethod
     def of_file(cls, path: Path) -> Workload:
-        """A workload known by its content alone: the key is the file's SHA-256. Weights in separate files are not
-        read for it."""
+        """Return the workload of a file; its key is the file's SHA-256, without weights in separate files."""
         return cls(f"onnx/{file_hash(Workload('', path).path())}", path)
 
 
 def file_hash(path: Path) -> str:
-    """The first 16 hex digits of the SHA-256 of a file."""
+    """Return the first 16 hex digits of the SHA-256 of a file. Raises InputError if it cannot be read."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     except OSError as error:
@@ -104,16 +123,28 @@ def file_hash(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How long and how sure: warm-up in runs and seconds (both are met; where a run takes over 0.1 s, the seconds),
-    blocks, and when to stop.
+    """Duration and precision of a measurement. :mod:`latency_db.timing` describes the steps.
 
-    Rounds go on until the relative half-width of the median's 95 % interval reaches ``half_width``, or ``max_rounds``
-    or ``max_s`` seconds of timing are over. ``settle`` runs open each block unrecorded, because the anchor has just
-    used the caches. ``clean_share``: with fewer clean samples than this the machine counts as contended. ``seed``
-    draws input, order and bootstrap. ``rebuilds``: fresh builds that are measured by runtimes that compile an engine.
-    ``processes``: fresh ones that share the effort on a CPU, because where a process's memory comes to lie in the
-    caches stays as it is for the process's life, and differs by some percent between them. Where they differ by so
-    much that the interval is wider than ``half_width``, more are started, up to ``most_processes`` in all.
+    Rounds end at the interval ``half_width``, at ``max_rounds``, or after ``max_s``.
+
+    Attributes:
+        warmup_runs: Runs of the warm-up; a run of over 0.1 s needs ``warmup_s`` only.
+        warmup_s: Seconds of the warm-up.
+        block: Runs of one block.
+        settle: Unrecorded runs before each block, since the reference model has just used the caches.
+        min_rounds: Fewest rounds.
+        max_rounds: Most rounds.
+        half_width: Half of the 95 % interval of the median at which rounds end, as a share of the median.
+        max_s: Seconds of timing after which rounds end.
+        clean_share: With fewer clean samples than this share the machine is contended.
+        seed: Seed of inputs, orders and bootstrap.
+        rebuilds: Builds that are measured, for runtimes that compile an engine.
+        processes: Processes that share the rounds on a CPU: the place of a process in memory lasts for its life, and
+            latencies differ by some percent between processes.
+        most_processes: Most processes; more than ``processes`` are used while the interval is too wide.
+
+    Raises:
+        InputError: A field is out of its range.
     """
 
     warmup_runs: int = 10
@@ -143,8 +174,10 @@ class Protocol:
             raise InputError(f"measuring protocol {self}", "half_width and clean_share between 0 and 1, max_s above 0")
 
     def parts(self) -> list[Protocol]:
-        """The same effort divided over ``processes``, and as much again for each that may have to follow: the
-        interval of one part is wider by the root of their number."""
+        """Return one protocol per process, also for those beyond ``processes`` that may be needed.
+
+        Each has a share 1/n of the rounds and seconds, and an interval wider by sqrt(n).
+        """
         n = self.processes
         share = replace(
             self,
@@ -158,33 +191,41 @@ class Protocol:
         return [replace(share, seed=self.seed + i) for i in range(max(n, self.most_processes))]
 
     def for_runs_of(self, seconds: float) -> Protocol:
-        """The same for a network whose run takes so long: a block lasts half a second or one run, and beside a long
-        run the anchor's traces in the caches are nothing that a run has to be thrown away for. Rounds go on until
-        there are enough samples that an interval means something."""
+        """Return the protocol for a network whose run takes so many seconds.
+
+        A block lasts at most half a second or one run. A run of over 0.1 s needs no settling. There are at least
+        :data:`FEWEST_SAMPLES` samples.
+        """
         block = max(1, min(self.block, int(0.5 / seconds)))
         least = max(self.min_rounds, min(-(-FEWEST_SAMPLES // block), self.max_rounds))
         return replace(self, block=block, settle=self.settle if seconds < 0.1 else 0, min_rounds=least)
 
 
 FEWEST_SAMPLES = 12
+"""Fewest samples of which an interval is estimated."""
 SEARCHING = Protocol()
+"""For candidates of a search."""
 FINALIST = Protocol(
     min_rounds=20, max_rounds=400, half_width=0.02, max_s=60.0, rebuilds=3, processes=4, most_processes=8
 )
+"""For networks whose latency is reported."""
 
 
 class Profiler(ABC):
-    """Times workloads on one target; one final subclass per runtime. Never installs anything, never answers for a
-    target it was not asked for.
+    """Measures workloads on one target; there is one final subclass per runtime.
 
-    A runtime's module must import without the runtime's library: the library belongs to the process that runs the
-    model.
+    A profiler installs nothing and answers for its own target only. A runtime's module imports without the runtime's
+    library, which belongs to the process that runs the model.
+
+    Raises:
+        InputError: The target names another runtime, the runtime does not compute in its precision, or the runtime
+            cannot be used on this machine.
     """
 
     runtime: ClassVar[str]
     precisions: ClassVar[tuple[str, ...]]
     default_device: ClassVar[str] = "cpu"
-    measures: ClassVar[bool] = True  # False: answers with what others measured (a recorded table)
+    measures: ClassVar[bool] = True  # False: it replays measurements (a recorded table)
     reads_onnx: ClassVar[bool] = True  # False: runs the networks of search spaces itself
 
     def __init__(self, target: Target, protocol: Protocol = SEARCHING) -> None:
@@ -192,7 +233,7 @@ class Profiler(ABC):
             raise InputError(f"target {target} given to the profiler of {self.runtime}", f"{self.runtime}:…")
         if target.precision not in self.precisions:
             raise InputError(
-                f"{target}: precision {target.precision} is not there yet for {self.runtime}",
+                f"{target}: precision {target.precision} is not supported by {self.runtime}",
                 f"one of {', '.join(self.precisions)}",
             )
         if reason := self.available():
@@ -203,26 +244,30 @@ class Profiler(ABC):
     @classmethod
     @abstractmethod
     def available(cls) -> str | None:
-        """None when usable on this machine; else why not and what to install. Cheap: nothing heavy is imported."""
+        """Return None if usable on this machine, else why not and what to install. Imports nothing heavy."""
 
     @classmethod
     @abstractmethod
     def version(cls) -> str:
-        """The runtime's version: part of every key, since kernels change with it."""
+        """Return the runtime's version, a part of every key, since kernels change with it."""
 
     @abstractmethod
     def measure(self, workload: Workload) -> Measurement:
-        """The latency of one workload, measured now. Raises InputError (the model) or RuntimeFailure (the run)."""
+        """Measure one workload now.
+
+        Raises:
+            InputError: The runtime refuses the model.
+            RuntimeFailure: A run failed.
+        """
 
     def fingerprint(self) -> DeviceFingerprint:
-        """The machine; a runtime of an accelerator overrides this and adds the accelerator and its driver."""
+        """Return the machine; runtimes of accelerators add the accelerator and its driver."""
         return _this_machine()
 
     def key(self, workload: str, beside: Target | None = None) -> LatencyKey:
-        """The database key of a workload's key on this target, version and machine, or on another target of the same
-        device.
+        """Return the database key of a workload on this target, version and machine, or on another target of the device.
 
-        The form of int8 counts as part of the version: in another one the same network is another graph.
+        The quantization scheme is part of the version: with another scheme the same network is another graph.
         """
         target = beside or self.target
         form = self.quantization_scheme(target) if target.precision == "int8" else None
@@ -230,41 +275,43 @@ class Profiler(ABC):
         return LatencyKey(workload, str(target), version, self.fingerprint().id)
 
     def nominal_reference_ms(self) -> float | None:
-        """The anchor's usual time of a recorded table, ms; None where the database knows it
-        (``LatencyDB.nominal_reference_ms``)."""
+        """Return the nominal latency of the reference model in a recorded table, ms.
+
+        None for all other profilers; :meth:`LatencyDB.nominal_reference_ms` gives it.
+        """
         return None
 
     @classmethod
     def stands_for(cls, target: Target) -> Target:
-        """The target that computes what is timed: itself, or the one that a table was recorded on, on its runtime's
-        usual device."""
+        """Return the target that computes the latency: itself, or for a recorded table the one that it was recorded on.
+        """
         return target
 
     @classmethod
     def quantization_scheme(cls, target: Target) -> QuantizationScheme | None:
-        """The form of int8 that the runtime computes fast and right on that target; None where it has no int8."""
+        """Return the quantization scheme that is fast and correct on that target; None if it has no int8."""
         return None
 
     @classmethod
-    def open_session(cls, target: Target, model: Path) -> Session | None:
-        """A model ready to be run in this process on given images, with the settings that it is timed with; None
-        where that cannot be done.
+    def open_session(cls, target: Target, model: Path) -> InferenceSession | None:
+        """Return a model that runs in this process on given images, with the settings of timing.
 
-        Its batch is the target's. Accuracy is measured with it, because runtimes differ in what they make of one file.
+        Its batch is the target's. Accuracy is measured with it, since runtimes differ in what they compute of one
+        file. None if the runtime cannot do that.
         """
         return None
 
     @classmethod
     def compile_ahead(cls, target: Target, model: Path) -> Mapping[str, Any] | None:
-        """What the runtime says when it compiles a model for the target without its device, JSON-ready; None where it
-        does not do that.
+        """Return the report of compiling a model without the target's device, JSON-ready; None if not supported.
 
-        Raises InputError for a model that it cannot compile.
+        Raises:
+            InputError: The runtime cannot compile the model.
         """
         return None
 
     def close(self) -> None:
-        """Ends what the profiler keeps running; it may be called twice."""
+        """End the processes that the profiler keeps running; may be called twice."""
         return
 
     def __enter__(self) -> Profiler:

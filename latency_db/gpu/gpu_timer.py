@@ -1,5 +1,7 @@
-"""The GPU protocol around any runtime: fresh processes, the device to itself, anchor, rebuilds, and the record of the
-circumstances."""
+"""The GPU protocol around any runtime: new processes, the device's lock, reference model, rebuilds, and the conditions.
+
+:mod:`latency_db.gpu` describes the protocol step by step.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +29,12 @@ from search_spaces.errors import InputError
 
 PROBE = "latency_db.gpu.providers:probe"
 CORES_FOR_TWO = 4
-"""CPU cores from which on the next process is started while a network is timed: one queues the runs, one imports, and
-the system has some."""
+"""CPU cores from which on the next process is started while a model is timed: one queues runs, one imports libraries."""
 
 
 @dataclass(frozen=True)
 class Ready:
-    """What a measuring process loads: the model's file and fields of its request that are not the target's. ``notes``
-    go into the measurement's record."""
+    """A model to be loaded: its file, fields of the request besides the target's, notes for the measurement's record."""
 
     model: Path
     request: Mapping[str, Any] = field(default_factory=dict)
@@ -42,29 +42,36 @@ class Ready:
 
 
 class GpuTimer:
-    """Times models with an engine (``module:function``, see :mod:`latency_db.gpu.protocol`), each in a fresh process,
-    beside one lasting anchor.
+    """Times models with one engine, each in a new process, beside one lasting process of the reference model.
 
-    ``anchor`` makes what the anchor's process loads, by default the anchor's ONNX file. Loading and timing hold the
-    device's lock; what a runtime compiles before is its own business. The fingerprint of the machine with its GPU is
-    :func:`with_gpu`.
+    Loading and timing hold the device's lock; compiling before that does not.
+
+    Args:
+        engine: ``module:function``, see :mod:`latency_db.gpu.protocol`.
+        target: What the engine computes for.
+        protocol: Duration and precision of a measurement.
+        reference: Makes what the reference model's process loads; by default the ONNX file.
     """
 
     def __init__(
-        self, engine: str, target: Target, protocol: Protocol | GpuProtocol, anchor: Callable[[], Ready] | None = None
+        self, engine: str, target: Target, protocol: Protocol | GpuProtocol, reference: Callable[[], Ready] | None = None
     ) -> None:
         self._engine = engine
         self._target = target
         self._protocol = GpuProtocol.of(protocol) if isinstance(protocol, Protocol) else protocol
-        self._make_reference = anchor or (
+        self._make_reference = reference or (
             lambda: Ready(reference_model_file(GPU_REFERENCE), {"batch": 1, "image_size": None, "precision": "fp32"})
         )
         self._reference: TimingClient | None = None
         self._next: TimingClient | None = None
 
     def measure(self, workload: Workload, version: str, fingerprint: DeviceFingerprint) -> Measurement:
-        """One measurement; of as many fresh processes as the protocol has rebuilds. Raises InputError (the model) or
-        RuntimeFailure (the run)."""
+        """Measure a model in as many processes as the protocol has rebuilds.
+
+        Raises:
+            InputError: The model cannot be loaded.
+            RuntimeFailure: A run failed, or the GPU has too little memory.
+        """
         model = workload.path()
         return self.measure_builds(
             workload, [Ready(model)] * self._protocol.rebuilds, version, fingerprint, {"onnx_sha256": file_hash(model)}
@@ -78,7 +85,19 @@ class GpuTimer:
         fingerprint: DeviceFingerprint,
         notes: Mapping[str, Any],
     ) -> Measurement:
-        """One measurement of one or more builds of the same network; of several, the one of middle latency."""
+        """Measure builds of one network; of several the one with the middle latency is the result.
+
+        Args:
+            workload: The network.
+            ready: Its builds.
+            version: The runtime's version.
+            fingerprint: The machine with its GPU (:func:`with_gpu`).
+            notes: Entries of the record's environment.
+
+        Raises:
+            InputError: The model cannot be loaded.
+            RuntimeFailure: A run failed, or the GPU has too little memory.
+        """
         start, load = time.monotonic(), cpu.load_average()
         sessions = [self._time_process(one) for one in ready]
         order = sorted(range(len(ready)), key=lambda i: sessions[i].timed.median_ms)
@@ -92,7 +111,7 @@ class GpuTimer:
             "protocol": asdict(self._protocol),
             "regime": self._protocol.regime,
             "gpu": timed.circumstances(),
-            "anchor": session.anchor(),
+            "anchor": session.reference(),
             "rebuilds": {"medians_ms": medians, "spread": round(max(medians) / min(medians) - 1, 4), "kept": middle},
             **notes,
             **ready[middle].notes,
@@ -122,24 +141,26 @@ class GpuTimer:
         )
 
     def _time_process(self, ready: Ready) -> _BracketedSession:
-        """One model in a fresh process between two looks at the anchor, with the device to itself."""
+        """Time one model in a new process, the reference model before and after, under the device's lock."""
         with cpu.exclusive(lock_name(self._target.device)), self._fresh() as worker:
-            anchor = self._ready_reference()
-            before = self._time(anchor, self._short)
+            reference = self._ready_reference()
+            before = self._time(reference, self._short)
             settings = self._load(worker, ready)
             timed = self._time(worker, self._protocol)
-            return _BracketedSession(timed, settings, before, self._time(anchor, self._short))
+            return _BracketedSession(timed, settings, before, self._time(reference, self._short))
 
     def _fresh(self) -> TimingClient:
-        """A process that has loaded no model. The one after it is started too, where there are cores for that:
-        importing its libraries takes longer than a network is timed, and touches no GPU."""
+        """Return a process without a model; with enough cores start the next one, too.
+
+        Importing libraries takes longer than timing a network, and does not use the GPU.
+        """
         worker = self._next if self._next is not None and self._next.alive else TimingClient(self._engine)
         self._next = TimingClient(self._engine) if (os.cpu_count() or 1) >= CORES_FOR_TWO else None
         return worker
 
     @property
     def _short(self) -> GpuProtocol:
-        """The anchor's protocol: always the same regime, a few blocks."""
+        """The reference model's protocol: always the same regime, a few blocks."""
         return replace(self._protocol, min_blocks=2, max_blocks=8, pause_ms=0.0, cold_l2=False, retries=0)
 
     def _time(self, worker: TimingClient, protocol: GpuProtocol) -> GpuSession:
@@ -169,7 +190,7 @@ class GpuTimer:
             raise
 
     def _ready_reference(self) -> TimingClient:
-        """The anchor's process; started anew if it has died."""
+        """Return the reference model's process; it is started if there is none or it died."""
         if self._reference is None or not self._reference.alive:
             self._close_reference()
             self._reference = TimingClient(self._engine)
@@ -186,7 +207,7 @@ class GpuTimer:
         self._reference = None
 
     def close(self) -> None:
-        """Ends the processes that wait; it may be called twice."""
+        """End the processes that wait; may be called twice."""
         self._close_reference()
         if self._next is not None:
             self._next.close()
@@ -195,29 +216,30 @@ class GpuTimer:
 
 @dataclass(frozen=True)
 class _BracketedSession:
-    """A network's session, the settings it ran with, and the anchor's sessions before and after."""
+    """A network's session, its settings, and the reference model's sessions before and after."""
 
     timed: GpuSession
     settings: Mapping[str, Any]
     before: GpuSession
     after: GpuSession
 
-    def anchor(self) -> dict[str, Any]:
-        """As :attr:`latency_db.core.measurement.Measurement.reference_ms` reads it; ``drift`` is the anchor's change
-        from before to after."""
+    def reference(self) -> dict[str, Any]:
+        """Return the reference model's latency (ms) and its change from before to after (a share), JSON-ready."""
         first, second = self.before.median_ms, self.after.median_ms
         return {"version": GPU_REFERENCE.name, "wall_ms": (first + second) / 2, "drift": round(second / first - 1, 4)}
 
 
 def lock_name(device: str) -> str:
-    """The lock under which a device is timed: the same in all processes of this user, whatever they call the device."""
+    """Return the name of a device's lock, the same for all names that runtimes have for the device."""
     return "gpu-" + re.sub(r"[^A-Za-z0-9]", "-", probe(device).nvml_id or device)
 
 
 @cache
 def probe(device: str) -> CudaDevice:
-    """What ``cuda:0`` (or another runtime's name for it, ``tensorrt:0``) is; asked in a process of its own: CUDA does
-    not survive the forks of one."""
+    """Return the properties of ``cuda:0``. Raises InputError if there is no such device.
+
+    A process of its own asks for them, since CUDA does not survive a fork.
+    """
     with TimingClient(PROBE) as worker:
         said = worker.load(Path(device), {"device": f"cuda:{device.partition(':')[2] or 0}", "cpus": []})
     if "error" in said:
@@ -226,6 +248,6 @@ def probe(device: str) -> CudaDevice:
 
 
 def with_gpu(machine: DeviceFingerprint, device: str) -> DeviceFingerprint:
-    """A machine's fingerprint with its accelerator and driver."""
+    """Return a machine's fingerprint with its accelerator and driver."""
     gpu = probe(device)
     return replace(machine, accelerator=f"{gpu.name} {gpu.memory_mib} MiB", driver=gpu.driver)

@@ -55,7 +55,7 @@ class Sensor(ABC):
 
 
 class NoSensor(Sensor):
-    """No NVML: nothing is known, and measurements say so."""
+    """No NVML: the state is unknown, and measurements record that."""
 
     name = "none: pip install nvidia-ml-py to have clocks and throttling checked"
 

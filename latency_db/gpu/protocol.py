@@ -1,7 +1,6 @@
-"""The GPU protocol: what is timed how often by CUDA events until the median is known to 1 %, and whether the GPU was
-in a state to be timed.
+"""The GPU protocol's core: device times by CUDA events until the median is precise to 1 %, and the state of the GPU.
 
-How a runtime plugs in. Its engine function (``module:function``, run in the measuring process) makes the network
+How a runtime uses it: its engine function (``module:function``, run in the timing server) makes the network
 ready and returns ``serve(DeviceRun(cuda, enqueue, info))``; its profiler gives that name to
 :class:`latency_db.gpu.gpu_timer.GpuTimer`. ``enqueue`` puts one run on ``cuda.stream`` and returns at once; a CUDA
 graph comes from ``cuda.capture(step)`` after two warm calls.
@@ -24,26 +23,40 @@ from latency_db.timing.statistics import order_statistic_interval, quantile
 from search_spaces.errors import InputError
 
 BUSY = 0.05
-"""Share of time with other work on an otherwise idle GPU from which it counts as contended."""
+"""Share of time with work of others from which on a GPU is contended."""
 QUIET_S = 2.0
 """How long to wait for the GPU's utilisation to sink: its reading covers up to the last second, so the previous
 network is still in it."""
 PACED_BLOCK = 8
 """Runs between two looks at the interval in the paced regime, where 64 would take a quarter of a minute."""
-STEADY = 0.02
-"""Spread of three SM clock readings under which the clock has settled."""
+SETTLED_SPREAD = 0.02
+"""Largest spread of three readings of a constant SM clock, as a share of the highest."""
 
 
 @dataclass(frozen=True)
 class GpuProtocol:
-    """Warm-up of ``warmup_s`` and until the SM clock is steady, at most ``settle_s``; then blocks of ``block`` event
-    pairs with no host sync between.
+    """Duration and precision of a measurement on a GPU.
 
-    Stops at the relative half-width ``half_width`` of the median's 95 % order-statistic interval, at ``max_blocks``
-    or after ``max_s`` seconds. ``pause_ms`` 0 is the regime ``burst``; above it every run is followed by that much
-    idleness (``paced``), which lowers clocks: the two are never compared. ``cold_l2`` overwrites twice the L2 cache
-    before each run. A throttled session is discarded and repeated after ``cool_s``, ``retries`` times. ``rebuilds``:
-    fresh engine builds that are measured, each in a fresh process.
+    Blocks end at the interval ``half_width``, at ``max_blocks``, or after ``max_s``.
+
+    Attributes:
+        warmup_s: Seconds of the warm-up.
+        settle_s: Seconds after which the warm-up ends although the SM clock still changes.
+        block: Runs of one block, each between two CUDA events, without waiting for the host.
+        min_blocks: Fewest blocks.
+        max_blocks: Most blocks.
+        half_width: Half of the 95 % interval of the median at which blocks end, as a share of the median.
+        max_s: Seconds of timing after which blocks end.
+        pause_ms: Pause after each run, ms. 0 is the regime ``burst``, more is ``paced``. Pauses lower the clocks, so
+            latencies of the two regimes are not comparable.
+        cold_l2: Overwrite twice the size of the L2 cache before each run.
+        retries: How often a throttled session is discarded and repeated.
+        cool_s: Seconds before a repetition.
+        rebuilds: Engine builds that are measured, each in a new process.
+        seed: Seed of inputs.
+
+    Raises:
+        InputError: A field is out of its range.
     """
 
     warmup_s: float = 0.2
@@ -100,10 +113,16 @@ class DeviceRun:
 
 @dataclass(frozen=True)
 class GpuSession:
-    """One network timed once: device times in ms in their order, and the GPU's state around them; JSON both ways.
+    """One network timed once.
 
-    ``discarded`` says of each throttled attempt before this one why it was not kept. ``others`` is the share of time
-    with other work before it.
+    Attributes:
+        ms: Device times in their order, ms.
+        converged: Whether the interval of the median became narrow enough.
+        settled: Whether the SM clock became constant in the warm-up; None if not reported.
+        before: State of the GPU before the samples.
+        after: State after them.
+        discarded: Why each discarded attempt before this one was throttled.
+        others: Share of time in which an idle GPU did work of others, 0 to 1; None if not reported.
     """
 
     ms: tuple[float, ...]
@@ -196,18 +215,18 @@ def _warm_up(run: DeviceRun, sensor: Sensor, protocol: GpuProtocol, clock: Clock
     readings: list[int | None] = []
     while True:
         spent = clock.now() - start
-        steady = _steady(readings)
-        if spent >= protocol.warmup_s and (steady is not False or spent >= protocol.settle_s):
-            return steady
+        settled = _is_settled(readings)
+        if spent >= protocol.warmup_s and (settled is not False or spent >= protocol.settle_s):
+            return settled
         _block(run, protocol, clock, pair)
         readings = [*readings[-2:], _state_under_load(run, sensor, protocol).sm_mhz]
 
 
-def _steady(readings: list[int | None]) -> bool | None:
+def _is_settled(readings: list[int | None]) -> bool | None:
     known = [mhz for mhz in readings if mhz is not None]
     if len(known) < len(readings):
         return None
-    return len(known) >= 3 and max(known) - min(known) <= STEADY * max(known)
+    return len(known) >= 3 and max(known) - min(known) <= SETTLED_SPREAD * max(known)
 
 
 def _state_under_load(run: DeviceRun, sensor: Sensor, protocol: GpuProtocol) -> GpuState:

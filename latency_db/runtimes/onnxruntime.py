@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from latency_db.core.profiler import Session
+    from latency_db.core.profiler import InferenceSession
 
 # Distributions that bring the same module; the first one installed names the version.
 PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
@@ -121,7 +121,7 @@ class _OnnxRuntime(Profiler):
         return provider.int8.on(DeviceFingerprint.read()) if provider.int8 and provider is CPU else provider.int8
 
     @classmethod
-    def open_session(cls, target: Target, model: Path) -> Session | None:
+    def open_session(cls, target: Target, model: Path) -> InferenceSession | None:
         if cls._provider_of(target) is not CPU:
             return None
         session, _ = _session({"model": str(model), "threads": target.threads}, CPU, {}, CPU_ENTRIES)

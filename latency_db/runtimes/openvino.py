@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from latency_db.conversion.onnx_file import drawn, input_shape, naming_nodes
 from latency_db.conversion.precision import converted
 from latency_db.core.cpu import cache_dir
-from latency_db.core.device import DeviceFingerprint, lacks
+from latency_db.core.device import DeviceFingerprint, unsupported_precision
 from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import SEARCHING, Profiler, Protocol, Workload
 from latency_db.core.quantization_scheme import QuantizationScheme
@@ -34,7 +34,7 @@ from latency_db.timing.timing_client import TimingClient
 from search_spaces.errors import InputError
 
 if TYPE_CHECKING:
-    from latency_db.core.profiler import Session
+    from latency_db.core.profiler import InferenceSession
 
 # TensorRT's layout, but unsigned: signed activations through a split and a concatenation are miscomputed here without
 # a word (2024.6 to 2026.4.1). And with a zero point of their own, which is 0 behind a ReLU: one in the middle costs
@@ -61,12 +61,12 @@ class OpenVino(Profiler):
         super().__init__(target, protocol)
         if not DEVICE.fullmatch(target.device):
             raise InputError(f"device {target.device} of {target}", "CPU, GPU, GPU.1 or NPU")
-        if target.device == "CPU" and (reason := lacks(target.precision, super().fingerprint())):
+        if target.device == "CPU" and (reason := unsupported_precision(target.precision, super().fingerprint())):
             raise InputError(f"{target}: {reason}", "fp32 or int8", "without it the time says nothing of the precision")
         self._device = (
             super().fingerprint() if target.device == "CPU" else _with_accelerator(super().fingerprint(), target.device)
         )
-        self._timer = CpuTimer(f"{__name__}:engine", target, protocol, elsewhere=target.device != "CPU")
+        self._timer = CpuTimer(f"{__name__}:engine", target, protocol, own_device=target.device != "CPU")
 
     @classmethod
     def available(cls) -> str | None:
@@ -90,7 +90,7 @@ class OpenVino(Profiler):
         return INT8.on(DeviceFingerprint.read())
 
     @classmethod
-    def open_session(cls, target: Target, model: Path) -> Session:
+    def open_session(cls, target: Target, model: Path) -> InferenceSession:
         run = _compiled({"model": str(model), **asdict(target)})[0].create_infer_request()
         return lambda images: list(run.infer([images]).values())
 

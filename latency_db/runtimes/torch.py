@@ -22,7 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
-from latency_db.core.device import DeviceFingerprint, lacks
+from latency_db.core.device import DeviceFingerprint, unsupported_precision
 from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import SEARCHING, Network, Profiler, Protocol, Workload
 from latency_db.core.target import Target
@@ -50,7 +50,7 @@ class _Torch(Profiler):
         if target.device == "cpu":
             if target.precision == "fp16":
                 raise InputError(f"{target}: torch has few fp16 kernels for CPUs", "fp32, bf16, or fp16 on cuda:0")
-            if reason := lacks(target.precision, super().fingerprint()):
+            if reason := unsupported_precision(target.precision, super().fingerprint()):
                 raise InputError(f"{target}: {reason}", "fp32")
             self._timer: CpuTimer | GpuTimer = CpuTimer(f"{__name__}:{self.engine}", target, protocol, COMPILE_S)
             return

@@ -1,5 +1,7 @@
-"""The CPU protocol around any engine: own pinned process, warm-up, anchor, rounds, and the record of the
-circumstances."""
+"""The CPU protocol around any engine: a pinned process, warm-up, reference model, rounds, and the record of conditions.
+
+:mod:`latency_db.timing` describes the protocol step by step.
+"""
 
 from __future__ import annotations
 
@@ -34,49 +36,55 @@ REFERENCE_WARMUP_S = 0.05
 
 
 class CpuTimer:
-    """Times ONNX files with an engine (``module:function``, see :mod:`latency_db.timing.timing_server`), each in
-    fresh processes, beside one lasting anchor.
+    """Times ONNX files with one engine, each in new processes, beside one lasting process of the reference model.
 
-    ``answer_s``: how long the engine may take for one answer. ``elsewhere``: it computes on a device of its own, so
-    that CPU time is no latency.
+    Args:
+        engine: ``module:function``, see :mod:`latency_db.timing.timing_server`.
+        target: What the engine computes for.
+        protocol: Duration and precision of a measurement.
+        answer_s: Seconds within which the engine answers one request.
+        own_device: The engine computes on a device other than the CPU, so that CPU time is no latency.
     """
 
     def __init__(
-        self, engine: str, target: Target, protocol: Protocol, answer_s: float = TIMEOUT_S, elsewhere: bool = False
+        self, engine: str, target: Target, protocol: Protocol, answer_s: float = TIMEOUT_S, own_device: bool = False
     ) -> None:
         self._engine = engine
         self._target = target
         self._protocol = protocol
         self._answer_s = answer_s
-        self._threads = 0 if elsewhere else target.threads
+        self._threads = 0 if own_device else target.threads
         self._reference: TimingClient | None = None
 
     def measure(self, workload: Workload, version: str, fingerprint: DeviceFingerprint) -> Measurement:
-        """One measurement by the CPU protocol. Raises InputError (the model) or RuntimeFailure (the run)."""
+        """Measure one workload.
+
+        Raises:
+            InputError: The model cannot be loaded.
+            RuntimeFailure: A run failed, died or did not answer in time.
+        """
         watch = _Stopwatch()
-        with self._client() as first:  # it imports its libraries while the model is made
+        with self.new_client() as first:  # the process imports its libraries while the model is written
             model = workload.path()
             watch.lap("make")
             cpus = cpu.quietest(self._target.threads)
             watch.lap("choose_cpu")
             one, *more = self._protocol.parts()
-            sessions = [self._time_process(first, model, cpus, one, watch)]
+            sessions = [self.time_process(first, model, cpus, one, watch)]
         for part in more:
-            if (
-                len(sessions) >= self._protocol.processes
-                and self._conclude(sessions)[0].half_width <= self._protocol.half_width
-            ):
-                break  # the rest was for processes that differ too much
-            self.close()  # the anchor's memory lies somewhere as well
-            with self._client() as worker:
-                sessions.append(self._time_process(worker, model, cpus, part, watch))
+            enough = len(sessions) >= self._protocol.processes
+            if enough and self._summarise(sessions)[0].half_width <= self._protocol.half_width:
+                break  # the remaining processes are for models whose processes differ too much
+            self.close()  # the reference model's place in memory matters as well
+            with self.new_client() as client:
+                sessions.append(self.time_process(client, model, cpus, part, watch))
         watch.lap("close")
-        summary, circumstances = self._conclude(sessions)
+        summary, conditions = self._summarise(sessions)
         environment = {
             "runtime_version": version,
             "settings": sessions[0].settings,
             "protocol": asdict(self._protocol),
-            **circumstances,
+            **conditions,
             "cpus": list(cpus),
             "device": fingerprint.to_dict(),
             "device_id": fingerprint.id,
@@ -86,6 +94,9 @@ class CpuTimer:
             "network": workload.network.to_dict() if workload.network else None,
             "seconds": watch.laps,
         }
+        return self._measurement(summary, workload, environment)
+
+    def _measurement(self, summary: Summary, workload: Workload, environment: dict[str, Any]) -> Measurement:
         return Measurement(
             median_ms=summary.median_ms,
             p90_ms=summary.p90_ms,
@@ -94,7 +105,7 @@ class CpuTimer:
             high_ms=summary.high_ms,
             runs=summary.runs,
             source="measured",
-            verdict="throttled" if circumstances["throttle_events"] else summary.verdict,
+            verdict="throttled" if environment["throttle_events"] else summary.verdict,
             clock=summary.clock,
             target=self._target,
             workload=workload.key,
@@ -104,48 +115,54 @@ class CpuTimer:
             time=now(),
         )
 
-    def _client(self) -> TimingClient:
+    def new_client(self) -> TimingClient:
+        """Start a process with the engine."""
         return TimingClient(self._engine, self._answer_s)
 
-    def _time_process(
-        self, worker: TimingClient, model: Path, cpus: tuple[int, ...], part: Protocol, watch: _Stopwatch
-    ) -> _CpuSession:
-        """One fresh process: load, warm-up and rounds beside the anchor, between two readings of the machine's
-        state."""
-        settings = worker.load(model, self._load_request(cpus, self._target))
+    def time_process(
+        self, client: TimingClient, model: Path, cpus: tuple[int, ...], part: Protocol, watch: _Stopwatch
+    ) -> CpuSession:
+        """Load, warm up and time a model in one new process, between two readings of the machine's state."""
+        settings = client.load(model, self._load_request(cpus, self._target))
         watch.lap("start_and_load")
-        anchor = self._ready_reference(cpus)
+        reference = self._ready_reference(cpus)
         watch.lap("anchor")
         with cpu.exclusive("cpu"):
             watch.lap("lock")
             before, throttled, load = cpu.cpu_times(), cpu.throttle_count(cpus), cpu.load_average()
-            anchor.ask("warm", {"runs": 3, "seconds": REFERENCE_WARMUP_S})
-            runs, spent = worker.ask("warm", {"runs": part.warmup_runs, "seconds": part.warmup_s})
+            reference.ask("warm", {"runs": 3, "seconds": REFERENCE_WARMUP_S})
+            runs, spent = client.ask("warm", {"runs": part.warmup_runs, "seconds": part.warmup_s})
             protocol = part.for_runs_of(spent / runs)
             watch.lap("warmup")
             start = cpu.cpu_times()
-            blocks, anchors, converged = run_rounds(
-                lambda: _block(worker, protocol), lambda: _block(anchor, part), protocol, self._threads
+            blocks, references, converged = run_rounds(
+                lambda: _block(client, protocol), lambda: _block(reference, part), protocol, self._threads
             )
             watch.lap("timing")
             after = cpu.cpu_times()
-        steal, elsewhere = cpu.steal_share(before, after, cpus), cpu.busy_elsewhere(start, after, cpus)
-        throttled = cpu.throttle_count(cpus) - throttled
-        return _CpuSession(
-            blocks, anchors, protocol, converged, settings, steal, elsewhere, throttled, [load, cpu.load_average()]
+        return CpuSession(
+            blocks=blocks,
+            references=references,
+            protocol=protocol,
+            converged=converged,
+            settings=settings,
+            steal=cpu.steal_share(before, after, cpus),
+            elsewhere=cpu.busy_elsewhere(start, after, cpus),
+            throttled=cpu.throttle_count(cpus) - throttled,
+            load=[load, cpu.load_average()],
         )
 
-    def _conclude(self, sessions: Sequence[_CpuSession]) -> tuple[Summary, dict[str, Any]]:
-        """What all samples say, and the circumstances, JSON-ready."""
+    def _summarise(self, sessions: Sequence[CpuSession]) -> tuple[Summary, dict[str, Any]]:
+        """Return the summary of all samples, and the conditions (JSON-ready)."""
         protocol, threads = self._protocol, self._threads
         steal, elsewhere = (max(getattr(s, name) for s in sessions) for name in ("steal", "elsewhere"))
-        # A hypervisor's theft and what neighbours do to caches and memory are in no process's statistics: no sample
-        # can be called clean then.
+        # Steal time, and what neighbours do to caches and memory, is in no process's statistics: no sample is clean.
         needed = protocol.clean_share if steal <= MAX_STEAL and elsewhere <= MAX_ELSEWHERE else float("inf")
         summary = summarise([b for s in sessions for b in s.blocks], threads, needed, protocol.seed)
-        reference = summarise([b for s in sessions for b in s.anchors], min(1, threads), needed, protocol.seed)
+        references = [b for s in sessions for b in s.references]
+        reference = summarise(references, min(1, threads), needed, protocol.seed)
         medians = [summarise(s.blocks, threads, needed, protocol.seed).median_ms for s in sessions]
-        return summary.between(medians), {
+        return summary.covering(medians), {
             "block": sessions[0].protocol.block,
             "rounds": sum(len(s.blocks) for s in sessions),
             "converged": all(s.converged for s in sessions),
@@ -155,11 +172,11 @@ class CpuTimer:
             "busy_elsewhere": round(elsewhere, 4),
             "throttle_events": sum(s.throttled for s in sessions),
             "load": sessions[0].load,
-            "anchor": {
+            "anchor": {  # the name that records of earlier versions have for the reference model
                 "version": REFERENCE_VERSION,
                 "wall_ms": reference.wall_median_ms,
                 "cpu_ms": reference.cpu_median_ms,
-                "drift": round(drift([b for s in sessions for b in s.anchors]), 4),
+                "drift": round(drift(references), 4),
                 "clean_share": reference.clean_share,
             },
         }
@@ -176,15 +193,13 @@ class CpuTimer:
         }
 
     def _ready_reference(self, cpus: tuple[int, ...]) -> TimingClient:
-        """The anchor's process on the candidate's CPU; started anew if it has died."""
+        """Return the reference model's process, on the candidate's CPU; it is started if there is none or it died."""
         if self._reference is None or not self._reference.alive:
             self.close()
             self._reference = TimingClient(self._engine)
+            target = Target(self._target.runtime, device=self._target.device)
             try:
-                self._reference.load(
-                    reference_model_file(),
-                    self._load_request(cpus[:1], Target(self._target.runtime, device=self._target.device)),
-                )
+                self._reference.load(reference_model_file(), self._load_request(cpus[:1], target))
             except InputError:
                 self.close()
                 raise
@@ -192,24 +207,35 @@ class CpuTimer:
         return self._reference
 
     def close(self) -> None:
-        """Ends the anchor's process; it may be called twice."""
+        """End the reference model's process; may be called twice."""
         if self._reference is not None:
             self._reference.close()
         self._reference = None
 
 
-def _block(worker: TimingClient, protocol: Protocol) -> Block:
-    rows = worker.ask("block", {"runs": protocol.block, "settle": protocol.settle})
+def _block(client: TimingClient, protocol: Protocol) -> Block:
+    rows = client.ask("block", {"runs": protocol.block, "settle": protocol.settle})
     return [Sample(wall, cpu_ms, switches, delay) for wall, cpu_ms, switches, delay in rows]
 
 
 @dataclass(frozen=True)
-class _CpuSession:
-    """What one process gave: blocks of it and of the anchor, the protocol as it was for so fast a network, what the
-    engine and the machine say."""
+class CpuSession:
+    """Result of one process.
+
+    Attributes:
+        blocks: Samples of the candidate.
+        references: Samples of the reference model.
+        protocol: The protocol, adapted to the duration of a run.
+        converged: Whether the interval of the median became narrow enough.
+        settings: What the engine reports of itself, JSON-ready.
+        steal: Share of CPU time that the hypervisor took, 0 to 1.
+        elsewhere: Share of the other CPUs' time in use, 0 to 1.
+        throttled: Thermal throttling events.
+        load: Load averages before and after.
+    """
 
     blocks: list[Block]
-    anchors: list[Block]
+    references: list[Block]
     protocol: Protocol
     converged: bool
     settings: dict[str, Any]
@@ -220,14 +246,14 @@ class _CpuSession:
 
 
 class _Stopwatch:
-    """Splits the time of a measurement into named laps, seconds to the millisecond; a name that comes again is added
-    to."""
+    """Splits the time of a measurement into named laps, in seconds; laps of one name are added up."""
 
     def __init__(self) -> None:
         self.laps: dict[str, float] = {}
         self._last = time.monotonic()
 
     def lap(self, name: str) -> None:
+        """End the lap that runs under ``name``."""
         moment = time.monotonic()
         self.laps[name] = round(self.laps.get(name, 0.0) + moment - self._last, 3)
         self._last = moment

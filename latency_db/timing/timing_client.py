@@ -1,4 +1,4 @@
-"""The parent's end of a measuring process."""
+"""The client side of a timing server: starts the process, sends it requests, ends it."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from latency_db.core.profiler import RuntimeFailure
 from search_spaces.errors import InputError
 
 TIMEOUT_S = 300.0
-# The libraries that a worker imports start threads of their own unless told not to, and these would share its CPU.
-QUIET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"}
+# Libraries start threads of their own by default, which would share the CPU of the timed model.
+SINGLE_THREADED = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"}
 
 
 class TimingClient:
-    """One process with one engine (``module:function``, see :mod:`latency_db.timing.timing_server`) and one model.
+    """One timing server: a process with one engine (``module:function``) and one model.
 
-    It ends with :meth:`close`, with this object, at the exit of this process and, since its input then ends, with the
-    death of this process.
+    The process ends with :meth:`close`, with this object, at the exit of this process, and when this process dies,
+    since its input then ends. See :mod:`latency_db.timing.timing_server`.
     """
 
     def __init__(self, engine: str, timeout_s: float = TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
-        # A file and not a pipe: nobody reads it while the worker runs, and a full pipe would stop it.
+        # A file, not a pipe: nobody reads it while the server runs, and a full pipe would block the server.
         self._messages: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the process)
         root = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
@@ -41,22 +41,27 @@ class TimingClient:
             stdout=subprocess.PIPE,
             stderr=self._messages,
             text=True,
-            env={**os.environ, **QUIET, "PYTHONPATH": path},
+            env={**os.environ, **SINGLE_THREADED, "PYTHONPATH": path},
         )
         self._finalizer = weakref.finalize(self, _stop, self._process, self._messages)
 
     @property
     def pid(self) -> int:
-        """Process id."""
+        """Id of the server's process."""
         return self._process.pid
 
     @property
     def alive(self) -> bool:
-        """False once it was closed or has died."""
+        """Whether the process runs; False after :meth:`close` and after its death."""
         return self._finalizer.alive and self._process.poll() is None
 
     def load(self, model: Path, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Has the engine load a model; InputError with the engine's own words where it cannot."""
+        """Load a model; return the engine's description of it.
+
+        Raises:
+            InputError: The engine refuses the model; the text is the engine's.
+            RuntimeFailure: The process died or did not answer in time.
+        """
         answer = self._exchange("load", {**request, "model": str(model.resolve())})
         if "error" in answer:
             raise InputError(
@@ -65,8 +70,11 @@ class TimingClient:
         return dict(answer["ok"])
 
     def ask(self, do: str, request: Mapping[str, Any]) -> Any:
-        """The answer to one request of the loaded model; RuntimeFailure where it fails, dies or does not answer in
-        time."""
+        """Return the answer to one request about the loaded model.
+
+        Raises:
+            RuntimeFailure: The run failed, the process died, or it did not answer in time.
+        """
         answer = self._exchange(do, request)
         if "error" in answer:
             raise RuntimeFailure(f"the run of a model failed: {answer['error']}")
@@ -75,7 +83,7 @@ class TimingClient:
     def _exchange(self, do: str, request: Mapping[str, Any]) -> dict[str, Any]:
         process = self._process
         if process.stdin is None or process.stdout is None or not self.alive:
-            raise RuntimeFailure(f"the measuring process is gone{self._last_words()}")
+            raise RuntimeFailure(f"the timing server is not running{self._last_message()}")
         timer = threading.Timer(self._timeout_s, process.kill)
         timer.daemon = True
         timer.start()
@@ -95,18 +103,18 @@ class TimingClient:
                 if late
                 else f"died with status {status} while asked to {do}"
             )
-            raise RuntimeFailure(f"the measuring process {why}{self._last_words()}")
+            raise RuntimeFailure(f"the timing server {why}{self._last_message()}")
         return dict(json.loads(line))
 
-    def _last_words(self) -> str:
+    def _last_message(self) -> str:
         if self._messages.closed:
             return ""
         self._messages.seek(0)
         lines = [line for line in self._messages.read().decode(errors="replace").splitlines() if line.strip()]
-        return f"; it last said: {lines[-1].strip()[:300]}" if lines else ""
+        return f"; its last message: {lines[-1].strip()[:300]}" if lines else ""
 
     def close(self) -> None:
-        """Ends the process and waits for it; it may be called twice."""
+        """End the process and wait for it; may be called twice."""
         self._finalizer()
 
     def __enter__(self) -> TimingClient:
@@ -121,7 +129,7 @@ class TimingClient:
 def _stop(process: subprocess.Popen[str], messages: IO[bytes]) -> None:
     try:
         if process.stdin is not None:
-            process.stdin.close()  # the worker leaves its loop
+            process.stdin.close()  # the server leaves its loop
     except BrokenPipeError:
         pass  # it has died before
     try:

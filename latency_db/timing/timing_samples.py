@@ -1,7 +1,7 @@
-"""The CPU protocol's core: rounds of shuffled blocks until the median is known well enough, and what the samples say.
+"""Samples of the CPU protocol: rounds of shuffled blocks until the median is precise enough, and their summary.
 
-Judged per sample: it is clean when no other process interrupted it (a long run: not often) and it waited for the CPU
-less than 2 % of its time.
+A sample is one run of a model. It is clean if its process was not interrupted and waited for a CPU less than 2 % of
+the time of the run.
 """
 
 from __future__ import annotations
@@ -16,18 +16,23 @@ from latency_db.core.profiler import Protocol
 from latency_db.timing.statistics import median_interval, quantile
 
 MAX_DELAY = 0.02
+"""Largest wait for a CPU of a clean sample, as a share of its wall time."""
 MAX_SWITCHES = 0.01
-"""Per ms. A run of a second meets the kernel's own threads on any machine; what they cost it is its delay."""
+"""Most involuntary context switches of a clean sample, per ms. The kernel's own threads interrupt any run of a second;
+what they cost is in the wait."""
 MAX_STEAL = 0.05
+"""Largest share of CPU time taken by the hypervisor with which a measurement is clean."""
 MAX_ELSEWHERE = 0.25
-"""Of the other CPUs' time. A busy neighbour shares caches, memory and, as two threads of one core, the core itself:
-no sample of ours shows that it waited."""
+"""Largest share of the other CPUs' time in use with which a measurement is clean. A busy neighbour shares caches and
+memory, and as a second hardware thread the core; no sample shows that wait."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One run: wall and process CPU time in ms, involuntary context switches, wait for a CPU in ms (None where the
-    system does not tell)."""
+    """One run: wall time and process CPU time in ms, involuntary context switches, wait for a CPU in ms.
+
+    ``delay_ms`` is None on systems that do not report it.
+    """
 
     wall_ms: float
     cpu_ms: float
@@ -35,9 +40,9 @@ class Sample:
     delay_ms: float | None
 
     def clean(self, threads: int) -> bool:
-        """Whether its wall time is the network's own."""
+        """Return whether the wall time is the model's own, for a model that runs on so many ``threads``."""
         delay = self.delay_ms
-        if delay is None:  # one thread that is never kept waiting spends all of its time on the CPU
+        if delay is None:  # one thread that never waits spends all of its wall time on the CPU
             delay = self.wall_ms - self.cpu_ms if threads == 1 else 0.0
         return self.switches <= self.wall_ms * MAX_SWITCHES and delay < MAX_DELAY * self.wall_ms
 
@@ -48,8 +53,11 @@ Source = Callable[[], Block]
 
 @dataclass(frozen=True)
 class Summary:
-    """What blocks of samples say, in ms; ``clock`` and ``verdict`` as in
-    :class:`latency_db.core.measurement.Measurement`."""
+    """Summary of blocks of samples, in ms.
+
+    ``clock`` and ``verdict`` are those of :class:`latency_db.core.measurement.Measurement`; ``clean_share`` is the
+    share of clean samples, 0 to 1.
+    """
 
     clock: str
     verdict: str
@@ -65,11 +73,15 @@ class Summary:
 
     @property
     def half_width(self) -> float:
+        """Half of the 95 % interval, as a share of the median."""
         return (self.high_ms - self.low_ms) / 2 / self.median_ms
 
-    def between(self, medians: Sequence[float]) -> Summary:
-        """With an interval that also covers what the processes differ by: at least the normal one of the mean of
-        their ``medians`` (ms), around the median."""
+    def covering(self, medians: Sequence[float]) -> Summary:
+        """Return the summary with an interval that also covers the differences between processes.
+
+        With the medians m_1 … m_k of k > 1 processes (ms) the interval holds at least
+        ``median ± 1.96 std(m) / sqrt(k)``.
+        """
         if len(medians) < 2:
             return self
         reach = 1.96 * float(np.std(medians, ddof=1)) / len(medians) ** 0.5
@@ -79,11 +91,11 @@ class Summary:
 
 
 def summarise(blocks: Sequence[Block], threads: int, clean_share: float, seed: int) -> Summary:
-    """Wall time of the clean samples when at least ``clean_share`` are clean; else the machine is contended.
+    """Summarise blocks: wall time of the clean samples if at least ``clean_share`` of all are clean.
 
-    Contended with one thread, the headline is CPU time of all samples: it agreed within 5-9 % over runs on a busy
-    machine where wall time was
-    1.5-5 times off. With more threads CPU time is no latency, so the headline stays wall time, of all samples.
+    Otherwise the verdict is ``contended``. With one thread the latency is then the CPU time of all samples: on a busy
+    machine it agreed within 5 to 9 % between measurements where wall time was 1.5 to 5 times too long. With several
+    threads CPU time is no latency, and wall time of all samples remains.
     """
     clean = [[s for s in b if s.clean(threads)] for b in blocks]
     total = sum(len(b) for b in blocks)
@@ -111,35 +123,46 @@ def summarise(blocks: Sequence[Block], threads: int, clean_share: float, seed: i
 
 
 def run_rounds(
-    candidate: Source, anchor: Source, protocol: Protocol, threads: int, clock: Callable[[], float] = time.monotonic
+    candidate: Source, reference: Source, protocol: Protocol, threads: int, clock: Callable[[], float] = time.monotonic
 ) -> tuple[list[Block], list[Block], bool]:
-    """Blocks of the candidate and of the anchor, one each per round in drawn order, and whether the wanted interval
-    was reached."""
+    """Time rounds of one block of the candidate and one of the reference model, in random order.
+
+    Args:
+        candidate: Times one block of the candidate.
+        reference: Times one block of the reference model.
+        protocol: When to stop; ``seed`` gives the orders.
+        threads: Threads of the candidate.
+        clock: Time in seconds.
+
+    Returns:
+        Blocks of the candidate, blocks of the reference model, and whether the interval became narrow enough.
+    """
     rng = np.random.default_rng(protocol.seed)
     end = clock() + protocol.max_s
-    look = protocol.min_rounds
+    next_check = protocol.min_rounds
     measured: list[Block] = []
-    anchors: list[Block] = []
+    references: list[Block] = []
     while True:
-        turns = [(candidate, measured), (anchor, anchors)]
+        pair = [(candidate, measured), (reference, references)]
         for i in rng.permutation(2):
-            source, blocks = turns[i]
+            source, blocks = pair[i]
             blocks.append(source())
-        if len(measured) >= look:
-            look = len(measured) + max(
-                1, len(measured) // 10
-            )  # looking costs more as samples grow, and each look is a chance to stop by luck
+        if len(measured) >= next_check:
+            # Checks become rarer: each costs more as samples grow, and each is a chance to stop too early.
+            next_check = len(measured) + max(1, len(measured) // 10)
             if summarise(measured, threads, protocol.clean_share, protocol.seed).half_width <= protocol.half_width:
-                return measured, anchors, True
+                return measured, references, True
         if len(measured) >= protocol.max_rounds or clock() >= end:
-            return measured, anchors, False
+            return measured, references, False
 
 
-def drift(anchors: Sequence[Block]) -> float:
-    """Change of the anchor's CPU time from the first to the second half of the rounds, as a share; 0 with fewer than
-    two rounds."""
-    half = len(anchors) // 2
+def drift(blocks: Sequence[Block]) -> float:
+    """Return the change of the median CPU time from the first to the second half of the rounds, as a share.
+
+    It is 0 with fewer than two rounds.
+    """
+    half = len(blocks) // 2
     if not half:
         return 0.0
-    first, second = (float(np.median([s.cpu_ms for b in part for s in b])) for part in (anchors[:half], anchors[half:]))
+    first, second = (float(np.median([s.cpu_ms for b in part for s in b])) for part in (blocks[:half], blocks[half:]))
     return second / first - 1

@@ -1,10 +1,11 @@
-"""The measuring process: loads one model with one engine and times blocks of runs. JSON lines over its pipes; ends
-when its input does.
+"""The timing server: a process that loads one model with one engine and times blocks of runs.
+
+Requests and answers are JSON lines over its standard input and output. The process ends when its input ends.
 
 It is started as ``python -m latency_db.timing.timing_server MODULE:FUNCTION`` by
 :class:`latency_db.timing.timing_client.TimingClient`. The function is the engine: it takes the ``load`` request and returns
-(a function that runs the model once, a JSON-ready description). Requests are objects with ``do`` of ``load``,
-``pin``, ``warm``, ``block`` or ``time``; each answer is one line, ``{"ok": …}`` or ``{"error": "one line"}``.
+(a function that runs the model once, a JSON-ready description). ``do`` of a request is ``load``, ``pin``, ``warm``,
+``block`` or ``time``. An answer is ``{"ok": …}`` or ``{"error": "one line"}``.
 """
 
 from __future__ import annotations
@@ -27,12 +28,11 @@ except ImportError:  # Windows: no count of context switches; samples are then j
 
 
 LONG_S = 0.1
-"""A run so long has met all of its memory by its end: the first one, at loading, warmed up."""
+"""A run of so many seconds warms itself up: it has touched all of its memory by its end."""
 
 
 class Scheduling:
-    """Involuntary context switches of this process and its wait for a CPU in ms, so far; None where the system does
-    not tell."""
+    """Reads involuntary context switches of this process, and its wait for a CPU in ms (None if not reported)."""
 
     def __init__(self) -> None:
         try:
@@ -41,6 +41,7 @@ class Scheduling:
             self._file = None
 
     def read(self) -> tuple[int, float | None]:
+        """Return switches and wait in ms since the process started."""
         switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw if resource else 0
         # proc_pid_schedstat: "ns on the CPU, ns waiting for it, slices", of the main thread, which is the one that
         # runs the model.
@@ -48,7 +49,7 @@ class Scheduling:
 
 
 class TimingServer:
-    """One loaded model and the clocks around it."""
+    """Answers requests about one loaded model."""
 
     def __init__(self, engine: str) -> None:
         self._engine = engine
@@ -56,19 +57,18 @@ class TimingServer:
         self._run: Callable[[], object] = lambda: None
 
     def prepare(self) -> None:
-        """Imports what the engine will need, if its module says how, while the model is still being made; what fails
-        here fails again, and is told, at load."""
+        """Import what the engine needs, by its module's ``prepare``; a failure is reported at loading."""
         module = import_module(self._engine.split(":")[0])
         with contextlib.suppress(Exception):
             getattr(module, "prepare", lambda: None)()
 
     def pin(self, request: Mapping[str, Any]) -> None:
-        """Keeps this process and its threads to come on ``cpus``, where the system can."""
+        """Pin this process and its future threads to ``cpus``, where the system supports it."""
         if request["cpus"] and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, request["cpus"])
 
     def load(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Makes the model ready; the engine's description of it."""
+        """Load the model; return the engine's description of it."""
         self.pin(request)
         module, function = self._engine.split(":")
         self._run, info = getattr(import_module(module), function)(request)
@@ -79,8 +79,10 @@ class TimingServer:
         return dict(info)
 
     def warm(self, request: Mapping[str, Any]) -> list[float]:
-        """Runs until ``seconds`` are over, and ``runs`` unless each takes over :data:`LONG_S`; how many runs that
-        took, and their seconds."""
+        """Run for ``seconds``, and at least ``runs`` times unless a run takes over :data:`LONG_S`.
+
+        Returns the number of runs and their seconds.
+        """
         start = time.perf_counter()
         runs = 0
         while True:
@@ -91,14 +93,16 @@ class TimingServer:
                 return [runs, spent]
 
     def block(self, request: Mapping[str, Any]) -> list[tuple[float, float, int, float | None]]:
-        """``runs`` samples (wall ms, process CPU ms, involuntary switches, run delay ms) after ``settle`` unrecorded
-        ones."""
+        """Return ``runs`` samples (wall ms, process CPU ms, involuntary switches, wait in ms).
+
+        ``settle`` runs before them are not recorded.
+        """
         for _ in range(request["settle"]):
             self._run()
         return [self._sample() for _ in range(request["runs"])]
 
     def time(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """What a run that times itself says of its own protocol (a GPU's, see :mod:`latency_db.gpu.protocol`)."""
+        """Return the result of an engine that times itself (a GPU's, see :mod:`latency_db.gpu.protocol`)."""
         times: Callable[[Mapping[str, Any]], dict[str, Any]] = self._run.time  # type: ignore[attr-defined]
         return times(request)
 
@@ -113,15 +117,15 @@ class TimingServer:
 
 
 def main() -> None:
-    """Answers requests from the standard input until it ends."""
-    # Ctrl-C reaches the whole process group; the parent decides what becomes of the run and closes the pipe.
+    """Answer requests from the standard input until it ends."""
+    # Ctrl-C reaches the whole process group; the client decides and closes the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a runtime prints must not get between the answers
-    bench = TimingServer(sys.argv[1])
-    known = (bench.load, bench.pin, bench.warm, bench.block, bench.time)
+    server = TimingServer(sys.argv[1])
+    known = (server.load, server.pin, server.warm, server.block, server.time)
     actions: dict[str, Callable[[Mapping[str, Any]], object]] = {action.__name__: action for action in known}
-    bench.prepare()
+    server.prepare()
     for line in sys.stdin:
         try:
             answers.write(json.dumps(answer(actions, json.loads(line))) + "\n")
@@ -131,16 +135,16 @@ def main() -> None:
 
 
 def answer(actions: Mapping[str, Callable[[Mapping[str, Any]], object]], request: Mapping[str, Any]) -> dict[str, Any]:
-    """What one request comes to: ``{"ok": …}`` or ``{"error": "one line"}``."""
+    """Return the answer to one request: ``{"ok": …}`` or ``{"error": "one line"}``."""
     try:
         return {"ok": actions[request["do"]](request)}
-    except Exception as error:  # noqa: BLE001 (the border of a process: whatever the engine raises has to reach the parent as text)
-        said = (
+    except Exception as error:  # noqa: BLE001 (whatever the engine raises must reach the client as text)
+        text = (
             str(error)
             if any(kind.__name__ == "InputError" for kind in type(error).__mro__)
             else f"{type(error).__name__}: {error}"
         )
-        return {"error": " ".join(said.split())[:500]}
+        return {"error": " ".join(text.split())[:500]}
 
 
 if __name__ == "__main__":

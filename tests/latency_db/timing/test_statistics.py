@@ -14,7 +14,7 @@ from latency_db.core.cpu import CpuTime, busy_elsewhere, core_siblings, cpu_time
 from latency_db.core.device import DeviceFingerprint
 from latency_db.core.profiler import Protocol, Workload
 from latency_db.core.target import Target
-from latency_db.timing.cpu_timer import CpuTimer, _CpuSession
+from latency_db.timing.cpu_timer import CpuTimer, CpuSession
 from latency_db.timing.statistics import median_interval, quantile
 from latency_db.timing.timing_samples import Block, Sample, drift, run_rounds, summarise
 from search_spaces.errors import InputError
@@ -254,13 +254,13 @@ def test_processes_that_differ_get_company(
 
         def __exit__(self, *error: object) -> None: ...
 
-    def sit(self: CpuTimer, worker: object, model: Path, cpus: object, part: Protocol, watch: object) -> _CpuSession:
+    def sit(self: CpuTimer, client: object, model: Path, cpus: object, part: Protocol, watch: object) -> CpuSession:
         ms = left.pop(0)
         blocks: list[Block] = [[Sample(ms, ms, 0, 0.0)] * 5] * 4
-        return _CpuSession(blocks, blocks, part, True, {}, 0.0, 0.0, 0, [0.0, 0.0])
+        return CpuSession(blocks, blocks, part, True, {}, 0.0, 0.0, 0, [0.0, 0.0])
 
-    monkeypatch.setattr(CpuTimer, "_client", lambda self: Nobody())
-    monkeypatch.setattr(CpuTimer, "_time_process", sit)
+    monkeypatch.setattr(CpuTimer, "new_client", lambda self: Nobody())
+    monkeypatch.setattr(CpuTimer, "time_process", sit)
     model = tmp_path / "m.onnx"
     model.write_bytes(b"model")
     bench = CpuTimer("nothing:engine", Target("onnxruntime"), Protocol(half_width=0.03, processes=3, most_processes=6))
@@ -272,8 +272,8 @@ def test_processes_that_differ_get_company(
 def test_the_interval_covers_what_processes_differ_by() -> None:
     blocks = [[Sample(10.0 + 0.01 * i, 10.0, 0, 0.0) for i in range(5)]] * 8
     summary = summarise(blocks, 1, 0.5, 0)
-    assert summary.between([10.02]) == summary and summary.half_width < 0.01
-    wide = summary.between([9.5, 10.0, 10.5, 10.1])
+    assert summary.covering([10.02]) == summary and summary.half_width < 0.01
+    wide = summary.covering([9.5, 10.0, 10.5, 10.1])
     assert (
         wide.high_ms - wide.median_ms
         == pytest.approx(wide.median_ms - wide.low_ms)
