@@ -18,6 +18,7 @@ CLOCKS = ("wall", "cpu")
 MAX_MS = 1e9
 """Largest latency that is accepted, ms: eleven days."""
 MAX_RUNS = 10**9
+MAX_TEXT = 1000
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,9 @@ class Measurement:
         numbers = [self.median_ms, self.p90_ms, self.p99_ms, self.low_ms, self.high_ms]
         if not all(is_positive(x) for x in numbers):
             raise InputError(f"latency {brief(numbers)} ms of {self.workload}", "finite positive numbers")
-        for name, value in (("wall_median_ms", self.wall_median_ms), ("cpu_median_ms", self.cpu_median_ms)):
-            if value is not None and not is_positive(value):
-                raise InputError(f"{name} {brief(value)} of {self.workload}", "a finite positive number, or none")
+        for name, ms in (("wall_median_ms", self.wall_median_ms), ("cpu_median_ms", self.cpu_median_ms)):
+            if ms is not None and not is_positive(ms):
+                raise InputError(f"{name} {brief(ms)} of {self.workload}", "a finite positive number, or none")
         if isinstance(self.runs, bool) or not isinstance(self.runs, int) or not 0 <= self.runs <= MAX_RUNS:
             raise InputError(f"runs {brief(self.runs)} of {self.workload}", f"a whole number from 0 to {MAX_RUNS:,}")
         if not self.low_ms <= self.median_ms <= self.high_ms:
@@ -150,8 +151,10 @@ class Measurement:
             kind = f"{type(error).__name__}: {error}"
             raise InputError(f"not a measurement ({kind})", f"an object with {', '.join(names)}") from None
         for name in ("source", "verdict", "clock", "target", "workload", "time"):
-            if not isinstance(values[name], str):
-                raise InputError(f"{name} of a measurement: {brief(values[name])}", "text")
+            if not isinstance(values[name], str) or len(values[name]) > MAX_TEXT:
+                raise InputError(
+                    f"{name} of a measurement: {brief(values[name])}", f"text of at most {MAX_TEXT} characters"
+                )
         check_time(values["time"])
         check_environment(values["environment"])
         return cls(**{**values, "target": Target.read(values["target"])})

@@ -283,8 +283,7 @@ class Profiler(ABC):
 
     @classmethod
     def stands_for(cls, target: Target) -> Target:
-        """Return the target that computes the latency: itself, or for a recorded table the one that it was recorded on.
-        """
+        """Return the target that computes the latency: itself, or for a recorded table the one that it was recorded on."""
         return target
 
     @classmethod

@@ -1,5 +1,4 @@
-"""From a path or URL to an engine that connects: SQLite so that several processes can share a file, PostgreSQL so
-that nothing waits for ever."""
+"""Engines for a path or URL: SQLite files that several processes share, PostgreSQL with bounded waits."""
 
 from __future__ import annotations
 
@@ -11,19 +10,30 @@ from typing import Any
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.pool import StaticPool
 
+from latency_db.database.sqlite_file import copy_in_memory, open_readonly
 from search_spaces.errors import InputError
 
 CONNECT_S = 10  # a server that does not answer for so long counts as unreachable
 
 
-def parse_url(url_or_path: str | Path) -> URL:
-    """The URL of a database; of a path the SQLite file there, its folder made. InputError for what is neither."""
+def parse_url(url_or_path: str | Path, make_folder: bool = True) -> URL:
+    """Return the URL of a database; a path is the SQLite file there.
+
+    Args:
+        url_or_path: ``sqlite:///FILE``, ``postgresql://…``, or a path.
+        make_folder: Make the folder of a path.
+
+    Raises:
+        InputError: Neither a path nor a URL of a supported kind, or the folder cannot be made.
+    """
     text = str(url_or_path)
     if isinstance(url_or_path, Path) or "://" not in text:
         path = Path(text).expanduser().resolve()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if make_folder:
+                path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
                 f"cannot make the folder {path.parent}: {error.strerror}", "a folder that you may write to"
@@ -41,12 +51,16 @@ def parse_url(url_or_path: str | Path) -> URL:
 
 
 def database_name(url: URL) -> str:
-    """What messages call it: the file, or the URL without its password."""
+    """Return the name for messages: the file, or the URL without its password."""
     return str(url.database if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True))
 
 
 def open_engine(url: URL, busy_s: float) -> Engine:
-    """An engine whose connections wait ``busy_s`` seconds for other writers. InputError where the driver is missing."""
+    """Return an engine whose connections wait ``busy_s`` seconds for other writers.
+
+    Raises:
+        InputError: The driver is missing.
+    """
     server = url.get_backend_name() != "sqlite"
     try:
         # pre-ping: a server that was restarted in between is connected to again.
@@ -61,6 +75,15 @@ def open_engine(url: URL, busy_s: float) -> Engine:
     return engine
 
 
+def open_reader(url: URL, busy_s: float, copied: bool = False) -> Engine:
+    """Return an engine that does not change an SQLite file; ``copied``: of a copy in memory, which may be migrated."""
+    path = Path(str(url.database))
+    if copied:
+        memory = copy_in_memory(path, busy_s)
+        return create_engine("sqlite://", creator=lambda: memory, poolclass=StaticPool)
+    return create_engine("sqlite://", creator=lambda: open_readonly(path, busy_s), poolclass=StaticPool)
+
+
 def _prepare_server(connection: Any, busy_s: float) -> None:
     cursor = connection.cursor()
     cursor.execute(f"SET lock_timeout = {max(1, round(1000 * busy_s))}")
@@ -69,7 +92,7 @@ def _prepare_server(connection: Any, busy_s: float) -> None:
 
 
 def _prepare_file(connection: Any, busy_s: float) -> None:
-    """Readers and one writer side by side; a process that is killed loses nothing that was committed."""
+    """Write-ahead log: readers beside one writer; a killed process loses nothing that was committed."""
     cursor = connection.cursor()
     if cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         _retry(lambda: cursor.execute("PRAGMA journal_mode=WAL"), busy_s)
@@ -78,7 +101,7 @@ def _prepare_file(connection: Any, busy_s: float) -> None:
 
 
 def _retry(action: Callable[[], object], patience_s: float) -> None:
-    """Changing the journal at the same moment as another process fails at once, whatever the busy timeout says."""
+    """Repeat a change of the journal mode: two at the same moment fail at once, whatever the busy timeout."""
     end = time.monotonic() + patience_s
     while True:
         try:

@@ -1,24 +1,24 @@
-"""Measurements kept by content: a second search re-uses every one. SQLite file by default, PostgreSQL by URL; several
-processes at once."""
+"""The latency database: measurements by content key, in an SQLite file or on a PostgreSQL server, for many processes."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Engine, or_, select
 from sqlalchemy.exc import DatabaseError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
 
-from latency_db.core.measurement import LatencyKey, Measurement
+from latency_db.core.measurement import LatencyKey, Measurement, is_positive
 from latency_db.core.profiler import Profiler, Workload
-from latency_db.database.connection import database_name, open_engine, parse_url
+from latency_db.database.connection import database_name, open_engine, open_reader, parse_url
+from latency_db.database.retry import UNREACHABLE, Backoff, with_retries
 from latency_db.database.schema import (
     KEY,
     MEASUREMENTS,
@@ -29,9 +29,14 @@ from latency_db.database.schema import (
     read_version,
     upsert,
 )
+from latency_db.database.sqlite_file import check_file
 from search_spaces.errors import InputError
+from search_spaces.json_checks import parse_json
+from search_spaces.text import brief, printable
 
-# What a driver says -> what it means and what to do; drivers give no codes that all of them share.
+T = TypeVar("T")
+
+# Part of a driver's message -> meaning, hint; drivers have no error codes in common.
 _REASONS = (
     (
         ("not a database", "malformed"),
@@ -53,13 +58,8 @@ _REASONS = (
     ),
     (
         (
-            "connection to server",
-            "connection is bad",
-            "connection failed",
+            *UNREACHABLE,
             "timeout",
-            "timed out",
-            "server closed",
-            "terminating connection",
         ),
         "cannot be reached",
         "check that the server runs, its host and port, or use a file: --latency-db FILE",
@@ -68,40 +68,66 @@ _REASONS = (
 
 
 class MissingLatency(InputError, LookupError):
-    """A latency was asked for that nobody has measured. It never becomes a default number."""
+    """A latency that was not measured. No default takes its place."""
 
 
 class LatencyDB:
-    """Measurements keyed by :class:`LatencyKey`, in the database at a path (SQLite file, made when missing) or
-    SQLAlchemy URL.
+    """Measurements keyed by :class:`LatencyKey`.
 
-    Another process that writes is waited for ``busy_s`` seconds. Raises InputError, one line, for what cannot be
-    opened or written.
+    Args:
+        url_or_path: SQLite file (made if missing), or an SQLAlchemy URL.
+        busy_s: Seconds to wait for another process that writes.
+        read_only: Never write: an SQLite file is opened for reading, and one of an older schema is read as a migrated
+            copy in memory. Writing methods then fail.
+        backoff: How long to wait for a server that goes away after it was opened.
+
+    Raises:
+        InputError: The database cannot be opened or written, is another program's, or of a newer schema.
     """
 
-    def __init__(self, url_or_path: str | Path, busy_s: float = 30.0) -> None:
-        url = parse_url(url_or_path)
-        self.name = database_name(url)
+    def __init__(
+        self,
+        url_or_path: str | Path,
+        busy_s: float = 30.0,
+        read_only: bool = False,
+        backoff: Backoff | None = None,
+    ) -> None:
+        url = parse_url(url_or_path, make_folder=not read_only)
+        self.name = printable(database_name(url))
+        self._backoff = backoff or Backoff()
+        file = Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
+        if file is not None:
+            check_file(file)
+            if read_only and not file.exists():
+                raise InputError(f"no database at {self.name}", "a file or URL")
         with self._explained():
-            self._engine = open_engine(url, busy_s)
             self._pid = os.getpid()
+            self._engine = open_reader(url, busy_s) if read_only and file else open_engine(url, busy_s)
             version = self._version()
             if version != str(SCHEMA_VERSION):
+                if read_only and file:
+                    self._engine = open_reader(url, busy_s, copied=True)
                 with exclusive(self._live()) as connection:
                     bring_up(connection)
                 version = self._version()
         if version != str(SCHEMA_VERSION):
             hint = "a newer version of this package wrote it: update the package, or choose another file"
-            raise InputError(f"{self.name} has schema version {version}", f"1 to {SCHEMA_VERSION}", hint)
+            raise InputError(
+                f"{self.name} has schema version {printable(version)[:40]}", f"1 to {SCHEMA_VERSION}", hint
+            )
 
     def find(self, key: LatencyKey) -> Measurement | None:
-        """The measurement of a key, or None."""
-        with self._explained(), self._live().connect() as connection:
-            record = connection.execute(select(MEASUREMENTS.c.record).where(*_where(key))).scalar_one_or_none()
+        """Return the measurement of a key, or None. Raises InputError if its record is damaged."""
+
+        def read() -> str | None:
+            with self._live().connect() as connection:
+                return connection.execute(select(MEASUREMENTS.c.record).where(*_where(key))).scalar_one_or_none()
+
+        record = self._transact(read)
         return None if record is None else self._parse(record)
 
     def get(self, key: LatencyKey) -> Measurement:
-        """The measurement of a key; MissingLatency says what there is instead."""
+        """Return the measurement of a key. Raises MissingLatency, which names what there is instead."""
         if found := self.find(key):
             return found
         others = [k for k, _ in self._records(MEASUREMENTS.c.workload == key.workload)]
@@ -113,38 +139,54 @@ class LatencyDB:
         )
 
     def put(self, key: LatencyKey, measurement: Measurement) -> None:
-        """Keeps a measurement, in place of an older one of the same key. Once this returns, a kill of this process
-        loses nothing."""
+        """Store a measurement in place of an older one of its key; durable once this returns.
+
+        Raises:
+            InputError: Key and measurement do not belong together, or the database cannot be written.
+        """
         if (key.workload, key.target) != (measurement.workload, str(measurement.target)):
             raise InputError(
                 f"measurement of {measurement.workload} on {measurement.target}",
                 f"one of {key.workload} on {key.target}, as its key says",
             )
-        with self._explained(), self._live().begin() as connection:
-            connection.execute(upsert(connection.dialect.name, MEASUREMENTS.c.keys()), _values(key, measurement))
+
+        def write() -> None:
+            with self._live().begin() as connection:
+                connection.execute(upsert(connection.dialect.name, MEASUREMENTS.c.keys()), _values(key, measurement))
+
+        self._transact(write)
 
     def merge(self, rows: Iterable[tuple[LatencyKey, Measurement]]) -> MergeCounts:
-        """Takes rows over in one transaction: all or none. Of two measurements of a key the newer stays, of equally
-        old ones the one that is here."""
+        """Store rows in one transaction: all or none.
+
+        Of two measurements of a key the newer stays; of equally old ones the one in the database.
+        """
         wanted: dict[LatencyKey, Measurement] = {}
         for key, measurement in rows:
             if key not in wanted or measurement.time > wanted[key].time:
                 wanted[key] = measurement
-        with self._explained(), exclusive(self._live()) as connection:
-            columns = [MEASUREMENTS.c[name] for name in (*KEY, "time")]
-            here = {LatencyKey(*row[:4]): row[4] for row in connection.execute(select(*columns))}
-            values = [_values(key, m) for key, m in wanted.items() if key not in here or m.time > here[key]]
-            if values:
-                connection.execute(upsert(connection.dialect.name, MEASUREMENTS.c.keys(), newer=True), values)
+
+        def write() -> dict[LatencyKey, str]:
+            with exclusive(self._live()) as connection:
+                columns = [MEASUREMENTS.c[name] for name in (*KEY, "time")]
+                here = {LatencyKey(*row[:4]): str(row[4]) for row in connection.execute(select(*columns))}
+                values = [_values(key, m) for key, m in wanted.items() if key not in here or m.time > here[key]]
+                if values:
+                    connection.execute(upsert(connection.dialect.name, MEASUREMENTS.c.keys(), newer=True), values)
+                return here
+
+        here = self._transact(write)
         newer = sum(key in here and m.time > here[key] for key, m in wanted.items())
         added = len(wanted.keys() - here.keys())
         return MergeCounts(added, newer, len(wanted) - added - newer)
 
     def measure_cached(self, profiler: Profiler, workload: Workload, fresh: bool = False) -> Measurement:
-        """The kept measurement of a workload on the profiler's target, else a new one, which is kept.
+        """Return the stored measurement of a workload on the profiler's target, else measure and store it.
 
-        The workload's ONNX is made only when it is measured. ``fresh`` measures in any case (finalists, before they
-        are reported). What a profiler answers from others' measurements is not kept here a second time.
+        Args:
+            profiler: Measures; what a recorded table answers is not stored a second time.
+            workload: Its ONNX file is written only if it is measured.
+            fresh: Measure in any case (finalists, before they are reported).
         """
         if not profiler.measures:
             return profiler.measure(workload)
@@ -157,31 +199,34 @@ class LatencyDB:
         return measurement
 
     def rows(self, chosen: MeasurementFilter | None = None) -> Iterator[tuple[LatencyKey, Measurement]]:
-        """The chosen measurements (default: all) with their keys, in the order of the keys."""
+        """Yield the measurements that a filter admits (default: all) with their keys, ordered by key."""
         for key, record in self._records(*(chosen or MeasurementFilter()).conditions()):
             yield key, self._parse(record)
 
     def groups(self, chosen: MeasurementFilter | None = None) -> list[MeasurementGroup]:
-        """What the database holds, by space, target, version and device; reads no records, so that it is quick in a
-        large one."""
+        """Return the measurements grouped by space, target, version and device; quick, as no record is read."""
         names = ("space", "target", "version", "device", "device_name", "median_ms", "verdict", "time")
         query = select(*(MEASUREMENTS.c[name] for name in names)).where(*(chosen or MeasurementFilter()).conditions())
         found: dict[tuple[str, str, str, str], list[Any]] = {}
-        with self._explained(), self._live().connect() as connection:
-            for row in connection.execute(query):
+
+        def read() -> list[Any]:
+            with self._live().connect() as connection:
+                return list(connection.execute(query))
+
+        for row in self._transact(read):
+            if is_positive(row.median_ms):
                 found.setdefault((row.space or "", row.target, row.version, row.device), []).append(row)
         return [_group(key, rows) for key, rows in sorted(found.items())]
 
     def all(self) -> list[Measurement]:
-        """All measurements."""
+        """Return all measurements."""
         return [measurement for _, measurement in self.rows()]
 
     def nominal_reference_ms(self, *keys: LatencyKey) -> float | None:
-        """The anchor's usual time in ms beside the measurements of each key's target, version and device (their
-        median); None where there is none.
+        """Return the nominal latency of the reference model, ms: its median beside the measurements of a group.
 
-        With it :meth:`Measurement.at_nominal_speed` makes measurements comparable that were taken while the machine ran
-        at different speeds.
+        The group has the target, version and device of any of ``keys``; None if it has no reference model.
+        :meth:`Measurement.at_nominal_speed` takes the result.
         """
         same = [
             [MEASUREMENTS.c[name] == getattr(key, name) for name in ("target", "version", "device")] for key in keys
@@ -191,7 +236,7 @@ class LatencyDB:
         )
 
     def close(self) -> None:
-        """Gives connections back; the database can still be used afterwards."""
+        """Close all connections; the database can still be used afterwards."""
         self._engine.dispose()
 
     def __enter__(self) -> LatencyDB:
@@ -203,7 +248,7 @@ class LatencyDB:
         self.close()
 
     def _live(self) -> Engine:
-        """The engine; connections of before a fork stay with the parent."""
+        """Return the engine; connections from before a fork stay with the parent."""
         if self._pid != os.getpid():
             self._engine.dispose(close=False)
             self._pid = os.getpid()
@@ -211,41 +256,51 @@ class LatencyDB:
 
     def _records(self, *conditions: ColumnElement[bool]) -> list[tuple[LatencyKey, str]]:
         columns = [MEASUREMENTS.c[name] for name in (*KEY, "record")]
-        with self._explained(), self._live().connect() as connection:
-            return [
-                (LatencyKey(*row[:4]), row[4])
-                for row in connection.execute(select(*columns).where(*conditions).order_by(*columns[:4]))
-            ]
 
-    def _parse(self, record: str) -> Measurement:
+        def read() -> list[tuple[LatencyKey, str]]:
+            with self._live().connect() as connection:
+                rows = connection.execute(select(*columns).where(*conditions).order_by(*columns[:4]))
+                return [(LatencyKey(*row[:4]), row[4]) for row in rows]
+
+        return self._transact(read)
+
+    def _parse(self, record: object) -> Measurement:
+        where = f"a record of {self.name} is damaged"
+        if not isinstance(record, str):
+            raise InputError(f"{where}: {brief(record)}", "JSON text")
+        parsed = parse_json(record, where)
         try:
-            return Measurement.from_dict(json.loads(record))
-        except (json.JSONDecodeError, InputError) as error:
-            raise InputError(f"a record of {self.name} is damaged: {error}") from None
+            return Measurement.from_dict(parsed)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
 
     def _version(self) -> str | None:
         with self._live().connect() as connection:
             return read_version(connection)
 
+    def _transact(self, operation: Callable[[], T]) -> T:
+        """Return the result of one transaction; it is repeated while a server is away."""
+        with self._explained():
+            return with_retries(operation, self.name, self._backoff)
+
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turns what a database refuses into one line; errors of our own statements pass."""
+        """Turn what a database refuses into one line; errors of our own statements pass."""
         try:
             yield
         except (OperationalError, DatabaseError, InterfaceError) as error:
-            said = " ".join(str(error.orig).split())
-            if isinstance(error, (IntegrityError, ProgrammingError)) and "permission denied" not in said:
+            message = printable(" ".join(str(error.orig).split()))
+            if isinstance(error, (IntegrityError, ProgrammingError)) and "permission denied" not in message:
                 raise
             for words, meaning, hint in _REASONS:
-                if any(word in said.lower() for word in words):
-                    raise InputError(f"{self.name} {meaning} ({said})", hint=hint) from None
-            raise InputError(f"database {self.name}: {said}") from None
+                if any(word in message.lower() for word in words):
+                    raise InputError(f"{self.name} {meaning} ({message})", hint=hint) from None
+            raise InputError(f"database {self.name}: {message}") from None
 
 
 @dataclass(frozen=True)
 class MergeCounts:
-    """How many rows were new, how many replaced an older measurement, how many were not taken because what is here is
-    as new or newer."""
+    """Counts of a merge: rows that were new, that replaced an older one, and that were as old or older (``kept``)."""
 
     added: int
     replaced: int
@@ -254,8 +309,11 @@ class MergeCounts:
 
 @dataclass(frozen=True)
 class MeasurementGroup:
-    """The measurements of one space on one target, runtime version and device; the space is "" for files.
-    ``times_ms`` are their medians, sorted."""
+    """The measurements of one space on one target, runtime version and device.
+
+    The space is "" for files. ``times_ms`` are the sorted medians, ms; ``clean`` counts clean ones; ``newest`` is the
+    latest time.
+    """
 
     space: str
     target: str
@@ -269,7 +327,7 @@ class MeasurementGroup:
 
 @dataclass(frozen=True)
 class MeasurementFilter:
-    """Which measurements; None: any.
+    """A filter of measurements; None admits any.
 
     ``target`` is a whole target or its beginning (``onnxruntime``, ``onnxruntime:fp32``), ``device`` the beginning of
     a device's id or a part of its name, ``workload`` a whole key or a part of it (an architecture's id).
@@ -282,7 +340,7 @@ class MeasurementFilter:
     workload: str | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        """For a query of measurements."""
+        """Return the conditions of an SQL query."""
         c = MEASUREMENTS.c
         found: list[ColumnElement[bool]] = [
             c[name] == value for name in ("space", "version") if (value := getattr(self, name)) is not None
@@ -307,7 +365,7 @@ class MeasurementFilter:
 
 
 def nominal_reference_ms(measurements: Iterable[Measurement]) -> float | None:
-    """The median of the anchor's times beside measurements, ms; None where none had an anchor."""
+    """Return the median of the reference model's latencies beside measurements, ms; None if there are none."""
     known = [ms for m in measurements if (ms := m.reference_ms) is not None]
     return median(known) if known else None
 

@@ -1,76 +1,109 @@
-"""Others' tables of latencies: a column that names the network, a column of milliseconds, nothing else known of the
-measuring."""
+"""Import of published tables: a column that names the network, a column of milliseconds, and no record of measuring."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from latency_db.core.device import DeviceFingerprint
-from latency_db.core.measurement import LatencyKey, Measurement, now
+from latency_db.core.measurement import MAX_MS, LatencyKey, Measurement, now
 from latency_db.core.target import Target
 from latency_db.database.table_io import Cells, Row, raw_rows, refuse
 from search_spaces.errors import InputError
 from search_spaces.registry import unknown
+from search_spaces.text import brief
 
 NOT_KNOWN = "only one time per row is published: p90_ms, p99_ms, low_ms and high_ms repeat it; runs, verdict and clock are not known"
 
 
-def import_table(
-    path: Path, key: str, value: str, target: Target, device_name: str, version: str = "unknown"
-) -> tuple[list[Row], int]:
-    """Rows keyed by the text in column ``key``, with the ms in column ``value``; and how many rows have no value there.
+@dataclass(frozen=True)
+class TableColumns:
+    """What a published table means: its columns ``key`` (network) and ``value`` (ms), and what it was measured on."""
 
-    What the table does not say is marked in the environment (``not_known``), with ``runs`` 0; its other columns are
-    kept under ``columns``. InputError for a damaged row, by number; then nothing is read.
+    key: str
+    value: str
+    target: Target
+    device_name: str
+    version: str = "unknown"
+
+
+def import_table(path: Path, columns: TableColumns) -> tuple[list[Row], int]:
+    """Return the rows of a published table, and the number of rows without a value.
+
+    What the table does not report is marked in the environment (``not_known``), with ``runs`` 0. Other columns are
+    kept under ``columns``.
+
+    Raises:
+        InputError: A column is missing, or a row has no name, a name for the second time, or no number of
+            milliseconds above 0. The first such row is named, and nothing is imported.
     """
-    device = DeviceFingerprint("", "", 0, (), 0, accelerator=device_name)
     rows: dict[str, Row] = {}
     wrong: list[str] = []
     skipped = 0
     for place, cells in raw_rows(path):
-        if absent := [name for name in (key, value) if name not in cells]:
+        if absent := [name for name in (columns.key, columns.value) if name not in cells]:
             raise unknown(f"column of {path}:", absent[0], tuple(map(str, cells)))
-        if _empty(cells[value]):
+        if _is_empty(cells[columns.value]):
             skipped += 1
             continue
         try:
-            name = str(cells[key] or "")
-            if not name or name in rows:
-                raise InputError(
-                    f"{key} {name!r}" + (" for the second time" if name else ""), "a name of its own in every row"
-                )
-            rows[name] = _row(name, _positive(cells[value], value), cells, target, device, version)
+            name = _name(cells[columns.key], columns.key)
+            if name in rows:
+                raise InputError(f"{columns.key} {brief(name)} for the second time", "a name of its own in every row")
+            rows[name] = _row(name, _milliseconds(cells[columns.value], columns.value), cells, columns)
         except InputError as error:
             wrong.append(f"{place}: {error}")
     refuse(path, wrong)
     return list(rows.values()), skipped
 
 
-def _row(name: str, ms: float, cells: Cells, target: Target, device: DeviceFingerprint, version: str) -> Row:
+def _row(name: str, ms: float, cells: Cells, columns: TableColumns) -> Row:
+    device = DeviceFingerprint("", "", 0, (), 0, accelerator=columns.device_name)
     environment: dict[str, Any] = {
-        "runtime_version": version,
+        "runtime_version": columns.version,
         "device": device.to_dict(),
         "device_id": device.id,
         "not_known": NOT_KNOWN,
-        "columns": {str(k): v for k, v in cells.items() if not _empty(v) and isinstance(v, (str, int, float, bool))},
+        "columns": {str(k): v for k, v in cells.items() if not _is_empty(v) and isinstance(v, (str, int, float, bool))},
     }
     measurement = Measurement(
-        ms, ms, ms, ms, ms, 0, "table", "clean", "wall", target, name, environment=environment, time=now()
+        median_ms=ms,
+        p90_ms=ms,
+        p99_ms=ms,
+        low_ms=ms,
+        high_ms=ms,
+        runs=0,
+        source="table",
+        verdict="clean",
+        clock="wall",
+        target=columns.target,
+        workload=name,
+        environment=environment,
+        time=now(),
     )
-    return LatencyKey(name, str(target), version, device.id), measurement
+    return LatencyKey(name, str(columns.target), columns.version, device.id), measurement
 
 
-def _empty(cell: object) -> bool:
+def _is_empty(cell: object) -> bool:
     return cell is None or cell == "" or (isinstance(cell, float) and math.isnan(cell))
 
 
-def _positive(cell: Any, column: str) -> float:
-    try:
-        ms = float(cell)
-    except (TypeError, ValueError):
-        ms = math.nan
-    if not 0 < ms < math.inf:
-        raise InputError(f"{column} {cell!r}", "milliseconds above 0")
+def _name(cell: object, column: str) -> str:
+    """Return the network's name; numbers are accepted, since some tables number their networks."""
+    if isinstance(cell, bool) or not isinstance(cell, (str, int)) or cell == "":
+        raise InputError(f"{column} {brief(cell)}", "a name of its own in every row")
+    return str(cell)
+
+
+def _milliseconds(cell: object, column: str) -> float:
+    ms = math.nan
+    if isinstance(cell, (str, int, float)) and not isinstance(cell, bool):
+        try:
+            ms = float(cell)
+        except (ValueError, OverflowError):
+            ms = math.nan
+    if not 0 < ms <= MAX_MS:
+        raise InputError(f"{column} {brief(cell)}", "milliseconds above 0")
     return ms

@@ -1,4 +1,4 @@
-"""The tables of the database, the version of their form, and the way from an older form to this one."""
+"""The tables of the database, the version of their schema, and migrations from older versions."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _LOCK = 0x6C61_7465  # any number: processes of ours that change the form of one
 
 
 def read_version(connection: Connection) -> str | None:
-    """Schema version as it was written; None in a database that is not one of ours yet."""
+    """Return the stored schema version; None in a database without our tables."""
     if not inspect(connection).has_table(META.name):
         return None
     found = connection.execute(select(META.c.value).where(META.c.name == "schema")).scalar_one_or_none()
@@ -63,10 +63,9 @@ def read_version(connection: Connection) -> str | None:
 
 
 def bring_up(connection: Connection) -> None:
-    """Makes what is missing, or migrates an older form step by step; inside :func:`exclusive`, so that it happens
-    once and as a whole.
+    """Create the tables, or migrate an older schema step by step.
 
-    A form that this package does not know is left as it is.
+    Runs inside :func:`exclusive`, so that it happens once and as a whole. A newer schema is left as it is.
     """
     version = read_version(connection)
     if version is None:
@@ -100,26 +99,25 @@ _MIGRATIONS: dict[str, Callable[[Connection], None]] = {"1": _to_2}
 
 
 def chosen_by(workload: str, environment: Mapping[str, Any]) -> dict[str, str | None]:
-    """The columns that rows are chosen by, of a workload's key and the environment of its measurement."""
+    """Return the columns that filters use, of a workload's key and the environment of its measurement."""
     space, device = _SPACE.match(workload), environment.get("device")
     device = device if isinstance(device, Mapping) else {}
-    return {"space": space[1] if space else None, "device_name": device.get("accelerator") or device.get("cpu")}
+    name = device.get("accelerator") or device.get("cpu")
+    return {"space": space[1] if space else None, "device_name": name if isinstance(name, str) else None}
 
 
 def _lenient(record: str) -> Mapping[str, Any]:
-    """The environment of a record; empty where that is damaged: who reads the record is told so, moving the others
-    does not fail for it."""
+    """Return the environment of a record, empty if damaged: a migration does not fail for one record."""
     try:
         environment = json.loads(record)["environment"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {}
     return environment if isinstance(environment, Mapping) else {}
 
 
 @contextmanager
 def exclusive(engine: Engine) -> Iterator[Connection]:
-    """One transaction that waits for other writers of its kind and holds table definitions too: all of it happens or
-    nothing."""
+    """Open one transaction under a lock that all processes share; table definitions are part of it."""
     if engine.dialect.name != "sqlite":
         with engine.begin() as connection:
             connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
@@ -139,8 +137,7 @@ def exclusive(engine: Engine) -> Iterator[Connection]:
 
 
 def upsert(dialect: str, columns: Iterable[str], newer: bool = False) -> Any:
-    """The statement that inserts rows of measurements or replaces those of their keys; with ``newer`` only older
-    ones."""
+    """Return the statement that inserts rows or replaces those of their keys; with ``newer`` older ones only."""
     insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[dialect]
     statement = insert(MEASUREMENTS)
     changes = {name: statement.excluded[name] for name in columns if name not in KEY}

@@ -1,10 +1,12 @@
-"""Measurements as a file that people and other tools can read: CSV by the standard library, Parquet by pyarrow; with
-their provenance, exact both ways.
+"""Tables of measurements with their provenance, exact in both directions: CSV (standard library) and Parquet (pyarrow).
 
 A CSV begins with one line ``# {…}``: who exported it, when, with which version, the devices, the number of rows, and
 the part of the environment that is equal in all rows (``shared``). The second line names the columns; ``network`` and
-``environment`` hold JSON. A Parquet file has the same columns, whole environments, and the provenance under the key
-``latency_db`` of its metadata. ``latency_db/tables/README.md`` describes the columns.
+``environment`` hold JSON. Text that a spreadsheet would take for a formula (it begins with ``=``, ``+``, ``-`` or
+``@``) has an apostrophe before it, which reading removes; the provenance marks such files (``escaped``).
+
+A Parquet file has the same columns, whole environments, and the provenance under the key ``latency_db`` of its
+metadata. ``latency_db/tables/README.md`` describes the columns.
 """
 
 from __future__ import annotations
@@ -12,11 +14,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -25,13 +28,20 @@ from typing import Any
 from latency_db.core.measurement import LatencyKey, Measurement, now
 from latency_db.core.profiler import Network
 from search_spaces.errors import InputError
+from search_spaces.foreign_files import read_bytes
+from search_spaces.json_checks import parse_json
+from search_spaces.text import brief
 
 FORMAT = 1
+MAX_BYTES = 1 << 30
+"""Largest table that is read."""
 KEYS = ("workload", "target", "version", "device")
 TIMES = ("median_ms", "p90_ms", "p99_ms", "low_ms", "high_ms")
 OPTIONAL = ("wall_median_ms", "cpu_median_ms")  # an empty cell: not read
+TEXTS = (*KEYS, "source", "verdict", "clock", "time")
 COLUMNS = (*KEYS, *TIMES, "runs", "source", "verdict", "clock", *OPTIONAL, "time", "network", "environment")
 KINDS = (".csv", ".parquet")
+_ESCAPED = ("=", "+", "-", "@", "'", "\t", "\r")
 
 Row = tuple[LatencyKey, Measurement]
 Cells = Mapping[str, Any]
@@ -39,19 +49,29 @@ Cells = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of a file and what it says of itself."""
+    """The rows of a file and its provenance."""
 
     provenance: Mapping[str, Any]
     rows: tuple[Row, ...]
 
 
 def write_table(path: Path, rows: Iterable[Row], by: str) -> int:
-    """Writes rows as the kind that the suffix says, whole or not at all; ``by`` is who exports. The number of rows.
-    InputError where it cannot."""
+    """Write rows to a ``.csv`` or ``.parquet`` file, whole or not at all; return their number.
+
+    Args:
+        path: The file; its suffix decides the format.
+        rows: Keys and measurements.
+        by: Who exports, for the provenance.
+
+    Raises:
+        InputError: Another suffix, pyarrow is missing, or the file cannot be written.
+    """
     kind, rows = kind_of(path), list(rows)
     environments = [_without_network(m.environment) for _, m in rows]
     shared, own = shared_part(environments) if kind == ".csv" else ({}, environments)
     cells = [_cells(key, m, environment) for (key, m), environment in zip(rows, own, strict=True)]
+    if kind == ".csv":
+        cells = [{name: _escaped(cell) for name, cell in row.items()} for row in cells]
     provenance = {
         "latency_db": FORMAT,
         "by": by,
@@ -60,51 +80,62 @@ def write_table(path: Path, rows: Iterable[Row], by: str) -> int:
         "rows": len(rows),
         "devices": _devices(rows),
         "shared": shared,
+        **({"escaped": True} if kind == ".csv" else {}),
     }
     _replace(path, _csv(cells, provenance) if kind == ".csv" else _parquet(cells, provenance))
     return len(rows)
 
 
 def read_table(path: Path) -> Table:
-    """Inverse of :func:`write_table`. InputError, one line, for another kind of file and for damaged rows, by number:
-    never a part of the rows."""
+    """Return the rows of a file that :func:`write_table` wrote.
+
+    Raises:
+        InputError: The file is no export, is of a newer format, or has a damaged row, which is named. Nothing is
+            returned of a damaged file.
+    """
     kind, content = kind_of(path), _content(path)
     provenance, numbered = _read_csv(path, content) if kind == ".csv" else _read_parquet(path, content)
+    if provenance.get("escaped") is True:
+        numbered = ((place, {name: _unescaped(cell) for name, cell in cells.items()}) for place, cells in numbered)
     if provenance.get("latency_db") != FORMAT or not isinstance(shared := provenance.get("shared"), Mapping):
         raise InputError(
-            f"{path} is of export format {provenance.get('latency_db')!r}", f"{FORMAT}", "update this package"
+            f"{path} is of export format {brief(provenance.get('latency_db'))}", f"{FORMAT}", "update this package"
         )
     rows: list[Row] = []
     wrong: list[str] = []
     for place, cells in numbered:
         try:
             rows.append(_row(cells, shared))
-        except (InputError, KeyError, TypeError, ValueError) as error:
-            wrong.append(f"{place}: {error if isinstance(error, InputError) else f'{type(error).__name__} {error}'}")
+        except KeyError as error:
+            wrong.append(f"{place}: no column {error}")
+        except InputError as error:
+            wrong.append(f"{place}: {error}")
     refuse(path, wrong)
     if len(rows) != provenance.get("rows"):
         raise InputError(
-            f"{path} has {len(rows)} rows", f"{provenance.get('rows')}, as it says itself", "the file was cut or edited"
+            f"{path} has {len(rows)} rows",
+            f"{brief(provenance.get('rows'))}, as its provenance says",
+            "the file was cut or edited",
         )
     return Table(provenance, tuple(rows))
 
 
 def refuse(path: Path, wrong: Sequence[str]) -> None:
-    """InputError that names the first damaged row and how many more there are; nothing where there is none."""
+    """Raise InputError that names the first damaged row and counts the others; nothing if there is none."""
     if wrong:
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         raise InputError(f"{path} {wrong[0]}{more}", hint="nothing was taken from the file")
 
 
 def kind_of(path: Path) -> str:
-    """``.csv`` or ``.parquet``; InputError for another suffix."""
+    """Return ``.csv`` or ``.parquet``. Raises InputError for another suffix."""
     if path.suffix.lower() not in KINDS:
         raise InputError(f"{path}: a file of kind {path.suffix or 'without suffix'!r}", " or ".join(KINDS))
     return path.suffix.lower()
 
 
 def raw_rows(path: Path) -> Iterator[tuple[str, Cells]]:
-    """Rows of anybody's CSV (its first line names the columns) or Parquet file, each with its place in words."""
+    """Yield the rows of any CSV (its first line names the columns) or Parquet file, each with its place in words."""
     content = _content(path)
     return (
         _csv_rows(path, _text(path, content))
@@ -127,29 +158,63 @@ def _row(cells: Cells, shared: Mapping[str, Any]) -> Row:
     if None in cells:  # what csv.DictReader calls the cells beyond the last column
         raise InputError("more cells than columns")
     environment = merged(shared, _object(cells["environment"], "environment"))
+    texts = {name: _text_cell(cells[name], name) for name in TEXTS}
     if cells["network"]:
         network = _object(cells["network"], "network")
-        if "@" in cells["workload"] and (named := Network.from_dict(network).key) != cells["workload"]:
+        if "@" in texts["workload"] and (named := Network.from_dict(network).key) != cells["workload"]:
             raise InputError(f"network {named} under the key {cells['workload']}", "the same")
         environment["network"] = network
-    if cells["time"] and datetime.fromisoformat(cells["time"]).utcoffset() != timedelta(0):
-        raise InputError(f"time {cells['time']!r}", "ISO 8601 in UTC, such as 2026-01-02T03:04:05+00:00")
-    key = LatencyKey(*(str(cells[name]) for name in KEYS))
-    values: dict[str, Any] = {
-        name: str(cells[name]) for name in ("workload", "target", "source", "verdict", "clock", "time")
-    }
-    values |= {name: float(cells[name]) for name in TIMES}
-    values |= {name: None if cells[name] in ("", None) else float(cells[name]) for name in OPTIONAL}
-    measurement = Measurement.from_dict({**values, "runs": int(cells["runs"]), "environment": environment})
+    key = LatencyKey(*(texts[name] for name in KEYS))
+    values: dict[str, Any] = {name: text for name, text in texts.items() if name not in ("version", "device")}
+    values |= {name: _number(cells[name], name) for name in TIMES}
+    values |= {name: None if cells[name] in ("", None) else _number(cells[name], name) for name in OPTIONAL}
+    measurement = Measurement.from_dict({**values, "runs": _count(cells["runs"]), "environment": environment})
     if not key.workload or str(measurement.target) != key.target:
         raise InputError(f"key {key}", f"a workload, and the target written {measurement.target}")
     return key, measurement
 
 
-def _object(text: str, what: str) -> dict[str, Any]:
-    found = json.loads(text)
+def _text_cell(cell: object, column: str) -> str:
+    if not isinstance(cell, str):
+        raise InputError(f"{column} {brief(cell)}", "text")
+    return cell
+
+
+def _number(cell: object, column: str) -> float:
+    """Return a number that is one in the file, or is written as one in a CSV; no other type is converted."""
+    if isinstance(cell, (int, float)) and not isinstance(cell, bool):
+        return float(cell) if abs(cell) < 1e300 else math.inf
+    try:
+        if isinstance(cell, str):
+            return float(cell)
+    except ValueError:
+        pass
+    raise InputError(f"{column} {brief(cell)}", "a number")
+
+
+def _count(cell: object) -> int:
+    if isinstance(cell, int) and not isinstance(cell, bool):
+        return cell
+    if isinstance(cell, str) and re.fullmatch(r"[0-9]{1,12}", cell):
+        return int(cell)
+    raise InputError(f"runs {brief(cell)}", "a whole number, 0 or more")
+
+
+def _escaped(cell: Any) -> Any:
+    """Return a CSV cell with an apostrophe before text that a spreadsheet would take for a formula."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_ESCAPED) else cell
+
+
+def _unescaped(cell: Any) -> Any:
+    return cell[1:] if isinstance(cell, str) and cell.startswith("'") and cell[1:].startswith(_ESCAPED) else cell
+
+
+def _object(text: object, what: str) -> dict[str, Any]:
+    if not isinstance(text, (str, bytes)):
+        raise InputError(f"{what} {brief(text)}", "a JSON object")
+    found = parse_json(text, what)
     if not isinstance(found, dict):
-        raise InputError(f"{what} {text[:40]!r}", "a JSON object")
+        raise InputError(f"{what} {brief(text)}", "a JSON object")
     return found
 
 
@@ -162,8 +227,7 @@ def _without_network(environment: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def shared_part(values: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What is equal in all JSON objects, at any depth, and of each what is left; :func:`merged` puts them together
-    again."""
+    """Return what is equal in all JSON objects, at any depth, and the rest of each; the inverse is :func:`merged`."""
     if not values:
         return {}, []
     shared: dict[str, Any] = {}
@@ -185,11 +249,14 @@ def shared_part(values: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], li
 
 
 def merged(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Inverse of :func:`shared_part` for one of the objects."""
+    """Return one object of its shared and its own part; the inverse of :func:`shared_part`."""
     out = {**shared, **own}
     for name, value in shared.items():
         if isinstance(value, Mapping):
-            out[name] = merged(value, own.get(name, {}))
+            rest = own.get(name, {})
+            if not isinstance(rest, Mapping):
+                raise InputError(f"{name} {brief(rest)} of a row", "an object, as in the provenance")
+            out[name] = merged(value, rest)
     return out
 
 
@@ -207,16 +274,10 @@ def _csv(cells: Sequence[Cells], provenance: Mapping[str, Any]) -> bytes:
 
 def _read_csv(path: Path, content: bytes) -> tuple[dict[str, Any], Iterator[tuple[str, Cells]]]:
     first, _, rest = _text(path, content).partition("\n")
-    try:
-        if not first.startswith("# "):
-            raise ValueError
-        provenance = _object(first[2:], "provenance")
-    except ValueError:
-        hint = "of another's table name the columns: nas db import FILE --key COLUMN --value COLUMN --target …"
-        raise InputError(
-            f"{path} is no export of this package", "a first line '# {…}' with its provenance", hint
-        ) from None
-    return provenance, _csv_rows(path, rest, 1)
+    if not first.startswith("# "):
+        hint = "for a published table name its columns: nas db import FILE --key COLUMN --value COLUMN --target …"
+        raise InputError(f"{path} is no export of this package", "a first line '# {…}' with its provenance", hint)
+    return _object(first[2:], f"{path}: provenance"), _csv_rows(path, rest, 1)
 
 
 def _csv_rows(path: Path, text: str, before: int = 0) -> Iterator[tuple[str, Cells]]:
@@ -245,9 +306,9 @@ def _read_parquet(path: Path, content: bytes) -> tuple[dict[str, Any], Iterator[
     table = _open_parquet(path, content)
     written = (table.schema.metadata or {}).get(b"latency_db")
     if written is None:
-        hint = "of another's table name the columns: nas db import FILE --key COLUMN --value COLUMN --target …"
+        hint = "for a published table name its columns: nas db import FILE --key COLUMN --value COLUMN --target …"
         raise InputError(f"{path} is no export of this package", "provenance under 'latency_db' in its metadata", hint)
-    return _object(written.decode(), "provenance"), _parquet_rows(table)
+    return _object(written, f"{path}: provenance"), _parquet_rows(table)
 
 
 def _open_parquet(path: Path, content: bytes) -> Any:
@@ -274,10 +335,7 @@ def _pyarrow() -> tuple[Any, Any]:
 
 
 def _content(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    content = read_bytes(path, MAX_BYTES)
     if content.startswith(b"SQLite format 3\0"):
         raise InputError(f"{path} is a database", " or ".join(KINDS), f"take it over with: nas db merge {path}")
     return content

@@ -54,7 +54,11 @@ class GpuTimer:
     """
 
     def __init__(
-        self, engine: str, target: Target, protocol: Protocol | GpuProtocol, reference: Callable[[], Ready] | None = None
+        self,
+        engine: str,
+        target: Target,
+        protocol: Protocol | GpuProtocol,
+        reference: Callable[[], Ready] | None = None,
     ) -> None:
         self._engine = engine
         self._target = target

@@ -199,7 +199,7 @@ def _find(target: Target, name: str) -> Path:
 def _read(path: Path) -> tuple[Row, ...]:
     if path.suffix in KINDS:
         return read_table(path).rows
-    with LatencyDB(path) as database:
+    with LatencyDB(path, read_only=True) as database:
         return tuple(database.rows())
 
 

@@ -14,40 +14,46 @@ if TYPE_CHECKING:
     from latency_db.database.table_io import Row
 
 EXAMPLES = """\
-  nas db ls                                                     what there is: counts and times by space, target and device
-  nas db ls --target onnxruntime:fp32 --space yolo-nano --each
+  nas db list                                                   counts and times by space, target and device
+  nas db list --target onnxruntime:fp32 --space yolo-nano --each
   nas db show ab12cd34ef56                                      every field of an architecture's measurements
   nas db export epyc.csv --space yolo-nano --target openvino:fp32
   nas db import epyc.csv --latency-db postgresql://nas@server/latency
-  nas db merge colleague.sqlite                                 of two measurements of one thing the newer stays
+  nas db merge colleague.sqlite                                 of two measurements of one key the newer stays
   nas db import yolobench.parquet --key model_name --value latency_ms_a40_tensorrt --target tensorrt:fp16 --device-name "NVIDIA A40\""""
 ACTIONS = {
-    "ls": "list what is kept",
+    "list": "list the measurements",
     "show": "every field of some measurements, as JSON",
     "export": "write measurements to a .csv or .parquet file, with their provenance",
-    "import": "take over the measurements of such a file, or the latency column of another's table",
-    "merge": "take over the measurements of another database",
+    "import": "import such a file, or the latency column of a published table",
+    "merge": "import the measurements of another database",
 }
+
+
+ALIASES = {"list": ["ls"]}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    made = {name: actions.add_parser(name, help=text, description=text) for name, text in ACTIONS.items()}
+    made = {
+        name: actions.add_parser(name, help=text, description=text, aliases=ALIASES.get(name, []))
+        for name, text in ACTIONS.items()
+    }
     for one in made.values():
         one.add_argument("--latency-db", help="file or URL of the database (default: the one of all runs)")
     made["show"].add_argument(
         "workload", metavar="KEY", help="a workload's key or a part of it, such as an architecture's id"
     )
-    for name in ("ls", "show", "export"):
+    for name in ("list", "show", "export"):
         _add_choice(made[name], name == "show")
-    made["ls"].add_argument("--each", action="store_true", help="every measurement, not groups")
+    made["list"].add_argument("--each", action="store_true", help="every measurement, not groups")
     made["export"].add_argument("file", type=Path, help="the .csv or .parquet file to write")
     made["export"].add_argument("--by", help="who exports, for the provenance (default: the name of the user)")
     made["import"].add_argument(
         "file", type=Path, help="a .csv or .parquet file that nas db export wrote; with --key and --value any"
     )
-    _add_table_columns(made["import"].add_argument_group("of a table that is not ours"))
+    _add_table_columns(made["import"].add_argument_group("of a published table"))
     made["merge"].add_argument("other", help="file or URL of the other database")
 
 
@@ -74,14 +80,15 @@ def run(args: argparse.Namespace) -> int:
     from nas.profiling.default_database import default_latency_db
 
     name = args.latency_db or default_latency_db()
-    if args.action in ("import", "merge"):
-        rows, skipped = _import(args) if args.action == "import" else _merge(args)
+    action = next((action for action, names in ALIASES.items() if args.action in names), args.action)
+    if action in ("import", "merge"):
+        rows, skipped = _import(args) if action == "import" else _merge(args)
         with LatencyDB(name) as database:  # only now: what cannot be read must not leave an empty database behind
             _take(rows, skipped, database)
         return 0
     _must_be_there(name)
-    with LatencyDB(name) as database:
-        {"ls": _ls, "show": _show, "export": _export}[args.action](args, database)
+    with LatencyDB(name, read_only=True) as database:
+        {"list": _list, "show": _show, "export": _export}[action](args, database)
     return 0
 
 
@@ -103,7 +110,7 @@ def _chosen(args: argparse.Namespace) -> MeasurementFilter:
     return MeasurementFilter(args.target, args.space, args.version, args.device, args.workload)
 
 
-def _ls(args: argparse.Namespace, database: LatencyDB) -> None:
+def _list(args: argparse.Namespace, database: LatencyDB) -> None:
     groups = database.groups(_chosen(args))
     if args.each:
         _print_each(list(database.rows(_chosen(args))))
@@ -152,7 +159,7 @@ def _show(args: argparse.Namespace, database: LatencyDB) -> None:
         raise MissingLatency(
             f"no measurement of {args.workload!r} in {database.name}",
             "a workload's key or a part of it",
-            "nas db ls --each lists them",
+            "nas db list --each lists them",
         )
     print(json.dumps(found, indent=2))
 
@@ -165,7 +172,7 @@ def _export(args: argparse.Namespace, database: LatencyDB) -> None:
     rows = list(database.rows(_chosen(args)))
     if not rows:
         raise InputError(
-            f"no measurement in {database.name} is of that choice", "at least one", "nas db ls lists what there is"
+            f"no measurement in {database.name} is of that choice", "at least one", "nas db list lists what there is"
         )
     print(f"{write_table(args.file, rows, args.by or _user())} measurements written to {args.file}")
 
@@ -181,7 +188,7 @@ def _user() -> str:
 
 def _import(args: argparse.Namespace) -> tuple[Sequence[Row], int]:
     from latency_db.core.target import Target
-    from latency_db.database.import_table import import_table
+    from latency_db.database.import_table import TableColumns, import_table
     from latency_db.database.table_io import read_table
     from search_spaces.errors import InputError
     from search_spaces.text import printable
@@ -193,8 +200,9 @@ def _import(args: argparse.Namespace) -> tuple[Sequence[Row], int]:
         print(f"{printable(args.file)}: exported by {by}, {time}, {tool}")
         return table.rows, 0
     if missing := [option for option, value in named.items() if not value]:
-        raise InputError(f"another's table without {' and '.join(missing)}", " ".join(named))
-    return import_table(args.file, args.key, args.value, Target.read(args.target), args.device_name, args.version)
+        raise InputError(f"a published table without {' and '.join(missing)}", " ".join(named))
+    columns = TableColumns(args.key, args.value, Target.read(args.target), args.device_name, args.version)
+    return import_table(args.file, columns)
 
 
 def _merge(args: argparse.Namespace) -> tuple[Sequence[Row], int]:
@@ -205,7 +213,7 @@ def _merge(args: argparse.Namespace) -> tuple[Sequence[Row], int]:
     _must_be_there(args.other)
     if Path(args.other).suffix in KINDS:
         raise InputError(f"{args.other} is a table", "a database", f"take it over with: nas db import {args.other}")
-    with LatencyDB(args.other) as other:
+    with LatencyDB(args.other, read_only=True) as other:
         return list(other.rows()), 0
 
 

@@ -101,8 +101,8 @@ def test_a_target_that_could_not_be_written_cannot_be_made(fields: dict[str, obj
         replace(Target("onnxruntime"), **fields)  # type: ignore[arg-type]
 
 
-def test_a_precision_that_is_not_there_yet_says_so() -> None:
-    with pytest.raises(InputError, match="bf16 is not there yet for onnxruntime; expected one of fp32"):
+def test_a_precision_that_is_not_supported_is_refused() -> None:
+    with pytest.raises(InputError, match="bf16 is not supported by onnxruntime; expected one of fp32"):
         open_profiler(Target.parse("onnxruntime:bf16"))
 
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from sqlalchemy import create_engine, text
 
 from latency_db.core.profiler import Network
 from latency_db.database.db import LatencyDB, MeasurementFilter, MergeCounts
+from latency_db.database.retry import Backoff
 from latency_db.database.schema import SCHEMA_VERSION
 from nas.cli import main
 from search_spaces.errors import InputError
@@ -197,6 +199,31 @@ def test_a_server_that_was_restarted_is_found_again(server: Server, url: str) ->
             server.start()
         db.put(*ROWS[1])
         assert sorted(db.rows(), key=str) == sorted(ROWS[:2], key=str)
+
+
+def test_a_server_that_is_away_is_waited_for(
+    server: Server, url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reads and writes that begin while the server is stopped end when it is back; without it they end in one line."""
+    with LatencyDB(url, backoff=Backoff(60.0, 0.1, 0.5)) as db:
+        db.put(*ROWS[0])
+        server.stop()
+        starting = threading.Timer(2.0, server.start)
+        starting.start()
+        try:
+            db.put(*ROWS[1])
+        finally:
+            starting.join()
+        assert db.get(ROWS[0][0]) == ROWS[0][1] and db.get(ROWS[1][0]) == ROWS[1][1]
+        assert any("cannot be reached; next attempt" in line for line in caplog.messages)
+        server.stop()
+        monkeypatch.setattr(db, "_backoff", Backoff(0.3, 0.1, 0.1))
+        try:
+            with pytest.raises(InputError) as error:
+                db.find(ROWS[0][0])
+        finally:
+            server.start()
+        one_line(error, "cannot be reached")
 
 
 def test_a_row_that_stays_locked(server: Server, url: str) -> None:

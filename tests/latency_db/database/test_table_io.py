@@ -23,7 +23,7 @@ from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import Network
 from latency_db.core.target import Target
 from latency_db.database.db import LatencyDB, MeasurementFilter, MergeCounts
-from latency_db.database.import_table import import_table
+from latency_db.database.import_table import TableColumns, import_table
 from latency_db.database.schema import SCHEMA_VERSION
 from latency_db.database.table_io import Row, merged, read_table, shared_part, write_table
 from nas.cli import main
@@ -123,7 +123,7 @@ DAMAGE: dict[str, tuple[Callable[[list[str]], None], tuple[str, ...]]] = {
     "unknown target": (swap(3, "onnxruntime:fp32", "onnxruntime:fp31"), ("line 3", "fp31")),
     "another architecture": (swap(3, '""width"":', '""width"":9'), ("line 3", "does not belong to its choices")),
     "another workload": (swap(3, "yolo-nano@1", "yolo-nano@2"), ("line 3", "under the key yolo-nano@2")),
-    "half a cell of JSON": (swap(3, "{", "["), ("line 3", "JSONDecodeError")),
+    "half a cell of JSON": (swap(3, "{", "["), ("line 3", "not JSON")),
     "a cell too many": (lambda lines: lines.__setitem__(2, lines[2] + ",x"), ("line 3", "more cells")),
     "time without a zone": (swap(3, "+00:00", ""), ("line 3", "UTC")),
     "cut within a line": (lambda lines: lines.__setitem__(-1, lines[-1][:200]), (f"line {len(ROWS) + 2}",)),
@@ -315,7 +315,9 @@ def test_an_older_database_with_a_damaged_record_is_migrated_too(tmp_path: Path)
 def test_a_column_of_another_table(tmp_path: Path) -> None:
     path = tmp_path / "yolobench.csv"
     path.write_text("model_name,params,latency_a40\nyolo_160,10,1.5\nyolo_192,10,\nyolo_224,11,2.5\n")
-    rows, skipped = import_table(path, "model_name", "latency_a40", Target("tensorrt", "fp16"), "NVIDIA A40")
+    rows, skipped = import_table(
+        path, TableColumns("model_name", "latency_a40", Target("tensorrt", "fp16"), "NVIDIA A40")
+    )
     assert skipped == 1 and [(k.workload, k.target, m.median_ms) for k, m in rows] == [
         ("yolo_160", "tensorrt:fp16", 1.5),
         ("yolo_224", "tensorrt:fp16", 2.5),
@@ -331,7 +333,7 @@ def test_a_column_of_another_table(tmp_path: Path) -> None:
     ):
         path.write_text(text)
         with pytest.raises(InputError) as error:
-            import_table(path, "model_name", "latency_a40", Target("tensorrt"), "A40")
+            import_table(path, TableColumns("model_name", "latency_a40", Target("tensorrt"), "A40"))
         one_line(error, str(path), *words)
 
 
@@ -366,15 +368,15 @@ def test_the_command_moves_a_database_to_another(tmp_path: Path, capsys: pytest.
 
 CASES = {
     "no database": ("ls --latency-db {tmp}/none.sqlite", "none.sqlite", "nas measure"),
-    "nothing to show": ("show abc --latency-db {tmp}/l.sqlite", "'abc'", "ls --each"),
+    "nothing to show": ("show abc --latency-db {tmp}/l.sqlite", "'abc'", "list --each"),
     "nothing to export": (
         "export {tmp}/t.csv --space yolo-nas --latency-db {tmp}/l.sqlite",
         "no measurement",
-        "nas db ls",
+        "nas db list",
     ),
     "export of another kind": ("export {tmp}/t.xlsx --latency-db {tmp}/l.sqlite", ".xlsx", ".csv or .parquet"),
     "export to nowhere": ("export {tmp}/none/t.csv --latency-db {tmp}/l.sqlite", "cannot write", "none/t.csv"),
-    "import of nothing": ("import {tmp}/none.csv --latency-db {tmp}/new.sqlite", "cannot read", "none.csv"),
+    "import of nothing": ("import {tmp}/none.csv --latency-db {tmp}/new.sqlite", "does not exist", "none.csv"),
     "import of a database": ("import {tmp}/renamed.csv --latency-db {tmp}/new.sqlite", "is a database", "nas db merge"),
     "import of garbage": ("import {tmp}/garbage.csv --latency-db {tmp}/new.sqlite", "line 2", "no UTF-8"),
     "half a foreign import": (
@@ -408,7 +410,7 @@ def test_bad_input_is_one_line(
         (tmp_path / name).write_bytes(b"one line\n\xff\x00garbage" * 99)
     with closing(sqlite3.connect(tmp_path / "newer.sqlite")) as connection, connection:
         connection.execute("UPDATE latency_meta SET value = '99'")
-    monkeypatch.setattr(LatencyDB.__init__, "__defaults__", (0.05,))
+    monkeypatch.setattr(LatencyDB.__init__, "__defaults__", (0.05, *(LatencyDB.__init__.__defaults__ or ())[1:]))
     other = sqlite3.connect(tmp_path / "locked.sqlite", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     text, *words = CASES[case]

@@ -100,7 +100,7 @@ def test_a_runtime_declares_itself(name: str) -> None:
     assert reason is None or ("\n" not in reason and reason)
     assert Target(name).device == runtime.default_device
     for precision in set(PRECISIONS) - set(runtime.precisions):
-        with pytest.raises(InputError, match=f"{precision} is not there yet for {name}"):
+        with pytest.raises(InputError, match=f"{precision} is not supported by {name}"):
             runtime(Target(name, precision))
     with pytest.raises(InputError, match="given to the profiler of"):
         runtime(Target("another"))

@@ -14,7 +14,7 @@ from latency_db.core.cpu import CpuTime, busy_elsewhere, core_siblings, cpu_time
 from latency_db.core.device import DeviceFingerprint
 from latency_db.core.profiler import Protocol, Workload
 from latency_db.core.target import Target
-from latency_db.timing.cpu_timer import CpuTimer, CpuSession
+from latency_db.timing.cpu_timer import CpuSession, CpuTimer
 from latency_db.timing.statistics import median_interval, quantile
 from latency_db.timing.timing_samples import Block, Sample, drift, run_rounds, summarise
 from search_spaces.errors import InputError

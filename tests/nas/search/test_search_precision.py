@@ -303,9 +303,9 @@ REFUSED = {
     "no such precision": (["--precision", "int9"], "precision 'int9'"),
     "one that the runtime has not": (
         ["--target", "torch", "--precision", "fp32,int8"],
-        "precision int8 is not there yet for torch",
+        "precision int8 is not supported by torch",
     ),
-    "only such": (["--target", "torch", "--precision", "int8"], "precision int8 is not there yet for torch"),
+    "only such": (["--target", "torch", "--precision", "int8"], "precision int8 is not supported by torch"),
     "twice": (["--precision", "int8,int8"], "each precision once"),
     "another than the target's": (["--target", "openvino:fp16", "--precision", "fp32,int8"], "the target's among them"),
     "an accuracy that does not see it": (

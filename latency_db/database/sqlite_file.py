@@ -1,0 +1,61 @@
+"""SQLite files before they are opened for use: is a file ours, and how is it read without a change to it.
+
+Reading must not write: no table is added, no journal mode is changed, no old schema is migrated in place. A database of
+another program is refused in any case, because its tables would be mixed with ours.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
+
+from search_spaces.errors import InputError
+from search_spaces.text import printable
+
+OWN_TABLES = {"latency_meta", "measurements"}
+_KEY_COLUMNS = {"workload", "target", "version", "device", "record"}
+
+
+def check_file(path: Path) -> None:
+    """Raise InputError if a file is there and is no latency database (another program's, a folder, a pipe).
+
+    An empty file is accepted: SQLite creates one before it writes. Damaged files are left to the caller, which names
+    the damage.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{printable(path)} is no regular file", "an SQLite file")
+    try:
+        with closing(open_readonly(path)) as connection:
+            tables = {str(row[0]) for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            columns = {str(row[1]) for row in connection.execute("PRAGMA table_info(measurements)")}
+    except sqlite3.Error:
+        return
+    ours = "latency_meta" in tables or (tables == {"measurements"} and columns >= _KEY_COLUMNS)
+    if tables and not ours:
+        names = ", ".join(sorted(printable(name) for name in tables)[:3])
+        raise InputError(
+            f"{printable(path)} is another program's database (tables {names})",
+            "a latency database",
+            "name another file with --latency-db",
+        )
+
+
+def open_readonly(path: Path, busy_s: float = 30.0) -> sqlite3.Connection:
+    """Open an SQLite file for reading only."""
+    uri = f"file:{quote(str(path))}?mode=ro"
+    return sqlite3.connect(uri, uri=True, timeout=busy_s, check_same_thread=False)
+
+
+def copy_in_memory(path: Path, busy_s: float) -> sqlite3.Connection:
+    """Return a copy of a database in memory, which may be migrated although the file may not."""
+    copy = sqlite3.connect(":memory:", check_same_thread=False)
+    with closing(open_readonly(path, busy_s)) as source:
+        source.backup(copy)
+    return copy
