@@ -12,7 +12,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import StaticPool
 
-from latency_db.database.sqlite_file import copy_in_memory, open_readonly
+from latency_db.database.sqlite_file import copy_in_memory, decode_leniently, open_readonly
 from search_spaces.errors import InputError
 
 CONNECT_S = 10  # a server that does not answer for so long counts as unreachable
@@ -93,6 +93,7 @@ def _prepare_server(connection: Any, busy_s: float) -> None:
 
 def _prepare_file(connection: Any, busy_s: float) -> None:
     """Write-ahead log: readers beside one writer; a killed process loses nothing that was committed."""
+    decode_leniently(connection)
     cursor = connection.cursor()
     if cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         _retry(lambda: cursor.execute("PRAGMA journal_mode=WAL"), busy_s)

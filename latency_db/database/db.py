@@ -288,6 +288,9 @@ class LatencyDB:
         """Turn what a database refuses into one line; errors of our own statements pass."""
         try:
             yield
+        except UnicodeDecodeError:  # an error message of SQLite with bytes of the damage in it
+            meaning, hint = _REASONS[0][1:]
+            raise InputError(f"{self.name} {meaning}", hint=hint) from None
         except (OperationalError, DatabaseError, InterfaceError) as error:
             message = printable(" ".join(str(error.orig).split()))
             if isinstance(error, (IntegrityError, ProgrammingError)) and "permission denied" not in message:

@@ -35,7 +35,7 @@ def check_file(path: Path) -> None:
         with closing(open_readonly(path)) as connection:
             tables = {str(row[0]) for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             columns = {str(row[1]) for row in connection.execute("PRAGMA table_info(measurements)")}
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):  # the latter: an error message with bytes of the damage in it
         return
     ours = "latency_meta" in tables or (tables == {"measurements"} and columns >= _KEY_COLUMNS)
     if tables and not ours:
@@ -47,15 +47,23 @@ def check_file(path: Path) -> None:
         )
 
 
+def decode_leniently(connection: sqlite3.Connection) -> None:
+    """Decode damaged text with replacement characters, so that the record that holds it is refused, not the database."""
+    connection.text_factory = lambda content: content.decode("utf-8", "replace")
+
+
 def open_readonly(path: Path, busy_s: float = 30.0) -> sqlite3.Connection:
     """Open an SQLite file for reading only."""
     uri = f"file:{quote(str(path))}?mode=ro"
-    return sqlite3.connect(uri, uri=True, timeout=busy_s, check_same_thread=False)
+    connection = sqlite3.connect(uri, uri=True, timeout=busy_s, check_same_thread=False)
+    decode_leniently(connection)
+    return connection
 
 
 def copy_in_memory(path: Path, busy_s: float) -> sqlite3.Connection:
     """Return a copy of a database in memory, which may be migrated although the file may not."""
     copy = sqlite3.connect(":memory:", check_same_thread=False)
+    decode_leniently(copy)
     with closing(open_readonly(path, busy_s)) as source:
         source.backup(copy)
     return copy
