@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pytest
 
 from latency_db.conversion.onnx_file import drawn, input_shape
-from latency_db.core.device import DeviceFingerprint, lacks
+from latency_db.core.device import DeviceFingerprint, unsupported_precision
 from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import Network, Profiler, Workload
 from latency_db.core.target import PRECISIONS, Target
@@ -252,9 +252,13 @@ def test_input_is_noise_of_the_type_asked_for() -> None:
 
 def test_a_cpu_that_only_emulates_a_precision_is_known() -> None:
     machine = DeviceFingerprint("x86_64", "cpu", 2, ("avx2", "avx512_bf16"), 8)
-    assert lacks("bf16", machine) is None and lacks("fp32", machine) is None and lacks("int8", machine) is None
-    assert "avx512_fp16" in str(lacks("fp16", machine)) and "bf16" in str(
-        lacks("bf16", replace(machine, flags=("avx2",)))
+    assert (
+        unsupported_precision("bf16", machine) is None
+        and unsupported_precision("fp32", machine) is None
+        and unsupported_precision("int8", machine) is None
+    )
+    assert "avx512_fp16" in str(unsupported_precision("fp16", machine)) and "bf16" in str(
+        unsupported_precision("bf16", replace(machine, flags=("avx2",)))
     )
 
 
