@@ -22,14 +22,15 @@ def run(args: argparse.Namespace) -> int:
     from nas.cli.options import new_file, note_int8
     from nas.core.console_reporter import ConsoleReporter
     from nas.export.onnx import export_onnx, metadata_of
+    from nas.inference.onnx_checks import MAX_SIDE, STRIDE
     from nas.supernet.weights import load_detector
     from search_spaces.errors import InputError
 
     detector, artifact, _ = load_detector(args.weights)
     out = args.out or args.weights.with_suffix(".onnx")
     size = args.image_size or int(artifact.architecture["image_size"])
-    if size < 32 or size % 32:
-        raise InputError(f"image size {size}", "a multiple of 32")
+    if not STRIDE <= size <= MAX_SIDE or size % STRIDE:
+        raise InputError(f"image size {size}", f"a multiple of {STRIDE} from {STRIDE} to {MAX_SIDE}")
     new_file(out, ".onnx")
     worst = export_onnx(detector.deploy(), out, size, metadata_of(artifact.architecture, artifact.classes, size))
     reporter = ConsoleReporter()

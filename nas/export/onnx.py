@@ -7,6 +7,7 @@ import contextlib
 import copy
 import json
 import logging
+import os
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -69,44 +70,63 @@ def write_onnx(
 
 
 def export_onnx(detector: Detector, path: Path, image_size: int, metadata: Mapping[str, str] | None = None) -> float:
-    """:func:`write_onnx`, then ONNX Runtime on random images at batch 1 and 3 against torch; returns the largest
-    difference found.
+    """Write a deployed detector as ONNX and compare it with torch; return the largest difference (:func:`parity`).
 
-    A difference above :data:`TOLERANCE` is an error, and the file is removed: a wrong model is worse than none.
+    The file takes its name only after the comparison, so that an export that fails leaves an earlier file as it was.
+
+    Raises:
+        InputError: A weight is not finite, the file cannot be written, or it differs from torch by more than
+            :data:`TOLERANCE`.
     """
-    write_onnx(detector, path, image_size, metadata)
-    worst = parity(detector, path, image_size)
-    if worst > TOLERANCE:
-        path.unlink()
+    if broken := [
+        name for name, t in detector.state_dict().items() if t.is_floating_point() and not t.isfinite().all()
+    ]:
         raise InputError(
-            f"exported {path.name} differs from torch by {worst:.2g}",
-            f"at most {TOLERANCE:g}",
-            "please report this with the architecture's JSON",
+            f"weights that are not finite ({broken[0]} and {len(broken) - 1} more)",
+            "finite numbers",
+            "the training diverged or the weights are damaged: train again, or use an earlier checkpoint",
         )
+    unchecked = path.with_name(f".{path.name}.{os.getpid()}.unchecked")
+    try:
+        write_onnx(detector, unchecked, image_size, metadata)
+        worst = parity(detector, unchecked, image_size)
+        if not worst <= TOLERANCE:
+            raise InputError(
+                f"exported {path.name} differs from torch by {worst:.2g}",
+                f"at most {TOLERANCE:g}",
+                "please report this with the architecture's JSON",
+            )
+        os.replace(unchecked, path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from None
+    finally:
+        unchecked.unlink(missing_ok=True)
     return worst
 
 
 def parity(detector: Detector, path: Path, image_size: int, seed: int = 0) -> float:
-    """Largest difference between an ONNX file in ONNX Runtime and the detector: scores absolute, boxes as a part of
-    the image size.
+    """Return the largest difference between an ONNX file in ONNX Runtime and the detector in torch.
 
-    Torch computes in float64, so that what is seen is the file's error alone and not the sum of two float32 roundings.
+    Scores are compared absolutely, boxes relative to the image size, on random images at batch 1 and 3. Torch computes
+    in float64, so that the difference is the file's error and not the sum of two float32 roundings.
+
+    Raises InputError if an output of either is not finite: a comparison with NaN would find no difference.
     """
     import onnxruntime
 
     reference = copy.deepcopy(detector).cpu().double().eval()
-
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     generator = torch.Generator().manual_seed(seed)
     worst = 0.0
     for batch in (1, 3):
         images = _random_images(batch, image_size, generator)
-        boxes, scores = session.run(None, {"images": images.numpy()})
+        found = session.run(["boxes", "scores"], {"images": images.numpy()})
         with torch.no_grad():
-            want_boxes, want_scores = (t.numpy() for t in reference.predict(images.double()))
-        worst = max(
-            worst, float(np.abs(boxes - want_boxes).max()) / image_size, float(np.abs(scores - want_scores).max())
-        )
+            wanted = [t.numpy() for t in reference.predict(images.double())]
+        for name, a, b, unit in zip(("boxes", "scores"), found, wanted, (image_size, 1), strict=True):
+            if not (np.isfinite(a).all() and np.isfinite(b).all()):
+                raise InputError(f"{name} of {path.name} or of torch that are not finite", "numbers")
+            worst = max(worst, float(np.abs(a - b).max()) / unit)
     return worst
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,6 +17,14 @@ from search_spaces.errors import InputError
 
 Raw = tuple[NDArray[np.float32], NDArray[np.float32]]
 """boxes [N, A, 4] xyxy in pixels of the canvas and scores [N, A, C] in 0..1, before suppression."""
+
+
+MAX_RUN_S = 600.0
+"""Seconds that one run of an ONNX file may take."""
+MAX_MEMORY = 8 << 30
+"""Bytes of the CPU's memory that ONNX files may take when they run."""
+_FATAL = 4
+"""ONNX Runtime's log level: its errors are raised, printing them too would only repeat them."""
 
 
 class Backend(ABC):
@@ -37,30 +46,34 @@ class Backend(ABC):
 
 
 class OnnxBackend(Backend):
-    """A file that ``nas export`` wrote, in ONNX Runtime."""
+    """A file that ``nas export`` wrote, in ONNX Runtime.
+
+    The file is checked before it is run (:mod:`nas.inference.onnx_checks`). A run ends with an error after
+    :data:`MAX_RUN_S`, or when it needs more than :data:`MAX_MEMORY` on the CPU.
+    """
 
     _NAMES: ClassVar = {"CPUExecutionProvider": "CPU", "CUDAExecutionProvider": "CUDA"}
 
     def __init__(self, path: Path, device: str = "auto") -> None:
         import onnxruntime
 
-        if not path.is_file():
-            raise InputError(f"no model {path}", "an ONNX file that nas export wrote")
+        from nas.inference.onnx_checks import check_onnx
+
+        self._path = path
+        file = check_onnx(path)
         providers = _providers(onnxruntime.get_available_providers(), device)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = _FATAL
+        _limit_memory()
+        options.add_session_config_entry("session.use_env_allocators", "1")
         try:
-            self.session = onnxruntime.InferenceSession(path.read_bytes(), providers=providers)
+            self.session = onnxruntime.InferenceSession(file.source, options, providers=providers)
         except Exception as error:  # noqa: BLE001 - onnxruntime raises types of its own for every kind of bad file
             raise InputError(
-                f"{path} is no usable ONNX file ({str(error).splitlines()[0]})", "a file that nas export wrote"
+                f"{path} is no usable ONNX file ({_first_line(error)})", "a file that nas export wrote"
             ) from None
-        said = self.session.get_modelmeta().custom_metadata_map
-        if "classes" not in said or "image_size" not in said:
-            raise InputError(f"{path} does not name its classes", "a file that nas export wrote", "export it again")
-        self.classes = tuple(json.loads(said["classes"]))
-        self.image_size = int(said["image_size"])
-        self.end_to_end = said.get("suppression") == "none"
-        batch = self.session.get_inputs()[0].shape[0]
-        self._batch = batch if isinstance(batch, int) else None
+        self.classes, self.image_size, self.end_to_end = file.classes, file.image_size, file.end_to_end
+        self._batch = file.batch
         self._version = onnxruntime.__version__
 
     @property
@@ -70,18 +83,54 @@ class OnnxBackend(Backend):
 
     def run(self, images: NDArray[np.float32]) -> Raw:
         if self._batch in (None, len(images)):
-            boxes, scores = self.session.run(["boxes", "scores"], {"images": images})
-            return boxes, scores
+            return self._outputs(images)
         parts = [self._padded(images[i : i + self._batch]) for i in range(0, len(images), self._batch)]
         return np.concatenate([boxes for boxes, _ in parts]), np.concatenate([scores for _, scores in parts])
 
     def _padded(self, images: NDArray[np.float32]) -> Raw:
-        """As many as the file wants, filled up with empty ones."""
+        """Run a batch that is shorter than the file's, filled with black images."""
         assert self._batch is not None
         full = np.zeros((self._batch, *images.shape[1:]), np.float32)
         full[: len(images)] = images
-        boxes, scores = self.session.run(["boxes", "scores"], {"images": full})
+        boxes, scores = self._outputs(full)
         return boxes[: len(images)], scores[: len(images)]
+
+    def _outputs(self, images: NDArray[np.float32]) -> Raw:
+        import onnxruntime
+
+        options = onnxruntime.RunOptions()
+        options.log_severity_level = _FATAL
+        timer = threading.Timer(MAX_RUN_S, setattr, (options, "terminate", True))
+        timer.daemon = True
+        timer.start()
+        try:
+            boxes, scores = self.session.run(["boxes", "scores"], {"images": images}, options)
+        except Exception as error:  # noqa: BLE001 - as above
+            reason = f"it took over {MAX_RUN_S:.0f} s" if options.terminate else _first_line(error)
+            raise InputError(f"{self._path} cannot be run on {len(images)} images ({reason})") from None
+        finally:
+            timer.cancel()
+        if boxes.ndim != 3 or boxes.shape != (len(images), boxes.shape[1], 4):
+            raise InputError(f"{self._path} gives boxes of shape {boxes.shape}", f"({len(images)}, anchors, 4)")
+        if scores.shape != (expected := (len(images), boxes.shape[1], len(self.classes))):
+            raise InputError(f"{self._path} gives scores of shape {scores.shape}", f"{expected}")
+        return boxes, scores
+
+
+@cache
+def _limit_memory() -> None:
+    """Bound what sessions with ``session.use_env_allocators`` take of the CPU's memory, all together."""
+    import onnxruntime as ort
+
+    kind, place = ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, ort.OrtMemType.DEFAULT
+    settings = {"arena_extend_strategy": 0, "initial_chunk_size_bytes": -1, "max_dead_bytes_per_chunk": -1}
+    ort.create_and_register_allocator(
+        ort.OrtMemoryInfo("Cpu", kind, 0, place), ort.OrtArenaCfg({"max_mem": MAX_MEMORY, **settings})
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
 
 
 def _providers(available: Sequence[str], device: str) -> list[str | tuple[str, dict[str, int]]]:

@@ -79,6 +79,8 @@ def _read(path: Path, kind: str) -> tuple[dict[str, Tensor], JsonObject]:
 
     if not path.is_file():
         raise InputError(f"no weights file {path}", "a .safetensors file of this program")
+    if path.suffix == ".json":
+        raise InputError(f"{path} is an architecture file", "trained weights (.safetensors)", "nas train writes them")
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}

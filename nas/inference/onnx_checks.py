@@ -1,0 +1,234 @@
+"""Checks of an ONNX file before it is run: what it says of itself, its inputs and outputs, its size when it runs.
+
+An ONNX file is a program from outside. Its metadata size buffers, its graph decides about time and memory. A file that
+``nas export`` or ``nas quantize`` wrote passes; anything else is refused in one line before a session is opened.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search_spaces.errors import InputError
+from search_spaces.foreign_files import UnreadableFile, read_bytes
+from search_spaces.json_checks import parse_json
+from search_spaces.text import brief
+
+if TYPE_CHECKING:
+    import onnx
+
+MAX_FILE_BYTES = 2 << 30
+"""Largest ONNX file (protobuf ends there) and largest file of weights beside it."""
+MAX_SIDE = 4096
+"""Largest image size in pixels."""
+STRIDE = 32
+"""Image sizes are multiples of it: the largest stride of a detector."""
+MAX_CLASSES = 100_000
+MAX_ANCHORS = 1 << 20
+"""Most boxes per image before suppression; a network at 1280 px has 33,600."""
+MAX_TENSOR_BYTES = 2 << 30
+"""Largest tensor of the graph for one image."""
+MAX_BATCH = 1024
+
+_EXPECTED = "a file that nas export wrote"
+_SMALL = 1024
+"""Elements up to which an initializer may be a shape that other shapes are computed from."""
+
+
+@dataclass(frozen=True)
+class CheckedOnnx:
+    """An ONNX file that passed the checks.
+
+    Attributes:
+        source: What a session is opened with: the content, or the path where weights lie in a file beside it.
+        classes: Class names in the order of the scores.
+        image_size: Side of the square input in pixels.
+        end_to_end: Whether the network gives one box per object, so that nothing is to be suppressed.
+        batch: Number of images of one run; None where it is free.
+    """
+
+    source: bytes | str
+    classes: tuple[str, ...]
+    image_size: int
+    end_to_end: bool
+    batch: int | None
+
+
+def check_onnx(path: Path) -> CheckedOnnx:
+    """Read an ONNX file and check everything that running it relies on.
+
+    Raises:
+        InputError: The file is missing, no regular file, no ONNX file, or is refused by a check; one line that names it.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        content = read_bytes(path, MAX_FILE_BYTES, "an ONNX file that nas export wrote")
+    except UnreadableFile as error:
+        if error.missing:
+            raise InputError(f"no model {path}", "an ONNX file that nas export wrote") from None
+        raise
+    try:
+        proto = onnx.load_from_string(content)
+    except (DecodeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path} is no usable ONNX file ({error})", _EXPECTED) from None
+    try:
+        classes, image_size = _metadata(proto, path)
+        external = _external_files(proto, path)
+        if any(_has_subgraph(node) for node in proto.graph.node) or len(proto.functions):
+            raise InputError("the graph has loops, branches or functions", "a plain graph")
+        batch = _check_interface(proto.graph, image_size, len(classes))
+        _check_sizes(proto, image_size, batch)
+    except UnreadableFile:
+        raise
+    except InputError as error:
+        text = str(error)
+        raise InputError(text if text.startswith(str(path)) else f"{path}: {text}", hint=_HINT) from None
+    end_to_end = _entry(proto, "suppression") == "none"
+    return CheckedOnnx(str(path) if external else content, classes, image_size, end_to_end, batch)
+
+
+_HINT = "nas export writes such files; export it again"
+
+
+def _entry(proto: onnx.ModelProto, key: str) -> str | None:
+    return next((entry.value for entry in proto.metadata_props if entry.key == key), None)
+
+
+def _metadata(proto: onnx.ModelProto, path: Path) -> tuple[tuple[str, ...], int]:
+    """Class names and image size."""
+    names, size = _entry(proto, "classes"), _entry(proto, "image_size")
+    if names is None or size is None:
+        raise InputError(f"{path} does not name its classes", _EXPECTED)
+    classes = parse_json(names, f"{path}: classes", max_bytes=16 << 20)
+    if not isinstance(classes, list) or not 1 <= len(classes) <= MAX_CLASSES:
+        raise InputError(f"classes are {brief(classes)}", f"1 to {MAX_CLASSES:,} names")
+    if odd := [name for name in classes if not isinstance(name, str) or not name]:
+        raise InputError(f"a class is called {brief(odd[0])}", "names")
+    if not re.fullmatch(r"[0-9]{1,6}", size) or not STRIDE <= int(size) <= MAX_SIDE or int(size) % STRIDE:
+        raise InputError(f"image_size is {brief(size)}", f"a multiple of {STRIDE} from {STRIDE} to {MAX_SIDE}")
+    return tuple(classes), int(size)
+
+
+def _external_files(proto: onnx.ModelProto, path: Path) -> bool:
+    """Whether weights lie in files beside the model.
+
+    Raises InputError unless these are regular files of bounded size in the folder of the model.
+    """
+    folder = path.resolve().parent
+    locations = {entry.value for tensor in _tensors(proto) for entry in tensor.external_data if entry.key == "location"}
+    for location in sorted(locations):
+        file = (folder / location).resolve()
+        if Path(location).is_absolute() or not file.is_relative_to(folder):
+            raise InputError(f"weights in {brief(location)}", "a file in the folder of the model")
+        if not file.is_file() or file.stat().st_size > MAX_FILE_BYTES:
+            raise InputError(f"weights in {brief(location)}, which is no file of at most 2 GiB", "a file beside it")
+    return bool(locations)
+
+
+def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """All constant tensors of a graph without subgraphs."""
+    yield from proto.graph.initializer
+    for node in proto.graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+
+
+def _has_subgraph(node: onnx.NodeProto) -> bool:
+    return any(attribute.HasField("g") or len(attribute.graphs) for attribute in node.attribute)
+
+
+def _check_interface(graph: onnx.GraphProto, image_size: int, classes: int) -> int | None:
+    """The batch size, None where it is free.
+
+    Raises InputError unless the graph takes images (N, 3, S, S) and gives boxes (N, A, 4) and scores (N, A, classes).
+    """
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in constants]
+    if [value.name for value in inputs] != ["images"] or not _is_float(inputs[0]):
+        raise InputError(f"inputs {_listed(inputs)}", "one input images of float32")
+    batch, *sides = _shape(inputs[0]) or [None]
+    if len(sides) != 3 or any(
+        given not in (None, want) for given, want in zip(sides, (3, image_size, image_size), strict=False)
+    ):
+        raise InputError(f"images of shape {_shape(inputs[0])}", f"(batch, 3, {image_size}, {image_size})")
+    if batch is not None and not 1 <= batch <= MAX_BATCH:
+        raise InputError(f"a batch of {batch}", f"1 to {MAX_BATCH}, or a free one")
+    outputs = {value.name: value for value in graph.output}
+    if len(graph.output) != 2 or outputs.keys() != {"boxes", "scores"} or not all(map(_is_float, graph.output)):
+        raise InputError(f"outputs {_listed(list(graph.output))}", "boxes and scores of float32")
+    for name, last in (("boxes", 4), ("scores", classes)):
+        shape = _shape(outputs[name])
+        if shape is not None and not fits(shape, last):
+            raise InputError(f"{name} of shape {shape}", f"(batch, anchors, {last}), at most {MAX_ANCHORS:,} anchors")
+    return batch
+
+
+def fits(shape: Sequence[int | None], last: int) -> bool:
+    """Return whether a shape, None for a free length, can be (batch, anchors, last)."""
+    return len(shape) == 3 and (shape[1] is None or shape[1] <= MAX_ANCHORS) and shape[2] in (None, last)
+
+
+def _shape(value: onnx.ValueInfoProto) -> list[int | None] | None:
+    """Lengths, None for a free one; None where the file does not say."""
+    if not value.type.tensor_type.HasField("shape"):
+        return None
+    return [d.dim_value if d.HasField("dim_value") else None for d in value.type.tensor_type.shape.dim]
+
+
+def _is_float(value: onnx.ValueInfoProto) -> bool:
+    return value.type.HasField("tensor_type") and bool(value.type.tensor_type.elem_type == 1)  # TensorProto.FLOAT
+
+
+def _listed(values: Sequence[onnx.ValueInfoProto]) -> str:
+    return brief([value.name for value in values])
+
+
+def _check_sizes(proto: onnx.ModelProto, image_size: int, batch: int | None) -> None:
+    """Raise InputError for a tensor that needs over :data:`MAX_TENSOR_BYTES` for one image, as far as shapes follow from
+    those of the inputs and of small constants."""
+    import onnx
+
+    light = onnx.ModelProto()
+    light.CopyFrom(proto) if proto.ByteSize() < _SMALL**2 else _without_weights(proto, light)
+    for value in light.graph.input:
+        if value.name == "images":
+            shape = onnx.helper.make_tensor_value_info("images", 1, [batch or 1, 3, image_size, image_size])
+            value.CopyFrom(shape)
+    del light.graph.value_info[:]
+    try:
+        inferred = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
+    except (ValueError, RuntimeError) as error:  # InferenceError, and what its C++ raises
+        raise InputError(f"a graph whose shapes do not fit ({error})", _EXPECTED) from None
+    for value in (*inferred.value_info, *inferred.output, *inferred.input):
+        lengths = [length or 1 for length in _shape(value) or ()]
+        if 4 * math.prod(lengths) > MAX_TENSOR_BYTES * (batch or 1):
+            raise InputError(
+                f"{brief(value.name)} of shape {lengths}", f"tensors of at most {MAX_TENSOR_BYTES >> 30} GiB"
+            )
+
+
+def _without_weights(proto: onnx.ModelProto, light: onnx.ModelProto) -> None:
+    """Fill ``light`` with the graph, its large constants declared as inputs: only their shapes matter."""
+    import onnx
+
+    light.ir_version = proto.ir_version
+    light.opset_import.extend(proto.opset_import)
+    light.graph.name = proto.graph.name
+    light.graph.node.extend(proto.graph.node)
+    light.graph.input.extend(proto.graph.input)
+    light.graph.output.extend(proto.graph.output)
+    known = {value.name for value in proto.graph.input}
+    for tensor in proto.graph.initializer:
+        if math.prod(tensor.dims) <= _SMALL and not tensor.external_data:
+            light.graph.initializer.append(tensor)
+        elif tensor.name not in known:
+            shape = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            light.graph.input.append(shape)
