@@ -10,7 +10,7 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -56,17 +56,26 @@ def write_onnx(
     model = _Predict(detector).eval()
     free = {} if batch else {name: {0: "batch"} for name in ("images", "boxes", "scores")}
     example = torch.zeros(batch or 2, 3, image_size, image_size, device=next(detector.parameters()).device)
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter(
-            "ignore"
-        )  # deprecation of the tracing exporter, and its remarks on constants that are meant
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), _quiet_exporter(), torch.no_grad():
+        warnings.simplefilter("ignore")  # deprecation of the tracing exporter, remarks on intended constants
         file = Path(folder) / "model.onnx"
         names = {"input_names": ["images"], "output_names": ["boxes", "scores"]}
         torch.onnx.export(model, (example,), str(file), dynamo=False, opset_version=OPSET, dynamic_axes=free, **names)  # type: ignore[arg-type]
         proto = onnx.load(str(file))
     onnx.helper.set_model_props(proto, dict(metadata or {}))
     return atomic_write(path, proto.SerializeToString())
+
+
+@contextlib.contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Only errors of torch's exporter are logged within the block."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def export_onnx(detector: Detector, path: Path, image_size: int, metadata: Mapping[str, str] | None = None) -> float:
@@ -86,7 +95,8 @@ def export_onnx(detector: Detector, path: Path, image_size: int, metadata: Mappi
             "finite numbers",
             "the training diverged or the weights are damaged: train again, or use an earlier checkpoint",
         )
-    unchecked = path.with_name(f".{path.name}.{os.getpid()}.unchecked")
+    target = Path(os.path.realpath(path))
+    unchecked = target.with_name(f".{target.name}.{os.getpid()}.unchecked")
     try:
         write_onnx(detector, unchecked, image_size, metadata)
         worst = parity(detector, unchecked, image_size)
@@ -96,7 +106,7 @@ def export_onnx(detector: Detector, path: Path, image_size: int, metadata: Mappi
                 f"at most {TOLERANCE:g}",
                 "please report this with the architecture's JSON",
             )
-        os.replace(unchecked, path)
+        os.replace(unchecked, target)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from None
     finally:

@@ -65,7 +65,6 @@ def check_onnx(path: Path) -> CheckedOnnx:
         InputError: The file is missing, no regular file, no ONNX file, or is refused by a check; one line that names it.
     """
     import onnx
-    from google.protobuf.message import DecodeError
 
     try:
         content = read_bytes(path, MAX_FILE_BYTES, "an ONNX file that nas export wrote")
@@ -75,7 +74,7 @@ def check_onnx(path: Path) -> CheckedOnnx:
         raise
     try:
         proto = onnx.load_from_string(content)
-    except (DecodeError, ValueError, RuntimeError) as error:
+    except Exception as error:  # noqa: BLE001 - protobuf's DecodeError, whose package has no types
         raise InputError(f"{path} is no usable ONNX file ({error})", _EXPECTED) from None
     try:
         classes, image_size = _metadata(proto, path)

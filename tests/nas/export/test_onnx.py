@@ -43,7 +43,7 @@ def test_one_weight_that_is_not_finite_fails_the_export(value: float, which: int
 def test_the_comparison_refuses_outputs_that_are_not_finite(value: float, sound: Detector, tmp_path: Path) -> None:
     broken = detector()
     with torch.no_grad():
-        list(broken.parameters())[0].view(-1)[0] = value
+        next(broken.parameters()).view(-1)[0] = value
     write_onnx(broken, tmp_path / "broken.onnx", 96)
     write_onnx(sound, tmp_path / "sound.onnx", 96)
     for network, file in ((broken, "broken"), (broken, "sound"), (sound, "broken")):
