@@ -73,7 +73,8 @@ def layer_config(args: argparse.Namespace) -> LayerConfig:
 
 def beside(path: Path | None, architecture: Path) -> Path | None:
     """Return the weights file; ``supernet`` stands for the one beside the architecture's file."""
-    return architecture.parent / "supernet.safetensors" if str(path) == "supernet" else path
+    folder = architecture if architecture.is_dir() else architecture.parent
+    return folder / "supernet.safetensors" if str(path) == "supernet" else path
 
 
 def distillation(args: argparse.Namespace) -> dict[str, Any]:

@@ -54,6 +54,20 @@ def reference_artifact(name: str, num_classes: int = COCO_CLASSES, image_size: i
     return Artifact(name, architecture, (), NO_STUDY, unnamed_classes(num_classes), NO_DATA)
 
 
+def resized(artifact: Artifact, image_size: int | None) -> Artifact:
+    """Return the content of an architecture file at another image size in pixels; at None, as it is.
+
+    The estimates are dropped: they are of the other size. Raises InputError for a size that its space does not have.
+    """
+    if image_size is None or image_size == artifact.architecture["image_size"]:
+        return artifact
+    if image_size < 32 or image_size % 32:
+        raise InputError(f"image size {image_size}", "a multiple of 32")
+    architecture = artifact.architecture.replace(image_size=image_size)
+    space_of(architecture)
+    return replace(artifact, architecture=architecture, estimates=())
+
+
 def is_reference(path: Path) -> bool:
     """Whether what was given for a file is a reference's name; a file of that name goes before."""
     return not path.is_file() and str(path) in references()

@@ -233,10 +233,25 @@ CASES = {
     "plot of no run": ("plot {shelf}/no-run", "no-run", "run.json"),
     "folder under a file": (ZERO.replace("{tmp}/out", "{shelf}/file/out"), "file/out", "is a file"),
     "database that cannot be": (ZERO + "--latency-db {shelf}/file/latency.sqlite", "file", "write"),
-    "classes that do not match": (
-        "train {shelf}/S.json --data digits@96:train=8,val=4 --out {tmp}/S.safetensors",
-        "'9'",
-        "class0",
+    "train over other weights": (
+        "train {shelf}/S.json --data digits@96:train=8,val=4 --out {shelf}/S.safetensors",
+        "S.safetensors exists",
+        "never replaced",
+    ),
+    "train a folder without architectures": (
+        "train {shelf}/no-run --data digits@96:train=8,val=4",
+        "no-run has no S.json",
+        "nas search",
+    ),
+    "train at a size that no network has": (
+        "train {shelf}/S.json --image-size 100 --data digits@96:train=8,val=4 --out {tmp}/S.safetensors",
+        "image size 100",
+        "multiple of 32",
+    ),
+    "train on a device that this build lacks": (
+        "train {shelf}/S.json --device mps --data digits@96:train=8,val=4 --out {tmp}/S.safetensors",
+        "device 'mps'",
+        "auto, cpu",
     ),
     "init of other classes": (
         "train {shelf}/S.json --data {shelf}/data --init {shelf}/supernet.safetensors",
