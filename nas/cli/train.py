@@ -115,7 +115,13 @@ def _train_several(args: argparse.Namespace) -> int:
     jobs = [job] * len(chosen) + [plain] * len(references)
     metrics = train_detectors([*chosen, *references], jobs, folder, shown)
     rows = [
-        (artifact.name, f"{m.map:.3f}", f"{m.map50:.3f}", one.provenance()["from"], str(folder / f"{artifact.name}.safetensors"))
+        (
+            artifact.name,
+            f"{m.map:.3f}",
+            f"{m.map50:.3f}",
+            one.provenance()["from"],
+            str(folder / f"{artifact.name}.safetensors"),
+        )
         for artifact, one, m in zip([*chosen, *references], jobs, metrics, strict=True)
     ]
     shown.table(TextTable(("name", "mAP50-95", "mAP50", "initial weights", "file"), tuple(rows)))

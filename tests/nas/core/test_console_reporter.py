@@ -1,77 +1,64 @@
-"""What a terminal, a pipe and a file are shown: safe text, whole tables."""
+"""Progress on a terminal and without one: an ETA as soon as two points in time are known, no line without content."""
 
 from __future__ import annotations
 
 import io
-import os
+import re
 
 import pytest
 from rich.console import Console
 
-from nas.core.console_reporter import ConsoleReporter
-from nas.core.text_table import TextTable
-
-HOSTILE = "x\x1b[31m\nred\u202e" + os.fsdecode(b"z\xe9.jpg")
-WIDE = TextTable(
-    ("model", "family", "onnxruntime:fp32@640", "mAP 50–95, %", "whose", "M params", "GMACs", "px", "machine"),
-    tuple(
-        (
-            f"yolo-nas-{size}",
-            "YOLO-NAS",
-            "1234.5 ± 67.8 ms",
-            "47.5",
-            "published, COCO val2017",
-            "12.17",
-            "15.90",
-            "640",
-            "clean",
-        )
-        for size in "sml"
-    ),
-    left=2,
-)
+from nas.core import console_reporter
+from nas.core.console_reporter import ConsoleReporter, _Clock
 
 
-def reporter(terminal: bool, width: int = 80) -> tuple[ConsoleReporter, io.StringIO]:
-    file = io.StringIO()
-    return ConsoleReporter(Console(file=file, width=width, force_terminal=terminal, color_system=None)), file
+def test_the_eta_is_the_mean_time_of_a_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console_reporter.time, "monotonic", lambda: 100.0)
+    clock = _Clock()
+    assert clock.remaining(100.0) is None
+    clock.update(0, 10, 105.0)  # the work begins: what was before it does not count
+    assert clock.remaining(106.0) is None
+    clock.update(2, 10, 109.0)
+    assert clock.remaining(109.0) == pytest.approx(16.0) and clock.remaining(112.0) == pytest.approx(13.0)
+    assert clock.remaining(200.0) == 0.0
 
 
-@pytest.mark.parametrize("terminal", [True, False])
-def test_foreign_text_is_one_harmless_line(terminal: bool) -> None:
-    work, file = reporter(terminal, 400)
-    work.note(HOSTILE)
-    work.warning(HOSTILE)
-    work.table(TextTable((HOSTILE, "n"), ((HOSTILE, "1"),)), title="t")
-    text = file.getvalue()
-    assert "\x1b[31m" not in text and "\u202e" not in text and text.count("x\\x1b[31m\\nred\\u202ez\\xe9.jpg") == 4
-    text.encode()
+def test_units_of_an_earlier_run_took_no_time_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console_reporter.time, "monotonic", lambda: 0.0)
+    clock = _Clock()
+    clock.update(50, 100, 10.0)
+    assert clock.remaining(10.0) is None
+    clock.update(60, 100, 30.0)
+    assert clock.remaining(30.0) == pytest.approx(80.0)
 
 
-@pytest.mark.parametrize("terminal", [True, False])
-def test_progress_takes_foreign_text(terminal: bool) -> None:
-    work, file = reporter(terminal, 400)
-    with work.bars([f"[bold]{HOSTILE}"]) as (update,):
-        update(1, 2, HOSTILE)
-        update(2, 2, f"[red]{HOSTILE}")
-    text = file.getvalue()
-    assert "\x1b[31m" not in text and "[bold]x\\x1b" in text and "[red]x\\x1b" in text
+def test_the_first_unit_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console_reporter.time, "monotonic", lambda: 0.0)
+    clock = _Clock()
+    clock.update(1, 5, 3.0)
+    assert clock.remaining(3.0) == pytest.approx(12.0)
 
 
-@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 200])
-def test_tables_show_every_word_at_any_width(width: int) -> None:
-    work, file = reporter(True, width)
-    work.table(WIDE, "Bench")
-    lines = file.getvalue().splitlines()
-    words = set(file.getvalue().split())
-    assert max(map(len, lines)) <= width and "…" not in file.getvalue()
-    assert all(word in words for row in (WIDE.headers, *WIDE.rows) for cell in row for word in cell.split())
+def test_a_terminal_shows_no_count_without_a_total() -> None:
+    out = io.StringIO()
+    reporter = ConsoleReporter(Console(file=out, force_terminal=True, width=120))
+    with reporter.bars(["train S"]) as (update,):
+        update(0, 40, "")
+        update(1, 40, "iou 1.0")
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
+    assert "None" not in shown and "-:--:--" not in shown and "1/40" in shown and "ETA" in shown
 
 
-def test_a_pipe_gets_one_line_per_row_with_whole_cells() -> None:
-    work, file = reporter(False)
-    work.table(WIDE)
-    lines = [line for line in file.getvalue().splitlines() if line.strip()]
-    assert len(lines) == 2 + len(WIDE.rows)
-    for row in WIDE.rows:
-        assert any(all(cell in line for cell in row) for line in lines)
+def test_lines_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, out = [0.0], io.StringIO()
+    monkeypatch.setattr(console_reporter.time, "monotonic", lambda: now[0])
+    with ConsoleReporter(Console(file=out, width=120)).bars(["train S"]) as (update,):
+        for done in range(41):
+            now[0] += 1.0
+            update(done, 40, "")
+        update(40, 40, "evaluating 1/9 images")  # nothing new within ten seconds
+        now[0] += 11
+        update(40, 40, "evaluating 9/9 images")
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "train S 1/40  ETA 39 s  " and lines[-1].endswith("evaluating 9/9 images")
+    assert len(lines) == 6 and not any("None" in line for line in lines)
