@@ -93,8 +93,9 @@ def _train_one(args: argparse.Namespace) -> int:
 
 
 def _train_several(args: argparse.Namespace) -> int:
-    from nas.cli.options import new_folder, note_int8, reporter
+    from nas.cli.options import new_folder, note_int8
     from nas.core import distributed as processes
+    from nas.core.console_reporter import ConsoleReporter
     from nas.core.references import reference_artifact, resized
     from nas.core.text_table import TextTable
     from nas.supernet.weights import is_supernet
@@ -102,7 +103,7 @@ def _train_several(args: argparse.Namespace) -> int:
 
     if processes.world_size() > 1:
         raise InputError("several architectures under torchrun", "one architecture, or nas train without torchrun")
-    shown = reporter()
+    shown = ConsoleReporter()
     chosen = [resized(artifact, args.image_size) for artifact in _chosen(args.architecture)]
     size = int(chosen[0].architecture["image_size"])
     references = [reference_artifact(name, image_size=size) for name in args.reference]

@@ -8,12 +8,11 @@ import re
 import pytest
 from rich.console import Console
 
-from nas.core import console_reporter
 from nas.core.console_reporter import ConsoleReporter, _Clock
 
 
 def test_the_eta_is_the_mean_time_of_a_unit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(console_reporter.time, "monotonic", lambda: 100.0)
+    monkeypatch.setattr("nas.core.console_reporter.time.monotonic", lambda: 100.0)
     clock = _Clock()
     assert clock.remaining(100.0) is None
     clock.update(0, 10, 105.0)  # the work begins: what was before it does not count
@@ -24,7 +23,7 @@ def test_the_eta_is_the_mean_time_of_a_unit(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_units_of_an_earlier_run_took_no_time_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(console_reporter.time, "monotonic", lambda: 0.0)
+    monkeypatch.setattr("nas.core.console_reporter.time.monotonic", lambda: 0.0)
     clock = _Clock()
     clock.update(50, 100, 10.0)
     assert clock.remaining(10.0) is None
@@ -33,7 +32,7 @@ def test_units_of_an_earlier_run_took_no_time_here(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_first_unit_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(console_reporter.time, "monotonic", lambda: 0.0)
+    monkeypatch.setattr("nas.core.console_reporter.time.monotonic", lambda: 0.0)
     clock = _Clock()
     clock.update(1, 5, 3.0)
     assert clock.remaining(3.0) == pytest.approx(12.0)
@@ -51,7 +50,7 @@ def test_a_terminal_shows_no_count_without_a_total() -> None:
 
 def test_lines_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     now, out = [0.0], io.StringIO()
-    monkeypatch.setattr(console_reporter.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("nas.core.console_reporter.time.monotonic", lambda: now[0])
     with ConsoleReporter(Console(file=out, width=120)).bars(["train S"]) as (update,):
         for done in range(41):
             now[0] += 1.0

@@ -17,6 +17,7 @@ from nas.core.training_progress import Progress
 from nas.data.source import DataPair, open_data
 from nas.supernet.supernet import Supernet
 from nas.training import loop, state
+from nas.training.checkpoint import write_checkpoint
 from nas.training.loop import fit
 from nas.training.loss import Terms, Truth
 from nas.training.recipe import Recipe
@@ -39,7 +40,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, step_s: float) -> None:
         self.now, self.step_s, self.saved = 0.0, step_s, list[tuple[float, int]]()
         monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: self.now))
-        write = state.write_checkpoint
+        write = write_checkpoint
 
         def noted(path: Path, content: dict[str, object]) -> None:
             self.saved.append((self.now, int(content["step"])))  # type: ignore[call-overload]
