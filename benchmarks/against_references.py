@@ -38,9 +38,9 @@ from latency_db.database.db import LatencyDB
 from nas.bench.report import bench_data, write_bench
 from nas.bench.results import TRAINED, Accuracy, BenchModel, BenchResult
 from nas.bench.run import BenchRequest, run_bench
-from nas.cli.options import fixed_values, new_folder
 from nas.core.architecture_file import Artifact, DataRecord, StudyRecord
 from nas.core.console_reporter import ConsoleReporter
+from nas.core.paths import new_folder
 from nas.core.reporter import Reporter
 from nas.data.source import DataPair
 from nas.search.certify import chosen
@@ -52,6 +52,7 @@ from nas.training.job import TrainJob
 from nas.training.recipe import Recipe
 from nas.training.train_detector import train_detectors
 from search_spaces.architecture import Architecture, Value
+from search_spaces.fixed_values import fixed_values
 from search_spaces.references import FAMILIES
 from search_spaces.spaces import SPACES, space_of
 from search_spaces.trace import trace

@@ -27,11 +27,11 @@ from latency_db.database.table_io import read_table
 from latency_db.predictor.database import rows_of_measurements
 from latency_db.predictor.features import network_features
 from latency_db.predictor.model import Predictor
-from nas.cli.options import new_folder
 from nas.core.atomic import atomic_write
 from nas.core.console_reporter import ConsoleReporter
 from nas.core.estimate import Estimate, Objective
 from nas.core.pareto import hypervolume
+from nas.core.paths import new_folder
 from nas.core.reporter import Reporter
 from nas.estimators import ESTIMATORS
 from nas.estimators.base import Context, Estimator

@@ -27,11 +27,10 @@ import torch
 from benchmarks.record import write
 from nas.bench.models import resolve_models
 from nas.bench.results import BenchModel
-from nas.cli.options import add_recipe, new_folder
-from nas.cli.options import recipe as recipe_of
 from nas.core.architecture_file import Artifact, DataRecord, StudyRecord
 from nas.core.compute import device_of
 from nas.core.console_reporter import ConsoleReporter
+from nas.core.paths import new_folder
 from nas.core.training_progress import Progress
 from nas.data.loader import Batch, Loader
 from nas.data.source import open_data
@@ -40,11 +39,15 @@ from nas.inference.coco_metrics import Metrics
 from nas.training.data import open_training_data
 from nas.training.job import ComputeConfig, TrainJob
 from nas.training.loop import fit
+from nas.training.recipe import Recipe, parse_values
+from nas.training.recipes import RECIPES
 from nas.training.tasks import DetectorTask
 from nas.training.train_detector import train_detectors
 from search_spaces.architecture import Architecture
 from search_spaces.spaces import space_of
 
+VALUES = {"batch_size": int, "optimizer": str, "lr": float, "cls_weight": float, "precision": str, "seed": int}
+"""Values of a recipe that have an option of their own."""
 WARM = 20
 """Steps before a training is timed: kernels are chosen, memory is reserved, images are in memory."""
 
@@ -103,6 +106,23 @@ def row(
     }
 
 
+def add_recipe(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``nas train`` that name a recipe or change its values."""
+    parser.add_argument("--recipe", default="default")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=V", help="any value of the recipe")
+    parser.add_argument("--epochs", type=int, default=30)
+    for name, kind in VALUES.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind)
+    parser.add_argument("--no-augment", action="store_true")
+
+
+def recipe_of(args: argparse.Namespace) -> Recipe:
+    """Return the named recipe with the values that were given."""
+    given = {name: value for name in VALUES if (value := getattr(args, name)) is not None}
+    named = RECIPES[args.recipe].recipe.changed({"epochs": args.epochs})
+    return named.changed(parse_values(args.set)).changed(given)
+
+
 def main() -> None:
     """Time, train, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -110,7 +130,7 @@ def main() -> None:
     parser.add_argument("--data", default="digits@320")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--image-size", type=int, default=320)
-    add_recipe(parser, epochs=30)
+    add_recipe(parser)
     parser.add_argument("--test-split", help="evaluate on this split, too")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--device", default="auto")

@@ -23,9 +23,9 @@ from typing import Any
 
 from benchmarks.record import write
 from benchmarks.search_quality import T_975
-from nas.cli.options import new_folder
 from nas.core.architecture_file import Artifact
 from nas.core.console_reporter import ConsoleReporter
+from nas.core.paths import new_folder
 from nas.core.references import artifact_of, with_classes_of
 from nas.core.reporter import Reporter
 from nas.data.source import DataPair

@@ -146,6 +146,13 @@ def test_nobody_imports_the_command_line() -> None:
     assert importers == ["nas.__main__"]
 
 
+def test_no_benchmark_imports_the_command_line() -> None:
+    """What a benchmark needs of a verb is a function below it."""
+    graph = import_graph(modules_of(ROOT), type_checking=True)
+    users = [name for name, others in graph.items() if any(o.startswith("nas.cli") for o in others)]
+    assert [name for name in users if name.startswith("benchmarks.")] == []
+
+
 def test_first_level_of_nas() -> None:
     """At most 16 packages and 3 modules: a newcomer sees the subjects at one look."""
     packages = [d.name for d in (ROOT / "nas").iterdir() if (d / "__init__.py").exists()]
