@@ -18,6 +18,7 @@ FAMILIES: Registry[Mapping[str, Architecture]] = Registry(
     "nas.references",
     {
         "YOLOv5": "search_spaces.yolov5:REFERENCES",
+        "YOLOv5u": "search_spaces.yolov5:REFERENCES_U",
         "YOLOv6": "search_spaces.yolov6:REFERENCES",
         "YOLOv7": "search_spaces.yolov7:REFERENCES",
         "YOLOv8": "search_spaces.yolov8:REFERENCES",

@@ -56,3 +56,8 @@ REFERENCES = {
     f"yolov5{size}": YOLOV5.architecture(depth=depth, width=wide, head="anchors", image_size=640)
     for size, (depth, wide) in SIZES.items()
 }
+REFERENCES_U = {
+    f"yolov5{size}u": YOLOV5.architecture(depth=depth, width=wide, head="decoupled", image_size=640)
+    for size, (depth, wide) in SIZES.items()
+}
+"""YOLOv5u: with YOLOv8's head, as Ultralytics publishes it since 2023."""

@@ -1,0 +1,101 @@
+"""YOLOv6 3.0 (arXiv:2301.05586) N, S, M and L as its repository writes them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from nas.pretrained.families.base import Rules, Tensors, WeightMap, renamed
+from search_spaces.detector import Detector
+
+NODES: Rules = (
+    (r"^backbone\.stem\.", "stem-repvgg.conv."),
+    (r"^backbone\.ERBlock_(\d)\.0\.", lambda m: f"stage{int(m[1]) - 1}_down-repvgg.conv."),
+    (r"^backbone\.ERBlock_(\d)\.1\.", lambda m: f"stage{int(m[1]) - 1}_block-?."),
+    (r"^backbone\.ERBlock_5\.2\.", "spp-?."),
+    (r"^neck\.reduce_layer([01])\.", lambda m: f"neck{int(m[1]) + 1}_reduce-conv.conv."),
+    (r"^neck\.Bifusion([01])\.", lambda m: f"neck{int(m[1]) + 1}_join-bifusion."),
+    (r"^neck\.Rep_p4\.", "neck1_block-?."),
+    (r"^neck\.Rep_p3\.", "neck2_block-?."),
+    (r"^neck\.Rep_n3\.", "neck3_block-?."),
+    (r"^neck\.Rep_n4\.", "neck4_block-?."),
+    (r"^neck\.downsample2\.", "neck3_down-conv.conv."),
+    (r"^neck\.downsample1\.", "neck4_down-conv.conv."),
+    (r"^detect\.(stem|cls_conv|reg_conv)s\.(\d)\.", r"head-?.levels.\2.\1."),
+    (r"^detect\.(cls|reg)_preds\.(\d)\.", r"head-?.levels.\2.\1."),
+)
+"""``?`` stands for the family of the node's block, which depends on the size."""
+PARTS: Rules = (
+    (r"\bupsample\.upsample_transpose\.", "up."),
+    (r"(bifusion)\.cv1\.", r"\1.same."),
+    (r"(bifusion)\.cv2\.", r"\1.fine."),
+    (r"(bifusion)\.downsample\.", r"\1.down."),
+    (r"(bifusion)\.cv3\.", r"\1.merge."),
+    (r"\brbr_dense\.conv\.", "conv3."),
+    (r"\brbr_dense\.bn\.", "norm3."),
+    (r"\brbr_1x1\.conv\.", "conv1."),
+    (r"\brbr_1x1\.bn\.", "norm1."),
+    (r"\brbr_identity\.", "norm."),
+    (r"\bblock\.(conv|bn)\.", r"\1."),
+    (r"\bbn\.", "norm."),
+)
+BLOCKS: dict[str, Rules] = {
+    "rep": ((r"-rep\.conv1\.", "-rep.first."), (r"-rep\.block\.(\d+)\.", r"-rep.more.\1.")),
+    "bepc3": (
+        (r"-bepc3\.cv(\d)\.", r"-bepc3.conv\1."),
+        (r"-bepc3\.m\.conv1\.", "-bepc3.bottlenecks.0."),
+        (r"-bepc3\.m\.block\.(\d+)\.", lambda m: f"-bepc3.bottlenecks.{int(m[1]) + 1}."),
+        (r"(bottlenecks\.\d+)\.conv(\d)\.", r"\1.unit\2."),
+    ),
+    "sppf": ((r"-sppf\.(?:sppf\.|cspsppf\.)?cv(\d)\.", r"-sppf.conv\1."),),
+    "sppcsp": (
+        (r"-sppcsp\.(?:cspsppf\.)?cv1\.", "-sppcsp.before.0."),
+        (r"-sppcsp\.(?:cspsppf\.)?cv3\.", "-sppcsp.before.1."),
+        (r"-sppcsp\.(?:cspsppf\.)?cv4\.", "-sppcsp.before.2."),
+        (r"-sppcsp\.(?:cspsppf\.)?cv5\.", "-sppcsp.after.0."),
+        (r"-sppcsp\.(?:cspsppf\.)?cv6\.", "-sppcsp.after.1."),
+        (r"-sppcsp\.(?:cspsppf\.)?cv2\.", "-sppcsp.beside."),
+        (r"-sppcsp\.(?:cspsppf\.)?cv7\.", "-sppcsp.merge."),
+    ),
+}
+SWAPPED = re.compile(r"bepc3\.conv3\.conv\.weight|sppcsp\.merge\.conv\.weight")
+"""Weights whose two halves of input channels stand the other way round."""
+
+
+class Yolov6(WeightMap):
+    """YOLOv6 3.0; the anchor-based branches, which train its networks only, are dropped."""
+
+    references: ClassVar[tuple[str, ...]] = ("YOLOv6",)
+    licence = "GPL-3.0 (Meituan)"
+    dropped: ClassVar[tuple[str, ...]] = (
+        r"detect\.proj",
+        r"detect\.proj_conv\..*",
+        r"detect\.(cls|reg|obj)_preds_ab\..*",
+        r"detect\.reg_preds_lrtb\..*",
+        r"detect\.stride",
+        r"detect\.anchors_init",
+    )
+
+    def num_classes(self, tensors: Mapping[str, Tensor]) -> int | None:
+        """Rows of the first level's classifier, whatever its head is called."""
+        found = tensors.get("detect.cls_preds.0.bias", tensors.get("detect.cls_preds_af.0.bias"))
+        return None if found is None or "backbone.ERBlock_2.0.rbr_dense.conv.weight" not in tensors else len(found)
+
+    def renamed(self, tensors: Mapping[str, Tensor], detector: Detector) -> Tensors:
+        """By names; halves swapped where the originals concatenate in another order."""
+        families = {name.rpartition("-")[0]: name.rpartition("-")[2] for name in detector.cells}
+        out: Tensors = {}
+        for name, tensor in tensors.items():
+            key = renamed(name.replace("_preds_af.", "_preds."), NODES)
+            if key == name:
+                out[name] = tensor
+                continue
+            node = key.partition("-")[0]
+            family = families.get(node, "")
+            key = renamed(key.replace("-?.", f"-{family}."), (*BLOCKS.get(family, ()), *PARTS))
+            out[f"cells.{key}"] = torch.cat(tensor.chunk(2, 1)[::-1], 1) if SWAPPED.search(key) else tensor
+        return out

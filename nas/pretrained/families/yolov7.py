@@ -1,0 +1,136 @@
+"""YOLOv7 and YOLOv7-tiny (arXiv:2207.02696) as their repository writes them: one numbered layer per convolution."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
+
+from torch import Tensor
+
+from nas.pretrained.families.base import Rules, Tensors, WeightMap, input_parts, renamed, reordered
+from nas.pretrained.families.ultralytics import LAYER, same_anchors
+from search_spaces.detector import Detector
+from search_spaces.graph import Node
+
+UNIT: Rules = ((r"^bn\.", "norm."),)
+SPPCSP: Rules = (
+    (r"^cv1\.", "before.0."),
+    (r"^cv3\.", "before.1."),
+    (r"^cv4\.", "before.2."),
+    (r"^cv5\.", "after.0."),
+    (r"^cv6\.", "after.1."),
+    (r"^cv2\.", "beside."),
+    (r"^cv7\.", "merge."),
+    (r"\bbn\.", "norm."),
+)
+REPCONV: Rules = (
+    (r"^rbr_dense\.0\.", "conv3."),
+    (r"^rbr_dense\.1\.", "norm3."),
+    (r"^rbr_1x1\.0\.", "conv1."),
+    (r"^rbr_1x1\.1\.", "norm1."),
+)
+
+
+class Yolov7(WeightMap):
+    """YOLOv7 and YOLOv7-tiny. Implicit knowledge (``ia``, ``im``) is folded into the last convolutions."""
+
+    references: ClassVar[tuple[str, ...]] = ("YOLOv7",)
+    licence = "GPL-3.0 (WongKinYiu/yolov7)"
+    dropped: ClassVar[tuple[str, ...]] = (r".*\banchor_grid", r".*\bstride")
+    STRIDES = (8, 16, 32)
+
+    def num_classes(self, tensors: Mapping[str, Tensor]) -> int | None:
+        """Of three anchors' rows, without box and objectness; YOLOv7 has more numbered layers than YOLOv5."""
+        found = [t for n, t in tensors.items() if re.fullmatch(r"model\.\d+\.m\.0\.bias", n)]
+        layers = {m[1] for n in tensors if (m := LAYER.fullmatch(n))}
+        return len(found[0]) // 3 - 5 if found and len(layers) >= 40 else None
+
+    def renamed(self, tensors: Mapping[str, Tensor], detector: Detector) -> Tensors:
+        """Layer by layer in order; concatenated parts into the order that they have here."""
+        layers: dict[int, Tensors] = {}
+        out: Tensors = {}
+        for name, tensor in tensors.items():
+            match = LAYER.fullmatch(name)
+            if match is None:
+                out[name] = tensor
+            else:
+                layers.setdefault(int(match[1]), {})[match[2]] = tensor
+        places = list(_places(detector))
+        numbered = sorted(layers.items())
+        for (number, layer), (node, place) in zip(numbered, places, strict=False):
+            out |= self._layer(number, layer, node, place, detector)
+        for number, layer in numbered[len(places) :]:
+            out |= {f"model.{number}.{rest}": tensor for rest, tensor in layer.items()}
+        return out
+
+    def _layer(self, number: int, layer: Tensors, node: Node, place: str, detector: Detector) -> Tensors:
+        prefix = "cells." + next(n for n, m in detector.cells.items() if m is detector.cell(node)) + "."
+        if node is detector.graph.head:
+            family = str(dict(node.options).get("priors", "yolov7"))
+            return {
+                (f"{prefix}levels.{rest[2:]}" if rest.startswith("m.") else f"model.{number}.{rest}"): tensor
+                for rest, tensor in _folded(layer, self.STRIDES, family).items()
+            }
+        rules = SPPCSP if place == "sppcsp" else REPCONV if node.kind == "repvgg" else UNIT
+        middle = "" if place == "sppcsp" else "conv." if node.kind in ("conv", "repvgg") else f"{place}."
+        found = {f"{prefix}{middle}{renamed(rest, rules)}": tensor for rest, tensor in layer.items()}
+        return {name: _in_order(name, tensor, node, place, detector) for name, tensor in found.items()}
+
+    def explain(self, unused: Sequence[str], misfits: Sequence[str]) -> str:
+        """Anchors that were fitted to a data set."""
+        return "its anchors are not those of COCO (autoanchor)" if any(n.endswith("anchors") for n in unused) else ""
+
+
+def _places(detector: Detector) -> Iterator[tuple[Node, str]]:
+    """The convolutions of the network in the order of the original's layers: (node, part of its cell)."""
+    for node in (*detector.graph.nodes, detector.graph.head):
+        cell = detector.cell(node)
+        if not any(True for _ in cell.parameters()):
+            continue
+        if node.kind == "elan":
+            groups = [n for n, m in cell.named_modules() if re.fullmatch(r"groups\.\d+\.\d+", n)]
+            yield from ((node, part) for part in ("conv1", "conv2", *groups, "merge"))
+        elif node.kind == "sppcsp" and dict(node.options).get("light"):
+            yield from ((node, part) for part in ("beside", "before.0", "after.0", "merge"))
+        else:
+            yield node, node.kind
+
+
+def _in_order(name: str, tensor: Tensor, node: Node, place: str, detector: Detector) -> Tensor:
+    """Input channels of a convolution in the order of the parts here.
+
+    ELAN's merge and the tiny SPP's ``after.0`` concatenate last first; an ELAN behind a halving has the two halves
+    the other way round.
+    """
+    if not name.endswith("conv.weight") or place not in ("conv1", "conv2", "merge", "after.0"):
+        return tensor
+    parts = input_parts(detector.cell(node).get_submodule(f"{place}.conv"))
+    order = list(range(len(parts)))
+    if (node.kind == "elan" and place == "merge") or place == "after.0":
+        order.reverse()
+    elif node.kind == "elan" and place in ("conv1", "conv2") and node.inputs[0].endswith("_down_a"):
+        order[:2] = [1, 0]
+    else:
+        return tensor
+    # ``order`` tells which of their parts comes to each place here; their parts have the sizes of ours in that order.
+    theirs = [parts[order.index(i)] for i in range(len(parts))]
+    return reordered(tensor, theirs, order) if sum(parts) == tensor.shape[1] else tensor
+
+
+def _folded(layer: Tensors, strides: Sequence[int], family: str) -> Tensors:
+    """The detection layer with implicit knowledge folded, W' = im W, b' = im (b + W ia), its anchors checked."""
+    out = dict(layer)
+    for level in range(len(strides)):
+        weight, bias = out.get(f"m.{level}.weight"), out.get(f"m.{level}.bias")
+        added, scaled = out.pop(f"ia.{level}.implicit", None), out.pop(f"im.{level}.implicit", None)
+        if weight is None or bias is None:
+            continue
+        if added is not None:
+            bias = bias + weight.flatten(1) @ added.flatten()
+        if scaled is not None:
+            weight, bias = weight * scaled.view(-1, 1, 1, 1), bias * scaled.flatten()
+        out[f"m.{level}.weight"], out[f"m.{level}.bias"] = weight, bias
+    if "anchors" in out and same_anchors(out["anchors"], strides, family):
+        del out["anchors"]
+    return out
