@@ -14,6 +14,7 @@ import sys
 import types
 import zlib
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -66,13 +67,26 @@ def corners(boxes: Tensor) -> Tensor:
     return torch.cat([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], 1)
 
 
+class _Anything(type):
+    """A class of which every attribute is such a class, and which can be called and inherited from."""
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _anything(name)
+
+
+def _anything(name: str) -> Any:
+    return _Anything(name, (), {"__init__": lambda self, *a, **k: None, "__call__": lambda self, *a, **k: self})
+
+
 class _Absent(types.ModuleType):
     """Stands for a library that the packages import and these networks do not use."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return type(name, (), {"__init__": lambda self, *a, **k: None, "__call__": lambda self, *a, **k: self})
+        return _anything(name)
 
 
 class _Absences:
@@ -95,37 +109,20 @@ class _Absences:
         module.__version__ = "0.0"  # type: ignore[attr-defined]
 
 
-ABSENT = set(
-    [
-        "torchvision",
-        "addict",
-        "tensorboard",
-        "huggingface_hub",
-        "seaborn",
-        "IPython",
-        "git",
-        "fire",
-        "boto3",
-        "sahi",
-        "roboflow",
-        "albumentations",
-        "lightning",
-        "supervision",
-        "typer",
-        "pkg_resources",
-        "ipywidgets",
-        "pandas",
-        "thop",
-        "onnxsim",
-        "matplotlib",
-    ]
-)
+ABSENT = {
+    *("torchvision", "addict", "tensorboard", "huggingface_hub", "seaborn", "IPython", "git", "fire", "boto3", "sahi"),
+    *("roboflow", "albumentations", "lightning", "supervision", "typer", "ipywidgets", "pandas", "thop", "onnxsim"),
+    *("matplotlib",),
+}
 
 
 def prepare() -> None:
     """Let the packages be imported where a library that these networks do not use is absent."""
     os.environ.setdefault("YOLO_CONFIG_DIR", "/tmp/ultralytics")
-    sys.meta_path.append(_Absences(ABSENT))  # type: ignore[arg-type]
+    sys.meta_path.append(_Absences(ABSENT))
+    resources = types.ModuleType("pkg_resources")
+    resources.parse_version = import_module("packaging.version").parse  # type: ignore[attr-defined]
+    sys.modules.setdefault("pkg_resources", resources)
 
 
 def ultralytics(name: str) -> tuple[nn.Module, Callable[[nn.Module], tuple[Tensor, Tensor]]]:
