@@ -23,6 +23,7 @@ VERBS = {
     "worker": "evaluate candidates of a running search, on this machine or another",
     "supernet": "train the shared weights that a search ranks candidates with",
     "train": "train an architecture",
+    "import": "convert published weights of a YOLO (.pt, .onnx) into a weights file",
     "pseudo-label": "label images with a trained model, for training",
     "evaluate": "compute COCO metrics with confidence intervals, write a report, compare two models",
     "export": "export trained weights to ONNX, checked against PyTorch",
@@ -40,8 +41,9 @@ VERBS = {
 }
 """Verb -> what it does, in one line."""
 
-MODULES = {verb: verb.replace("-", "_") for verb in VERBS} | {"list": "registered"}
-"""Verb -> its module in ``nas.cli``; a module ``list`` would hide the builtin in this one."""
+MODULES = {verb: verb.replace("-", "_") for verb in VERBS} | {"list": "registered", "import": "import_weights"}
+"""Verb -> its module in ``nas.cli``; a module ``list`` would hide the builtin in this one, and ``import`` is a
+keyword."""
 
 SAME_COMMAND_RESUMES = ("quickstart", "supernet", "train", "pseudo-label", "quantize", "bench", "onboard")
 """Verbs that continue an interrupted run when the same command is given again."""

@@ -1,4 +1,4 @@
 """Published weights as weights files of this program: checkpoints read without running their code, tensors renamed.
 
-It imports ``core`` and ``supernet``.
+It imports ``core``, ``data`` and ``supernet``.
 """

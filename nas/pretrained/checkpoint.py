@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ MAX_DEPTH = 64
 MAX_CLASSES = 100_000
 STATES = ("ema_net", "ema", "ema_state_dict", "ema_model", "net", "model", "state_dict", "model_state_dict")
 """Where a checkpoint keeps its network, averaged weights (EMA) first."""
+PARAMETER = re.compile(r"[A-Za-z_]\w*(?:\.\w+)+")
+"""Initialisers of an ONNX file that are a network's parameters; an exporter's own constants are named otherwise."""
 PREFIXES = ("module.", "_orig_mod.", "ema_model.", "net.")
 """What wrappers (DataParallel, ``torch.compile``, averaging, super-gradients) put before every name."""
 
@@ -109,13 +112,19 @@ def _module_tensors(root: Stub) -> Iterator[tuple[str, Tensor]]:
 
 
 def _classes(names: object) -> tuple[str, ...]:
-    """Class names from a list, or from a dict by number; empty where they are not whole."""
+    """Class names from a list, or from a dict by number; empty where there are none.
+
+    A name that is empty or was there before becomes unique by its number.
+    """
     if isinstance(names, dict) and len(names) <= MAX_CLASSES and all(type(k) is int for k in names):
         names = [names.get(i) for i in range(len(names))]
     if not isinstance(names, list | tuple) or len(names) > MAX_CLASSES:
         return ()
-    found = tuple(_text(name) or "" for name in names)
-    return found if all(found) and len(set(found)) == len(found) else ()
+    found: dict[str, None] = {}
+    for i, name in enumerate(names):
+        text = _text(name) or f"class{i}"
+        found[text if text not in found else f"{text} ({i})"] = None
+    return tuple(found) if len(found) == len(names) else ()
 
 
 def _text(found: object) -> str | None:
@@ -149,7 +158,9 @@ def _onnx(path: Path) -> Checkpoint:
     try:
         model = onnx.load(str(path))
         tensors = {
-            i.name: torch.from_numpy(numpy_helper.to_array(i).copy()) for i in model.graph.initializer if "." in i.name
+            i.name: torch.from_numpy(numpy_helper.to_array(i).copy())
+            for i in model.graph.initializer
+            if PARAMETER.fullmatch(i.name)
         }
     except (DecodeError, OSError, ValueError, TypeError, RuntimeError, onnx.checker.ValidationError) as error:
         raise InputError(f"ONNX file {path} cannot be read ({error})", "a whole ONNX file with its weights") from None

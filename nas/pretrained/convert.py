@@ -12,7 +12,8 @@ from torch import Tensor
 
 from nas.core.architecture_file import Artifact, DataRecord
 from nas.core.references import NO_STUDY, unnamed_classes
-from nas.pretrained.checkpoint import Checkpoint, open_checkpoint
+from nas.data.source import cache_folder
+from nas.pretrained.checkpoint import SUFFIXES, Checkpoint, open_checkpoint
 from nas.pretrained.families import WEIGHT_MAPS
 from nas.pretrained.families.base import Tensors, WeightMap, with_identity_norms
 from nas.supernet.weights import digest_of, save_detector
@@ -104,6 +105,24 @@ def import_weights(path: Path, out: Path, accept_licence: bool = False) -> Impor
     imported = _summary(checkpoint, fit, detector, artifact, licence)
     save_detector(out, detector, artifact, {"imported": _record(path, imported)})
     return imported
+
+
+def weights_file(path: Path, accept_licence: bool = False) -> Path:
+    """The weights file of this program for a path that a user named: itself, or what an import of it gives.
+
+    Published weights (every ending but ``.safetensors``) are imported into the user's cache folder, by content.
+
+    Raises InputError as :func:`import_weights`.
+    """
+    if path.suffix not in SUFFIXES or path.suffix == ".safetensors":
+        return path
+    if not path.is_file():
+        raise InputError(f"no weights file {path}", "a .safetensors file, or published weights", "check the path")
+    out = cache_folder() / "imported" / f"{digest_of(path)}.safetensors"
+    if not out.is_file():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        import_weights(path, out, accept_licence)
+    return out
 
 
 def best_fit(checkpoint: Checkpoint, path: Path) -> tuple[WeightMap, Fit]:

@@ -125,16 +125,18 @@ def read_checkpoint(path: Path) -> object:
         raise InputError(f"cannot read {path} ({error.strerror})", "a checkpoint file") from None
     if size < 0:
         raise InputError(f"no checkpoint file {path}", "a .pt or .pth file", "check the path")
-    if not zipfile.is_zipfile(path):
-        raise InputError(
-            f"{path} is no zip archive of torch.save",
-            "a checkpoint of torch 1.6 or later",
-            "save it again with a newer torch",
-        )
     try:
+        if not zipfile.is_zipfile(path):
+            raise InputError(
+                f"{path} is no zip archive of torch.save",
+                "a checkpoint of torch 1.6 or later",
+                "save it again with a newer torch",
+            )
         with zipfile.ZipFile(path) as archive:
             return _Archive(path, archive, size).load()
-    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:
+    except InputError:
+        raise
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, OSError, NotImplementedError, RuntimeError) as error:
         _damaged(path, str(error))
     except _BROKEN as error:
         _damaged(path, f"{type(error).__name__}: {error}")
