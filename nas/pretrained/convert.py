@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -160,8 +161,7 @@ def _candidates(weight_map: WeightMap) -> Iterator[Reference]:
 
 def fit_of(weight_map: WeightMap, tensors: Mapping[str, Tensor], candidate: Reference, classes: int) -> Fit:
     """The tensors under the names of a reference with a number of classes, and what does not fit."""
-    with torch.device("meta"):
-        detector = space_of(candidate.architecture).build(candidate.architecture, classes)
+    detector = _shapes_only(candidate.name, classes)
     shapes = {n: t.shape for n, t in detector.state_dict().items() if not n.endswith("num_batches_tracked")}
     placed = with_identity_norms(weight_map.renamed(tensors, detector), set(shapes))
     return Fit(
@@ -176,6 +176,14 @@ def fit_of(weight_map: WeightMap, tensors: Mapping[str, Tensor], candidate: Refe
             if n in placed and placed[n].shape != shapes[n]
         ),
     )
+
+
+@lru_cache(maxsize=128)
+def _shapes_only(reference: str, classes: int) -> Detector:
+    """The detector of a reference without values."""
+    architecture = references()[reference].architecture
+    with torch.device("meta"):
+        return space_of(architecture).build(architecture, classes)
 
 
 def _misfit(path: Path, weight_map: WeightMap, fit: Fit) -> InputError:
