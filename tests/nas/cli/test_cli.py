@@ -158,7 +158,7 @@ def test_every_verb_has_a_module() -> None:
     files = {p.stem for p in (ROOT / "nas" / "cli").glob("*.py")} - {
         "__init__",
         "options",
-        "course",
+        "transfer_options",
         "renamed",
         "border",
     }
