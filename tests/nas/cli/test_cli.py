@@ -159,6 +159,7 @@ def test_every_verb_has_a_module() -> None:
         "__init__",
         "options",
         "transfer_options",
+        "reference",
         "renamed",
         "border",
     }
