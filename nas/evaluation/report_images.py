@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.data.images import BrokenImage
-from nas.inference.draw import draw
+from nas.inference.draw import draw, fitted
 from nas.inference.results import write_image
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def write_images(folder: Path, evaluation: EvaluationResult, count: int, seed: i
         sample, verdict = evaluation.dataset.samples[i], verdicts[i]
         try:
             drawn = side_by_side(evaluation, i)
-        except BrokenImage:
+        except (BrokenImage, cv2.error):
             continue
         stem = re.sub(r"[^\w.-]+", "_", sample.path.stem)[:60]
         path = Path("images") / f"{'worst' if bad else 'random'}-{place if bad else place - len(worst):02d}-{stem}.jpg"
@@ -70,11 +70,7 @@ def side_by_side(evaluation: EvaluationResult, index: int) -> NDArray[np.uint8]:
         RIGHT if right else CROWD if excused else WRONG
         for right, excused in zip(verdict.right, verdict.excused, strict=True)
     ]
-    scale = PANEL_PX / max(rgb.shape[:2])
-    small = np.asarray(
-        cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC),
-        np.uint8,
-    )
+    small, scale = fitted(rgb, PANEL_PX, enlarge=True)
     found = verdict.found
     left = draw(small, boxes * scale, np.full(len(boxes), np.nan), labels, classes, min_side=1, colours=marked)
     right = draw(small, found.boxes * scale, found.scores, found.labels, classes, min_side=1, colours=judged)

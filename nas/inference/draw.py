@@ -10,6 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def fitted(image: NDArray[np.uint8], longest: int, enlarge: bool = False) -> tuple[NDArray[np.uint8], float]:
+    """Return the image [H, W, 3] scaled so that its longer side is ``longest`` pixels, and the scale.
+
+    A smaller image stays as it is unless ``enlarge``. No side becomes shorter than one pixel, however narrow the image.
+    """
+    scale = longest / max(image.shape[:2])
+    if scale >= 1 and not enlarge:
+        return image, 1.0
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, (width, height), interpolation=how), np.uint8), scale
+
+
 def draw(
     image: NDArray[np.uint8],
     boxes: NDArray[np.floating],

@@ -1,43 +1,71 @@
-"""What a person names as images: files, folders, patterns, videos."""
+"""Images and videos by name: files, folders, patterns."""
 
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nas.data import images as images
 from nas.inference.video import SUFFIXES as VIDEOS
+from search_spaces.errors import InputError
 
 _MAGIC = frozenset("*?[")
+_SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN"})
 
 
 def find_inputs(words: Sequence[str], recursive: bool = False) -> list[Path]:
-    """Files in the order named, each once; those of a folder or pattern sorted. ``recursive``: the folders in a
-    folder too.
+    """Return the files that ``words`` name, in that order and each once; those of a folder or pattern are sorted.
 
-    What is not there, and a folder without images or videos, is kept, so that whoever reads it can say so.
+    With ``recursive`` the folders in a folder are searched too, linked ones included; hidden folders and those of
+    operating systems are not. A path that does not exist and a folder without images or videos are kept, so that the
+    reader can report them.
+
+    Raises InputError for the address of a stream (``rtsp://…``).
     """
     return list(dict.fromkeys(path for word in words for path in _found(word, recursive)))
 
 
 def _found(word: str, recursive: bool) -> Iterator[Path]:
+    if "://" in word:
+        raise InputError(
+            f"{word} is the address of a stream", "images, videos, folders or patterns", "record it to a file first"
+        )
     path = Path(word)
     if path.is_dir():
-        inside = [p for p in (path.rglob("*") if recursive else path.iterdir()) if is_visual(p) and p.is_file()]
+        inside = [p for p in (_below(path) if recursive else path.iterdir()) if is_visual(p) and p.is_file()]
         yield from sorted(inside) or [path]
-    elif not path.exists() and _MAGIC & set(word):
+    elif is_pattern(word):
         matching = [Path(name) for name in sorted(glob.glob(word, recursive=True))]
         yield from [p for p in matching if is_visual(p)] or matching or [path]
     else:
         yield path
 
 
+def is_pattern(word: str) -> bool:
+    """Return whether ``word`` is a pattern and not the name of a file that has such characters."""
+    return bool(_MAGIC & set(word)) and not Path(word).exists()
+
+
 def is_visual(path: Path) -> bool:
-    """Whether its name says image or video."""
+    """Return whether the suffix is that of an image or a video."""
     return path.suffix.lower() in images.SUFFIXES or is_video(path)
 
 
 def is_video(path: Path) -> bool:
-    """Whether its name says video."""
+    """Return whether the suffix is that of a video."""
     return path.suffix.lower() in VIDEOS
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Files at any depth; a folder that is reached by several links is read once."""
+    seen: set[str] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _SYSTEM_FOLDERS)
+        yield from (Path(place) / name for name in files)

@@ -6,14 +6,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.data.images import read_image
 from nas.inference.backends import open_backend
+from nas.inference.images import Image, Images, expand, pixels_of
 from nas.inference.nms import EVALUATION, NEVER, SHOWN, Detections, Suppression, in_image
 from nas.inference.preprocess import Preprocessor
 from nas.inference.results import Result
@@ -24,11 +25,6 @@ if TYPE_CHECKING:
     from nas.data.dataset import DetectionDataset
     from nas.data.source import DataPair
     from nas.inference.coco_metrics import Metrics
-
-Image = str | os.PathLike[str] | NDArray[np.uint8]
-"""A file, or uint8 [H, W, 3] RGB."""
-Images = list[Any] | tuple[Any, ...]
-"""Several of them."""
 
 BATCH = 8
 
@@ -61,26 +57,6 @@ class Model:
     def __repr__(self) -> str:
         return f"<{self.path}: {len(self.classes)} classes at {self.backend.image_size} px on {self.runtime}>"
 
-    @overload
-    def predict(
-        self,
-        source: Image,
-        score: float = ...,
-        iou: float = ...,
-        classes: Sequence[str] | None = ...,
-        max_detections: int = ...,
-    ) -> Result: ...
-
-    @overload
-    def predict(
-        self,
-        source: Images,
-        score: float = ...,
-        iou: float = ...,
-        classes: Sequence[str] | None = ...,
-        max_detections: int = ...,
-    ) -> list[Result]: ...
-
     def predict(
         self,
         source: Image | Images,
@@ -88,11 +64,22 @@ class Model:
         iou: float = SHOWN.iou_threshold,
         classes: Sequence[str] | None = None,
         max_detections: int = SHOWN.max_detections,
-    ) -> Result | list[Result]:
-        """What is in a image: a file, or an array uint8 [H, W, 3] RGB; of a list of them a list.
+    ) -> Any:
+        """Return what is found in images: a :class:`Result` of one image, a list of them of several.
 
-        ``score``: least score. ``iou``: overlap over which boxes of one class are one. ``classes``: only these, by
-        name. InputError for a broken image.
+        >>> model.predict("street.jpg").show()  # doctest: +SKIP
+        >>> [len(result) for result in model.predict("photos/", score=0.5)]  # doctest: +SKIP
+
+        Args:
+            source: One image: a file, an array uint8 [H, W, 3] in RGB, or an image of Pillow. Several: a folder, a
+                pattern such as ``"photos/*.jpg"``, or a list of anything that is one image, a folder or a pattern.
+            score: Least score of a detection, 0..1.
+            iou: IoU over which boxes of one class are one object, 0..1.
+            classes: Names of the classes to look for; None for all.
+            max_detections: Most detections per image.
+
+        Raises:
+            InputError: An image is missing, broken or of another type, a folder has none, or a class is unknown.
         """
         suppression = replace(
             SHOWN,
@@ -101,17 +88,15 @@ class Model:
             max_detections=max_detections,
             max_candidates=max(SHOWN.max_candidates, max_detections),
         )
-        many = isinstance(source, (list, tuple))
+        labels = self.labels_of(classes)
+        images, many = expand(source)
         found: list[Result] = []
-        wanted: list[Any] = list(source) if isinstance(source, (list, tuple)) else [source]
-        for start in range(0, len(wanted), BATCH):
-            part = wanted[start : start + BATCH]
-            images = [_image(one) for one in part]
-            paths = [None if isinstance(one, np.ndarray) else Path(one) for one in part]
-            detections = self.detect(images, suppression, self.labels_of(classes))
-            found += [
-                Result(image, d, self.classes, path) for image, d, path in zip(images, detections, paths, strict=True)
-            ]
+        for start in range(0, len(images), BATCH):
+            part = images[start : start + BATCH]
+            pixels = [pixels_of(one) for one in part]
+            paths = [one if isinstance(one, Path) else None for one in part]
+            detections = self.detect(pixels, suppression, labels)
+            found += [Result(*one) for one in zip(pixels, detections, repeat(self.classes), paths)]
         return found if many else found[0]
 
     def detect(
@@ -171,16 +156,3 @@ class Model:
         """An error unless a data set has this model's classes, in their order."""
         if tuple(classes) != self.classes:
             raise InputError(f"data set with classes {list(classes)}", f"those of {self.path}: {list(self.classes)}")
-
-
-def _image(source: object) -> NDArray[np.uint8]:
-    """RGB pixels of a file or an array."""
-    if isinstance(source, np.ndarray):
-        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or not source.size:
-            raise InputError(f"a image of type {source.dtype} and shape {list(source.shape)}", "uint8 [H, W, 3], RGB")
-        return source
-    if not isinstance(source, (str, os.PathLike)):
-        raise InputError(
-            f"a image of type {type(source).__name__}", "a path, an array uint8 [H, W, 3], or a list of them"
-        )
-    return read_image(Path(source))

@@ -76,7 +76,7 @@ class PredictionJob:
                 result = Result(image, next(found), self.model.classes, path)
                 name = self._name(path)
                 files = [file for writer in writers if (file := writer.add(name, result))]
-                self.reporter.note(f"{path}{''.join(f' -> {file}' for file in files)}: {_said(result)}")
+                self.reporter.note(f"{path}{''.join(f' -> {file}' for file in files)}: {_summary(result)}")
         yield len(paths)
 
     def _video(self, path: Path, writers: Sequence[ResultWriter]) -> Iterator[int]:
@@ -93,27 +93,28 @@ class PredictionJob:
                 if any(isinstance(w, DrawnResults) for w in writers)
                 else None
             )
-            stream = iter(video)
+            stream = video.numbered()
             while part := list(islice(stream, self.batch)):
-                for image, detections in zip(part, self.model.detect(part, self.suppression, self.labels), strict=True):
+                found = self.model.detect([image for _, image in part], self.suppression, self.labels)
+                for (index, image), detections in zip(part, found, strict=True):
                     result = Result(image, detections, self.model.classes, path)
                     for writer in writers:
-                        writer.add(name, result, frames)
+                        writer.add(name, result, index)
                     if drawn:
                         drawn.write(result.draw())
                     frames, objects = frames + 1, objects + len(result)
                 yield len(part)
-        if frames:
-            self.reporter.note(
-                f"{path}{f' -> {drawn.path}' if drawn else ''}: {frames} frames, {objects / frames:.1f} found in each"
-            )
-        else:
+        if not frames:
             self._fail(path, InputError(f"{path}: no frame could be read"))
+            return
+        written = f" -> {drawn.path}" if drawn else ""
+        self.reporter.note(f"{path}{written}: {frames} frames, {objects / frames:.1f} objects in each")
+        if video.lost:
+            self.reporter.warning(f"{path}: {video.lost} of {frames + video.lost} frames could not be decoded")
 
     def _fail(self, path: Path, error: InputError) -> None:
         self.failed += 1
-        said = f"{path}: {error.reason}" if isinstance(error, BrokenImage) else str(error)
-        self.reporter.note(said)
+        self.reporter.note(f"{path}: {error.reason}" if isinstance(error, BrokenImage) else str(error))
 
     def _name(self, path: Path) -> str:
         """A name for the files of a image that no other has: two folders may have images of one name."""
@@ -136,6 +137,7 @@ def _parts(paths: Sequence[Path], batch: int) -> Iterator[list[Path]]:
 
 
 def _read(path: Path) -> NDArray[np.uint8]:
+    """RGB pixels of a file; InputError for a folder, which is one without images."""
     if path.is_dir():
         raise InputError(f"{path}: no image or video in this folder", hint="--recursive looks into the folders in it")
     return read_image(path)
@@ -149,7 +151,7 @@ def _size(path: Path) -> int:
         return 1
 
 
-def _said(result: Result) -> str:
+def _summary(result: Result) -> str:
     surest = list(zip(result.names, result.scores, strict=True))[:NAMED]
     named = ", ".join(f"{name} {score:.2f}" for name, score in surest) + (", …" if len(result) > NAMED else "")
     return f"{len(result)} found" + (f" ({named})" if named else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import tempfile
@@ -15,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.core.atomic import atomic_write
-from nas.inference.draw import draw
+from nas.data.coco_writer import json_text
+from nas.inference.draw import draw, fitted
 from nas.inference.nms import Detections
 from search_spaces.errors import InputError
+from search_spaces.text import printable
 
 _SHOWN_PX = 1600
 """Longest side of a image in a window or notebook."""
@@ -74,7 +75,7 @@ class Result:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the drawn image (``.png``, ``.jpg``, ``.webp``, …), or with ``.json`` what :meth:`to_dict` says."""
         if Path(path).suffix == ".json":
-            return atomic_write(path, json.dumps(self.to_dict(), indent=2) + "\n")
+            return atomic_write(path, json_text(self.to_dict(), indent=2) + "\n")
         return write_image(path, self.draw())
 
     def show(self) -> None:
@@ -84,18 +85,20 @@ class Result:
             from IPython.display import display  # type: ignore[import-not-found,unused-ignore]
 
             display(self)
-        elif not _window(_fitted(self.draw()), str(self.path or "image")):
+        elif not _window(fitted(self.draw(), _SHOWN_PX)[0], str(self.path or "image")):
             name = self.path.stem if self.path else "image"
             where = self.save(Path(tempfile.mkdtemp(prefix="nas-")) / f"{name}.png")
-            sys.stdout.write(f"no display: drawn in {where}\n")
+            sys.stdout.write(f"no display: drawn in {printable(where)}\n")
 
     def _repr_png_(self) -> bytes:
         """For notebooks."""
-        return encode(".png", _fitted(self.draw()))
+        return encode(".png", fitted(self.draw(), _SHOWN_PX)[0])
 
     def __repr__(self) -> str:
-        found = ", ".join(f"{name} {score:.2f}" for name, score in zip(self.names, self.scores, strict=True))
-        return f"<{self.path or 'image'} {self.image.shape[1]}x{self.image.shape[0]}: {found or 'nothing'}>"
+        found = ", ".join(
+            f"{name} {score:.2f}" for name, score in zip(map(printable, self.names), self.scores, strict=True)
+        )
+        return f"<{printable(self.path or 'image')} {self.image.shape[1]}x{self.image.shape[0]}: {found or 'nothing'}>"
 
 
 def encode(suffix: str, rgb: NDArray[np.uint8]) -> bytes:
@@ -115,15 +118,6 @@ def encode(suffix: str, rgb: NDArray[np.uint8]) -> bytes:
 def write_image(path: str | os.PathLike[str], rgb: NDArray[np.uint8]) -> Path:
     """The image as a file, whole or not at all."""
     return atomic_write(path, encode(Path(path).suffix.lower(), rgb))
-
-
-def _fitted(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    scale = _SHOWN_PX / max(rgb.shape[:2])
-    return (
-        rgb
-        if scale >= 1
-        else np.asarray(cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
-    )
 
 
 def _in_notebook() -> bool:

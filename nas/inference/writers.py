@@ -10,6 +10,7 @@ from typing import Any
 from nas.core.atomic import atomic_write
 from nas.data.coco_writer import CocoWriter, json_text
 from nas.inference.results import Result, write_image
+from search_spaces.text import printable
 
 
 class ResultWriter(ABC):
@@ -84,7 +85,7 @@ class YoloResults(ResultWriter):
         return atomic_write(self.folder / "labels" / f"{stem}.txt", "".join(lines))
 
     def close(self) -> list[Path]:
-        return [atomic_write(self.folder / "classes.txt", "".join(f"{name}\n" for name in self.classes))]
+        return [atomic_write(self.folder / "classes.txt", "".join(f"{printable(name)}\n" for name in self.classes))]
 
 
 WRITERS: dict[str, type[ResultWriter]] = {

@@ -145,7 +145,7 @@ def test_what_cannot_be_is_one_line(files: Files, model: Model, tmp_path: Path) 
             r"type uint8 and shape \[4, 4\]; expected uint8 \[H, W, 3\], RGB",
         ),
         (lambda: model.predict(np.zeros((4, 4, 3), np.float32)), "type float32"),
-        (lambda: model.predict(3), "a image of type int"),  # type: ignore[call-overload]
+        (lambda: model.predict(3), "an image of type int"),
         (lambda: model.predict(images(files)[0], classes=["cat"]), "unknown class 'cat'"),
         (lambda: model.predict(images(files)[0], score=2), "score 2"),
         (lambda: model.evaluate(files.spec, limit=0), "a limit of 0"),
