@@ -33,6 +33,11 @@ def brief(value: object, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return a count with its noun: "1 class", "2 classes". ``plural`` is ``noun`` with an s unless given."""
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"
+
+
 def _unsafe(character: str) -> bool:
     return character in _BIDI or unicodedata.category(character) in _ESCAPED
 

@@ -34,7 +34,7 @@ def coco(count: int = 3, first: int = 1) -> Coco:
 def coco_folder(root: Path, train: Coco | None = None, val: Coco | None = None) -> Path:
     for split, content in (("train", train or coco()), ("val", val or coco(2, 100))):
         for image in content["images"]:
-            write_image(root / "images" / image["file_name"], seed=image["id"])
+            write_image(root / "images" / image["file_name"], seed=abs(image["id"]))
         (root / f"{split}.json").write_text(json.dumps(content))
     return root
 
@@ -75,7 +75,7 @@ def voc_xml(*objects: str, size: tuple[object, object] = (40, 30)) -> str:
 
 
 def voc_folder(root: Path, splits: Mapping[str, Mapping[str, str]] | None = None) -> Path:
-    """Split -> name of a image -> its annotation file; by default two images of each split with a dog, in train a
+    """Split -> name of an image -> its annotation file; by default two images of each split with a dog, in train a
     cat too."""
     both = voc_object(), voc_object("cat", (1, 1, 40, 30))
     splits = splits or {

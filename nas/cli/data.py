@@ -27,18 +27,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    import json
-
     from rich.console import Console
 
     from nas.core.console_reporter import ConsoleReporter
     from nas.data.check import check
+    from nas.data.coco_writer import json_text
 
     reporter = ConsoleReporter(Console(stderr=True, highlight=False)) if args.json else ConsoleReporter()
     with reporter.progress("images") as watch:
         report = check(args.spec, watch)
     if args.json:
-        print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
+        print(json_text(report.to_dict(), indent=2))
     else:
         for line in report.lines():
             reporter.note(line)
@@ -49,6 +48,7 @@ def _write(args: argparse.Namespace) -> int:
     from nas.core.console_reporter import ConsoleReporter
     from nas.data.write import write_coco
     from search_spaces.errors import InputError
+    from search_spaces.text import counted
 
     if args.out is None:
         raise InputError("no --out", "the folder to make")
@@ -56,7 +56,8 @@ def _write(args: argparse.Namespace) -> int:
     with reporter.progress("images") as watch:
         splits = write_coco(args.spec, args.out, args.link, watch)
     for data in splits:
-        reporter.note(f"{args.out / data.split}.json: {len(data)} images, {data.boxes} boxes")
-        for line in data.problems.lines():
+        images, boxes = counted(len(data), "image"), counted(data.boxes, "box", "boxes")
+        reporter.note(f"{args.out / data.split}.json: {images}, {boxes}")
+        for line in (*data.problems.lines(), *data.remarks()):
             reporter.note(f"  {line}")
     return 0

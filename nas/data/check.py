@@ -22,9 +22,10 @@ from nas.data.problems import Problems
 from nas.data.source import DataPair, check_splits, find_data, report_shared_images
 from nas.data.statistics import Statistics, statistics
 from search_spaces.errors import InputError
+from search_spaces.text import counted
 
 MOST_THREADS = 8
-"""That decode side by side; each may hold a image of the largest size."""
+"""That decode side by side; each may hold an image of the largest size."""
 
 Digests = dict[int, bytes]
 """Index of a sample -> what its decoded pixels hash to; broken images have none."""
@@ -46,6 +47,7 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         problems = {place: found.to_dict() for place, found in self.problems.items()}
+        notes = {place: found.notes for place, found in self.problems.items() if found.notes}
         splits = [{**asdict(s), "imbalance": s.imbalance, "unused": s.unused} for s in self.statistics]
         return {
             "name": self.name,
@@ -54,23 +56,28 @@ class Report:
             "reason": self.unusable,
             "splits": splits,
             "problems": problems,
+            "notes": notes,
         }
 
     def lines(self) -> Iterator[str]:
         """For a person, the verdict last."""
-        yield f"{self.name}: {self.format}, {len(self.statistics[0].classes) if self.statistics else 0} classes"
+        classes = len(self.statistics[0].classes) if self.statistics else 0
+        yield f"{self.name}: {self.format}, {counted(classes, 'class', 'classes')}"
         for numbers in self.statistics:
             yield from numbers.lines()
         for place, found in self.problems.items():
             for line in found.report():
                 yield f"{place}: {line}" if not line.startswith(" ") else line
+        for place, found in self.problems.items():
+            yield from (f"{place}: {note}" for note in found.notes)
         kinds = len({kind for found in self.problems.values() for kind in found.counts})
-        told = f"{kinds} {'kind' if kinds == 1 else 'kinds'} of problems" if kinds else "no problem found"
+        found_kinds = f"{counted(kinds, 'kind')} of problems" if kinds else ""
         if self.unusable:
-            yield f"not usable: {self.unusable}; {told}"
+            yield "; ".join(filter(None, [f"not usable: {self.unusable}", found_kinds]))
         else:
             counts = ", ".join(f"{s.split} {s.images}" for s in self.statistics)
-            yield f"usable: {counts} images, {sum(s.boxes for s in self.statistics)} boxes; {told}"
+            boxes = counted(sum(s.boxes for s in self.statistics), "box", "boxes")
+            yield f"usable: {counts} images, {boxes}; {found_kinds or 'no problem found'}"
 
 
 def check(spec: str | Path, watch: Watch = lambda done, total: None, cache: Path | None = None) -> Report:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,8 +18,15 @@ from nas.data.coco_writer import CocoWriter
 from nas.data.images import read_image
 from nas.data.problems import Problems
 from search_spaces.errors import InputError
+from search_spaces.text import brief
 
 Loaded = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64], NDArray[np.bool_]]
+
+MAX_CLASSES = 100_000
+"""Of one data set: five times those of the largest public ones (ImageNet-21k)."""
+
+MAX_AREA = 1e12
+"""px². A larger area in a file is no area, and float32 would hold it inexactly or not at all."""
 
 ROUNDING_PX = 1.0
 """A box may reach this far over the edge before it counts as a defect: annotation tools round. It is clipped all the
@@ -96,7 +104,9 @@ def make_sample(
     kept = [a for a, good in zip(annotations, keep, strict=True) if good]
     boxes = clipped[keep]
     spans = boxes[:, 2:] - boxes[:, :2]
-    areas = [box_area if a.area is None else a.area for a, box_area in zip(kept, spans.prod(1), strict=True)]
+    areas = [
+        box_area if a.area is None else min(a.area, MAX_AREA) for a, box_area in zip(kept, spans.prod(1), strict=True)
+    ]
     return Sample(
         id,
         path,
@@ -134,7 +144,7 @@ class _Cache:
 
 
 class DetectionDataset:
-    """Named, split, with ordered class names; ``load(i)`` decodes a image. ``cache_bytes`` keeps decoded images
+    """Named, split, with ordered class names; ``load(i)`` decodes an image. ``cache_bytes`` keeps decoded images
     in memory up to that size."""
 
     def __init__(
@@ -162,9 +172,13 @@ class DetectionDataset:
 
     def _check(self) -> None:
         what = f"{self.split} split of {self.name}"
+        if len(self.classes) > MAX_CLASSES:
+            raise InputError(f"the {what} has {len(self.classes)} classes", f"at most {MAX_CLASSES}")
         if len(set(self.classes)) != len(self.classes):
-            twice = sorted({c for c in self.classes if self.classes.count(c) > 1})
-            raise InputError(f"the {what} names classes twice: {twice}", "every class once")
+            twice = sorted(name for name, count in Counter(self.classes).items() if count > 1)
+            raise InputError(f"the {what} names classes twice: {_some(twice)}", "every class once")
+        if wrong := [name for name in self.classes if not _is_unicode(name)]:
+            raise InputError(f"the {what} has a class {brief(wrong[0])}", "class names of Unicode text")
         if not self.samples:
             lines = "; ".join(self.problems.lines())
             raise InputError(
@@ -245,8 +259,9 @@ class DetectionDataset:
 
 def same_classes(train: Sequence[str], other: Sequence[str], split: str = "val") -> None:
     """An error that names the classes only one of the two splits, train and ``split``, has."""
-    only_train = [c for c in train if c not in other]
-    only_other = [c for c in other if c not in train]
+    known_train, known_other = set(train), set(other)
+    only_train = [c for c in train if c not in known_other]
+    only_other = [c for c in other if c not in known_train]
     if only_train or only_other:
         parts = [
             f"{which} alone has {_some(names)}"
@@ -257,7 +272,15 @@ def same_classes(train: Sequence[str], other: Sequence[str], split: str = "val")
 
 
 def _some(names: Sequence[str]) -> str:
-    return f"{list(names[:10])}" + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    return f"{[name[:80] for name in names[:10]]}" + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a single surrogate, which a JSON escape can write
+        return False
+    return True
 
 
 def choose(count: int, limit: int | None) -> list[int]:

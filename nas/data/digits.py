@@ -71,7 +71,7 @@ class DigitsOptions:
 
 @dataclass(frozen=True)
 class Drawn:
-    """One digit in a image: its class, box xyxy in pixels (int), and its index in scikit-learn's table."""
+    """One digit in an image: its class, box xyxy in pixels (int), and its index in scikit-learn's table."""
 
     label: int
     box: tuple[int, int, int, int]

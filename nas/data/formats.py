@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 
 from nas.data.dataset import DetectionDataset
 from nas.data.problems import Problems
-from search_spaces.errors import InputError
 from search_spaces.registry import Registry
 
 SPLITS: Mapping[str, tuple[str, ...]] = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
@@ -45,7 +44,7 @@ class DataFormat(ABC):
         by :func:`nas.data.dataset.choose`."""
 
     def strays(self) -> Problems:
-        """Files of the data set that no split uses: images without annotations, annotations without a image."""
+        """Files of the data set that no split uses: images without annotations, annotations without an image."""
         return Problems()
 
 
@@ -62,70 +61,30 @@ FORMATS: Registry[type[DataFormat]] = Registry(
 is not."""
 
 
-def recognise(path: Path) -> DataFormat:
-    """The data set at ``path``: the first format that finds both train and val, else the first that finds anything."""
-    partial = None
-    for name in FORMATS:
-        found = FORMATS[name].find(path)
-        if found is not None and {"train", "val"} <= set(found.splits):
-            return found
-        partial = partial or found
-    if partial is None:
-        raise nothing_at(path)
-    return partial
-
-
-def nothing_at(path: Path) -> InputError:
-    """The error that names everything that was looked for, what is there instead, and the folder inside that would
-    do."""
-    return InputError(f"no data set in {path}{_holding(path)}", expected_formats(), deeper(path))
-
-
 def expected_formats() -> str:
-    """What the annotated formats look for, in one phrase."""
+    """Return what the annotated formats look for, in one phrase."""
     formats = (FORMATS[name] for name in FORMATS)
     return "; or ".join(format.looked_for for format in formats if format.annotated)
 
 
 def split_files(folder: Path, pattern: str) -> dict[str, Path]:
-    """Split -> the file or folder that ``pattern`` (``images/{split}``) gives for it; the last by name (the newest
-    year) of several."""
+    """Return split -> the file or folder that ``pattern`` (``images/{split}``) gives for it.
+
+    Of several the last by name counts (the newest year). Labelling tools write ``Train`` for train: case does not
+    matter.
+    """
     found = {}
     for split, names in SPLITS.items():
-        hits = [hit for name in names for hit in sorted(folder.glob(pattern.format(split=name)), reverse=True)]
+        patterns = [pattern.format(split="".join(f"[{c}{c.upper()}]" for c in name)) for name in names]
+        hits = [hit for text in patterns for hit in sorted(folder.glob(text), reverse=True)]
         if hits:
             found[split] = hits[0]
     return found
 
 
 def whole(found: Sequence[dict[str, Path]]) -> dict[str, Path]:
-    """Of several layouts' findings the first with train and val, else the first with one of them."""
+    """Return, of the findings of several layouts, the first with train and val, else the first with one of them."""
     for wanted in ({"train", "val"}, {"train"}, {"val"}):
         if fitting := next((files for files in found if wanted <= set(files)), None):
             return fitting
     return {}
-
-
-def _holding(folder: Path) -> str:
-    if not folder.is_dir():
-        return ""
-    try:
-        names = sorted(path.name for path in folder.iterdir())
-    except OSError as error:
-        return f" (it cannot be read: {error.strerror})"
-    if not names:
-        return " (it is empty)"
-    return f" (it holds {', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''})"
-
-
-def deeper(folder: Path) -> str:
-    """A hint at the folder inside that holds an annotated data set: an archive often brings a folder of its own."""
-    inside = sorted(path for path in folder.glob("*") if path.is_dir())[:20]
-    for path in inside:
-        for name in FORMATS:
-            try:
-                if FORMATS[name].annotated and FORMATS[name].find(path) is not None:
-                    return f"did you mean {path}?"
-            except InputError:  # there is something, but it is not the place to complain about it
-                continue
-    return ""

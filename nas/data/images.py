@@ -4,24 +4,28 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
+from nas.data.walk import Found, walk
 from search_spaces.errors import InputError
 from search_spaces.foreign_files import UnreadableFile, open_file, read_bytes
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 MOST_PIXELS = 1 << 27
-"""Of one image: 134 million, 400 MB decoded. Several are decoded at a time, and a image reduced to a network's
+"""Of one image: 134 million, 400 MB decoded. Several are decoded at a time, and an image reduced to a network's
 input from there shows nothing small."""
 
+UNUSED_BITS = 4
+"""Cameras and microscopes write 12 bits into files of 16. Where all values fit into 12 bits, they are taken for such."""
 MAX_BYTES = 1 << 30
 """Of one image file: the largest image, stored without compression, takes 400 MB (800 MB with 16 bits a channel)."""
 
@@ -37,7 +41,7 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 class BrokenImage(InputError):
-    """A image that is missing, unreadable, too large, or not of the size its annotations were made for."""
+    """An image that is missing, unreadable, too large, or not of the size its annotations were made for."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}", "a readable image", "replace the file, or remove it from the data set")
@@ -49,12 +53,20 @@ Size = tuple[int, int]
 """(width, height) in pixels."""
 
 
+def find_images(folder: Path) -> Found:
+    """Find all image files below ``folder`` by their suffixes, also in linked folders; hidden files (macOS writes
+    ``._a.jpg`` beside ``a.jpg``) and system folders are passed over."""
+    return walk(folder, is_image)
+
+
 def images_in(folder: Path) -> Iterator[Path]:
-    """Everything below ``folder`` that is called as a image, in the order of its path; not what is hidden (macOS
-    writes ``._a.jpg`` beside ``a.jpg``)."""
-    return (
-        path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    )
+    """Iterate over the files of :func:`find_images`, in the order of their paths."""
+    return iter(find_images(folder).files)
+
+
+def is_image(name: str) -> bool:
+    """Return whether a file name has the suffix of an image."""
+    return os.path.splitext(name)[1].lower() in SUFFIXES
 
 
 def image_sizes(path: Path) -> tuple[Size, Size]:
@@ -87,8 +99,11 @@ def read_image(path: Path, size: Size | None = None) -> NDArray[np.uint8]:
     """RGB uint8 [H, W, 3]. ``size`` (width, height) is what the annotations were made for: another one is broken.
 
     Exif orientation is applied, unless the annotations were made for the stored, unturned image. Grey and palette
-    become RGB, CMYK is converted, of 16 bits the upper eight stay, alpha is dropped, of several pages or frames the
-    first is taken.
+    become RGB, CMYK is converted, alpha is dropped, of several pages or frames the first is taken. Of 16 bits a
+    channel the upper eight stay; of an image that uses the lower 12 bits only, the upper eight of these.
+
+    Raises:
+        BrokenImage: the file cannot be read, is no image, has too many pixels, or is not of ``size``.
     """
     try:
         data = read_bytes(path, MAX_BYTES)
@@ -109,12 +124,12 @@ def read_image(path: Path, size: Size | None = None) -> NDArray[np.uint8]:
 
 
 def size_mismatch(found: Size, declared: Size) -> str:
-    """The sentence for a image that is not of the size its annotations name."""
+    """The sentence for an image that is not of the size its annotations name."""
     return f"is {found[0]}x{found[1]} pixels, but its annotations are for {declared[0]}x{declared[1]}"
 
 
 def _header(file: BinaryIO, path: Path) -> tuple[Size, Size] | None:
-    """(shown, stored) sizes; None where Pillow cannot tell, which may still be a image of a kind that only OpenCV
+    """(shown, stored) sizes; None where Pillow cannot tell, which may still be an image of a kind that only OpenCV
     reads."""
     try:
         with Image.open(file, formats=_FORMATS) as image:
@@ -153,7 +168,22 @@ def _decode(data: bytes, path: Path, flags: int, otherwise: str) -> NDArray[np.u
         raise BrokenImage(path, f"cannot be decoded ({str(error).splitlines()[0][:80]})") from None
     if image is None:
         raise BrokenImage(path, otherwise)
+    if image.max(initial=0) <= 1 << (8 - UNUSED_BITS):  # equal: OpenCV rounds a TIFF to 8 bits
+        image = _brightened(data, flags, image)
     return np.asarray(image, np.uint8)
+
+
+def _brightened(data: bytes, flags: int, image: NDArray[Any]) -> NDArray[Any]:
+    """The same image from its lower bits, where it has 16 bits a channel and leaves the upper four unused."""
+    try:
+        # as BGR: OpenCV 4 swaps the colours of a 16-bit TIFF wrongly
+        bgr = flags & ~cv2.IMREAD_COLOR_RGB | cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+        deep = cv2.imdecode(np.frombuffer(data, np.uint8), bgr)
+    except cv2.error:
+        return image
+    if deep is None or deep.dtype != np.uint16 or deep.max(initial=0) >> (16 - UNUSED_BITS):
+        return image
+    return np.ascontiguousarray(np.right_shift(deep[..., ::-1], 8 - UNUSED_BITS, dtype=np.uint16))
 
 
 def _broken(path: Path, error: UnreadableFile) -> BrokenImage:

@@ -214,7 +214,7 @@ class Loader:
         return *compose(first, another, side, augmentation, rng), used
 
     def _image(self, index: int, rng: np.random.Generator, used: list[int]) -> Image | None:
-        """A image without its crowds, its id added to ``used``. Of a broken one another that is drawn, or, without
+        """An image without its crowds, its id added to ``used``. Of a broken one another that is drawn, or, without
         ``shuffle``, None."""
         while True:
             try:

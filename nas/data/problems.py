@@ -15,6 +15,10 @@ SHOWN_PER_KIND = 3
 """Examples in a report for a person."""
 
 
+MAX_LENGTH = 500
+"""Characters of a place or a message that are kept: both may hold text of the file."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One defect: ``kind`` groups equal ones, ``where`` is the file, ``message`` says what was found and what was
@@ -52,7 +56,7 @@ class Problems:
             self._counts[kind] += count
             examples = self._examples.setdefault(kind, [])
             if len(examples) < KEPT_PER_KIND:
-                examples.append(Problem(kind, str(where), message))
+                examples.append(Problem(kind, _clipped(str(where)), _clipped(message)))
 
     @property
     def counts(self) -> dict[str, int]:
@@ -89,3 +93,7 @@ class Problems:
             }
             for kind, count in self._counts.most_common()
         ]
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= MAX_LENGTH else f"{text[: MAX_LENGTH - 1]}…"

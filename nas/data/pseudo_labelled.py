@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nas.data.coco import load_json, read_coco
+from nas.data.coco_reader import read_coco
 from nas.data.dataset import DetectionDataset, Loaded, Sample
 from nas.data.problems import Problems
 from nas.data.source import DataPair
@@ -86,9 +86,9 @@ def with_pseudo(data: DataPair, path: Path, weight: float = 1.0, by_score: bool 
     """
     if not 0 < weight <= 1:
         raise InputError(f"weight {weight} of pseudo-labels", "a number over 0, at most 1")
-    names = [str(c["name"]) for c in sorted(load_json(path)["categories"], key=lambda c: int(c["id"]))]
     found = read_coco(path, [path.parent], name=path.name, split="pseudo")
-    label = np.array([data.classes.index(name) if name in data.classes else -1 for name in names])
+    index = {name: i for i, name in enumerate(data.classes)}
+    label = np.array([index.get(name, -1) for name in found.classes])
     there = {s.path.resolve() for d in (data.train, data.val) for s in d.samples}
     new = [s for s in found.samples if s.path.resolve() not in there]
     kept = [s for s in (_chosen(s, label) for s in new) if (~s.crowd).any()]

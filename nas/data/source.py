@@ -21,10 +21,12 @@ from pathlib import Path
 from nas.data.coco import Coco
 from nas.data.dataset import DetectionDataset, choose, same_classes
 from nas.data.digits import DigitsOptions, digits_folder
-from nas.data.formats import DataFormat, deeper, expected_formats, recognise
+from nas.data.formats import DataFormat, expected_formats
+from nas.data.recognise import deeper, recognise, unsplit
 from nas.data.transforms import Augmentation
 from nas.data.yaml_files import SUFFIXES
 from search_spaces.errors import InputError
+from search_spaces.text import brief
 
 _DIGITS = re.compile(r"digits(?:@(?P<size>[^:]*))?(?::(?P<options>.*))?")
 
@@ -58,7 +60,8 @@ class DataPair:
         same_classes(self.train.classes, self.val.classes, self.val.split)
         if self.train.classes != self.val.classes:
             raise InputError(
-                f"train orders the classes {self.train.classes}, val {self.val.classes}", "the same order in both"
+                f"train orders the classes {brief(self.train.classes)}, val {brief(self.val.classes)}",
+                "the same order in both",
             )
         for data in (self.train, self.val):
             if data.boxes == data.ignored:
@@ -168,15 +171,16 @@ def check_splits(found: DataFormat, spec: str | Path, needed: tuple[str, ...] = 
     Raises:
         InputError: it lacks one, or has images without annotations.
     """
+    folder = Path(spec).expanduser()
     if not found.annotated:
         raise InputError(
             f"{spec} has images but no annotations, good for prediction only",
             expected_formats(),
-            deeper(Path(spec).expanduser()),
+            deeper(folder) or unsplit(folder),
         )
     if lacking := [split for split in needed if split not in found.splits]:
         has = f"it has {' and '.join(found.splits)}" if found.splits else "it has none"
-        raise InputError(f"no {' and no '.join(lacking)} split in {spec} ({has})", found.looked_for)
+        raise InputError(f"no {' and no '.join(lacking)} split in {spec} ({has})", found.looked_for, unsplit(folder))
 
 
 def is_digits(spec: str | Path) -> bool:

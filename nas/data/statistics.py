@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nas.data.dataset import DetectionDataset
+from search_spaces.text import counted
 
 SMALL, LARGE = 32**2, 96**2
 """px²: below is small, from there on large (cocodataset.org, detection-eval)."""
@@ -72,7 +73,8 @@ class Statistics:
         """For a person."""
         empty = f" ({self.empty} show nothing)" if self.empty and self.classes else ""
         ignored = f" ({self.ignored} more ignored: crowd or difficult)" if self.ignored else ""
-        yield f"{self.split}: {self.images} images{empty}, {self.boxes} boxes{ignored}"
+        images, boxes = counted(self.images, "image"), counted(self.boxes, "box", "boxes")
+        yield f"{self.split}: {images}{empty}, {boxes}{ignored}"
         ranked = sorted(self.classes, key=lambda c: -c.boxes)
         if self.boxes:
             yield (
@@ -87,7 +89,7 @@ class Statistics:
         if self.side_share and self.aspect:
             yield f"  boxes: {self.small} small, {self.medium} medium, {self.large} large (COCO: under 32², under 96², from 96² px on)"
             yield f"  side, as share of the image's: {_spread(self.side_share)}; width over height: {_spread(self.aspect)} (5 %, median, 95 %)"
-            yield f"  boxes in a image: {_spread(self.per_image)}"
+            yield f"  boxes in an image: {_spread(self.per_image)}"
         sizes = ", ".join(f"{width}x{height} ({count})" for width, height, count in self.sizes)
         yield f"  image sizes: {sizes}" + (
             f" and {self.size_kinds - len(self.sizes)} more" if self.size_kinds > len(self.sizes) else ""

@@ -12,15 +12,25 @@ MAX_BYTES = 64 * MIB
 """Of one text file: a list of a million long paths takes 60 MB."""
 
 
-def lines_of(path: Path) -> list[str]:
-    """The lines that are not empty, stripped; a byte order mark is dropped."""
+def lines_of(path: Path, errors: str = "strict") -> list[str]:
+    """Return the lines that are not empty, stripped; a byte order mark is dropped.
+
+    ``errors``: what happens to bytes that are not UTF-8, as of ``bytes.decode``.
+
+    Raises:
+        InputError: the file cannot be read, or is not UTF-8 where ``errors`` is "strict".
+    """
     try:
-        text = read_text(path, MAX_BYTES)
+        text = read_text(path, MAX_BYTES, errors=errors)
     except UnreadableFile as error:
         raise InputError(f"cannot read {path} ({error.reason})", "a text file") from None
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def class_names(*places: Path) -> tuple[str, ...]:
-    """The lines of the first of ``places`` that exists; none where no one does."""
+    """Return the lines of the first of ``places`` that exists; none where none does.
+
+    Raises:
+        InputError: that file cannot be read.
+    """
     return next((tuple(lines_of(path)) for path in places if os.path.lexists(path)), ())

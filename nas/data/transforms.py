@@ -1,4 +1,4 @@
-"""From a image of any size to the square canvas a network sees, boxes with it; by chance (augmentation) or not
+"""From an image of any size to the square canvas a network sees, boxes with it; by chance (augmentation) or not
 (letterbox).
 
 All geometry of one image is one :class:`Placement`, so pixels and boxes cannot disagree, and detections find their
@@ -27,7 +27,7 @@ Recolour = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a image lies on a canvas of ``size`` x ``size`` pixels: canvas x = image x * scale_x + left, then
+    """Where an image lies on a canvas of ``size`` x ``size`` pixels: canvas x = image x * scale_x + left, then
     turned, then mirrored if ``mirrored``.
 
     ``left`` and ``top`` are whole pixels and may be negative (the image reaches out). The two scales differ by

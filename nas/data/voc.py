@@ -22,6 +22,7 @@ from nas.data.problems import Problems
 from nas.data.texts import class_names, lines_of
 from search_spaces.errors import InputError
 from search_spaces.foreign_files import MIB, UnreadableFile, read_bytes
+from search_spaces.text import brief
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -79,7 +80,10 @@ class Voc(DataFormat):
     """
 
     kind = "Pascal VOC"
-    looked_for = "Annotations/*.xml with ImageSets/Main/train.txt and val.txt, or train/*.xml and valid/*.xml beside images (Pascal VOC)"
+    looked_for = (
+        "Annotations/*.xml with ImageSets/Main/train.txt and val.txt,"
+        " or train/*.xml and valid/*.xml beside images (Pascal VOC)"
+    )
 
     def __init__(self, root: Path, places: Mapping[str, _Place]) -> None:
         super().__init__(root.resolve().name, places)
@@ -118,7 +122,7 @@ class Voc(DataFormat):
         return DetectionDataset(self.name, split, self._classes, [s for s in samples if s is not None], problems)
 
     def strays(self) -> Problems:
-        """Annotation files without a image, images without an annotation file, and those that are in no list."""
+        """Return annotation files without an image, images without an annotation file, and those that are in no list."""
         problems, listed = (
             Problems(),
             {place.annotations / f"{stem}.xml" for place in self._places.values() for stem in place.stems},
@@ -130,7 +134,7 @@ class Voc(DataFormat):
                 problems.add("image without annotations", images[stem], f"no {source.name}/{stem}.xml, not used")
             for stem, path in files.items():
                 if stem not in images:
-                    problems.add("annotations without a image", path, "not used")
+                    problems.add("annotations without an image", path, "not used")
                 elif path not in listed:
                     problems.add("image in no split", images[stem], "in no list of ImageSets/Main, not used")
         return problems
@@ -154,6 +158,10 @@ class Voc(DataFormat):
             broken = next((str(file) for file in files if isinstance(file, InputError)), "")
             raise InputError(f"no object in the {len(files)} annotation files of {self._root}", "at least one", broken)
         return found
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {name: label for label, name in enumerate(self._classes)}
 
     def _file(self, path: Path) -> _File | InputError:
         """What an annotation file holds, or what is wrong with it; read once."""
@@ -188,15 +196,15 @@ class Voc(DataFormat):
         """The objects whose class is known; the others are told."""
         for flaw in file.flaws:
             problems.add("malformed object", where, f"{flaw}, skipped")
-        for name in [object.name for object in file.objects if object.name not in self._classes]:
-            problems.add(
-                "annotation of an unknown class", where, f"class {name!r} is none of {len(self._classes)}, skipped"
-            )
-        return [
-            Annotation(o.box, self._classes.index(o.name), crowd=o.difficult)
-            for o in file.objects
-            if o.name in self._classes
-        ]
+        found = []
+        for entry in file.objects:
+            label = self._index.get(entry.name)
+            if label is None:
+                message = f"class {brief(entry.name)} is none of {len(self._classes)}, skipped"
+                problems.add("annotation of an unknown class", where, message)
+            else:
+                found.append(Annotation(entry.box, label, crowd=entry.difficult))
+        return found
 
 
 def _has_xml(folder: Path) -> bool:
@@ -214,7 +222,7 @@ def _read(path: Path) -> _File:
         ValueError,
         LookupError,
     ) as error:  # the last two: a document type, an encoding nobody knows
-        raise InputError(f"is not XML that is read here ({error})", "a VOC annotation file") from None
+        raise InputError(f"is not XML that is read here ({str(error)[:120]})", "a VOC annotation file") from None
     if root.tag != "annotation":
         raise InputError(f"holds <{root.tag[:40]}>", "<annotation>")
     objects: list[_Object] = []

@@ -1,12 +1,11 @@
-"""YOLO text labels: for images/…/a.jpg a file labels/…/a.txt with lines ``class centre-x centre-y width height``, all
-relative to the image."""
+"""YOLO data sets: for images/…/a.jpg a file labels/…/a.txt, described by a yaml or found by the names of folders."""
 
 from __future__ import annotations
 
-import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,27 @@ from typing import Any
 from nas.data import yaml_files as yamls
 from nas.data.dataset import Annotation, DetectionDataset, Sample, choose, make_sample
 from nas.data.formats import SPLITS, DataFormat, split_files, whole
-from nas.data.images import SUFFIXES, BrokenImage, image_sizes, images_in
+from nas.data.images import SUFFIXES, BrokenImage, find_images, image_sizes
 from nas.data.problems import Problems
 from nas.data.texts import class_names, lines_of
+from nas.data.walk import Found
+from nas.data.yolo_labels import LabelReader, find_labels, label_path, numbered_classes
 from search_spaces.errors import InputError
+from search_spaces.text import brief
 
 _LAYOUTS = ("images/{split}", "{split}/images")
+_LISTS = ("classes.txt", "train.txt", "val.txt", "test.txt")
+"""Text files that are no labels."""
+MAX_SHOWN = 3
+"""Folders named in a remark."""
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """What the labels mean: class names, and the shape of key points where the data set has them."""
+
+    classes: tuple[str, ...]
+    keypoints: tuple[int, int] | None = None
 
 
 class Yolo(DataFormat):
@@ -29,10 +43,10 @@ class Yolo(DataFormat):
     kind = "YOLO"
     looked_for = "a yaml with train, val and names, or images/train, images/val, labels/train and labels/val (YOLO)"
 
-    def __init__(self, name: str, sources: Mapping[str, list[Path]], classes: tuple[str, ...]) -> None:
+    def __init__(self, name: str, sources: Mapping[str, list[Path]], labels: _Labels) -> None:
         super().__init__(name, sources)
         self._sources = sources
-        self._named = classes
+        self._named = labels
 
     @classmethod
     def find(cls, path: Path) -> Yolo | None:
@@ -46,10 +60,10 @@ class Yolo(DataFormat):
         if described and (found := cls._described(described[0])):
             return found
         splits = whole([split_files(path, layout) for layout in _LAYOUTS])
+        if not splits:
+            return None
         names = class_names(path / "classes.txt", path / "labels" / "classes.txt")
-        return (
-            cls(path.resolve().name, {split: [folder] for split, folder in splits.items()}, names) if splits else None
-        )
+        return cls(path.resolve().name, {split: [folder] for split, folder in splits.items()}, _Labels(names))
 
     @classmethod
     def _described(cls, path: Path) -> Yolo | None:
@@ -59,49 +73,74 @@ class Yolo(DataFormat):
             return None
         yamls.need(content, path, keys["train"], keys["val"], "names")
         root = yamls.root_of(content, path)
-        sources = {split: _sources(content[key], root) for split, key in keys.items() if content.get(key)}
-        if not all(
-            source.exists() for source in sources.get("test", [])
-        ):  # exports name a test split whether there is one or not
-            del sources["test"]
-        return cls(yamls.name_of(path), sources, _names(content, path))
+        sources = {split: _sources(content, key, path, root) for split, key in keys.items()}
+        if not all(source.exists() for source in sources["test"]):
+            sources["test"] = []  # exports name a test split whether there is one or not
+        labels = _Labels(_names(content, path), _keypoints(content, path))
+        return cls(yamls.name_of(path), {split: found for split, found in sources.items() if found}, labels)
 
     def read(self, split: str, limit: int | None = None) -> DetectionDataset:
-        return read_yolo(self._sources[split], self._classes, name=self.name, split=split, limit=limit)
+        return read_yolo(
+            self._sources[split],
+            self._classes,
+            name=self.name,
+            split=split,
+            limit=limit,
+            keypoints=self._named.keypoints,
+        )
 
     @cached_property
     def _classes(self) -> tuple[str, ...]:
-        return self._named or numbered_classes([source for sources in self._sources.values() for source in sources])
+        return self._named.classes or numbered_classes(self._images())
+
+    def _images(self) -> list[Path]:
+        """The images of all splits, each once."""
+        found = [path for sources in self._sources.values() for source in sources for path in _images(source).files]
+        return list(dict.fromkeys(found))
 
     def strays(self) -> Problems:
-        """Images without a label file, label files without a image."""
-        problems = Problems()
-        labels = {
-            label_path(path): path
-            for sources in self._sources.values()
-            for source in sources
-            for path in _images(source)
-        }
-        for label, image in labels.items():
-            if not label.is_file():
+        """Return images without a label file and label files without an image."""
+        problems, used, folders = Problems(), set[Path](), set[Path]()
+        for image in self._images():
+            labels = find_labels(image)
+            if labels is None:
                 problems.add("image without a label file", image, "taken to show nothing")
-        for folder in sorted({label.parent for label in labels}):
+            used.add(labels or label_path(image))
+            folders.add((labels or label_path(image)).parent)
+        for folder in sorted(folders):
             for path in sorted(folder.glob("*.txt")):
-                if path not in labels and path.name not in ("classes.txt", "train.txt", "val.txt", "test.txt"):
-                    problems.add("label file without a image", path, "not used")
+                if path not in used and path.name not in _LISTS:
+                    problems.add("label file without an image", path, "not used")
         return problems
 
 
 def read_yolo(
-    sources: Sequence[Path], classes: Sequence[str], *, name: str, split: str, limit: int | None = None
+    sources: Sequence[Path],
+    classes: Sequence[str],
+    *,
+    name: str,
+    split: str,
+    limit: int | None = None,
+    keypoints: tuple[int, int] | None = None,
 ) -> DetectionDataset:
-    """One split. ``sources`` are folders of images (searched in depth) or .txt lists of image paths; image ids
-    count from 1 in that order.
+    """Read one split. Image ids count from 1 in the order of the sources.
 
-    A image without a label file has no objects; when none of them has one, that is an error.
+    An image without a label file has no objects; the remarks of the data set count such images.
+
+    Args:
+        sources: folders of images (searched in depth) or .txt lists of image paths.
+        classes: class names in the order of their numbers.
+        name: of the data set.
+        split: of the data set.
+        limit: at most so many images, chosen by :func:`nas.data.dataset.choose`.
+        keypoints: ``kpt_shape`` of the yaml.
+
+    Raises:
+        InputError: there is no image, one is listed twice, or none has a label file.
     """
     problems = Problems()
-    paths = [path for source in sources for path in _images(source)]
+    found = [_images(source) for source in sources]
+    paths = [path for part in found for path in part.files]
     path, times = Counter(paths).most_common(1)[0] if paths else (None, 0)
     if times > 1:
         raise InputError(f"{path} stands twice in the {split} split of {name}", "every image once")
@@ -109,41 +148,43 @@ def read_yolo(
         raise InputError(
             f"no image in {', '.join(map(str, sources))}", f"files ending in {', '.join(sorted(SUFFIXES))}"
         )
-    if not any(label_path(path).is_file() for path in paths):
+    labels = [find_labels(path) for path in paths]
+    if not any(labels):
         raise InputError(
             f"no label file for the {len(paths)} images of {name}/{split}", f"{label_path(paths[0])} and so on"
         )
-    samples = [_sample(i + 1, paths[i], classes, problems) for i in choose(len(paths), limit)]
-    return DetectionDataset(name, split, classes, [s for s in samples if s is not None], problems)
+    reader = LabelReader(len(classes), keypoints, problems)
+    read = [_sample(i + 1, paths[i], labels[i], reader, problems) for i in choose(len(paths), limit)]
+    if lacking := labels.count(None):
+        problems.notes.append(f"{lacking} of {len(paths)} images have no label file and are taken to show nothing")
+    problems.notes.extend(reader.remarks())
+    if passed := [str(folder) for part in found for folder in part.passed_over]:
+        more = f" and {len(passed) - MAX_SHOWN} more" if len(passed) > MAX_SHOWN else ""
+        problems.notes.append(f"folders that were passed over: {', '.join(passed[:MAX_SHOWN])}{more}")
+    return DetectionDataset(name, split, classes, [s for s in read if s is not None], problems)
 
 
-def label_path(image: Path) -> Path:
-    """Where the labels of a image are: the last folder called ``images`` becomes ``labels``; beside the image if
-    there is none."""
-    parts = list(image.parts)
-    for i in range(len(parts) - 2, -1, -1):
-        if parts[i] == "images":
-            parts[i] = "labels"
-            break
-    return Path(*parts).with_suffix(".txt")
+def _sample(id: int, path: Path, labels: Path | None, reader: LabelReader, problems: Problems) -> Sample | None:
+    try:
+        size, _ = image_sizes(path)
+    except BrokenImage as error:
+        problems.add("broken image" if os.path.exists(path) else "missing image", path, f"{error.reason}, skipped")
+        return None
+    try:
+        objects: list[Annotation] = [] if labels is None else reader.read(labels, size)
+    except InputError as error:
+        problems.add("broken label file", labels, f"{error}, its image is skipped")
+        return None
+    return make_sample(id, path, size, objects, problems, where=labels or path)
 
 
-def numbered_classes(sources: Sequence[Path]) -> tuple[str, ...]:
-    """Class names "0", "1", … up to the highest index in the labels of these folders, for data sets that name no
-    classes."""
-    highest = -1
-    for path in {label_path(image) for source in sources for image in _images(source)}:
-        for line in lines_of(path) if path.is_file() else []:
-            if (index := line.split()[0]).isdecimal():
-                highest = max(highest, int(index))
-    return tuple(str(i) for i in range(highest + 1))
-
-
-def _images(source: Path) -> list[Path]:
+def _images(source: Path) -> Found:
+    """The images of a folder, or those that a .txt lists. Raises InputError for anything else."""
     if source.is_dir():
-        return list(images_in(source))
+        return find_images(source)
     if source.suffix == ".txt" and os.path.lexists(source):
-        return [path if path.is_absolute() else source.parent / path for path in map(Path, lines_of(source))]
+        listed = map(Path, lines_of(source, errors="surrogateescape"))  # a file name may be of any bytes
+        return Found(tuple(path if path.is_absolute() else source.parent / path for path in listed), (), ())
     raise InputError(f"no images at {source}", "a folder of images, or a .txt that lists them")
 
 
@@ -151,74 +192,51 @@ def _names(content: Mapping[str, Any], path: Path) -> tuple[str, ...]:
     """``names`` as a list, or as index: name without gaps; ``nc``, where it stands there, must agree."""
     names = content["names"]
     if isinstance(names, dict):
-        if sorted(names, key=str) != sorted(range(len(names)), key=str):
-            raise InputError(f"{path}: names are numbered {list(names)[:20]}", f"0..{len(names) - 1} without gaps")
-        names = [names[i] for i in range(len(names))]
+        numbers = [str(i) for i in range(len(names))]
+        if set(names) != set(numbers):
+            raise InputError(f"{path}: names are numbered {_numbers(names)}", f"0..{len(names) - 1} without gaps")
+        names = [names[number] for number in numbers]
     if not isinstance(names, list):
         raise InputError(f"{path}: names is a {type(names).__name__}", "a list of class names, or index: name")
-    if wrong := [name for name in names if not isinstance(name, (str, int, float))]:
+    if wrong := [name for name in names if not isinstance(name, str)]:
         raise InputError(
             f"{path}: one of the names is a {type(wrong[0]).__name__}", "a list of class names, or index: name"
         )
-    if content.get("nc", len(names)) != len(names):
-        raise InputError(f"{path}: nc is {content['nc']}, but there are {len(names)} names", "the same number")
-    return tuple(str(name) for name in names)
+    count = yamls.number_of(content, "nc", path)
+    if count is not None and count != len(names):
+        raise InputError(f"{path}: nc is {count}, but there are {len(names)} names", "the same number")
+    return tuple(names)
 
 
-def _sources(entry: Any, root: Path) -> list[Path]:
-    """One path or a list of them. Exports of a well-known labelling service write ``../train/images`` for a folder
-    beside the yaml: tolerated."""
-    paths = []
-    for text in map(str, entry if isinstance(entry, list) else [entry]):
-        path = root / text
-        beside = root / text.removeprefix("../")
-        paths.append(beside if not path.exists() and beside.exists() else path)
-    return paths
+def _numbers(names: Mapping[str, Any]) -> str:
+    return f"[{', '.join(key[:40] for key in list(names)[:20])}]"
 
 
-def _sample(id: int, path: Path, classes: Sequence[str], problems: Problems) -> Sample | None:
-    try:
-        size, _ = image_sizes(path)
-    except BrokenImage as error:
-        problems.add("broken image" if os.path.exists(path) else "missing image", path, f"{error.reason}, skipped")
+def _keypoints(content: Mapping[str, Any], path: Path) -> tuple[int, int] | None:
+    """``kpt_shape``: [number of points, 2 or 3]; None where it is missing."""
+    shape = yamls.given(content, "kpt_shape")
+    if shape is None:
         return None
-    labels = label_path(path)
-    try:
-        lines = lines_of(labels) if os.path.lexists(labels) else []
-    except InputError as error:
-        problems.add("broken label file", labels, f"{error}, its image is skipped")
-        return None
-    objects = [
-        _annotation(line, size, len(classes), f"{labels}:{number}", problems) for number, line in enumerate(lines, 1)
-    ]
-    return make_sample(id, path, size, [o for o in objects if o is not None], problems, where=labels)
+    texts = shape if isinstance(shape, list) and len(shape) == 2 else []
+    if not all(isinstance(t, str) and t.isascii() and t.isdecimal() and len(t) < 5 for t in texts) or not texts:
+        raise InputError(f"{path}: kpt_shape is {brief(shape)}", "[number of key points, 2 or 3]")
+    points, numbers = map(int, texts)
+    if numbers not in (2, 3):
+        raise InputError(f"{path}: kpt_shape is {brief(shape)}", "[number of key points, 2 or 3]")
+    return points, numbers
 
 
-def _annotation(line: str, size: tuple[int, int], classes: int, where: str, problems: Problems) -> Annotation | None:
-    """One line; 1 + 2k columns with k >= 3 are an outline, of which the enclosing box is taken."""
-    columns = line.split()
-    try:
-        label, values = float(columns[0]), [float(value) for value in columns[1:]]
-    except ValueError:
-        problems.add("malformed label line", where, f"{line[:60]!r} is not numbers, skipped")
-        return None
-    if len(values) != 4 and (len(values) < 6 or len(values) % 2):
-        problems.add("malformed label line", where, f"{len(columns)} columns instead of 5, skipped")
-        return None
-    if label not in range(classes):
-        problems.add(
-            "annotation of an unknown class",
-            where,
-            f"class {columns[0]} of {classes} classes (0..{classes - 1}), skipped",
-        )
-        return None
-    width, height = size
-    box: tuple[float, ...]
-    if len(values) == 4:
-        x, y, w, h = values
-        box = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
-    elif not all(map(math.isfinite, values)):  # min and max would hide a NaN, depending on where it stands
-        box = (math.nan,) * 4
-    else:
-        box = (min(values[0::2]), min(values[1::2]), max(values[0::2]), max(values[1::2]))
-    return Annotation((box[0] * width, box[1] * height, box[2] * width, box[3] * height), int(label))
+def _sources(content: Mapping[str, Any], key: str, path: Path, root: Path) -> list[Path]:
+    """The paths of a split, one or a list of them. Exports of a well-known labelling service write ``../train/images``
+    for a folder beside the yaml: tolerated."""
+    entry = yamls.given(content, key)
+    texts = entry if isinstance(entry, list) else [] if entry is None else [entry]
+    found = []
+    for text in texts:
+        if not isinstance(text, str):
+            raise InputError(
+                f"{path}: {key} is {brief(entry)}", "a folder, a .txt that lists images, or a list of them"
+            )
+        place, beside = root / text, root / text.removeprefix("../")
+        found.append(beside if not place.exists() and beside.exists() else place)
+    return found

@@ -213,7 +213,7 @@ REFUSED: dict[str, tuple[Build, str, str, str]] = {
         "a folder of images",
         "",
     ),
-    "yolo with a image listed twice": (
+    "yolo with an image listed twice": (
         same_list_twice,
         "0.png stands twice in the train split",
         "every image once",

@@ -150,11 +150,11 @@ FLAWS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object], str, st
         "image without a label file",
         "1.png: taken to show nothing",
     ),
-    "yolo labels without a image": (
+    "yolo labels without an image": (
         yolo_folder,
         lambda f: (f / "images" / "val" / "1.png").unlink(),
         "files",
-        "label file without a image",
+        "label file without an image",
         "1.txt: not used",
     ),
     "voc image without annotations": (
@@ -164,11 +164,11 @@ FLAWS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object], str, st
         "image without annotations",
         "z.jpg",
     ),
-    "voc annotations without a image": (
+    "voc annotations without an image": (
         voc_folder,
         lambda f: (f / "Annotations" / "z.xml").write_text(voc_xml()),
         "files",
-        "annotations without a image",
+        "annotations without an image",
         "z.xml: not used",
     ),
     "voc image in no list": (

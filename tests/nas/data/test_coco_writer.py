@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas.data.coco import read_coco
+from nas.data.coco_reader import read_coco
 from nas.data.coco_writer import CocoWriter, json_text
 from nas.data.source import open_data
 from nas.data.write import write_coco

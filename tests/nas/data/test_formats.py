@@ -14,9 +14,10 @@ import pytest
 
 from nas.data.dataset import Annotation, DetectionDataset, make_sample
 from nas.data.folder import read_images
-from nas.data.formats import FORMATS, DataFormat, recognise
+from nas.data.formats import FORMATS, DataFormat
 from nas.data.loader import Loader, LoaderConfig
 from nas.data.problems import Problems
+from nas.data.recognise import recognise
 from nas.data.source import open_data, open_split
 from nas.inference.coco_metrics import Detections, evaluate
 from search_spaces.errors import InputError

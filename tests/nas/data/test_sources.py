@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 import pytest
 
-from nas.data.coco import read_coco
+from nas.data.coco_reader import read_coco
 from nas.data.dataset import DetectionDataset, choose
 from nas.data.images import BrokenImage, image_sizes, read_image
 from nas.data.source import DataPair, open_data
-from nas.data.yolo import label_path
+from nas.data.yolo_labels import label_path
 from search_spaces.errors import InputError
 from tests._data import CATEGORIES, Coco, coco, coco_folder, exif_jpeg, write_image, yolo_folder
 

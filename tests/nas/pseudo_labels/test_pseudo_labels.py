@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from nas.core.console_reporter import ConsoleReporter
-from nas.data.coco import read_coco
+from nas.data.coco_reader import read_coco
 from nas.data.dataset import Annotation, DetectionDataset, make_sample
 from nas.data.loader import Loader, LoaderConfig
 from nas.data.problems import Problems

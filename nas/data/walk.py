@@ -1,0 +1,80 @@
+"""The files below a folder: linked folders too, hidden folders and those of other programs not.
+
+File managers, notebooks and network disks put copies and thumbnails beside images (``.ipynb_checkpoints``, ``@eaDir``,
+``__MACOSX``). Taken for images of the data set, they would be trained on as background.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+SYSTEM_FOLDERS = frozenset(
+    {"__macosx", "@eadir", "$recycle.bin", "system volume information", "#recycle", "lost+found"}
+)
+"""Folders of operating systems and network disks, in lower case."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What :func:`walk` found.
+
+    Attributes:
+        files: in the order of their paths.
+        passed_over: folders that were not searched.
+        unreadable: folders that could not be listed.
+    """
+
+    files: tuple[Path, ...]
+    passed_over: tuple[Path, ...]
+    unreadable: tuple[Path, ...]
+
+
+def is_passed_over(name: str) -> bool:
+    """Return whether a file or folder of this name is hidden or of a system."""
+    return name.startswith(".") or name.casefold() in SYSTEM_FOLDERS
+
+
+def walk(folder: Path, wanted: Callable[[str], bool], recursive: bool = True) -> Found:
+    """Find the files below ``folder`` whose names are ``wanted`` and not hidden.
+
+    Links to folders are followed. A folder that is reached twice (by a link to it, or by a link to a folder above) is
+    searched once, in the place where it is and not where a link is.
+    """
+    files: list[Path] = []
+    passed_over: list[Path] = []
+    unreadable: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    queue, links = [folder], list[Path]()
+    while queue or links:
+        # links wait until all real folders are searched
+        current = queue.pop() if queue else links.pop(0)
+        try:
+            status = os.stat(current)
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(current) as entries:
+                listed = sorted(entries, key=lambda entry: entry.name)
+        except (OSError, ValueError):
+            unreadable.append(current)
+            continue
+        for entry in listed:
+            path = current / entry.name
+            if _is_folder(entry):
+                if is_passed_over(entry.name):
+                    passed_over.append(path)
+                elif recursive:
+                    (links if entry.is_symlink() else queue).append(path)
+            elif wanted(entry.name) and not is_passed_over(entry.name):
+                files.append(path)
+    return Found(tuple(sorted(files)), tuple(sorted(passed_over)), tuple(sorted(unreadable)))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads in a circle
+        return False
