@@ -18,7 +18,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from benchmarks.record import Goal, write
-from nas.search.samplers import SAMPLERS, Known
+from nas.search.samplers import SAMPLERS, StudyInfo
 from search_spaces.spaces import SPACES
 
 
@@ -26,7 +26,9 @@ def proposals(name: str, space: dict[str, BaseDistribution], trials: int, seed: 
     """Seconds of each."""
     rng = np.random.default_rng(seed)
     weights = {p: rng.gamma(1.0) for p in space}
-    study = optuna.create_study(directions=["minimize", "maximize"], sampler=SAMPLERS[name](seed, Known(space, (0,))))
+    study = optuna.create_study(
+        directions=["minimize", "maximize"], sampler=SAMPLERS[name](seed, StudyInfo(space, (0,)))
+    )
     seconds = []
     for _ in range(trials):
         start = time.perf_counter()

@@ -21,8 +21,8 @@ import numpy as np
 from benchmarks.record import write
 from benchmarks.search_tables import DIRECTIONS, Floats, Problem, nas_bench_201
 from nas.core.pareto import non_dominated
-from nas.search.samplers.encoding import Encoding, beside
-from nas.search.samplers.gaussian import Process
+from nas.search.samplers.encoding import Encoding, append_inputs
+from nas.search.samplers.gaussian import GaussianProcess
 
 LEARNED, LEFT = 600, 4000
 """Rows from which the process learns, and on which its errors are looked at."""
@@ -57,12 +57,12 @@ def luck(problem: Problem, seed: int) -> dict[str, Any]:
     encoding, features = Encoding(problem.space), problem.features()
     free = np.array([features(row) for row in problem.rows])
     embedded = encoding.embed(encoding.points(problem.rows))
-    x, groups = beside(embedded, encoding.groups, free)
+    x, groups = append_inputs(embedded, encoding.groups, free)
     y = np.log(problem.latency)
     on_front = non_dominated(np.column_stack([problem.latency, problem.accuracy]), DIRECTIONS)
     front, others = np.flatnonzero(on_front), rng.permutation(np.flatnonzero(~on_front))
     learned, left = others[:LEARNED], others[LEARNED : LEARNED + LEFT]
-    process = Process(x[learned], y[learned], groups)
+    process = GaussianProcess(x[learned], y[learned], groups)
     sigma = deviation(y[left] - process.mean(x[left]))
     lucky = front[y[front] < process.mean(x[front]) - 2 * sigma]
     rest = np.setdiff1d(np.arange(len(y)), lucky)

@@ -47,9 +47,10 @@ from benchmarks.search_plot import draw_html, draw_png
 from benchmarks.search_tables import DIRECTIONS, Problem, any_table, nas_bench_201, yolobench
 from nas.core.pareto import non_dominated
 from nas.search.cheap_objectives import AHEAD
-from nas.search.samplers import SAMPLERS, Known
-from nas.search.samplers.encoding import Encoding, beside
-from nas.search.samplers.gaussian import Process
+from nas.search.samplers import SAMPLERS, StudyInfo
+from nas.search.samplers.config import SamplerConfig
+from nas.search.samplers.encoding import Encoding, append_inputs
+from nas.search.samplers.gaussian import GaussianProcess
 from nas.search.samplers.guided import GuidedSampler
 
 COUNTS = (10, 20, 30, 50, 75, 100, 150, 200)
@@ -70,26 +71,26 @@ def guided(problem: Problem, seed: int, latency_known: bool = False, free: bool 
     def latency(params: Mapping[str, Any]) -> float:
         return float(problem.latency[at(params)])
 
-    guess = None
+    prior_mean = None
     if problem.guess and (free or latency_known):
         cost = problem.latency if latency_known else problem.free[problem.guess[0]]
         gain = problem.free[problem.guess[1]]
 
-        def guess(params: Mapping[str, Any]) -> tuple[float, float]:
+        def prior_mean(params: Mapping[str, Any]) -> tuple[float, float]:
             return float(cost[at(params)]), float(gain[at(params)])
 
-    sampler = GuidedSampler(
-        seed,
+    config = SamplerConfig(
         space=problem.space,
         log=(0,) if problem.log else (),
-        known={0: latency} if latency_known else None,
-        features=problem.features() if free and problem.free else None,
-        guess=guess,
+        deterministic={0: latency} if latency_known else {},
+        auxiliary_inputs=problem.features() if free and problem.free else None,
+        prior_mean=prior_mean,
         candidates=None if problem.whole else problem.rows,
     )
+    sampler = GuidedSampler(seed, config)
     if ahead:
         told = np.random.default_rng([seed, ahead]).permutation(len(problem.rows))[:ahead]
-        sampler.learn(0, [problem.rows[i] for i in told], problem.latency[told].tolist())
+        sampler.warm_start(0, [problem.rows[i] for i in told], problem.latency[told].tolist())
     return sampler
 
 
@@ -108,9 +109,9 @@ METHODS: Mapping[str, Callable[[Problem, int], BaseSampler]] = {
     "guided, latency known": lambda problem, seed: guided(problem, seed, latency_known=True),
     "guided, latency told": lambda problem, seed: guided(problem, seed, ahead=AHEAD),
     "guided, bare": lambda problem, seed: guided(problem, seed, free=False),
-    "random": lambda problem, seed: SAMPLERS["random"](seed, Known()),
-    "nsga2": lambda problem, seed: SAMPLERS["nsga2"](seed, Known()),
-    "tpe": lambda problem, seed: SAMPLERS["tpe"](seed, Known()),
+    "random": lambda problem, seed: SAMPLERS["random"](seed, StudyInfo()),
+    "nsga2": lambda problem, seed: SAMPLERS["nsga2"](seed, StudyInfo()),
+    "tpe": lambda problem, seed: SAMPLERS["tpe"](seed, StudyInfo()),
     "gp": gp,
 }
 
@@ -151,14 +152,14 @@ def greedy(problem: Problem, evaluations: int, seed: int, free: bool = False) ->
     x, groups = encoding.embed(encoding.points(problem.rows)), encoding.groups
     if free and problem.free:
         features = problem.features()
-        x, groups = beside(x, groups, np.array([features(row) for row in problem.rows]))
+        x, groups = append_inputs(x, groups, np.array([features(row) for row in problem.rows]))
     latency = np.log(problem.latency) if problem.log else problem.latency
     order = [int(i) for i in rng.permutation(len(problem.rows))[:10]]
     seconds = [0.0] * 10
     while len(order) < evaluations:
         start = time.perf_counter()
         unseen = np.setdiff1d(np.arange(len(problem.rows)), order)
-        fits = [Process(x[order], y[order], groups) for y in (latency, problem.accuracy)]
+        fits = [GaussianProcess(x[order], y[order], groups) for y in (latency, problem.accuracy)]
         predicted = np.column_stack([fit.mean(x[unseen]) for fit in fits])
         front = unseen[non_dominated(predicted, DIRECTIONS)]
         new = [int(i) for i in rng.permutation(front)[: min(10, evaluations - len(order))]]

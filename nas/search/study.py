@@ -21,7 +21,7 @@ from nas.estimators.base import Estimator
 from nas.search.cheap_objectives import Watch, evaluate_cheap_objectives
 from nas.search.evaluate_candidate import Bound, CandidateEvaluator
 from nas.search.heartbeat import Heartbeat, WorkerSampler, new_worker_name, workers
-from nas.search.samplers import SAMPLERS, Known, Learner
+from nas.search.samplers import SAMPLERS, StudyInfo, WarmStarted
 from nas.search.storage import ask_lock, open_storage, quiet_optuna, storage_errors
 from nas.search.study_history import StudyHistory
 from nas.search.study_reader import RECORD
@@ -113,8 +113,8 @@ class Study:
         log = tuple(i for i, o in enumerate(self.objectives) if o.logarithmic)
         # A reopened study must not repeat the random numbers of its beginning, nor one worker those of another.
         stream = len(trials) + STREAM * begun
-        known = Known(self.parameters.distributions, log, tuple(limits.budgets), tuple(limits.goals), stream)
-        self._sampler = make(seed, known)
+        info = StudyInfo(self.parameters.distributions, log, tuple(limits.budgets), tuple(limits.goals), stream)
+        self._sampler = make(seed, info)
         self.worker = new_worker_name()
         self._study.sampler = WorkerSampler(self._sampler, self.worker)
         self._warm, self._duplicates = False, 0
@@ -175,10 +175,10 @@ class Study:
 
         :meth:`run` does so by itself, without progress.
         """
-        if not self._warm and isinstance(self._sampler, Learner):
+        if not self._warm and isinstance(self._sampler, WarmStarted):
             found = evaluate_cheap_objectives(self.space, self.objectives, estimators, self.seed, watch)
             for place, (points, values) in found.items():
-                self._sampler.learn(place, [self.parameters.params(point) for point in points], values)
+                self._sampler.warm_start(place, [self.parameters.params(point) for point in points], values)
         self._warm = True
 
     def run(

@@ -1,5 +1,8 @@
-"""The samplers by name: ordinary Optuna samplers, made from a seed and what is known of the study. A new one is one
-line here (and a file, if it is ours)."""
+"""Samplers by name: Optuna samplers, each made from a seed and what a study provides.
+
+A new one is one entry of :data:`SAMPLERS` (or an entry point of the group ``nas.search.samplers``). The package imports
+``nas.core`` and the values of ``nas.search``.
+"""
 
 from __future__ import annotations
 
@@ -15,30 +18,40 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Known:
-    """What a study knows before its first trial: the distributions of the parameters, which objectives count by their
-    logarithm (a latency), the budgets on the first objective for which something is wanted, ``goals`` on the second
-    that something is to reach at the least cost, and ``begun``, which differs whenever the study is opened again or
-    by another worker: samplers with one stream of random numbers add it to the seed."""
+class StudyInfo:
+    """What a study provides to the factory of its sampler.
+
+    Args:
+        space: Distribution of each parameter.
+        log: Positions of the objectives that enter by their logarithm, such as a latency.
+        budgets: Upper bounds on the first objective, within each of which the best candidate is wanted.
+        goals: Lower bounds on the second objective, each to be reached at the least cost.
+        stream: A number that differs whenever the study is opened again or by another worker. Samplers with one
+            stream of random numbers add it to the seed.
+    """
 
     space: Mapping[str, BaseDistribution] = field(default_factory=dict)
     log: tuple[int, ...] = ()
     budgets: tuple[float, ...] = ()
     goals: tuple[float, ...] = ()
-    begun: int = 0
+    stream: int = 0
 
 
 @runtime_checkable
-class Learner(Protocol):
-    """A sampler that takes values of one objective at points that are no trials: what costs nearly nothing can be
-    asked of more points than are evaluated."""
+class WarmStarted(Protocol):
+    """A sampler that accepts cheap evaluations: values of one objective at points that are no trials."""
 
-    def learn(self, objective: int, points: Sequence[Mapping[str, Any]], values: Sequence[float]) -> None:
-        """Values of the objective at that place, at points given by all their parameters. They replace those that
-        were told before."""
+    def warm_start(self, objective: int, points: Sequence[Mapping[str, Any]], values: Sequence[float]) -> None:
+        """Replace the cheap evaluations of an objective.
+
+        Args:
+            objective: Position of the objective.
+            points: Parameters of each point, all of them.
+            values: Value of the objective at each point.
+        """
 
 
-SAMPLERS: Registry[Callable[[int, Known], BaseSampler]] = Registry(
+SAMPLERS: Registry[Callable[[int, StudyInfo], BaseSampler]] = Registry(
     "nas.search.samplers",
     {
         "random": "nas.search.samplers:random",
@@ -49,29 +62,33 @@ SAMPLERS: Registry[Callable[[int, Known], BaseSampler]] = Registry(
 )
 
 
-def random(seed: int, known: Known) -> BaseSampler:
-    """Uniform over the choices."""
+def random(seed: int, info: StudyInfo) -> BaseSampler:
+    """Make Optuna's random sampler."""
     from optuna.samplers import RandomSampler
 
-    return RandomSampler(seed=seed + known.begun)
+    return RandomSampler(seed=seed + info.stream)
 
 
-def nsga2(seed: int, known: Known) -> BaseSampler:
-    """NSGA-II (Deb et al., doi:10.1109/4235.996017) with a population of 20: searches here have tens to hundreds of
-    evaluations, not thousands."""
+def nsga2(seed: int, info: StudyInfo) -> BaseSampler:
+    """Make Optuna's NSGA-II (Deb et al., doi:10.1109/4235.996017) with a population of 20.
+
+    A search here has tens to hundreds of trials, not thousands.
+    """
     from optuna.samplers import NSGAIISampler
 
-    return NSGAIISampler(population_size=20, seed=seed + known.begun)
+    return NSGAIISampler(population_size=20, seed=seed + info.stream)
 
 
-def tpe(seed: int, known: Known) -> BaseSampler:
-    """Multi-objective TPE (Ozaki et al., doi:10.1613/jair.1.13188), choices modelled together; slow beyond a thousand
-    trials."""
+def tpe(seed: int, info: StudyInfo) -> BaseSampler:
+    """Make Optuna's multi-objective TPE (Ozaki et al., doi:10.1613/jair.1.13188), multivariate.
+
+    Slow beyond a thousand trials.
+    """
     import warnings
 
     from optuna.exceptions import ExperimentalWarning
     from optuna.samplers import TPESampler
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # `multivariate` has been marked so for years
-        return TPESampler(multivariate=True, n_startup_trials=16, seed=seed + known.begun)
+        warnings.simplefilter("ignore", ExperimentalWarning)  # `multivariate` has been experimental for years
+        return TPESampler(multivariate=True, n_startup_trials=16, seed=seed + info.stream)

@@ -1,106 +1,136 @@
-"""How much a point would add to a front: hypervolume, and where nothing adds any, how near it comes."""
+"""Acquisition values of candidates: hypervolume improvement, additive epsilon, and improvement within budgets.
+
+========  ======  ==================================================================
+symbol    shape   meaning (all objectives are minimised)
+========  ======  ==================================================================
+``y``     (n, m)  objective values of n points
+``F``     (k, m)  the front, or any set of observed values
+``r``     (m,)    reference point
+========  ======  ==================================================================
+
+``HVI(y) = vol([y, r] minus the union of [f, r] over f in F)`` and ``eps(y) = min over f of max over j of
+(f_j - y_j) / scale_j`` (Zitzler et al., doi:10.1109/TEVC.2003.810758).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.core.pareto import non_dominated
+
 Floats = NDArray[np.float64]
 
-SAMPLES = 1024
+MAX_CELLS = 1_000_000
+"""Cells of an improvement's grid at most: 1,000, 100 and 31 values on each axis by two, three and four objectives."""
 
 
-def gains(points: Floats, front: Floats, reference: Floats) -> Floats:
-    """Hypervolume (n,) that each of the points (n, m), to be minimised, adds to the front (k, m) below the reference
-    point (m,); one objective: how much lower. By two objectives exactly; by more, of 1,024 points that fill the box
-    below the reference, those that only the new point dominates."""
-    if points.shape[1] == 1:
-        best = min(front.min(initial=np.inf), reference[0])
-        return np.maximum(best - points[:, 0], 0.0)
-    if points.shape[1] == 2:
-        return _areas(points, front, reference)
-    return _volumes(points, front, reference)
+class HypervolumeImprovement:
+    """Hypervolume that a point adds to a front, (n, m) -> (n,).
+
+    The coordinates of the front and the reference span a grid, and each of its cells is dominated as a whole or not at
+    all. ``HVI(y)``, the integral of the cells that are not dominated over ``[y, r]``, is therefore multilinear inside a
+    cell, and its values at the grid's corners are sums of cells. Exact, below the lowest corner too, unless the front
+    has more values on an axis than ``max_cells`` allows: then they are rounded up to quantiles.
+
+    Args:
+        front: F, (k, m); k may be 0, dominated points are allowed.
+        reference: r, (m,).
+        max_cells: Cells of the grid at most.
+    """
+
+    def __init__(self, front: Floats, reference: Floats, max_cells: int = MAX_CELLS) -> None:
+        front = front[(front < reference).all(1)]
+        front = front[non_dominated(front, ["min"] * len(reference))]
+        most = max(2, int(max_cells ** (1 / len(reference)) + 1e-9))
+        self._axes = [_axis(values, end, most) for values, end in zip(front.T, reference, strict=True)]
+        cells = [np.searchsorted(axis, values) for axis, values in zip(self._axes, front.T, strict=True)]
+        dominated = np.zeros([len(axis) - 1 for axis in self._axes], bool)
+        dominated[tuple(np.minimum(c, n - 1) for c, n in zip(cells, dominated.shape, strict=True))] = True
+        volumes = np.ones(())
+        for j, axis in enumerate(self._axes):
+            np.logical_or.accumulate(dominated, axis=j, out=dominated)
+            volumes = np.multiply.outer(volumes, np.diff(axis))
+        volumes[dominated] = 0.0
+        for j in range(len(self._axes)):
+            volumes = np.flip(np.cumsum(np.flip(volumes, j), axis=j), j)
+        self._corners = np.pad(volumes, [(0, 1)] * len(self._axes))
+
+    def __call__(self, points: Floats) -> Floats:
+        """Return the improvement (n,) of points (n, m)."""
+        total = np.zeros(len(points))
+        lower, share = [], []
+        for values, axis in zip(points.T, self._axes, strict=True):
+            values = np.minimum(values, axis[-1])
+            cell = np.clip(np.searchsorted(axis, values, side="right") - 1, 0, len(axis) - 2)
+            lower.append(cell)
+            share.append((axis[cell + 1] - values) / (axis[cell + 1] - axis[cell]))
+        flat, strides = self._corners.ravel(), np.array(self._corners.strides) // self._corners.itemsize
+        base = sum(cell * stride for cell, stride in zip(lower, strides, strict=True))
+        for corner in np.ndindex(*[2] * len(lower)):
+            weight = np.prod([1 - s if up else s for s, up in zip(share, corner, strict=True)], axis=0)
+            total += weight * flat[base + int(np.dot(corner, strides))]
+        # At and above the front every corner is 0, and so is the sum; rounding may leave less than nothing below it.
+        return np.maximum(total, 0.0)
 
 
-def _areas(points: Floats, front: Floats, reference: Floats) -> Floats:
-    # Under the front lies a staircase: steps i from edges[i] to edges[i + 1] at falling heights. A point gains over
-    # those right of it that are higher than it, which are neighbours: sums of steps do, whatever the length of the
-    # front.
-    front = front[(front < reference).all(1)]
-    front = front[np.lexsort((front[:, 1], front[:, 0]))]
-    heights = np.minimum.accumulate(np.concatenate([[reference[1]], front[:, 1]]))
-    edges = np.concatenate([front[:, 0], [reference[0]]])  # right ends
-    sums = np.concatenate(
-        [[0.0, 0.0], np.cumsum(np.diff(edges) * heights[1:])]
-    )  # of the steps before i; the first has no left end, and is never summed
-    x, y = points.T
-    first = np.searchsorted(front[:, 0], x, side="right")
-    end = np.searchsorted(-heights, -y, side="left")
-    higher = (end > first) & (x < reference[0])
-    first, end = np.where(higher, first, 0), np.where(higher, end, 1)
-    right = edges[first]
-    gained = (right - x) * (heights[first] - y) + sums[end] - sums[first + 1] - y * (edges[end - 1] - right)
-    return np.where(higher, gained, 0.0)
+def _axis(values: Floats, end: float, most: int) -> Floats:
+    """Return the rising corners of a grid on one axis: one below all values, the values (k,), the reference."""
+    inner = np.unique(values)
+    if len(inner) > most - 2:
+        inner = inner[np.unique(np.linspace(0, len(inner) - 1, max(1, most - 2)).round().astype(int))]
+    first = float(inner[0]) if len(inner) else float(end) - 1.0
+    return np.concatenate([[2 * first - end], inner, [end]]) if len(inner) else np.array([first, end])
 
 
-def _volumes(points: Floats, front: Floats, reference: Floats) -> Floats:
-    ideal = np.minimum(front.min(0, initial=np.inf), points.min(0))
-    box = ideal + _filling(points.shape[1]) * np.maximum(reference - ideal, 0.0)
-    free = box[~(front[:, None] <= box).all(2).any(0)] if len(front) else box
-    below = np.ones((len(points), len(free)), bool)
-    for column, sample in zip(points.T, free.T, strict=True):
-        below &= column[:, None] <= sample
-    return np.asarray(below.sum(1) / len(box) * np.prod(np.maximum(reference - ideal, 1e-300)))
+def additive_epsilon(points: Floats, front: Floats, scale: Floats) -> Floats:
+    """Return how far (n,) each point lies before the front (positive) or behind it, in units of ``scale`` (m,).
 
-
-@lru_cache(8)
-def _filling(dims: int) -> Floats:
-    from scipy.stats import qmc
-
-    return np.asarray(qmc.Sobol(dims, scramble=True, seed=0).random(SAMPLES))
-
-
-def nearness(points: Floats, front: Floats, spread: Floats) -> Floats:
-    """How far (n,) each point lies before the front (positive) or behind it: the least over the front of its best
-    advantage, in units of ``spread`` (m,).
-
-    Unlike hypervolume it has no plateau behind the front (additive epsilon indicator; Zitzler et al.,
-    doi:10.1109/TEVC.2003.810758).
+    Unlike the hypervolume improvement it differs between points behind the front. Without a front, points compare by
+    the sum of their values.
     """
     if len(front) == 0:
-        return -(points / spread).sum(1)
+        return -(points / scale).sum(1)
     if points.shape[1] != 2:
-        return np.asarray(((front[:, None] - points) / spread).max(2).min(0))
-    # Along the front the first advantage grows and the second falls: the least of their maxima is where they cross.
-    x, y = _staircase(front / spread).T
-    own_x, own_y = (points / spread).T
+        margins = np.full((len(front), len(points)), -np.inf)
+        for own, values, unit in zip(front.T, points.T, scale, strict=True):
+            np.maximum(margins, (own[:, None] - values) / unit, out=margins)
+        return np.asarray(margins.min(0))
+    # Along the front the first margin rises and the second falls: the least of their maxima is where they cross.
+    x, y = _staircase(front / scale).T
+    own_x, own_y = (points / scale).T
     after = np.minimum(np.searchsorted(x - y, own_x - own_y), len(x) - 1)
     return np.minimum(*(np.maximum(x[i] - own_x, y[i] - own_y) for i in (np.maximum(after - 1, 0), after)))
 
 
 def _staircase(front: Floats) -> Floats:
-    """Of points (k, 2) those that no other beats, by rising first value."""
+    """Return the non-dominated ones of points (k, 2), by rising first value."""
     front = front[np.lexsort((front[:, 1], front[:, 0]))]
     before = np.minimum.accumulate(np.concatenate([[np.inf], front[:-1, 1]]))
     return front[front[:, 1] < before]
 
 
 @dataclass(frozen=True)
-class Focus:
-    """Bounds on one of two objectives (to be minimised, sorted) within which the other is to improve; ``swapped``:
-    they are on the second one."""
+class BudgetImprovement:
+    """Improvement of one of two objectives within bounds (k,) on the other: budgets on the cost, or goals on the gain.
+
+    ``sum over bounds b of max(best_b - y_1, 0) [y_0 <= b]``, where ``best_b`` is the best value within ``b`` so far.
+    With ``swapped`` the bounds are on the second objective.
+    """
 
     bounds: Floats
     swapped: bool = False
 
     @classmethod
-    def of(cls, budgets: Sequence[float], goals: Sequence[float], log: Sequence[int]) -> Focus | None:
-        """From upper bounds on the first objective, minimised, or lower ones on the second, maximised; both by their
-        logarithm where ``log`` says so."""
+    def of(cls, budgets: Sequence[float], goals: Sequence[float], log: Sequence[int]) -> BudgetImprovement | None:
+        """Return the improvement for upper bounds on the first objective or lower bounds on the second; None without.
+
+        Bounds of objectives in ``log`` enter by their logarithm. Raises ValueError for budgets together with goals,
+        and for a budget that is not positive.
+        """
         if len(budgets) and len(goals):
             raise ValueError("budgets and goals; expected one of both")
         if any(b <= 0 for b in budgets):
@@ -111,26 +141,25 @@ class Focus:
         values = np.log(values) if (0 if len(budgets) else 1) in log else values
         return cls(np.sort(values)) if len(budgets) else cls(np.sort(-values), True)
 
-    def fits(self, signs: Floats) -> bool:
-        """Whether the first objective is minimised and, for goals, the second maximised."""
-        return bool(signs[0] > 0 and (not self.swapped or signs[1] < 0))
+    def applies(self, signs: Floats) -> bool:
+        """Return whether the directions (m,) are those of a cost and, for goals, a gain (1: minimised)."""
+        return bool(len(signs) == 2 and signs[0] > 0 and (not self.swapped or signs[1] < 0))
 
-    def bests(self, front: Floats, reference: Floats) -> Floats:
-        """Per bound (k,): it, and the best other value (k, 2) that a point of the front has within it (the
-        reference's: none)."""
+    def best(self, front: Floats, reference: Floats) -> Floats:
+        """Return per bound (k, 2): the bound, and the best other value of the front (or of the reference) within it."""
         front, reference = self._turned(front), self._turned(reference)
         within = np.where(front[:, 0] <= self.bounds[:, None], front[:, 1], np.inf)
         return np.column_stack([self.bounds, np.minimum(within.min(1, initial=np.inf), reference[1])])
 
-    def gains(self, points: Floats, best: Floats) -> Floats:
-        """How much (n,) each of the points (n, 2) improves on ``best`` of :meth:`bests`; summed over bounds."""
+    def improvement(self, points: Floats, best: Floats) -> Floats:
+        """Return the improvement (n,) of points (n, 2) on ``best`` (k, 2), summed over the bounds."""
         points = self._turned(points)
         better = np.maximum(best[:, 1] - points[:, 1:], 0.0)
         return np.asarray((better * (points[:, :1] <= best[:, 0])).sum(1))
 
-    def nearness(self, points: Floats, best: Floats, spread: Floats) -> Floats:
-        """How far (n,) each point is from improving on any bound's best: 0 or less, 0 where it does."""
-        return -np.maximum(((self._turned(points)[:, None] - best) / self._turned(spread)).max(2).min(1), 0.0)
+    def additive_epsilon(self, points: Floats, best: Floats, scale: Floats) -> Floats:
+        """Return 0 (n,) for points (n, 2) that improve on any of ``best`` (k, 2), else how far they are from it."""
+        return -np.maximum(((self._turned(points)[:, None] - best) / self._turned(scale)).max(2).min(1), 0.0)
 
     def _turned(self, values: Floats) -> Floats:
         return values[..., ::-1] if self.swapped else values

@@ -1,5 +1,13 @@
-"""Points of an Optuna search space as rows of numbers, and the moves between them: what a model and an evolution need
-to know of it."""
+"""Points of an Optuna search space as rows of numbers, inputs of a surrogate, and the moves of an evolution.
+
+========  ======  ====================================================================================
+symbol    shape   meaning
+========  ======  ====================================================================================
+points    (n, d)  one number per parameter: the index of a category, else the position from 0 to 1
+inputs    (n, D)  inputs of a surrogate: categories one-hot, numbers as they are, counts of categories
+groups    (D,)    the parameter that each input column belongs to
+========  ======  ====================================================================================
+"""
 
 from __future__ import annotations
 
@@ -16,20 +24,20 @@ Floats = NDArray[np.float64]
 
 
 class Encoding:
-    """A search space of Optuna distributions; a point is a row of one number per parameter.
+    """A search space of Optuna distributions, whose points are rows of one number per parameter.
 
-    That number is the index of a category, and the place from 0 to 1 between ``low`` and ``high`` (of logarithms,
-    where the distribution says so) of everything else, snapped to the values that exist.
+    The number is the index of a category, or the position from 0 to 1 between ``low`` and ``high`` (of their logarithms
+    where the distribution is logarithmic), rounded to the values of the distribution.
     """
 
     def __init__(self, space: Mapping[str, BaseDistribution]) -> None:
-        self.names = tuple(sorted(space))  # studies hand the same space over in different orders
+        self.names = tuple(sorted(space))  # studies pass the same space in different orders
         self._of = tuple(space[name] for name in self.names)
         self._categories = [len(d.choices) if isinstance(d, CategoricalDistribution) else 0 for d in self._of]
 
     @cached_property
     def groups(self) -> NDArray[np.intp]:
-        """Which parameter each column of :meth:`embed` is of; every count that follows them is one of its own."""
+        """The parameter that each column of :meth:`embed` belongs to, (D,); each count is a group of its own."""
         own = np.repeat(np.arange(len(self.names)), [max(1, n) for n in self._categories])
         return np.concatenate(
             [own, len(self.names) + np.arange(sum(self._categories[alike[0]] for alike in self._alike))]
@@ -37,8 +45,7 @@ class Encoding:
 
     @cached_property
     def _alike(self) -> list[list[int]]:
-        """Parameters that offer the same categories, such as the operations of a cell's edges, where there are
-        several."""
+        """Groups of at least two parameters with the same categories, such as the operations of a cell's edges."""
         by_choices: dict[tuple[Any, ...], list[int]] = {}
         for j, d in enumerate(self._of):
             if isinstance(d, CategoricalDistribution) and len(d.choices) > 1:
@@ -47,27 +54,26 @@ class Encoding:
 
     @cached_property
     def _steps(self) -> list[Floats | None]:
-        """Per parameter all its places from 0 to 1; none where it is continuous (or as good as)."""
+        """All positions from 0 to 1 of each parameter; None for a category or a continuous parameter."""
         return [
             None if n or _levels(d) is None else _places(d) for n, d in zip(self._categories, self._of, strict=True)
         ]
 
     def points(self, params: Sequence[Mapping[str, Any]]) -> Floats:
-        """(n, d) from parameter values."""
+        """Return the points (n, d) of parameter values."""
         rows = [[_inward(d, p[name]) for name, d in zip(self.names, self._of, strict=True)] for p in params]
         return np.array(rows, np.float64).reshape(len(rows), len(self.names))
 
     def params(self, point: Floats) -> dict[str, Any]:
-        """The parameter values of one point (d,)."""
+        """Return the parameter values of one point (d,)."""
         return {name: _outward(d, float(x)) for name, d, x in zip(self.names, self._of, point, strict=True)}
 
     def embed(self, points: Floats) -> Floats:
-        """(n, d) -> (n, D): a category becomes as many columns of 0 and 1/sqrt(2), so that two of them are 1 apart; a
-        number stays.
+        """Return the surrogate's inputs (n, D) of points (n, d).
 
-        Then, of parameters that offer the same categories, how often each one is chosen: networks of the same parts
-        are often alike, wherever those are. Divided by the root of their number, so that a count spreads as one
-        parameter's column does.
+        A category becomes columns of 0 and 1/sqrt(2), so that two categories are at distance 1; a number stays. For
+        parameters with the same categories, the counts of each category follow, divided by ``sqrt(2 parameters)``:
+        networks of the same parts are often similar wherever the parts are.
         """
         columns = []
         for j, count in enumerate(self._categories):
@@ -81,11 +87,11 @@ class Encoding:
         return np.concatenate(columns, 1) if columns else np.empty((len(points), 0))
 
     def random(self, rng: np.random.Generator, count: int) -> Floats:
-        """(count, d) drawn uniformly over the values."""
+        """Return uniform random points (count, d)."""
         return self._spread(rng.random((count, len(self.names))))
 
     def filling(self, rng: np.random.Generator, count: int) -> Floats:
-        """(count, d) that fill the space: a scrambled Sobol sequence (Owen, doi:10.1007/978-1-4612-2552-2_19)."""
+        """Return points (count, d) of a scrambled Sobol sequence (Owen, doi:10.1007/978-1-4612-2552-2_19)."""
         from scipy.stats import qmc
 
         engine = qmc.Sobol(max(1, len(self.names)), seed=rng)
@@ -101,8 +107,10 @@ class Encoding:
         return points
 
     def mutated(self, rng: np.random.Generator, parents: Floats) -> Floats:
-        """Each parent with one parameter changed, numbers mostly to a near value, and with every third one a second
-        parameter."""
+        """Return each of the parents (n, d) with one parameter changed, and a second one with probability 1/3.
+
+        Numbers move mostly to an adjacent value.
+        """
         children = parents.copy()
         variable = self._variable
         if len(variable) == 0:
@@ -116,13 +124,13 @@ class Encoding:
         return children
 
     def crossed(self, rng: np.random.Generator, parents: Floats, count: int) -> Floats:
-        """``count`` children that take every parameter from one of two parents."""
+        """Return children (count, d) that take every parameter from one of two parents, of parents (n, d)."""
         first, second = (parents[rng.integers(len(parents), size=count)] for _ in range(2))
         return np.where(rng.random(first.shape) < 0.5, first, second)
 
     def neighbours(self, point: Floats) -> Floats:
-        """All points that differ from ``point`` (d,) in one parameter: any other category, the next value on either
-        side."""
+        """Return all points (n, d) that differ from a point (d,) in one parameter: any other category, the next value
+        on either side."""
         found = []
         for j, (count, steps) in enumerate(zip(self._categories, self._steps, strict=True)):
             if count:
@@ -139,13 +147,13 @@ class Encoding:
 
     @cached_property
     def _variable(self) -> NDArray[np.intp]:
-        """Parameters with more than one value."""
+        """Positions of the parameters with more than one value."""
         one = [n == 1 or (s is not None and len(s) == 1) for n, s in zip(self._categories, self._steps, strict=True)]
         return np.flatnonzero(~np.array(one, bool))
 
     def _moved(self, rng: np.random.Generator, j: int, values: Floats) -> Floats:
-        """Other values (n,) of parameter ``j``: any other category; of numbers seven in ten times a neighbour, else
-        any other."""
+        """Return other values of parameter ``j`` for values (n,): any other category; for a number an adjacent value
+        with probability 0.7, else any other."""
         count, steps = self._categories[j], self._steps[j]
         if count:
             return np.asarray((values + rng.integers(1, count, len(values))) % count)
@@ -158,16 +166,16 @@ class Encoding:
         return np.asarray(steps[np.where(rng.random(len(values)) < 0.7, near, other)])
 
 
-def beside(x: Floats, groups: NDArray[np.intp], more: Floats) -> tuple[Floats, NDArray[np.intp]]:
-    """Embedded points (n, D) with further inputs (n, k), each of which is a group of its own."""
+def append_inputs(x: Floats, groups: NDArray[np.intp], more: Floats) -> tuple[Floats, NDArray[np.intp]]:
+    """Return inputs (n, D) with auxiliary inputs (n, k) appended, each a group of its own, and their groups (D + k,)."""
     return np.concatenate([x, more], 1), np.concatenate([groups, groups.max(initial=-1) + 1 + np.arange(more.shape[1])])
 
 
-_MANY = 10_000
+MAX_LEVELS = 10_000
 
 
 def _levels(d: BaseDistribution) -> int | None:
-    """How many values a number has; none if too many to list."""
+    """Return the number of values of a distribution; None if continuous or above :data:`MAX_LEVELS`."""
     if isinstance(d, IntDistribution):
         count = (d.high - d.low) // d.step + 1
     elif isinstance(d, FloatDistribution):
@@ -178,7 +186,7 @@ def _levels(d: BaseDistribution) -> int | None:
         count = round((d.high - d.low) / d.step) + 1
     else:
         return None
-    return count if count <= _MANY else None
+    return count if count <= MAX_LEVELS else None
 
 
 def _places(d: BaseDistribution) -> Floats:

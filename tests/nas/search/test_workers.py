@@ -159,14 +159,14 @@ def test_a_heart_beats_until_it_is_left() -> None:
 
 
 def test_interrupted_and_repeated_trials_are_no_failures_to_the_sampler(tmp_path: Path) -> None:
-    from nas.search.samplers.history import _void
+    from nas.search.samplers.history import _interrupted
 
     study = Study(tmp_path / "study.journal", "run", TINY, OBJECTIVES, "guided")
     study.queue.take(9)
     other = Study(tmp_path / "study.journal", "run", TINY, OBJECTIVES, "guided")
     other.run(fakes(), 4)
     failed = [t for t in other._study.trials if t.state == TrialState.FAIL]
-    assert failed and all(_void(t) for t in failed)
+    assert failed and all(_interrupted(t) for t in failed)
 
 
 def test_a_storage_that_cannot_be_is_one_line() -> None:

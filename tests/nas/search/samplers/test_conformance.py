@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from optuna.samplers import BaseSampler
 
+from nas.search.samplers.config import SamplerConfig
 from nas.search.samplers.guided import GuidedSampler
 
 suites = pytest.importorskip("optuna.testing.pytest_samplers", reason="Optuna ships its sampler suite since 4.8")
@@ -15,4 +16,4 @@ suites = pytest.importorskip("optuna.testing.pytest_samplers", reason="Optuna sh
 class TestGuided(suites.BasicSamplerTestCase, suites.RelativeSamplerTestCase, suites.MultiObjectiveSamplerTestCase):  # type: ignore[name-defined]
     @pytest.fixture
     def sampler(self) -> Callable[[], BaseSampler]:
-        return lambda: GuidedSampler(0, initial=3)
+        return lambda: GuidedSampler(0, SamplerConfig(n_startup_trials=3))
