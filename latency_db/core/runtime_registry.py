@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 RUNTIMES: Registry[type[Profiler]] = Registry(
     "nas.runtimes",
     {
+        "ncnn": "latency_db.runtimes.ncnn:Ncnn",
         "onnxruntime": "latency_db.runtimes.onnxruntime:OnnxRuntime",
         "onnxruntime-tensorrt": "latency_db.runtimes.onnxruntime:OnnxRuntimeTensorrt",
         "openvino": "latency_db.runtimes.openvino:OpenVino",

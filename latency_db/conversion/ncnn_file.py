@@ -1,0 +1,148 @@
+"""ONNX files converted for ncnn by pnnx, ncnn's own converter.
+
+ncnn has no batch dimension and lacks the broadcasts of a box decoding. So a file is converted for one image, and where
+it decodes boxes, the decode tail (:func:`latency_db.conversion.onnx_parts.decode_tail`) is cut off: ncnn computes the
+network up to the heads' last convolutions, and the tail stays an ONNX model of its own.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from latency_db.conversion.onnx_file import input_shape
+from latency_db.conversion.onnx_parts import cut, decode_tail, read, replace
+from search_spaces.errors import InputError
+
+if TYPE_CHECKING:
+    import onnx
+
+DECODING = {"Reshape", "Transpose", "Slice", "Split", "Gather", "TopK", "MatMul", "ReduceSum"}
+"""Operators of a decode tail that ncnn is not asked to compute; a tail without any of them is left in the network."""
+TIMEOUT_S = 600.0
+"""How long pnnx may take: seconds for a detector."""
+
+
+@dataclass(frozen=True)
+class NcnnFile:
+    """A converted network.
+
+    Attributes:
+        param: ncnn's text file of layers.
+        weights: ncnn's binary file.
+        inputs: name in the ONNX file -> shape with the batch; in ncnn they are called in0, in1, …
+        outputs: names of the network's outputs in the ONNX file; in ncnn they are called out0, out1, …
+        tail: the ONNX model that decodes these outputs; None where nothing was cut off.
+    """
+
+    param: Path
+    weights: Path
+    inputs: dict[str, list[int]]
+    outputs: tuple[str, ...]
+    tail: onnx.ModelProto | None
+
+
+def convert(model: Path, folder: Path, batch: int = 1, image_size: int | None = None) -> NcnnFile:
+    """Convert an ONNX file for ncnn.
+
+    Args:
+        model: the file.
+        folder: for the converted files.
+        batch: of the target; a free batch dimension takes it.
+        image_size: of the target in pixels; a free height or width takes it.
+
+    Raises:
+        InputError: if the file cannot be read, its shape is not the target's, or pnnx cannot convert it.
+    """
+    import onnx
+
+    proto = read(model)
+    _check_operators(proto)
+    constants = {t.name for t in proto.graph.initializer}
+    inputs = {
+        item.name: input_shape(item.name, _dims(item), batch, image_size)
+        for item in proto.graph.input
+        if item.name not in constants
+    }
+    tail_nodes = decode_tail(proto)
+    tail = None
+    if any(n.op_type in DECODING for n in proto.graph.node if n.name in tail_nodes):
+        proto, tail = cut(proto, tail_nodes)
+        replace(tail.graph.input, list(proto.graph.output))
+    _for_one_image(proto, inputs)
+    outputs = tuple(item.name for item in proto.graph.output)
+    source = folder / "network.onnx"
+    onnx.save(proto, str(source))
+    _run_pnnx(source, model.name)
+    return NcnnFile(folder / "network.ncnn.param", folder / "network.ncnn.bin", inputs, outputs, tail)
+
+
+def _check_operators(proto: onnx.ModelProto) -> None:
+    """Raise InputError for an operator that is not one of ONNX's: pnnx would crash on it."""
+    from onnx import defs
+
+    for node in proto.graph.node:
+        if node.domain not in ("", "ai.onnx") or not defs.has(node.op_type):
+            raise InputError(
+                f"operator {node.op_type} of node {node.name!r}", "an operator of ONNX, which is all that pnnx converts"
+            )
+
+
+def _dims(item: onnx.ValueInfoProto) -> list[int | str | None]:
+    return [d.dim_value if d.HasField("dim_value") else d.dim_param for d in item.type.tensor_type.shape.dim]
+
+
+def _for_one_image(proto: onnx.ModelProto, inputs: dict[str, list[int]]) -> None:
+    """Fix the input shapes with a batch of one, also in shapes that the network reshapes to."""
+    from onnx import helper, numpy_helper
+
+    batch = next(iter(inputs.values()))[0]
+    kinds = {item.name: item.type.tensor_type.elem_type for item in proto.graph.input}
+    fixed = [helper.make_tensor_value_info(name, kinds[name], [1, *shape[1:]]) for name, shape in inputs.items()]
+    replace(proto.graph.input, fixed)
+    replace(proto.graph.value_info, [])
+    for item in proto.graph.output:
+        item.type.tensor_type.ClearField("shape")
+    shapes = {n.input[1] for n in proto.graph.node if n.op_type in ("Reshape", "Expand")}
+    for tensor in proto.graph.initializer:
+        if tensor.name in shapes and batch > 1:
+            values = numpy_helper.to_array(tensor).copy()
+            if values.size and values[0] > 0 and values[0] % batch == 0:  # the batch, or a multiple: areas of attention
+                values[0] //= batch
+                tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+
+def _run_pnnx(source: Path, name: str) -> None:
+    """Run the converter in the folder of ``source``; raise InputError with its last words where it fails."""
+    command = [str(converter()), source.name, "fp16=0"]
+    try:
+        done = subprocess.run(
+            command, cwd=source.parent, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise InputError(f"pnnx cannot convert {name}: {error}") from None
+    if done.returncode or not source.with_suffix(".ncnn.param").is_file():
+        words = _words(done.stderr) or _words(done.stdout)
+        raise InputError(f"pnnx cannot convert {name} (status {done.returncode}): {words[:300]}")
+
+
+def _words(text: str) -> str:
+    lines: Sequence[str] = [line for line in text.splitlines() if line.strip() and not line.startswith("####")]
+    return " ".join(" ".join(lines[-2:]).split())
+
+
+def converter() -> Path:
+    """Return the pnnx program that the wheel ``pnnx`` brings.
+
+    Raises:
+        InputError: if it is not installed.
+    """
+    found = find_spec("pnnx")
+    if found is None or not found.submodule_search_locations:
+        raise InputError("pnnx not installed", hint="pip install 'hw-nas-yolo[ncnn]'")
+    folder = Path(next(iter(found.submodule_search_locations)))
+    return next((p for p in (folder / "pnnx", folder / "pnnx.exe") if p.is_file()), folder / "pnnx")
