@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from latency_db.core.profiler import Session
+    from latency_db.core.profiler import InferenceSession
 
 OFF = (
     "use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_packed", "use_bf16_storage",
@@ -66,7 +66,7 @@ class Ncnn(Profiler):
             return "unknown"
 
     @classmethod
-    def open_session(cls, target: Target, model: Path) -> Session:
+    def open_session(cls, target: Target, model: Path) -> InferenceSession:
         with tempfile.TemporaryDirectory() as folder:
             file = convert(model, Path(folder), target.batch, target.image_size)
             network = _Network(file, target.threads)
