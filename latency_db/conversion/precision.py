@@ -28,7 +28,7 @@ def converted(workload: Workload, precision: str, form: QuantizationScheme | Non
     Of the precisions only fp16 and int8 are in the file; fp32 is the file itself, bf16 a setting of the runtime.
     ``form`` is needed for int8.
     """
-    if precision not in ("fp16", "int8"):
+    if workload.converted or precision not in ("fp16", "int8"):
         yield workload
         return
     model = workload.path()

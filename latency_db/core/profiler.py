@@ -92,6 +92,7 @@ class Workload:
         key: Content key (``yolo-nano@1/ab12cd34ef56/c10/r128``). Networks that may differ in speed have different keys.
         onnx: The ONNX file, or a function that writes it; called only if a runtime that reads ONNX measures it.
         network: The network of a search space, for runtimes that run it themselves and for predictors; None for a file.
+        converted: The ONNX file is in the target's precision already.
         calibration: Returns images as the network receives them, arrays (N, 3, S, S) float32 in 0..1; int8 needs them.
     """
 
@@ -99,6 +100,7 @@ class Workload:
     onnx: Path | Callable[[], Path]
     network: Network | None = None
     calibration: Callable[[], Sequence[npt.NDArray[np.float32]]] | None = None
+    converted: bool = False
 
     def path(self) -> Path:
         """Return the ONNX file, written now if needed. Raises InputError if there is none."""
@@ -211,6 +213,11 @@ FINALIST = Protocol(
 """For networks whose latency is reported."""
 
 
+def versioned(version: str, scheme: QuantizationScheme | None) -> str:
+    """Return the version of a key: the runtime's, of int8 with the quantization scheme ("form" in older records)."""
+    return f"{version}, int8 form {scheme.id}" if scheme else version
+
+
 class Profiler(ABC):
     """Measures workloads on one target; there is one final subclass per runtime.
 
@@ -270,9 +277,8 @@ class Profiler(ABC):
         The quantization scheme is part of the version: with another scheme the same network is another graph.
         """
         target = beside or self.target
-        form = self.quantization_scheme(target) if target.precision == "int8" else None
-        version = f"{self.version()}, int8 form {form.id}" if form else self.version()
-        return LatencyKey(workload, str(target), version, self.fingerprint().id)
+        scheme = self.quantization_scheme(target) if target.precision == "int8" else None
+        return LatencyKey(workload, str(target), versioned(self.version(), scheme), self.fingerprint().id)
 
     def nominal_reference_ms(self) -> float | None:
         """Return the nominal latency of the reference model in a recorded table, ms.
@@ -287,8 +293,11 @@ class Profiler(ABC):
         return target
 
     @classmethod
-    def quantization_scheme(cls, target: Target) -> QuantizationScheme | None:
-        """Return the quantization scheme that is fast and correct on that target; None if it has no int8."""
+    def quantization_scheme(cls, target: Target, device: DeviceFingerprint | None = None) -> QuantizationScheme | None:
+        """Return the quantization scheme that is fast and correct on that target; None if it has no int8.
+
+        ``device`` is the machine that the target is on; None is this one.
+        """
         return None
 
     @classmethod

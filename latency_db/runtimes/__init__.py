@@ -1,23 +1,45 @@
-"""The runtimes a target can name. A new one is one file here and one line in the table (or an entry point of the
-group)."""
+"""The runtimes that a target can name: one profiler each.
+
+A new runtime is one file here and one line in :mod:`latency_db.core.runtime_registry` (or an entry point of the group
+``nas.runtimes``). Imports all rooms of ``latency_db`` but ``remote``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from latency_db.core.runtime_registry import RUNTIMES
 
-__all__ = ["RUNTIMES", "open_profiler"]
+__all__ = ["RUNTIMES", "open_profiler", "opened_by"]
 
 if TYPE_CHECKING:
     from latency_db.core.profiler import Profiler, Protocol
     from latency_db.core.target import Target
 
 
-def open_profiler(target: Target, protocol: Protocol | None = None) -> Profiler:
-    """The profiler of a target, ready to measure; the runtime's own default protocol is ``SEARCHING``.
+_OPENERS: list[Callable[[Target, Protocol | None], Profiler]] = []
+"""Those of :func:`opened_by`, the innermost last. Not per thread: a search measures from several."""
 
-    Raises InputError for an unknown runtime, a precision or device it does not have, or a library that is missing here.
+
+@contextmanager
+def opened_by(opener: Callable[[Target, Protocol | None], Profiler]) -> Iterator[None]:
+    """Have :func:`open_profiler` call ``opener`` while the context lasts (to measure on another machine)."""
+    _OPENERS.append(opener)
+    try:
+        yield
+    finally:
+        _OPENERS.remove(opener)
+
+
+def open_profiler(target: Target, protocol: Protocol | None = None) -> Profiler:
+    """Return the profiler of a target, ready to measure; the default protocol is ``SEARCHING``.
+
+    Raises:
+        InputError: The runtime is unknown or not installed, or lacks the precision or the device.
     """
+    if _OPENERS and RUNTIMES[target.runtime].measures:
+        return _OPENERS[-1](target, protocol)
     runtime = RUNTIMES[target.runtime]
     return runtime(target, protocol) if protocol else runtime(target)

@@ -99,8 +99,7 @@ class _OnnxRuntime(Profiler):
 
     @classmethod
     def available(cls) -> str | None:
-        missing = [name for name in ("onnxruntime", "onnx") if find_spec(name) is None]
-        return f"{' and '.join(missing)} not installed; pip install {' '.join(missing)}" if missing else None
+        return None if find_spec("onnxruntime") else "onnxruntime not installed; pip install onnxruntime"
 
     @classmethod
     def version(cls) -> str:
@@ -116,9 +115,11 @@ class _OnnxRuntime(Profiler):
         return machine if self._provider is CPU else with_gpu(machine, self.target.device)
 
     @classmethod
-    def quantization_scheme(cls, target: Target) -> QuantizationScheme | None:
+    def quantization_scheme(cls, target: Target, device: DeviceFingerprint | None = None) -> QuantizationScheme | None:
         provider = cls._provider_of(target)
-        return provider.int8.on(DeviceFingerprint.read()) if provider.int8 and provider is CPU else provider.int8
+        if provider.int8 is None or provider is not CPU:
+            return provider.int8
+        return provider.int8.on(device or DeviceFingerprint.read())
 
     @classmethod
     def open_session(cls, target: Target, model: Path) -> InferenceSession | None:
@@ -171,7 +172,6 @@ class OnnxRuntimeTensorrt(_OnnxRuntime):
 def prepare() -> None:
     """What the engines import."""
     import numpy  # noqa: F401
-    import onnx  # noqa: F401
     import onnxruntime  # noqa: F401
 
 

@@ -86,8 +86,8 @@ class OpenVino(Profiler):
         return self._device
 
     @classmethod
-    def quantization_scheme(cls, target: Target) -> QuantizationScheme:
-        return INT8.on(DeviceFingerprint.read())
+    def quantization_scheme(cls, target: Target, device: DeviceFingerprint | None = None) -> QuantizationScheme:
+        return INT8.on(device or DeviceFingerprint.read())
 
     @classmethod
     def open_session(cls, target: Target, model: Path) -> InferenceSession:

@@ -62,7 +62,7 @@ class _TensorRt(Profiler):
         return library_version(cls.runtime)
 
     @classmethod
-    def quantization_scheme(cls, target: Target) -> QuantizationScheme:
+    def quantization_scheme(cls, target: Target, device: DeviceFingerprint | None = None) -> QuantizationScheme:
         return INT8
 
     def fingerprint(self) -> DeviceFingerprint:

@@ -16,6 +16,7 @@ from latency_db.core import cpu
 from latency_db.core.device import DeviceFingerprint
 from latency_db.core.measurement import Measurement, now
 from latency_db.core.profiler import Protocol, Workload, file_hash
+from latency_db.core.system_state import SystemState, read_state, was_throttled
 from latency_db.core.target import Target
 from latency_db.timing.reference_model import VERSION as REFERENCE_VERSION
 from latency_db.timing.reference_model import reference_model_file
@@ -129,6 +130,7 @@ class CpuTimer:
         watch.lap("anchor")
         with cpu.exclusive("cpu"):
             watch.lap("lock")
+            state = read_state(cpus)
             before, throttled, load = cpu.cpu_times(), cpu.throttle_count(cpus), cpu.load_average()
             reference.ask("warm", {"runs": 3, "seconds": REFERENCE_WARMUP_S})
             runs, spent = client.ask("warm", {"runs": part.warmup_runs, "seconds": part.warmup_s})
@@ -140,6 +142,7 @@ class CpuTimer:
             )
             watch.lap("timing")
             after = cpu.cpu_times()
+            states = (state, read_state(cpus))
         return CpuSession(
             blocks=blocks,
             references=references,
@@ -148,7 +151,8 @@ class CpuTimer:
             settings=settings,
             steal=cpu.steal_share(before, after, cpus),
             elsewhere=cpu.busy_elsewhere(start, after, cpus),
-            throttled=cpu.throttle_count(cpus) - throttled,
+            throttled=cpu.throttle_count(cpus) - throttled + was_throttled(*states),
+            states=states,
             load=[load, cpu.load_average()],
         )
 
@@ -172,6 +176,10 @@ class CpuTimer:
             "busy_elsewhere": round(elsewhere, 4),
             "throttle_events": sum(s.throttled for s in sessions),
             "load": sessions[0].load,
+            "system_state": {
+                "before": sessions[0].states[0].to_dict(),
+                "after": sessions[-1].states[1].to_dict(),
+            },
             "anchor": {  # the name that records of earlier versions have for the reference model
                 "version": REFERENCE_VERSION,
                 "wall_ms": reference.wall_median_ms,
@@ -232,6 +240,7 @@ class CpuSession:
         elsewhere: Share of the other CPUs' time in use, 0 to 1.
         throttled: Thermal throttling events.
         load: Load averages before and after.
+        states: Clocks, temperatures and throttling before and after.
     """
 
     blocks: list[Block]
@@ -243,6 +252,7 @@ class CpuSession:
     elsewhere: float
     throttled: int
     load: list[float | None]
+    states: tuple[SystemState, SystemState] = (SystemState(), SystemState())
 
 
 class _Stopwatch:

@@ -34,6 +34,7 @@ VERBS = {
     "models": "list the reference YOLOs with their cost and published accuracy; write one as an architecture file",
     "onboard": "measure enough networks on a target to predict the latency of all others",
     "certify": "measure S, M and L of a run again in fresh processes and compare",
+    "device": "check a board over ssh: Python, runtimes, clocks, throttling, free disk",
     "db": "list, show, export, import and merge measured latencies",
     "plot": "draw the Pareto front of a run again",
     "data": "check a data set; write a data set as a COCO folder",

@@ -7,12 +7,13 @@ import argparse
 EXAMPLES = """\
   nas onboard --target openvino:fp32 --fix image_size=320
   nas onboard --target tensorrt:fp16@640 --space yolo-nas --tolerance 5% --max-networks 200
+  nas onboard --on ssh:pi@raspberrypi.local --target onnxruntime:fp32 --fix image_size=320
   nas search --latency predicted --target openvino:fp32 …        (afterwards: latency is predicted, S, M and L are measured)"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    from nas.cli.options import add_space
+    from nas.cli.options import add_on, add_space
 
     add_space(parser)
     parser.add_argument(
@@ -30,6 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--num-classes", type=int, default=80, help="default %(default)s")
     parser.add_argument("--data", help="images to calibrate int8 with")
+    add_on(parser)
     parser.add_argument("--latency-db", help="file or URL of latencies (default: one for all runs)")
     parser.add_argument("--seed", type=int, default=0)
 
@@ -38,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure until latency can be predicted; status 1 if the goal was not reached."""
     from latency_db.core.target import Target
     from latency_db.database.db import LatencyDB
+    from latency_db.remote.profiler import measuring_on
     from nas.cli.options import fixed_values
     from nas.core.console_reporter import ConsoleReporter
     from nas.profiling.default_database import default_latency_db
@@ -48,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     space = SPACES[args.space].restrict(fixed_values(SPACES[args.space], args.fix))
     goal = OnboardingGoal(share_of(args.tolerance), max_networks=args.max_networks)
     request = OnboardingRequest(space, args.num_classes, Target.parse(args.target), goal, args.data, args.seed)
-    with LatencyDB(args.latency_db or default_latency_db()) as database:
+    with LatencyDB(args.latency_db or default_latency_db()) as database, measuring_on(args.on):
         done = onboard(request, database, reporter)
     outcome = f"{done.measured} networks measured: {done.share:.0%} are predicted within ±{goal.tolerance:.0%}"
     if not done.reached:

@@ -54,6 +54,13 @@ def add_data(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument("--limit", type=int, help="use at most so many images of each split")
 
 
+def add_on(parser: argparse.ArgumentParser) -> None:
+    """--on."""
+    parser.add_argument(
+        "--on", metavar="BOARD", help="measure on another machine: ssh:user@host[:port][?python=PATH] (docs/boards.md)"
+    )
+
+
 def add_device(parser: argparse.ArgumentParser, training: bool = False) -> None:
     """--device; of a training also --processes."""
     parser.add_argument(

@@ -369,3 +369,14 @@ def test_a_limit_on_openvinos_instruction_sets_is_another_runtime(monkeypatch: p
     plain = RUNTIMES["openvino"].version()
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
     assert RUNTIMES["openvino"].version() == (plain if plain == "unknown" else f"{plain} (at most AVX512_CORE)")
+
+
+def test_the_quantization_scheme_is_that_of_the_device_which_measures() -> None:
+    """x86 without VNNI multiplies 7 bits without overflow; an Arm board all 8."""
+    for name in ("onnxruntime", "openvino"):
+        target = Target(name, "int8")
+        schemes = [
+            RUNTIMES[name].quantization_scheme(target, DeviceFingerprint(machine, "cpu", 4, flags, 8))
+            for machine, flags in (("x86_64", ("avx2",)), ("x86_64", ("avx2", "avx512_vnni")), ("aarch64", ("asimd",)))
+        ]
+        assert [scheme.weight_bits for scheme in schemes if scheme] == [7, 8, 8]

@@ -1,0 +1,99 @@
+"""A profiler whose measurements are made on a board."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+
+from latency_db.conversion.precision import converted
+from latency_db.core.device import DeviceFingerprint
+from latency_db.core.measurement import LatencyKey, Measurement
+from latency_db.core.profiler import SEARCHING, Profiler, Protocol, Workload, versioned
+from latency_db.core.quantization_scheme import QuantizationScheme
+from latency_db.core.runtime_registry import RUNTIMES
+from latency_db.core.target import Target
+from latency_db.remote.board import Board
+from latency_db.runtimes import opened_by
+from search_spaces.errors import InputError
+
+
+class RemoteProfiler(Profiler):
+    """Measures workloads of one target on a board.
+
+    Models are converted (fp16, int8) on this machine, with the quantization scheme for the board's CPU. Keys and
+    measurements carry the fingerprint and the runtime's version of the board.
+
+    Raises:
+        InputError: The board cannot be used, lacks the runtime, or the runtime does not compute in the precision.
+    """
+
+    runtime = "remote"
+    precisions = ()
+
+    def __init__(self, board: Board, target: Target, protocol: Protocol = SEARCHING) -> None:
+        # Not super().__init__(): it checks this machine; the board checks itself.
+        self.target = target
+        self.protocol = protocol
+        self._board = board
+        if not RUNTIMES[target.runtime].measures:
+            raise InputError(f"{target} on {board}", "a runtime that measures")
+        self._request = {"target": str(target), "protocol": asdict(protocol)}
+        opened = board.ask("open", self._request)
+        self._version = str(opened["version"])
+        self._device = DeviceFingerprint.from_dict(opened["fingerprint"])
+
+    @classmethod
+    def available(cls) -> str | None:
+        return None
+
+    @classmethod
+    def version(cls) -> str:
+        return "unknown"
+
+    def fingerprint(self) -> DeviceFingerprint:
+        return self._device
+
+    def key(self, workload: str, beside: Target | None = None) -> LatencyKey:
+        target = beside or self.target
+        return LatencyKey(workload, str(target), versioned(self._version, self._scheme(target)), self._device.id)
+
+    def measure(self, workload: Workload) -> Measurement:
+        network = workload.network.to_dict() if workload.network else None
+        request = {**self._request, "workload": workload.key, "network": network, "sha256": ""}
+        if not RUNTIMES[self.target.runtime].reads_onnx:
+            measured = Measurement.from_dict(self._board.ask("measure", request))
+        else:
+            with converted(workload, self.target.precision, self._scheme(self.target)) as ready:
+                request["sha256"] = self._board.send_model(ready.path())
+                measured = Measurement.from_dict(self._board.ask("measure", request))
+        if (measured.workload, measured.target) != (workload.key, self.target):
+            raise InputError(f"{self._board} measured {measured.workload} on {measured.target}", str(self.target))
+        return replace(measured, environment={**measured.environment, "measured_on": str(self._board)})
+
+    def _scheme(self, target: Target) -> QuantizationScheme | None:
+        if target.precision != "int8":
+            return None
+        return RUNTIMES[target.runtime].quantization_scheme(target, self._device)
+
+    def close(self) -> None:
+        """Do nothing: the board's process keeps its profilers until the board is closed."""
+
+
+@contextmanager
+def measuring_on(address: str | None) -> Iterator[Board | None]:
+    """Have :func:`latency_db.runtimes.open_profiler` measure on a board while the context lasts; None: on this machine.
+
+    Raises:
+        InputError: The address is none of a board, or the board cannot be used.
+    """
+    if address is None:
+        yield None
+        return
+    with Board(address) as board:
+        board.facts()
+        opener: Callable[[Target, Protocol | None], Profiler] = lambda target, protocol: RemoteProfiler(  # noqa: E731
+            board, target, protocol or SEARCHING
+        )
+        with opened_by(opener):
+            yield board

@@ -1,0 +1,371 @@
+"""Measuring on a board: a real sshd on the loopback interface, started by the test with its own keys and home folder.
+
+Skipped where its programs are not installed (Debian: openssh-server, openssh-client). The board's Python has numpy and
+ONNX Runtime only.
+"""
+
+from __future__ import annotations
+
+import getpass
+import importlib.util
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+import latency_db.core.profiler
+from latency_db.core.device import DeviceFingerprint
+from latency_db.core.profiler import Protocol, RuntimeFailure, Workload
+from latency_db.core.target import Target
+from latency_db.database.db import LatencyDB
+from latency_db.remote.archive import code_archive
+from latency_db.remote.board import Board
+from latency_db.remote.bootstrap import FOLDER, RECEIVE
+from latency_db.remote.profiler import RemoteProfiler, measuring_on
+from latency_db.remote.ssh import COMMAND, Address, Backoff, ConnectionLost, Ssh
+from latency_db.runtimes import open_profiler
+from latency_db.timing.reference_model import reference_model_file
+from nas.cli import main
+from search_spaces.errors import InputError
+
+SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/sbin")
+TARGET = Target("onnxruntime")
+SHORT = Protocol(warmup_runs=1, warmup_s=0.0, block=2, settle=0, min_rounds=2, max_rounds=2, max_s=1.0)
+QUICK = Backoff(30.0, 0.1, 0.5)
+BOARD_PACKAGES = ("numpy", "onnxruntime", "google", "flatbuffers", "packaging")
+
+
+@dataclass
+class Sshd:
+    """An SSH server with its own keys, and a home folder for who logs in."""
+
+    folder: Path
+    port: int
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def address(self) -> str:
+        return f"ssh:{getpass.getuser()}@127.0.0.1:{self.port}?python={self.folder}/python"
+
+    def start(self) -> None:
+        assert SSHD is not None
+        log = (self.folder / "sshd.log").open("ab")
+        self.processes.append(subprocess.Popen([SSHD, "-D", "-e", "-f", self.folder / "sshd_config"], stderr=log))
+        for _ in range(200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.05)
+        pytest.fail(f"sshd did not start: {(self.folder / 'sshd.log').read_text()}")
+
+    def stop(self) -> None:
+        for process in self.processes:
+            process.terminate()
+            process.wait()
+        self.processes.clear()
+
+    def use(self, monkeypatch: pytest.MonkeyPatch, known_hosts: str = "known_hosts", key: str = "id") -> None:
+        """Have our client use the keys of the test; the user's own configuration is not read."""
+        options = (
+            f"-o UserKnownHostsFile={self.folder / known_hosts} -o GlobalKnownHostsFile=none -o IdentitiesOnly=yes"
+        )
+        monkeypatch.setenv(COMMAND, f"ssh -F none -i {self.folder / key} {options}")
+
+
+def make_key(path: Path) -> str:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True, stdin=subprocess.DEVNULL)
+    return path.with_suffix(".pub").read_text()
+
+
+def make_python(folder: Path) -> None:
+    """A Python that finds numpy and ONNX Runtime, and nothing else of this environment."""
+    site = folder / "site"
+    site.mkdir()
+    for package in BOARD_PACKAGES:
+        if spec := importlib.util.find_spec(package):
+            place = Path(next(iter(spec.submodule_search_locations or [])))
+            (site / package).symlink_to(place)
+            for beside in [*place.parent.glob(f"{package}*.dist-info"), *place.parent.glob(f"{package}.libs")]:
+                (site / beside.name).symlink_to(beside)
+    base = getattr(sys, "_base_executable", sys.executable)
+    script = folder / "python"
+    script.write_text(f'#!/bin/sh\nPYTHONPATH="$PYTHONPATH:{site}" PYTHONNOUSERSITE=1 exec {base} "$@"\n')
+    script.chmod(0o755)
+
+
+@pytest.fixture(scope="module")
+def sshd() -> Iterator[Sshd]:
+    if SSHD is None or shutil.which("ssh") is None or shutil.which("ssh-keygen") is None:
+        pytest.skip("no SSH server here: apt-get install openssh-server openssh-client")
+    folder = Path(tempfile.mkdtemp(prefix="sshd"))
+    (folder / "home").mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    host_key = make_key(folder / "host")
+    (folder / "authorized_keys").write_text(make_key(folder / "id"))
+    make_key(folder / "stranger")
+    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}")
+    (folder / "changed_hosts").write_text(f"[127.0.0.1]:{port} {(folder / 'stranger.pub').read_text()}")
+    (folder / "no_hosts").write_text("")
+    make_python(folder)
+    (folder / "sshd_config").write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized_keys\n"
+        f"PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
+        f"PermitRootLogin prohibit-password\nSetEnv HOME={folder}/home\n"
+    )
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)  # sshd's empty folder for separated privileges
+    server = Sshd(folder, port)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def board(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
+    sshd.use(monkeypatch)
+    with Board(sshd.address, QUICK) as opened:
+        yield opened
+
+
+# without a server
+
+
+@pytest.mark.parametrize(
+    "text, address",
+    [
+        ("ssh:pi@raspberrypi.local", Address("pi@raspberrypi.local")),
+        ("ssh:jetson", Address("jetson")),
+        ("ssh:pi@10.0.0.7:2222", Address("pi@10.0.0.7", 2222)),
+        ("ssh:pi@host?python=~/nas/bin/python", Address("pi@host", None, "~/nas/bin/python")),
+        ("ssh:[fe80::1]:22", Address("fe80::1", 22)),
+    ],
+)
+def test_addresses(text: str, address: Address) -> None:
+    assert Address.parse(text) == address
+    if ":" not in address.host:
+        assert Address.parse(str(address)) == address
+
+
+@pytest.mark.parametrize(
+    "text", ["pi@host", "ssh:", "ssh:-oProxyCommand=x", "ssh:pi@host:0", "ssh:h:99999", "ssh:a b", "ssh:h;ls"]
+)
+def test_other_addresses_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="expected ssh:user@host"):
+        Address.parse(text)
+
+
+def test_the_archive_holds_our_code_alone_and_is_reproducible() -> None:
+    import io
+    import zipfile
+
+    digest, content = code_archive()
+    code_archive.cache_clear()
+    assert code_archive() == (digest, content)
+    names = zipfile.ZipFile(io.BytesIO(content)).namelist()
+    assert "latency_db/remote/board_server.py" in names and {name.split("/")[0] for name in names} == {
+        "search_spaces",
+        "latency_db",
+    }
+    assert all(name.endswith(".py") for name in names)
+
+
+def receive(home: Path, content: bytes, size: int, digest: str = "0" * 64, limit: int = 10**9) -> dict[str, str]:
+    command = [sys.executable, "-c", RECEIVE, FOLDER, "models/x.onnx", str(size), digest, str(limit)]
+    done = subprocess.run(
+        command, input=content, capture_output=True, env={**os.environ, "HOME": str(home)}, check=True
+    )
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
+def test_an_interrupted_or_damaged_transfer_leaves_nothing(tmp_path: Path) -> None:
+    assert receive(tmp_path, b"half", 8)["incomplete"] == "4 of 8 bytes arrived"
+    assert "incomplete" in receive(tmp_path, b"whole", 5)  # another content than was announced
+    assert not list((tmp_path / FOLDER / "models").iterdir())
+    (tmp_path / FOLDER / "models").rmdir()
+    (tmp_path / FOLDER / "models").write_text("a file in the way")
+    assert "error" in receive(tmp_path, b"whole", 5)
+
+
+def test_old_models_make_room(tmp_path: Path) -> None:
+    import hashlib
+
+    folder = tmp_path / FOLDER / "models"
+    folder.mkdir(parents=True)
+    for i in range(3):
+        (folder / f"{i}.onnx").write_bytes(b"x" * 100)
+        os.utime(folder / f"{i}.onnx", (i, i))
+    content = b"y" * 100
+    assert "path" in receive(tmp_path, content, 100, hashlib.sha256(content).hexdigest(), limit=250)
+    assert sorted(p.name for p in folder.iterdir()) == ["2.onnx", "x.onnx"]
+
+
+# on a board
+
+
+def test_a_model_is_measured_on_the_board_and_sent_once(
+    board: Board, sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+    send = Board.send
+
+    def counted(self: Board, name: str, content: bytes, limit_bytes: int) -> None:
+        sent.append(name)
+        send(self, name, content, limit_bytes)
+
+    monkeypatch.setattr(Board, "send", counted)
+    model = tmp_path / "m.onnx"
+    model.write_bytes(reference_model_file().read_bytes())
+    with RemoteProfiler(board, TARGET, SHORT) as profiler, LatencyDB(tmp_path / "l.sqlite") as database:
+        workload = Workload.of_file(model)
+        found = database.measure_cached(profiler, workload)
+        assert database.measure_cached(profiler, workload) == found == database.get(profiler.key(workload.key))
+        again = database.measure_cached(profiler, workload, fresh=True)
+    assert found.source == "measured" and found.median_ms > 0 and again.time >= found.time
+    assert found.environment["measured_on"] == str(Address.parse(sshd.address))
+    assert found.environment["device"] == DeviceFingerprint.read().to_dict()  # this machine is the board
+    assert found.reference_ms is not None and "system_state" in found.environment
+    assert [name.split("/")[0] for name in sent] == ["code", "latency_db", "models"]
+    assert {p.name for p in sshd.home.iterdir()} == {".cache"}  # everything of ours is in one folder
+
+
+def test_the_board_needs_no_onnx_sqlalchemy_or_torch(board: Board) -> None:
+    text = "import importlib.util as u; print([n for n in ('onnx', 'sqlalchemy', 'torch') if u.find_spec(n)])"
+    assert board._ssh.run(board._ssh.python(["-c", text])).strip() == b"[]"
+    assert board.facts()["numpy"]
+
+
+def test_the_check_verb(board: Board, sshd: Sshd, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["device", "check", sshd.address]) == 0
+    shown = capsys.readouterr().out
+    assert "onnxruntime " in shown and "numpy" in shown and "free disk" in shown and "openvino not installed" in shown
+
+
+def test_measure_on_a_board(
+    board: Board, sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(latency_db.core.profiler, "FINALIST", SHORT)
+    model = tmp_path / "m.onnx"
+    model.write_bytes(reference_model_file().read_bytes())
+    database = tmp_path / "l.sqlite"
+    assert main(["measure", str(model), "--on", sshd.address, "--latency-db", str(database), "--json"]) == 0
+    (record,) = json.loads(capsys.readouterr().out)
+    assert record["environment"]["measured_on"].startswith("ssh:")
+    assert [m.to_dict() for m in LatencyDB(database).all()] == [record]
+
+
+def test_profilers_are_opened_on_the_board_while_the_context_lasts(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    sshd.use(monkeypatch)
+    with measuring_on(sshd.address):
+        assert isinstance(open_profiler(TARGET, SHORT), RemoteProfiler)
+    with measuring_on(None), open_profiler(TARGET, SHORT) as profiler:
+        assert not isinstance(profiler, RemoteProfiler)
+
+
+def test_what_the_board_lacks_is_one_line(board: Board, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="on ssh:.*openvino not installed"):
+        RemoteProfiler(board, Target("openvino"), SHORT)
+    with pytest.raises(InputError, match="a runtime that measures"):
+        RemoteProfiler(board, Target("recorded", device="x"), SHORT)
+    garbage = tmp_path / "g.onnx"
+    garbage.write_bytes(b"no model")
+    with RemoteProfiler(board, TARGET, SHORT) as profiler, pytest.raises(InputError, match="on ssh:.*cannot load"):
+        profiler.measure(Workload("w", garbage))
+
+
+# connections
+
+
+def test_an_unknown_or_changed_host_key_and_a_wrong_key_are_refused(
+    sshd: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for known, key, words in (
+        ("no_hosts", "id", "host key is unknown or has changed"),
+        ("changed_hosts", "id", "host key is unknown or has changed"),
+        ("known_hosts", "stranger", "refuses to log in"),
+    ):
+        content = (sshd.folder / known).read_bytes()
+        sshd.use(monkeypatch, known, key)
+        with Board(sshd.address, QUICK) as board, pytest.raises(InputError, match=words) as error:
+            board.facts()
+        assert not isinstance(error.value, RuntimeFailure) and str(error.value).isprintable()
+        assert (sshd.folder / known).read_bytes() == content
+
+
+def test_a_lost_connection_is_made_again_with_a_line(
+    board: Board, sshd: Sshd, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server stops and starts again, as in a reboot; the request that was lost is repeated."""
+    assert board.ask("has", {"sha256": "0" * 64}) is False
+    for process in sshd.processes:
+        for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+            os.kill(int(child), signal.SIGKILL)
+    sshd.stop()
+    starting = threading.Timer(1.5, sshd.start)
+    starting.start()
+    with caplog.at_level(logging.WARNING):
+        assert board.ask("has", {"sha256": "0" * 64}) is False
+    starting.join()
+    assert any("next attempt in" in line for line in caplog.messages)
+
+
+def test_waiting_for_a_board_ends(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    if shutil.which("ssh") is None:
+        pytest.skip("no SSH client here: apt-get install openssh-client")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        monkeypatch.setenv(COMMAND, "ssh -F none")
+        address = f"ssh:127.0.0.1:{free.getsockname()[1]}"
+        with Board(address, Backoff(0.5, 0.1, 0.2)) as board, pytest.raises(ConnectionLost, match="refused"):
+            board.facts()
+    assert caplog.messages
+
+
+@pytest.mark.parametrize(
+    "facts, words",
+    [
+        ({"python": "3.9.2"}, "has Python 3.9.2; expected 3.10 or later"),
+        ({"numpy": ""}, "has no numpy"),
+        ({"free_mib": 3}, "3 MiB of free disk"),
+    ],
+)
+def test_a_board_that_cannot_be_used(facts: dict[str, object], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("ssh") is None:
+        pytest.skip("no SSH client here: apt-get install openssh-client")
+    usable = {
+        "python": "3.11.2",
+        "numpy": "1.26",
+        "machine": "aarch64",
+        "system": "Linux",
+        "free_mib": 999,
+        "folder": "",
+        "executable": "",
+    }
+    monkeypatch.setattr(
+        Ssh, "run", lambda self, command, content=b"", timeout_s=0.0: json.dumps({**usable, **facts}).encode()
+    )
+    with Board("ssh:pi@host", QUICK) as board, pytest.raises(InputError) as error:
+        board.facts()
+    assert words in str(error.value)
+    monkeypatch.setattr(Ssh, "close", lambda self: None)
