@@ -132,13 +132,13 @@ def test_a_process_that_hangs_is_ended(engines: Path) -> None:
         worker.load(engines, {"cpus": []})
 
 
-def test_a_run_that_fails_says_why_and_a_closed_worker_that_it_is_gone(engines: Path) -> None:
+def test_a_run_that_fails_says_why_and_a_closed_client_that_it_is_not_running(engines: Path) -> None:
     with TimingClient("engines_of_this_test:failing") as worker:
         worker.load(engines, {"cpus": []})
         with pytest.raises(RuntimeFailure, match="ValueError: went wrong"):
             worker.ask("block", {"runs": 4, "settle": 1})
     worker.close()
-    with pytest.raises(RuntimeFailure, match="gone"):
+    with pytest.raises(RuntimeFailure, match="not running"):
         worker.ask("warm", {"runs": 1, "seconds": 0.0})
 
 
