@@ -1,5 +1,5 @@
-"""Latency on a target, measured and kept: targets, measurements, profilers of runtimes, the database. Imports no torch.
+"""Latency on a target: targets, measurements, profilers of runtimes, the latency database, and prediction.
 
-Nothing is imported here, because the measuring process (:mod:`latency_db.timing.timing_server`) comes through this
-file and has to start fast.
+Imports ``search_spaces`` only. No module imports torch at its top, and this one imports nothing at all, because the
+timing server (:mod:`latency_db.timing.timing_server`) is started through it and must start fast.
 """

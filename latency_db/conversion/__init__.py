@@ -1,1 +1,4 @@
-"""ONNX files converted to lower precisions, in the form that each runtime computes fast."""
+"""ONNX files converted to fp16 and int8, with the quantization scheme that each runtime computes fast.
+
+Imports ``latency_db.core``. Needs onnx and ONNX Runtime's quantizer, no torch.
+"""

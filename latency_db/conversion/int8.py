@@ -1,5 +1,4 @@
-"""int8 as Q/DQ nodes: the form that a runtime wants, the ranges of activations, and the file with any of its nodes
-left float. Needs no torch."""
+"""int8 ONNX files with Q/DQ nodes: ranges of activations by calibration, and nodes kept in floating point."""
 
 from __future__ import annotations
 
@@ -26,30 +25,28 @@ if TYPE_CHECKING:
 
 Images = npt.NDArray[np.float32]
 Ranges = Mapping[str, tuple[float, float]]
-"""Tensor -> the lowest and highest value that it is to hold."""
+"""Tensor -> lowest and highest value that its int8 represents."""
 
 CALIBRATORS = {"max": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
-"""How a range follows from what was seen: the extremes, the least lost information (Kullback-Leibler), or all but the
-outermost :data:`PERCENTILE`."""
+"""How a range follows from the observed values: their extremes, the smallest Kullback-Leibler divergence between the
+histograms before and after quantization, or the percentile :data:`PERCENTILE`."""
 PERCENTILE = 99.99
 BINS = 512
-"""Of the histogram whose information is compared with that of 128 levels: with the library's own 128 there is nothing
-to choose, and each bin takes time."""
+"""Bins of the histogram of the entropy calibrator. The library's own 128, as many as levels, leave no choice."""
 
 
 def int8(model: Path, out: Path, form: QuantizationScheme, calibration: Sequence[Images]) -> Path:
-    """The file with Q/DQ nodes; activation ranges are the extremes over ``calibration``, arrays (N, 3, S, S) float32
-    in 0..1.
+    """Write a model in int8; ranges are the extremes over ``calibration``, arrays (N, 3, S, S) float32 in 0..1.
 
-    Raises InputError for images that do not fit the model's input, and for a model with nothing to quantize.
+    Raises:
+        InputError: Images do not fit the model's input, or the model has nothing to quantize.
     """
     return Calibrated.of(model, form, calibration).write(out)
 
 
 @dataclass(frozen=True, eq=False)
 class Calibrated:
-    """A float model and the ranges of its activations: written in int8 as often as asked, each time with other nodes
-    left float."""
+    """A float model with the ranges of its activations, to be written in int8 with any nodes kept in floating point."""
 
     name: str
     proto: onnx.ModelProto
@@ -60,10 +57,17 @@ class Calibrated:
     def of(
         cls, model: Path, form: QuantizationScheme, calibration: Sequence[Images], calibrator: str = "max"
     ) -> Calibrated:
-        """Of a file and images, (N, 3, S, S) float32 in 0..1 each; ``calibrator`` is one of :data:`CALIBRATORS`.
+        """Calibrate a model.
 
-        Raises InputError for images that do not fit the model's input, a model with nothing to quantize, and
-        activations that are no numbers.
+        Args:
+            model: The float ONNX file.
+            form: The quantization scheme.
+            calibration: Images, arrays (N, 3, S, S) float32 in 0..1.
+            calibrator: One of :data:`CALIBRATORS`.
+
+        Raises:
+            InputError: Images do not fit the model's input, the model has nothing to quantize, or activations are
+                not finite.
         """
         if calibrator not in CALIBRATORS:
             raise unknown("calibrator", calibrator, tuple(CALIBRATORS))
@@ -85,8 +89,7 @@ class Calibrated:
 
     @property
     def constant(self) -> list[str]:
-        """Activations that were the same number everywhere on every image: dead layers, or images that are all
-        alike."""
+        """Names of activations with one value everywhere on every image: dead layers, or images that are all equal."""
         tail, reached = decode_tail(self.proto), {i.name for i in self.proto.graph.input}
         for n in self.proto.graph.node:  # in an order in which what is read was made before
             if n.name not in tail and reached & {*n.input}:
@@ -94,12 +97,18 @@ class Calibrated:
         return sorted(name for name, (low, high) in self.ranges.items() if low == high and name in reached)
 
     def convs(self, spared: Collection[str] = ()) -> list[str]:
-        """Names of the convolutions that :meth:`write` would quantize."""
+        """Return the names of the convolutions that :meth:`write` would quantize.
+
+        ``spared`` are kept in floating point.
+        """
         return _convs(self.proto, self.form, spared)
 
     def write(self, out: Path, spared: Collection[str] = ()) -> Path:
-        """The model with Q/DQ nodes in the form; nodes named in ``spared`` stay float. InputError where that leaves
-        no convolution."""
+        """Write the model in int8; nodes named in ``spared`` are kept in floating point.
+
+        Raises:
+            InputError: No convolution is left to quantize.
+        """
         from onnxruntime.quantization import CalibrationMethod, QuantType
         from onnxruntime.quantization.calibrate import TensorData, TensorsData
         from onnxruntime.quantization.qdq_quantizer import (
@@ -110,7 +119,9 @@ class Calibrated:
         form = self.form
         if not self.convs(spared):
             raise InputError(
-                f"{self.name} with every convolution left float", "at least one to quantize", "use the float model"
+                f"{self.name} with every convolution kept in floating point",
+                "at least one to quantize",
+                "use the float model",
             )
         kinds = {"s8": QuantType.QInt8, "u8": QuantType.QUInt8}
         model = save_and_reload_model_with_shape_infer(self.proto)
@@ -140,7 +151,7 @@ class Calibrated:
 
 
 def _left_float(proto: onnx.ModelProto, form: QuantizationScheme) -> set[str]:
-    """Nodes that the form never quantizes."""
+    """Return the names of the nodes that the scheme never quantizes."""
     tail = decode_tail(proto)
     return tail if form.last_convs else tail | last_convs(proto)
 
@@ -157,8 +168,10 @@ def _op_types(form: QuantizationScheme) -> list[str]:
 
 
 def _reconnect(proto: onnx.ModelProto, spared: set[str]) -> None:
-    """Has what was left float read the tensors as they are; the quantizer gives every reader of a tensor the rounded
-    one."""
+    """Let nodes kept in floating point read the tensors before quantization.
+
+    The quantizer gives all the rounded one.
+    """
     made = {o: n for n in proto.graph.node for o in n.output}
     for n in proto.graph.node:
         if n.name in spared:
@@ -172,7 +185,7 @@ def _reconnect(proto: onnx.ModelProto, spared: set[str]) -> None:
 
 
 class _Reader:
-    """What a calibrator asks for its feeds."""
+    """Gives feeds to a calibrator, one at a time."""
 
     def __init__(self, feeds: Iterable[Mapping[str, Images]]) -> None:
         self._feeds = iter(feeds)
@@ -207,7 +220,7 @@ def _ranges(
 
 
 def _batches(proto: onnx.ModelProto, calibration: Sequence[Images]) -> list[dict[str, Images]]:
-    """Feeds of the size that the model's only input takes."""
+    """Return feeds of the model's batch size. Raises InputError for images that do not fit its only input."""
     weights = {t.name for t in proto.graph.initializer}
     inputs = [i for i in proto.graph.input if i.name not in weights]
     dims = [d.dim_value for d in inputs[0].type.tensor_type.shape.dim] if inputs else []  # 0 where free

@@ -1,4 +1,4 @@
-"""What the engines that read ONNX files share: the shapes and values to feed, and the node that an error is about."""
+"""Inputs of ONNX models (shapes and random values), and errors that name the node they are about."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ import numpy.typing as npt
 
 from search_spaces.errors import InputError
 
-# How runtimes say that they lack an operator: ONNX Runtime, OpenVINO, TensorRT.
-LACKS = re.compile(
+# Messages of ONNX Runtime, OpenVINO and TensorRT about an operator that they lack.
+UNSUPPORTED_OPERATOR = re.compile(
     r"not (a )?(registered|support|implement)|unsupported|no conversion|could not find an implementation|importer",
     re.IGNORECASE,
 )
 
 
 def input_shape(name: str, dims: Sequence[int | str | None], batch: int, image_size: int | None) -> list[int]:
-    """The shape to feed: a free first dimension takes the batch, a free height or width of a 4-D input the image size
-    (pixels).
+    """Return the shape to feed to one input.
 
-    A dimension that is fixed to something else, or free with nothing to set it, is an error: another network would be
-    timed than was asked for.
+    A free first dimension becomes the batch, a free height or width of a 4-D input the image size (pixels).
+
+    Raises:
+        InputError: A dimension is fixed to another number, or is free and nothing sets it: another network would be
+            timed than was asked for.
     """
     wanted: list[int | None] = [batch] + [None] * (len(dims) - 1)
     if len(dims) == 4:
@@ -48,9 +50,11 @@ def input_shape(name: str, dims: Sequence[int | str | None], batch: int, image_s
     return shape
 
 
-def drawn(name: str, dtype: npt.DTypeLike, shape: Sequence[int], rng: np.random.Generator) -> npt.NDArray[Any]:
-    """Normally distributed numbers for an input, bytes for one of bytes: all-zero input would be computed faster, or
-    with less power."""
+def random_input(name: str, dtype: npt.DTypeLike, shape: Sequence[int], rng: np.random.Generator) -> npt.NDArray[Any]:
+    """Return normally distributed values, or uniform bytes for an input of bytes.
+
+    All-zero input would be computed faster, or with less power. Raises InputError for other types.
+    """
     kind = np.dtype(dtype)
     if kind == np.uint8:
         return rng.integers(0, 256, shape, np.uint8)
@@ -61,24 +65,23 @@ def drawn(name: str, dtype: npt.DTypeLike, shape: Sequence[int], rng: np.random.
 
 @contextmanager
 def naming_nodes(model: str) -> Iterator[None]:
-    """Adds to an error that says an operator is unsupported which nodes of the file ``model`` those are, if the
-    runtime did not."""
+    """Turn errors into InputError; one about an unsupported operator names its nodes in the file ``model``."""
     try:
         yield
     except InputError:
         raise
     except Exception as error:
-        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        nodes = _nodes(model, said) if LACKS.search(said) else []
-        raise InputError(f"{said[:350]}; node {', '.join(nodes[:3])}" if nodes else said) from error
+        message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        nodes = _nodes(model, message) if UNSUPPORTED_OPERATOR.search(message) else []
+        raise InputError(f"{message[:350]}; node {', '.join(nodes[:3])}" if nodes else message) from error
 
 
-def _nodes(model: str, said: str) -> list[str]:
-    """``name (operator)`` of the nodes whose operator is a word of the text and whose name is not."""
+def _nodes(model: str, message: str) -> list[str]:
+    """Return ``name (operator)`` of the nodes whose operator is a word of the message and whose name is not."""
     try:
         import onnx
     except ModuleNotFoundError:  # a board has the runtime only
         return []
-    words = set(re.findall(r"\w+", said))
+    words = set(re.findall(r"\w+", message))
     nodes = onnx.load(model, load_external_data=False).graph.node
-    return [f"{n.name!r} ({n.op_type})" for n in nodes if n.op_type in words and n.name and n.name not in said]
+    return [f"{n.name!r} ({n.op_type})" for n in nodes if n.op_type in words and n.name and n.name not in message]

@@ -1,5 +1,4 @@
-"""ONNX files taken apart for conversion: read ready for it, the decode tail found, cut off and put back. Needs no
-torch."""
+"""ONNX graphs for conversion: read in a normal form, the decode tail found, cut off and joined again."""
 
 from __future__ import annotations
 
@@ -20,16 +19,21 @@ OLDEST_OPSET = 13
 
 
 def parsed(path: Path) -> onnx.ModelProto:
+    """Parse an ONNX file. Raises InputError if it is none."""
     import onnx
 
     try:
         return onnx.load(str(path))
-    except Exception as error:  # noqa: BLE001 (what a broken file raises is a class of protobuf's, which is no library of ours)
+    except Exception as error:  # noqa: BLE001 (a broken file raises classes of protobuf)
         raise InputError(f"cannot read {path.name}: {' '.join(str(error).split())}", "an ONNX file") from None
 
 
 def read(path: Path) -> onnx.ModelProto:
-    """A model whose nodes all have names, whose BatchNorms are folded and whose weights are initializers."""
+    """Read a model: all nodes get names, BatchNorms are folded, weights are initializers.
+
+    Raises:
+        InputError: No ONNX file, or an opset without per-channel int8.
+    """
     proto = parsed(path)
     opset = max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=0)
     if opset < OLDEST_OPSET:
@@ -49,8 +53,7 @@ def read(path: Path) -> onnx.ModelProto:
 
 
 def _own_weights(proto: onnx.ModelProto) -> None:
-    """Gives a weight that is another one's Identity an initializer of its own: torch's exporter keeps equal weights
-    once."""
+    """Replace an Identity of a weight by an initializer of its own; torch's exporter stores equal weights once."""
     weights = {t.name: t for t in proto.graph.initializer}
     shared = [n for n in proto.graph.node if n.op_type == "Identity" and n.input[0] in weights]
     for n in shared:
@@ -60,15 +63,14 @@ def _own_weights(proto: onnx.ModelProto) -> None:
 
 
 def named(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model, its nodes without a name given one."""
+    """Return the model with a name for every node."""
     for i, n in enumerate(proto.graph.node):
         n.name = n.name or f"{n.op_type}_{i}"
     return proto
 
 
 def _folded(path: Path) -> onnx.ModelProto:
-    """The model after ONNX Runtime's basic rewriting: constants folded, BatchNorms merged into convolutions, standard
-    operators only."""
+    """Return the model after ONNX Runtime's basic optimisation: constants folded, BatchNorms merged."""
     import onnx
     import onnxruntime as ort
 
@@ -82,20 +84,19 @@ def _folded(path: Path) -> onnx.ModelProto:
 
 
 def decode_tail(proto: onnx.ModelProto) -> set[str]:
-    """Names of the nodes that no layer comes after, layers themselves not counted."""
+    """Return the names of the nodes after the last layers: the decode tail."""
     return {n.name for n, layer, leads in _walk(proto) if not layer and not leads}
 
 
 def last_convs(proto: onnx.ModelProto) -> set[str]:
-    """Names of the layers that no layer comes after."""
+    """Return the names of the last layers, those that no layer follows."""
     return {n.name for n, layer, leads in _walk(proto) if layer and not leads}
 
 
 def _walk(proto: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, bool, bool]]:
-    """Last node first: a node, whether it is a layer, and whether a layer comes after it.
+    """Yield, last node first, a node, whether it is a layer, and whether a layer follows it.
 
-    A layer is a convolution or matrix product with weights. Those of a box decoding count 0, 1, 2, …: they are part
-    of the tail.
+    A layer is a convolution or matrix product with weights, unless its weights are 0, 1, 2, …, which decode boxes.
     """
     from onnx import numpy_helper
 
@@ -122,8 +123,10 @@ def _walk(proto: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, bool, bool]]
 
 
 def cut(proto: onnx.ModelProto, names: set[str]) -> tuple[onnx.ModelProto, onnx.ModelProto]:
-    """The model without these last nodes, and the model of these alone; the first one's outputs are what the second
-    reads of it."""
+    """Split a model into the part before the nodes ``names`` and the part of these nodes alone.
+
+    The outputs of the first part are the tensors that the second reads.
+    """
     import onnx
 
     head, tail = onnx.ModelProto(), onnx.ModelProto()
@@ -143,8 +146,10 @@ def cut(proto: onnx.ModelProto, names: set[str]) -> tuple[onnx.ModelProto, onnx.
 
 
 def join(head: onnx.ModelProto, tail: onnx.ModelProto) -> onnx.ModelProto:
-    """Inverse of :func:`cut`, also when the first part was rewritten; an initializer that both have under one name
-    gets a second name."""
+    """Join two parts; the inverse of :func:`cut`, also after the first part was rewritten.
+
+    An initializer that both have under one name is renamed.
+    """
     from onnxruntime.quantization.onnx_model import ONNXModel
 
     taken = {t.name for t in head.graph.initializer}
@@ -163,6 +168,7 @@ def join(head: onnx.ModelProto, tail: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def replace(field: Any, items: Iterable[Any]) -> None:
+    """Replace the items of a repeated protobuf field."""
     kept = list(items)
     del field[:]
     field.extend(kept)

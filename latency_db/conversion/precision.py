@@ -1,8 +1,7 @@
-"""Lower precisions of an ONNX file: fp16, and int8 as Q/DQ nodes in the form that a runtime computes fast. Needs no
-torch.
+"""ONNX files in fp16, and in int8 as Q/DQ nodes.
 
-The decode tail, all that comes after the heads' last convolutions (the softmax over box sides, products,
-concatenations), is never quantized: with it quantized, a small trained detector fell from mAP 0.71 to 0.03.
+The decode tail (what follows the heads' last convolutions: softmax over box sides, products, concatenations) is never
+quantized. Quantizing it lowered the mAP of a small trained detector from 0.71 to 0.03.
 """
 
 from __future__ import annotations
@@ -21,12 +20,19 @@ from search_spaces.errors import InputError
 
 
 @contextmanager
-def converted(workload: Workload, precision: str, form: QuantizationScheme | None = None) -> Iterator[Workload]:
-    """The workload with its file in this precision, for as long as the context lasts; a file that is in it already
-    stays as it is.
+def converted(workload: Workload, precision: str, scheme: QuantizationScheme | None = None) -> Iterator[Workload]:
+    """Provide the workload with its file in a precision, while the context lasts.
 
-    Of the precisions only fp16 and int8 are in the file; fp32 is the file itself, bf16 a setting of the runtime.
-    ``form`` is needed for int8.
+    Only fp16 and int8 are in the file: fp32 is the file itself, and bf16 is a setting of the runtime. A file that is
+    in the precision already is used as it is.
+
+    Args:
+        workload: Its file is written now.
+        precision: The precision of the target.
+        scheme: The quantization scheme, for int8.
+
+    Raises:
+        InputError: int8 without calibration images, or a model that cannot be converted.
     """
     if workload.converted or precision not in ("fp16", "int8"):
         yield workload
@@ -44,17 +50,16 @@ def converted(workload: Workload, precision: str, form: QuantizationScheme | Non
                 f"int8 of {workload.key} without images", "some to calibrate the ranges of activations with", hint
             )
         else:
-            assert form is not None
-            int8(model, out, form, workload.calibration())
+            assert scheme is not None
+            int8(model, out, scheme, workload.calibration())
         yield replace(workload, onnx=out)
 
 
 def fp16(model: Path, out: Path) -> Path:
-    """The file computed in float16. Inputs and outputs stay float32, and so does the decode tail: box sides are
-    pixels, of which float16 knows few.
+    """Write the model in float16; inputs, outputs and the decode tail stay float32.
 
-    The library converts the part before the tail alone: told to spare the tail's nodes, it would round to float16
-    between any two of them.
+    Box sides are pixels, which float16 represents coarsely. The part before the tail is converted alone: with the
+    tail's nodes excluded instead, the library would round to float16 between any two of them.
     """
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
@@ -65,7 +70,7 @@ def fp16(model: Path, out: Path) -> Path:
 
 
 def _has(model: Path, precision: str) -> bool:
-    """Whether a file computes in this precision already."""
+    """Return whether a file is in this precision already."""
     import onnx
 
     graph = parsed(model).graph

@@ -1,5 +1,5 @@
-"""The state of this machine's CPUs while something is timed on them: which is quiet, who else runs, what they tell of
-throttling."""
+"""State of this machine's CPUs while something is timed: which are quiet, who else runs, thermal throttling, the
+lock."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ except ImportError:  # Windows
 
 LOG = logging.getLogger(__name__)
 
-PATIENCE_S = 30.0
-"""How long one waits for another's timing before saying so: a finalist takes some ten seconds."""
-LOOK_S = 0.05
+SILENT_WAIT_S = 30.0
+"""Seconds of waiting for another process before a warning: a finalist takes some ten seconds."""
+POLL_S = 0.05
 
 
 @dataclass(frozen=True)
 class CpuTime:
-    """Ticks of one CPU since the machine started: in use, taken by the hypervisor, all."""
+    """Clock ticks of one CPU since the machine started: in use, taken by the hypervisor, all."""
 
     busy: int
     steal: int
@@ -40,8 +40,10 @@ class CpuTime:
 
 
 def cpu_times(path: Path = Path("/proc/stat")) -> dict[int, CpuTime]:
-    """Per CPU (proc_stat(5): user nice system idle iowait irq softirq steal …); empty where the system has no such
-    file."""
+    """Return the ticks of each CPU; empty on systems without ``/proc/stat``.
+
+    The columns (proc_stat(5)) are user, nice, system, idle, iowait, irq, softirq, steal, …
+    """
     try:
         lines = path.read_text().splitlines()
     except OSError:
@@ -56,11 +58,13 @@ def cpu_times(path: Path = Path("/proc/stat")) -> dict[int, CpuTime]:
 
 
 def quietest(count: int, window_s: float = 0.1) -> tuple[int, ...]:
-    """The ``count`` CPUs of this process's allowance that were least in use during ``window_s``; () where the system
-    cannot pin.
+    """Return the ``count`` CPUs of this process's allowance that were least in use during ``window_s`` seconds.
 
-    Among equally quiet ones the last: interrupts and other programs tend to the first, and staying on one keeps
-    measurements alike.
+    Of equally quiet CPUs the last are taken: interrupts and other programs prefer the first, and repeated measurements
+    then use the same. () on systems that cannot pin.
+
+    Raises:
+        InputError: The process may use fewer CPUs.
     """
     if not hasattr(os, "sched_getaffinity"):
         return ()
@@ -75,8 +79,10 @@ def quietest(count: int, window_s: float = 0.1) -> tuple[int, ...]:
 def order_by_use(
     before: Mapping[int, CpuTime], after: Mapping[int, CpuTime], allowed: Sequence[int]
 ) -> tuple[int, ...]:
-    """``allowed`` CPUs, the least used between two readings first; use within a fifth counts as equal, since a tick
-    is 10 ms."""
+    """Return the ``allowed`` CPUs, the least used between two readings first.
+
+    Use is rounded to fifths, since a tick is 10 ms.
+    """
 
     def use(cpu: int) -> int:
         if cpu not in before or cpu not in after:
@@ -88,17 +94,16 @@ def order_by_use(
 
 
 def steal_share(before: Mapping[int, CpuTime], after: Mapping[int, CpuTime], cpus: Sequence[int]) -> float:
-    """Share of the time of ``cpus`` that the hypervisor gave to others between two readings, 0 to 1."""
+    """Return the share of the time of ``cpus`` that the hypervisor took between two readings, 0 to 1."""
     spent = [after[c] - before[c] for c in cpus if c in before and c in after]
     total = sum(s.total for s in spent)
     return sum(s.steal for s in spent) / total if total > 0 else 0.0
 
 
 def busy_elsewhere(before: Mapping[int, CpuTime], after: Mapping[int, CpuTime], cpus: Sequence[int]) -> float:
-    """Share of the time of the CPUs other than ``cpus`` that was in use between two readings, 0 to 1; 0 where there
-    are no others.
+    """Return the share of the other CPUs' time that was in use between two readings, 0 to 1; 0 if there are no others.
 
-    Of a CPU that shares its core with one of ``cpus`` the use counts whole, because it slows that one most.
+    It is the mean over the other CPUs, or the use of one that shares its core with one of ``cpus`` if that is larger.
     """
     spent = {c: after[c] - before[c] for c in after if c in before and c not in cpus}
     use = {c: s.busy / s.total for c, s in spent.items() if s.total > 0}
@@ -109,8 +114,7 @@ def busy_elsewhere(before: Mapping[int, CpuTime], after: Mapping[int, CpuTime], 
 
 
 def core_siblings(cpu: int) -> set[int]:
-    """CPUs on the same core, ``cpu`` among them or not; empty where the system does not tell (virtual machines often
-    say each is alone)."""
+    """Return the CPUs on the same core; empty if not reported. Virtual machines often report each CPU as a core."""
     try:
         text = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text()
         bounds = [[int(end) for end in part.split("-")] for part in text.strip().split(",")]
@@ -120,8 +124,7 @@ def core_siblings(cpu: int) -> set[int]:
 
 
 def throttle_count(cpus: Sequence[int]) -> int:
-    """How often the hardware slowed ``cpus`` for heat so far; 0 where it does not tell (virtual machines, most Arm
-    boards)."""
+    """Return how often the hardware throttled ``cpus`` for heat; 0 if not reported (virtual machines, Arm boards)."""
     count = 0
     for cpu in cpus:
         try:
@@ -132,13 +135,16 @@ def throttle_count(cpus: Sequence[int]) -> int:
 
 
 def load_average() -> float | None:
-    """Runnable processes over the last minute; None where the system does not tell."""
+    """Return the number of runnable processes over the last minute; None if not reported."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 def cache_dir() -> Path:
-    """A folder of this user's for the anchor model and the lock; a temporary one where the home folder cannot be
-    written."""
+    """Return this user's folder for the reference model and the lock; a temporary one if the home cannot be written.
+
+    Raises:
+        InputError: Neither can be written.
+    """
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     user = os.getuid() if hasattr(os, "getuid") else 0
     for folder in (Path(home) / "latency_db", Path(tempfile.gettempdir()) / f"latency_db-{user}"):
@@ -157,26 +163,25 @@ def cache_dir() -> Path:
 
 @contextmanager
 def exclusive(name: str) -> Iterator[None]:
-    """Waits until no other process of this user times anything under ``name``; two at once would measure each other.
+    """Hold the lock ``name``, so that no other process of this user times anything under it concurrently.
 
-    Who waits long says so, and for whom: a process that was stopped (Ctrl-Z) keeps the lock, and nothing else would
-    tell.
+    After :data:`SILENT_WAIT_S` of waiting a warning names the process that holds the lock; it may be stopped (Ctrl-Z).
     """
     if fcntl is None:
         yield
         return
     with (cache_dir() / f"{name}.lock").open("a+") as file:
-        said = False
-        end = time.monotonic() + PATIENCE_S
-        while not _locked(file, wait=said):
+        warned = False
+        end = time.monotonic() + SILENT_WAIT_S
+        while not _locked(file, wait=warned):
             if time.monotonic() >= end:
                 LOG.warning(
-                    "waiting for process %s, which times something (%s); if it is stopped, continue or end it",
+                    "waiting for process %s, which is timing (%s); if it is stopped, continue or end it",
                     _holder(file),
                     name,
                 )
-                said = True
-            time.sleep(LOOK_S)
+                warned = True
+            time.sleep(POLL_S)
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

@@ -18,7 +18,8 @@ from search_spaces.text import brief
 # Instruction sets that change which kernels a runtime picks, as the Linux kernel names them (x86, then Arm).
 # fmt: off
 FLAGS = (
-    "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16",
+    "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16",
+    "avx_vnni", "amx_tile", "amx_int8", "amx_bf16",
     "asimd", "asimdhp", "asimddp", "bf16", "i8mm", "sve", "sve2",
 )
 # fmt: on
@@ -111,7 +112,8 @@ def cpu_name(info: Mapping[str, str]) -> str:
     Virtual machines shorten the name and leave the numbers.
     """
     if "model name" in info and "cpu family" in info:
-        return f"{info['model name']} (family {info['cpu family']} model {info.get('model', '?')} stepping {info.get('stepping', '?')})"
+        model, stepping = info.get("model", "?"), info.get("stepping", "?")
+        return f"{info['model name']} (family {info['cpu family']} model {model} stepping {stepping})"
     arm = " ".join(info[k] for k in ("Model", "Hardware", "model name", "CPU implementer", "CPU part") if k in info)
     return arm or platform.processor() or platform.machine()
 

@@ -109,7 +109,8 @@ class Measurement:
         return None if ms is None else float(ms) * float(self.environment.get("anchor_factor", 1))
 
     def at_nominal_speed(self, nominal_ms: float) -> Measurement:
-        """Return the measurement scaled by ``nominal_ms / reference_ms``, as if the reference model had taken that time.
+        """Return the measurement scaled by ``nominal_ms / reference_ms``, as if the reference model had taken that
+        time.
 
         A shared machine changes its speed by 10 to 20 % within minutes, which the interval of one measurement does
         not cover. Scaling often narrows the spread between measurements, not always, so the database keeps what was
@@ -183,7 +184,8 @@ def check_time(text: str) -> None:
 
 
 def check_environment(environment: object) -> None:
-    """Raise InputError unless an environment is an object whose reference model's times are positive numbers, if any."""
+    """Raise InputError unless an environment is an object whose reference model's times are positive numbers, if
+    any."""
     if not isinstance(environment, Mapping):
         raise InputError(f"environment of a measurement: {brief(environment)}", "an object")
     factor = environment.get("anchor_factor", 1)

@@ -272,7 +272,8 @@ class Profiler(ABC):
         return _this_machine()
 
     def key(self, workload: str, beside: Target | None = None) -> LatencyKey:
-        """Return the database key of a workload on this target, version and machine, or on another target of the device.
+        """Return the database key of a workload on this target, version and machine, or on another target of the
+        device.
 
         The quantization scheme is part of the version: with another scheme the same network is another graph.
         """
@@ -289,7 +290,8 @@ class Profiler(ABC):
 
     @classmethod
     def stands_for(cls, target: Target) -> Target:
-        """Return the target that computes the latency: itself, or for a recorded table the one that it was recorded on."""
+        """Return the target that computes the latency: itself, or for a recorded table the one that it was recorded
+        on."""
         return target
 
     @classmethod

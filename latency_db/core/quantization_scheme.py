@@ -1,35 +1,40 @@
-"""How a runtime wants a network quantized to int8: where quantizing nodes stand, and of which kind."""
+"""Quantization schemes: how a runtime expects an int8 network, and where its Q/DQ nodes are."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
 
 from latency_db.core.device import DeviceFingerprint
 from search_spaces.errors import InputError
 from search_spaces.registry import unknown
 
-if TYPE_CHECKING:
-    pass
-
-
 KINDS = ("s8", "u8")
 
 
 VNNI = ("avx512_vnni", "avx_vnni", "amx_int8")
+"""Instruction sets of x86 that add products of 8 bits in 32."""
 
 
 @dataclass(frozen=True)
 class QuantizationScheme:
-    """Where a runtime wants quantizing and dequantizing nodes, and of which kind.
+    """Placement and type of the quantizing and dequantizing (Q/DQ) nodes.
 
-    ``activation`` and ``weight``: ``s8`` or ``u8``. ``symmetric`` activations have their zero point in the middle (0,
-    or 128 of ``u8``). ``op_types`` () means every operator the quantizer knows. ``bias``: int32 biases. ``outputs``:
-    nodes also behind each operator, not only before it. ``last_convs``: the heads' last convolutions too; with
-    ``outputs`` that would quantize what the decode tail reads, and is refused. ``weight_bits`` 7 halves the range of
-    weights, for CPUs that add products of 8 bits in 16 (:meth:`on`).
+    Attributes:
+        activation: ``s8`` or ``u8``.
+        weight: ``s8`` or ``u8``.
+        per_channel: One scale per output channel of a weight.
+        symmetric: Activations have their zero point in the middle (0, or 128 of ``u8``).
+        op_types: Operators to quantize; () are all that the quantizer supports.
+        bias: Biases are int32.
+        outputs: Q/DQ nodes also after each operator, not only before it.
+        last_convs: The heads' last convolutions are quantized, too.
+        weight_bits: 8, or 7 for CPUs that add products of 8 bits in 16 (:meth:`on`).
+
+    Raises:
+        InputError: An unknown type, or ``outputs`` with ``last_convs``, which would quantize what the decode tail
+        reads.
     """
 
     activation: str
@@ -48,7 +53,7 @@ class QuantizationScheme:
                 raise unknown("kind of 8-bit integer:", kind, KINDS)
         if self.outputs and self.last_convs:
             raise InputError(
-                "an int8 form with outputs and last_convs",
+                "a quantization scheme with outputs and last_convs",
                 "one of them: the decode tail reads the last convolutions' outputs",
             )
         if self.weight_bits not in (7, 8):
@@ -56,12 +61,11 @@ class QuantizationScheme:
 
     @property
     def id(self) -> str:
-        """Six hex digits that stand for all of it: part of the database's keys, since another form is another network
-        to a runtime."""
+        """Six hex digits of the SHA-256 of all fields, a part of the database's keys."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:6]
 
     def on(self, cpu: DeviceFingerprint) -> QuantizationScheme:
-        """This form with as many bits as that CPU multiplies without overflow.
+        """Return the scheme with as many weight bits as that CPU multiplies without overflow.
 
         x86 without VNNI saturates sums of two products of 8 bits: on a trained yolo-nano, OpenVINO's scores were off
         by 0.05 in the mean with 8 bits and by 0.005 with 7, as much as the rounding itself (AMD Zen 3).

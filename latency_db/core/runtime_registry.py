@@ -1,4 +1,7 @@
-"""The runtimes that a target can name. A new one is one file in ``latency_db/runtimes`` and one line here (or an entry point of the group)."""
+"""The runtimes that a target can name.
+
+A new one is one file in ``latency_db/runtimes`` and one line here (or an entry point of the group).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a network runs: a value that is a readable string both ways (``onnxruntime:int8@640``)."""
+"""Targets: what a network runs on, as a value and as text (``onnxruntime:int8@640``)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from search_spaces.registry import unknown
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 DEFAULT_DEVICE = "cpu"
-GRAMMAR = "runtime[:precision][@image_size][/b<batch>][/t<threads>][/device], for example onnxruntime:fp32 or tensorrt:fp16@640/b8/cuda:1"
+GRAMMAR = (
+    "runtime[:precision][@image_size][/b<batch>][/t<threads>][/device], "
+    "for example onnxruntime:fp32 or tensorrt:fp16@640/b8/cuda:1"
+)
 
 _RUNTIME = re.compile(r"[a-z][a-z0-9_-]*")
 _DEVICE = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]*")
@@ -20,12 +23,21 @@ _COUNT = re.compile(r"([bt])([0-9].*)?")
 
 @dataclass(frozen=True)
 class Target:
-    """Runtime, precision, device, image size in pixels, batch and threads: with a device fingerprint, all that a
-    latency depends on.
+    """Runtime, precision, device, image size, batch and threads.
 
-    ``image_size`` None is the architecture's own. An empty ``device`` becomes the runtime's default
-    (``Profiler.default_device``), so that a device which is named and one which is not are one value and one database
-    key. The device is free text for runtimes that are no hardware: a recorded table takes its name.
+    With the fingerprint of the machine these are all that the latency of a network depends on.
+
+    Attributes:
+        runtime: Name in :data:`latency_db.core.runtime_registry.RUNTIMES`.
+        precision: One of :data:`PRECISIONS`.
+        device: Device of the runtime, such as ``cuda:0``; empty becomes the runtime's default, so that both are one
+            value. Of a recorded table its name.
+        image_size: Side of square images in pixels; None is the architecture's own.
+        batch: Images per run.
+        threads: CPU threads.
+
+    Raises:
+        InputError: A field has an unknown or impossible value.
     """
 
     runtime: str
@@ -57,7 +69,7 @@ class Target:
 
     @classmethod
     def parse(cls, text: str) -> Target:
-        """What a user typed: as :meth:`read`, and the runtime has to be one of the registered."""
+        """Parse what a user typed. Raises InputError for another form, and for an unknown runtime."""
         target = cls.read(text)
         if target.runtime not in RUNTIMES:
             raise unknown("runtime", target.runtime, tuple(RUNTIMES))
@@ -65,7 +77,11 @@ class Target:
 
     @classmethod
     def read(cls, text: str) -> Target:
-        """Exact inverse of ``str``; also of a runtime that is not known here, as a database of others may hold."""
+        """Parse a target, also of a runtime that is not registered here; the exact inverse of ``str``.
+
+        Raises:
+            InputError: The text has another form.
+        """
         head, *suffixes = text.split("/")
         head, at, size = head.partition("@")
         runtime, colon, precision = head.partition(":")

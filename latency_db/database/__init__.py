@@ -1,1 +1,4 @@
-"""Measurements kept by content in SQLite or PostgreSQL; tables read and written; remeasuring."""
+"""The latency database in SQLite or PostgreSQL, tables that are written and read, and remeasuring.
+
+Imports ``latency_db.core``.
+"""

@@ -1,4 +1,5 @@
-"""The latency database: measurements by content key, in an SQLite file or on a PostgreSQL server, for many processes."""
+"""The latency database: measurements by content key, in an SQLite file or on a PostgreSQL server, for many
+processes."""
 
 from __future__ import annotations
 

@@ -15,7 +15,10 @@ from search_spaces.errors import InputError
 from search_spaces.registry import unknown
 from search_spaces.text import brief
 
-NOT_KNOWN = "only one time per row is published: p90_ms, p99_ms, low_ms and high_ms repeat it; runs, verdict and clock are not known"
+NOT_KNOWN = (
+    "only one time per row is published: p90_ms, p99_ms, low_ms and high_ms repeat it; "
+    "runs, verdict and clock are not known"
+)
 
 
 @dataclass(frozen=True)

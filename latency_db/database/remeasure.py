@@ -1,4 +1,5 @@
-"""Remeasure what was measured while the machine was off its nominal speed or busy; the better of two measurements stays.
+"""Remeasure what was measured while the machine was off its nominal speed or busy; the better of two measurements
+stays.
 
 A shared machine has more than one speed. The reference model beside each measurement shows the speed at that moment.
 Scaling a latency to the nominal speed helps (:func:`latency_db.predictor.database.usual_ms`), but networks do not

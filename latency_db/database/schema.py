@@ -51,7 +51,8 @@ MEASUREMENTS = Table(
 )
 KEY = ("workload", "target", "version", "device")
 _SPACE = re.compile(r"([^/@]+)@\d+/")
-_LOCK = 0x6C61_7465  # any number: processes of ours that change the form of one PostgreSQL database wait for each other by it
+_LOCK = 0x6C61_7465
+"""Any number: the advisory lock of processes that change the schema of a PostgreSQL database."""
 
 
 def read_version(connection: Connection) -> str | None:

@@ -48,7 +48,8 @@ def check_file(path: Path) -> None:
 
 
 def decode_leniently(connection: sqlite3.Connection) -> None:
-    """Decode damaged text with replacement characters, so that the record that holds it is refused, not the database."""
+    """Decode damaged text with replacement characters, so that the record that holds it is refused, not the
+    database."""
     connection.text_factory = lambda content: content.decode("utf-8", "replace")
 
 

@@ -1,1 +1,4 @@
-"""TensorRT plans: building them, and a cache of those that were built."""
+"""TensorRT plans: compiling ONNX files, and a cache of compiled engines on disk.
+
+Imports ``latency_db.core``, ``conversion``, ``gpu`` and ``timing``.
+"""

@@ -1,9 +1,8 @@
-"""Compiled engines kept by content, so that no network is compiled twice: building takes seconds to minutes, timing
-less than one.
+"""A cache of compiled engines on disk: building takes seconds to minutes, timing less than one second.
 
-The key is the SHA-256 of the ONNX file, the runtime with its version, the device it is for and every setting of the
-build. Entries are written to a draft and renamed, carry a checksum, and are built again when damaged. The oldest go
-when the folder grows beyond its limit.
+The key is the SHA-256 of the ONNX file, the runtime with its version, the device and every setting of the build.
+Entries are written to a draft and renamed, carry a checksum, and are built again if damaged. The engines unused for
+longest are removed when the folder exceeds its limit.
 """
 
 from __future__ import annotations
@@ -29,8 +28,7 @@ BUILDER = "latency_db.engines.engine_cache:builder"
 
 @dataclass(frozen=True)
 class Engine:
-    """A plan's file, its report, and how it came about: ``kept``, ``built`` or ``rebuilt, the kept one was
-    damaged``."""
+    """A plan's file, its report, and its origin: ``kept``, ``built`` or ``rebuilt, the kept one was damaged``."""
 
     path: Path
     report: PlanReport
@@ -39,9 +37,10 @@ class Engine:
 
 @dataclass(frozen=True)
 class EngineJob:
-    """What to compile for which device; ``device`` is the GPU's name and driver, or "" for plans that run on any.
+    """What to compile for which device.
 
-    ``number`` tells the rebuilds of one network apart; the first is 0.
+    ``device`` is the GPU's name and driver, or "" for plans that run on any. ``number`` distinguishes rebuilds of one
+    network, from 0.
     """
 
     onnx: Path
@@ -54,7 +53,10 @@ class EngineJob:
 
     @property
     def key(self) -> str:
-        """64 hex digits: all that the plan depends on."""
+        """64 hex digits of the SHA-256 of all that the plan depends on.
+
+        Raises InputError if the file cannot be read.
+        """
         try:
             content = hashlib.sha256(self.onnx.read_bytes()).hexdigest()
         except OSError as error:
@@ -65,17 +67,22 @@ class EngineJob:
 
 @dataclass(frozen=True)
 class EngineCache:
-    """A folder of plans, limited in size. One is made when it is missing, damaged, or asked for ``fresh``.
+    """A folder of plans, limited in size.
 
-    ``lock`` is what a build must have to itself: TensorRT times kernels on the GPU, so a build and a measurement
-    would spoil each other; TensorRT-RTX needs no GPU, and ("") no lock.
+    A plan is built if it is missing or damaged, or if a ``fresh`` one is requested. A build holds ``lock``: TensorRT
+    times kernels on the GPU, so a build and a measurement would disturb each other. TensorRT-RTX needs no GPU, and no
+    lock ("").
     """
 
     folder: Path = field(default_factory=lambda: cache_dir() / "engines")
     limit_bytes: int = LIMIT_BYTES
 
     def obtain(self, job: EngineJob, fresh: bool = False, lock: str = "") -> Engine:
-        """The kept engine of a job, else one that is built now, in a process of its own."""
+        """Return the kept engine of a job, else build one in a process of its own.
+
+        Raises:
+            InputError: The model cannot be compiled, or the engine cannot be written.
+        """
         path = self.folder / f"{job.key}.plan"
         origin = "built"
         if not fresh and path.is_file():
@@ -94,19 +101,21 @@ class EngineCache:
     def obtain_all(
         self, jobs: Sequence[EngineJob], processes: int, fresh: bool = False, lock: str = ""
     ) -> list[Engine]:
-        """The engines of several jobs, so many built at a time; the first failure is raised when all have ended."""
+        """Return the engines of several jobs, ``processes`` built concurrently.
+
+        The first failure is raised at the end.
+        """
         with ThreadPoolExecutor(max(1, processes)) as pool:
             waiting = [pool.submit(self.obtain, job, fresh, lock) for job in jobs]
         return [done.result() for done in waiting]
 
     def _timings(self, job: EngineJob) -> Path:
-        """One timing cache for all builds on a GPU by a version: tactics that were timed once stay chosen, and builds
-        take a tenth of the time."""
+        """Return the timing cache of all builds of a version on a GPU; with it builds take a tenth of the time."""
         name = hashlib.sha256(json.dumps([job.runtime, job.version, job.device]).encode()).hexdigest()[:16]
         return self.folder / f"timings-{name}.bin"
 
     def _prune(self, spared: Path) -> None:
-        """Removes what was used longest ago until the folder is within its limit."""
+        """Remove the plans unused for longest until the folder is within its limit."""
         files = []
         for path in self.folder.glob("*.plan"):
             try:
@@ -124,7 +133,7 @@ class EngineCache:
 
 
 def _drop_kernels(plan: Path) -> None:
-    """Removes what GPUs compiled of a plan that is to be replaced or is gone."""
+    """Remove the compiled kernels of a plan that is replaced or removed."""
     for path in plan.parent.glob(f"{plan.stem}.*.kernels"):
         path.unlink(missing_ok=True)
 
@@ -139,13 +148,13 @@ def _build(job: EngineJob, path: Path, timings: Path, lock: str) -> PlanReport:
         "lock": lock,
         "cpus": [],
     }
-    with TimingClient(BUILDER, BUILD_TIMEOUT_S) as worker:
-        return PlanReport(**worker.load(job.onnx, request))
+    with TimingClient(BUILDER, BUILD_TIMEOUT_S) as client:
+        return PlanReport(**client.load(job.onnx, request))
 
 
 def builder(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, Any]]:
-    """Compiles ``request["model"]`` to the file ``out``; the report is what an engine of
-    :mod:`latency_db.timing.timing_server` says of itself."""
+    """Compile ``request["model"]`` to the file ``out``: an engine of the timing server whose description is the
+    report."""
     from contextlib import nullcontext
 
     out, timings = Path(request["out"]), Path(request["timings"])
@@ -160,12 +169,12 @@ def builder(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str,
 
 
 def save_checked(path: Path, content: bytes) -> None:
-    """Writes a file for :func:`read_checked`."""
+    """Write a file for :func:`read_checked`. Raises InputError if it cannot be written."""
     _replace(path, hashlib.sha256(content).digest() + content)
 
 
 def read_checked(path: Path) -> bytes | None:
-    """A file's content after its 32-byte SHA-256; None where it is missing or damaged."""
+    """Return a file's content after its 32-byte SHA-256; None if it is missing or damaged."""
     try:
         data = path.read_bytes()
     except OSError:
@@ -174,7 +183,7 @@ def read_checked(path: Path) -> bytes | None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Writes a file so that others see the old one or the new one, never a part."""
+    """Write a file atomically."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         draft.write_bytes(content)

@@ -1,9 +1,8 @@
-"""From an ONNX file to a plan with TensorRT 10, TensorRT 11 or TensorRT-RTX; the last one needs neither a GPU nor a
-driver for it.
+"""Plans (compiled engines) of ONNX files with TensorRT 10, TensorRT 11 or TensorRT-RTX.
 
-One way for all three, by what each has and never by its version: networks are strongly typed, so that precision is
-what the ONNX graph says; there are no calibrators, dynamic ranges or layer precisions. A plan is a file with one line
-of JSON, its report with a checksum, before the bytes.
+The last one needs neither a GPU nor a driver. Networks are strongly typed: the ONNX graph decides the precision, and
+there are no calibrators, dynamic ranges or layer precisions. Differences between the three are found by their
+attributes, not by their versions. The file of a plan is one line of JSON, its report with a checksum, and the engine.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ FIGURES = {
 
 @dataclass(frozen=True)
 class PlanReport:
-    """What the builder said: its version, seconds, plan size, and the memory a run needs, in bytes (None where it did
+    """Report of the builder: version, seconds, size of the plan, and memory of a run in bytes (None if it did
     not say).
 
     ``activation_bytes`` is all device memory of a run besides weights, inputs and outputs; ``scratch_bytes``, a part
@@ -61,24 +60,24 @@ class PlanReport:
 
 @dataclass(frozen=True)
 class Plan:
-    """A serialised engine and its report."""
+    """A serialized engine and its report."""
 
     content: bytes
     report: PlanReport
 
     def to_bytes(self) -> bytes:
-        """Its file: a line of JSON, then the engine."""
+        """Return the content of its file: a line of JSON, then the engine."""
         head = {"sha256": hashlib.sha256(self.content).hexdigest(), "report": asdict(self.report)}
         return json.dumps(head).encode() + b"\n" + self.content
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Plan:
-        """Inverse of :meth:`to_bytes`; InputError where anything was lost or changed."""
+        """Return the plan of a file's content; the inverse of :meth:`to_bytes`. Raises InputError for a damaged one."""
         head, _, content = data.partition(b"\n")
         try:
-            said = json.loads(head)
-            report = PlanReport(**said["report"])
-            intact = said["sha256"] == hashlib.sha256(content).hexdigest()
+            parsed = json.loads(head)
+            report = PlanReport(**parsed["report"])
+            intact = parsed["sha256"] == hashlib.sha256(content).hexdigest()
         except (ValueError, TypeError, KeyError):
             intact = False
         if not intact:
@@ -87,14 +86,14 @@ class Plan:
 
 
 def installed(runtime: str) -> str | None:
-    """None where the runtime's library is there; else what to install. Nothing is imported."""
+    """Return None if the runtime's library is installed, else what to install. Imports nothing."""
     if any(find_spec(name) is not None for name in MODULES[runtime]):
         return None
     return f"{MODULES[runtime][0]} not installed; {INSTALL[runtime]}"
 
 
 def library_version(runtime: str) -> str:
-    """The version that is installed, without importing it."""
+    """Return the installed version without importing the library."""
     for package in PACKAGES[runtime]:
         try:
             return package_version(package)
@@ -104,7 +103,7 @@ def library_version(runtime: str) -> str:
 
 
 def load_library(runtime: str) -> Any:
-    """The module; InputError where it is missing, or cannot be loaded (a package without its shared libraries)."""
+    """Import the library. Raises InputError if it is missing or lacks its shared libraries."""
     for name in MODULES[runtime]:
         if find_spec(name) is not None:
             try:
@@ -117,12 +116,12 @@ def load_library(runtime: str) -> Any:
 
 
 def is_rtx(library: Any) -> bool:
-    """TensorRT-RTX compiles for compute capabilities that it is told, TensorRT for the GPU that is there."""
+    """Return whether a library is TensorRT-RTX, which compiles for given compute capabilities without a GPU."""
     return hasattr(library, "ComputeCapability")
 
 
 class Log:
-    """What a library said, by severity, and the logger that it is given."""
+    """Messages of a library by severity, and the logger that it is given."""
 
     def __init__(self, library: Any) -> None:
         lines: list[tuple[str, str]] = []
@@ -138,13 +137,13 @@ class Log:
         self.listener = Listener()
 
     def errors(self) -> str:
-        """All errors in one line."""
+        """Return all errors in one line."""
         return " | ".join(
             " ".join(message.split()) for severity, message in self.lines if severity in ("ERROR", "INTERNAL_ERROR")
         )[:400]
 
     def figure(self, name: str) -> int | None:
-        """The last number logged after ``name:``."""
+        """Return the last number logged after ``name:``; None if there is none."""
         found = [
             match.group(1) for _, message in self.lines for match in [re.search(rf"{name}: (\d+)", message)] if match
         ]
@@ -158,11 +157,21 @@ def compile_plan(
     image_size: int | None = None,
     timing_cache: bytes | None = None,
 ) -> tuple[Plan, bytes | None]:
-    """The plan of an ONNX file for one input shape, and the timing cache after it (None with TensorRT-RTX, which has
-    no use for one).
+    """Compile an ONNX file for one input shape.
 
-    A free batch or size of the file is set by an optimisation profile. InputError names the node and operator that
-    cannot be built.
+    Args:
+        onnx: The file; an optimisation profile sets a free batch or image size.
+        runtime: ``tensorrt`` or ``tensorrt-rtx``.
+        batch: Images per run.
+        image_size: Side of the images in pixels, if it is free in the file.
+        timing_cache: Timing cache of earlier builds.
+
+    Returns:
+        The plan, and the timing cache after it (None with TensorRT-RTX, which has none).
+
+    Raises:
+        InputError: The library is missing, or cannot read or compile the model; the node and operator are named.
+        OutOfDeviceMemory: The GPU has too little memory to compile.
     """
     library = load_library(runtime)
     log = Log(library)
@@ -182,11 +191,11 @@ def compile_plan(
     plan = builder.build_serialized_network(network, config)
     seconds = time.perf_counter() - start
     if plan is None:
-        said = log.errors()
-        if "out of memory" in said.lower():
+        errors = log.errors()
+        if "out of memory" in errors.lower():
             raise OutOfDeviceMemory(f"while {onnx.name} was compiled")
         raise InputError(
-            f"{runtime} cannot compile {onnx.name}: {said or 'it does not say why'}",
+            f"{runtime} cannot compile {onnx.name}: {errors or 'it does not say why'}",
             hint="choose another precision or target",
         )
     content = bytes(memoryview(plan))
@@ -200,14 +209,16 @@ def compile_plan(
 
 
 def _creation_flags(library: Any) -> int:
-    """Strongly typed where that is a choice. ``EXPLICIT_BATCH`` is meant by all three and is a name that TensorRT 11
-    lacks."""
+    """Return the flag of strongly typed networks where it is a choice.
+
+    Explicit batches are the default of all three.
+    """
     known = library.NetworkDefinitionCreationFlag.__members__
     return 1 << int(known["STRONGLY_TYPED"]) if "STRONGLY_TYPED" in known else 0
 
 
 def _fix_shapes(builder: Any, network: Any, config: Any, batch: int, image_size: int | None) -> None:
-    """A profile whose smallest, usual and largest shape are the target's, for inputs that leave anything free."""
+    """Add an optimisation profile with the target's shape, for inputs with free dimensions."""
     profile, needed = builder.create_optimization_profile(), False
     for tensor in (network.get_input(i) for i in range(network.num_inputs)):
         dims = [None if d < 0 else int(d) for d in tensor.shape]
@@ -220,17 +231,16 @@ def _fix_shapes(builder: Any, network: Any, config: Any, batch: int, image_size:
 
 
 def _use_timing_cache(config: Any, content: bytes) -> None:
-    """Tactics timed before; one of another GPU or version is refused by the library, and an empty one takes its
-    place."""
+    """Set the timing cache; the library refuses one of another GPU or version, and an empty one takes its place."""
     if not config.set_timing_cache(config.create_timing_cache(content), False):
         config.set_timing_cache(config.create_timing_cache(b""), False)
 
 
 def _parse_error(parser: Any) -> str:
-    """The first error with its node and operator."""
+    """Return the first error of a parser with its node and operator."""
     if not parser.num_errors:
         return "it does not say why"
     error = parser.get_error(0)
-    said = " ".join(str(error.desc()).split())[:300]
+    message = " ".join(str(error.desc()).split())[:300]
     node, operator = error.node_name(), error.node_operator()
-    return f"node {node!r} of type {operator}: {said}" if operator or node else said
+    return f"node {node!r} of type {operator}: {message}" if operator or node else message

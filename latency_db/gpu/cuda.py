@@ -1,5 +1,4 @@
-"""Memory, one stream, events and graphs of one CUDA device: the narrow interface that everything timed on a GPU goes
-through.
+"""Memory, one stream, events and graphs of one CUDA device: the interface of all that is timed on a GPU.
 
 Its implementations, and :func:`~latency_db.gpu.providers.open_cuda` which picks one, are in
 :mod:`latency_db.gpu.providers`.
@@ -26,18 +25,20 @@ Event = Any
 
 
 class OutOfDeviceMemory(RuntimeFailure):
-    """The GPU has too little free memory; the text says how much was asked for where that is known."""
+    """The GPU has too little free memory; the text tells how much was requested, if known."""
 
-    def __init__(self, asked: str) -> None:
+    def __init__(self, request: str) -> None:
         super().__init__(
-            f"{OUT_OF_MEMORY}: {asked}", hint="take a smaller batch or image size, or end other programs on the GPU"
+            f"{OUT_OF_MEMORY}: {request}", hint="take a smaller batch or image size, or end other programs on the GPU"
         )
 
 
 @dataclass(frozen=True)
 class CudaDevice:
-    """What a GPU is: name, driver, memory in MiB, compute capability, L2 cache in bytes, and its id for NVML (UUID or
-    PCI address)."""
+    """Properties of a GPU: name, driver, memory in MiB, compute capability, L2 cache in bytes, id for NVML.
+
+    The id is a UUID or a PCI address.
+    """
 
     name: str
     driver: str
@@ -57,10 +58,13 @@ class CudaDevice:
 
 
 class Cuda(ABC):
-    """One device and one stream on it. Pointers are addresses, sizes bytes; everything but :meth:`synchronize` is
-    queued on the stream.
+    """One device and one stream on it.
 
-    Raises OutOfDeviceMemory, or RuntimeFailure with CUDA's own words.
+    Pointers are addresses, sizes are bytes. Everything but :meth:`synchronize` is queued on the stream.
+
+    Raises:
+        OutOfDeviceMemory: The GPU has too little free memory.
+        RuntimeFailure: A call failed; the text is CUDA's.
     """
 
     name: ClassVar[str]
@@ -72,43 +76,46 @@ class Cuda(ABC):
 
     @abstractmethod
     def alloc(self, size: int) -> int:
-        """Address of ``size`` bytes that stay until this object goes."""
+        """Return the address of ``size`` bytes, allocated for the life of this object."""
 
     @abstractmethod
     def upload(self, address: int, array: npt.NDArray[np.generic]) -> None:
-        """Copies a contiguous array to the device and waits."""
+        """Copy a contiguous array to the device and wait."""
 
     @abstractmethod
     def download(self, array: npt.NDArray[np.generic], address: int) -> None:
-        """Fills a contiguous array from the device and waits."""
+        """Fill a contiguous array from the device and wait."""
 
     @abstractmethod
     def memset(self, address: int, size: int) -> None:
-        """Zeros."""
+        """Set ``size`` bytes to zero."""
 
     @abstractmethod
     def event(self) -> Event:
-        """An event that keeps its time."""
+        """Return an event that records its time."""
 
     @abstractmethod
     def record(self, event: Event) -> None:
-        """Marks the stream's place."""
+        """Record an event in the stream."""
 
     @abstractmethod
     def elapsed_ms(self, start: Event, stop: Event) -> float:
-        """Device time between two recorded events that have been reached."""
+        """Return the device time between two recorded events that were reached, ms."""
 
     @abstractmethod
     def synchronize(self) -> None:
-        """Waits for the stream."""
+        """Wait for the stream."""
 
     @abstractmethod
     def capture(self, step: Callable[[], object]) -> Callable[[], None]:
-        """A function that launches what ``step`` puts on the stream as one CUDA graph; RuntimeFailure where it cannot
-        be captured."""
+        """Return a function that launches what ``step`` puts on the stream as one CUDA graph.
+
+        Raises:
+            RuntimeFailure: It cannot be captured.
+        """
 
     def flush_l2(self) -> None:
-        """Overwrites twice the L2 cache, so that the next run begins with nothing of its own in it."""
+        """Overwrite twice the L2 cache. Raises RuntimeFailure if its size is unknown."""
         if self._flush is None:
             size = 2 * self.device.l2_bytes
             if not size:
@@ -118,7 +125,7 @@ class Cuda(ABC):
 
 
 def device_index(device: str) -> int:
-    """``cuda:1`` -> 1."""
+    """Return the index: ``cuda:1`` -> 1. Raises InputError for another kind of device."""
     kind, _, index = device.partition(":")
     if kind != "cuda" or not (index.isdecimal() or not index):
         raise InputError(f"device {device!r}", "cuda:0, cuda:1, …")
@@ -126,7 +133,7 @@ def device_index(device: str) -> int:
 
 
 def no_driver() -> str | None:
-    """Why this machine cannot run CUDA; None where its driver is there. Cheap: nothing is initialised."""
+    """Return why this machine cannot run CUDA; None if its driver is there. Initialises nothing."""
     import ctypes
     import sys
 
@@ -139,7 +146,7 @@ def no_driver() -> str | None:
 
 
 def driver_version(otherwise: str, path: Path = Path("/proc/driver/nvidia/version")) -> str:
-    """``580.65.06``, from the kernel module's own file, else ``otherwise`` (the CUDA version it supports)."""
+    """Return the driver's version from the kernel module's file, else ``otherwise`` (the CUDA version it supports)."""
     try:
         words = path.read_text().split("\n", 1)[0].split()
     except OSError:

@@ -29,12 +29,14 @@ from search_spaces.errors import InputError
 
 PROBE = "latency_db.gpu.providers:probe"
 CORES_FOR_TWO = 4
-"""CPU cores from which on the next process is started while a model is timed: one queues runs, one imports libraries."""
+"""CPU cores from which on the next process is started while a model is timed: one queues runs, one imports
+libraries."""
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A model to be loaded: its file, fields of the request besides the target's, notes for the measurement's record."""
+    """A model to be loaded: its file, fields of the request besides the target's, notes for the measurement's
+    record."""
 
     model: Path
     request: Mapping[str, Any] = field(default_factory=dict)
@@ -146,11 +148,11 @@ class GpuTimer:
 
     def _time_process(self, ready: Ready) -> _BracketedSession:
         """Time one model in a new process, the reference model before and after, under the device's lock."""
-        with cpu.exclusive(lock_name(self._target.device)), self._fresh() as worker:
+        with cpu.exclusive(lock_name(self._target.device)), self._fresh() as client:
             reference = self._ready_reference()
             before = self._time(reference, self._short)
-            settings = self._load(worker, ready)
-            timed = self._time(worker, self._protocol)
+            settings = self._load(client, ready)
+            timed = self._time(client, self._protocol)
             return _BracketedSession(timed, settings, before, self._time(reference, self._short))
 
     def _fresh(self) -> TimingClient:
@@ -158,19 +160,19 @@ class GpuTimer:
 
         Importing libraries takes longer than timing a network, and does not use the GPU.
         """
-        worker = self._next if self._next is not None and self._next.alive else TimingClient(self._engine)
+        client = self._next if self._next is not None and self._next.alive else TimingClient(self._engine)
         self._next = TimingClient(self._engine) if (os.cpu_count() or 1) >= CORES_FOR_TWO else None
-        return worker
+        return client
 
     @property
     def _short(self) -> GpuProtocol:
         """The reference model's protocol: always the same regime, a few blocks."""
         return replace(self._protocol, min_blocks=2, max_blocks=8, pause_ms=0.0, cold_l2=False, retries=0)
 
-    def _time(self, worker: TimingClient, protocol: GpuProtocol) -> GpuSession:
-        return GpuSession.from_dict(worker.ask("time", {"protocol": asdict(protocol)}))
+    def _time(self, client: TimingClient, protocol: GpuProtocol) -> GpuSession:
+        return GpuSession.from_dict(client.ask("time", {"protocol": asdict(protocol)}))
 
-    def _load(self, worker: TimingClient, ready: Ready) -> dict[str, Any]:
+    def _load(self, client: TimingClient, ready: Ready) -> dict[str, Any]:
         target = self._target
         request = {
             "cpus": [],
@@ -183,7 +185,7 @@ class GpuTimer:
             **ready.request,
         }
         try:
-            return worker.load(ready.model, request)
+            return client.load(ready.model, request)
         except RuntimeFailure:
             raise
         except InputError as error:
@@ -244,11 +246,11 @@ def probe(device: str) -> CudaDevice:
 
     A process of its own asks for them, since CUDA does not survive a fork.
     """
-    with TimingClient(PROBE) as worker:
-        said = worker.load(Path(device), {"device": f"cuda:{device.partition(':')[2] or 0}", "cpus": []})
-    if "error" in said:
-        raise InputError(said["error"])
-    return CudaDevice.from_dict(said["gpu"])
+    with TimingClient(PROBE) as client:
+        found = client.load(Path(device), {"device": f"cuda:{device.partition(':')[2] or 0}", "cpus": []})
+    if "error" in found:
+        raise InputError(found["error"])
+    return CudaDevice.from_dict(found["gpu"])
 
 
 def with_gpu(machine: DeviceFingerprint, device: str) -> DeviceFingerprint:

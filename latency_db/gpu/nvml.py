@@ -1,5 +1,4 @@
-"""Clocks, power, temperature and throttle reasons of a GPU through NVML (nvidia-ml-py). They are read, never set: the
-machine may be another's."""
+"""Clocks, power, temperature and throttle reasons of a GPU through NVML (nvidia-ml-py); read, never set."""
 
 from __future__ import annotations
 
@@ -24,8 +23,7 @@ THROTTLING = {
 
 @dataclass(frozen=True)
 class GpuState:
-    """A GPU at one moment: clocks in MHz, power in W, temperature in °C, share of time in use; None where it does not
-    tell. JSON-ready both ways."""
+    """State of a GPU: clocks in MHz, power in W, temperature in °C, share of time in use (0 to 1); None if unknown."""
 
     sm_mhz: int | None = None
     memory_mhz: int | None = None
@@ -45,13 +43,13 @@ class GpuState:
 
 
 class Sensor(ABC):
-    """Reads a GPU's state; cheap enough to be read while runs are in flight."""
+    """Reads a GPU's state; cheap enough to be called while runs are in flight."""
 
     name: ClassVar[str]
 
     @abstractmethod
     def read(self) -> GpuState:
-        """The state now."""
+        """Return the state now."""
 
 
 class NoSensor(Sensor):
@@ -95,7 +93,7 @@ class Nvml(Sensor):
         )
 
     def _ask(self, question: Callable[[], Any]) -> Any:
-        """The answer; None where this GPU (a virtual one, a small board) or driver does not know it."""
+        """Return the answer; None if the GPU or driver does not support the question."""
         try:
             return question()
         except self._nvml.NVMLError:
@@ -103,7 +101,7 @@ class Nvml(Sensor):
 
 
 def open_sensor(device: CudaDevice) -> Sensor:
-    """NVML where it is installed and knows the device, else a blind one."""
+    """Return NVML's sensor if it is installed and knows the device, else one that reports nothing."""
     if find_spec("pynvml") is None or not device.nvml_id:
         return NoSensor()
     import pynvml
@@ -115,7 +113,7 @@ def open_sensor(device: CudaDevice) -> Sensor:
 
 
 def missing() -> str | None:
-    """None where NVML sees a GPU; else why not and what to do."""
+    """Return None if NVML sees a GPU, else why not and what to do."""
     if find_spec("pynvml") is None:
         return "power is read through NVML: pip install nvidia-ml-py"
     import pynvml

@@ -25,10 +25,9 @@ from search_spaces.errors import InputError
 BUSY = 0.05
 """Share of time with work of others from which on a GPU is contended."""
 QUIET_S = 2.0
-"""How long to wait for the GPU's utilisation to sink: its reading covers up to the last second, so the previous
-network is still in it."""
+"""Seconds to wait for the GPU's utilisation to fall: a reading covers up to a second, and so the previous network."""
 PACED_BLOCK = 8
-"""Runs between two looks at the interval in the paced regime, where 64 would take a quarter of a minute."""
+"""Runs of one block in the paced regime, where 64 would take a quarter of a minute."""
 SETTLED_SPREAD = 0.02
 """Largest spread of three readings of a constant SM clock, as a share of the highest."""
 
@@ -90,13 +89,13 @@ class GpuProtocol:
 
     @classmethod
     def of(cls, protocol: Protocol) -> GpuProtocol:
-        """What the general protocol means on a GPU, where 1 % costs less than a second."""
+        """Return the GPU protocol for a general one; on a GPU 1 % takes less than a second."""
         half_width = min(cls.half_width, protocol.half_width)
         return cls(half_width=half_width, max_s=protocol.max_s, seed=protocol.seed, rebuilds=protocol.rebuilds)
 
     @property
     def regime(self) -> str:
-        """``burst`` or ``paced 200 ms``, with ``, L2 cold`` where it is."""
+        """``burst`` or ``paced 200 ms``, followed by ``, L2 cold`` for a cold L2 cache."""
         pace = f"paced {self.pause_ms:g} ms" if self.pause_ms else "burst"
         return pace + (", L2 cold" if self.cold_l2 else "")
 
@@ -135,7 +134,7 @@ class GpuSession:
 
     @property
     def throttled(self) -> tuple[str, ...]:
-        """Reasons why the GPU ran below its clocks, before or after; () when it did not, or does not tell."""
+        """Reasons why the GPU was throttled, before or after; () if it was not, or does not report it."""
         return tuple(sorted({*self.before.throttled, *self.after.throttled}))
 
     @property
@@ -151,12 +150,12 @@ class GpuSession:
 
     @property
     def drift(self) -> float:
-        """Change of the median from the first to the second half of the samples, as a share."""
+        """Change of the median from the first to the second half of the samples, a share."""
         half = len(self.ms) // 2
         return quantile(self.ms[half:], 0.5) / quantile(self.ms[:half], 0.5) - 1 if half else 0.0
 
     def circumstances(self) -> dict[str, Any]:
-        """Everything but the samples, JSON-ready."""
+        """Return everything but the samples, JSON-ready."""
         return {**{k: v for k, v in self.to_dict().items() if k != "ms"}, "drift": round(self.drift, 4)}
 
     def to_dict(self) -> dict[str, Any]:
@@ -173,15 +172,17 @@ class GpuSession:
 
 @dataclass(frozen=True)
 class Clock:
-    """The host's time in seconds and its way to wait; tests have their own."""
+    """The host's clock in seconds and its sleep; tests replace it."""
 
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], object] = time.sleep
 
 
 def time_device(run: DeviceRun, sensor: Sensor, protocol: GpuProtocol, clock: Clock | None = None) -> GpuSession:
-    """Warm-up and samples between two readings of the GPU's state; a throttled attempt is discarded and repeated, the
-    last one is kept as it is."""
+    """Warm up and sample between two readings of the GPU's state.
+
+    A throttled attempt is discarded and repeated; the last one is kept in any case.
+    """
     clock = clock or Clock()
     others = _others(sensor, clock)
     discarded: list[str] = []
@@ -198,7 +199,7 @@ def time_device(run: DeviceRun, sensor: Sensor, protocol: GpuProtocol, clock: Cl
 
 
 def _others(sensor: Sensor, clock: Clock) -> float | None:
-    """Least share of time, over a while, in which an idle GPU did work: that of others. None where it does not tell."""
+    """Return the smallest utilisation within :data:`QUIET_S` of an idle GPU: work of others. None if not reported."""
     end = clock.now() + QUIET_S
     least = sensor.read().utilisation
     while least is not None and least > BUSY and clock.now() < end:
@@ -208,8 +209,7 @@ def _others(sensor: Sensor, clock: Clock) -> float | None:
 
 
 def _warm_up(run: DeviceRun, sensor: Sensor, protocol: GpuProtocol, clock: Clock) -> bool | None:
-    """Runs in the regime of the measurement until time is up and the clock is steady; whether it became so, None
-    where nobody tells the clock."""
+    """Run until the time is over and the SM clock is constant; return whether it became so, None if not reported."""
     start = clock.now()
     pair = [(run.cuda.event(), run.cuda.event())]
     readings: list[int | None] = []
@@ -230,7 +230,7 @@ def _is_settled(readings: list[int | None]) -> bool | None:
 
 
 def _state_under_load(run: DeviceRun, sensor: Sensor, protocol: GpuProtocol) -> GpuState:
-    """The GPU's state with runs in flight: read after them, it would be that of an idle GPU."""
+    """Return the GPU's state with runs in flight; after them it would be that of an idle GPU."""
     for _ in range(1 if protocol.pause_ms else protocol.block):
         run.enqueue()
     state = sensor.read()
@@ -239,7 +239,7 @@ def _state_under_load(run: DeviceRun, sensor: Sensor, protocol: GpuProtocol) -> 
 
 
 def _sample(run: DeviceRun, protocol: GpuProtocol, clock: Clock) -> tuple[list[float], bool]:
-    """Device times in ms, and whether the wanted interval was reached."""
+    """Return device times in ms, and whether the interval became narrow enough."""
     pairs = [
         (run.cuda.event(), run.cuda.event())
         for _ in range(min(protocol.block, PACED_BLOCK) if protocol.pause_ms else protocol.block)
@@ -258,7 +258,7 @@ def _sample(run: DeviceRun, protocol: GpuProtocol, clock: Clock) -> tuple[list[f
 
 
 def _block(run: DeviceRun, protocol: GpuProtocol, clock: Clock, pairs: list[tuple[Any, Any]]) -> list[float]:
-    """One run per pair of events, ms each. The host waits once, at the end; in the paced regime after each run."""
+    """Return the ms of one run per pair of events. The host waits at the end, in the paced regime after each run."""
     cuda = run.cuda
     for start, stop in pairs:
         if protocol.cold_l2:
@@ -274,8 +274,10 @@ def _block(run: DeviceRun, protocol: GpuProtocol, clock: Clock, pairs: list[tupl
 
 
 class TimedDeviceRun:
-    """A device run behind the measuring process: called, it runs once and waits; asked to ``time``, it follows the
-    protocol of the request."""
+    """A device run in the timing server: a call runs it once and waits.
+
+    ``time`` follows the protocol of the request.
+    """
 
     def __init__(self, run: DeviceRun, sensor: Sensor) -> None:
         self._run = run
@@ -286,12 +288,12 @@ class TimedDeviceRun:
         self._run.cuda.synchronize()
 
     def time(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The session, JSON-ready; ``request["protocol"]`` has the fields of :class:`GpuProtocol`."""
+        """Return the session, JSON-ready; ``request["protocol"]`` has the fields of :class:`GpuProtocol`."""
         return time_device(self._run, self._sensor, GpuProtocol(**request["protocol"])).to_dict()
 
 
 def serve(run: DeviceRun) -> tuple[TimedDeviceRun, dict[str, Any]]:
-    """What an engine function of a GPU returns to :mod:`latency_db.timing.timing_server`."""
+    """Return what an engine function of a GPU gives to the timing server."""
     sensor = open_sensor(run.cuda.device)
     return TimedDeviceRun(run, sensor), {
         **run.info,

@@ -1,5 +1,4 @@
-"""The libraries that reach CUDA, one class each; each library is imported when its provider is opened, in the
-measuring process."""
+"""The libraries that reach CUDA, one class each, imported in the timing server when a provider is opened."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class TorchCuda(Cuda):
-    """Through torch; its stream becomes the current one, so that networks run by torch are queued on it too."""
+    """torch; its stream becomes the current one, so that networks run by torch are queued on it, too."""
 
     name = "torch"
 
@@ -83,7 +82,7 @@ class TorchCuda(Cuda):
 
 
 class CudaPython(Cuda):
-    """Through cuda-bindings, the CUDA runtime's own calls."""
+    """cuda-bindings, the calls of the CUDA runtime."""
 
     name = "cuda-bindings"
 
@@ -104,12 +103,12 @@ class CudaPython(Cuda):
         self.stream = int(self._stream)
 
     def _call(self, result: tuple[Any, ...]) -> Any:
-        """The value of a call's ``(status, value…)``."""
+        """Return the value of a call's ``(status, value…)``."""
         status, *values = result
         if status == self._rt.cudaError_t.cudaErrorMemoryAllocation:
             raise OutOfDeviceMemory("asked of the CUDA runtime")
         if status != self._rt.cudaError_t.cudaSuccess:
-            raise RuntimeFailure(f"CUDA said {status.name}")
+            raise RuntimeFailure(f"CUDA returned {status.name}")
         return values[0] if values else None
 
     def alloc(self, size: int) -> int:
@@ -158,7 +157,7 @@ class CudaPython(Cuda):
 
 
 class PyCuda(Cuda):
-    """Through pycuda, in the device's primary context, which a runtime then shares. It knows no CUDA graphs."""
+    """pycuda, in the device's primary context, which runtimes share. It has no CUDA graphs."""
 
     name = "pycuda"
     graphs = False
@@ -218,8 +217,12 @@ PROVIDERS: Mapping[str, type[Cuda]] = {"torch": TorchCuda, "cuda.bindings": Cuda
 
 
 def open_cuda(device: str, providers: Mapping[str, type[Cuda]] = PROVIDERS) -> Cuda:
-    """The first provider that works on ``cuda:<index>``; InputError that says of each why not. It is to be called in
-    the measuring process."""
+    """Return the first provider that works on ``cuda:<index>``; for the timing server.
+
+    Raises:
+        InputError: None works; the text names the reason of each.
+        OutOfDeviceMemory: The GPU has too little free memory.
+    """
     index = device_index(device)
     reasons = []
     for module, provider in providers.items():
@@ -238,7 +241,7 @@ def open_cuda(device: str, providers: Mapping[str, type[Cuda]] = PROVIDERS) -> C
 
 
 def is_installed(module: str) -> bool:
-    """Whether a module is there; nothing but its parent is imported."""
+    """Return whether a module is installed; imports its parent only."""
     try:
         return find_spec(module) is not None
     except ModuleNotFoundError:  # its parent
@@ -246,8 +249,7 @@ def is_installed(module: str) -> bool:
 
 
 def probe(request: Mapping[str, Any]) -> tuple[Callable[[], None], dict[str, Any]]:
-    """An engine that runs nothing and only says what the device is, or why there is none (see
-    :mod:`latency_db.timing.timing_server`)."""
+    """Return an engine that runs nothing and reports the device, or why there is none."""
     try:
         info: dict[str, Any] = {"gpu": open_cuda(request["device"]).device.to_dict()}
     except InputError as error:

@@ -147,7 +147,8 @@ class Ssh:
         return done.stdout
 
     def failure(self, status: int, messages: str) -> InputError:
-        """Return the exception for a command that ended with ``status`` and printed ``messages`` to its error output."""
+        """Return the exception for a command that ended with ``status`` and printed ``messages`` to its error
+        output."""
         lines = [line.strip() for line in messages.splitlines() if line.strip()]
         last = printable(lines[-1])[:300] if lines else f"status {status}"
         if status != CONNECTION_FAILED:

@@ -1,7 +1,7 @@
-"""ONNX Runtime: ``onnxruntime`` on the CPU, or on ``cuda:0`` by its CUDA provider; ``onnxruntime-tensorrt`` by its
-TensorRT provider.
+"""ONNX Runtime: ``onnxruntime`` on the CPU or with the CUDA provider, ``onnxruntime-tensorrt`` with the TensorRT
+provider.
 
-The library is imported in the measuring process, and where a model's accuracy is measured. Not run on a GPU so far.
+The library is imported in the timing server, and where a model's accuracy is measured. Not run on a GPU so far.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latency_db.conversion.onnx_file import drawn, input_shape, naming_nodes
+from latency_db.conversion.onnx_file import input_shape, naming_nodes, random_input
 from latency_db.conversion.precision import converted
 from latency_db.core.cpu import cache_dir
 from latency_db.core.device import DeviceFingerprint
@@ -34,14 +34,21 @@ if TYPE_CHECKING:
 
     from latency_db.core.profiler import InferenceSession
 
-# Distributions that bring the same module; the first one installed names the version.
+# Distributions with the same module; the first one that is installed gives the version.
 PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
 
 
 @dataclass(frozen=True)
 class Provider:
-    """An execution provider: its name, the function of this module that is its engine, the precisions that it really
-    computes in, the form of int8, and what to install for it."""
+    """An execution provider.
+
+    Attributes:
+        name: ONNX Runtime's name.
+        engine: The function of this module that is its engine.
+        precisions: Precisions that it computes in without casts to another.
+        int8: Its quantization scheme; None if it has no int8.
+        install: What to install.
+    """
 
     name: str
     engine: str
@@ -56,8 +63,8 @@ CPU_ENTRIES = {
     "session.set_denormal_as_zero": "1",
 }
 GPU_WHEEL = "pip uninstall onnxruntime, then pip install onnxruntime-gpu"  # both bring the same module
-# Only unsigned activations with nodes behind every operator are fast: 1.5 times fp32, where TensorRT's form is slower
-# than fp32.
+# Only unsigned activations with Q/DQ nodes after every operator are fast: 1.5 times as fast as fp32, where TensorRT's
+# scheme is slower than fp32.
 _FULL = QuantizationScheme("u8", symmetric=False, op_types=(), bias=True, outputs=True, last_convs=False)
 CPU = Provider(
     "CPUExecutionProvider", "engine", ("fp32", "int8"), _FULL, "pip install onnxruntime"
@@ -75,8 +82,7 @@ TENSORRT = Provider(
 
 
 class _OnnxRuntime(Profiler):
-    """What both runtimes share: the CPU protocol, or the GPU protocol with inputs and outputs bound to device
-    memory."""
+    """Common part of both runtimes: the CPU protocol, or the GPU protocol with inputs and outputs in device memory."""
 
     precisions = ("fp32", "fp16", "int8")
 
@@ -95,7 +101,7 @@ class _OnnxRuntime(Profiler):
     @classmethod
     @abstractmethod
     def _provider_of(cls, target: Target) -> Provider:
-        """By the target's device; InputError for one that there is not."""
+        """Return the provider of the target's device. Raises InputError for an unknown device."""
 
     @classmethod
     def available(cls) -> str | None:
@@ -138,7 +144,7 @@ class _OnnxRuntime(Profiler):
 
 
 class OnnxRuntime(_OnnxRuntime):
-    """Times ONNX files with ONNX Runtime's own kernels, for the CPU or for CUDA."""
+    """Measures ONNX files with ONNX Runtime's own kernels, for the CPU or CUDA."""
 
     runtime = "onnxruntime"
 
@@ -153,8 +159,7 @@ class OnnxRuntime(_OnnxRuntime):
 
 
 class OnnxRuntimeTensorrt(_OnnxRuntime):
-    """Times ONNX files with ONNX Runtime's TensorRT provider; its figures are not TensorRT's own, since it may split
-    a network."""
+    """Measures ONNX files with ONNX Runtime's TensorRT provider, which may split a network, unlike TensorRT itself."""
 
     runtime = "onnxruntime-tensorrt"
     default_device = "cuda:0"
@@ -170,18 +175,17 @@ class OnnxRuntimeTensorrt(_OnnxRuntime):
 
 
 def prepare() -> None:
-    """What the engines import."""
+    """Import what the engines need."""
     import numpy  # noqa: F401
     import onnxruntime  # noqa: F401
 
 
 def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, Any]]:
-    """Loads ``request["model"]`` on the CPU: a function that runs it once on normally distributed input, and its
-    settings.
+    """Load ``request["model"]`` on the CPU; return a function that runs it once on random input, and the settings.
 
-    All optimisations, because the NCHWc layout is only in ALL (20.7 ms against 25.8 with EXTENDED); no spinning,
-    which would take the CPU from others; denormals are zero, because activations of networks with fresh weights
-    vanish, and where denormals are slow that time says nothing of the trained network.
+    All optimisations are on, because the NCHWc layout is only in ALL (20.7 ms against 25.8 ms with EXTENDED). Spinning
+    is off, since it would take the CPU from others. Denormals are zero, because activations of networks with random
+    weights vanish, and the time of slow denormals is not that of the trained network.
     """
     session, info = _session(request, CPU, {}, CPU_ENTRIES)
     feeds = _feeds(session.get_inputs(), request)
@@ -190,13 +194,12 @@ def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, 
 
 
 def cuda_engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, Any]]:
-    """By the CUDA provider. fp32 allows TF32, as NVIDIA's libraries do unless told otherwise; the settings of a
-    measurement keep it."""
+    """Load a model with the CUDA provider. fp32 allows TF32, the default of NVIDIA's libraries; settings record it."""
     return _on_gpu(request, CUDA, {"enable_cuda_graph": "1", "use_tf32": "1", "cudnn_conv_algo_search": "EXHAUSTIVE"})
 
 
 def tensorrt_engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, Any]]:
-    """By the TensorRT provider, whose timings of kernels are kept on disk."""
+    """Load a model with the TensorRT provider, whose timings of kernels are cached on disk."""
     cache = cache_dir() / "onnxruntime-tensorrt"
     cache.mkdir(exist_ok=True)
     flags = {f"trt_{precision}_enable": str(int(request["precision"] == precision)) for precision in ("fp16", "int8")}
@@ -212,10 +215,10 @@ def tensorrt_engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], d
 def _on_gpu(
     request: Mapping[str, Any], provider: Provider, options: Mapping[str, str]
 ) -> tuple[Callable[[], object], dict[str, Any]]:
-    """``request["model"]`` as one CUDA graph on the stream of the GPU protocol, inputs and outputs in device memory.
+    """Load ``request["model"]`` as one CUDA graph on the protocol's stream, with inputs and outputs in device memory.
 
-    A graph can only be captured when every node is on the GPU; ONNX Runtime refuses otherwise, so nothing falls back
-    unseen.
+    A graph can only be captured if every node runs on the GPU. ONNX Runtime refuses otherwise, so that nothing falls
+    back to the CPU silently.
     """
     import onnxruntime as ort
 
@@ -250,7 +253,7 @@ def _on_gpu(
 def _session(
     request: Mapping[str, Any], provider: Provider, options: Mapping[str, str], entries: Mapping[str, str]
 ) -> tuple[Any, dict[str, Any]]:
-    """A session on ``provider`` and nothing else, and its settings."""
+    """Return a session on ``provider`` alone, and its settings."""
     import onnxruntime as ort
 
     if provider.name not in (there := ort.get_available_providers()):
@@ -290,7 +293,7 @@ def _session(
 
 
 def _feeds(inputs: Any, request: Mapping[str, Any]) -> dict[str, npt.NDArray[np.generic]]:
-    """An array for each input of a session, drawn by the seed."""
+    """Return a random array for each input of a session, by the request's seed."""
     import numpy as np
 
     rng = np.random.default_rng(request["seed"])
@@ -303,4 +306,4 @@ def _feeds(inputs: Any, request: Mapping[str, Any]) -> dict[str, npt.NDArray[np.
     shapes = {item.name: input_shape(item.name, item.shape, request["batch"], request["image_size"]) for item in inputs}
     if odd := [f"{item.name!r} of type {item.type}" for item in inputs if item.type not in kinds]:
         raise InputError(f"input {odd[0]}", f"one of {', '.join(kinds)}")
-    return {item.name: drawn(item.name, kinds[item.type], shapes[item.name], rng) for item in inputs}
+    return {item.name: random_input(item.name, kinds[item.type], shapes[item.name], rng) for item in inputs}

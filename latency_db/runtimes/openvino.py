@@ -1,9 +1,8 @@
-"""OpenVINO: CPU, GPU and NPU of Intel's, and other makers' CPUs. Its library is imported where a model is timed, or
-its accuracy measured.
+"""OpenVINO: Intel's CPU, GPU and NPU, and CPUs of other makers.
 
-The precision is always said and then looked up in what was compiled: OpenVINO would take bf16 by itself where the CPU
-has it, and fp32 without a word where a hint cannot be met. GPU and NPU were not run so far; they are timed by the
-host's clock around a whole inference.
+The precision is always set, and then checked in the compiled model: OpenVINO chooses bf16 by itself if the CPU has it,
+and fp32 silently if it cannot follow a hint. GPU and NPU are timed by the host's clock around a whole inference; they
+were not run so far.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latency_db.conversion.onnx_file import drawn, input_shape, naming_nodes
+from latency_db.conversion.onnx_file import input_shape, naming_nodes, random_input
 from latency_db.conversion.precision import converted
 from latency_db.core.cpu import cache_dir
 from latency_db.core.device import DeviceFingerprint, unsupported_precision
@@ -36,12 +35,12 @@ from search_spaces.errors import InputError
 if TYPE_CHECKING:
     from latency_db.core.profiler import InferenceSession
 
-# TensorRT's layout, but unsigned: signed activations through a split and a concatenation are miscomputed here without
-# a word (2024.6 to 2026.4.1). And with a zero point of their own, which is 0 behind a ReLU: one in the middle costs
-# every convolution a correction, and the half of the range that nothing uses.
+# TensorRT's placement, but unsigned activations: signed ones are silently miscomputed through a split and a
+# concatenation (2024.6 to 2026.4.1). Asymmetric, so that the zero point after a ReLU is 0: one in the middle costs each
+# convolution a correction, and half of the range is unused.
 INT8 = QuantizationScheme("u8", symmetric=False)
 HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
-"""What is left of an int8 graph runs in fp32."""
+"""Inference precision hints. The rest of an int8 graph runs in fp32."""
 COMPUTED = {"fp32": ("f32",), "fp16": ("f16",), "bf16": ("bf16",), "int8": ("u8", "i8")}
 """Names of each precision in a compiled model."""
 INSTRUCTIONS = "ONEDNN_MAX_CPU_ISA"
@@ -50,8 +49,10 @@ DEVICE = re.compile(r"CPU|NPU|GPU(\.\d+)?")
 
 
 class OpenVino(Profiler):
-    """Times ONNX files with OpenVINO, one stream, for latency, by the CPU protocol. fp32, fp16 and bf16 are hints,
-    int8 is in the graph."""
+    """Measures ONNX files with OpenVINO, one stream, by the CPU protocol.
+
+    fp32, fp16 and bf16 are hints to OpenVINO; int8 is in the graph.
+    """
 
     runtime = "openvino"
     precisions = ("fp32", "fp16", "bf16", "int8")
@@ -74,7 +75,7 @@ class OpenVino(Profiler):
 
     @classmethod
     def version(cls) -> str:
-        """With the limit that is set on its instruction sets, if one is: other kernels are another runtime."""
+        """Return the version, with the limit of instruction sets if one is set, since kernels depend on it."""
         try:
             version = package_version("openvino")
         except PackageNotFoundError:
@@ -104,19 +105,18 @@ class OpenVino(Profiler):
 
 @cache
 def _with_accelerator(machine: DeviceFingerprint, device: str) -> DeviceFingerprint:
-    """The machine with the name and driver of its GPU or NPU, asked of OpenVINO in a process of its own."""
-    with TimingClient(f"{__name__}:probe") as worker:
-        said = worker.load(Path(device), {"cpus": [], "device": device})
-    if "error" in said:
-        raise InputError(said["error"])
-    return replace(machine, **said)
+    """Return the machine with the name and driver of its GPU or NPU; a process of its own asks OpenVINO."""
+    with TimingClient(f"{__name__}:probe") as client:
+        found = client.load(Path(device), {"cpus": [], "device": device})
+    if "error" in found:
+        raise InputError(found["error"])
+    return replace(machine, **found)
 
 
 def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, Any]]:
-    """Compiles ``request["model"]``: a function that runs it once on normally distributed input, and what OpenVINO
-    says it took.
+    """Compile ``request["model"]``; return a function that runs it once on random input, and OpenVINO's settings.
 
-    Pinning is left to the measuring process, and denormals are zero (see
+    The timing server pins the process, and denormals are zero (see
     :func:`latency_db.runtimes.onnxruntime.engine`). Compiled models are kept on disk for GPU and NPU, where compiling
     takes long; on a CPU it takes half a second, and a search would only fill the disk.
     """
@@ -127,7 +127,7 @@ def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, 
     run = compiled.create_infer_request()
     for item in compiled.inputs:
         name = item.any_name
-        run.get_tensor(name).data[:] = drawn(name, item.get_element_type().to_dtype(), shapes[name], rng)
+        run.get_tensor(name).data[:] = random_input(name, item.get_element_type().to_dtype(), shapes[name], rng)
     info = {name: _plain(compiled.get_property(name)) for name in config if name != "CACHE_DIR"}
     info |= {
         "devices": list(compiled.get_property("EXECUTION_DEVICES")),
@@ -138,8 +138,11 @@ def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, 
 
 
 def _compiled(request: Mapping[str, Any]) -> tuple[Any, dict[str, list[int]], dict[str, Any]]:
-    """``request["model"]`` compiled for the request's device, precision, batch and threads; the shapes of its inputs,
-    and the settings."""
+    """Return the model compiled for the request's device, precision, batch and threads, its input shapes and settings.
+
+    Raises:
+        InputError: No such device, an unsupported operator, or convolutions that are computed in another precision.
+    """
     core, device, precision = _core(request["device"]), request["device"], request["precision"]
     config: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": HINTS[precision],
@@ -171,7 +174,7 @@ def _compiled(request: Mapping[str, Any]) -> tuple[Any, dict[str, list[int]], di
 
 
 def probe(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, Any]]:
-    """An engine that only says what the device is, or why there is none."""
+    """Return an engine that only reports the device, or why there is none."""
     try:
         core = _core(request["device"])
     except InputError as error:
@@ -181,7 +184,7 @@ def probe(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, A
 
 
 def prepare() -> Any:
-    """The library; importing it as it is would send an event to its maker."""
+    """Import OpenVINO without its telemetry."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
@@ -189,7 +192,7 @@ def prepare() -> Any:
 
 
 def _core(device: str) -> Any:
-    """OpenVINO with that device, or an error that names those there are."""
+    """Return OpenVINO's core. Raises InputError, with the available devices, if the device is not among them."""
     core = prepare().Core()
     if device not in core.available_devices and f"{device}.0" not in core.available_devices:
         hint = "" if device == "CPU" else "a GPU or NPU needs its driver"
@@ -203,8 +206,7 @@ def _shape(item: Any, request: Mapping[str, Any]) -> list[int]:
 
 
 def _precisions(compiled: Any) -> Counter[str]:
-    """Precision -> number of convolutions and matrix products computed in it; where there are none, of all
-    operators."""
+    """Return the number of convolutions and matrix products by precision; of all operators if there are none."""
     pairs = []
     for op in compiled.get_runtime_model().get_ops():
         about = op.get_rt_info()
@@ -217,7 +219,7 @@ def _precisions(compiled: Any) -> Counter[str]:
 
 
 def _plain(value: Any) -> Any:
-    """JSON-ready."""
+    """Return a property as a JSON-ready value."""
     return (
         value
         if isinstance(value, (bool, int, float, str))

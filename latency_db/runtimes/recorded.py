@@ -1,9 +1,9 @@
-"""A recorded table in the place of hardware: ``recorded:fp32/NAME`` answers with what was measured elsewhere, by the
-workload's key.
+"""Recorded tables instead of hardware: ``recorded:fp32/NAME`` returns what was measured elsewhere, by the workload's
+key.
 
 NAME is a table shipped in ``latency_db/tables/``, or one in the environment variable ``NAS_TABLES``: folders or files
-(``.csv``, ``.parquet`` or a database ``.sqlite``), separated as in ``PATH``, looked at first. A name is the file's
-without its suffix.
+(``.csv``, ``.parquet`` or a database ``.sqlite``), separated as in ``PATH``; these come first. A name is that of the
+file without its suffix.
 
 ``recorded:fp32/NAME:predict`` also answers for networks that are not in the table but of a space that is, by a
 predictor fitted on it.
@@ -37,12 +37,15 @@ PREDICT = ":predict"
 
 
 class Recorded(Profiler):
-    """Replays the measurements of one table, with source ``table`` and where they come from under ``table`` in the
-    environment.
+    """Replays the measurements of one table.
 
-    A network that is not in the table raises :class:`MissingLatency`, or is predicted where the target says so
-    (source ``predicted``). Precision, batch and threads of the target choose the rows; they have to be of one target,
-    runtime version and device: others cannot be ranked together.
+    Their source is ``table``, and the environment holds their origin under ``table``. A network that is not in the
+    table is predicted if the target ends in ``:predict`` (source ``predicted``), and is an error otherwise. Precision,
+    batch and threads of the target filter the rows. The rows have one target, runtime version and device, since
+    latencies of several cannot be ranked together.
+
+    Raises:
+        InputError: No such table, no such rows, or rows of several targets, versions or devices.
     """
 
     runtime = "recorded"
@@ -65,7 +68,7 @@ class Recorded(Profiler):
 
     @classmethod
     def version(cls) -> str:
-        """Of replaying; a table's content is in the key."""
+        """Return the version of replaying; the key holds the table's content."""
         return "1"
 
     @classmethod
@@ -74,7 +77,7 @@ class Recorded(Profiler):
         return Target(measured.target.runtime, target.precision)
 
     def fingerprint(self) -> DeviceFingerprint:
-        """The device that the table was measured on."""
+        """Return the device that the table was measured on."""
         device = self._origin[1].environment.get("device")
         return (
             DeviceFingerprint.from_dict(device) if device else DeviceFingerprint("", self._origin[0].device, 0, (), 0)
@@ -87,7 +90,11 @@ class Recorded(Profiler):
         return nominal_reference_ms(m for _, m in self._rows.values())
 
     def measure(self, workload: Workload) -> Measurement:
-        """The row of the workload; neither its ONNX nor anything else is run."""
+        """Return the row of the workload; nothing is run.
+
+        Raises:
+            MissingLatency: The table has no such network, and none is predicted.
+        """
         if workload.key in self._rows:
             _, measured = self._rows[workload.key]
             return replace(
@@ -105,8 +112,11 @@ class Recorded(Profiler):
         return {"name": self._name, "target": key.target, "version": key.version, "device": key.device}
 
     def _predicted(self, workload: str, network: Network) -> Measurement:
-        """At the usual speed of the table's machine; 90th and 99th percentile by the table's usual ratio to the
-        median. MissingLatency beyond its domain."""
+        """Predict a latency at the nominal speed of the table's machine.
+
+        The 90th and 99th percentile follow from the table's median ratio to the median. Raises MissingLatency outside
+        the predictor's domain.
+        """
         from latency_db.predictor.features import network_features
 
         try:
@@ -141,7 +151,7 @@ class Recorded(Profiler):
         )
 
     def _predictor(self, space: str) -> Predictor:
-        """Fitted on the table's networks of a space, at the first one that is asked for."""
+        """Return the predictor of a space, fitted on the table at the first use."""
         from latency_db.predictor.database import rows_of_measurements
         from latency_db.predictor.model import Predictor
 
@@ -152,6 +162,7 @@ class Recorded(Profiler):
 
     def _missing(self, workload: str) -> MissingLatency:
         origin = self._origin[0]
+        device = self.fingerprint().accelerator or self.fingerprint().cpu
         near = [known for known in self._rows if known.split("/")[:2] == workload.split("/")[:2]]
         other = (
             f"; of the same architecture there is {near[0]} (c: classes, r: image size)"
@@ -160,13 +171,18 @@ class Recorded(Profiler):
         )
         return MissingLatency(
             f"no latency of {workload} in table {self._name}",
-            f"one of its {len(self._rows)} networks, measured on {origin.target} of {self.fingerprint().accelerator or self.fingerprint().cpu}{other}",
-            f"restrict the search to them (--fix, --num-classes), have others predicted (/{self._name}{PREDICT}), or measure on a target of your own",
+            f"one of its {len(self._rows)} networks, measured on {origin.target} of {device}{other}",
+            f"restrict the search to them (--fix, --num-classes), have others predicted (/{self._name}{PREDICT}), "
+            "or measure on a target of your own",
         )
 
 
 def tables() -> dict[str, Path]:
-    """Name -> file of every table that can be named; earlier places hide later ones."""
+    """Return the files of all tables by name; earlier places hide later ones.
+
+    Raises:
+        InputError: ``NAS_TABLES`` names a place that does not exist.
+    """
     found: dict[str, Path] = {}
     for path in _places():
         if path.suffix in (*KINDS, *DATABASES):
@@ -204,7 +220,7 @@ def _read(path: Path) -> tuple[Row, ...]:
 
 
 def _series(target: Target, rows: tuple[Row, ...]) -> list[Row]:
-    """The rows of a target's precision, batch and threads. The image size is in the workload's key."""
+    """Return the rows of a target's precision, batch and threads; the image size is in the workload's key."""
 
     def asked(m: Measurement) -> Target:
         return Target(

@@ -1,8 +1,9 @@
-"""TensorRT 10 and 11, and TensorRT-RTX, on NVIDIA GPUs. The library belongs to the processes that build and run; see
-docs/tensorrt.md.
+"""TensorRT 10 and 11, and TensorRT-RTX, on NVIDIA GPUs (docs/tensorrt.md).
 
-Figures of the two are not comparable (TensorRT chooses kernels by timing them on the GPU, TensorRT-RTX compiles them
-when a plan is loaded), so they are two runtimes. TensorRT-RTX 1.6.1 was run on a GPU (fp16, an NVIDIA H100:
+Their latencies are not comparable: TensorRT chooses kernels by timing them on the GPU, TensorRT-RTX compiles them when
+a plan is loaded. So they are two runtimes. The library is imported in the processes that build and run.
+
+TensorRT-RTX 1.6.1 was run on a GPU (fp16, an NVIDIA H100:
 results/bench_tensorrt-rtx-fp16.json); TensorRT and int8 were not.
 """
 
@@ -17,7 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
-from latency_db.conversion.onnx_file import drawn
+from latency_db.conversion.onnx_file import random_input
 from latency_db.conversion.precision import converted
 from latency_db.core.device import DeviceFingerprint
 from latency_db.core.measurement import LatencyKey, Measurement
@@ -34,13 +35,11 @@ from latency_db.timing.reference_model import GPU_REFERENCE, reference_model_fil
 from search_spaces.errors import InputError
 
 INT8 = QuantizationScheme("s8")
-"""What TensorRT's parser takes: symmetric signed activations per tensor, weights per channel, convolutions alone, no
-int32 biases."""
+"""The scheme of TensorRT's parser: symmetric signed activations per tensor, weights per channel, convolutions only."""
 
 
 class _TensorRt(Profiler):
-    """Times plans by the GPU protocol; ``gpu`` replaces the protocol's usual meaning on a GPU (paced regime, cold L2
-    cache)."""
+    """Measures plans by the GPU protocol; ``gpu`` is a protocol of its own (paced regime, cold L2 cache)."""
 
     precisions = ("fp32", "fp16", "int8")
     default_device = "cuda:0"
@@ -69,11 +68,10 @@ class _TensorRt(Profiler):
         return with_gpu(super().fingerprint(), self.target.device)
 
     def key(self, workload: str, beside: Target | None = None) -> LatencyKey:
-        """The regime is part of the version where it is not the usual one: paced and burst figures are never
-        compared."""
+        """Return the database key; a regime other than the default is part of the version."""
         key = super().key(workload, beside)
-        usual = self._protocol.regime == GpuProtocol().regime
-        return key if usual else replace(key, version=f"{key.version}, {self._protocol.regime}")
+        default = self._protocol.regime == GpuProtocol().regime
+        return key if default else replace(key, version=f"{key.version}, {self._protocol.regime}")
 
     def measure(self, workload: Workload) -> Measurement:
         with converted(workload, self.target.precision, INT8) as ready:
@@ -84,12 +82,11 @@ class _TensorRt(Profiler):
             return self._timer.measure_builds(workload, builds, self.version(), self.fingerprint(), notes)
 
     def prepare(self, models: list[Path]) -> list[Engine]:
-        """Builds engines of ONNX files ahead of their measurement, side by side on the CPU's cores where that needs
-        no GPU."""
+        """Build engines of ONNX files ahead of their measurement, concurrently if that needs no GPU."""
         return self._engines.obtain_all([self._job(model) for model in models], self._processes, lock=self._lock)
 
     def _build(self, model: Path) -> list[Engine]:
-        """The engine, from the cache where it is there; of a finalist as many fresh ones as the protocol asks for."""
+        """Return the cached engine; for several rebuilds as many new ones."""
         jobs = [replace(self._job(model), number=i) for i in range(self._protocol.rebuilds)]
         return self._engines.obtain_all(jobs, self._processes, fresh=len(jobs) > 1, lock=self._lock)
 
@@ -124,14 +121,14 @@ class _TensorRt(Profiler):
 
 
 class TensorRt(_TensorRt):
-    """TensorRT 10 or 11. It times kernels while it builds, so a build has the GPU to itself."""
+    """TensorRT 10 or 11. A build times kernels and so holds the GPU's lock."""
 
     runtime = "tensorrt"
     builds_on_gpu = True
 
 
 class TensorRtRtx(_TensorRt):
-    """TensorRT-RTX. Plans run on any GPU it supports and are built without one."""
+    """TensorRT-RTX. Plans are built without a GPU and run on all that it supports."""
 
     runtime = "tensorrt-rtx"
     builds_on_gpu = False
@@ -146,13 +143,12 @@ class TensorRtRtx(_TensorRt):
 
 
 def prepare() -> None:
-    """See :meth:`latency_db.timing.timing_server.TimingServer.prepare`: the library that reaches CUDA is often torch, which
-    takes seconds to import."""
+    """Import the library that reaches CUDA, often torch, which takes seconds."""
     import_module(next(filter(is_installed, PROVIDERS)))
 
 
 def engine(request: Mapping[str, Any]) -> tuple[TimedDeviceRun, dict[str, Any]]:
-    """Loads the plan ``request["model"]`` on the device, ready to be timed, on normally distributed input."""
+    """Load the plan ``request["model"]`` on the device, with random input."""
     path = Path(request["model"])
     plan = Plan.from_bytes(path.read_bytes())
     cuda = open_cuda(request["device"])  # first: what TensorRT allocates is to be in this library's context
@@ -164,11 +160,19 @@ def engine(request: Mapping[str, Any]) -> tuple[TimedDeviceRun, dict[str, Any]]:
 
 
 def device_run(library: Any, cuda: Cuda, content: bytes, seed: int, kernels: Path | None = None) -> DeviceRun:
-    """A plan as one launch of a CUDA graph: captured here with TensorRT, by the library itself with TensorRT-RTX. Two
-    calls have warmed it up.
+    """Return a plan as one launch of a CUDA graph, after two calls that warm it up.
 
-    ``kernels`` is where TensorRT-RTX's compiled kernels are kept from one process to the next: compiling them takes
-    seconds.
+    The graph is captured here with TensorRT, and by the library with TensorRT-RTX.
+
+    Args:
+        library: The library's module.
+        cuda: The device.
+        content: The engine.
+        seed: Seed of the input.
+        kernels: File that keeps TensorRT-RTX's compiled kernels between processes, since compiling takes seconds.
+
+    Raises:
+        RuntimeFailure: The engine does not load, or a run is refused.
     """
     start = time.monotonic()
     log = Log(library)
@@ -211,7 +215,7 @@ def device_run(library: Any, cuda: Cuda, content: bytes, seed: int, kernels: Pat
 
 
 class _Keeping:
-    """A function, and what has to live as long as it does."""
+    """A function, with objects that must live as long."""
 
     def __init__(self, launch: Callable[[], object], *alive: object) -> None:
         self._launch = launch
@@ -222,15 +226,14 @@ class _Keeping:
 
 
 def kernels_file(plan: Path, gpu: CudaDevice) -> Path:
-    """Beside a plan: the kernels that TensorRT-RTX compiled of it on this kind of GPU with this driver."""
+    """Return the file of TensorRT-RTX's compiled kernels of a plan, for a GPU model and driver."""
     return plan.with_name(
         f"{plan.stem}.{hashlib.sha256(f'{gpu.name}, {gpu.driver}'.encode()).hexdigest()[:12]}.kernels"
     )
 
 
 def _runtime_config(library: Any, loaded: Any, kernels: bytes | None) -> tuple[Any, Any, bool]:
-    """TensorRT-RTX's settings of a run, the cache of compiled kernels that they refer to, and whether that holds
-    ``kernels``, which the library may refuse."""
+    """Return TensorRT-RTX's run settings, their cache of kernels, and whether the library accepted ``kernels``."""
     config = loaded.create_runtime_config()
     cache = config.create_runtime_cache()
     kept = kernels is not None and bool(cache.deserialize(kernels))
@@ -240,7 +243,7 @@ def _runtime_config(library: Any, loaded: Any, kernels: bytes | None) -> tuple[A
 
 
 def _bind(library: Any, loaded: Any, context: Any, cuda: Cuda, seed: int) -> dict[str, list[int]]:
-    """Buffers for all inputs, filled, and outputs; the inputs' shapes."""
+    """Bind device memory to inputs (filled) and outputs; return the inputs' shapes."""
     import numpy as np
 
     rng = np.random.default_rng(seed)
@@ -260,13 +263,13 @@ def _bind(library: Any, loaded: Any, context: Any, cuda: Cuda, seed: int) -> dic
             raise InputError(f"output {name!r} has a shape that depends on its values: {shape}", "fixed shapes")
         address = cuda.alloc(int(np.prod(shape)) * kind.itemsize)
         if name in shapes:
-            cuda.upload(address, drawn(name, kind, shape, rng))
+            cuda.upload(address, random_input(name, kind, shape, rng))
         context.set_tensor_address(name, address)
     return shapes
 
 
 def _refusal(log: Log, what: str) -> RuntimeFailure:
-    said = log.errors()
-    if any(words in said.lower() for words in ("out of memory", "outofmemory", "memoryallocation")):
-        return OutOfDeviceMemory(said)
-    return RuntimeFailure(f"{what}: {said or 'the library does not say why'}")
+    errors = log.errors()
+    if any(words in errors.lower() for words in ("out of memory", "outofmemory", "memoryallocation")):
+        return OutOfDeviceMemory(errors)
+    return RuntimeFailure(f"{what}: {errors or 'the library does not say why'}")

@@ -1,7 +1,7 @@
-"""PyTorch itself: ``torch`` runs the network as written, ``torch-compile`` through ``torch.compile``; on the CPU, or
-on ``cuda:0`` as one CUDA graph.
+"""PyTorch: ``torch`` runs the network operator by operator, ``torch-compile`` through ``torch.compile``.
 
-The network is built from its architecture in the measuring process, the only place where torch is imported. On a GPU
+A network runs on the CPU, or on ``cuda:0`` as one CUDA graph. It is built from its architecture in the timing server,
+the only place where torch is imported. On a GPU
 ``torch`` was run (fp16, an NVIDIA H100: results/bench_torch-fp16.json); ``torch-compile`` was not.
 """
 
@@ -33,13 +33,12 @@ from search_spaces.errors import InputError
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 COMPILE_S = 1800.0
-"""Time to get ready: a C++ compiler runs for every fused kernel, a minute in all for the smallest yolo-nano on one
-core. Kept on disk by torch."""
+"""Seconds to load: a C++ compiler runs for every fused kernel, a minute in all for the smallest yolo-nano on one core.
+torch caches the results on disk."""
 
 
 class _Torch(Profiler):
-    """What both runtimes share; ``engine`` names the function of this module that makes a network ready on the CPU,
-    with ``gpu_`` before it on a GPU."""
+    """Common part of both runtimes; ``engine`` is the function of this module for the CPU, ``gpu_…`` for a GPU."""
 
     precisions = ("fp32", "bf16", "fp16")
     reads_onnx = False
@@ -93,14 +92,14 @@ class _Torch(Profiler):
 
 
 class Torch(_Torch):
-    """Times a network of a search space as torch runs it, operator by operator."""
+    """Measures a network of a search space as torch runs it, operator by operator."""
 
     runtime = "torch"
     engine = "eager_engine"
 
 
 class TorchCompile(_Torch):
-    """Times a network of a search space compiled by ``torch.compile`` with its default settings, for one shape."""
+    """Measures a network of a search space compiled by ``torch.compile`` with default settings, for one shape."""
 
     runtime = "torch-compile"
     engine = "compiled_engine"
@@ -111,14 +110,20 @@ class TorchCompile(_Torch):
             return reason
         compiler = os.environ.get("CXX") or "g++"
         if sys.platform == "linux" and not shutil.which(compiler):
-            return f"torch.compile needs a C++ compiler and there is no {compiler}; install one (Debian: apt install g++), or name it in CXX"
+            return (
+                f"torch.compile needs a C++ compiler and there is no {compiler}; "
+                "install one (Debian: apt install g++), or name it in CXX"
+            )
         if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
-            return "torch.compile needs Python's headers and there is no Python.h; install them (Debian: apt install python3-dev)"
+            return (
+                "torch.compile needs Python's headers and there is no Python.h; "
+                "install them (Debian: apt install python3-dev)"
+            )
         return None
 
 
 def prepare() -> None:
-    """See :meth:`latency_db.timing.timing_server.TimingServer.prepare`: torch, and all that a network is built of."""
+    """Import torch and what a network is built of."""
     import_module("search_spaces.spaces")
 
 
@@ -127,37 +132,37 @@ Transform = Callable[[Any], Any]
 
 
 def eager_engine(request: Mapping[str, Any]) -> Engine:
-    """On the CPU, as written."""
+    """Load a network on the CPU, not compiled."""
     return _on_cpu(request, lambda predict: predict)
 
 
 def compiled_engine(request: Mapping[str, Any]) -> Engine:
-    """On the CPU, compiled."""
+    """Load a network on the CPU, compiled."""
     return _on_cpu(request, _compiled)
 
 
 def gpu_eager_engine(request: Mapping[str, Any]) -> Engine:
-    """On a GPU, one CUDA graph of the operators as written."""
+    """Load a network on a GPU, as one CUDA graph of its operators."""
     return _on_gpu(request, lambda predict: predict)
 
 
 def gpu_compiled_engine(request: Mapping[str, Any]) -> Engine:
-    """On a GPU, one CUDA graph of the compiled network."""
+    """Load a network on a GPU, as one CUDA graph of the compiled network."""
     return _on_gpu(request, _compiled)
 
 
 def _compiled(predict: Any) -> Any:
-    """A part that cannot be compiled is an error: run as written it would be slower, and nobody would know."""
+    """Compile a whole network; a part that cannot be compiled is an error, since it would run slower silently."""
     import torch
 
     return torch.compile(predict, dynamic=False, fullgraph=True)
 
 
 def _on_cpu(request: Mapping[str, Any], transform: Transform) -> Engine:
-    """Denormals are zero, as in :func:`latency_db.runtimes.onnxruntime.engine`."""
+    """Load a network on the CPU; denormals are zero, as in :func:`latency_db.runtimes.onnxruntime.engine`."""
     os.environ.setdefault(
         "TORCHINDUCTOR_COMPILE_THREADS", "1"
-    )  # this process has so many CPUs; helpers of its would outlive the compiling
+    )  # threads of the compiler would outlive compiling, and share the CPU
     import torch
 
     torch.set_num_threads(request["threads"])
@@ -194,20 +199,20 @@ def _on_gpu(request: Mapping[str, Any], transform: Transform) -> Engine:
 
 
 def _step(request: Mapping[str, Any], device: str, transform: Transform) -> Engine:
-    """A function that runs the network of the request once on normally distributed images, and what it is."""
+    """Return a function that runs the request's network once on random images, and its description."""
     import torch
 
     precision = request["precision"]
     layout = torch.contiguous_format if device == "cpu" else torch.channels_last
     torch.manual_seed(request["seed"])
     file = Path(request["model"])
-    anchor = file.suffix == ".onnx"
-    module, call, shape = _reference_model(file) if anchor else _detector(file)
+    is_reference = file.suffix == ".onnx"
+    module, call, shape = _reference_model(file) if is_reference else _detector(file)
     module.to(device=device, dtype=getattr(torch, DTYPES[precision]), memory_format=layout)
     images = torch.randn(request["batch"], *shape).to(
         device=device, dtype=getattr(torch, DTYPES[precision]), memory_format=layout
     )
-    predict = call if anchor else transform(call)
+    predict = call if is_reference else transform(call)
 
     def step() -> object:
         with torch.inference_mode():
@@ -217,7 +222,8 @@ def _step(request: Mapping[str, Any], device: str, transform: Transform) -> Engi
 
 
 def _detector(file: Path) -> tuple[Any, Any, tuple[int, ...]]:
-    """The deployed network of a :class:`Network`'s JSON with fresh weights, its function, and the shape of an image."""
+    """Return the deployed network of a :class:`Network`'s JSON with random weights, its function, and the image
+    shape."""
     from search_spaces.spaces import space_of
 
     network = Network.from_dict(json.loads(file.read_text()))
@@ -226,7 +232,7 @@ def _detector(file: Path) -> tuple[Any, Any, tuple[int, ...]]:
 
 
 def _reference_model(file: Path) -> tuple[Any, Any, tuple[int, ...]]:
-    """The anchor, a chain of convolutions with ReLU, from its ONNX file."""
+    """Return the reference model, a chain of convolutions with ReLU, from its ONNX file."""
     import onnx
     import torch
 

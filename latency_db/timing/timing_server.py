@@ -3,9 +3,9 @@
 Requests and answers are JSON lines over its standard input and output. The process ends when its input ends.
 
 It is started as ``python -m latency_db.timing.timing_server MODULE:FUNCTION`` by
-:class:`latency_db.timing.timing_client.TimingClient`. The function is the engine: it takes the ``load`` request and returns
-(a function that runs the model once, a JSON-ready description). ``do`` of a request is ``load``, ``pin``, ``warm``,
-``block`` or ``time``. An answer is ``{"ok": …}`` or ``{"error": "one line"}``.
+:class:`latency_db.timing.timing_client.TimingClient`. The function is the engine: it takes the ``load`` request and
+returns (a function that runs the model once, a JSON-ready description). ``do`` of a request is ``load``, ``pin``,
+``warm``, ``block`` or ``time``. An answer is ``{"ok": …}`` or ``{"error": "one line"}``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Databases and tables from elsewhere: reading writes nothing, other programs' files are refused, damage is one line."""
+"""Databases and tables from elsewhere: reading writes nothing, other programs' files are refused, damage is one
+line."""
 
 from __future__ import annotations
 

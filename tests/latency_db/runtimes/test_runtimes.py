@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from latency_db.conversion.onnx_file import drawn, input_shape
+from latency_db.conversion.onnx_file import input_shape, random_input
 from latency_db.core.device import DeviceFingerprint, unsupported_precision
 from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import Network, Profiler, Workload
@@ -244,10 +244,10 @@ def test_shapes() -> None:
 def test_input_is_noise_of_the_type_asked_for() -> None:
     rng = np.random.default_rng(0)
     for kind in ("float16", "float32", "float64", "uint8"):
-        values = drawn("x", kind, [50, 50], rng)
+        values = random_input("x", kind, [50, 50], rng)
         assert values.dtype == kind and values.std() > 0.9
     with pytest.raises(InputError, match=r"'x' of type int64"):
-        drawn("x", "int64", [1], rng)
+        random_input("x", "int64", [1], rng)
 
 
 def test_a_cpu_that_only_emulates_a_precision_is_known() -> None:
