@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latency_db.conversion.ncnn_file import NcnnFile, convert
-from latency_db.conversion.onnx_file import drawn, naming_nodes
+from latency_db.conversion.onnx_file import naming_nodes, random_input
 from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import SEARCHING, Profiler, Protocol, Workload
 from latency_db.core.target import Target
@@ -92,7 +92,7 @@ def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, 
         file = convert(model, Path(folder), request["batch"], request["image_size"])
         network = _Network(file, request["threads"])
     rng = np.random.default_rng(request["seed"])
-    step = network.prepared([drawn(name, "float32", shape, rng) for name, shape in file.inputs.items()])
+    step = network.prepared([random_input(name, "float32", shape, rng) for name, shape in file.inputs.items()])
     info = {**network.options, "inputs": file.inputs, "decoding": "not timed" if file.tail else "none"}
     return step, info
 
