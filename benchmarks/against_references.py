@@ -44,6 +44,7 @@ from nas.core.paths import new_folder
 from nas.core.reporter import Reporter
 from nas.data.source import DataPair
 from nas.search.certify import chosen
+from nas.search.plan import SearchPlan
 from nas.search.quickstart import CHOSEN, SUPERNET
 from nas.search.run import search
 from nas.search.settings import SearchSettings
@@ -172,7 +173,7 @@ def _searched(
         artifacts: Sequence[Artifact] = chosen(folder)
     else:
         settings = SearchSettings.read(folder) if (folder / "run.json").exists() else settings
-        settings.check()
+        SearchPlan.parse(settings).check()
         artifacts = search(settings, new_folder(folder), reporter).artifacts
     return [Entrant(f"searched {number}{a.name}", "searched", a.architecture, ours=True) for a in artifacts]
 

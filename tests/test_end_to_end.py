@@ -61,6 +61,7 @@ def test_every_file_of_a_run(run: Path) -> None:
         "supernet.log.csv",
         "front.json",
         "front.csv",
+        "candidates.csv",
         "frontier.html",
         "frontier.png",
         "prediction.png",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 VERBS = {
     "quickstart": "run the whole workflow on the embedded data set, in minutes on a CPU",
     "search": "find the Pareto front of a data set and a target, choose S, M and L",
+    "select": "choose S, M and L anew from a finished search, with other budgets or goals",
     "worker": "evaluate candidates of a running search, on this machine or another",
     "supernet": "train the shared weights that a search ranks candidates with",
     "train": "train an architecture",

@@ -3,231 +3,329 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas.cli.explicit import ExplicitOptions
+from search_spaces.errors import InputError
+
+if TYPE_CHECKING:
+    from nas.search.settings import SearchSettings
 
 EXAMPLES = """\
   nas search --data digits --fix image_size=128 --out runs/digits
   nas search --space yolo-nas --data coco.yaml --budgets S=20ms,M=40ms,L=60ms --trials 300 --out runs/coco
-  nas search --data shop/ --budgets S=ref:yolo-nas-s,M=ref:yolo-nas-m --out runs/dropin    (as fast as references here)
-  nas search --space yolo-universal --at-least S=ref:yolov8n --data shop/ --out runs/asgood   (as accurate as yolov8n, as fast as can be)
+  nas search --data shop/ --budgets S=ref:yolo-nas-s,M=ref:yolo-nas-m --out runs/dropin    (as fast as reference models)
+  nas search --space yolo-universal --at-least S=ref:yolov8n --data shop/ --out runs/asgood   (as accurate as yolov8n, and faster)
   nas search --space yolo-universal --seed-with yolov8n,yolo-nas-s --data coco.yaml --out runs/seeded
-  nas search --accuracy nwot --num-classes 80 --trials 200 --out runs/quick      (no data, no training)
+  nas search --accuracy nwot --num-classes 80 --trials 200 --out runs/quick      (without data and training)
   nas search --data shop/ --minimize latency-p99 --minimize params --maximize supernet-small --max latency=5ms --stop auto --out runs/small
-  nas search --data shop/ --target openvino --precision fp32,int8 --out runs/both  (both on one front; S, M and L keep theirs)
-  nas search --data shop/ --max params=1M --sampler tpe --supernet runs/a/supernet.safetensors --out runs/b
-  nas search --resume runs/digits                                                 (after Ctrl-C or a crash)"""
+  nas search --data shop/ --target openvino --precision fp32,int8 --out runs/both  (both precisions on one front)
+  nas search --data shop/ --recipe small --set mosaic=0.3 --out runs/recipe       (the supernet's training)
+  nas search --resume runs/digits                                                 (after Ctrl-C or a crash)
+  nas search --resume runs/digits --total-trials 200                              (more candidates)"""
+
+RESUMABLE = ("total_trials", "budgets", "at_least", "stop", "device", "processes", "latency_db", "estimate_cost")
+"""Options that may be given with ``--resume``; all others belong to the run."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the verb."""
+    """Add the options of the verb."""
+    _explicit(parser)
+    parser.add_argument("--out", type=Path, help="folder of the run")
+    parser.add_argument(
+        "--resume",
+        type=Path,
+        metavar="RUN",
+        help="resume a run with its own settings; of the other options only --total-trials, --budgets, --at-least, --stop, --device, "
+        "--processes and --latency-db may be given",
+    )
+
+
+def _explicit(parser: argparse.ArgumentParser) -> ExplicitOptions:
+    """Add the options that decide a search; only those that are given are in the parsed namespace."""
     from nas.cli.options import add_data, add_device, add_largest_first, add_space
 
-    add_space(parser)
-    add_data(parser, required=False)
-    parser.add_argument("--num-classes", type=int, help="without a data set: number of classes (default 80)")
-    parser.add_argument(
+    options = ExplicitOptions(parser)
+    add_space(options.as_parser())
+    add_data(options.as_parser(), required=False)
+    options.add_argument("--num-classes", type=int, help="number of classes without a data set (default 80)")
+    _add_objectives(options)
+    _add_limits(options)
+    _add_budget_of_work(options)
+    _add_supernet(options)
+    add_largest_first(options.as_parser())
+    add_device(options.as_parser(), training=True)
+    options.add_argument(
+        "--latency-db", help="file or database URL of latencies (default: one for all runs, in the cache folder)"
+    )
+    options.add_argument("--storage", help="Optuna storage URL of the study (default: a journal file in the run)")
+    return options
+
+
+def _add_objectives(options: ExplicitOptions) -> None:
+    options.add_argument(
         "--target",
         default="onnxruntime",
-        help="what to measure on, runtime[:precision][@size][/b8][/t2] (default %(default)s, in fp32)",
+        help="target of the latencies: runtime[:precision][@size][/b8][/t2] (default %(default)s, in fp32)",
     )
-    parser.add_argument(
+    options.add_argument(
         "--precision",
-        dest="precisions",  # a training's is another thing
+        dest="precisions",  # the precision of a training is another thing
         metavar="NAME[,NAME…]",
-        help="instead of the target's: fp32, fp16, bf16 or int8, what the runtime has; several are one more choice of the search, all on one front",
+        help="fp32, fp16, bf16 or int8 instead of the target's precision; several become a choice of the search, all on one front",
     )
-    parser.add_argument(
+    options.add_argument(
         "--latency",
         default="measured",
-        help="of candidates: measured, or predicted from what the database holds of the target (nas onboard); the chosen are always measured "
+        help="latency of candidates: measured, or predicted from the latency database (nas onboard); S, M and L are always measured "
         "(default %(default)s)",
     )
-    parser.add_argument(
+    options.add_argument(
         "--accuracy",
         default="supernet",
-        help="what stands for accuracy: supernet, elements, nwot, synflow (default %(default)s)",
+        help="accuracy of candidates: supernet, elements, nwot or synflow (default %(default)s)",
     )
-    parser.add_argument(
+    options.add_argument(
         "--minimize",
         action="append",
-        default=[],
         metavar="NAME",
         help="an objective by its estimator's name, instead of latency: latency-p99, params, macs, activations, energy … (nas list lists them; "
-        "repeatable, the first is the cost that budgets and S/M/L go by)",
+        "repeatable, the first is the cost of budgets and S/M/L)",
     )
-    parser.add_argument(
+    options.add_argument(
         "--maximize",
         action="append",
-        default=[],
         metavar="NAME",
-        help="an objective, instead of --accuracy: supernet-small (AP of small objects), throughput (at the target's batch) … (repeatable)",
+        help="an objective instead of --accuracy: supernet-small (AP of small objects), throughput (at the target's batch) … (repeatable)",
     )
-    parser.add_argument(
+
+
+def _add_limits(options: ExplicitOptions) -> None:
+    options.add_argument(
         "--budgets",
-        help="latency budgets of the chosen: S=2ms,M=4ms, or a reference's latency on the target, S=ref:yolov8n or S=ref:yolov8n@320 (pixels; "
-        "else the target's, else its own); without: spread over the front",
+        help="latency budgets of S, M and L: S=2ms,M=4ms, or the latency of a reference model on the target: S=ref:yolov8n or "
+        "S=ref:yolov8n@320 (pixels; else the target's size, else its own); without: S, M and L spread over the front",
     )
-    parser.add_argument(
+    options.add_argument(
         "--at-least",
-        help="instead of --budgets: accuracies that the chosen are to reach at the least cost, S=0.40,M=0.45, or a reference's (of the space), S=ref:yolov8n",
+        help="accuracies of S, M and L at the least cost, instead of --budgets: S=0.40,M=0.45, or that of a reference model in the space: "
+        "S=ref:yolov8n",
     )
-    parser.add_argument(
+    options.add_argument(
         "--bound",
         action="append",
-        default=[],
         metavar="NAME<=N",
-        help="constraint on an estimate, for example 'params<=1e6' (repeatable)",
+        help="a constraint on an estimate, for example 'params<=1e6' (repeatable)",
     )
-    parser.add_argument(
-        "--max",
-        action="append",
-        default=[],
-        metavar="NAME=N",
-        help="the same without quotes: --max latency=5ms, --max params=1.5M",
+    options.add_argument(
+        "--max", action="append", metavar="NAME=N", help="an upper bound: --max latency=5ms, --max params=1.5M"
     )
-    parser.add_argument(
-        "--min", action="append", default=[], metavar="NAME=N", help="at least so much: --min supernet=0.4"
-    )
-    parser.add_argument(
+    options.add_argument("--min", action="append", metavar="NAME=N", help="a lower bound: --min supernet=0.4")
+    options.add_argument(
         "--max-activation-mb",
         type=float,
         metavar="N",
-        help="bound on the compiled network's activation memory, in MB of 10^6 bytes (TensorRT-RTX, no GPU)",
+        help="upper bound of the compiled network's activation memory in MB of 10^6 bytes (TensorRT-RTX, no GPU needed)",
     )
-    parser.add_argument("--trials", type=int, default=100, help="architectures to try in all (default %(default)s)")
-    parser.add_argument(
+
+
+def _add_budget_of_work(options: ExplicitOptions) -> None:
+    options.add_argument("--trials", type=int, default=100, help="architectures to try (default %(default)s)")
+    options.add_argument(
+        "--total-trials",
+        type=int,
+        metavar="N",
+        help="with --resume: try N architectures in all instead of the number of the run",
+    )
+    options.add_argument(
         "--seed-with",
         metavar="NAME[,…]",
-        help="references to try first, for example yolov8n,yolo-nas-s; they must be points of the space",
+        help="reference models to try first, for example yolov8n,yolo-nas-s; they must be points of the space",
     )
-    parser.add_argument("--sampler", default="guided", help="guided, nsga2, tpe or random (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--supernet", help="trained supernet (default: train one into the run)")
-    parser.add_argument("--epochs", type=int, default=20, help="of the supernet's training (default %(default)s)")
-    parser.add_argument("--batch-size", type=int, help="of the supernet's training")
-    parser.add_argument("--lr", type=float, help="of the supernet's training")
-    parser.add_argument("--no-augment", action="store_true", help="train the supernet on the images as they are")
-    parser.add_argument(
+    options.add_argument("--sampler", default="guided", help="guided, nsga2, tpe or random (default %(default)s)")
+    options.add_argument("--seed", type=int, default=0, help="seed of everything random (default %(default)s)")
+    options.add_argument(
         "--eval-images",
         type=int,
         default=500,
         help="val images that rank candidates, 0 for all (default %(default)s)",
     )
-    parser.add_argument(
-        "--no-early-stop", action="store_true", help="estimate every candidate to the end, those without a chance too"
-    )
-    parser.add_argument(
+    options.add_argument("--no-early-stop", action="store_true", help="disable pruning of unpromising candidates")
+    options.add_argument(
         "--stop",
         metavar="auto|PERCENT",
-        help="end before --trials: auto, where another tenth of the work would gain less than 0.1 %% of hypervolume, or below so many percent a minute",
+        help="stop before --trials: auto, if another tenth of the work would gain less than 0.1 %% of hypervolume, or below so many percent "
+        "a minute",
     )
-    parser.add_argument(
+    options.add_argument(
         "--estimate-cost",
         action="store_true",
-        help="measure what the search would cost, say it, and end; nothing is written",
+        help="measure what the search would cost, print it, and end; nothing is written",
     )
-    parser.add_argument(
-        "--latency-db", help="file or database URL of latencies (default: one for all runs, in the cache folder)"
+
+
+def _add_supernet(options: ExplicitOptions) -> None:
+    options.add_argument("--supernet", help="trained supernet (default: train one into the run)")
+    options.add_argument(
+        "--recipe", default="default", help="recipe of the supernet's training (docs/training.md; default %(default)s)"
     )
-    parser.add_argument("--storage", help="Optuna storage URL (default: a journal file in the run)")
-    add_largest_first(parser)
-    add_device(parser, training=True)
-    parser.add_argument("--out", type=Path, help="folder of the run")
-    parser.add_argument(
-        "--resume", type=Path, metavar="RUN", help="go on with a run; its settings are those it began with"
+    options.add_argument(
+        "--set",
+        action="append",
+        metavar="NAME=V",
+        help="another value for any part of the supernet's recipe, augmentation included (repeatable)",
     )
-    parser.add_argument(
-        "--total-trials",
+    options.add_argument(
+        "--epochs",
         type=int,
-        metavar="N",
-        help="with --resume: try N architectures in all instead of as many as first asked",
+        help="of the supernet's training (default: 20, and on a small data set as many as 1000 steps take)",
     )
+    options.add_argument(
+        "--batch-size", type=int, help="of the supernet's training (default 32; 16 below 1000 images without --epochs)"
+    )
+    options.add_argument("--lr", type=float, help="peak learning rate of the supernet's training")
+    options.add_argument("--no-augment", action="store_true", help="train the supernet on the images as they are")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Search, or go on."""
-    from dataclasses import replace
-
-    from nas.cli.options import existing, fixed_values, recipe_values
+    """Search, resume a search, or estimate its cost."""
+    from nas.cli.options import existing
     from nas.core.console_reporter import ConsoleReporter
-    from nas.estimators import ESTIMATORS
-    from nas.search.cost_estimate import quote
+    from nas.search.cost_estimate import estimate_cost
+    from nas.search.plan import SearchPlan
     from nas.search.report.front_files import results_table
     from nas.search.run import search
-    from nas.search.samplers import SAMPLERS
-    from nas.search.settings import SearchSettings
-    from search_spaces.errors import InputError
-    from search_spaces.spaces import SPACES
 
+    options = _explicit(argparse.ArgumentParser())
+    given = options.given(args)
+    only_estimate = "estimate_cost" in given
     if args.resume:
         folder = existing(args.resume, "run")
-        settings = SearchSettings.read(folder)
-        if args.total_trials:
-            settings = replace(settings, trials=args.total_trials)
+        settings = _resumed(args, folder, options)
     else:
-        if args.out is None and not args.estimate_cost:
+        if args.out is None and not only_estimate:
             raise InputError("no folder for the run", "--out FOLDER (or --resume RUN)")
         if args.out and (args.out / "run.json").exists():
             raise InputError(
-                f"{args.out} holds a run already", "a new folder", f"to go on with it: nas search --resume {args.out}"
+                f"{args.out} holds a run already", "a new folder", f"to resume it: nas search --resume {args.out}"
             )
-        ESTIMATORS[args.accuracy], SAMPLERS[args.sampler]
         folder = args.out or Path()
-        recipe = {k: v for k, v in recipe_values(args).items() if k != "seed"}
-        bounds = (*args.bound, *(_compared(b, "<=") for b in args.max), *(_compared(b, ">=") for b in args.min))
-        if args.max_activation_mb is not None:
-            bounds += (f"engine_activations_mib<={args.max_activation_mb * 1e6 / 2**20:.6g}",)
-        target, precisions = _precisions(args.target, args.precisions)
-        settings = SearchSettings(
-            space=args.space,
-            fixed=fixed_values(SPACES[args.space], args.fix),
-            data=args.data,
-            num_classes=args.num_classes,
-            limit=args.limit,
-            target=target,
-            precisions=precisions,
-            latency=args.latency,
-            accuracy=args.accuracy,
-            minimize=tuple(args.minimize),
-            maximize=tuple(args.maximize),
-            trials=args.trials,
-            sampler=args.sampler,
-            seed=args.seed,
-            seeded=tuple(args.seed_with.split(",")) if args.seed_with else (),
-            budgets=args.budgets,
-            at_least=args.at_least,
-            bounds=bounds,
-            supernet=args.supernet,
-            recipe=recipe,
-            augment=not args.no_augment,
-            eval_images=args.eval_images,
-            early_stop=not args.no_early_stop,
-            stop=args.stop,
-            latency_db=args.latency_db,
-            storage=args.storage,
-            device=args.device,
-            processes=args.processes,
-        )
-        settings.check()
+        values = {name: getattr(args, name, default) for name, default in options.defaults.items()}
+        settings = _settings(values, given)
+    plan = SearchPlan.parse(settings).check()
     reporter = ConsoleReporter()
-    if args.estimate_cost:
-        reporter.table(quote(settings, args.resume, reporter).table())
+    if only_estimate:
+        reporter.table(estimate_cost(plan, args.resume, reporter).table())
         return 0
     result = search(settings, folder, reporter)
     reporter.table(results_table([(p.name, p.candidate) for p in result.selection]))
+    names = ",".join(p.name for p in result.selection)
     reporter.note(
-        f"written: {folder}/{{{','.join(p.name for p in result.selection)}}}.json, front.json, front.csv, frontier.html, frontier.png"
+        f"{result.folder}: {{{names}}}.json, front.json, front.csv, candidates.csv, frontier.html, frontier.png"
     )
     return 0
 
 
+def _resumed(args: argparse.Namespace, folder: Path, options: ExplicitOptions) -> SearchSettings:
+    """Return the settings of a run with the options that may change.
+
+    Raises InputError that names an option which belongs to the run.
+    """
+    from dataclasses import replace
+
+    from nas.search.settings import SearchSettings
+
+    given = options.given(args)
+    if args.out is not None:
+        raise InputError("--out with --resume", "--resume RUN alone: a run stays in its folder")
+    if refused := [flag for name, flag in given.items() if name not in RESUMABLE]:
+        raise InputError(
+            f"{', '.join(refused)} with --resume: the run keeps its own",
+            "only " + ", ".join(options.flags[name] for name in RESUMABLE),
+            "start a new search for other settings; more candidates: --total-trials N",
+        )
+    settings = SearchSettings.read(folder)
+    kept = ("stop", "device", "processes", "latency_db")
+    changes: dict[str, Any] = {name: getattr(args, name) for name in given if name in kept}
+    if "total_trials" in given:
+        changes["trials"] = args.total_trials
+    if "budgets" in given or "at_least" in given:
+        changes |= {"budgets": getattr(args, "budgets", None), "at_least": getattr(args, "at_least", None)}
+        changes |= {"baselines": {}, "goals": {}}
+    return replace(settings, **changes)
+
+
+def _settings(values: Mapping[str, Any], given: Mapping[str, str]) -> SearchSettings:
+    """Return the settings of a new search from the options.
+
+    Args:
+        values: Every option's value, given or default.
+        given: The options that were given.
+    """
+    from nas.estimators import ESTIMATORS
+    from nas.search.samplers import SAMPLERS
+    from nas.search.settings import SearchSettings
+    from search_spaces.fixed_values import fixed_values
+    from search_spaces.spaces import SPACES
+
+    if "total_trials" in given:
+        raise InputError("--total-trials without --resume", "--trials N for a new search")
+    ESTIMATORS[values["accuracy"]], SAMPLERS[values["sampler"]]
+    bounds = (
+        *(values["bound"] or ()),
+        *(_compared(b, "<=") for b in values["max"] or ()),
+        *(_compared(b, ">=") for b in values["min"] or ()),
+    )
+    if values["max_activation_mb"] is not None:
+        bounds += (f"engine_activations_mib<={values['max_activation_mb'] * 1e6 / 2**20:.6g}",)
+    target, precisions = _precisions(values["target"], values["precisions"])
+    same = [
+        *("space", "data", "num_classes", "limit", "latency", "accuracy", "trials", "sampler", "seed", "budgets"),
+        *("at_least", "supernet", "eval_images", "stop", "latency_db", "storage", "device", "processes"),
+    ]
+    return SearchSettings(
+        **{name: values[name] for name in same},
+        fixed=fixed_values(SPACES[values["space"]], values["fix"]),
+        target=target,
+        precisions=precisions,
+        minimize=tuple(values["minimize"] or ()),
+        maximize=tuple(values["maximize"] or ()),
+        seeded=tuple(values["seed_with"].split(",")) if values["seed_with"] else (),
+        bounds=bounds,
+        recipe=_recipe(values, given),
+        augment=not values["no_augment"],
+        early_stop=not values["no_early_stop"],
+    )
+
+
+def _recipe(values: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
+    """Return the values of the supernet's recipe that differ from the default: of a named recipe, --set and options."""
+    from nas.training.recipe import Recipe, parse_values
+    from nas.training.recipes import RECIPES
+
+    default = Recipe().to_dict()
+    named = RECIPES[values["recipe"]].recipe
+    chosen = {name: value for name, value in named.to_dict().items() if value != default[name]}
+    written = parse_values(values["set"] or ())
+    augmentation = {**chosen.get("augmentation", {}), **written.get("augmentation", {})}
+    options = ("epochs", "batch_size", "lr", "largest_first")
+    chosen |= written | {name: values[name] for name in options if values[name] is not None}
+    chosen |= {"augmentation": augmentation} if augmentation else {}
+    chosen.pop("seed", None)
+    Recipe.from_dict(chosen)  # raises for values that cannot be
+    return chosen
+
+
 def _precisions(target: str, names: str | None) -> tuple[str, tuple[str, ...]]:
-    """The target as text, and its precisions where these are a choice; the one that the target names, else the first,
-    is the target's."""
+    """Return the target as text, and its precisions if they are a choice of the search.
+
+    The target's own precision is the one that it names, else the first.
+    """
     from dataclasses import replace
 
     from latency_db.core.target import Target
-    from search_spaces.errors import InputError
 
     where = Target.parse(target)
     if names is None:
@@ -243,9 +341,7 @@ def _precisions(target: str, names: str | None) -> tuple[str, tuple[str, ...]]:
 
 
 def _compared(text: str, sign: str) -> str:
-    """``NAME=N`` as a bound."""
-    from search_spaces.errors import InputError
-
+    """Return ``NAME=N`` as a bound with this sign."""
     name, found, value = text.partition("=")
     if not found:
         raise InputError(f"{text!r} after --{'max' if sign == '<=' else 'min'}", "NAME=NUMBER, for example params=1e6")

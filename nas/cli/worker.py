@@ -26,7 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Take part."""
+    """Evaluate candidates until the search has all that it wants."""
     from nas.cli.options import existing
     from nas.core.console_reporter import ConsoleReporter
     from nas.search.settings import SearchSettings
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     storage: Path | str
     if args.run is not None:
         settings = SearchSettings.read(existing(args.run, "run"))
-        storage, name = settings.storage or args.run / "study.journal", settings.study_name(args.run)
+        storage, name = settings.storage_of(args.run), settings.study_name(args.run)
     else:
         storage, name = args.storage if "://" in args.storage else Path(args.storage), args.study
     reporter = ConsoleReporter()

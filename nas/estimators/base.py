@@ -116,6 +116,11 @@ class Estimator(ABC):
         """Return the estimate of a chosen architecture, measured again if it is a measurement."""
         return self(architecture)
 
+    def split_half(self, architecture: Architecture) -> tuple[float, float] | None:
+        """Return the estimate on two disjoint halves of the evaluation data; None if it depends on no data, or a half
+        does not determine it."""
+        return None
+
     @classmethod
     def available(cls) -> str | None:
         """Return None if the estimator works on this machine, else the reason and what to install.

@@ -39,6 +39,10 @@ class ByPrecision(Estimator):
         """Return the estimate of a chosen point, measured again at its precision."""
         return self._estimator_of(point).remeasure(split(point)[0])
 
+    def split_half(self, point: Architecture) -> tuple[float, float] | None:
+        """Return the estimates on both halves of the data at the point's precision."""
+        return self._estimator_of(point).split_half(split(point)[0])
+
     def _estimator_of(self, point: Architecture) -> Estimator:
         _, precision = split(point)
         assert precision is not None

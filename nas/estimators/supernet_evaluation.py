@@ -69,17 +69,13 @@ class SupernetEvaluator:
         values = average_precision(matches, resamples(len(self._val), REPLICATES, self._context.seed), iou)
         return () if np.isnan(values).any() else tuple(values.tolist())
 
-    def half_scores(self, architecture: Architecture) -> tuple[float, float] | None:
-        """Return mAP50-95 of an architecture on two disjoint halves of the evaluation images.
-
-        None if a half has no object.
-        """
+    def split_half(self, architecture: Architecture, area: str, iou: float | None) -> tuple[float, float] | None:
+        """Return mAP of an architecture on the even and on the odd evaluation images; None if a half has no object."""
         for _ in self.rungs(architecture):
             pass
-        count = len(self._val)
-        weights = np.zeros((2, count))
+        weights = np.zeros((2, len(self._val)), np.int32)
         weights[0, ::2], weights[1, 1::2] = 1, 1
-        first, second = average_precision(match(self._val, self._found, "all"), weights, None).tolist()
+        first, second = average_precision(match(self._val, self._found, area), weights, iou).tolist()
         return None if np.isnan([first, second]).any() else (first, second)
 
     def _evaluated(self, architecture: Architecture) -> Generator[tuple[int, Metrics], None, Metrics]:

@@ -56,6 +56,10 @@ class SupernetMap(Estimator):
             elif value is not None:
                 yield Estimate(f"{self.name}@{count}", value, source="predicted", target=self._target)
 
+    def split_half(self, architecture: Architecture) -> tuple[float, float] | None:
+        """Return the metric on the even and on the odd evaluation images; None if a half has no object."""
+        return self._evaluator.split_half(architecture, self.area, self.iou)
+
     def _final(self, value: float | None) -> Estimate:
         if value is None:
             raise InputError(

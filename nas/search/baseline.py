@@ -1,4 +1,4 @@
-"""References as yardsticks: what a chosen architecture gains over the network that its budget was taken from."""
+"""Reference models as baselines: what a chosen architecture gains over the model that its budget was taken from."""
 
 from __future__ import annotations
 
@@ -7,98 +7,143 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas.core.estimate import Estimate, speed_up
-from nas.core.units import quantity
+from nas.core.units import label, number, quantity
 from nas.search.selection import Selection
 from search_spaces.json_checks import check_fields, check_type
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A reference as it was measured on a target: image size in pixels, latency in ms, deployed parameters, MACs at
-    that size."""
+    """A reference model as measured on a target.
+
+    Args:
+        name: Name of the reference.
+        image_size: Image size in pixels.
+        latency: Latency in ms.
+        params: Deployed parameters.
+        macs: Multiply-accumulates at the image size.
+        accuracy: Accuracy by the search's own estimate; None if it is unknown.
+    """
 
     name: str
     image_size: int
     latency: Estimate
     params: int
     macs: int
+    accuracy: Estimate | None = None
 
     def __str__(self) -> str:
         return f"{self.name} at {self.image_size} px"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {**vars(self), "latency": self.latency.to_dict()}
+        accuracy = {} if self.accuracy is None else {"accuracy": self.accuracy.to_dict()}
+        return {
+            "name": self.name,
+            "image_size": self.image_size,
+            "latency": self.latency.to_dict(),
+            "params": self.params,
+            "macs": self.macs,
+            **accuracy,
+        }
 
     @classmethod
     def from_dict(cls, data: object) -> Baseline:
         """Restore a baseline from :meth:`to_dict`. Raises InputError for a missing, unknown or wrongly typed field."""
-        given = check_fields(data, ("name", "image_size", "latency", "params", "macs"), "baseline")
+        given = check_fields(data, ("name", "image_size", "latency", "params", "macs"), "baseline", ("accuracy",))
         check_type(given["name"], str, "name of a baseline")
         for field in ("image_size", "params", "macs"):
             check_type(given[field], int, f"{field} of a baseline")
-        return cls(**{**given, "latency": Estimate.from_dict(given["latency"])})
+        accuracy = {"accuracy": Estimate.from_dict(given["accuracy"])} if "accuracy" in given else {}
+        return cls(**{**given, "latency": Estimate.from_dict(given["latency"]), **accuracy})
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A chosen architecture (its name, latency in ms, parameters, MACs) against the reference whose latency was its
-    budget."""
+    """A chosen architecture against the reference model whose latency was its budget.
+
+    Args:
+        name: Name of the pick.
+        latency: Its latency in ms.
+        params: Its parameters.
+        macs: Its MACs.
+        baseline: The reference model.
+        accuracy: Its accuracy, where that of the reference is known.
+        side_by_side: Whether both latencies are of one interleaved bench.
+    """
 
     name: str
     latency: Estimate
     params: float
     macs: float
     baseline: Baseline
+    accuracy: Estimate | None = None
+    side_by_side: bool = False
 
     @property
     def speed_up(self) -> Estimate:
-        """How many times as fast as the reference."""
+        """Latency of the reference by that of the pick, with its interval."""
         return speed_up(
             f"speedup_over_{self.baseline.name}@{self.baseline.image_size}", self.baseline.latency, self.latency
         )
 
     def __str__(self) -> str:
-        ratio = self.speed_up.value
-        said = f"{ratio:.2f}x faster" if ratio >= 1 else f"{1 / ratio:.2f}x slower"
+        ratio = self.speed_up
+        faster = f"{ratio.value:.2f}x faster" if ratio.value >= 1 else f"{1 / ratio.value:.2f}x slower"
         times = f"{quantity(self.latency)} against {quantity(self.baseline.latency)}"
         costs = (
             f"{self.params / self.baseline.params:.2f}x its parameters, {self.macs / self.baseline.macs:.2f}x its MACs"
         )
-        return f"{self.name}: {said} than {self.baseline} on {self.latency.target} ({times}), {costs}"
+        text = f"{self.name}: {faster} than {self.baseline} on {self.latency.target} ({times}), {costs}"
+        if self.side_by_side and ratio.low is not None and ratio.high is not None:
+            text += f"; measured side by side, ratio {ratio.low:.2f} to {ratio.high:.2f}"
+        if self.accuracy is not None and self.baseline.accuracy is not None:
+            own, other = number(self.accuracy.value), number(self.baseline.accuracy.value)
+            text += f"; {label(self.accuracy.name)} {own} against {other} by the same estimate"
+        return text
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: both sides and the ratios."""
-        ratios = {
-            "speed_up": self.speed_up.to_dict(),
-            "params": self.params / self.baseline.params,
-            "macs": self.macs / self.baseline.macs,
-        }
+        """Return the JSON form: both sides and the ratios."""
+        accuracy = {} if self.accuracy is None else {"accuracy": self.accuracy.to_dict()}
         return {
             "name": self.name,
             "latency": self.latency.to_dict(),
             "params": self.params,
             "macs": self.macs,
             "baseline": self.baseline.to_dict(),
-            "ratios": ratios,
+            **accuracy,
+            **({"side_by_side": True} if self.side_by_side else {}),
+            "ratios": {
+                "speed_up": self.speed_up.to_dict(),
+                "params": self.params / self.baseline.params,
+                "macs": self.macs / self.baseline.macs,
+            },
         }
 
     @classmethod
     def from_dict(cls, data: object) -> Comparison:
-        """Inverse of :meth:`to_dict`; the ratios are worked out again."""
-        given = check_fields(data, ("name", "latency", "params", "macs", "baseline", "ratios"), "comparison")
-        baseline = Baseline.from_dict(given["baseline"])
+        """Restore a comparison from :meth:`to_dict`; the ratios are computed again.
+
+        Raises InputError for a missing, unknown or wrongly typed field.
+        """
+        required = ("name", "latency", "params", "macs", "baseline", "ratios")
+        given = check_fields(data, required, "comparison", ("accuracy", "side_by_side"))
         return cls(
             str(given["name"]),
             Estimate.from_dict(given["latency"]),
             float(given["params"]),
             float(given["macs"]),
-            baseline,
+            Baseline.from_dict(given["baseline"]),
+            Estimate.from_dict(given["accuracy"]) if "accuracy" in given else None,
+            given.get("side_by_side") is True,
         )
 
 
-def compare(baselines: Mapping[str, Baseline], selection: Selection) -> tuple[Comparison, ...]:
-    """The picks whose budget is a reference's latency, against that reference."""
+def compare(baselines: Mapping[str, Baseline], selection: Selection, gain: str) -> tuple[Comparison, ...]:
+    """Compare the picks whose budget is a reference model's latency with that reference.
+
+    ``gain`` is the name of the accuracy, compared where that of the reference is known.
+    """
     return tuple(
         Comparison(
             p.name,
@@ -106,6 +151,7 @@ def compare(baselines: Mapping[str, Baseline], selection: Selection) -> tuple[Co
             p.candidate["params"].value,
             p.candidate["macs"].value,
             baselines[p.name],
+            p.candidate[gain] if baselines[p.name].accuracy is not None else None,
         )
         for p in selection
         if p.name in baselines

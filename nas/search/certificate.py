@@ -1,5 +1,5 @@
-"""What was said of a chosen architecture's latency, against what it measures again: in fresh processes, several
-times, in the parts a user waits for."""
+"""The reported latency of a chosen architecture against new measurements in fresh processes, with the time of the steps
+around the network."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from nas.core.estimate import Estimate
 from nas.core.text_table import TextTable
 
 TOLERANCE = 0.05
-"""Difference between what was said and what is measured that a certificate accepts: the half-width that a search's
-measurements aim at."""
+"""Accepted difference between the reported and the measured latency: the half-width that a search's measurements aim
+at."""
 
 
 @dataclass(frozen=True)
-class Parts:
-    """Medians in ms of what surrounds the network for one image, by wall time on the CPU, one thread: reading the
-    file, letterboxing, suppression (NMS)."""
+class PipelineTimes:
+    """Median wall times in ms of the steps around the network, for one image on one CPU thread: reading the file,
+    letterboxing, non-maximum suppression."""
 
     read_ms: float
     prepare_ms: float
@@ -33,14 +33,21 @@ class Parts:
 
 @dataclass(frozen=True)
 class Certificate:
-    """One architecture on one target: ``said`` in its file, ``measured`` again, each in a fresh process; ``parts``
-    where a trained model was at hand."""
+    """New measurements of one architecture on one target.
+
+    Args:
+        name: Name of the pick.
+        architecture: Id of the architecture.
+        said: Latency that its file reports.
+        measured: New measurements, each in a fresh process.
+        parts: Times of the steps around the network; None without an exported model.
+    """
 
     name: str
     architecture: str
     said: Estimate
     measured: tuple[Measurement, ...]
-    parts: Parts | None = None
+    parts: PipelineTimes | None = None
 
     @property
     def median_ms(self) -> float:
@@ -49,32 +56,30 @@ class Certificate:
 
     @property
     def spread(self) -> float:
-        """Half the range of the medians, as a share of their median; 0 of a single one."""
+        """Half the range of the medians as a share of their median; 0 for a single measurement."""
         values = [m.median_ms for m in self.measured]
         return (max(values) - min(values)) / 2 / self.median_ms
 
     @property
     def difference(self) -> float | None:
-        """Measured against said, as a share of what was said; None where the two are of different targets."""
+        """Measured less reported latency as a share of the reported one; None if the targets differ."""
         return self.median_ms / self.said.value - 1 if self.said.target == str(self.measured[0].target) else None
 
     @property
     def holds(self) -> bool:
-        """Whether the difference, if there can be one, is within :data:`TOLERANCE` or within what the measurements
-        themselves differ by."""
+        """Whether the difference, if defined, is within :data:`TOLERANCE` or the spread of the measurements."""
         return self.difference is None or abs(self.difference) <= max(TOLERANCE, self.spread)
 
     @property
     def verdict(self) -> str:
-        """``holds``, ``differs`` or ``new`` (another target), and what was wrong with the machine while measuring, if
-        anything."""
+        """``holds``, ``differs`` or ``new`` (another target), with the problems of the machine while measuring."""
         troubles = sorted({m.verdict for m in self.measured} - {"clean"})
         word = "new" if self.difference is None else "holds" if self.holds else "differs"
         return word + (f" ({', '.join(troubles)})" if troubles else "")
 
     @property
     def end_to_end_ms(self) -> float | None:
-        """From the image's file to boxes; None without parts."""
+        """Time in ms from the image's file to boxes; None without ``parts``."""
         return (
             None
             if self.parts is None
@@ -82,7 +87,7 @@ class Certificate:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: all measurements in full."""
+        """Return the JSON form with all measurements."""
         return {
             "name": self.name,
             "architecture": self.architecture,
@@ -98,14 +103,14 @@ class Certificate:
 
 
 def write_certificates(path: Path, certificates: Sequence[Certificate]) -> Path:
-    """``certificate.json``, whole or not at all."""
+    """Write ``certificate.json`` atomically."""
     return atomic_write(path, json.dumps([c.to_dict() for c in certificates], indent=2) + "\n")
 
 
 def certificate_table(certificates: Sequence[Certificate]) -> TextTable:
     """Return the table of reported and measured latency, spread, verdict and the parts, one row each."""
     parts = any(c.parts for c in certificates)
-    headers = ["", "architecture", "said", "measured again", "spread", "difference", "verdict"]
+    headers = ["", "architecture", "reported", "measured again", "spread", "difference", "verdict"]
     headers += ["read", "prepare", "network", "suppress", "end to end"] if parts else []
     return TextTable(tuple(headers), tuple(_cells(c, parts) for c in certificates), left=2)
 

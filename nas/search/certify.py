@@ -1,4 +1,4 @@
-"""The chosen of a run measured again, before anyone relies on them."""
+"""Certification: the chosen architectures of a run measured again, before anyone relies on them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from nas.core.reporter import Reporter
 from nas.data.source import open_data
 from nas.profiling.default_database import default_latency_db
 from nas.profiling.workload import workload_of
-from nas.search.certificate import Certificate, Parts
+from nas.search.certificate import Certificate, PipelineTimes
+from nas.search.plan import SearchPlan, check_image_size
 from nas.search.report.front_files import read_front
 from nas.search.settings import SearchSettings
 from search_spaces.errors import InputError
@@ -35,42 +36,54 @@ IMAGES = 30
 def certify(
     run: Path, repeat: int, reporter: Reporter, target: str | None = None, database: str | None = None
 ) -> list[Certificate]:
-    """Every chosen architecture of a run, ``repeat`` times each, in turns, each time in fresh processes (and fresh
-    builds of its engine)."""
+    """Measure every chosen architecture of a run again, in interleaved repetitions and fresh processes.
+
+    Args:
+        run: Folder of the run.
+        repeat: Measurements of each architecture; engines are built anew for each.
+        reporter: Receives notes and progress.
+        target: Another target than the search's.
+        database: File or URL of latencies; None for the search's.
+
+    Raises InputError if the run has no chosen architectures, or one cannot be measured.
+    """
     artifacts = chosen(run)
-    settings = SearchSettings.read(run)
-    said = {a.name: _latency(a, run) for a in artifacts}
-    where = {a.name: Target.parse(target) if target else _chosen_for(a, settings) for a in artifacts}
+    plan = SearchPlan.parse(SearchSettings.read(run))
+    settings = plan.settings
+    reported = {a.name: _latency(a, run) for a in artifacts}
+    where = {
+        a.name: Target.parse(target) if target else plan.targets.get(a.precision or "", plan.target) for a in artifacts
+    }
+    for one in where.values():
+        check_image_size(one)
     measured: dict[str, list[Measurement]] = {a.name: [] for a in artifacts}
     quantizes = any(t.precision == "int8" for t in where.values())
     images = open_data(settings.data, limit=settings.limit) if settings.data and quantizes else None
     with (
         tempfile.TemporaryDirectory() as scratch,
         LatencyDB(database or settings.latency_db or default_latency_db()) as kept,
+        reporter.steps("measuring again") as update,
     ):
         workloads = {
             a.name: workload_of(run / f"{a.name}.json", where[a.name], Path(scratch), images) for a in artifacts
         }
-        for i in range(repeat):
-            for name, workload in workloads.items():
-                with open_profiler(where[name], FINALIST) as profiler:
-                    m = kept.measure_cached(profiler, workload, fresh=True)
-                measured[name].append(m)
-                reporter.note(
-                    f"{i + 1}/{repeat} {name}: {m.median_ms:.3f} ms ± {m.half_width:.1%}, {m.runs} runs, {m.clock} clock, {m.verdict}"
-                )
+        jobs = [(i, name) for i in range(repeat) for name in workloads]
+        update(0, len(jobs), "")
+        for done, (i, name) in enumerate(jobs, 1):
+            with open_profiler(where[name], FINALIST) as profiler:
+                m = kept.measure_cached(profiler, workloads[name], fresh=True)
+            measured[name].append(m)
+            update(done, len(jobs), f"{name} {m.median_ms:.3f} ms")
+            reporter.note(
+                f"{i + 1}/{repeat} {name}: {m.median_ms:.3f} ms ± {m.half_width:.1%}, {m.runs} runs, {m.clock} clock, {m.verdict}"
+            )
     parts = {a.name: _parts(run / f"{a.name}.onnx", settings, reporter) for a in artifacts}
     ids = {a.name: id_of(joined(a.architecture, a.precision if settings.precisions else None)) for a in artifacts}
-    return [Certificate(name, id_, said[name], tuple(measured[name]), parts[name]) for name, id_ in ids.items()]
-
-
-def _chosen_for(artifact: Artifact, settings: SearchSettings) -> Target:
-    """The search's target at the precision that was chosen with the architecture."""
-    return settings.targets.get(artifact.precision or "", Target.parse(settings.target))
+    return [Certificate(name, id_, reported[name], tuple(measured[name]), parts[name]) for name, id_ in ids.items()]
 
 
 def chosen(run: Path) -> list[Artifact]:
-    """The architectures that a run chose, fastest first."""
+    """Return the chosen architectures of a run, small to large. Raises InputError if it has none."""
     front = read_front(run / "front.json") if (run / "front.json").exists() else None
     if front is None or not front.chosen:
         raise InputError(
@@ -85,14 +98,12 @@ def _latency(artifact: Artifact, run: Path) -> Estimate:
     for estimate in artifact.estimates:
         if estimate.name == "latency_ms":
             return estimate
-    raise InputError(
-        f"{run / artifact.name}.json says nothing of latency", "an architecture file that nas search wrote"
-    )
+    raise InputError(f"{run / artifact.name}.json has no latency", "an architecture file that nas search wrote")
 
 
-def _parts(model: Path, settings: SearchSettings, reporter: Reporter) -> Parts | None:
-    """Of the trained model's own images; None (and a line that says so) where it was not exported or there are
-    none."""
+def _parts(model: Path, settings: SearchSettings, reporter: Reporter) -> PipelineTimes | None:
+    """Time the steps around the network with the data set of the run; None, with a note, without an exported model or
+    a data set."""
     if not model.exists() or settings.data is None:
         reporter.note(
             f"no {model.name} to time from file to boxes: train and export it first"
@@ -104,8 +115,8 @@ def _parts(model: Path, settings: SearchSettings, reporter: Reporter) -> Parts |
     return time_parts(model, [sample.path for sample in pair.val.samples[:IMAGES]])
 
 
-def time_parts(model: Path, images: Sequence[Path]) -> Parts:
-    """What surrounds the network, timed image by image on one thread; the first image only warms up."""
+def time_parts(model: Path, images: Sequence[Path]) -> PipelineTimes:
+    """Time the steps around the network, image by image on one thread; the first image only warms up."""
     import cv2
 
     from nas.inference.model import load
@@ -118,7 +129,7 @@ def time_parts(model: Path, images: Sequence[Path]) -> Parts:
     finally:
         cv2.setNumThreads(threads)
     read, prepare, suppress = (median(column) for column in zip(*rows, strict=True))
-    return Parts(read, prepare, suppress, len(rows))
+    return PipelineTimes(read, prepare, suppress, len(rows))
 
 
 def _time_image(detector: Model, path: Path) -> tuple[float, float, float]:

@@ -1,186 +1,180 @@
-"""From a study to the files of its run: the chosen, measured again, and the front, of which the same is written while
-the search goes on."""
+"""The end of a search: S, M and L are chosen, measured again, compared with reference models, and written with the
+front. All files and pictures of a run hold the same values: the newest."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nas.core.architecture_file import Artifact, DataRecord, StudyRecord, write_artifact
-from nas.core.budgets import Budgets
+from nas.core.atomic import atomic_write
 from nas.core.estimate import Candidate, Estimate
+from nas.core.pareto import Archive
 from nas.core.references import NO_DATA
 from nas.core.reporter import Reporter
 from nas.data.source import DataPair
-from nas.estimators.base import Estimator
 from nas.plotting.frontier import write_frontier
-from nas.plotting.frontier_html import write_frontier_html
-from nas.search.baseline import compare
+from nas.search.baseline import Comparison
+from nas.search.estimation import SearchEstimators
+from nas.search.finished_run import LIMITS, free_folder
 from nas.search.front_confidence import front_confidence
-from nas.search.report.front_files import Front, write_front
+from nas.search.plan import SearchPlan
+from nas.search.report.front_files import Front, front_csv, write_front
 from nas.search.report.frontier import frontier_data
+from nas.search.result import SearchResult
 from nas.search.selection import Selection, confirm, select
-from nas.search.settings import SearchSettings
-from nas.search.study import Study, TrialEvent
+from nas.search.side_by_side import compare_side_by_side
+from nas.search.study import Study
 from search_spaces.errors import InputError
 
-LIVE_S = 30.0
-"""Between two writings of the front while a search goes on."""
-
 
 @dataclass(frozen=True)
-class SearchResult:
-    """What a search gives: everything evaluated, and the chosen."""
+class FinishedStudy:
+    """A study whose candidates are evaluated.
 
-    candidates: tuple[Candidate, ...]
-    selection: Selection
-    artifacts: tuple[Artifact, ...]
+    Args:
+        plan: The plan.
+        study: The study.
+        estimators: Open estimators, for second measurements.
+        classes: Class names.
+        data: Data set; None without.
+        folder: Folder of the run.
+    """
+
+    plan: SearchPlan
+    study: Study
+    estimators: SearchEstimators
+    classes: tuple[str, ...]
+    data: DataPair | None
+    folder: Path
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """For what S/M/L are chosen: budgets on the cost, or goals for the gain, or neither."""
+def finalize(done: FinishedStudy, reporter: Reporter, out: Path | None = None) -> SearchResult:
+    """Choose S, M and L, measure them again, and write all files.
 
-    budgets: Budgets | None = None
-    goals: Budgets | None = None
+    Args:
+        done: The study.
+        reporter: Receives notes and progress.
+        out: Folder of the files; by default the run's, or a numbered one in it if the run has trained weights of other
+            architectures under these names.
 
-
-def conclude(
-    settings: SearchSettings,
-    study: Study,
-    estimators: Sequence[Estimator],
-    latency: Estimator,
-    classes: tuple[str, ...],
-    data: DataPair | None,
-    bounds: Bounds,
-    folder: Path,
-    reporter: Reporter,
-) -> SearchResult:
-    """Choose, measure the chosen again, write everything."""
-    cost, gain = settings.aims.cost, settings.aims.gain
+    Raises InputError if no candidate was evaluated, or none meets a budget or a goal.
+    """
+    study, plan = done.study, done.plan
     if not study.archive.front:
         first = study.failures[0][1] if study.failures else "no trial was run"
         raise InputError(
             f"no candidate was evaluated ({len(study.failures)} failed or outside a bound, the first: {first})",
             "at least one",
         )
-    reporter.note("measuring the chosen again, each in a fresh process")
-    # Every candidate, not the front alone: where noise put a pick over its budget, the next one may lie behind the
-    # front.
-    again = next((e.remeasure for e in (latency, *estimators) if e.name == cost.name), latency.remeasure)
-    selection = confirm(
-        select(study.candidates, cost.name, gain.name, bounds.budgets, goals=bounds.goals), lambda c: again(c.point)
-    )
-    for note in (*selection.notes, *(f"{r.name}: {r.before.id} was replaced, {r.reason}" for r in selection.replaced)):
-        reporter.note(note)
-    comparisons = {c.name: c for c in compare(settings.baselines, selection)}
-    for comparison in comparisons.values():
+    selection = _confirmed_selection(done, reporter)
+    comparisons = compare_side_by_side(plan, selection, done.estimators, len(done.classes), done.data, reporter)
+    for comparison in comparisons:
         reporter.note(str(comparison))
-    record = DataRecord(data.name, data.fingerprint) if data else NO_DATA
-    artifacts = []
-    for pick in selection:
-        candidate = (
-            pick.candidate
-            if cost.name == latency.name
-            else pick.candidate.with_estimate(latency.remeasure(pick.candidate.point))
-        )
-        origin = StudyRecord(settings.study_name(folder), settings.seed, candidate.trial, len(study.candidates))
-        gained: tuple[Estimate, ...] = (comparisons[pick.name].speed_up,) if pick.name in comparisons else ()
-        precision = candidate.precision or next(iter(settings.targets))
-        artifacts.append(
-            Artifact(
-                pick.name, candidate.architecture, (*candidate.estimates, *gained), origin, classes, record, precision
-            )
-        )
-        write_artifact(folder / f"{pick.name}.json", artifacts[-1])
-    notes = _notes(study, selection, reporter)
-    write_outputs(settings, study.candidates, study, selection, folder, data.name if data else "", notes)
-    return SearchResult(tuple(study.candidates), selection, tuple(artifacts))
+    artifacts = tuple(_artifact(done, pick.name, pick.candidate, comparisons) for pick in selection)
+    folder = free_folder(done.folder, artifacts) if out is None else out
+    if folder not in (done.folder, out):
+        reporter.note(f"{done.folder} has trained weights of other architectures: the files go to {folder}")
+    for artifact in artifacts:
+        write_artifact(folder / f"{artifact.name}.json", artifact)
+    notes = {LIMITS: {"budgets": plan.settings.budgets, "at_least": plan.settings.at_least}, **_notes(done, reporter)}
+    _write_front(done, folder, selection, comparisons, notes)
+    return SearchResult(tuple(study.newest_candidates), selection, artifacts, folder)
 
 
-def _notes(study: Study, selection: Selection, reporter: Reporter) -> dict[str, Any]:
-    """What the search says of itself, told and kept. The chosen count with their newest figures."""
-    newest = {pick.candidate.id: pick.candidate for pick in selection}
+def _confirmed_selection(done: FinishedStudy, reporter: Reporter) -> Selection:
+    """Choose among all candidates, not only the front: if noise put a pick over its budget, the next one may be behind
+    the front. The second measurements are kept in the study."""
+    plan, study = done.plan, done.study
+    cost, limits = plan.aims.cost, plan.limits
+    measuring = done.estimators.of(cost.name)
+    known = study.remeasured
+    chosen = select(study.newest_candidates, cost.name, plan.aims.gain.name, limits.budgets, goals=limits.goals)
+    with reporter.steps("measuring the chosen again, each in a fresh process") as update:
+        measured = 0
+
+        def remeasure(candidate: Candidate) -> Estimate:
+            nonlocal measured
+            if candidate.id in known:  # by an earlier selection from this study
+                return candidate[cost.name]
+            update(measured, max(len(chosen), measured + 1), candidate.id)
+            estimate = measuring.remeasure(candidate.point)
+            measured += 1
+            study.keep_remeasured(candidate.id, estimate)
+            update(measured, max(len(chosen), measured), candidate.id)
+            return estimate
+
+        selection = confirm(chosen, remeasure)
+    replaced = (f"{r.name}: {r.before.id} was replaced, {r.reason}" for r in selection.replaced)
+    for note in (*selection.notes, *replaced):
+        reporter.note(note)
+    return selection
+
+
+def _artifact(done: FinishedStudy, name: str, candidate: Candidate, comparisons: tuple[Comparison, ...]) -> Artifact:
+    plan, latency = done.plan, done.estimators.latency
+    plain = replace(candidate, estimates=tuple(e for e in candidate.estimates if not e.name.endswith("_first")))
+    if plan.aims.cost.name != latency.name:
+        plain = plain.with_estimate(latency.remeasure(candidate.point))
+    gained = tuple(c.speed_up for c in comparisons if c.name == name)
+    origin = StudyRecord(
+        plan.settings.study_name(done.folder), plan.settings.seed, candidate.trial, len(done.study.candidates)
+    )
+    record = DataRecord(done.data.name, done.data.fingerprint) if done.data else NO_DATA
+    precision = candidate.precision or plan.target.precision
+    estimates = (*plain.estimates, *gained)
+    return Artifact(name, candidate.architecture, estimates, origin, done.classes, record, precision)
+
+
+def _notes(done: FinishedStudy, reporter: Reporter) -> dict[str, Any]:
+    """Report and return the confidence of the front, what pruning saved, and remarks of the estimates."""
+    study = done.study
     records = study.history.records
     replicates = {id_: record.draws for id_, record in records.items()}
-    sure = front_confidence([newest.get(c.id, c) for c in study.candidates], study.objectives, replicates)
-    for line in sure.lines():
-        reporter.note(line)
-    saved = study.history.savings
-    if saved.stopped or saved.correlations:
-        reporter.note(str(saved))
+    confidence = front_confidence(study.newest_candidates, study.objectives, replicates)
+    savings = study.history.savings
     remarks = list(dict.fromkeys(line for record in records.values() for line in record.remarks))
-    for line in remarks:
+    for line in (*confidence.lines(), *([str(savings)] if savings.stopped or savings.correlations else ()), *remarks):
         reporter.note(line)
-    return {"certainty": sure.to_dict(), "early_stop": saved.to_dict(), **({"remarks": remarks} if remarks else {})}
+    notes: dict[str, Any] = {"certainty": confidence.to_dict(), "early_stop": savings.to_dict()}
+    return {**notes, "remarks": remarks} if remarks else notes
 
 
-def write_outputs(
-    settings: SearchSettings,
-    candidates: list[Candidate],
-    study: Study,
-    selection: Selection,
+def newest_archive(study: Study) -> Archive:
+    """Return the front of all candidates at their newest measurements, with the study's reference point."""
+    log = tuple(o.name for o in study.objectives if o.logarithmic)
+    archive = Archive(study.objectives, reference=study.archive.reference, log=log)
+    for candidate in study.newest_candidates:
+        archive.add(candidate)
+    return archive
+
+
+def _write_front(
+    done: FinishedStudy,
     folder: Path,
-    data_name: str,
-    notes: Mapping[str, Any] | None = None,
+    selection: Selection,
+    comparisons: tuple[Comparison, ...],
+    notes: Mapping[str, Any],
 ) -> None:
-    """``front.json``, ``front.csv``, ``frontier.html``, ``frontier.png``."""
-    archive = study.archive
+    """Write ``front.json``, ``front.csv``, ``candidates.csv``, ``frontier.html`` and ``frontier.png``."""
+    plan, study = done.plan, done.study
+    archive, candidates = newest_archive(study), study.newest_candidates
     chosen = tuple((pick.name, pick.candidate.id) for pick in selection)
-    comparisons = compare(settings.baselines, selection)
     write_front(
         folder,
-        Front(
-            study.objectives, archive.front, chosen, archive.hypervolume, archive.reference, comparisons, notes or {}
-        ),
+        Front(study.objectives, archive.front, chosen, archive.hypervolume, archive.reference, comparisons, notes),
     )
+    atomic_write(folder / "candidates.csv", front_csv(candidates, dict(chosen)))
     data = frontier_data(
         candidates,
-        settings.aims.cost,
-        settings.aims.gain,
+        plan.aims.cost,
+        plan.aims.gain,
         selection=selection,
-        target=settings.target_name,
-        data_set=data_name,
+        target=plan.target_name,
+        data_set=done.data.name if done.data else "",
         hypervolume=archive.hypervolume,
-        title=f"Efficiency frontier: {settings.space}",
+        title=f"Efficiency frontier: {plan.settings.space}",
     )
     write_frontier(folder, data)
-
-
-@dataclass
-class Live:
-    """A watcher that writes ``front.json`` and ``frontier.html`` while the search goes on, when the front has
-    changed, and passes the event on."""
-
-    settings: SearchSettings
-    study: Study
-    folder: Path
-    data_name: str
-    shown: Callable[[TrialEvent], None]
-    _written: float = field(default=0.0, init=False)
-    _front: tuple[str, ...] = field(default=(), init=False)
-
-    def __call__(self, event: TrialEvent) -> None:
-        self.shown(event)
-        front = tuple(c.id for c in event.archive.front)
-        if front == self._front or time.monotonic() - self._written < LIVE_S:
-            return
-        archive, aims = event.archive, self.settings.aims
-        write_front(
-            self.folder, Front(self.study.objectives, archive.front, (), archive.hypervolume, archive.reference)
-        )
-        title = f"Efficiency frontier: {self.settings.space} ({event.done} of {event.wanted})"
-        data = frontier_data(
-            self.study.candidates,
-            aims.cost,
-            aims.gain,
-            target=self.settings.target_name,
-            data_set=self.data_name,
-            hypervolume=archive.hypervolume,
-            title=title,
-        )
-        write_frontier_html(self.folder / "frontier.html", data)
-        self._front, self._written = front, time.monotonic()

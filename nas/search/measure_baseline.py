@@ -1,41 +1,82 @@
-"""A reference measured on the target of a search, for budgets that name one."""
+"""Reference models measured on the target of a search, for budgets that name one."""
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 from latency_db.core.profiler import FINALIST
+from latency_db.database.db import LatencyDB
 from latency_db.runtimes import open_profiler
 from nas.core.budgets import ReferenceBound
 from nas.core.estimate import Estimate
+from nas.core.reporter import Reporter
+from nas.core.units import quantity
+from nas.data.source import DataPair
 from nas.estimators.base import Context
+from nas.profiling.default_database import default_latency_db
 from nas.search.baseline import Baseline
+from nas.search.plan import SearchPlan, check_image_size
 from search_spaces.references import reference
 from search_spaces.spaces import space_of
 
 
-def measure_baseline(like: ReferenceBound, context: Context) -> Baseline:
-    """A reference measured now, to the interval asked of what is reported, on the context's target and with its
-    number of classes.
+def measure_baselines(
+    plan: SearchPlan, num_classes: int, data: DataPair | None, reporter: Reporter
+) -> dict[str, Baseline]:
+    """Measure the reference models whose latency is a budget, each once, with the classes of the search.
 
-    Its image size is the one that was named, else the target's, else its own. The figure is brought to the machine's
-    usual speed, as a search's are.
+    Args:
+        plan: The plan; its budgets name references.
+        num_classes: Number of classes of the networks.
+        data: Data set for int8 calibration.
+        reporter: Receives notes and progress.
+
+    Returns the measured references by the names of their budgets.
+    """
+    bounds = plan.budgets.references if plan.budgets else {}
+    distinct = {str(bound): bound for bound in bounds.values()}
+    measured: dict[str, Baseline] = {}
+    with (
+        tempfile.TemporaryDirectory(prefix="nas-reference-") as scratch,
+        LatencyDB(plan.settings.latency_db or default_latency_db()) as database,
+        reporter.steps("measuring reference models") as update,
+    ):
+        context = Context(plan.space, num_classes, data, plan.target, database, scratch=Path(scratch))
+        update(0, len(distinct), "")
+        for done, (text, bound) in enumerate(distinct.items(), 1):
+            measured[text] = found = measure_baseline(bound, context)
+            update(done, len(distinct), text)
+            reporter.note(
+                f"budget {text}: {found} takes {quantity(found.latency)} on {plan.target}, with {num_classes} classes"
+            )
+    return {name: measured[str(bound)] for name, bound in bounds.items()}
+
+
+def measure_baseline(bound: ReferenceBound, context: Context) -> Baseline:
+    """Measure a reference model now, to the interval of reported latencies, on the context's target.
+
+    Its image size is the one that the bound names, else the target's, else its own. The latency is scaled to the
+    machine's nominal speed, as those of a search are.
     """
     from search_spaces.trace import trace  # imports torch
 
     target, database = context.target, context.database
     assert target is not None
     assert database is not None
-    architecture = reference(like.reference).architecture
+    architecture = reference(bound.reference).architecture
     space = space_of(architecture)
-    size = like.image_size or target.image_size or int(architecture["image_size"])
-    # A target without an image size stays so: its networks bring their own, and the usual speed is that of all of them.
-    where = replace(target, image_size=size) if target.image_size else target
-    workload = replace(context, space=space, target=replace(target, image_size=size)).workload(architecture)
+    size = bound.image_size or target.image_size or int(architecture["image_size"])
+    sized = replace(target, image_size=size)
+    check_image_size(sized)
+    # A target without an image size stays so: the nominal speed is that of all networks on it.
+    where = sized if target.image_size else target
+    workload = replace(context, space=space, target=sized).workload(architecture)
     with open_profiler(where, FINALIST) as profiler:
         m = database.measure_cached(profiler, workload, fresh=True)
-        usual = profiler.nominal_reference_ms() or database.nominal_reference_ms(profiler.key(workload.key))
-    m = m if usual is None else m.at_nominal_speed(usual)
+        nominal = profiler.nominal_reference_ms() or database.nominal_reference_ms(profiler.key(workload.key))
+    m = m if nominal is None else m.at_nominal_speed(nominal)
     cost = trace(space.graph(architecture), context.num_classes, size)
     latency = Estimate("latency_ms", m.median_ms, "ms", m.low_ms, m.high_ms, m.source, str(m.target))
-    return Baseline(like.reference, size, latency, cost.params, cost.macs)
+    return Baseline(bound.reference, size, latency, cost.params, cost.macs)

@@ -1,4 +1,4 @@
-"""What a search minimises, maximises and bounds, from what was asked for by the names of estimators."""
+"""Objectives and constraints of a search, by the names of estimators."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from nas.search.evaluate_candidate import Bound
 from search_spaces.errors import InputError
 
 LATENCIES = {"measured": "latency", "predicted": "predicted_latency"}
-"""How candidates' latency is known -> the estimator of it."""
+"""Source of candidates' latencies -> registry name of its estimator."""
 ALWAYS = ("params", "macs", "latency")
-"""Asked of every candidate, whatever is searched for."""
+"""Estimators of every candidate, whatever the objectives are."""
 _PREFIXES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _NUMBER = re.compile(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)\s*(.*)")
 
 
 @dataclass(frozen=True)
 class Aims:
-    """Names of estimators (``latency``, ``params``) or of their estimates (``latency_ms``): one or more of each kind.
+    """Objectives by registry names of estimators, one or more to minimise and to maximise.
 
-    The first of ``minimize`` is the cost, the first of ``maximize`` the gain, by which S/M/L are chosen and the front
-    is drawn. Where nothing is minimised (throughput is maximised instead), the cost is latency.
+    The first of ``minimize`` is the cost and the first of ``maximize`` the gain, by which S, M and L are chosen and the
+    front is plotted. If nothing is minimised (throughput is maximised instead), the cost is latency.
     """
 
     minimize: tuple[str, ...]
@@ -33,7 +33,10 @@ class Aims:
 
     @classmethod
     def of(cls, minimize: Sequence[str], maximize: Sequence[str], accuracy: str) -> Aims:
-        """With what is usual in the place of what was not said: latency, and the ``accuracy``. Checked."""
+        """Make aims from names of estimators or estimates; latency and ``accuracy`` fill in what is missing.
+
+        Raises InputError for unknown names, fewer than two or more than four objectives, or one given twice.
+        """
         low, high = (tuple(registry_name(n) for n in names) for names in (minimize, maximize))
         rates = tuple(n for n in high if n == "throughput")
         aims = cls(low or (() if rates else ("latency",)), high if len(high) > len(rates) else (*high, accuracy))
@@ -44,31 +47,35 @@ class Aims:
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        """Costs first."""
+        """The objectives, costs first."""
         pairs = [*((n, "min") for n in self.minimize), *((n, "max") for n in self.maximize)]
         return tuple(Objective(ESTIMATORS[n].name, direction, ESTIMATORS[n].unit) for n, direction in pairs)
 
     @property
     def cost(self) -> Objective:
-        """The axis of budgets and plots."""
+        """The objective of budgets and of the plot's horizontal axis."""
         name = self.minimize[0] if self.minimize else "latency"
         return Objective(ESTIMATORS[name].name, "min", ESTIMATORS[name].unit)
 
     @property
     def gain(self) -> Objective:
-        """The accuracy that S/M/L are chosen by."""
+        """The accuracy by which S, M and L are chosen."""
         name = next(n for n in self.maximize if n != "throughput")
         return Objective(ESTIMATORS[name].name, "max", ESTIMATORS[name].unit)
 
 
 def estimators_of(aims: Aims, bounds: Sequence[Bound], latency: str) -> tuple[str, ...]:
-    """Registry names of all that a candidate is asked, each once; ``latency`` is a key of :data:`LATENCIES`."""
+    """Return the registry names of all estimators of a candidate, each once; ``latency`` is a key of
+    :data:`LATENCIES`."""
     names = (*ALWAYS, *aims.minimize, *aims.maximize, *(registry_name(b.name) for b in bounds))
     return tuple(dict.fromkeys(LATENCIES[latency] if name == "latency" else name for name in names))
 
 
 def parse_bound(text: str) -> Bound:
-    """``latency_ms<=5``, ``latency<=5ms``, ``params<=1.5M`` or ``map>=0.4``; the bound is on the estimate's name."""
+    """Parse ``latency_ms<=5``, ``latency<=5ms``, ``params<=1.5M`` or ``map>=0.4``.
+
+    The bound is on the estimate's name. Raises InputError for anything else.
+    """
     for sign in ("<=", ">="):
         name, found, value = text.partition(sign)
         if found:
@@ -92,7 +99,8 @@ def _value(text: str, unit: str, whole: str) -> float:
 
 
 def registry_name(estimate: str) -> str:
-    """The registry's name of the estimator that gives an estimate."""
+    """Return the registry name of an estimator from its own or its estimate's name. Raises InputError for an unknown
+    name."""
     for name in ESTIMATORS:
         if estimate in (ESTIMATORS[name].name, name):
             return name

@@ -15,6 +15,7 @@ from nas.core.text_table import TextTable
 from nas.data.source import DataPair
 from nas.export.onnx import export_onnx, metadata_of
 from nas.inference.model import load
+from nas.search.plan import SearchPlan
 from nas.search.report.front_files import results_table
 from nas.search.run import search
 from nas.search.settings import SearchSettings
@@ -71,7 +72,7 @@ class QuickstartConfig:
             augment=False,
             eval_images=150,
         )
-        settings.check()
+        SearchPlan.parse(settings).check()
         return settings
 
 

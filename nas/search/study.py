@@ -14,7 +14,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from nas.core.estimate import Candidate, Objective
+from nas.core.estimate import Candidate, Estimate, Objective
 from nas.core.pareto import Archive
 from nas.core.precision_choice import CHOICE, id_of
 from nas.estimators.base import Estimator
@@ -24,7 +24,7 @@ from nas.search.heartbeat import Heartbeat, WorkerSampler, new_worker_name, work
 from nas.search.samplers import SAMPLERS, StudyInfo, WarmStarted
 from nas.search.storage import ask_lock, open_storage, quiet_optuna, storage_errors
 from nas.search.study_history import StudyHistory
-from nas.search.study_reader import RECORD
+from nas.search.study_reader import RECORD, REMEASURED, with_remeasured
 from nas.search.terminator import SearchProgress, never
 from nas.search.trial_parameters import TrialParameters
 from nas.search.trial_queue import LOOK_S, AskedTrial, TrialQueue
@@ -154,6 +154,21 @@ class Study:
     def candidates(self) -> list[Candidate]:
         """Candidates evaluated to the end, in the order of their trials."""
         return self.history.candidates
+
+    @property
+    def remeasured(self) -> dict[str, Any]:
+        """Second measurements of costs by candidate id (JSON)."""
+        return dict(self._study.user_attrs.get(REMEASURED, {}))
+
+    @property
+    def newest_candidates(self) -> list[Candidate]:
+        """The candidates with second measurements in place of the first ones, which are kept as ``NAME_first``."""
+        return with_remeasured(self.candidates, self.remeasured)
+
+    def keep_remeasured(self, id_: str, estimate: Estimate) -> None:
+        """Keep the second measurement of a candidate's cost in the study."""
+        with storage_errors(self._storage, opened=True):
+            self._study.set_user_attr(REMEASURED, {**self.remeasured, id_: estimate.to_dict()})
 
     @property
     def failures(self) -> list[tuple[str, str]]:

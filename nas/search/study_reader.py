@@ -2,35 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 
-from nas.core.estimate import Candidate
+from nas.core.estimate import Candidate, Estimate
 from nas.search.storage import open_storage, quiet_optuna, storage_errors
 from search_spaces.errors import InputError
 
 RECORD = "run"
-"""User attribute of a study: what ``nas worker`` needs to take part."""
+"""User attribute of a study: the record that others need to take part (:mod:`nas.search.study_identity`)."""
+REMEASURED = "remeasured"
+"""User attribute of a study: id -> the second measurement of the cost of a candidate that was chosen."""
+FIRST = "_first"
+"""Suffix of the estimate that keeps the first measurement beside the second."""
+
+
+def with_remeasured(candidates: Iterable[Candidate], remeasured: Mapping[str, Any]) -> list[Candidate]:
+    """Return the candidates with second measurements in place of the first ones, which are kept as ``NAME_first``.
+
+    ``remeasured``: the study's user attribute :data:`REMEASURED`.
+    """
+    found = []
+    for candidate in candidates:
+        if (data := remeasured.get(candidate.id)) is not None:
+            newest = Estimate.from_dict(data)
+            first = candidate[newest.name]
+            kept = Estimate(
+                newest.name + FIRST, first.value, first.unit, first.low, first.high, first.source, first.target
+            )
+            candidate = candidate.with_estimate(newest).with_estimate(kept)
+        found.append(candidate)
+    return found
 
 
 def read_candidates(storage: Path | str, name: str) -> Iterator[Candidate]:
-    """Yield the evaluated candidates of a study, opened for reading only.
+    """Yield the evaluated candidates of a study with their newest measurements; it is opened for reading only.
 
     Raises InputError if the storage is missing, cannot be reached or is damaged.
     """
     with storage_errors(storage), quiet_optuna():
         study = optuna.load_study(study_name=name, storage=open_storage(storage, write=False))
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            if "candidate" in trial.user_attrs:
-                yield Candidate.from_dict(trial.user_attrs["candidate"])
+        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        candidates = [Candidate.from_dict(t.user_attrs["candidate"]) for t in trials if "candidate" in t.user_attrs]
+        yield from with_remeasured(candidates, study.user_attrs.get(REMEASURED, {}))
+
+
+def load_readonly(storage: Path | str, name: str) -> optuna.Study | None:
+    """Load a study for reading; None if there is no such storage or study."""
+    if isinstance(storage, Path) and not storage.is_file():
+        return None
+    with quiet_optuna():
+        try:
+            opened = open_storage(storage, write=False)
+        except InputError as error:
+            if "no study file" in str(error):
+                return None
+            raise
+        if name not in optuna.get_all_study_names(opened):
+            return None
+        return optuna.load_study(study_name=name, storage=opened)
+
+
+def find_record(storage: Path | str, name: str) -> dict[str, Any] | None:
+    """Return the record of a study; None if there is no such storage, study or record.
+
+    Raises InputError if the storage cannot be reached or is damaged.
+    """
+    with storage_errors(storage):
+        study = load_readonly(storage, name)
+        record = None if study is None else study.user_attrs.get(RECORD)
+    return None if record is None else dict(record)
 
 
 def read_record(storage: Path | str, name: str | None) -> tuple[str, dict[str, Any]]:
-    """Return name and record (:meth:`nas.search.study.Study.describe`) of a study in a storage.
+    """Return name and record of a study in a storage.
 
     ``name`` may be None if the storage has one study. Raises InputError if there is no such study or no record.
     """

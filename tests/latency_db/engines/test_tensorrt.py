@@ -376,6 +376,7 @@ def test_activation_memory_follows_precision_and_size(tmp_path: Path) -> None:
 
 def test_the_option_of_nas_search_becomes_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from nas.cli import main
+    from nas.search.objectives import parse_bound
     from nas.search.settings import SearchSettings
 
     kept: list[SearchSettings] = []
@@ -390,7 +391,7 @@ def test_the_option_of_nas_search_becomes_a_bound(tmp_path: Path, monkeypatch: p
     assert main(options) == 2 and not kept
     monkeypatch.setattr(EngineActivations, "available", classmethod(lambda cls: None))
     assert main(options) == 2
-    (bound,) = kept[0].open_bounds()
+    (bound,) = map(parse_bound, kept[0].bounds)
     assert (bound.name, bound.at_most, bound.value) == ("engine_activations_mib", True, 4.0)
 
 

@@ -12,7 +12,7 @@ from latency_db.core.target import Target
 from nas.cli import main
 from nas.core.console_reporter import ConsoleReporter
 from nas.core.estimate import Estimate
-from nas.search.certificate import Certificate, Parts, certificate_table, write_certificates
+from nas.search.certificate import Certificate, PipelineTimes, certificate_table, write_certificates
 
 TARGET = Target("onnxruntime")
 
@@ -24,7 +24,11 @@ def measured(ms: float, verdict: str = "clean", target: Target = TARGET) -> Meas
 def certificate(said_ms: float, *medians: float, verdict: str = "clean", target: Target = TARGET) -> Certificate:
     said = Estimate("latency_ms", said_ms, "ms", source="predicted", target=str(TARGET))
     return Certificate(
-        "S", "ab12cd34ef56", said, tuple(measured(ms, verdict, target) for ms in medians), Parts(1.0, 2.0, 0.5, 10)
+        "S",
+        "ab12cd34ef56",
+        said,
+        tuple(measured(ms, verdict, target) for ms in medians),
+        PipelineTimes(1.0, 2.0, 0.5, 10),
     )
 
 

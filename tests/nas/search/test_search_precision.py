@@ -26,7 +26,7 @@ from nas.estimators.by_precision import ByPrecision, by_precision
 from nas.plotting.frontier_html import frontier_figure
 from nas.plotting.frontier_png import frontier_sheet
 from nas.search import certify as certifying
-from nas.search.finalize import Bounds
+from nas.search.plan import SearchPlan
 from nas.search.report.front_files import read_front
 from nas.search.report.frontier import frontier_data
 from nas.search.run import open_study
@@ -192,7 +192,7 @@ def test_a_run_from_its_settings_to_its_files(run: Path, capsys: pytest.CaptureF
     said = capsys.readouterr().out
     assert "int8 was evaluated elsewhere" in said
     settings = SearchSettings.read(run)
-    assert (settings.target, settings.precisions, settings.target_name) == (
+    assert (settings.target, settings.precisions, SearchPlan.parse(settings).target_name) == (
         "openvino:fp32",
         ("fp32", "int8"),
         "openvino:fp32,int8",
@@ -265,10 +265,9 @@ def test_a_quote_times_every_precision(run: Path, capsys: pytest.CaptureFixture[
 
 def test_references_are_tried_at_every_precision() -> None:
     settings = SearchSettings(space="yolov8", target="openvino:fp32", precisions=("fp32", "int8"), seeded=("yolov8n",))
-    first = settings.first_candidates()
-    assert [split(p)[1] for p in first] == ["fp32", "int8"] and first[0] in list(
-        map(settings.open_points().check, first)
-    )
+    plan = SearchPlan.parse(settings)
+    first = plan.first
+    assert [split(p)[1] for p in first] == ["fp32", "int8"] and first[0] in list(map(plan.points.check, first))
 
 
 def test_a_run_without_the_choice_is_read_as_before(run: Path) -> None:
@@ -291,12 +290,12 @@ def test_a_run_whose_int8_was_judged_in_float_is_not_gone_on_with(tmp_path: Path
         fixed={c.name: c.values for c in SPACE.choices}, data="digits", target="openvino:int8", sampler="random"
     )
     contexts = [Context(SPACE, 3, target=Target("openvino", p)) for p in ("int8", "fp32")]
-    Study(tmp_path / "s.journal", "run", SPACE, settings.objectives, "random").run(
+    Study(tmp_path / "s.journal", "run", SPACE, SearchPlan.parse(settings).objectives, "random").run(
         [Faster(contexts[0]), Unsaid(contexts[1])], 3
     )
     with pytest.raises(InputError, match="accuracy of float"):
-        open_study(settings, tmp_path / "s.journal", "run", Bounds())
-    open_study(replace(settings, target="openvino:fp32"), tmp_path / "s.journal", "run", Bounds())
+        open_study(SearchPlan.parse(settings), tmp_path / "s.journal", "run")
+    open_study(SearchPlan.parse(replace(settings, target="openvino:fp32")), tmp_path / "s.journal", "run")
 
 
 REFUSED = {
@@ -344,7 +343,7 @@ def test_int8_without_images_is_one_line(run: Path, capsys: pytest.CaptureFixtur
     assert main(argv) == 2
     assert "openvino:int8 without --data" in capsys.readouterr().err
     with pytest.raises(InputError, match="the target's among them"):
-        SearchSettings(target="openvino:fp16", precisions=("fp32", "int8"), accuracy="score").check()
+        SearchPlan.parse(SearchSettings(target="openvino:fp16", precisions=("fp32", "int8"), accuracy="score")).check()
 
 
 # what comes after

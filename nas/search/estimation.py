@@ -1,0 +1,88 @@
+"""The estimators of a search, made for every precision of its target."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from latency_db.database.db import LatencyDB
+from nas.data.source import DataPair
+from nas.estimators import ESTIMATORS
+from nas.estimators.base import Context, Estimator
+from nas.estimators.by_precision import by_precision
+from nas.estimators.latency import Latency
+from nas.profiling.default_database import default_latency_db
+from nas.search.plan import SearchPlan
+from nas.supernet.supernet import Supernet
+
+
+@dataclass(frozen=True)
+class SearchEstimators:
+    """Estimators of a search.
+
+    Args:
+        candidate: All estimators of a candidate.
+        latency: Measures latencies; one of ``candidate`` if the search measures its candidates.
+    """
+
+    candidate: Sequence[Estimator]
+    latency: Estimator
+
+    def of(self, name: str) -> Estimator:
+        """Return the estimator of an estimate; the measured latency before a predicted one."""
+        return next((e for e in (self.latency, *self.candidate) if e.name == name), self.latency)
+
+
+@contextmanager
+def open_estimators(
+    plan: SearchPlan, num_classes: int, data: DataPair | None, supernet: Supernet | None
+) -> Iterator[SearchEstimators]:
+    """Open the estimators of a plan; their arguments are points of the search.
+
+    Temporary files are in a folder of their own, which is removed at the end.
+
+    Args:
+        plan: The plan.
+        num_classes: Number of classes of the detectors.
+        data: Data set of accuracies and int8 calibration.
+        supernet: Shared weights on their device.
+    """
+    settings = plan.settings
+    with (
+        tempfile.TemporaryDirectory(prefix="nas-search-") as scratch,
+        LatencyDB(settings.latency_db or default_latency_db()) as database,
+    ):
+        context = Context(
+            space=plan.space,
+            num_classes=num_classes,
+            data=data,
+            target=plan.target,
+            database=database,
+            supernet=supernet,
+            device=settings.device,
+            eval_images=settings.eval_images,
+            seed=settings.seed,
+            scratch=Path(scratch),
+            compared_targets=tuple(plan.targets.values()),
+        )
+        made = {p: _made(replace(context, target=target), plan.estimators) for p, target in plan.targets.items()}
+        candidate = [
+            by_precision(dict(zip(made, same, strict=True)))
+            for same in zip(*(estimators for estimators, _ in made.values()), strict=True)
+        ]
+        latency = by_precision({p: measuring for p, (_, measuring) in made.items()})
+        try:
+            yield SearchEstimators(candidate, latency)
+        finally:
+            for estimator in (*candidate, latency):
+                estimator.close()
+
+
+def _made(context: Context, names: Sequence[str]) -> tuple[list[Estimator], Latency]:
+    """Return the estimators with these registry names, and the one that measures latencies."""
+    estimators = [ESTIMATORS[name](context) for name in names]
+    measuring = (e for e in estimators if isinstance(e, Latency) and e.name == Latency.name)
+    return estimators, next(measuring, None) or Latency(context)

@@ -1,0 +1,74 @@
+"""The supernet of a run: given, trained earlier, or trained now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nas.core.compute import device_of
+from nas.core.reporter import Reporter
+from nas.data.source import DataPair
+from nas.search.plan import SearchPlan
+from nas.search.supernet_budget import SupernetBudget, supernet_budget
+from nas.supernet.supernet import Supernet
+from nas.supernet.weights import load_supernet
+from nas.training.data import image_size_of, training_batches
+from nas.training.job import TrainJob
+from nas.training.train_supernet import train_supernet
+from search_spaces.errors import InputError
+
+SUPERNET_FILE = "supernet.safetensors"
+
+
+@dataclass(frozen=True)
+class SupernetSource:
+    """Where the supernet of a run comes from.
+
+    Args:
+        path: File of its weights.
+        ready: The loaded supernet; None if it has to be trained into ``path``.
+    """
+
+    path: Path
+    ready: Supernet | None
+
+
+def supernet_source(plan: SearchPlan, data: DataPair, folder: Path) -> SupernetSource:
+    """Find the supernet that the settings name or the run has trained, and check that it fits.
+
+    Raises InputError if a supernet was trained for other classes or lacks values of the space, or if the data set does
+    not fill a batch of a training that is still to be done.
+    """
+    given = plan.settings.supernet
+    path = Path(given) if given else folder / SUPERNET_FILE
+    if not given and not path.exists():
+        training_batches(data, training_budget(plan, data).recipe, image_size_of(plan.space), plan.settings.augment)
+        return SupernetSource(path, None)
+    supernet, classes, _ = load_supernet(path)
+    if classes != data.classes:
+        raise InputError(
+            f"{path} was trained for classes {list(classes)}", f"those of the data set: {list(data.classes)}"
+        )
+    for choice in plan.space.choices:
+        if missing := [v for v in choice.values if choice.weights and v not in supernet.space[choice.name].values]:
+            raise InputError(
+                f"{choice.name} = {missing} of the search",
+                f"values the supernet has: {supernet.space[choice.name].values}",
+            )
+    return SupernetSource(path, supernet)
+
+
+def open_supernet(plan: SearchPlan, source: SupernetSource, data: DataPair, reporter: Reporter) -> Supernet:
+    """Return the supernet on the plan's device, trained now if need be; an interrupted training resumes."""
+    supernet = source.ready
+    if supernet is None:
+        budget = training_budget(plan, data)
+        reporter.note(str(budget))
+        job = TrainJob(data, budget.recipe, augment=plan.settings.augment, compute=plan.compute)
+        supernet = train_supernet(plan.space, job, source.path, reporter)
+    return supernet.to(device_of(plan.settings.device))
+
+
+def training_budget(plan: SearchPlan, data: DataPair) -> SupernetBudget:
+    """Return the training budget of the plan's supernet on a data set."""
+    return supernet_budget(plan.recipe, plan.settings.recipe, len(data.train))

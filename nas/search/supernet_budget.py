@@ -1,0 +1,61 @@
+"""How long a supernet is trained by default: in steps, not in epochs, so that a small data set is not undertrained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nas.training.recipe import Recipe
+
+EPOCHS = 20
+"""Epochs of a large data set."""
+LEAST_STEPS = 1000
+"""Smallest number of optimizer steps: a small data set is trained for more epochs."""
+SMALL_SET = 1000
+"""Images below which the default batch is :data:`SMALL_BATCH`, for more steps from the same images."""
+SMALL_BATCH = 16
+
+
+@dataclass(frozen=True)
+class SupernetBudget:
+    """The training budget of a supernet.
+
+    Args:
+        recipe: The complete recipe.
+        images: Images of the train split.
+        by_default: Whether the number of epochs follows from the data set and was not given.
+    """
+
+    recipe: Recipe
+    images: int
+    by_default: bool
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the training; an incomplete last batch is dropped."""
+        return self.recipe.epochs * max(1, self.images // self.recipe.batch_size // self.recipe.accumulate)
+
+    def __str__(self) -> str:
+        text = f"supernet: {self.recipe.epochs} epochs of {self.images:,} images, {self.steps:,} steps of batch {self.recipe.batch_size}"
+        return text + (" (default for this data set; --epochs N sets it)" if self.by_default else "")
+
+
+def supernet_budget(recipe: Recipe, given: Mapping[str, Any], images: int) -> SupernetBudget:
+    """Return the training budget for a data set.
+
+    Args:
+        recipe: The recipe with everything that was given.
+        given: Values that were given; those of ``epochs`` and ``batch_size`` stay.
+        images: Images of the train split.
+
+    Without ``epochs``: :data:`EPOCHS`, and as many more as :data:`LEAST_STEPS` steps take.
+    """
+    values: dict[str, Any] = {}
+    if "batch_size" not in given and "epochs" not in given and images < SMALL_SET:
+        values["batch_size"] = min(recipe.batch_size, SMALL_BATCH)
+    batch = values.get("batch_size", recipe.batch_size)
+    if "epochs" not in given:
+        per_epoch = max(1, images // batch // recipe.accumulate)
+        values["epochs"] = max(EPOCHS, -(-LEAST_STEPS // per_epoch))
+    return SupernetBudget(recipe.changed(values), images, "epochs" not in given)
