@@ -22,7 +22,7 @@ from nas.data.source import open_data
 from nas.profiling.default_database import default_latency_db
 from nas.profiling.workload import workload_of
 from nas.search.certificate import Certificate, PipelineTimes
-from nas.search.plan import SearchPlan, check_image_size
+from nas.search.plan import SearchPlan
 from nas.search.report.front_files import read_front
 from nas.search.settings import SearchSettings
 from search_spaces.errors import InputError
@@ -54,8 +54,6 @@ def certify(
     where = {
         a.name: Target.parse(target) if target else plan.targets.get(a.precision or "", plan.target) for a in artifacts
     }
-    for one in where.values():
-        check_image_size(one)
     measured: dict[str, list[Measurement]] = {a.name: [] for a in artifacts}
     quantizes = any(t.precision == "int8" for t in where.values())
     images = open_data(settings.data, limit=settings.limit) if settings.data and quantizes else None

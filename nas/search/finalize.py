@@ -27,6 +27,7 @@ from nas.search.result import SearchResult
 from nas.search.selection import Selection, confirm, select
 from nas.search.side_by_side import compare_side_by_side
 from nas.search.study import Study
+from nas.search.study_reader import FIRST
 from search_spaces.errors import InputError
 
 
@@ -91,7 +92,8 @@ def _confirmed_selection(done: FinishedStudy, reporter: Reporter) -> Selection:
     cost, limits = plan.aims.cost, plan.limits
     measuring = done.estimators.of(cost.name)
     known = study.remeasured
-    chosen = select(study.newest_candidates, cost.name, plan.aims.gain.name, limits.budgets, goals=limits.goals)
+    newest = [_without_first(c) for c in study.newest_candidates]
+    chosen = select(newest, cost.name, plan.aims.gain.name, limits.budgets, goals=limits.goals)
     with reporter.steps("measuring the chosen again, each in a fresh process") as update:
         measured = 0
 
@@ -113,9 +115,14 @@ def _confirmed_selection(done: FinishedStudy, reporter: Reporter) -> Selection:
     return selection
 
 
+def _without_first(candidate: Candidate) -> Candidate:
+    """Return the candidate without the first measurement that is kept beside the second."""
+    return replace(candidate, estimates=tuple(e for e in candidate.estimates if not e.name.endswith(FIRST)))
+
+
 def _artifact(done: FinishedStudy, name: str, candidate: Candidate, comparisons: tuple[Comparison, ...]) -> Artifact:
     plan, latency = done.plan, done.estimators.latency
-    plain = replace(candidate, estimates=tuple(e for e in candidate.estimates if not e.name.endswith("_first")))
+    plain = candidate
     if plan.aims.cost.name != latency.name:
         plain = plain.with_estimate(latency.remeasure(candidate.point))
     gained = tuple(c.speed_up for c in comparisons if c.name == name)

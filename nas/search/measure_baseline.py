@@ -17,7 +17,7 @@ from nas.data.source import DataPair
 from nas.estimators.base import Context
 from nas.profiling.default_database import default_latency_db
 from nas.search.baseline import Baseline
-from nas.search.plan import SearchPlan, check_image_size
+from nas.search.plan import SearchPlan
 from search_spaces.references import reference
 from search_spaces.spaces import space_of
 
@@ -69,7 +69,6 @@ def measure_baseline(bound: ReferenceBound, context: Context) -> Baseline:
     space = space_of(architecture)
     size = bound.image_size or target.image_size or int(architecture["image_size"])
     sized = replace(target, image_size=size)
-    check_image_size(sized)
     # A target without an image size stays so: the nominal speed is that of all networks on it.
     where = sized if target.image_size else target
     workload = replace(context, space=space, target=sized).workload(architecture)

@@ -10,6 +10,7 @@ from latency_db.runtimes import RUNTIMES, open_profiler
 from nas.core.budgets import BudgetRequest, Budgets, parse_request
 from nas.core.compute import device_of
 from nas.core.estimate import Objective
+from nas.core.image_size import check_image_size
 from nas.core.precision_choice import joined, with_precisions
 from nas.estimators import ESTIMATORS
 from nas.search.baseline import Baseline
@@ -26,9 +27,6 @@ from search_spaces.references import point_of
 from search_spaces.registry import unknown
 from search_spaces.space import SearchSpace
 from search_spaces.spaces import SPACES
-
-STRIDE = 32
-"""Image sizes in pixels are multiples of the detectors' largest stride."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +192,8 @@ class SearchPlan:
                 f"precisions {', '.join(settings.precisions)} as a choice on {settings.target}",
                 "two or more, the target's among them",
             )
-        check_image_size(self.target)
+        if self.target.image_size is not None:
+            check_image_size(self.target.image_size, f"target {self.target}")
         for target in self.targets.values():
             open_profiler(target).close()
         int8 = self.targets.get("int8")
@@ -236,11 +235,3 @@ class SearchPlan:
                     "its accuracy is estimated at the image size that the space has it at",
                 )
             point_of(self.space, bound.reference)
-
-
-def check_image_size(target: Target) -> None:
-    """Raise InputError if the target's image size is no multiple of 32: no detector takes such images."""
-    size = target.image_size
-    if size is not None and size % STRIDE:
-        near = max(STRIDE, round(size / STRIDE) * STRIDE)
-        raise InputError(f"image size {size} of target {target}", f"a multiple of {STRIDE}, for example {near}")

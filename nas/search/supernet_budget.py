@@ -53,7 +53,7 @@ def supernet_budget(recipe: Recipe, given: Mapping[str, Any], images: int) -> Su
     """
     values: dict[str, Any] = {}
     if "batch_size" not in given and "epochs" not in given and images < SMALL_SET:
-        values["batch_size"] = min(recipe.batch_size, SMALL_BATCH)
+        values["batch_size"] = max(1, min(recipe.batch_size, SMALL_BATCH, images))
     batch = values.get("batch_size", recipe.batch_size)
     if "epochs" not in given:
         per_epoch = max(1, images // batch // recipe.accumulate)

@@ -160,6 +160,7 @@ def test_every_verb_has_a_module() -> None:
         "options",
         "transfer_options",
         "reference",
+        "explicit",
         "renamed",
         "border",
     }
