@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from search_spaces.errors import InputError
+from search_spaces.foreign_files import open_file
 
 if TYPE_CHECKING:
     import onnx
@@ -18,10 +19,19 @@ LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 OLDEST_OPSET = 13
 
 
+MAX_BYTES = 2 << 30
+"""Largest ONNX file: protobuf's own bound."""
+
+
 def parsed(path: Path) -> onnx.ModelProto:
-    """Parse an ONNX file. Raises InputError if it is none."""
+    """Parse an ONNX file with its weights.
+
+    Raises:
+        InputError: if it is no regular file, larger than 2 GiB, or no ONNX file.
+    """
     import onnx
 
+    open_file(path, MAX_BYTES, "an ONNX file").close()
     try:
         return onnx.load(str(path))
     except Exception as error:  # noqa: BLE001 (a broken file raises classes of protobuf)

@@ -1,14 +1,15 @@
-"""Is an exported int8 graph what it promises? Every rule names what it found and where. Needs no torch and no runtime.
+"""Linter of int8 ONNX files: compares the graph with what the file records about itself. Needs no torch and no runtime.
 
-TensorRT's parser takes symmetric signed activations and no int32 biases, OpenVINO miscomputes signed ones behind a
-split and a concatenation, and no network survives a quantized decode tail: docs/quantization.md.
+Every finding names its rule and its place. The rules follow from the runtimes: TensorRT's parser accepts symmetric
+signed activations and no int32 biases, OpenVINO computes wrong numbers for signed activations behind a split and a
+concatenation, and a quantized decode tail destroys the accuracy of every network (docs/quantization.md).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,19 @@ import numpy.typing as npt
 from latency_db.conversion.onnx_parts import LAYERS, decode_tail, named, parsed
 from latency_db.core.quantization_scheme import QuantizationScheme
 from search_spaces.errors import InputError
+from search_spaces.json_checks import JsonObject, check_fields, parse_json
+from search_spaces.text import printable
 
 if TYPE_CHECKING:
     import onnx
 
 METADATA, ERROR, WARNING = "int8", "error", "warning"
-UNDERFLOW = 6e-8  # scales under this are zero in float16, whose smallest number is 2**-24
-MANY = 12  # layers that are worth naming one by one
+UNDERFLOW = 6e-8
+"""Scales below it are zero in float16, whose smallest number is 2**-24."""
+MANY = 12
+"""Up to so many float layers are listed by name."""
+MAX_METADATA = 1 << 20
+"""Largest metadata entry, bytes."""
 PASSING = (
     "Concat",
     "Split",
@@ -38,13 +45,13 @@ PASSING = (
     "Unsqueeze",
     "Flatten",
 )
-"""Operators that hand values on as they are: what they give is quantized where what they take is."""
+"""Operators that pass values on unchanged: their output is quantized where their input is."""
 ZERO_POINTS = {"s8": 0, "u8": 128}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong (``error``), or that costs accuracy or time (``warning``): which rule, and where."""
+    """One finding: an ``error``, or a ``warning`` that costs accuracy or time; its rule and its place."""
 
     level: str
     rule: str
@@ -56,8 +63,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class LintedLayer:
-    """A convolution or matrix product with weights: ``int8``, ``float``, or ``half`` where only one of its two inputs
-    is quantized."""
+    """A convolution or matrix product with weights.
+
+    Its precision is ``int8``, ``float``, or ``half`` where only one of its two inputs is quantized.
+    """
 
     name: str
     kind: str
@@ -69,33 +78,46 @@ class LintedLayer:
 
 @dataclass(frozen=True)
 class Int8Record:
-    """What a quantized file says of itself: its form, the target it is for, and the nodes left float on purpose."""
+    """What a quantized file records about itself: target, quantization scheme, nodes kept in floating point."""
 
     target: str
     scheme: QuantizationScheme
     kept_float: tuple[str, ...] = ()
 
     def to_json(self) -> str:
-        """The value of the file's metadata entry :data:`METADATA`."""
+        """Return the value of the file's metadata entry :data:`METADATA`."""
         return json.dumps({"target": self.target, "form": asdict(self.scheme), "left_float": list(self.kept_float)})
 
     @classmethod
     def of(cls, proto: onnx.ModelProto) -> Int8Record | None:
-        """A file's, None where it says nothing."""
-        said = next((entry.value for entry in proto.metadata_props if entry.key == METADATA), None)
-        if said is None:
+        """Read a file's record; None where it has none.
+
+        Raises:
+            InputError: if the record is damaged.
+        """
+        text = next((entry.value for entry in proto.metadata_props if entry.key == METADATA), None)
+        if text is None:
             return None
-        try:
-            data = json.loads(said)
-            return cls(
-                data["target"],
-                QuantizationScheme(**{**data["form"], "op_types": tuple(data["form"]["op_types"])}),
-                tuple(data["left_float"]),
-            )
-        except (ValueError, TypeError, KeyError) as error:
-            raise InputError(
-                f"metadata {METADATA!r} of the model cannot be used ({type(error).__name__}: {error})"
-            ) from None
+        where = f"metadata {METADATA!r} of the model"
+        record = JsonObject.of(parse_json(text, where, max_bytes=MAX_METADATA), where)
+        return cls(record.text("target"), _scheme_of(record.object("form")), record.texts("left_float"))
+
+
+def _scheme_of(record: JsonObject) -> QuantizationScheme:
+    """Read a quantization scheme; InputError for unknown, missing or wrongly typed entries."""
+    names = tuple(f.name for f in fields(QuantizationScheme))
+    check_fields(record.entries, names, record.where)
+    return QuantizationScheme(
+        activation=record.text("activation"),
+        weight=record.text("weight"),
+        per_channel=record.boolean("per_channel"),
+        symmetric=record.boolean("symmetric"),
+        op_types=record.texts("op_types"),
+        bias=record.boolean("bias"),
+        outputs=record.boolean("outputs"),
+        last_convs=record.boolean("last_convs"),
+        weight_bits=record.integer("weight_bits"),
+    )
 
 
 @dataclass(frozen=True)
@@ -124,27 +146,46 @@ class LintReport:
         return {"layers": [asdict(layer) for layer in self.layers], "findings": [asdict(f) for f in self.findings]}
 
 
-def lint(model: Path, promise: Int8Record | None = None) -> LintReport:
-    """Check a file against ``promise``, by default its own; without any, against the rules that hold for every
-    runtime."""
+def lint(model: Path, record: Int8Record | None = None) -> LintReport:
+    """Lint a file against ``record``, by default its own; without any, against the rules that hold for every runtime.
+
+    Raises:
+        InputError: if the file cannot be read, or is no valid ONNX model.
+    """
     proto = named(parsed(model))
+    record = record or Int8Record.of(proto)
+    try:
+        return _lint(proto, record)
+    except (ValueError, TypeError, IndexError, KeyError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = printable(f"{type(error).__name__}: {error}")[:200]
+        raise InputError(
+            f"{model.name} is no valid ONNX model ({reason})", "an ONNX file that a runtime loads"
+        ) from None
+
+
+def _lint(proto: onnx.ModelProto, record: Int8Record | None) -> LintReport:
     graph = _Graph(proto)
-    promise = promise or Int8Record.of(proto)
-    form, left = (promise.scheme, {*promise.kept_float}) if promise else (None, set())
-    layers = tuple(_layers(graph, left))
-    found = [
-        *_coverage(layers, graph, promise),
+    scheme, kept = (record.scheme, {*record.kept_float}) if record else (None, set())
+    layers = tuple(_layers(graph, kept))
+    findings = (
+        *_coverage(layers, graph, record),
         *_pairs(graph),
         *_scales(graph),
-        *_kinds(graph, layers, form),
-        *_places(graph, layers, promise),
-    ]
-    return LintReport(layers, tuple(found))
+        *_kinds(graph, layers, scheme),
+        *_places(graph, layers, record),
+    )
+    return LintReport(layers, findings)
 
 
-def require_clean(model: Path, promise: Int8Record | None = None) -> LintReport:
-    """:func:`lint`, an error where that finds one."""
-    report = lint(model, promise)
+def require_clean(model: Path, record: Int8Record | None = None) -> LintReport:
+    """Lint a file and return the report.
+
+    Raises:
+        InputError: if the linter finds an error.
+    """
+    report = lint(model, record)
     if report.errors:
         more = f" (and {len(report.errors) - 1} more)" if len(report.errors) > 1 else ""
         raise InputError(f"{model.name} is not the int8 model it should be: {report.errors[0]}{more}")
@@ -221,18 +262,18 @@ def _layers(graph: _Graph, kept_float: set[str]) -> Iterator[LintedLayer]:
         )
 
 
-def _coverage(layers: tuple[LintedLayer, ...], graph: _Graph, promise: Int8Record | None) -> Iterator[Finding]:
+def _coverage(layers: tuple[LintedLayer, ...], graph: _Graph, record: Int8Record | None) -> Iterator[Finding]:
     """Is every layer int8 that should be?"""
     convs = [layer for layer in layers if layer.kind == "Conv"]
     if not any(layer.precision == "int8" for layer in convs):
         yield Finding(ERROR, "a float model", f"none of {len(convs)} convolutions is int8")
         return
-    left = promise.kept_float if promise else ()
+    left = record.kept_float if record else ()
     for layer in convs:
         if layer.precision == "half":
             yield Finding(ERROR, "half quantized: only one of activation and weights", layer.name)
         elif layer.precision == "float" and layer.name not in left:
-            yield Finding(ERROR if promise else WARNING, "float convolution", layer.name)
+            yield Finding(ERROR if record else WARNING, "float convolution", layer.name)
         elif layer.precision == "int8" and layer.name in left:
             yield Finding(ERROR, "int8 convolution that should be float", layer.name)
     for n in graph.of_type("BatchNormalization"):
@@ -277,42 +318,42 @@ def _scales(graph: _Graph) -> Iterator[Finding]:
             yield Finding(WARNING, f"scale {small:.1e} is zero in float16", n.name)
 
 
-def _kinds(graph: _Graph, layers: tuple[LintedLayer, ...], form: QuantizationScheme | None) -> Iterator[Finding]:
-    """Are activations, weights and biases quantized in the way that the form says?"""
-    strict = ERROR if form else WARNING
+def _kinds(graph: _Graph, layers: tuple[LintedLayer, ...], scheme: QuantizationScheme | None) -> Iterator[Finding]:
+    """Are activations, weights and biases quantized in the way that the scheme says?"""
+    strict = ERROR if scheme else WARNING
     for n in graph.of_type("QuantizeLinear"):
         kind, zero, scale = graph.kind(n), graph.zero_point(n), graph.constants.get(n.input[1])
         if scale is not None and scale.size > 1:
             yield Finding(ERROR, "activation with a scale per channel", n.name)
-        if form and kind != form.activation:
-            yield Finding(ERROR, f"activation {kind}, where the runtime wants {form.activation}", n.name)
+        if scheme and kind != scheme.activation:
+            yield Finding(ERROR, f"activation {kind}, where the runtime wants {scheme.activation}", n.name)
         elif (
-            (not form or form.symmetric)
+            (not scheme or scheme.symmetric)
             and kind in ZERO_POINTS
             and (0 if zero is None else int(zero.ravel()[0])) != ZERO_POINTS[kind]
         ):
             yield Finding(strict, "asymmetric activation", n.name)
     for n in graph.of_type("DequantizeLinear"):
         stored = graph.constants.get(n.input[0])
-        if stored is not None and stored.dtype == np.int32 and not (form and form.bias):
+        if stored is not None and stored.dtype == np.int32 and not (scheme and scheme.bias):
             yield Finding(strict, "quantized bias", n.name)
     for layer in layers:
         if (
             layer.precision == "int8"
             and layer.kind == "Conv"
             and not layer.per_channel
-            and not (form and not form.per_channel)
+            and not (scheme and not scheme.per_channel)
         ):
             yield Finding(strict, "weights with one scale for all channels", layer.name)
 
 
-def _places(graph: _Graph, layers: tuple[LintedLayer, ...], promise: Int8Record | None) -> Iterator[Finding]:
+def _places(graph: _Graph, layers: tuple[LintedLayer, ...], record: Int8Record | None) -> Iterator[Finding]:
     """Is the decode tail float, and nothing else between what is int8?"""
     tail = decode_tail(graph.proto)
     for n in graph.of_type("QuantizeLinear", "DequantizeLinear"):
         if n.name in tail:
             yield Finding(ERROR, "decode tail quantized", n.name)
-    meant = {*promise.kept_float} if promise else set()
+    meant = {*record.kept_float} if record else set()
     precision = {layer.name: layer.precision for layer in layers}
     for layer in layers:
         if layer.precision == "float" and layer.name not in meant and layer.kind == "Conv":

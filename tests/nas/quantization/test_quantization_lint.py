@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -198,3 +200,74 @@ def test_without_a_promise_the_forms_own_choices_are_warnings(sound: Path, tmp_p
     path.write_bytes(proto.SerializeToString())
     with pytest.raises(InputError, match="metadata 'int8'"):
         lint(path)
+
+
+# files from elsewhere
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no JSON",
+        "[1]",
+        "{}",
+        "null",
+        '{"target": 5, "form": {}, "left_float": []}',
+        '{"target": "t", "form": [], "left_float": []}',
+        '{"target": "t", "form": {"activation": "s8"}, "left_float": []}',
+        '{"target": "t", "form": {"activation": "s8", "more": 1}, "left_float": []}',
+        "[" * 100_000,
+        '{"target": ' + "9" * 5000 + "}",
+    ],
+)
+def test_damaged_metadata_is_one_line(text: str, sound: Path, tmp_path: Path) -> None:
+    proto = onnx.load(sound)
+    helper.set_model_props(proto, {METADATA: text})
+    (path := tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    with pytest.raises(InputError, match="metadata 'int8'") as error:
+        lint(path)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 500
+
+
+def no_inputs(proto: onnx.ModelProto) -> None:
+    del nodes(proto, "DequantizeLinear")[2].input[1:]
+
+
+def no_scale(proto: onnx.ModelProto) -> None:
+    constant(proto, nodes(proto, "QuantizeLinear")[3].input[1], np.zeros(0, np.float32))
+
+
+def cut_tensor(proto: onnx.ModelProto) -> None:
+    tensor = next(t for t in proto.graph.initializer if len(t.raw_data) > 64)
+    tensor.raw_data = tensor.raw_data[:7]
+
+
+def cycle(proto: onnx.ModelProto) -> None:
+    conv = nodes(proto, "Conv")[2]
+    conv.input[0] = "around"
+    for name, other in (("around", "back"), ("back", "around")):
+        proto.graph.node.append(helper.make_node("Concat", [other], [name], axis=1))
+
+
+@pytest.mark.parametrize("change", [no_inputs, no_scale, cut_tensor, cycle])
+def test_a_graph_that_is_not_whole_is_one_line(change: Change, sound: Path, tmp_path: Path) -> None:
+    proto = onnx.load(sound)
+    change(proto)
+    (path := tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    with pytest.raises(InputError, match=r"m\.onnx is no valid ONNX model") as error:
+        lint(path)
+    assert "\n" not in str(error.value)
+
+
+def test_only_regular_files_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "pipe.onnx")
+    (tmp_path / "zero.onnx").symlink_to("/dev/zero")
+    for name, reason in (("pipe", "named pipe"), ("zero", "device")):
+        assert main(["quantize", "--lint", str(tmp_path / f"{name}.onnx")]) == 2
+        assert reason in capsys.readouterr().err
+
+
+def test_records_of_the_version_before_are_read(sound: Path) -> None:
+    text = next(e.value for e in onnx.load(sound).metadata_props if e.key == METADATA)
+    assert set(json.loads(text)) == {"target", "form", "left_float"}
+    assert Int8Record.of(onnx.load(sound)) == Int8Record("tensorrt-rtx:int8", FORM)
