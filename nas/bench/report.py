@@ -1,5 +1,4 @@
-"""A bench as one image: latency to the right, mAP upwards, worked out once for all renderers. Different kinds of
-mAP stand on panels of their own."""
+"""Layout of a bench's image, shared by all renderers: latency to the right, mAP upwards, one panel per kind of mAP."""
 
 from __future__ import annotations
 
@@ -20,6 +19,7 @@ from nas.plotting import canvas as look
 from nas.plotting.canvas import Axis, Canvas, cost_axis, gain_axis
 from nas.plotting.labels import XY
 from nas.plotting.marks import BudgetLine, Label, Point, budget_lines, edge, obstacles, placed, steps
+from nas.quantization.report import change_of_map
 from search_spaces.references import FAMILIES
 
 LATENCY = Objective("latency_ms", "min", "ms")
@@ -52,7 +52,7 @@ _ABOVE = (90, 75, 105, 60, 120, 45, 135)
 
 @dataclass(frozen=True)
 class Family:
-    """How a family is drawn: colour, and a shape as plotly calls it."""
+    """The style of a family: its colour, and its shape by plotly's name."""
 
     name: str
     colour: str
@@ -69,10 +69,16 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
-    """Models whose mAP is of one kind and data set. ``hollow``: it is the authors' and not measured here. ``front``
-    is the edge of what is dominated.
+    """Models whose mAP is of one kind and data set.
 
-    ``ticks`` stand on the latency axis: models of no known mAP. ``labels`` have their colours.
+    Attributes:
+        heading: the kind and the data set.
+        hollow: the mAP is the authors' and was not measured here.
+        canvas: the axes, and the place on the image.
+        series: the models, by family.
+        front: staircase of the Pareto front.
+        ticks: models without a known mAP, on the latency axis.
+        labels: with their colours.
     """
 
     heading: str
@@ -86,7 +92,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class BenchData:
-    """What both renderers draw: panels from top to bottom over one latency axis."""
+    """What the renderers draw: panels from top to bottom over one latency axis."""
 
     title: str
     subtitle: tuple[str, ...]
@@ -98,7 +104,7 @@ class BenchData:
     families: tuple[Family, ...]
 
     def heading_px(self, panel: Panel) -> int:
-        """How far above a panel its heading stands: over the texts of the budgets, which are above the first."""
+        """Return the distance of a heading above its panel, pixels; the first leaves room for the budgets' texts."""
         rows = 1 + max((row for *_, row in self.budgets), default=-1) if panel is self.panels[0] else 0
         return 10 + look.ROW_PX * rows
 
@@ -106,8 +112,14 @@ class BenchData:
 def bench_data(
     bench: BenchResult, wanted: BudgetRequest | None = None, log_x: bool = True, title: str | None = None
 ) -> BenchData:
-    """Work out the image of the bench's first target, with the budgets ``wanted`` (those like a model at its
-    latency here)."""
+    """Lay out the image of the bench's first target.
+
+    Args:
+        bench: what is shown.
+        wanted: budgets to draw; one that refers to a model is drawn at that model's latency.
+        log_x: logarithmic latency axis.
+        title: heading, by default models and target.
+    """
     measured = [e for e in bench.main.values() if e.latency is not None]
     families = _families(measured)
     bounds = _bounds(wanted, bench)
@@ -131,8 +143,7 @@ def bench_data(
 
 
 def write_bench(folder: Path, bench: BenchResult, data: BenchData) -> list[Path]:
-    """``bench.json``, ``bench.csv``, ``bench.md``, ``bench.html`` (plotly), ``bench.png`` (matplotlib) into
-    ``folder``; gives the paths."""
+    """Write ``bench.json``, ``bench.csv``, ``bench.md``, ``bench.html`` and ``bench.png``; return their paths."""
     from nas.bench.report_html import write_bench_html
     from nas.bench.report_png import write_bench_png
     from nas.bench.report_tables import bench_csv, bench_markdown
@@ -147,7 +158,7 @@ def write_bench(folder: Path, bench: BenchResult, data: BenchData) -> list[Path]
 
 
 def short_name(name: str, family: str) -> str:
-    """What a name adds to its family's: ``yolov8n`` of YOLOv8 is ``n``; the whole name where it adds nothing."""
+    """Return a name without its family: ``n`` for ``yolov8n`` of YOLOv8; the whole name if nothing is left."""
     rest = name[len(family) :] if name.casefold().startswith(family.casefold()) else name
     return rest.lstrip("-_/") or name
 
@@ -210,7 +221,10 @@ def _map_axis(members: Sequence[BenchEntry]) -> Axis:
     if not accuracies:
         return Axis("", 0, 1, ())
     name = "Published mAP 50–95" if accuracies[0].kind == PUBLISHED else f"mAP 50–95 on {accuracies[0].data}"
-    return gain_axis(Objective(name.replace(":", " "), "max", "%"), [a.percent for a in accuracies])
+    return gain_axis(
+        Objective(name.replace(":", " "), "max", "%"),
+        [end for a in accuracies for end in (a.percent, *(a.interval or ()))],
+    )
 
 
 def _panels(
@@ -295,21 +309,27 @@ def _point(entry: BenchEntry, bench: BenchResult, y: float) -> Point:
     model, latency = entry.model, entry.latency
     assert latency is not None
     accuracy = model.accuracy
-    said = (
-        f"mAP 50–95: {accuracy.percent:.4g} % on {accuracy.data}, {ACCURACY_KINDS[accuracy.kind]}"
-        if accuracy
-        else "mAP not known"
-    )
     lines = [
         f"Latency: {quantity(latency)}, {len(entry.measured)} rounds, {entry.verdict}",
-        said,
+        _accuracy_text(accuracy),
         *([f"source: {accuracy.source}"] if accuracy else []),
         f"{number(model.params)} parameters, {number(model.macs)} MACs, {model.network.image_size} px, {model.network.classes} classes",
         *([f"int8: {quantity(ratio)} as fast"] if (ratio := bench.speed_ups().get(model.name)) else []),
-        *([f"int8: {drop.points:+.2f} points of mAP lost"] if (drop := bench.drops.get(model.name)) else []),
+        *([f"int8: {change_of_map(drop.points)} of mAP"] if (drop := bench.drops.get(model.name)) else []),
         model.family,
     ]
-    return Point(model.name, latency.value, y, _interval(latency), None, tuple(lines))
+    return Point(
+        model.name, latency.value, y, _interval(latency), accuracy.interval if accuracy else None, tuple(lines)
+    )
+
+
+def _accuracy_text(accuracy: Accuracy | None) -> str:
+    if accuracy is None:
+        return "mAP not known"
+    interval = ""
+    if accuracy.interval is not None:
+        interval = f" ({accuracy.interval[0]:.4g}…{accuracy.interval[1]:.4g})"
+    return f"mAP 50–95: {accuracy.percent:.4g} %{interval} on {accuracy.data}, {ACCURACY_KINDS[accuracy.kind]}"
 
 
 def _interval(latency: Estimate) -> XY | None:

@@ -1,4 +1,4 @@
-"""A bench as a table: for terminals and Markdown, and as CSV with every number."""
+"""A bench as a table, for terminals and Markdown, and as CSV with every number."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ _OF = {PUBLISHED: "published", TRAINED: "own", "supernet": "supernet's"}
 
 
 def bench_table(bench: BenchResult) -> TextTable:
-    """A row per model, fastest first, those that failed last; with two targets also the second, how many times as
-    fast it is, and, where models brought weights, the points of mAP that it loses."""
+    """Return a row per model, fastest first, failed ones last.
+
+    With two targets there are also the latency on the second and the speed-up, and for trained weights the change of
+    mAP by int8 in points (hundredths): below zero is a loss.
+    """
     main, second = bench.settings.targets[0], bench.settings.targets[1:]
     other = bench.of(second[0]) if second else {}
     ratios = bench.speed_ups()
     headers = ["model", "family", main]
     headers += [*second, "speed-up"] if second else []
-    headers += ["mAP lost"] if bench.drops else []
+    headers += ["int8 mAP"] if bench.drops else []
     headers += ["mAP 50–95, %", "whose", "M params", "GMACs", "px", "classes", "machine"]
     rows = []
     for entry in _by_latency(list(bench.main.values())):
@@ -30,8 +33,8 @@ def bench_table(bench: BenchResult) -> TextTable:
         if second:
             cells += [_latency(other[m.name]), quantity(ratios[m.name]) if m.name in ratios else "–"]
         if bench.drops:
-            cells += [f"{bench.drops[m.name].points:+.2f}" if m.name in bench.drops else "–"]
-        cells += [f"{m.accuracy.percent:.1f}" if m.accuracy else "–", _whose(m.accuracy)]
+            cells += [f"{-bench.drops[m.name].points:+.2f}" if m.name in bench.drops else "–"]
+        cells += [_percent(m.accuracy), _whose(m.accuracy)]
         cells += [
             f"{m.params / 1e6:.2f}",
             f"{m.macs / 1e9:.2f}",
@@ -44,32 +47,32 @@ def bench_table(bench: BenchResult) -> TextTable:
 
 
 def bench_notes(bench: BenchResult) -> list[str]:
-    """What does not fit into the table: families at the second target, models without mAP, failures."""
+    """Return what does not fit into the table: families at the second target, models without mAP, failures."""
     found = []
     if len(bench.settings.targets) > 1 and (families := bench.family_speed_ups()):
-        said = ", ".join(f"{family} {ratio:.2f}x" for family, ratio in families.items())
+        ratios = ", ".join(f"{family} {ratio:.2f}x" for family, ratio in families.items())
         found.append(
-            f"{bench.settings.targets[1]} against {bench.settings.targets[0]}, geometric mean of each family: {said}"
+            f"{bench.settings.targets[1]} against {bench.settings.targets[0]}, geometric mean of each family: {ratios}"
         )
     if bench.drops:
-        said = ", ".join(f"{family} {points:+.2f}" for family, points in bench.family_drops().items())
+        changes = ", ".join(f"{family} {-points:+.2f}" for family, points in bench.family_drops().items())
         one = next(iter(bench.drops.values()))
         found.append(
-            f"points of mAP that int8 loses, mean of each family: {said}; on {one.images} images, in {one.evaluated_in}"
+            f"change of mAP by int8 in points, mean of each family: {changes}; on {one.images} images, in {one.evaluated_in}"
         )
     if unknown := [e.model.name for e in bench.main.values() if e.model.accuracy is None]:
-        said = "published figures are of 640 px and 80 classes, own ones of the size and classes of their evaluation"
-        found.append(f"no mAP is known of {', '.join(unknown)} as timed here: {said}")
+        reason = "published figures are of 640 px and 80 classes, own ones of the size and classes of their evaluation"
+        found.append(f"no mAP is known of {', '.join(unknown)} as timed here: {reason}")
     found += [f"failed: {e.model.name} on {e.target}: {e.failure}" for e in bench.failures]
     return found
 
 
 def _rounds(count: int) -> str:
-    return "one round in a drawn order" if count == 1 else f"{count} rounds in drawn orders"
+    return "one round in a random order" if count == 1 else f"{count} rounds in random orders"
 
 
 def bench_markdown(bench: BenchResult) -> str:
-    """Machine and settings in words, the table, the notes, the sources of what is published."""
+    """Return a Markdown page: machine and settings, the table, the notes, the sources of the accuracies."""
     device, settings = bench.machine.get("device", {}), bench.settings
     name = device.get("accelerator") or device.get("cpu") or "unknown device"
     runtime = f"{settings.targets[0].partition(':')[0]} {bench.machine.get('runtime', '')}".strip()
@@ -79,7 +82,8 @@ def bench_markdown(bench: BenchResult) -> str:
         f"# {len(bench.main)} models on {settings.targets[0]}",
         "",
         f"{name}; {runtime}; {_rounds(settings.rounds)} (seed {settings.seed}), {when}. Latencies are medians with 95 % intervals that cover "
-        "what the rounds differ by, at the machine's usual speed (by the anchor timed beside each model); non-maximum suppression is in none.",
+        "the differences between rounds, at the machine's nominal speed (by the reference model timed beside each); "
+        "non-maximum suppression is in none.",
         "",
     ]
     sources = _sources([e.model.accuracy for e in bench.main.values()])
@@ -88,8 +92,10 @@ def bench_markdown(bench: BenchResult) -> str:
 
 
 def bench_csv(bench: BenchResult) -> str:
-    """One line per model and target. Numbers are written so that reading them gives the same bits; what is not known
-    is left empty."""
+    """Return CSV with one line per model and target.
+
+    Numbers are written so that reading them gives the same bits; unknown ones are left empty.
+    """
     rows = [_row(entry, bench) for entry in bench.entries]
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
@@ -103,6 +109,7 @@ def _row(entry: BenchEntry, bench: BenchResult) -> dict[str, object]:
     second = entry.target != bench.settings.targets[0]
     ratio = bench.speed_ups().get(model.name) if second else None
     drop = bench.drops.get(model.name) if second else None
+    interval = accuracy and accuracy.interval
     return {
         "model": model.name,
         "family": model.family,
@@ -116,6 +123,8 @@ def _row(entry: BenchEntry, bench: BenchResult) -> dict[str, object]:
         "float_map_percent": drop and repr(drop.before),
         "int8_map_percent": drop and repr(drop.after),
         "map50_95_percent": accuracy and repr(accuracy.percent),
+        "map_low_percent": interval and repr(interval[0]),
+        "map_high_percent": interval and repr(interval[1]),
         "map_kind": accuracy and accuracy.kind,
         "map_data": accuracy and accuracy.data,
         "map_source": accuracy and accuracy.source,
@@ -140,7 +149,16 @@ def _whose(accuracy: Accuracy | None) -> str:
     return "–" if accuracy is None else f"{_OF[accuracy.kind]}, {accuracy.data}"
 
 
+def _percent(accuracy: Accuracy | None) -> str:
+    if accuracy is None:
+        return "–"
+    if accuracy.interval is None:
+        return f"{accuracy.percent:.1f}"
+    low, high = accuracy.interval
+    return f"{accuracy.percent:.1f} ({low:.1f}…{high:.1f})"
+
+
 def _sources(accuracies: Sequence[Accuracy | None]) -> list[str]:
-    """Who says what, each source once."""
-    said = {f"mAP on {a.data} {ACCURACY_KINDS[a.kind]}: {a.source}": None for a in accuracies if a}
-    return list(said)
+    """List the sources of the accuracies, each once."""
+    sources = {f"mAP on {a.data} {ACCURACY_KINDS[a.kind]}: {a.source}": None for a in accuracies if a}
+    return list(sources)

@@ -13,11 +13,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from nas.bench.models import resolve_models
 from nas.bench.report import Panel, bench_data, short_name, write_bench
 from nas.bench.report_html import bench_figure
 from nas.bench.report_tables import bench_csv, bench_markdown, bench_notes, bench_table
 from nas.bench.results import BenchRecord, BenchResult, bench_result
+from nas.core.architecture_file import write_artifact
 from nas.core.budgets import parse_request
+from nas.core.estimate import Estimate
+from nas.core.references import reference_artifact
 from nas.core.units import quantity
 from nas.plotting.canvas import WIDTH
 from nas.plotting.labels import Box
@@ -190,7 +194,7 @@ def test_csv_has_every_number_of_every_target() -> None:
 
 def test_markdown_names_machine_families_and_sources() -> None:
     text = bench_markdown(example(OWN, int8=True))
-    assert '"odd", CPU' in text and "3 rounds" in text and "geometric mean" in text and "usual speed" in text
+    assert '"odd", CPU' in text and "3 rounds" in text and "geometric mean" in text and "nominal speed" in text
     assert all(r.published is None or r.published.source in text for r in references().values())
     assert all(re.search(rf"{family} \d\.\d\dx", text) for family in FAMILIES)
     rows = [line for line in text.splitlines() if line.startswith("|")]
@@ -234,3 +238,33 @@ def test_files_are_complete_and_fetch_nothing(tmp_path: Path) -> None:
         colours = {rgb for _, rgb in image.convert("RGB").getcolors(1 << 24) or []}
     for family in drawn.families:
         assert tuple(int(family.colour[i : i + 2], 16) for i in (1, 3, 5)) in colours
+
+
+def test_intervals_of_map_are_drawn_and_written() -> None:
+    bench = example(OWN, limit=2)
+    first = bench.entries[-len(OWN)].model
+    assert first.accuracy is not None and first.accuracy.interval is None
+    interval = (first.accuracy.percent - 9.0, first.accuracy.percent + 31.0)
+    entries = tuple(
+        replace(e, model=replace(e.model, accuracy=replace(first.accuracy, interval=interval)))
+        if e.model.name == first.name
+        else e
+        for e in bench.entries
+    )
+    bench = replace(bench, entries=entries)
+    data = bench_data(bench)
+    (point,) = (p for panel in data.panels for s in panel.series for p in s.points if p.id == first.name)
+    (panel,) = (panel for panel in data.panels for s in panel.series if point in s.points)
+    assert point.y_interval == interval and panel.canvas.y.low <= interval[0] and interval[1] <= panel.canvas.y.high
+    (cell,) = (row[3] for row in bench_table(bench).rows if row[0] == first.name)
+    assert cell == f"{first.accuracy.percent:.1f} ({interval[0]:.1f}…{interval[1]:.1f})"
+    assert f"{interval[0]!r},{interval[1]!r}" in bench_csv(bench)
+    others = [p for p in (q for panel in data.panels for s in panel.series for q in s.points) if p.id != first.name]
+    assert all(p.y_interval is None for p in others)
+
+
+def test_a_searched_architecture_brings_the_interval_of_its_map(tmp_path: Path) -> None:
+    known = Estimate("map", 0.5, low=0.45, high=0.57, source="predicted")
+    artifact = replace(reference_artifact("yolov5n", 3, 96), estimates=(known,))
+    accuracy = resolve_models([str(write_artifact(tmp_path / "S.json", artifact))])[0].accuracy
+    assert accuracy is not None and accuracy.interval == pytest.approx((45, 57))

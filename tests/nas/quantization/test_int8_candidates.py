@@ -254,7 +254,7 @@ def test_the_drop_is_beside_the_speed_up_and_only_with_weights() -> None:
     plain = example(OWN, int8=True, limit=2)
     assert (
         plain.settings.targets[1] == INT8
-        and not any("lost" in h for h in bench_table(plain).headers)
+        and not any("int8 mAP" in h for h in bench_table(plain).headers)
         and "drop" not in plain.to_dict()
     )
     lost = {
@@ -264,15 +264,15 @@ def test_the_drop_is_beside_the_speed_up_and_only_with_weights() -> None:
     }
     done = replace(plain, drops=lost)
     table = bench_table(done)
-    at = table.headers.index("mAP lost")
+    at = table.headers.index("int8 mAP")
     assert table.headers[at - 1] == "speed-up"
     cells = {r[0]: r[at] for r in table.rows}
-    assert (cells["S"], cells["M"], cells["L"], cells["night/S"]) == ("+0.50", "-0.50", "+1.50", "–")
+    assert (cells["S"], cells["M"], cells["L"], cells["night/S"]) == ("-0.50", "+0.50", "-1.50", "–")
     assert done.family_drops() == {"shop": pytest.approx(0.5)}
-    assert any("shop +0.50; on 40 images, in onnxruntime 1" in line for line in bench_notes(done))
+    assert any("shop -0.50; on 40 images, in onnxruntime 1" in line for line in bench_notes(done))
     assert "int8_map_percent" in bench_csv(done) and done.to_dict()["drop"]["L"]["points"] == 1.5
     hovers = [p.hover for panel in bench_data(done).panels for s in panel.series for p in s.points]
-    assert any("int8: +1.50 points of mAP lost" in hover for hover in hovers)
+    assert any("int8: 1.50 points lost of mAP" in hover for hover in hovers)
 
 
 # what comes after
