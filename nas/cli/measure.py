@@ -9,10 +9,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from latency_db.core.measurement import Measurement
-    from latency_db.core.profiler import Workload
-    from latency_db.core.target import Target
-    from latency_db.database.db import LatencyDB
-    from nas.core.reporter import Reporter
 
 EXAMPLES = """\
   nas measure runs/digits/S.onnx
@@ -48,7 +44,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, store, print."""
     import json
-    import tempfile
 
     from latency_db.core.target import Target
     from latency_db.database.db import LatencyDB
@@ -57,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from nas.core.references import existing_model
     from nas.data.source import open_data
     from nas.profiling.default_database import default_latency_db
-    from nas.profiling.workload import workload_of
+    from nas.profiling.measure import measurements
     from search_spaces.errors import InputError
 
     if args.repeat < 1:
@@ -66,37 +61,18 @@ def run(args: argparse.Namespace) -> int:
     target = Target.parse(args.target)
     model = existing_model(args.model)
     name = args.latency_db or default_latency_db()
-    with tempfile.TemporaryDirectory() as scratch, LatencyDB(name) as database, measuring_on(args.on):
-        workload = workload_of(model, target, Path(scratch), open_data(args.data) if args.data else None)
-        measured = _measure(workload, target, args.repeat, database, reporter)
+    measured = []
+    with LatencyDB(name) as database, measuring_on(args.on):
+        data = open_data(args.data) if args.data else None
+        for m, nominal in measurements(model, target, database, data, args.repeat):
+            measured.append(m)
+            if reporter is not None:
+                reporter.note(f"{len(measured)}/{args.repeat}: {_line(m, nominal)}")
     if reporter is None:
         print(json.dumps([m.to_dict() for m in measured], indent=2))
     elif args.repeat > 1:
         reporter.note(f"{args.repeat} times on {target}: {_spread(measured)}")
     return 0
-
-
-def _measure(
-    workload: Workload, target: Target, count: int, database: LatencyDB, reporter: Reporter | None
-) -> list[Measurement]:
-    """Measure ``count`` times, each in new processes.
-
-    The nominal speed is that of the measurements kept before, without any that of the first measurement.
-    """
-    from latency_db.core.profiler import FINALIST
-    from latency_db.runtimes import open_profiler
-
-    measured: list[Measurement] = []
-    nominal: float | None = None
-    for i in range(count):
-        with open_profiler(target, FINALIST) as profiler:
-            if not measured:
-                nominal = database.nominal_reference_ms(profiler.key(workload.key))
-            measured.append(database.measure_cached(profiler, workload, fresh=True))
-        nominal = nominal or measured[0].reference_ms
-        if reporter is not None:
-            reporter.note(f"{i + 1}/{count}: {_line(measured[-1], nominal)}")
-    return measured
 
 
 def _line(m: Measurement, nominal: float | None) -> str:
