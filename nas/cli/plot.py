@@ -23,33 +23,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Draw a run's candidates again; works during a search too."""
     from nas.cli.options import existing, new_folder
-    from nas.core.architecture_file import read_artifact
     from nas.core.console_reporter import ConsoleReporter
     from nas.plotting.frontier import write_frontier
-    from nas.search.finished_run import selection_of
-    from nas.search.plan import SearchPlan
-    from nas.search.report.front_files import read_front
-    from nas.search.report.frontier import frontier_data
-    from nas.search.settings import SearchSettings
-    from nas.search.study_reader import read_candidates
+    from nas.search.report.run_frontier import run_frontier
 
     folder = existing(args.run, "run")
-    plan = SearchPlan.parse(SearchSettings.read(folder))
-    settings, aims = plan.settings, plan.aims
-    candidates = list(read_candidates(settings.storage_of(folder), settings.study_name(folder)))
-    front = read_front(folder / "front.json") if (folder / "front.json").exists() else None
-    artifacts = [read_artifact(folder / f"{name}.json") for name, _ in front.chosen] if front else []
-    data = frontier_data(
-        candidates,
-        aims.cost,
-        aims.gain,
-        selection=selection_of(plan, artifacts) if artifacts else None,
-        hypervolume=front.hypervolume if front else None,
-        target=plan.target_name,
-        data_set=settings.data or "",
-        log_x=True if args.log else False if args.linear else None,
-        title=args.title or f"Efficiency frontier: {settings.space}",
-    )
+    data = run_frontier(folder, args.title, True if args.log else False if args.linear else None)
     written = write_frontier(new_folder(args.out) if args.out else folder, data)
     ConsoleReporter().note("written: " + ", ".join(str(path) for path in written))
     return 0

@@ -101,10 +101,25 @@ def read_front(path: str | os.PathLike[str]) -> Front:
 
 
 def front_csv(candidates: Sequence[Candidate], chosen: Mapping[str, str] | None = None) -> str:
-    """One line per candidate: chosen name, id, trial, space, then every estimate with interval, unit, source and
-    target, then every choice.
+    """Return the rows of :func:`candidate_rows` as CSV.
 
     Numbers are written so that reading them gives the same bits; what a candidate lacks is left empty.
+    """
+    columns, rows = candidate_rows(candidates, chosen)
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def candidate_rows(
+    candidates: Sequence[Candidate], chosen: Mapping[str, str] | None = None
+) -> tuple[list[str], list[dict[str, object]]]:
+    """Return columns and rows of a table of candidates.
+
+    Columns: name in ``chosen`` (name -> id), id, trial, space, then every estimate with interval, unit, source and
+    target, then every choice as ``choice.NAME``. A row lacks what the candidate lacks.
     """
     names: dict[str, list[str]] = {}
     for name, id_ in (chosen or {}).items():
@@ -114,11 +129,7 @@ def front_csv(candidates: Sequence[Candidate], chosen: Mapping[str, str] | None 
         dict.fromkeys(["name", "id", "trial", "space", *(key for row in rows for key in sorted(row, key=_is_choice))])
     )
     columns.sort(key=_is_choice)  # stable: the choices of all spaces come last
-    out = io.StringIO()
-    writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
+    return columns, rows
 
 
 def _is_choice(column: str) -> bool:
@@ -135,7 +146,7 @@ def _row(candidate: Candidate, name: str) -> dict[str, object]:
     }
     row |= {} if candidate.precision is None else {"precision": candidate.precision}
     for estimate in candidate.estimates:
-        row[estimate.name] = repr(estimate.value)
+        row[estimate.name] = estimate.value
         for part in ("low", "high", "unit", "source", "target"):
             row[f"{estimate.name}.{part}"] = getattr(estimate, part)
     return row | {f"choice.{choice}": value for choice, value in architecture.choices}
