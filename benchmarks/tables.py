@@ -145,7 +145,7 @@ def updated(readme: str) -> str:
     _, found, after = rest.partition(END)
     if not found:
         raise ValueError(f"the README has no {BEGIN.strip()} … {END.strip()}")
-    return before + BEGIN + "\n" + headlines() + "\n" + END + after
+    return before + BEGIN + headlines() + "\n" + END + after
 
 
 if __name__ == "__main__":
