@@ -163,7 +163,7 @@ class Run:
         ``log_x``: logarithmic latency axis; by default by the range. Raises InputError if there is no candidate yet.
         """
         from nas.plotting.frontier_html import frontier_figure
-        from nas.search.report.run_frontier import run_frontier
+        from nas.search.run_frontier import run_frontier
 
         return frontier_figure(run_frontier(self.folder, title, log_x))
 

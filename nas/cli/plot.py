@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     from nas.cli.options import existing, new_folder
     from nas.core.console_reporter import ConsoleReporter
     from nas.plotting.frontier import write_frontier
-    from nas.search.report.run_frontier import run_frontier
+    from nas.search.run_frontier import run_frontier
 
     folder = existing(args.run, "run")
     data = run_frontier(folder, args.title, True if args.log else False if args.linear else None)
