@@ -18,6 +18,7 @@ from nas.core.notebook_reporter import default_reporter
 from nas.core.pareto import Archive
 from nas.core.reporter import Reporter
 from nas.inference import model as inference
+from nas.search.plan import SearchPlan
 from nas.search.report.front_files import Front, candidate_rows, read_front
 from nas.search.settings import SearchSettings
 from search_spaces.architecture import Architecture, Value
@@ -88,7 +89,7 @@ class Search:
             if name not in fields or name in values:
                 raise unknown("option of a search:", name, tuple(sorted(fields - set(values))))
         settings = SearchSettings(**{**values, **self.options, "recipe": recipe})
-        settings.check()
+        SearchPlan.parse(settings).check()
         return settings
 
     def run(self, folder: PathLike, reporter: Reporter | None = None) -> Run:
@@ -140,7 +141,7 @@ class Run:
         front = self._front()
         if front is not None:
             return _table(front.candidates, dict(front.chosen))
-        archive = Archive(self.settings.aims.objectives)
+        archive = Archive(SearchPlan.parse(self.settings).aims.objectives)
         for candidate in self._study():
             archive.add(candidate)
         return _table(archive.front)
@@ -174,8 +175,8 @@ class Run:
     def _study(self) -> list[Candidate]:
         from nas.search.study_reader import read_candidates
 
-        storage = self.settings.storage or self.folder / "study.journal"
-        return list(read_candidates(storage, self.settings.study_name(self.folder)))
+        settings, folder = self.settings, self.folder
+        return list(read_candidates(settings.storage_of(folder), settings.study_name(folder)))
 
 
 @dataclass(frozen=True)
