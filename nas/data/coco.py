@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -43,7 +44,7 @@ class Coco(DataFormat):
 
     @classmethod
     def find(cls, path: Path) -> Coco | None:
-        if path.is_dir() and (found := whole([split_files(path, layout) for layout in _LAYOUTS])):
+        if os.path.isdir(path) and (found := whole([split_files(path, layout) for layout in _LAYOUTS])):
             files = {split: (file, _image_folders(path, file)) for split, file in found.items()}
             return cls(path.resolve().name, files, path)
         described = yamls.yamls_in(path)

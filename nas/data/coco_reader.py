@@ -147,7 +147,7 @@ def image_folder(names: Sequence[str], folders: Sequence[Path], path: Path) -> P
         InputError: no folder has any of them.
     """
     for folder in folders:
-        if folder.is_dir() and any(os.path.isfile(located(folder, name)) for name in names):
+        if os.path.isdir(folder) and any(os.path.isfile(located(folder, name)) for name in names):
             return folder
     looked = ", ".join(str(folder) for folder in folders)
     first = names[0][:200] if names else "images"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -250,7 +251,7 @@ class DetectionDataset:
         """
         digest = hashlib.sha256(repr((self.classes, len(self.samples))).encode())
         for s in self.samples:
-            size = s.path.stat().st_size if s.path.is_file() else -1
+            size = s.path.stat().st_size if os.path.isfile(s.path) else -1
             digest.update(repr((s.id, s.path.name, size, s.width, s.height)).encode())
             for array in (s.boxes, s.labels, s.crowd):
                 digest.update(array.tobytes())

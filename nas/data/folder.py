@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,7 +29,7 @@ class Images(DataFormat):
 
     @classmethod
     def find(cls, path: Path) -> Images | None:
-        return cls(path) if path.is_dir() and any(images_in(path)) else None
+        return cls(path) if os.path.isdir(path) and any(images_in(path)) else None
 
     def read(self, split: str, limit: int | None = None) -> DetectionDataset:
         return read_images(self._folder, name=self.name, limit=limit)

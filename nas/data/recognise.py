@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -40,14 +41,14 @@ def recognise(path: Path) -> DataFormat:
 def nothing_at(path: Path) -> InputError:
     """Return the error for a path without a data set: what was looked for, what is there instead, and the folder
     inside or above that would do."""
-    if path.is_file() and (folder := _above(path)):
+    if os.path.isfile(path) and (folder := _above(path)):
         return InputError(f"{path} is one file of a data set", "its folder or a yaml", f"did you mean {folder}?")
     return InputError(f"no data set in {path}{_holding(path)}", expected_formats(), deeper(path) or unsplit(path))
 
 
 def deeper(folder: Path) -> str:
     """Return a hint at the folder inside that holds an annotated data set, as an archive often brings one; else ""."""
-    inside = sorted(path for path in folder.glob("*") if path.is_dir())[:_LOOKED_AT]
+    inside = sorted(path for path in folder.glob("*") if os.path.isdir(path))[:_LOOKED_AT]
     return next((f"did you mean {path}?" for path in inside if _annotated(path)), "")
 
 
@@ -63,7 +64,7 @@ def unsplit(folder: Path) -> str:
     for path in _first(folder, "ImageSets/Main/*.txt"):
         return f"{path} is no list of a split: write ImageSets/Main/train.txt and val.txt"
     for path in _first(folder, "labels/*.txt", "*.txt"):
-        if path.name != "classes.txt" and any(path.with_suffix(s).exists() for s in (".jpg", ".png")):
+        if path.name != "classes.txt" and any(os.path.exists(path.with_suffix(s)) for s in (".jpg", ".png")):
             return _UNSPLIT_YOLO.format(labels=path.parent)
         if path.parent.name == "labels" and path.name != "classes.txt":
             return _UNSPLIT_YOLO.format(labels=path.parent)
@@ -108,7 +109,7 @@ def _annotated(folder: Path) -> DataFormat | None:
 
 
 def _holding(folder: Path) -> str:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return ""
     try:
         names = sorted(path.name for path in folder.iterdir())

@@ -8,6 +8,7 @@ image. An object marked ``difficult`` is left out of training, and ignored in ev
 from __future__ import annotations
 
 import math
+import os
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -106,7 +107,8 @@ class Voc(DataFormat):
         if roots:
             (root,) = roots
             images = next(
-                (folder for folder in (root / "JPEGImages", root / "images") if folder.is_dir()), root / "JPEGImages"
+                (folder for folder in (root / "JPEGImages", root / "images") if os.path.isdir(folder)),
+                root / "JPEGImages",
             )
             lists = split_files(root, "ImageSets/Main/{split}.txt")
             return cls(root, {split: _Place(root / "Annotations", images, file) for split, file in lists.items()})
@@ -180,7 +182,7 @@ class Voc(DataFormat):
         file = self._file(where)
         if isinstance(file, InputError):
             problems.add(
-                "broken annotation file" if where.is_file() else "missing annotation file",
+                "broken annotation file" if os.path.isfile(where) else "missing annotation file",
                 where,
                 f"{file}, its image is skipped",
             )

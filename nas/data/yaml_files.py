@@ -7,6 +7,7 @@ is never unfolded.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 
 def yamls_in(path: Path) -> list[Path]:
     """Return the yaml that ``path`` is, or those in the folder that it is."""
-    if path.suffix in SUFFIXES and not path.is_dir():
+    if path.suffix in SUFFIXES and not os.path.isdir(path):
         return [path]
     return sorted(file for suffix in SUFFIXES for file in path.glob(f"*{suffix}"))
 

@@ -74,7 +74,7 @@ class Yolo(DataFormat):
         yamls.need(content, path, keys["train"], keys["val"], "names")
         root = yamls.root_of(content, path)
         sources = {split: _sources(content, key, path, root) for split, key in keys.items()}
-        if not all(source.exists() for source in sources["test"]):
+        if not all(os.path.exists(source) for source in sources["test"]):
             sources["test"] = []  # exports name a test split whether there is one or not
         labels = _Labels(_names(content, path), _keypoints(content, path))
         return cls(yamls.name_of(path), {split: found for split, found in sources.items() if found}, labels)
@@ -180,7 +180,7 @@ def _sample(id: int, path: Path, labels: Path | None, reader: LabelReader, probl
 
 def _images(source: Path) -> Found:
     """The images of a folder, or those that a .txt lists. Raises InputError for anything else."""
-    if source.is_dir():
+    if os.path.isdir(source):
         return find_images(source)
     if source.suffix == ".txt" and os.path.lexists(source):
         listed = map(Path, lines_of(source, errors="surrogateescape"))  # a file name may be of any bytes
@@ -238,5 +238,5 @@ def _sources(content: Mapping[str, Any], key: str, path: Path, root: Path) -> li
                 f"{path}: {key} is {brief(entry)}", "a folder, a .txt that lists images, or a list of them"
             )
         place, beside = root / text, root / text.removeprefix("../")
-        found.append(beside if not place.exists() and beside.exists() else place)
+        found.append(beside if not os.path.exists(place) and os.path.exists(beside) else place)
     return found
