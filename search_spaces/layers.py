@@ -18,15 +18,22 @@ from search_spaces.graph import Layout
 # Momentum 0.03 and eps 1e-3 on every BatchNorm, as YOLO-NAS sets them.
 BN_EPS, BN_MOMENTUM = 1e-3, 0.03
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "identity": nn.Identity}
+LEAKY_SLOPE = 0.1
+"""Slope below 0 of ``leaky``, as in YOLOv7-tiny and darknet."""
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": lambda: nn.ReLU(inplace=True),
+    "silu": lambda: nn.SiLU(inplace=True),
+    "leaky": lambda: nn.LeakyReLU(LEAKY_SLOPE, inplace=True),
+    "identity": nn.Identity,
+}
 
 
 def activation(name: str) -> nn.Module:
-    """A fresh activation module, in-place where torch can."""
+    """Make an activation module, in-place where torch can. Raises InputError for an unknown name."""
     if name not in ACTIVATIONS:
         raise InputError(f"activation {name!r}", f"one of {list(ACTIVATIONS)}")
-    kind = ACTIVATIONS[name]
-    return kind() if kind is nn.Identity else kind(inplace=True)
+    return ACTIVATIONS[name]()
 
 
 def divisible(channels: float, by: int = 8) -> int:
@@ -151,21 +158,44 @@ class RepVGG(nn.Module):
 
     The identity branch is there where shapes allow and ``identity`` asks for it. A partial fusion is a full one: no
     BatchNorm follows the sum.
+
+    An input of several equal parts has an identity branch only with ``joined``. Its channels are interleaved: output
+    channel ``parts * j + p`` receives channel j of part p. The leading channels of the output are thus the leading
+    channels of every part, so that a narrower network is a slice of a wider one. YOLOv6 adds the parts one after the
+    other, which is the same network with its output channels in another order.
+
+    Args:
+        c_in: channels of each part of the input.
+        c_out: channels of the output, one part.
+        stride: of both convs.
+        identity: whether there is an identity branch where shapes allow.
+        act: name of the activation.
+        joined: whether the parts of an input may form an identity branch together.
     """
 
-    def __init__(self, c_in: Layout, c_out: Layout, stride: int = 1, identity: bool = True, act: str = "relu") -> None:
+    def __init__(
+        self,
+        c_in: Layout,
+        c_out: Layout,
+        stride: int = 1,
+        identity: bool = True,
+        act: str = "relu",
+        joined: bool = False,
+    ) -> None:
         super().__init__()
         self.conv3 = conv2d(c_in, c_out, 3, stride)
         self.norm3 = batch_norm(c_out)
         self.conv1 = conv2d(c_in, c_out, 1, stride)
         self.norm1 = batch_norm(c_out)
-        self.norm = batch_norm(c_out) if identity and stride == 1 and c_in == c_out else None
+        self.parts = len(c_in)
+        equal = c_in == c_out or (joined and len(set(c_in)) == 1 and (sum(c_in),) == c_out)
+        self.norm = batch_norm(c_out) if identity and stride == 1 and equal else None
         self.act = activation(act)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) -> (N, C_out, ceil(H/s), ceil(W/s))."""
         y = self.norm3(self.conv3(x)) + self.norm1(self.conv1(x))
-        return self.act(y if self.norm is None else y + self.norm(x))
+        return self.act(y if self.norm is None else y + self.norm(_interleaved(x, self.parts)))
 
     def fused(self, full: bool) -> nn.Module:
         """The branches as one 3x3 conv."""
@@ -180,12 +210,21 @@ class RepVGG(nn.Module):
         if self.norm is None:
             return weight, shift3 + shift1
         scale, shift = norm_scale(self.norm)
-        return weight + _identity(weight) * scale[:, None, None, None], shift3 + shift1 + shift
+        identity = _interleaved(_identity(weight).transpose(0, 1), self.parts).transpose(0, 1)
+        return weight + identity * scale[:, None, None, None], shift3 + shift1 + shift
 
 
 def _padded(weight: Tensor) -> Tensor:
     """A 1x1 kernel as the centre of a 3x3 one."""
     return nn.functional.pad(weight, (1, 1, 1, 1))
+
+
+def _interleaved(x: Tensor, parts: int) -> Tensor:
+    """(N, parts * C, H, W), part after part -> the same channels with the parts interleaved."""
+    if parts == 1:
+        return x
+    n, channels, height, width = (int(side) for side in x.shape)
+    return x.reshape(n, parts, channels // parts, height, width).transpose(1, 2).reshape(n, channels, height, width)
 
 
 def _identity(like: Tensor) -> Tensor:

@@ -151,6 +151,11 @@ def _silu(w: Writer, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: list
     return w.emit("Mul", [x, *w.emit("Sigmoid", [x])])
 
 
+def _leaky_relu(w: Writer, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: list[Tensor]) -> list[str]:
+    slope = args[1] if len(args) > 1 else kwargs.get("negative_slope", 0.01)
+    return w.emit("LeakyRelu", [w.name(args[0])], alpha=float(slope))
+
+
 def _convolution(w: Writer, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: list[Tensor]) -> list[str]:
     x, weight, bias, stride, padding, dilation, transposed, output_padding, groups = args
     inputs = [w.name(t) for t in (x, weight, bias) if t is not None]
@@ -260,6 +265,7 @@ WRITERS: dict[str, Write] = {
     "hardswish": _unary("HardSwish"),
     "exp": _unary("Exp"),
     "silu": _silu,
+    "leaky_relu": _leaky_relu,
     "add": _binary("Add"),
     "sub": _binary("Sub"),
     "mul": _binary("Mul"),

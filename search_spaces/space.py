@@ -52,13 +52,20 @@ def _prime(least: int) -> int:
 class SearchSpace:
     """Named ordered choices and the function from a point of them to a network graph (plain values, no torch).
 
-    There are no inactive choices: two architectures never mean one network.
+    There are no inactive choices: two architectures never mean one network. ``version`` counts up whenever the network
+    of an architecture changes. Architectures of the versions in ``earlier`` are still read, and mean the network that
+    they meant then.
     """
 
     name: str
     version: int
     choices: tuple[Choice, ...]
     graph: Callable[[Architecture], Graph]
+    earlier: tuple[SearchSpace, ...] = ()
+
+    def at_version(self, version: int) -> SearchSpace:
+        """Return this space as it was at ``version``; itself where no such version is kept (:meth:`check` complains)."""
+        return next((space for space in self.earlier if space.version == version), self)
 
     @property
     def size(self) -> int:

@@ -26,7 +26,11 @@ SPACES: Registry[SearchSpace] = Registry(
 
 
 def space_of(architecture: Architecture) -> SearchSpace:
-    """The space an architecture names, the architecture checked to be a point of it."""
-    space = SPACES[architecture.space]
+    """Return the space that an architecture names, at the version that it names.
+
+    Raises:
+        InputError: there is no such space or version, or the architecture is no point of it.
+    """
+    space = SPACES[architecture.space].at_version(architecture.version)
     space.check(architecture)
     return space

@@ -28,6 +28,7 @@ VIEWS = {"view", "reshape", "squeeze", "unsqueeze", "expand", "permute", "transp
 VIEWS |= {"slice", "select", "split", "split_with_sizes", "chunk", "_unsafe_view"}
 # Operators a runtime fuses into the convolution before them.
 POINTWISE = {"relu", "relu_", "silu", "silu_", "sigmoid", "hardswish", "hardswish_", "add", "add_", "mul", "mul_"}
+POINTWISE |= {"leaky_relu", "leaky_relu_"}
 
 
 NAMES = {"cat": "concat", "clone": "copy", "_softmax": "softmax", "upsample_nearest2d": "upsample"}

@@ -6,6 +6,8 @@ With ``head=decoupled`` it has YOLOv8's head, as YOLOBench (arXiv:2307.13901) co
 
 from __future__ import annotations
 
+from functools import partial
+
 from search_spaces.architecture import Architecture
 from search_spaces.graph import Cell, Graph, backbone, node
 from search_spaces.necks import NECKS
@@ -13,7 +15,7 @@ from search_spaces.scaling import image_size, repeats, width
 from search_spaces.space import Choice, SearchSpace
 
 
-def _graph(a: Architecture) -> Graph:
+def _graph(a: Architecture, scaled: bool = False) -> Graph:
     def w(channels: int) -> int:
         return width(channels, float(a["width"]))
 
@@ -35,21 +37,20 @@ def _graph(a: Architecture) -> Graph:
     cells = tuple(c3(c, 3, False) for c in (512, 256, 512, 1024))
     neck = NECKS["pan"](("stage2_block", "stage3_block", "sppf"), top=w(1024), cells=cells, reduce=True)
     levels = ("pan2_block", "pan3_block", "pan4_block")
-    head = node("head", "anchors", levels) if a["head"] == "anchors" else node("head", "decoupled", levels, act="silu")
+    anchors = node("head", "anchors", levels, **({"scaled": True} if scaled else {}))
+    head = anchors if a["head"] == "anchors" else node("head", "decoupled", levels, act="silu")
     return Graph((*nodes, *neck), head, int(a["image_size"]))
 
 
-YOLOV5 = SearchSpace(
-    name="yolov5",
-    version=1,
-    choices=(
-        Choice("depth", (0.33, 0.67, 1.0, 1.33)),
-        Choice("width", (0.125, 0.25, 0.5, 0.75, 1.0, 1.25)),
-        Choice("head", ("anchors", "decoupled"), ordered=False),
-        image_size(),
-    ),
-    graph=_graph,
+CHOICES = (
+    Choice("depth", (0.33, 0.67, 1.0, 1.33)),
+    Choice("width", (0.125, 0.25, 0.5, 0.75, 1.0, 1.25)),
+    Choice("head", ("anchors", "decoupled"), ordered=False),
+    image_size(),
 )
+YOLOV5_1 = SearchSpace(name="yolov5", version=1, choices=CHOICES, graph=partial(_graph, scaled=True))
+"""Anchors grew with the image."""
+YOLOV5 = SearchSpace(name="yolov5", version=2, choices=CHOICES, graph=_graph, earlier=(YOLOV5_1,))
 
 SIZES = {"n": (0.33, 0.25), "s": (0.33, 0.5), "m": (0.67, 0.75), "l": (1.0, 1.0), "x": (1.33, 1.25)}
 REFERENCES = {

@@ -7,6 +7,8 @@ YOLOBench (arXiv:2307.13901) compares it.
 
 from __future__ import annotations
 
+from functools import partial
+
 from search_spaces.architecture import Architecture
 from search_spaces.graph import Cell, Graph, backbone, node
 from search_spaces.necks import NECKS
@@ -16,7 +18,7 @@ from search_spaces.space import Choice, SearchSpace
 SHARE = {"bepc3": 2 / 3, "csp": 1 / 2}
 
 
-def _graph(a: Architecture) -> Graph:
+def _graph(a: Architecture, joined: bool = True) -> Graph:
     stages = str(a["stages"])
     act = "silu" if stages == "csp" else "relu"
 
@@ -31,7 +33,7 @@ def _graph(a: Architecture) -> Graph:
     def block(channels: int, number: int) -> Cell:
         out, depth = w(channels), repeats(number, float(a["depth"]))
         if stages == "rep":
-            return "rep", {"out": out, "depth": depth}
+            return "rep", {"out": out, "depth": depth, **({"joined": True} if joined else {})}
         return stages, {
             "out": out,
             "hidden": int(out * SHARE[stages]),
@@ -54,18 +56,16 @@ def _graph(a: Architecture) -> Graph:
     return Graph((*nodes, *neck), head, int(a["image_size"]))
 
 
-YOLOV6 = SearchSpace(
-    name="yolov6",
-    version=1,
-    choices=(
-        Choice("stages", ("rep", "bepc3", "csp"), ordered=False),
-        Choice("depth", (0.33, 0.6, 1.0)),
-        Choice("width", (0.125, 0.25, 0.5, 0.75, 1.0)),
-        Choice("head", ("own", "decoupled"), ordered=False),
-        image_size(),
-    ),
-    graph=_graph,
+CHOICES = (
+    Choice("stages", ("rep", "bepc3", "csp"), ordered=False),
+    Choice("depth", (0.33, 0.6, 1.0)),
+    Choice("width", (0.125, 0.25, 0.5, 0.75, 1.0)),
+    Choice("head", ("own", "decoupled"), ordered=False),
+    image_size(),
 )
+YOLOV6_1 = SearchSpace(name="yolov6", version=1, choices=CHOICES, graph=partial(_graph, joined=False))
+"""The first RepVGG blocks of neck3 and neck4 had no identity branch."""
+YOLOV6 = SearchSpace(name="yolov6", version=2, choices=CHOICES, graph=_graph, earlier=(YOLOV6_1,))
 
 SIZES = {"n": ("rep", 0.33, 0.25), "s": ("rep", 0.33, 0.5), "m": ("bepc3", 0.6, 0.75), "l": ("csp", 1.0, 1.0)}
 REFERENCES = {

@@ -99,7 +99,7 @@ def json_bytes(value: Any) -> bytes:
 @contextmanager
 def bounded(seconds: int = 10, mib: int = 200) -> Iterator[None]:
     """Let InputError pass, fail for any other exception, after ``seconds``, and if the peak memory of the process grows
-    by more than ``mib`` MiB. The error must be one line of at most 2,500 characters."""
+    by more than ``mib`` MiB. The error must be one line of at most 6,100 characters."""
 
     def stop(signum: int, frame: FrameType | None) -> None:
         raise AssertionError(f"still running after {seconds} s")
@@ -111,7 +111,7 @@ def bounded(seconds: int = 10, mib: int = 200) -> Iterator[None]:
         yield
     except InputError as error:
         text = str(error)
-        assert "\n" not in text and len(text) < 2500, text[:2500]
+        assert "\n" not in text and len(text) < 6100, text[:500]
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, previous)

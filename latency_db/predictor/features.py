@@ -88,11 +88,11 @@ def features(ops: Sequence[Op], image_size: int, batch: int = 1, family: str = "
 @lru_cache(20_000)
 def network_features(network: Network, batch: int = 1) -> Features:
     """Features of a network of a registered search space; the family is the space."""
-    from search_spaces.spaces import SPACES
+    from search_spaces.spaces import space_of
     from search_spaces.trace import trace
 
-    space = SPACES[network.architecture.space]
-    cost = trace(space.graph(space.check(network.architecture)), network.classes, network.image_size)
+    space = space_of(network.architecture)
+    cost = trace(space.graph(network.architecture), network.classes, network.image_size)
     return features(cost.ops, network.image_size, batch, space.name)
 
 

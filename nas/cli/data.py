@@ -13,7 +13,7 @@ EXAMPLES = """\
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the verb."""
+    """Add the options of the verb."""
     parser.add_argument("action", choices=("check", "write"))
     parser.add_argument("spec", help="data set: digits, a COCO, YOLO or Pascal VOC folder, or a yaml")
     parser.add_argument("--json", action="store_true", help="with check: the report as JSON")
@@ -22,7 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check or write."""
+    """Check a data set, or write it as a COCO folder."""
     return _write(args) if args.action == "write" else _check(args)
 
 

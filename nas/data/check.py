@@ -35,8 +35,15 @@ Watch = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Report:
-    """The result: numbers of each split that could be read; problems by split, and of ``classes`` and of ``files``
-    that belong to no split; ``unusable``: why it cannot be trained on, if so."""
+    """What :func:`check` found.
+
+    Attributes:
+        name: of the data set.
+        format: what people call its format.
+        statistics: numbers of each split that could be read.
+        problems: split -> its problems; "classes" and "files" are those that belong to no split.
+        unusable: why it cannot be trained on; empty if it can.
+    """
 
     name: str
     format: str
@@ -45,7 +52,7 @@ class Report:
     unusable: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return the report as JSON-ready values."""
         problems = {place: found.to_dict() for place, found in self.problems.items()}
         notes = {place: found.notes for place, found in self.problems.items() if found.notes}
         splits = [{**asdict(s), "imbalance": s.imbalance, "unused": s.unused} for s in self.statistics]
@@ -60,7 +67,7 @@ class Report:
         }
 
     def lines(self) -> Iterator[str]:
-        """For a person, the verdict last."""
+        """Yield the report as lines for a person, the verdict last."""
         classes = len(self.statistics[0].classes) if self.statistics else 0
         yield f"{self.name}: {self.format}, {counted(classes, 'class', 'classes')}"
         for numbers in self.statistics:
@@ -81,8 +88,16 @@ class Report:
 
 
 def check(spec: str | Path, watch: Watch = lambda done, total: None, cache: Path | None = None) -> Report:
-    """Read every split, decode every image. InputError where there is no data set at all; what is wrong within one
-    is in the report."""
+    """Read every split and decode every image.
+
+    Args:
+        spec: what a user writes after ``--data``.
+        watch: called with (images done, images in all).
+        cache: folder of generated data.
+
+    Raises:
+        InputError: there is no data set at all. What is wrong within one is in the report.
+    """
     found = find_data(spec, cache)
     splits, unread, unusable = _splits(found, spec)
     digests = _decode(splits, watch)

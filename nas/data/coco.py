@@ -44,6 +44,10 @@ class Coco(DataFormat):
 
     @classmethod
     def find(cls, path: Path) -> Coco | None:
+        """Return the data set at ``path``, None if there is none of this format.
+
+        Raises InputError if a description of one is malformed or ambiguous.
+        """
         if os.path.isdir(path) and (found := whole([split_files(path, layout) for layout in _LAYOUTS])):
             files = {split: (file, _image_folders(path, file)) for split, file in found.items()}
             return cls(path.resolve().name, files, path)
@@ -65,6 +69,7 @@ class Coco(DataFormat):
         return cls(yamls.name_of(path), {split: found for split, found in files.items() if found}, root)
 
     def read(self, split: str, limit: int | None = None) -> DetectionDataset:
+        """Read one split. Raises InputError if it cannot be used."""
         file, folders = self._files[split]
         leads = split == self.splits[0]
         classes = None if leads else self._classes

@@ -120,7 +120,10 @@ def load_json(path: Path) -> dict[str, Any]:
 
 
 def read_categories(entries: Sequence[Any], path: Path) -> dict[int, str]:
-    """Return category id -> name. Raises InputError for a malformed or repeated category, or if there is none."""
+    """Return category id -> name.
+
+    Raises InputError for a malformed or repeated category, or if there is none.
+    """
     table: dict[int, str] = {}
     names: set[str] = set()
     for entry in entries:

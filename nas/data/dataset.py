@@ -81,8 +81,18 @@ def make_sample(
     problems: Problems,
     where: object = None,
 ) -> Sample:
-    """Check the annotations of one image of ``size`` (width, height): what has no area inside it is dropped, what
-    reaches out is clipped."""
+    """Check the annotations of one image and make its sample.
+
+    A box without area inside the image is dropped; one that reaches out is clipped. Both are counted in ``problems``.
+
+    Args:
+        id: of the image within its split.
+        path: of the image file.
+        size: width and height in pixels.
+        annotations: the objects as the file states them.
+        problems: of the split.
+        where: what messages name as the place; by default the image.
+    """
     width, height = size
     where = path if where is None else where
     raw = np.array([a.box for a in annotations], np.float64).reshape(-1, 4)
@@ -198,27 +208,28 @@ class DetectionDataset:
 
     @property
     def boxes(self) -> int:
-        """Number of annotated objects, crowds included."""
+        """Return the number of annotated objects, crowds included."""
         return sum(len(s) for s in self.samples)
 
     @property
     def ignored(self) -> int:
-        """Number of crowds and difficult objects among them, which are neither learnt nor to be found."""
+        """Return the number of crowds and difficult objects, which are neither learnt nor to be found."""
         return sum(int(s.crowd.sum()) for s in self.samples)
 
     def remarks(self) -> list[str]:
-        """Return one line per fact that is no defect but that the owner may not expect: boxes that are ignored, files
-        that were passed over."""
+        """Return one line per fact that is no defect but that the owner may not expect, such as ignored boxes."""
         ignored = [f"{self.ignored} of {self.boxes} boxes are ignored (crowd or difficult)"] if self.ignored else []
         return ignored + self.problems.notes
 
     def cached(self, cache_bytes: int) -> DetectionDataset:
-        """The same data set, keeping decoded images in memory up to ``cache_bytes``."""
+        """Return the same data set, keeping decoded images in memory up to ``cache_bytes``."""
         return DetectionDataset(self.name, self.split, self.classes, self.samples, self.problems, cache_bytes)
 
     def load(self, index: int) -> Loaded:
-        """(RGB uint8 [H, W, 3], boxes float32 [N, 4] xyxy px, labels int64 [N], crowd bool [N]), read-only;
-        BrokenImage if it cannot be read."""
+        """Decode an image. Returns RGB uint8 [H, W, 3], boxes float32 [N, 4] xyxy px, labels int64 [N], crowd bool [N].
+
+        All arrays are read-only. Raises BrokenImage if the image cannot be read.
+        """
         sample = self.samples[index]
         rgb = self._cache.items.get(index)
         if rgb is None:
@@ -228,13 +239,14 @@ class DetectionDataset:
         return rgb, sample.boxes, sample.labels, sample.crowd
 
     def to_coco(self) -> dict[str, Any]:
-        """This split as a COCO object. Image ids are the samples'; category id = class index + 1; boxes xywh in
-        pixels as checked."""
+        """Return this split as a COCO object. Category id = class index + 1; boxes xywh in pixels as checked."""
         return self.coco().content()
 
     def coco(self, names: Mapping[int, str] | None = None) -> CocoWriter:
-        """Return this split in a :class:`nas.data.coco_writer.CocoWriter`; ``names``: image id -> file name, by default
-        that of its file."""
+        """Return this split in a :class:`nas.data.coco_writer.CocoWriter`.
+
+        ``names``: image id -> file name; by default the name of its file.
+        """
         writer = CocoWriter(self.classes, {"description": f"{self.name} {self.split}"})
         for s in self.samples:
             name = s.path.name if names is None else names[s.id]
@@ -243,11 +255,10 @@ class DetectionDataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits over classes, file names, file sizes and annotations: the same content gives the same string
-        in any folder.
+        """Return 16 hex digits over classes, file names, file sizes and annotations.
 
-        Pixels enter by the size of their file only; hashing a data set of gigabytes would take longer than a search
-        on ``digits``.
+        The same content gives the same digits in any folder. Pixels enter by the size of their file only: hashing a
+        data set of gigabytes would take longer than a search on ``digits``.
         """
         digest = hashlib.sha256(repr((self.classes, len(self.samples))).encode())
         for s in self.samples:
@@ -259,7 +270,10 @@ class DetectionDataset:
 
 
 def same_classes(train: Sequence[str], other: Sequence[str], split: str = "val") -> None:
-    """An error that names the classes only one of the two splits, train and ``split``, has."""
+    """Check that the splits train and ``split`` have the same classes.
+
+    Raises InputError with the classes that only one of them has.
+    """
     known_train, known_other = set(train), set(other)
     only_train = [c for c in train if c not in known_other]
     only_other = [c for c in other if c not in known_train]
@@ -285,8 +299,10 @@ def _is_unicode(text: str) -> bool:
 
 
 def choose(count: int, limit: int | None) -> list[int]:
-    """Indices of at most ``limit`` of ``count`` images, in order, the same each time; spread by chance, since files
-    are often sorted by content."""
+    """Choose at most ``limit`` of ``count`` images at random and return their indices in order, the same each time.
+
+    The choice is random because files are often sorted by content. Raises InputError for a limit below 1.
+    """
     if limit is None or limit >= count:
         return list(range(count))
     if limit < 1:

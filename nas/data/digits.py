@@ -65,7 +65,7 @@ class DigitsOptions:
 
     @property
     def folder(self) -> str:
-        """Name of the cache folder: all that decides the content."""
+        """Return the name of the cache folder: all that decides the content."""
         return f"digits-v{VERSION}-{self.size}px-{self.train}-{self.val}-seed{self.seed}"
 
 
@@ -79,10 +79,10 @@ class Drawn:
 
 
 def digits_folder(options: DigitsOptions, cache: Path) -> Path:
-    """The folder (train.json, val.json, images/) in ``cache``, generated if it is not there yet.
+    """Return the folder (train.json, val.json, images/) in ``cache``; generate it if it is not there.
 
-    It appears complete or not at all: it is written beside and then renamed. Of several processes that do so at once,
-    the first one wins.
+    The folder is written beside and then renamed, so that it appears complete or not at all. Of several processes that
+    generate it concurrently, the first wins. Raises InputError if the folder cannot be written.
     """
     final = cache / options.folder
     if final.is_dir():
@@ -135,7 +135,7 @@ def _table() -> tuple[Image, NDArray[np.int64]]:
 
 
 def split_digits(labels: NDArray[np.int64], seed: int) -> dict[str, NDArray[np.int64]]:
-    """Indices of the digits of each split: disjoint, together all of them, every class in the same proportion."""
+    """Return the indices of the digits of each split: disjoint, together all, every class in the same proportion."""
     rng = np.random.default_rng((VERSION, seed))
     train, val = [], []
     for label in range(len(CLASSES)):
@@ -168,8 +168,15 @@ def _coco(split: str, drawn: Sequence[Sequence[Drawn]], options: DigitsOptions) 
 def compose(
     digits: Image, labels: NDArray[np.int64], sources: NDArray[np.int64], size: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], list[Drawn]]:
-    """One image: uint8 RGB [size, size, 3] and the 2..8 digits in it. Digits come from ``sources`` (indices), so do
-    the unlabelled fragments."""
+    """Compose one image: uint8 RGB [size, size, 3] and the 2 to 8 digits in it.
+
+    Args:
+        digits: float32 [1797, 8, 8], ink 0..1.
+        labels: int64 [1797].
+        sources: indices of the digits that this split may show, as objects and as unlabelled fragments.
+        size: side in pixels.
+        rng: source of all randomness.
+    """
     canvas = _ground(size, rng)
     for _ in range(rng.integers(0, 2)):
         _draw_fragment(canvas, digits[rng.choice(sources)], rng)
@@ -194,8 +201,10 @@ def _height(size: int, rng: np.random.Generator, shrink: float) -> float:
 
 
 def warp_digit(digit: Image, height: float, rng: np.random.Generator) -> Image:
-    """An 8 x 8 digit -> its opacity 0..1, about ``height`` px high, slightly turned, slanted and stretched, cropped
-    tight to its ink."""
+    """Warp an 8 x 8 digit and return its opacity 0..1, float32 [h, w], cropped to its ink.
+
+    The result is about ``height`` pixels high, slightly turned, slanted and stretched.
+    """
     angle, slant, stretch = rng.uniform(-0.2, 0.2), rng.uniform(-0.12, 0.12), rng.uniform(0.85, 1.25)
     unit = height / 8
     shape = np.array([[unit * stretch, unit * slant], [0, unit]])

@@ -29,17 +29,22 @@ class Images(DataFormat):
 
     @classmethod
     def find(cls, path: Path) -> Images | None:
+        """Return the data set at ``path``, None if there is none of this format."""
         return cls(path) if os.path.isdir(path) and any(images_in(path)) else None
 
     def read(self, split: str, limit: int | None = None) -> DetectionDataset:
+        """Read one split. Raises InputError if it cannot be used."""
         return read_images(self._folder, name=self.name, limit=limit)
 
 
 def read_images(
     folder: Path, classes: Sequence[str] = (), *, name: str = "", limit: int | None = None
 ) -> DetectionDataset:
-    """The images below ``folder`` in the order of their paths, ids from 1, without boxes; ``classes`` are those
-    that a model will mark in them."""
+    """Read the images below ``folder`` in the order of their paths, ids from 1, without boxes.
+
+    ``classes`` are those that a model will mark in them. ``limit``: at most so many images. Raises InputError if there
+    is no image.
+    """
     paths = list(images_in(folder))
     if not paths:
         raise InputError(f"no image in {folder}", f"files ending in {', '.join(sorted(SUFFIXES))}")

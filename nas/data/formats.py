@@ -35,16 +35,21 @@ class DataFormat(ABC):
     @classmethod
     @abstractmethod
     def find(cls, path: Path) -> DataFormat | None:
-        """The data set at ``path`` (a folder or a file), or None if there is none of this format; it reads no more
-        than it needs to tell."""
+        """Return the data set at ``path`` (a folder or a file), None if there is none of this format.
+
+        No more is read than is needed to tell. Raises InputError if a description of a data set is malformed.
+        """
 
     @abstractmethod
     def read(self, split: str, limit: int | None = None) -> DetectionDataset:
-        """One of ``splits``; all have the same classes in the same order. ``limit``: at most so many images, chosen
-        by :func:`nas.data.dataset.choose`."""
+        """Read one of ``splits``; all have the same classes in the same order.
+
+        ``limit``: at most so many images, chosen by :func:`nas.data.dataset.choose`. Raises InputError if the split
+        cannot be used.
+        """
 
     def strays(self) -> Problems:
-        """Files of the data set that no split uses: images without annotations, annotations without an image."""
+        """Return files of the data set that no split uses: images without annotations, annotations without an image."""
         return Problems()
 
 

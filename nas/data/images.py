@@ -54,8 +54,10 @@ Size = tuple[int, int]
 
 
 def find_images(folder: Path) -> Found:
-    """Find all image files below ``folder`` by their suffixes, also in linked folders; hidden files (macOS writes
-    ``._a.jpg`` beside ``a.jpg``) and system folders are passed over."""
+    """Find all image files below ``folder`` by their suffixes, also in linked folders.
+
+    Hidden files (macOS writes ``._a.jpg`` beside ``a.jpg``) and system folders are passed over.
+    """
     return walk(folder, is_image)
 
 
@@ -70,10 +72,10 @@ def is_image(name: str) -> bool:
 
 
 def image_sizes(path: Path) -> tuple[Size, Size]:
-    """(width, height) in pixels as shown (Exif orientation applied, as :func:`read_image` gives it) and as stored;
-    from the header where possible.
+    """Return (width, height) in pixels as shown and as stored, from the header where possible.
 
-    Decoding a whole data set only to learn its sizes would take minutes.
+    As shown: with the Exif orientation applied, as :func:`read_image` does. Decoding a whole data set only to learn its
+    sizes would take minutes. Raises BrokenImage if the file cannot be read or has too many pixels.
     """
     try:
         with open_file(path, MAX_BYTES) as file:
@@ -84,8 +86,11 @@ def image_sizes(path: Path) -> tuple[Size, Size]:
 
 
 def annotated_size(path: Path, width: object, height: object) -> Size:
-    """(width, height) that the boxes refer to: what the annotations say, if the file agrees; what the file says, if
-    they say nothing usable."""
+    """Return the (width, height) that the boxes refer to.
+
+    That is the size that the annotations state, if the file agrees, or the size of the file where they state nothing
+    usable. Raises BrokenImage if the file is of another size or cannot be read.
+    """
     shown, stored = image_sizes(path)
     if not (_is_side(width) and _is_side(height)):
         return shown
@@ -96,11 +101,15 @@ def annotated_size(path: Path, width: object, height: object) -> Size:
 
 
 def read_image(path: Path, size: Size | None = None) -> NDArray[np.uint8]:
-    """RGB uint8 [H, W, 3]. ``size`` (width, height) is what the annotations were made for: another one is broken.
+    """Decode an image: RGB uint8 [H, W, 3].
 
     Exif orientation is applied, unless the annotations were made for the stored, unturned image. Grey and palette
     become RGB, CMYK is converted, alpha is dropped, of several pages or frames the first is taken. Of 16 bits a
     channel the upper eight stay; of an image that uses the lower 12 bits only, the upper eight of these.
+
+    Args:
+        path: of the file.
+        size: (width, height) that the annotations were made for; an image of another size is broken.
 
     Raises:
         BrokenImage: the file cannot be read, is no image, has too many pixels, or is not of ``size``.
@@ -124,7 +133,7 @@ def read_image(path: Path, size: Size | None = None) -> NDArray[np.uint8]:
 
 
 def size_mismatch(found: Size, declared: Size) -> str:
-    """The sentence for an image that is not of the size its annotations name."""
+    """Return the sentence for an image that is not of the size its annotations state."""
     return f"is {found[0]}x{found[1]} pixels, but its annotations are for {declared[0]}x{declared[1]}"
 
 

@@ -53,7 +53,7 @@ class Batch:
         return len(self.sample_ids)
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
-        """The same batch with its tensors on ``device``; from pinned memory without waiting."""
+        """Return the same batch with its tensors on ``device``; a copy from pinned memory does not wait."""
         moved = [
             t.to(device, non_blocking=non_blocking) for t in (self.images, self.boxes, self.labels, self.image_index)
         ]
@@ -134,8 +134,10 @@ class Loader:
         return count // self.config.batch_size if self.config.drop_last else -(-count // self.config.batch_size)
 
     def epoch(self, epoch: int = 0, start_step: int = 0, every: int = 1) -> Iterator[Batch]:
-        """The batches of one pass, from ``start_step`` on, each or each ``every``-th: exactly those that a pass from
-        0 would have given."""
+        """Yield the batches of one pass from ``start_step`` on, every ``every``-th of them.
+
+        They are exactly those that a pass from step 0 yields. Raises InputError if too many images are broken.
+        """
         order = self._order(epoch)
         steps = range(start_step, len(self), every)
         if not self.config.workers:
@@ -229,7 +231,7 @@ class Loader:
             return Image(rgb, boxes[~crowd], labels[~crowd])
 
     def files(self, batch: Batch) -> list[str]:
-        """Names of the images on a batch's canvases, those of ``sample_ids`` first."""
+        """Return the names of the images on the canvases of a batch, those of ``sample_ids`` first."""
         paths = {sample.id: sample.path.name for sample in self.dataset.samples}
         return [paths[id] for id in dict.fromkeys((*batch.sample_ids, *batch.partners))]
 
@@ -246,7 +248,8 @@ class Loader:
         total = len(self.dataset)
         if count > max(FEW_BROKEN, MOST_BROKEN * total) or count == total:
             raise InputError(
-                f"{count} of {total} images of {self.dataset.name}/{self.dataset.split} cannot be read, one is {error.path} ({error.reason})",
+                f"{count} of {total} images of {self.dataset.name}/{self.dataset.split} cannot be read,"
+                f" one is {error.path} ({error.reason})",
                 f"at most {MOST_BROKEN:.0%}",
                 "check the disk and the folder",
             )

@@ -32,8 +32,9 @@ Canvas = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64], Placem
 def compose(
     first: Image, another: Callable[[], Image], size: int, augmentation: Augmentation, rng: np.random.Generator
 ) -> Canvas:
-    """The image augmented; by chance with three ``another`` beside it, by chance with a second such canvas over
-    it."""
+    """Augment an image; with probability ``mosaic`` with three others beside it, with probability ``mixup`` with a
+    second such canvas over it. ``another`` returns a random image.
+    """
     canvas, boxes, labels, placement = _layer(first, another, size, augmentation, rng)
     if augmentation.mixup and rng.random() < augmentation.mixup:
         over, more, named, _ = _layer(another(), another, size, augmentation, rng)
@@ -51,8 +52,10 @@ def _layer(
 
 
 def mosaic(images: list[Image], size: int, augmentation: Augmentation, rng: np.random.Generator) -> Canvas:
-    """Four images, each augmented for itself, with a corner where all meet, and cut off where the next begins.
-    Which lies where is drawn."""
+    """Lay four images, each augmented by itself, around a random point and cut them off where the next begins.
+
+    Which image is in which quarter is random. The placement returned is that of the first image.
+    """
     meet_x, meet_y = (round(float(share) * size) for share in rng.uniform(*CENTRE, 2))
     canvas = np.empty((size, size, 3), np.uint8)
     parts: list[tuple[NDArray[np.float32], NDArray[np.int64]]] = []

@@ -51,7 +51,7 @@ class Problems:
         self.__dict__.update(state, _lock=threading.Lock())
 
     def add(self, kind: str, where: object, message: str, count: int = 1) -> None:
-        """Count ``count`` defects of a kind, all in the file ``where``."""
+        """Count ``count`` defects of one kind, all in the file ``where``."""
         with self._lock:
             self._counts[kind] += count
             examples = self._examples.setdefault(kind, [])
@@ -60,7 +60,7 @@ class Problems:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Kind -> number of defects."""
+        """Return kind -> number of defects."""
         return dict(self._counts)
 
     def __len__(self) -> int:
@@ -70,11 +70,11 @@ class Problems:
         return iter([problem for examples in self._examples.values() for problem in examples])
 
     def lines(self) -> list[str]:
-        """One line per kind, most frequent first: how many, and the first of them by name."""
+        """Return one line per kind, most frequent first: the count and the place of the first case."""
         return [f"{count} x {kind}, first in {self._examples[kind][0]}" for kind, count in self._counts.most_common()]
 
     def report(self) -> list[str]:
-        """For each kind, most frequent first, a line with its count and indented ones with its first examples."""
+        """Return a line per kind with its count, most frequent first, and indented lines with its first cases."""
         lines = []
         for kind, count in self._counts.most_common():
             examples = self._examples[kind][:SHOWN_PER_KIND]
@@ -84,7 +84,7 @@ class Problems:
         return lines
 
     def to_dict(self) -> list[dict[str, Any]]:
-        """JSON-ready: kinds with their counts and the examples that are remembered."""
+        """Return kinds with their counts and the examples that are kept, JSON-ready."""
         return [
             {
                 "kind": kind,

@@ -27,12 +27,12 @@ _BITS = 32
 
 
 def pack(labels: NDArray[np.int64], weights: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Labels that carry a weight each: its 32 bits above those of the label."""
+    """Return labels int64 [N] that carry a weight float32 [N] each: its 32 bits above those of the label."""
     return labels | (np.ascontiguousarray(weights, np.float32).view(np.int32).astype(np.int64) << _BITS)
 
 
 def unpack(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Packed labels (M,) -> labels int64 (M,), weights float32 (M,)."""
+    """Return labels int64 (M,) and weights float32 (M,) of packed labels (M,)."""
     import torch
 
     return labels & ((1 << _BITS) - 1), (labels >> _BITS).to(torch.int32).view(torch.float32)
@@ -56,11 +56,11 @@ class MixedDataset(DetectionDataset):
         self.weights = weights or {}
 
     def cached(self, cache_bytes: int) -> MixedDataset:
-        """The same data set, keeping decoded images in memory up to ``cache_bytes``."""
+        """Return the same data set, keeping decoded images in memory up to ``cache_bytes``."""
         return MixedDataset(self.name, self.split, self.classes, self.samples, self.problems, cache_bytes, self.weights)
 
     def load(self, index: int) -> Loaded:
-        """As of any data set, with packed labels."""
+        """Decode an image as any data set does, with packed labels."""
         rgb, boxes, labels, crowd = super().load(index)
         weights = self.weights.get(self.samples[index].id)
         if weights is None:
@@ -69,7 +69,7 @@ class MixedDataset(DetectionDataset):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Over the weights, too."""
+        """Return the fingerprint of the data set and its weights."""
         digest = hashlib.sha256(super().fingerprint.encode())
         for id in sorted(self.weights):
             digest.update(id.to_bytes(8, "big") + self.weights[id].tobytes())
@@ -77,12 +77,19 @@ class MixedDataset(DetectionDataset):
 
 
 def with_pseudo(data: DataPair, path: Path, weight: float = 1.0, by_score: bool = False) -> tuple[DataPair, list[str]]:
-    """The data set with the images of a file that ``nas pseudo-label`` wrote added to its train split, and what a
-    person should know.
+    """Add the images of a file that ``nas pseudo-label`` wrote to the train split.
 
-    A box weighs ``weight``, ``by_score`` times its score; regions to ignore weigh 0. Images that are in the data
-    set already are left out, and so are those in which nothing was found. Classes go by name; boxes of others are
-    left out. InputError where nothing is left.
+    Images that are in the data set already are left out, and so are images without a box of its classes. Classes go by
+    name; boxes of other classes are left out. Returns the data set and lines about what was added and left out.
+
+    Args:
+        data: the labelled data set.
+        path: of the pseudo-labels.
+        weight: of their boxes in the loss, over 0 and at most 1; regions to ignore have weight 0.
+        by_score: whether a box's weight is multiplied by its score.
+
+    Raises:
+        InputError: the weight is out of range, the file cannot be read, or no box is left.
     """
     if not 0 < weight <= 1:
         raise InputError(f"weight {weight} of pseudo-labels", "a number over 0, at most 1")

@@ -39,8 +39,10 @@ def recognise(path: Path) -> DataFormat:
 
 
 def nothing_at(path: Path) -> InputError:
-    """Return the error for a path without a data set: what was looked for, what is there instead, and the folder
-    inside or above that would do."""
+    """Return the error for a path without a data set.
+
+    It states what was looked for, what is there instead, and the folder inside or above that would do.
+    """
     if os.path.isfile(path) and (folder := _above(path)):
         return InputError(f"{path} is one file of a data set", "its folder or a yaml", f"did you mean {folder}?")
     return InputError(f"no data set in {path}{_holding(path)}", expected_formats(), deeper(path) or unsplit(path))
@@ -53,8 +55,7 @@ def deeper(folder: Path) -> str:
 
 
 def unsplit(folder: Path) -> str:
-    """Return a hint at annotations that are there but not divided into train and val, as labelling tools export them;
-    else ""."""
+    """Return a hint at annotations that are not divided into train and val, as labelling tools export them; else ""."""
     for path in _first(folder, "*.json", "annotations/*.json"):
         if _is_coco(path):
             return (

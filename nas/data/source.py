@@ -4,7 +4,8 @@ A spec is one of
 
 - ``digits``: the embedded data set, 2,000 + 400 images of 128 px. ``digits@160:train=500,val=100,seed=1``: 160 px and
   other counts; each part is optional. A folder of that name is ``./digits``.
-- a folder with a COCO, Pascal VOC or YOLO data set. :data:`nas.data.formats.FORMATS` lists the formats, ``docs/data.md``
+- a folder with a COCO, Pascal VOC or YOLO data set. :data:`nas.data.formats.FORMATS` lists the formats,
+``docs/data.md``
   the supported layouts.
 - a yaml that describes a COCO or YOLO data set. Relative paths in a yaml are relative to the yaml.
 """

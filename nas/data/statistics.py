@@ -59,18 +59,20 @@ class Statistics:
 
     @property
     def unused(self) -> list[str]:
-        """Classes without a box."""
+        """Return the classes without a box."""
         return [c.name for c in self.classes if not c.boxes]
 
     @property
     def imbalance(self) -> float | None:
-        """Boxes of the most frequent class over those of the rarest that has any; None with fewer than two such
-        classes."""
+        """Return the boxes of the most frequent class over those of the rarest class that has any.
+
+        None with fewer than two such classes.
+        """
         counts = [c.boxes for c in self.classes if c.boxes]
         return max(counts) / min(counts) if len(counts) > 1 else None
 
     def lines(self) -> Iterator[str]:
-        """For a person."""
+        """Yield the numbers as lines for a person."""
         empty = f" ({self.empty} show nothing)" if self.empty and self.classes else ""
         ignored = f" ({self.ignored} more ignored: crowd or difficult)" if self.ignored else ""
         images, boxes = counted(self.images, "image"), counted(self.boxes, "box", "boxes")
@@ -87,8 +89,10 @@ class Statistics:
         if self.unused and self.classes:
             yield f"  never used: {some(self.unused, MOST_CLASSES)}"
         if self.side_share and self.aspect:
-            yield f"  boxes: {self.small} small, {self.medium} medium, {self.large} large (COCO: under 32², under 96², from 96² px on)"
-            yield f"  side, as share of the image's: {_spread(self.side_share)}; width over height: {_spread(self.aspect)} (5 %, median, 95 %)"
+            kinds = f"{self.small} small, {self.medium} medium, {self.large} large"
+            yield f"  boxes: {kinds} (COCO: under 32², under 96², from 96² px on)"
+            side, aspect = _spread(self.side_share), _spread(self.aspect)
+            yield f"  side, as share of the image's: {side}; width over height: {aspect} (5 %, median, 95 %)"
             yield f"  boxes in an image: {_spread(self.per_image)}"
         sizes = ", ".join(f"{width}x{height} ({count})" for width, height, count in self.sizes)
         yield f"  image sizes: {sizes}" + (
@@ -97,7 +101,7 @@ class Statistics:
 
 
 def statistics(data: DetectionDataset) -> Statistics:
-    """The numbers of a split, from its annotations and headers: nothing is decoded."""
+    """Compute the numbers of a split from its annotations and headers; nothing is decoded."""
     per_image = [int((~s.crowd).sum()) for s in data.samples]
     sizes = Counter((s.width, s.height) for s in data.samples)
     areas = _joined([s.areas[~s.crowd] for s in data.samples])
@@ -146,5 +150,5 @@ def _spread(spread: Spread) -> str:
 
 
 def some(texts: Sequence[str], most: int) -> str:
-    """The texts with commas, of many the first and how many more there are."""
+    """Join the texts with commas; of many, the first ``most`` and the number of the others."""
     return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")

@@ -9,7 +9,7 @@ from nas.data.dataset import DetectionDataset, Sample
 
 
 def first_samples(dataset: DetectionDataset, count: int) -> DetectionDataset:
-    """About ``count`` samples spread evenly over the data set, as a data set of its own (0: all of it)."""
+    """Return about ``count`` samples spread evenly over the data set, as a data set (0: all of it)."""
     if not count or count >= len(dataset):
         return dataset
     step = len(dataset) / count
@@ -17,14 +17,14 @@ def first_samples(dataset: DetectionDataset, count: int) -> DetectionDataset:
 
 
 def mixed(dataset: DetectionDataset, seed: int) -> DetectionDataset:
-    """The same samples in an order that makes every beginning a fair sample: data sets are often sorted by scene."""
+    """Shuffle the samples, so that every beginning is a fair sample: data sets are often sorted by scene."""
     samples = list(dataset.samples)
     random.Random(seed).shuffle(samples)
     return _with(dataset, samples)
 
 
 def first_of(dataset: DetectionDataset, end: int, begin: int = 0) -> DetectionDataset:
-    """The samples from ``begin`` up to ``end``."""
+    """Return the samples from ``begin`` up to ``end``, as a data set."""
     return _with(dataset, dataset.samples[begin:end])
 
 

@@ -30,7 +30,6 @@ def lines_of(path: Path, errors: str = "strict") -> list[str]:
 def class_names(*places: Path) -> tuple[str, ...]:
     """Return the lines of the first of ``places`` that exists; none where none does.
 
-    Raises:
-        InputError: that file cannot be read.
+    Raises InputError if that file cannot be read.
     """
     return next((tuple(lines_of(path)) for path in places if os.path.lexists(path)), ())

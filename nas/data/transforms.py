@@ -45,7 +45,7 @@ class Placement:
     pivot: tuple[float, float] = (0.0, 0.0)
 
     def boxes(self, boxes: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Boxes [N, 4] xyxy in pixels of the image -> in pixels of the canvas, not clipped."""
+        """Map boxes [N, 4] xyxy from pixels of the image to pixels of the canvas, not clipped."""
         placed = np.asarray(boxes, np.float64).reshape(-1, 4) * self._scales + self._offsets
         if self.turn is not None:
             placed = self._turned(placed, self._matrix)
@@ -54,7 +54,7 @@ class Placement:
         return placed.astype(np.float32)
 
     def inverse(self, boxes: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Boxes [N, 4] xyxy in pixels of the canvas -> in pixels of the image, not clipped."""
+        """Map boxes [N, 4] xyxy from pixels of the canvas to pixels of the image, not clipped."""
         placed = np.array(boxes, np.float64).reshape(-1, 4)
         if self.mirrored:
             placed[:, [0, 2]] = self.size - placed[:, [2, 0]]
@@ -63,8 +63,10 @@ class Placement:
         return ((placed - self._offsets) / self._scales).astype(np.float32)
 
     def paste(self, rgb: NDArray[np.uint8], recolour: Recolour = lambda pixels: pixels) -> NDArray[np.uint8]:
-        """Image uint8 [H, W, 3] -> canvas uint8 [size, size, 3] with border :data:`PAD`; ``recolour`` changes the
-        image, not the border."""
+        """Lay an image uint8 [H, W, 3] on a canvas uint8 [size, size, 3] with border :data:`PAD`.
+
+        ``recolour`` changes the image, not the border.
+        """
         height, width = rgb.shape[:2]
         new_width, new_height = max(1, round(width * self.scale_x)), max(1, round(height * self.scale_y))
         if (new_width, new_height) != (width, height):
@@ -121,7 +123,7 @@ class Placement:
 
 
 def letterbox(width: int, height: int, size: int) -> Placement:
-    """The whole image as large as it fits, centred."""
+    """Place the whole image as large as it fits, centred."""
     return _placed(width, height, size, min(size / width, size / height), 0.0, 0.0)
 
 
@@ -189,7 +191,10 @@ class Augmentation:
                 raise InputError(f"augmentation {name} = {getattr(self, name)}", "a number of at least 0")
 
     def changed(self, values: Mapping[str, Any]) -> Augmentation:
-        """With some values replaced, given by name (pairs may be lists, as JSON has them)."""
+        """Return the augmentation with some values replaced by name; pairs may be lists, as in JSON.
+
+        Raises InputError for an unknown name or a value out of range.
+        """
         names = tuple(field.name for field in fields(self))
         if wrong := [name for name in values if name not in names]:
             raise unknown("augmentation", wrong[0], names)
@@ -199,7 +204,7 @@ class Augmentation:
         return replace(self, **plain)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return the values JSON-ready."""
         return {
             field.name: list(v) if isinstance(v := getattr(self, field.name), tuple) else v for field in fields(self)
         }
@@ -212,8 +217,9 @@ Augmentation.UNMIRRORED = Augmentation(flip=0, scale=(0.75, 1.33), translate=0.1
 
 
 def place(width: int, height: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> Placement:
-    """Letterbox, then by chance scaled about the centre (log-uniformly: halving is as likely as doubling), shifted,
-    turned and mirrored."""
+    """Letterbox an image of ``width`` x ``height`` on ``size`` px; at random scale it about the centre, shift, turn
+    and mirror it. The scale is log-uniform: halving is as likely as doubling.
+    """
     scale, shift_x, shift_y, turn = min(size / width, size / height), 0.0, 0.0, None
     if rng.random() < augmentation.affine:
         low, high = np.log(augmentation.scale)
@@ -244,8 +250,10 @@ Frame = tuple[int, int, int, int]
 def visible(
     boxes: NDArray[np.float32], augmentation: Augmentation, size: int, frame: Frame | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Boxes [N, 4] xyxy on the canvas, clipped to it (or to ``frame``), and which of the N to keep. Returns ([N, 4],
-    [N]): all boxes, kept or not."""
+    """Clip boxes [N, 4] xyxy to the canvas of ``size`` px, or to ``frame``, and decide which of them are kept.
+
+    Returns all boxes [N, 4], kept or not, and which to keep [N].
+    """
     left, top, right, bottom = frame or (0, 0, size, size)
     low, high = (np.array(corner * 2, np.float32) for corner in ((left, top), (right, bottom)))
     clipped = np.clip(boxes, low, high)
@@ -257,15 +265,17 @@ def visible(
 
 
 def recolour(rgb: NDArray[np.uint8], augmentation: Augmentation, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """By chance red and blue exchanged, by chance jittered; uint8 [H, W, 3] in and out, the input is left alone."""
+    """At random exchange red and blue and jitter colours; uint8 [H, W, 3], the input is not changed."""
     if augmentation.swap and rng.random() < augmentation.swap:
         rgb = rgb[..., ::-1]
     return jitter_hsv(np.ascontiguousarray(rgb), augmentation, rng) if rng.random() < augmentation.hsv else rgb
 
 
 def jitter_hsv(rgb: NDArray[np.uint8], augmentation: Augmentation, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Hue turned, saturation and value shifted, each uniformly within its range; uint8 [H, W, 3] in and out, the
-    input is left alone."""
+    """Turn the hue, shift saturation and value, each uniformly within its range.
+
+    uint8 [H, W, 3] in and out; the input is not changed.
+    """
     if not rgb.size:
         return rgb
     hue, saturation, value = rng.uniform(-1, 1, 3) * (augmentation.hue, augmentation.saturation, augmentation.value)
@@ -285,8 +295,19 @@ def augment(
     augmentation: Augmentation,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64], Placement]:
-    """Image [H, W, 3] with boxes [N, 4] px and labels [N] -> canvas uint8 [size, size, 3], boxes [M <= N, 4] on it,
-    labels [M], where it lies."""
+    """Place, recolour and clip one image with its boxes.
+
+    Args:
+        rgb: uint8 [H, W, 3].
+        boxes: float32 [N, 4] xyxy in pixels of the image.
+        labels: int64 [N].
+        size: side of the canvas in pixels.
+        augmentation: what may happen.
+        rng: source of all randomness.
+
+    Returns:
+        The canvas uint8 [size, size, 3], boxes [M, 4] on it with M <= N, labels [M], and the placement.
+    """
     placement = place(rgb.shape[1], rgb.shape[0], size, augmentation, rng)
     canvas = placement.paste(rgb, lambda pixels: recolour(pixels, augmentation, rng))
     placed, keep = visible(placement.boxes(boxes), augmentation, size)

@@ -95,6 +95,10 @@ class Voc(DataFormat):
 
     @classmethod
     def find(cls, path: Path) -> Voc | None:
+        """Return the data set at ``path``, None if there is none of this format.
+
+        Raises InputError if a description of one is malformed or ambiguous.
+        """
         roots = [
             root
             for root in (path, *sorted(path.glob("VOC*")), *sorted(path.glob("VOCdevkit/VOC*")))
@@ -116,6 +120,7 @@ class Voc(DataFormat):
         return cls(path, {split: _Place(folder, folder) for split, folder in folders.items()}) if folders else None
 
     def read(self, split: str, limit: int | None = None) -> DetectionDataset:
+        """Read one split. Raises InputError if it cannot be used."""
         place = self._places[split]
         if not place.stems:
             raise InputError(f"{place.listing} lists no image", "one name a line, without suffix")

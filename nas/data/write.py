@@ -20,11 +20,20 @@ Watch = Callable[[int, int], None]
 def write_coco(
     spec: str | Path, out: Path, link: bool = False, watch: Watch = lambda done, total: None, cache: Path | None = None
 ) -> list[DetectionDataset]:
-    """Write all splits of ``spec`` into the new folder ``out``; what was read, for its numbers and problems.
+    """Write all splits of ``spec`` into the new folder ``out`` and return the splits that were read.
 
-    Files are copied as they are, or with ``link`` hard-linked (no space taken; a change of one is a change of the
-    other). What reading leaves out (broken images, boxes without area) is left out here too. The folder appears
-    complete or not at all.
+    What reading leaves out (broken images, boxes without area) is left out here too. The folder appears complete or
+    not at all.
+
+    Args:
+        spec: what a user writes after ``--data``.
+        out: the folder to make.
+        link: hard-link the image files and do not copy them; a change of one file is then a change of the other.
+        watch: called with (images done, images in all).
+        cache: folder of generated data.
+
+    Raises:
+        InputError: ``out`` exists or cannot be written, or there is no data set with boxes.
     """
     if os.path.lexists(out):
         raise InputError(f"--out {out}", "a folder that does not exist yet")

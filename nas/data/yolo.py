@@ -50,6 +50,10 @@ class Yolo(DataFormat):
 
     @classmethod
     def find(cls, path: Path) -> Yolo | None:
+        """Return the data set at ``path``, None if there is none of this format.
+
+        Raises InputError if a description of one is malformed or ambiguous.
+        """
         described = yamls.yamls_in(path)
         if len(described) > 1:
             raise InputError(
@@ -80,6 +84,7 @@ class Yolo(DataFormat):
         return cls(yamls.name_of(path), {split: found for split, found in sources.items() if found}, labels)
 
     def read(self, split: str, limit: int | None = None) -> DetectionDataset:
+        """Read one split. Raises InputError if it cannot be used."""
         return read_yolo(
             self._sources[split],
             self._classes,

@@ -26,8 +26,10 @@ MAX_NUMBERED = 10_000
 
 
 def label_path(image: Path) -> Path:
-    """Return where the labels of an image belong: the last folder called ``images`` in its path becomes ``labels``;
-    without such a folder they are beside the image."""
+    """Return where the labels of an image belong.
+
+    The last folder called ``images`` in its path becomes ``labels``; without such a folder they are beside the image.
+    """
     parts = list(image.parts)
     for i in range(len(parts) - 2, -1, -1):
         if parts[i] == "images":
@@ -43,8 +45,10 @@ def find_labels(image: Path) -> Path | None:
 
 
 def numbered_classes(images: Sequence[Path]) -> tuple[str, ...]:
-    """Return class names "0", "1", … up to the highest number in the labels of ``images`` below :data:`MAX_NUMBERED`,
-    for data sets that name no classes."""
+    """Return class names "0", "1", … up to the highest number in the labels of ``images``, for data sets without names.
+
+    Numbers from :data:`MAX_NUMBERED` on do not count.
+    """
     highest = -1
     for image in images:
         path = find_labels(image)

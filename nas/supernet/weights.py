@@ -147,7 +147,7 @@ def load_supernet(path: Path) -> tuple[Supernet, tuple[str, ...], dict[str, Any]
     tensors, header = _read(path, "supernet")
     version, classes = header.integer("version"), header.texts("classes")
     try:
-        space = SPACES[header.text("space")]
+        space = SPACES[header.text("space")].at_version(version)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     if not classes:

@@ -56,13 +56,16 @@ class RepVGGConv(Block):
 
 class RepStack(Block):
     """``depth`` RepVGG blocks one after the other, the first to ``out`` channels: YOLOv6's RepBlock
-    (arXiv:2301.05586)."""
+    (arXiv:2301.05586).
+
+    ``joined``: the first block has an identity branch also where ``out`` channels come in as several equal parts.
+    """
 
     family = "rep"
 
-    def __init__(self, c_in: Layout, *, out: int, depth: int, act: str = "relu") -> None:
+    def __init__(self, c_in: Layout, *, out: int, depth: int, act: str = "relu", joined: bool = False) -> None:
         super().__init__(c_in, out)
-        self.first = RepVGG(c_in, (out,), act=act)
+        self.first = RepVGG(c_in, (out,), act=act, joined=joined)
         self.more = nn.Sequential(*(RepVGG((out,), (out,), act=act) for _ in range(depth - 1)))
 
     def transform(self, x: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ def run(model: bytes, feeds: dict[str, torch.Tensor]) -> list[np.ndarray]:
     return list(session.run(None, {name: x.numpy() for name, x in feeds.items()}))
 
 
-@pytest.mark.parametrize("act", ["relu", "silu"])
+@pytest.mark.parametrize("act", ["relu", "silu", "leaky"])
 @pytest.mark.parametrize("kind", sorted([*BLOCKS, *HEADS]))
 def test_every_block_and_head(kind: str, act: str) -> None:
     n, c_in = draw(kind, random.Random(2))

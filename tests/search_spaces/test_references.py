@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -19,9 +20,11 @@ from nas.inference.detect import batches, detect
 from nas.inference.model import load
 from nas.inference.nms import NEVER, Suppression, nms
 from nas.training.loss import DetectionLoss, Truth
+from search_spaces.architecture import Architecture, Value
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
 from search_spaces.heads.base import Predictions, decode_boxes
+from search_spaces.layers import RepVGG, norm_scale
 from search_spaces.references import FAMILIES, LIKE, point_of, published, reference, references
 from search_spaces.spaces import SPACES, space_of
 from search_spaces.trace import trace
@@ -64,6 +67,8 @@ DEPLOYED = {
     "yolov7": 36_905_341,
 }
 ALL = list(references())
+UNPUBLISHED = {"yolov7-tiny"}
+"""Its authors give the mAP of the form with SiLU only."""
 SMALLEST = [next(iter(FAMILIES[family])) for family in FAMILIES]
 
 
@@ -83,6 +88,9 @@ def test_deployed_parameters_and_flops_are_the_published_ones(name: str) -> None
     r = reference(name)
     cost = trace(space_of(r.architecture).graph(r.architecture), 80)
     assert cost.params == DEPLOYED.get(name, cost.params)
+    if name in UNPUBLISHED:
+        assert r.published is None
+        return
     assert r.published is not None
     if r.published.params_m is not None:
         # As published: rounded to a tenth of a million; some count the training form, a thousandth more.
@@ -94,15 +102,13 @@ def test_deployed_parameters_and_flops_are_the_published_ones(name: str) -> None
 
 
 def test_the_tables_agree() -> None:
-    assert set(published()) == set(ALL), "published.csv and the families' tables name the same networks"
+    assert set(published()) == set(ALL) - UNPUBLISHED, "published.csv and the families' tables name the same networks"
     assert {*TRAINED, *DEPLOYED} <= set(ALL) and len(ALL) >= 34
     for name, r in references().items():
         assert (
             r.name == name
             and r.family in FAMILIES
-            and r.published
-            and 20 < r.published.map50_95 < 60
-            and "@" in r.published.source
+            and (name in UNPUBLISHED or (r.published and 20 < r.published.map50_95 < 60 and "@" in r.published.source))
         )
         assert r.architecture["image_size"] == 640 and space_of(r.architecture).check(r.architecture) == r.architecture
     assert len({r.architecture.id for r in references().values()}) == len(ALL)
@@ -211,8 +217,100 @@ def test_anchors_stand_level_by_level_and_prior_by_prior() -> None:
         out = detector(torch.rand(1, 3, 64, 64))
     assert out.logits.shape == (1, 3 * (64 + 16 + 4), 2) and out.priors is not None and out.objectness is not None
     assert out.points[0].tolist() == out.points[64].tolist() == [4.0, 4.0] and out.strides[192].item() == 16.0
-    scaled = [[10 / 10, 13 / 10], [16 / 10, 30 / 10], [33 / 10, 23 / 10]]  # anchors are in pixels at 640
-    assert [out.priors[i].tolist() for i in (0, 64, 128)] == [pytest.approx(s) for s in scaled]
+    assert [out.priors[i].tolist() for i in (0, 64, 128)] == [[10, 13], [16, 30], [33, 23]]  # pixels at any size
+
+
+# what published weights expect
+
+
+@pytest.mark.parametrize(
+    "name, anchors",
+    [("yolov5n", [10, 13, 373, 326]), ("yolov7", [12, 16, 459, 401]), ("yolov7-tiny", [10, 13, 373, 326])],
+)
+@pytest.mark.parametrize("size", [64, 128])
+def test_anchors_are_those_of_the_original_in_pixels_at_any_size(name: str, anchors: list[float], size: int) -> None:
+    a = reference(name).architecture
+    detector = Detector(space_of(a).graph(a.replace(width=0.25)), 2).eval()
+    with torch.no_grad():
+        priors = detector(torch.rand(1, 3, size, size)).priors
+    assert priors is not None and [*priors[0].tolist(), *priors[-1].tolist()] == anchors
+
+
+def test_both_activations_of_yolov7_tiny() -> None:
+    """The configuration of that name has LeakyReLU(0.1); mAP is published of YOLOv7-tiny-SiLU."""
+    for name, kind in (("yolov7-tiny", torch.nn.LeakyReLU), ("yolov7-tiny-silu", torch.nn.SiLU)):
+        with torch.device("meta"):
+            modules = list(network(name).modules())
+        found = {type(m) for m in modules if type(m).__module__ == "torch.nn.modules.activation"}
+        assert found == {kind}
+        assert all(m.negative_slope == 0.1 for m in modules if isinstance(m, torch.nn.LeakyReLU))
+    assert published()["yolov7-tiny-silu"].map50_95 == 38.7
+    leaky, silu = (reference(n).architecture for n in ("yolov7-tiny", "yolov7-tiny-silu"))
+    costs = [trace(space_of(a).graph(a), 80) for a in (leaky, silu)]
+    assert costs[0].params == costs[1].params and costs[0].macs == costs[1].macs
+
+
+def block_of(detector: Detector, name: str) -> Any:
+    return next(m for n, m in detector.cells.items() if n.startswith(f"{name}-"))
+
+
+@pytest.mark.parametrize("name", ["yolov6n", "yolov6s"])
+def test_every_repvgg_of_yolov6_that_keeps_its_channels_has_an_identity_branch(name: str) -> None:
+    with torch.device("meta"):
+        detector = network(name)
+    for place in ("stage1_block", "neck1_block", "neck3_block", "neck4_block"):
+        block = block_of(detector, place)
+        units = [block.first, *block.more]
+        assert all(unit.norm is not None for unit in units) and len(units) >= 2, place
+
+
+def test_an_identity_branch_of_joined_parts_by_hand() -> None:
+    """Output channel parts * j + p gets channel j of part p, before and after the branches are merged."""
+    unit = RepVGG((4, 4), (8,), act="identity", joined=True).eval()
+    randomise(unit)
+    assert unit.norm is not None
+    with torch.no_grad():
+        unit.conv3.weight.zero_()
+        unit.conv1.weight.zero_()
+        x = torch.randn(2, 8, 5, 5)
+        scale, shift = norm_scale(unit.norm)
+        constant = norm_scale(unit.norm3)[1] + norm_scale(unit.norm1)[1] + shift
+        order = [0, 4, 1, 5, 2, 6, 3, 7]
+        expected = x[:, order] * scale[:, None, None] + constant[:, None, None]
+        assert torch.allclose(unit(x), expected, atol=1e-5)
+        assert torch.allclose(unit.fused(True)(x), expected, atol=1e-5)
+    assert RepVGG((4, 4), (8,)).norm is None and RepVGG((3, 5), (8,), joined=True).norm is None
+
+
+EARLIER: dict[str, tuple[dict[str, Value], int | None, list[float]]] = {
+    # choices of version 1, parameters of the training form with 80 classes, first and last prior at 64 px
+    "yolov5": ({"depth": 0.33, "width": 0.25, "head": "anchors"}, 1_872_157, [1.0, 1.3, 37.3, 32.6]),
+    "yolov6": ({"stages": "rep", "depth": 0.33, "width": 0.25, "head": "own"}, None, []),
+    "yolov7": ({"width": 0.25, "head": "anchors"}, None, [1.2, 1.6, 45.9, 40.1]),
+    "yolov7-tiny": ({"width": 1.0, "head": "anchors"}, None, [1.2, 1.6, 45.9, 40.1]),
+}
+
+
+@pytest.mark.parametrize("name", EARLIER)
+def test_architectures_of_version_1_mean_the_network_that_they_meant(name: str) -> None:
+    choices, params, priors = EARLIER[name]
+    a = Architecture(name, 1, tuple({**choices, "image_size": 640}.items()))
+    assert Architecture.from_dict(a.to_dict()) == a
+    space = space_of(a)
+    assert (space.version, SPACES[name].version) == (1, 2)
+    detector = space.build(a, 80).eval()
+    assert params is None or sum(p.numel() for p in detector.parameters()) == params
+    if priors:
+        with torch.no_grad():
+            found = detector(torch.rand(1, 3, 64, 64)).priors
+        assert found is not None and [*found[0].tolist(), *found[-1].tolist()] == pytest.approx(priors)
+    else:
+        block = block_of(detector, "neck3_block")
+        assert block.first.norm is None and block.more[0].norm is not None
+    if name == "yolov7-tiny":
+        assert any(isinstance(m, torch.nn.SiLU) for m in detector.modules())
+    with pytest.raises(InputError, match=f"version 3; expected {name} version 2"):
+        space_of(Architecture(name, 3, a.choices))
 
 
 # one box per object

@@ -98,4 +98,32 @@ class Yolov6(WeightMap):
             family = families.get(node, "")
             key = renamed(key.replace("-?.", f"-{family}."), (*BLOCKS.get(family, ()), *PARTS))
             out[f"cells.{key}"] = torch.cat(tensor.chunk(2, 1)[::-1], 1) if SWAPPED.search(key) else tensor
-        return out
+        return _with_joined_parts(out, detector)
+
+
+def _with_joined_parts(tensors: Tensors, detector: Detector) -> Tensors:
+    """Tensors with the output channels of neck3 and neck4 in the order of :class:`search_spaces.layers.RepVGG`.
+
+    A block that joins two inputs (N, S) interleaves their channels here, where the original has one input after the
+    other. Its own layers are permuted, and the input channels of what reads it.
+    """
+    graph = detector.graph
+    joined = {n.name for n in graph.nodes if len(n.inputs) > 1 and dict(n.options).get("joined")}
+    out: Tensors = {}
+    for name, tensor in tensors.items():
+        node = name.removeprefix("cells.").partition("-")[0]
+        rows = node in joined
+        if node == "head":
+            level = re.search(r"levels\.(\d+)\.stem\.conv\.weight", name)
+            columns = level is not None and graph.head.inputs[int(level[1])] in joined
+        else:
+            inputs = next((n.inputs for n in graph.nodes if n.name == node), ())
+            columns = (
+                name.endswith("weight") and tensor.dim() == 4 and (".more." in name if rows else inputs[0] in joined)
+            )
+        for axis, permuted in ((0, rows), (1, columns)):
+            if permuted:
+                half = torch.arange(tensor.shape[axis]).reshape(2, -1)
+                tensor = tensor.index_select(axis, half.T.flatten().to(tensor.device))
+        out[name] = tensor
+    return out

@@ -10,13 +10,17 @@ import pytest
 import torch
 
 from nas.pretrained.convert import import_weights, weights_file
+from nas.pretrained.families.base import with_identity_norms
 from nas.supernet.weights import load_detector
 from search_spaces.errors import InputError
+from search_spaces.layers import BN_EPS, ConvNormAct
 from tests._published import CLASSES, RECORDED, image, sampled, state_of
 
 RECORDS = sorted(RECORDED.glob("*.json"))
 BOXES_WITHIN, SCORES_WITHIN = 2e-2, 1e-4
 """Pixels of a box whose sides are sums over 16 bins times a stride of up to 32, and shares."""
+WITHIN = 5e-6
+"""Of a coordinate: random weights give boxes of 150,000 px, of which float32 has 7 digits."""
 
 
 def saved(record: dict[str, Any], folder: Path, name: str) -> Path:
@@ -27,21 +31,7 @@ def saved(record: dict[str, Any], folder: Path, name: str) -> Path:
     return path
 
 
-PENDING = {
-    "yolov5n": "anchors are scaled with the image here, pixels there",
-    "yolov6n": "the identity branch of neck3 and neck4 is missing here",
-}
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(
-            p, id=p.stem, marks=[pytest.mark.xfail(reason=PENDING[p.stem], strict=True)] if p.stem in PENDING else []
-        )
-        for p in RECORDS
-    ],
-)
+@pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in RECORDS])
 def test_outputs_equal_those_of_the_original(path: Path, tmp_path: Path) -> None:
     record = json.loads(path.read_text())
     out = tmp_path / "imported.safetensors"
@@ -56,7 +46,8 @@ def test_outputs_equal_those_of_the_original(path: Path, tmp_path: Path) -> None
     for name, within in (("boxes", BOXES_WITHIN), ("scores", SCORES_WITHIN)):
         expected = torch.tensor(record["outputs"][name])
         assert torch.tensor(found[name]).shape == expected.shape
-        assert (torch.tensor(found[name]) - expected).abs().max() < within, name
+        allowed = within + WITHIN * expected.abs()
+        assert ((torch.tensor(found[name]) - expected).abs() < allowed).all(), name
 
 
 def test_the_records_hold_every_map() -> None:
@@ -182,3 +173,25 @@ def test_folded_batch_norm_of_an_onnx_file(yolov8n: dict[str, torch.Tensor], tmp
         a, b = (load_detector(tmp_path / f"{n}.safetensors")[0].predict(image()) for n in "ab")
     assert (a[0] - b[0]).abs().max() < BOXES_WITHIN
     assert (a[1] - b[1]).abs().max() < SCORES_WITHIN
+
+
+@pytest.mark.parametrize("stem", ["stage1_down-conv.", "head-dfl.levels.0.stem."])
+def test_a_bias_before_a_norm_is_folded_into_its_mean(stem: str) -> None:
+    """YOLOv6-L has convolutions with a bias and a BatchNorm; those here have no bias."""
+    torch.manual_seed(0)
+    conv, norm = torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.BatchNorm2d(8, eps=BN_EPS).eval()
+    for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+        assert tensor is not None
+        tensor.data.uniform_(0.5, 1.5)
+    middle = "conv." if stem.endswith("conv.") else ""
+    given = {f"cells.{stem}{middle}conv.{n}": t for n, t in conv.state_dict().items()}
+    given |= {f"cells.{stem}{middle}norm.{n}": t for n, t in norm.state_dict().items() if t.dim()}
+    ours = ConvNormAct((3,), (8,), 3, act="identity").eval()
+    names = {f"cells.{stem}{middle}{n}" for n in ours.state_dict()}
+    placed = with_identity_norms(given, names)
+    own = {n.removeprefix(f"cells.{stem}{middle}"): t for n, t in placed.items()}
+    assert set(own) == {n for n, t in ours.state_dict().items() if t.dim()}
+    ours.load_state_dict({**own, "norm.num_batches_tracked": torch.tensor(0)})
+    x = torch.rand(2, 3, 9, 9)
+    with torch.no_grad():
+        assert torch.allclose(ours(x), norm(conv(x)), atol=1e-5)
