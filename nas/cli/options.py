@@ -22,6 +22,7 @@ __all__ = [
     "add_logging",
     "add_recipe",
     "add_space",
+    "epochs_given",
     "existing",
     "fixed_values",
     "logging_config",
@@ -85,10 +86,12 @@ def add_largest_first(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_recipe(parser: argparse.ArgumentParser, epochs: int) -> None:
-    """Training options; ``epochs`` is the verb's own number for the default recipe."""
+def add_recipe(parser: argparse.ArgumentParser, epochs: int | None) -> None:
+    """Add the training options; ``epochs`` is the verb's own default for the default recipe (None: it follows from the
+    number of images)."""
     from nas.training.recipes import RECIPES
 
+    own = "at least 20, and at least 600 steps" if epochs is None else str(epochs)
     parser.set_defaults(default_epochs=epochs)
     parser.add_argument(
         "--recipe", default="default", help=f"{', '.join(RECIPES)} (docs/training.md; default %(default)s)"
@@ -100,7 +103,7 @@ def add_recipe(parser: argparse.ArgumentParser, epochs: int) -> None:
         metavar="NAME=V",
         help="another value for any part of the recipe, augmentation included (repeatable)",
     )
-    parser.add_argument("--epochs", type=int, help=f"default: the recipe's, {epochs} of the default one")
+    parser.add_argument("--epochs", type=int, help=f"default: the recipe's; of the default one {own}")
     parser.add_argument(
         "--batch-size", type=int, help="of all processes together; default: the recipe's, 32 of the default one"
     )
@@ -176,13 +179,18 @@ def recipe_values(args: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
 
 
+def epochs_given(args: argparse.Namespace) -> bool:
+    """Whether the options name the number of epochs, or a recipe that does."""
+    return args.epochs is not None or args.recipe != "default" or any(t.startswith("epochs") for t in args.set)
+
+
 def recipe(args: argparse.Namespace) -> Recipe:
     """The named recipe with what was set, and the training options that were given."""
     from nas.training.recipe import parse_values
     from nas.training.recipes import RECIPES
 
     named = RECIPES[args.recipe].recipe
-    if args.recipe == "default":
+    if args.recipe == "default" and args.default_epochs is not None:
         named = named.changed({"epochs": args.default_epochs})
     return named.changed(parse_values(args.set)).changed(recipe_values(args))
 

@@ -1,5 +1,19 @@
 """Task-aligned label assignment (TOOD, Feng et al., arXiv:2108.07755), on flat lists of boxes instead of padded
-batches."""
+batches.
+
+Notation, for anchor point a and ground-truth box b with class k_b:
+
+    s_ab = score of class k_b at a          u_ab = IoU of the predicted box at a with b
+    m_ab = s_ab^ALPHA u_ab^BETA             alignment
+
+1. Each box takes the TOP_K points of highest alignment among those whose centre lies inside it.
+2. A point that several boxes took goes to the box of highest IoU among these; of equal IoUs, to the first in the list.
+3. The soft target is t_ab = m_ab / max_a m_ab * max_a u_ab, with the maxima over the points of box b.
+
+Difference to other implementations: in step 2, PP-YOLOE and YOLO-NAS (super-gradients) give a contested point to the
+box of highest IoU among all boxes of the image, ultralytics to that among all boxes around the point, even if that box
+did not take the point. Here only boxes that took it are considered. In crowded batches 1.4 % of the positives differ.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +22,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-TOP_K, ALPHA, BETA, EPS = 13, 1.0, 6.0, 1e-9  # as PP-YOLOE and YOLO-NAS set them
+TOP_K, ALPHA, BETA, EPS = 13, 1.0, 6.0, 1e-9  # the values of PP-YOLOE and YOLO-NAS
 # Pairwise tables are made for as many boxes at a time as keep this many entries (16 MiB each in float32): a crowded
 # batch takes longer, not more memory.
 MAX_PAIRS = 1 << 22
 
 
 class Assignment(NamedTuple):
-    """Which anchor answers for which ground-truth box: P matched pairs.
+    """P matched pairs of an anchor point and a ground-truth box.
 
-    ``image``, ``anchor``, ``box`` (P,) are indices (``box`` into the flat list of ground truth), ``score`` (P,) the
-    soft target in 0..1. ``auxiliary``: the assignment of the head's helping branch, where it has one.
+    Attributes:
+        image: (P,) index of the image.
+        anchor: (P,) index of the anchor point.
+        box: (P,) index into the flat list of ground truth.
+        score: (P,) soft target t in 0..1.
+        auxiliary: assignment of the auxiliary head, where there is one.
     """
 
     image: Tensor
@@ -29,7 +47,7 @@ class Assignment(NamedTuple):
 
 
 def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
-    """IoU of (M, 1, 4) with (M or 1, A, 4), xyxy -> (M, A)."""
+    """Return the IoU (M, A) of boxes (M, 1, 4) with boxes (M or 1, A, 4), xyxy."""
     size = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp_(min=0)
     shared = size[..., 0] * size[..., 1]
     area_a, area_b = ((t[..., 2] - t[..., 0]) * (t[..., 3] - t[..., 1]) for t in (a, b))
@@ -46,13 +64,16 @@ def assign(
     image_index: Tensor,
     top_k: int = TOP_K,
 ) -> Assignment:
-    """Match anchors to ground truth.
+    """Match anchor points to ground truth (procedure: see the module).
 
-    ``scores`` (N, A, classes) and ``boxes`` (N, A, 4) are predictions; ``points`` (A, 2) anchor centres; ``truth``
-    (M, 4), ``labels`` (M,) and ``image_index`` (M,) the ground truth of all N images in one list; all boxes xyxy in
-    pixels. A pair's alignment is ``score^alpha * IoU^beta``; each box takes the ``top_k`` best anchors whose centre
-    lies inside it; an anchor wanted twice goes to the box of higher IoU; the soft target is the alignment, scaled so
-    that each box's best pair gets its highest IoU.
+    Args:
+        scores: (N, A, classes) predicted class scores in 0..1.
+        boxes: (N, A, 4) predicted boxes, xyxy in pixels.
+        points: (A, 2) anchor points x, y in pixels.
+        truth: (M, 4) ground-truth boxes of all N images, xyxy in pixels.
+        labels: (M,) their classes.
+        image_index: (M,) their images.
+        top_k: points per box.
     """
     count = points.shape[0]
     chunk = max(1, MAX_PAIRS // max(1, count))
@@ -68,7 +89,7 @@ def assign(
     box, anchor, alignment, iou = (torch.cat(parts) for parts in zip(*found, strict=True))
     image = image_index[box]
 
-    # Anchors wanted by several boxes go to the highest IoU; of equals, to the first in the list.
+    # Step 2: contested points go to the highest IoU; of equal ones, to the first in the list.
     place = image * count + anchor
     best = iou.new_zeros(scores.shape[0] * count).scatter_reduce_(0, place, iou, "amax")
     order = torch.arange(len(place), device=place.device)
@@ -93,13 +114,12 @@ def _candidates(
     offset: int,
     top_k: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The best pairs of each box of one chunk: (box, anchor, alignment, IoU), flat."""
+    """Return the best pairs of each box of one chunk: box, anchor, alignment and IoU, each (P,)."""
     iou = pairwise_iou(truth[:, None].float(), boxes[image_index].float())
     inside = ((points > truth[:, None, :2]) & (points < truth[:, None, 2:])).all(-1)
     confidence = scores[image_index, :, labels].float()
     alignment = confidence.pow(ALPHA) * iou.pow(BETA)
-    # Early in training every IoU^6 underflows to about 0; the centre test still has to pick anchors, so the rank is by
-    # alignment with inside first.
+    # Early in training every IoU^6 underflows to about 0. Points inside the box must still rank first.
     value, anchor = (alignment + EPS).masked_fill(~inside, 0.0).topk(min(top_k, points.shape[0]), dim=1)
     row, column = torch.nonzero(value > 0, as_tuple=True)
     anchor = anchor[row, column]

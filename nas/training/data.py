@@ -24,10 +24,7 @@ CACHE_BYTES = 2 << 30
 
 def open_training_data(spec: str, limit: int | None, reporter: Reporter) -> DataPair:
     """Open a data set and report its problems, one note each. Raises InputError if it cannot be opened."""
-    data = open_data(spec, limit=limit)
-    for line in data.problems():
-        reporter.note(f"data: {line}")
-    return data
+    return open_data(spec, limit=limit, on_problem=lambda line: reporter.note(f"data: {line}"))
 
 
 @contextmanager

@@ -1,5 +1,23 @@
-"""The detection loss of YOLO-NAS (PP-YOLOE's, arXiv:2203.16250): varifocal classification, GIoU, distribution focal
-loss; and its distillation."""
+"""The detection loss of YOLO-NAS (PP-YOLOE's, arXiv:2203.16250) and its distillation.
+
+Notation:
+
+    N, A, M, P  images, anchor points per image, ground-truth boxes, matched pairs (anchor point, box)
+    z           class logits of an anchor point
+    t_p         assigned score of pair p, the soft target in 0..1 (:mod:`nas.training.assigner`)
+    w_p         weight of the box of pair p (1 unless labels carry weights)
+    S           max(1, sum of t_p), the normaliser; over several processes a mean, see :func:`normaliser`
+    d           distance of a box's side from the anchor point, in strides
+
+The loss is
+
+    L = c L_cls + 2.5 L_iou + 0.5 L_dfl
+
+    L_cls = sum_{i, k} v_ik BCE(z_ik, q_ik) / S   varifocal loss (arXiv:2008.13367): q = t_p for the class of a matched
+                                                  box, else 0; v = q where q > 0, else alpha sigmoid(z)^gamma
+    L_iou = sum_p w_p t_p (1 - GIoU_p) / S        (arXiv:1902.09630)
+    L_dfl = sum_p w_p t_p DFL_p / S               distribution focal loss of the four sides (arXiv:2006.04388)
+"""
 
 from __future__ import annotations
 
@@ -18,13 +36,16 @@ Terms = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Truth:
-    """Ground truth of a batch in one flat list: ``boxes`` (M, 4) xyxy in pixels, ``labels`` (M,), ``image_index``
-    (M,) into the batch.
+    """Ground truth of the N images of a batch in one flat list.
 
-    ``weights`` (M,): of each box in the loss; None is 1 for all. A box of weight 0 is not learnt, and what lies in it
-    is not taken for background either. ``scores``: where there is a list, the loss adds the sum of assigned scores to
-    it (a mean over processes): what it is divided by, except that that is at least 1 (:func:`at_least_one`). Gradient
-    accumulation weighs batches by it.
+    Attributes:
+        boxes: (M, 4) xyxy in pixels.
+        labels: (M,) class indices.
+        image_index: (M,) indices into the batch.
+        weights: (M,) weights of the boxes in the loss; None is 1 for all. A box of weight 0 is not trained on, and
+            anchor points inside it are no background.
+        scores: if it is a list, the loss appends the sum of assigned scores (a mean over processes). Gradient
+            accumulation weighs batches by it.
     """
 
     boxes: Tensor
@@ -36,11 +57,11 @@ class Truth:
 
 @dataclass(frozen=True)
 class DetectionLoss:
-    """Weights of the three terms; varifocal ``alpha`` and ``gamma`` (arXiv:2008.13367).
+    """The detection loss for every head: weights of its terms, and alpha and gamma of the varifocal loss.
 
-    One loss for every head. Where sides are predicted themselves and not as distributions, the third term is the
-    error of the sides in strides; relative to priors there is none. A head with a helping branch is trained as
-    YOLOv10 (arXiv:2405.14458): the auxiliary on many anchors per box, itself on the best one.
+    Where a head predicts sides as numbers instead of distributions, L_dfl is the mean absolute error of the sides in
+    strides. Heads with anchor boxes (priors) have no L_dfl. A head with an auxiliary head is trained as in YOLOv10
+    (arXiv:2405.14458): the auxiliary head on many anchor points per box, the head itself on the best one.
     """
 
     classification: float = 1.0
@@ -50,7 +71,8 @@ class DetectionLoss:
     gamma: float = 2.0
 
     def __call__(self, predictions: Predictions, truth: Truth) -> tuple[Tensor, Terms, Assignment]:
-        """Loss (scalar), its weighted terms, and the assignment, which :meth:`assigned` and :meth:`distill` re-use."""
+        """Return the loss (scalar), its weighted terms, and the assignment, which :meth:`assigned` and
+        :meth:`distill` reuse."""
         boxes = decode_boxes(predictions)
         matched = _match(predictions, boxes, truth, TOP_K if predictions.auxiliary is None else 1)
         if predictions.auxiliary is not None:
@@ -65,8 +87,8 @@ class DetectionLoss:
     def assigned(
         self, predictions: Predictions, truth: Truth, matched: Assignment, boxes: Tensor | None = None
     ) -> tuple[Tensor, Terms]:
-        """Loss and terms for an assignment made before; all terms are divided by the sum of assigned scores (>= 1).
-        ``boxes``: decoded, if at hand."""
+        """Return loss (scalar) and terms for a given assignment. ``boxes`` (N, A, 4): decoded boxes, if they have
+        been computed."""
         norm = normaliser(matched)
         targets = torch.zeros_like(predictions.logits, dtype=torch.float32)
         targets[matched.image, matched.anchor, truth.labels[matched.box]] = matched.score
@@ -76,22 +98,30 @@ class DetectionLoss:
             / norm,
             **self._box_terms(predictions, decode_boxes(predictions) if boxes is None else boxes, truth, matched, norm),
         }
-        loss, said = torch.stack(list(terms.values())).sum(), {k: v.detach() for k, v in terms.items()}
+        loss, values = torch.stack(list(terms.values())).sum(), {k: v.detach() for k, v in terms.items()}
         if predictions.auxiliary is None or matched.auxiliary is None:
-            return loss, said
-        more, helped = self.assigned(predictions.auxiliary, truth, matched.auxiliary)
-        return loss + more, {k: v + helped[k] for k, v in said.items()}
+            return loss, values
+        added, auxiliary = self.assigned(predictions.auxiliary, truth, matched.auxiliary)
+        return loss + added, {k: v + auxiliary[k] for k, v in values.items()}
 
     def distill(
         self, student: Predictions, teacher: Predictions, matched: Assignment, temperature: float = 1.0
     ) -> tuple[Tensor, Terms]:
-        """What the teacher knows beyond the labels: its class probabilities and side distributions, at the anchors of
-        ``matched``.
+        """Return the distillation loss (scalar) and its terms, at the anchor points of ``matched``.
 
-        Kullback-Leibler divergences (Bernoulli per class, categorical per side), weighted by the assigned score and
-        normalised like the loss. Elsewhere a young teacher has nothing to say but noise, and there are a hundred
-        times more such anchors. ``temperature`` divides the logits of both, and the terms are multiplied by its
-        square, so that gradients keep their size (Hinton et al., arXiv:1503.02531).
+        With temperature T, class probabilities q = sigmoid(z / T) and side distributions p = softmax(. / T):
+
+            L = T^2 / S sum_p t_p [c sum_k KL(q_teacher || q_student) + 0.5 mean_sides KL(p_teacher || p_student)]
+
+        The factor T^2 keeps the size of the gradients (Hinton et al., arXiv:1503.02531). The second divergence is
+        left out where the heads code boxes in different ways. Other anchor points, a hundred times as many, are left
+        out: there an undertrained teacher predicts noise.
+
+        Args:
+            student: predictions with gradients.
+            teacher: predictions of the teacher at the same anchor points.
+            matched: anchor points, and their scores t_p.
+            temperature: T.
         """
         norm = normaliser(matched) / temperature**2
         own, goal = (p.log_odds[matched.image, matched.anchor].float() / temperature for p in (student, teacher))
@@ -144,8 +174,10 @@ def _match(predictions: Predictions, boxes: Tensor, truth: Truth, top_k: int) ->
 
 @torch.no_grad()
 def _anchor_weights(predictions: Predictions, truth: Truth, matched: Assignment) -> Tensor | None:
-    """(N, A): of each anchor in the classification loss: its box's weight, 0 for others within a box that is not
-    learnt, else 1; None is 1 for all."""
+    """Return the weight (N, A) of each anchor point in the classification loss; None is 1 for all.
+
+    It is the weight of the matched box, 0 for unmatched points inside a box of weight 0, else 1.
+    """
     if truth.weights is None:
         return None
     count, points = predictions.logits.shape[0], predictions.points
@@ -158,19 +190,21 @@ def _anchor_weights(predictions: Predictions, truth: Truth, matched: Assignment)
 
 
 def normaliser(matched: Assignment) -> Tensor:
-    """The sum of assigned scores (>= 1); of several processes their mean, so that the mean of their gradients is that
-    of the whole batch."""
+    """Return S, the sum of assigned scores. With several processes it is their mean, so that the mean of their
+    gradients is the gradient of the whole batch."""
     return at_least_one(processes.mean(matched.score.sum()))
 
 
 def at_least_one(scores: Tensor) -> Tensor:
-    """A mean over processes of sums of scores, so large that their sum is 1 at least."""
+    """Return a mean over processes of sums of scores, clamped so that the sum over processes is at least 1."""
     return scores.clamp(min=1.0 / processes.world_size())
 
 
 def distribution_focal(logits: Tensor, sides: Tensor) -> Tensor:
-    """(P, 4, bins) and sides (P, 4) in strides -> (P,): cross-entropy on the two bins around each side, mean of the
-    four (arXiv:2006.04388)."""
+    """Return the distribution focal loss (P,) of logits (P, 4, bins) for sides (P, 4) in strides, mean of the four.
+
+    With l = floor(d), it is the cross-entropy -(l + 1 - d) log p_l - (d - l) log p_{l+1} (arXiv:2006.04388).
+    """
     sides = sides.clamp(0, logits.shape[-1] - 1 - 0.01)
     left = sides.floor()
     log = logits.log_softmax(-1)
@@ -180,7 +214,8 @@ def distribution_focal(logits: Tensor, sides: Tensor) -> Tensor:
 
 
 def giou(a: Tensor, b: Tensor) -> Tensor:
-    """Generalised IoU of paired boxes (P, 4) xyxy, in -1..1 (Rezatofighi et al., arXiv:1902.09630)."""
+    """Return the generalised IoU (P,) of paired boxes (P, 4) xyxy, in -1..1 (Rezatofighi et al., arXiv:1902.09630):
+    IoU - (hull - union) / hull, with the area of the smallest box around both as hull."""
     shared = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0).prod(1)
     hull = (torch.maximum(a[:, 2:], b[:, 2:]) - torch.minimum(a[:, :2], b[:, :2])).clamp(min=0).prod(1)
     union = (a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - shared

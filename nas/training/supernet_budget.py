@@ -1,0 +1,67 @@
+"""The budget of a supernet's training, and how well its largest subnet has learnt."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from nas.data.source import DataPair
+from nas.data.subsets import first_samples
+from nas.supernet.supernet import Supernet
+from nas.training.data import image_size_of
+from nas.training.validation import validate
+from search_spaces.architecture import Architecture
+
+EPOCHS = 20
+"""Passes over a data set of thousands of images."""
+MIN_STEPS = 600
+"""Optimizer steps below which a supernet learns little, however few images there are."""
+RELIABLE_MAP = 0.15
+"""mAP50-95 of the largest subnet below which differences between candidates are mostly noise."""
+
+
+def default_supernet_steps(images: int, batch_size: int) -> int:
+    """Return the optimizer steps of a supernet's training on ``images`` train images.
+
+    steps = max(:data:`EPOCHS` * n, :data:`MIN_STEPS`), rounded up to whole epochs of n = images // batch_size steps.
+    What a network learns depends on the number of updates: the epochs that suit thousands of images are a few dozen
+    updates on a hundred.
+    """
+    return default_supernet_epochs(images, batch_size) * max(1, images // batch_size)
+
+
+def default_supernet_epochs(images: int, batch_size: int) -> int:
+    """Return the epochs of :func:`default_supernet_steps`."""
+    return max(EPOCHS, math.ceil(MIN_STEPS / max(1, images // batch_size)))
+
+
+@dataclass(frozen=True)
+class SupernetQuality:
+    """Accuracy of the largest subnet on the val split: mAP50-95 and mAP50, each 0..1."""
+
+    largest: Architecture
+    map: float
+    map50: float
+
+    @property
+    def reliable(self) -> bool:
+        """Whether the supernet has learnt enough to rank candidates: mAP50-95 of at least :data:`RELIABLE_MAP`."""
+        return self.map >= RELIABLE_MAP
+
+    def text(self) -> str:
+        """Return one line for a person; it contains a way out where the supernet has not learnt enough."""
+        measured = f"mAP50-95 of the supernet's largest network: {self.map:.3f} (mAP50 {self.map50:.3f})"
+        if self.reliable:
+            return measured
+        return f"{measured}: the ranking of candidates is unreliable; train longer (--epochs), or --accuracy nwot"
+
+
+def supernet_quality(supernet: Supernet, data: DataPair, eval_images: int = 500) -> SupernetQuality:
+    """Evaluate the largest subnet on at most ``eval_images`` val images (0: all), BatchNorm recalibrated.
+
+    The supernet stays as it is. Raises InputError if the val split has no object.
+    """
+    largest = supernet.space.largest
+    part = DataPair(data.name, data.train, first_samples(data.val, eval_images), data.augmentation)
+    metrics = validate(supernet.extract(largest), part, image_size_of(supernet.space))
+    return SupernetQuality(largest, metrics.map, metrics.map50)
