@@ -19,7 +19,7 @@ def add_transfer_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--init",
         type=Path,
-        help="initial weights (.safetensors): of a detector or of a supernet ('supernet': the one beside the architecture)",
+        help="initial weights (.safetensors): of a detector or a supernet ('supernet': the one beside the architecture)",
     )
     parser.add_argument(
         "--freeze",

@@ -1,4 +1,4 @@
-"""The shared weights of a search space, the files that keep them and those of single detectors, and BatchNorm recalibration.
+"""Shared weights of a search space, weights files of supernets and detectors, and BatchNorm recalibration.
 
 It imports ``core``.
 """

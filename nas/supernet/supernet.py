@@ -1,5 +1,10 @@
-"""One set of weights for every architecture of a space. Derived, not written: the network itself is
-``search_spaces.detector``'s."""
+"""One set of weights for all architectures of a search space (a supernet).
+
+The network is that of ``search_spaces.detector``; here its cells run with views of shared tensors. Notation: W, shared
+tensor of a cell; a layout, the channel counts of the concatenated parts of an axis; a cut, the slices of W that an
+architecture's tensor consists of. An architecture's tensor is the leading channels of EACH part of W, and the centre
+of a kernel, not the first n channels of W.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +27,12 @@ from search_spaces.space import SearchSpace
 
 @dataclass(frozen=True)
 class Cut:
-    """How an architecture's tensor lies in the shared one: along each axis, the slices to take and join."""
+    """Place of an architecture's tensor in the shared one: along each axis, the slices to take and concatenate."""
 
     axes: tuple[tuple[slice, ...], ...]
 
     def __call__(self, shared: Tensor) -> Tensor:
-        """A view of ``shared`` when every axis is one slice, else the concatenation of its pieces."""
+        """Return the tensor: a view of ``shared`` if every axis is one slice, else a concatenation."""
         own = shared[tuple(slices[0] if len(slices) == 1 else slice(None) for slices in self.axes)]
         for axis, slices in enumerate(self.axes):
             if len(slices) > 1:
@@ -35,7 +40,7 @@ class Cut:
         return own
 
     def add(self, own: Tensor, shared: Tensor) -> None:
-        """Add an architecture's tensor (a gradient) to where it was cut from, in place."""
+        """Add a tensor of the architecture's shape (a gradient) to its place in ``shared``, in place."""
         ends = [list(accumulate(s.stop - s.start for s in slices)) for slices in self.axes]
         sources = [
             [slice(end - (s.stop - s.start), end) for s, end in zip(slices, stops, strict=True)]
@@ -46,13 +51,11 @@ class Cut:
 
 
 class _Take(torch.autograd.Function):
-    """A :class:`Cut` of a shared parameter whose gradient is added to ``parameter.grad`` in place, only where it was
-    cut.
+    """A :class:`Cut` of a shared parameter whose gradient is added in place to the cut part of ``parameter.grad``.
 
-    Ordinary slicing gives every architecture a gradient of the whole shared tensor, mostly zeros, per slice and per
-    axis; on ``yolo-nas`` that made steps clearly slower than the extracted network's
-    (``benchmarks/supernet_overhead.py``). The price: ``torch.autograd.grad`` with respect to shared weights does not
-    work, ``backward()`` does.
+    With ordinary slicing, every slice has a gradient of the whole shared tensor, mostly zeros; on ``yolo-nas``, steps
+    were clearly slower than those of the extracted network (``benchmarks/supernet_overhead.py``). As a consequence,
+    ``torch.autograd.grad`` with respect to shared weights does not work; ``backward()`` does.
     """
 
     @staticmethod
@@ -70,7 +73,8 @@ class _Take(torch.autograd.Function):
 
 
 def cut(shared: tuple[Layout, ...], own: tuple[Layout, ...], shape: torch.Size, shared_shape: torch.Size) -> Cut:
-    """Leading channels of each part of every laid-out axis, the centre of the others (kernels)."""
+    """Return the cut of a tensor of ``shape`` out of one of ``shared_shape``: the leading channels of each part of
+    every axis with a layout, and the centre of the other axes (kernels)."""
     axes: list[tuple[slice, ...]] = []
     for axis, (size, shared_size) in enumerate(zip(shape, shared_shape, strict=True)):
         if axis < len(own):
@@ -82,7 +86,7 @@ def cut(shared: tuple[Layout, ...], own: tuple[Layout, ...], shape: torch.Size, 
 
 
 def _parts(shared: Layout, own: Layout) -> tuple[slice, ...]:
-    """The leading channels of each part, neighbouring slices merged (an axis taken whole is one slice)."""
+    """Return the slices of the leading channels of each part; adjacent slices are merged."""
     slices: list[slice] = []
     start = 0
     for width, wanted in zip(shared, own, strict=False):  # a shallower concatenation is a prefix of the parts
@@ -96,13 +100,13 @@ def _parts(shared: Layout, own: Layout) -> tuple[slice, ...]:
 
 
 def layouts(module: nn.Module) -> dict[str, tuple[Layout, ...]]:
-    """The channel layout of every laid-out parameter's and buffer's leading axes, by its name."""
+    """Return the layouts of the leading axes of every parameter and buffer that has some, by name."""
     found: dict[str, tuple[Layout, ...]] = {}
     for prefix, layer in module.named_modules():
         axes: tuple[Layout, ...] = getattr(layer, "layouts", ())
         for name, tensor in (*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)):
             if axes and tensor.dim():
-                # a bias is laid out as the output axis: the first of a conv and a norm, the second of a transposed conv
+                # a bias has the layout of the output axis: the first, of a transposed conv the second
                 own = axes if tensor.dim() > 1 else (axes[1] if isinstance(layer, nn.ConvTranspose2d) else axes[0],)
                 found[f"{prefix}.{name}" if prefix else name] = own
     return found
@@ -110,18 +114,18 @@ def layouts(module: nn.Module) -> dict[str, tuple[Layout, ...]]:
 
 @dataclass(frozen=True)
 class _Cell:
-    """A cell of some architecture, of shapes only, and where its parameters lie in the shared ones."""
+    """A cell on the meta device, and the cuts of its parameters out of the shared ones."""
 
     module: nn.Module
     cuts: tuple[tuple[str, str, Cut], ...]  # (name in the module, name of the shared tensor, cut)
 
 
 class Supernet(nn.Module):
-    """``supernet(images, architecture)``: the forward of that architecture's detector with views of the shared weights.
+    """A supernet: ``supernet(images, architecture)`` is the forward of that architecture with shared weights.
 
-    Owns the parameters of ``space.corners()``; nothing about an active architecture is stored. BatchNorm always uses
-    the statistics of the batch: running statistics differ between architectures, so they belong to an extracted
-    network (:func:`nas.supernet.batchnorm.recalibrate`).
+    It owns the parameters of ``space.corners()`` and stores no active architecture. BatchNorm always uses the
+    statistics of the batch: running statistics differ between architectures, so they belong to an extracted network
+    (:func:`nas.supernet.batchnorm.recalibrate`).
     """
 
     def __init__(self, space: SearchSpace, num_classes: int) -> None:
@@ -133,7 +137,7 @@ class Supernet(nn.Module):
         seen: set[tuple[Node, Layout]] = set()
         for corner in space.corners():
             for node, c_in, is_head in _cells(space.graph(corner)):
-                if (node, c_in) in seen:  # drawn before: most cells of a corner are another one's too
+                if (node, c_in) in seen:  # most cells of a corner occur in another one
                     continue
                 seen.add((node, c_in))
                 module = cell(node, c_in, num_classes if is_head else None)
@@ -143,11 +147,12 @@ class Supernet(nn.Module):
                     if name not in shared or parameter.numel() > shared[name].numel():
                         shared[name], self._layouts[name] = parameter, laid_out.get(own, ())
         self.weights = nn.ParameterDict({_key(name): parameter for name, parameter in shared.items()})
-        # Cells recur between architectures: their skeletons and cuts are planned once. Bounded, because spaces are not.
+        # Cells recur between architectures: skeletons and cuts are planned once. The cache is bounded; spaces are not.
         self._plan = lru_cache(20_000)(self._plan_cell)
 
     def forward(self, images: Tensor, architecture: Architecture) -> Predictions:
-        """(N, 3, H, W) in 0..1 -> raw predictions of ``architecture``, differentiable in the shared weights."""
+        """Return the raw predictions of ``architecture`` for ``images`` (N, 3, H, W) in 0..1, differentiable in the
+        shared weights."""
         graph = self.space.graph(architecture)
         c_in = channels(graph)
 
@@ -160,7 +165,7 @@ class Supernet(nn.Module):
         return run(graph, images, call, self._head(graph, c_in))
 
     def head_of(self, architecture: Architecture) -> Head:
-        """The head's skeleton, for its decoding (it holds no weights)."""
+        """Return the head without weights, for its decoding."""
         graph = self.space.graph(architecture)
         return self._head(graph, channels(graph))
 
@@ -170,8 +175,8 @@ class Supernet(nn.Module):
         return head
 
     def parameters_of(self, architecture: Architecture) -> dict[str, Tensor]:
-        """Views (copies where parts had to be joined) of the shared weights under the names of ``architecture``'s
-        detector."""
+        """Return the weights of ``architecture`` under the names of its detector: views of the shared ones, or copies
+        where parts are concatenated."""
         graph = self.space.graph(architecture)
         found: dict[str, Tensor] = {}
         for node, c_in, is_head in _cells(graph):
@@ -181,11 +186,10 @@ class Supernet(nn.Module):
         return found
 
     def extract(self, architecture: Architecture) -> Detector:
-        """``architecture``'s own detector with a copy of its weights; its BatchNorm statistics are unset until
-        recalibrated.
+        """Return the detector of ``architecture`` with a copy of its weights; BatchNorm must be recalibrated.
 
-        What has no weights (the image size) need not be what the supernet was trained with; any other choice outside
-        its space is an error.
+        The image size may differ from that of the supernet's training. Raises InputError for any other choice outside
+        its space.
         """
         self.space.check(architecture.replace(**{c.name: c.values[0] for c in self.space.choices if not c.weights}))
         detector = Detector(self.space.graph(architecture), self.num_classes)

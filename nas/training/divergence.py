@@ -1,4 +1,4 @@
-"""When a training must stop: a loss or gradients that are not finite, or a loss that explodes."""
+"""Conditions that end a training: a loss or gradients that are not finite, or a loss that explodes."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from nas.core.atomic import atomic_write
 from nas.core.training_progress import Diverged
 
 EXPLODED = 1000.0
-"""Times the median of the last losses; a batch without any box was seen at tens of times."""
+"""Multiple of the median of the last losses. A batch without any box reaches tens of times the median."""
 REMEMBERED, ENOUGH = 100, 20
 MIN_SCALE = 2.0**-10
-"""Of fp16's losses. It is halved with every step that is left out because gradients overflowed: under it, that was no
-accident (it begins at 2^16)."""
+"""Smallest loss scale of fp16. The scale begins at 2^16 and is halved with every skipped step whose gradients
+overflowed."""
 SHOWN = 8
-"""File names in a message; all of them are in the file beside the checkpoint."""
+"""Most file names in a message; all are in the file beside the checkpoint."""
 
 
 class Guard:
-    """Watches one training's losses. What it remembers decides nothing but whether to stop."""
+    """Watches the losses of one training. Its memory affects nothing but the decision to stop."""
 
     def __init__(self) -> None:
         self._losses: deque[float] = deque(maxlen=REMEMBERED)
 
     def flaw(self, loss: float, first: bool) -> str:
-        """What is wrong with a loss, or nothing. Only the ``first`` one of a step is compared with those before it."""
+        """Return what is wrong with a loss, or an empty text. Only the ``first`` loss of a step is compared with earlier
+        ones."""
         if not math.isfinite(loss):
             return f"the loss is {loss}"
         if not first:
@@ -41,8 +42,15 @@ class Guard:
 def stop_if_anywhere(
     flaw: str, step: int, files: list[str], checkpoint: tuple[Path, int] | None, asked: Path | None
 ) -> None:
-    """Raise in all processes what one of them found in the images ``files``. ``checkpoint``: the file to go on from
-    and its step; ``asked``: its path."""
+    """Raises Diverged in all processes if one of them found a flaw.
+
+    Args:
+        flaw: what is wrong in this process; empty for nothing.
+        step: the step.
+        files: images of the batch.
+        checkpoint: the checkpoint that was written last, and its step.
+        asked: path of the checkpoint, if there is to be one.
+    """
     if not processes.any_process(bool(flaw)):
         return
     flaw, files = next(found for found in processes.gather((flaw, files)) if found[0])

@@ -1,4 +1,4 @@
-"""How to train: every default in one place, as a value that is saved with the run."""
+"""Hyperparameters of a training as a value, with all defaults in one place."""
 
 from __future__ import annotations
 
@@ -26,23 +26,37 @@ OPTIMIZERS: Registry[Callable[[list[dict[str, Any]], Recipe], Optimizer]] = Regi
 
 @dataclass(frozen=True)
 class Recipe:
-    """Linear warm-up and a cosine to ``final_lr`` x ``lr``, no weight decay on biases, norms and scalars, EMA with a
-    ramp, gradient clipping.
+    """Hyperparameters of a training.
 
-    ``batch_size`` is of all processes together; ``accumulate`` of them make one step, with the gradients of one batch
-    as large as all of them. ``momentum`` is SGD's (with Nesterov's look-ahead); AdamW's are torch's. The warm-up,
-    from ``warmup_lr``, lasts ``warmup_steps`` or ``warmup_epochs``, whichever is longer, at most a fifth of all
-    steps. The average's decay at step t is min(``ema_decay``, (1 + t) / (``ema_ramp`` + t)). ``cls_weight`` is the
-    weight of the classification loss (the box terms keep theirs, 2.5 and 0.5). ``largest_first``: of a supernet's
-    training, the share of steps in which its largest network learns alone. ``channels_last`` is obeyed on CUDA only;
-    ``compile`` is ``torch.compile`` of the forward; ``sync_bn``: BatchNorm over the batch of all processes, "auto" on
-    GPUs. ``augmentation``: values of
-    :class:`nas.data.transforms.Augmentation` that replace those that suit the data.
+    The defaults suit data sets of thousands of images; ``nas.training.recipes`` has others by name. Weight decay does
+    not apply to biases, norms and scalars.
 
-    Where a teacher takes part: ``distill_weight`` of what it says beside the labels (falls along a cosine to a
-    hundredth), ``distill_temperature``, and ``distill_features``, the weight of its neck's features.
+    Attributes:
+        epochs: passes over the train split.
+        batch_size: images per batch, of all processes together.
+        accumulate: batches per step, with the gradients of one batch as large as all of them.
+        optimizer: name of the optimizer.
+        lr: peak learning rate.
+        momentum: of SGD, with Nesterov's look-ahead; AdamW has torch's.
+        weight_decay: of tensors with two or more axes.
+        warmup_steps, warmup_epochs: linear warm-up over the longer of the two, at most a fifth of all steps.
+        warmup_lr: learning rate at its beginning.
+        final_lr: share of ``lr`` at the end of the cosine that follows.
+        ema_decay, ema_ramp: decay of the EMA at step t is min(``ema_decay``, (1 + t) / (``ema_ramp`` + t)).
+        clip_norm: largest norm of the gradients.
+        cls_weight: weight of the classification loss; the box terms have 2.5 and 0.5.
+        largest_first: share of a supernet's steps in which only its largest network is trained.
+        distill_weight: initial weight of distillation; it falls along a cosine to a hundredth.
+        distill_temperature: temperature of distillation.
+        distill_features: weight of the distillation of neck features.
+        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        channels_last: memory layout, on CUDA only.
+        compile: ``torch.compile`` of the forward.
+        sync_bn: BatchNorm over the batch of all processes; ``auto`` is on GPUs.
+        augmentation: values of :class:`nas.data.transforms.Augmentation` that replace those that suit the data.
+        seed: seed of everything random.
 
-    These defaults suit data sets of thousands of images; ``nas.training.recipes`` has others by name.
+    Raises InputError for a value out of its range.
     """
 
     epochs: int = 30
@@ -100,31 +114,33 @@ class Recipe:
         return Augmentation.DEFAULT.changed(self.augmentation)
 
     def loss(self) -> DetectionLoss:
-        """What is minimised."""
+        """Return the detection loss with the recipe's weights."""
         from nas.training.loss import DetectionLoss
 
         return DetectionLoss(classification=self.cls_weight)
 
     def changed(self, values: Mapping[str, Any]) -> Recipe:
-        """With some values replaced; those of the augmentation are added to the ones it has."""
+        """Return the recipe with some values replaced; values of the augmentation are merged. Raises InputError for an
+        unknown name."""
         own = {f.name for f in fields(self)}
         if extra := values.keys() - own:
             raise InputError(f"recipe with {sorted(extra)}", f"only {sorted(own)}")
         return replace(self, **{**values, "augmentation": {**self.augmentation, **values.get("augmentation", {})}})
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return all values (JSON-ready)."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
-        """Inverse of :meth:`to_dict`; what is missing has its default, unknown names are an error."""
+        """Return the recipe of :meth:`to_dict`; missing values have their defaults. Raises InputError for an unknown
+        name."""
         return cls().changed(data)
 
 
 def parse_values(texts: Sequence[str]) -> dict[str, Any]:
-    """``["lr=1e-3", "mosaic=0.5", "scale=0.5,1.5"]`` -> values of a recipe, those of the augmentation under its name;
-    typed as the defaults are."""
+    """Parse ``["lr=1e-3", "mosaic=0.5", "scale=0.5,1.5"]`` to values of a recipe, typed like the defaults; values of
+    the augmentation are under its name. Raises InputError for an unknown name or a value of another type."""
     from nas.data.transforms import Augmentation
 
     own = {f.name: getattr(Recipe(), f.name) for f in fields(Recipe) if f.name != "augmentation"}

@@ -10,8 +10,7 @@ from search_spaces.registry import Registry
 
 @dataclass(frozen=True)
 class NamedRecipe:
-    """A recipe and what a person should know of it: the command first, then where its values come from and what was
-    measured."""
+    """A recipe with a description: the command, the source of its values, and what was measured."""
 
     recipe: Recipe
     about: str
@@ -19,15 +18,16 @@ class NamedRecipe:
 
 DEFAULT = NamedRecipe(
     Recipe(),
-    "nas train S.json --data DATA. AdamW for data sets of thousands of images, of which few training steps are asked. "
-    "Measured on an H100 on digits@320 with 20 epochs (results/train_models_digits-320_*.json: YOLO11n 94.4 mAP); on COCO not run.",
+    "nas train S.json --data DATA. AdamW for data sets of thousands of images and short trainings. Measured on an H100 "
+    "on digits@320 with 20 epochs (results/train_models_digits-320_*.json: YOLO11n 94.4 mAP); not run on COCO.",
 )
 
 SMALL = NamedRecipe(
     Recipe(epochs=120, batch_size=16, augmentation={"scale": (0.7, 1.3), "mosaic": 0.5, "close_mosaic": 30}),
-    "nas train S.json --data DATA --recipe small. The default one for hundreds of images: many epochs, small batches, mosaic but in the last of them. "
-    "Measured from scratch on the 205 images of BCCD (results/train_models_bccd_CPU.json: YOLO11n at 320 px, 59.3 mAP on val, 88.8 and 90.1 mAP50 on test; "
-    "42 minutes on two CPU cores beside other work, in bf16); on a GPU not run.",
+    "nas train S.json --data DATA --recipe small. The default recipe for hundreds of images: many epochs, small batches, "
+    "mosaic except in the last epochs. Measured from scratch on the 205 images of BCCD "
+    "(results/train_models_bccd_CPU.json: YOLO11n at 320 px, 59.3 mAP on val, 88.8 and 90.1 mAP50 on test; 42 minutes "
+    "on two CPU cores beside other work, in bf16); not run on a GPU.",
 )
 
 YOLO_NAS = NamedRecipe(
@@ -56,15 +56,18 @@ YOLO_NAS = NamedRecipe(
             "mixup": 0.5,
         },
     ),
-    "torchrun --nproc-per-node 8 -m nas train S.json --data coco.yaml --recipe yolo-nas --device cuda (one GPU: --batch-size 32 --accumulate 8). "
-    "The values released for YOLO-NAS-S on COCO (super-gradients e0ccacf, coco2017_yolo_nas_s: 300 epochs, batch 32 on each of 8 GPUs), which its authors "
-    "call a demonstration: the published weights also had Objects365, pseudo-labels and distillation. Clipping is ours. Accuracy not run.",
+    "torchrun --nproc-per-node 8 -m nas train S.json --data coco.yaml --recipe yolo-nas --device cuda (one GPU: "
+    "--batch-size 32 --accumulate 8). The values released for YOLO-NAS-S on COCO (super-gradients e0ccacf, "
+    "coco2017_yolo_nas_s: 300 epochs, batch 32 on each of 8 GPUs), which its authors call a demonstration: the "
+    "published weights also had Objects365, pseudo-labels and distillation. Gradient clipping is added. Accuracy not "
+    "run.",
 )
 
 FAST = NamedRecipe(
     Recipe(epochs=10, lr=1e-2, cls_weight=2.0),
-    "nas train S.json --data DATA --recipe fast --init supernet. The learning rate and class weight of nas quickstart, for a first look in minutes; "
-    "measured there from a supernet's weights (results/quickstart.json), elsewhere not run.",
+    "nas train S.json --data DATA --recipe fast --init supernet. The learning rate and class weight of nas quickstart, "
+    "for a first result in minutes. Measured there from a supernet's weights (results/quickstart.json); not run "
+    "elsewhere.",
 )
 
 FINETUNE = NamedRecipe(
@@ -78,8 +81,9 @@ FINETUNE = NamedRecipe(
         final_lr=0.1,
         ema_decay=0.9,
     ),
-    "nas train S.json --data shop/ --recipe finetune --init supernet. For weights that know much already and a small data set: the values released for "
-    "YOLO-NAS-S on Roboflow-100 (super-gradients e0ccacf: 100 epochs, batch 16, 3 epochs of warm-up, EMA 0.9). Accuracy not run.",
+    "nas train S.json --data shop/ --recipe finetune --init supernet. For pre-trained weights and a small data set: the "
+    "values released for YOLO-NAS-S on Roboflow-100 (super-gradients e0ccacf: 100 epochs, batch 16, 3 epochs of "
+    "warm-up, EMA 0.9). Accuracy not run.",
 )
 
 RECIPES: Registry[NamedRecipe] = Registry(

@@ -1,9 +1,8 @@
-"""Weights of one detector for another: what matches by name, cut or filled by layouts, classes by name; and how what
-was taken is tuned.
+"""Transfer of weights between detectors: by name of the cell, by layout of the channels, by name of the class.
 
-Names are those of cells (``stage1_block-csp.conv1.conv.weight``), so that equal nodes of one family meet whatever
-their widths. Where a width differs, the leading channels of each part of a layout are taken (docs/decisions/0002-layouts-of-laid-out-axes.md,
-"Layouts"), as the supernet cuts them; the rest keeps its fresh values.
+Equal nodes of one family of blocks have equal names (``stage1_block-csp.conv1.conv.weight``), whatever their widths.
+Where widths differ, the leading channels of each part of a layout are copied (docs/architecture.md, "Layouts"), as a
+supernet cuts its architectures; the other channels keep their initial values.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from search_spaces.errors import InputError
 from search_spaces.graph import Layout
 
 NAMED = 20
-"""Names that a report lists of each kind; all are counted."""
+"""Most names of each kind in a report; all are counted."""
 
 Places = list[tuple[int, int]]
-"""Along one axis: which index of the source is taken, and where it comes to lie."""
+"""Pairs of indices along one axis: in the source, in the target."""
 
 
 _KINDS = (
@@ -39,7 +38,7 @@ _KINDS = (
 
 @dataclass(frozen=True)
 class Part:
-    """A weight of the new detector: its name, its values, and how many of them were taken."""
+    """A weight: its name, its number of values, and the number of values that were copied."""
 
     name: str
     size: int
@@ -48,8 +47,16 @@ class Part:
 
 @dataclass
 class TransferReport:
-    """What became of every weight (BatchNorm statistics go with their weights): taken as it was, cut out of a wider
-    one (``sliced``), filled in part only (``partial``), or new; and which of the source found no use."""
+    """What was transferred to every weight; BatchNorm statistics follow their weights.
+
+    Attributes:
+        taken: weights that were copied whole.
+        sliced: weights that were cut out of larger ones.
+        partial: weights of which a part was copied.
+        new: weights that keep their initial values.
+        unused: weights of the source without a counterpart.
+        classes: number of classes whose weights were copied.
+    """
 
     taken: list[Part] = field(default_factory=list)
     sliced: list[Part] = field(default_factory=list)
@@ -59,14 +66,13 @@ class TransferReport:
     classes: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: tensors, parameters and the first :data:`NAMED` names of each kind; ``classes``: those whose
-        rows were taken, by their names."""
+        """Return the report (JSON-ready): tensors, parameters and the first :data:`NAMED` names of each kind."""
         kinds = {name: getattr(self, name) for name in ("taken", "sliced", "partial", "new", "unused")}
         return {"classes": self.classes, **{name: _counted(parts) for name, parts in kinds.items()}}
 
     def lines(self) -> list[str]:
-        """For a person: one line per kind that there is, with its first names."""
-        said = []
+        """Return one line per kind that occurs, with its first names."""
+        lines = []
         for name, what in _KINDS:
             parts: list[Part] = getattr(self, name)
             if not parts:
@@ -77,8 +83,8 @@ class TransferReport:
                 if name in ("taken", "sliced")
                 else f": {', '.join(p.name for p in parts[:3])}{' …' if len(parts) > 3 else ''}"
             )
-            said.append(f"{what}: {len(parts)} tensors, {sum(p.size for p in parts):,} parameters{part}{names}")
-        return said
+            lines.append(f"{what}: {len(parts)} tensors, {sum(p.size for p in parts):,} parameters{part}{names}")
+        return lines
 
 
 def _counted(parts: Sequence[Part]) -> dict[str, Any]:
@@ -94,10 +100,16 @@ def _counted(parts: Sequence[Part]) -> dict[str, Any]:
 def transfer(
     source: Detector, source_classes: Sequence[str], target: Detector, classes: Sequence[str]
 ) -> TransferReport:
-    """Fill ``target`` from ``source`` in place. InputError where nothing fits.
+    """Copy the weights of ``source`` that fit into ``target``, in place, and report them.
 
-    A weight that only the target has, and the rows of classes that the source does not know (by name, whatever the
-    case), stay as they are in the target: fresh, with the bias of the prior.
+    Weights that only the target has, and the rows of classes that the source lacks (by name, ignoring case), keep
+    their initial values. Raises InputError if nothing fits.
+
+    Args:
+        source: detector with the weights.
+        source_classes: its class names in the order of its outputs.
+        target: detector to fill.
+        classes: its class names.
     """
     old, axes = dict(source.state_dict()), (layouts(source), layouts(target))
     known = {name.casefold(): i for i, name in enumerate(source_classes)}
@@ -128,9 +140,11 @@ def transfer(
 
 
 def _parts(source: Layout, target: Layout) -> Places:
-    """The leading channels of each part that both have; of parts that only one has the last are paired, as a
-    supernet's cuts do: in a concatenation without the intermediate results the last bottleneck is the last part,
-    whatever the depth."""
+    """Return the places of the leading channels of each part.
+
+    Parts of non-zero width in both layouts are paired by index, the others from the end, as a supernet's cuts do: in
+    a concatenation without intermediate results, the last bottleneck is the last part, whatever the depth.
+    """
     same = [i for i, widths in enumerate(zip(source, target, strict=False)) if all(widths)]
     left = ([i for i, width in enumerate(layout) if width and i not in same] for layout in (source, target))
     pairs = [*((i, i) for i in same), *zip(*(reversed(parts) for parts in left), strict=False)]
@@ -140,8 +154,10 @@ def _parts(source: Layout, target: Layout) -> Places:
 def _rows(
     source: tuple[int, int], sources: int, target: tuple[int, int], targets: int, mapped: Sequence[tuple[int, int]]
 ) -> Places:
-    """Of an axis that is, group after group, some rows of other things and then the classes: the former, and the
-    classes that both know."""
+    """Return the places on an axis that consists of groups of other rows followed by one row per class.
+
+    ``source`` and ``target``: (groups, other rows per group); ``mapped``: pairs of class indices in both.
+    """
     places = list[tuple[int, int]]()
     for group in range(min(source[0], target[0])):
         start, own = group * (source[1] + sources), group * (target[1] + targets)
@@ -151,13 +167,13 @@ def _rows(
 
 
 def _centre(source: int, target: int) -> Places:
-    """The middle of a kernel's side."""
+    """Return the places of the centre of a kernel's side."""
     size = min(source, target)
     return [((source - size) // 2 + i, (target - size) // 2 + i) for i in range(size)]
 
 
 def _copy(source: Tensor, target: Tensor, places: Sequence[Places]) -> int:
-    """Copy the places of each axis, crossed; how many values those are."""
+    """Copy the product of the places of all axes; return the number of values."""
     there, own = (
         tuple(
             torch.tensor([pair[side] for pair in axis]).view(-1, *(1,) * (len(places) - 1 - i))
@@ -171,8 +187,8 @@ def _copy(source: Tensor, target: Tensor, places: Sequence[Places]) -> int:
 
 
 def _class_rows(detector: Detector) -> dict[str, tuple[int, int]]:
-    """Weights whose first axis holds a row per class: (groups, rows of other things at the head of each group), as
-    the heads tag their convs."""
+    """Return (groups, other rows at the head of each group) of the weights whose first axis has a row per class, as
+    tagged by the heads."""
     found: dict[str, tuple[int, int]] = {}
     for prefix, layer in detector.named_modules():
         tag: tuple[int, int] | None = getattr(layer, "class_rows", None)
