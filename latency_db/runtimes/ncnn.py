@@ -5,8 +5,8 @@ by pnnx (:mod:`latency_db.conversion.ncnn_file`) for one image; a batch is compu
 file decodes boxes, that part is not in the latency: ncnn gives the outputs of the heads' last convolutions, and for
 accuracy ONNX Runtime decodes them.
 
-ncnn stores and computes in fp16 or bf16 by itself where the CPU can. All of these options are switched off, so that fp32
-is fp32; they are part of the measurement's settings.
+ncnn stores and computes in fp16 or bf16 by itself where the CPU can. All of these options are switched off, so that
+fp32 is fp32; they are part of the measurement's settings.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Many models side by side on one target, in interleaved rounds, with tables, page and image.
+"""Benches: many models on one target, timed in interleaved rounds, with table, page and image.
 
 It imports every package but ``pseudo_labels`` and ``cli``.
 """

@@ -1,4 +1,4 @@
-"""The effect of int8 on the accuracy of a bench's trained models, each quantized and evaluated as by ``nas quantize``."""
+"""The effect of int8 on the accuracy of a bench's trained models, evaluated as by ``nas quantize``."""
 
 from __future__ import annotations
 

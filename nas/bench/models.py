@@ -1,4 +1,4 @@
-"""Who takes part in a bench: from names, families, patterns, files and folders of runs to models."""
+"""The models of a bench, from names, families, patterns, files and folders of runs."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ COCO = "COCO val2017"
 
 @dataclass(frozen=True)
 class _Found:
-    """A model as it was found: the file it is in (None: a reference), its content, and the accuracy that the file
-    knows of."""
+    """A model as it was found: its file (None: a reference), content, and the accuracy that the file states."""
 
     path: Path | None
     artifact: Artifact
@@ -36,11 +35,18 @@ class _Found:
 def resolve_models(
     words: Sequence[str], num_classes: int | None = None, image_size: int | None = None, precision: str = "fp32"
 ) -> list[BenchModel]:
-    """The models that the words mean, each once, under names that differ; ``precision``: at which they will be timed.
+    """Resolve words to models, each once, under unique names.
 
-    ``num_classes`` and ``image_size`` (pixels) are for all of them; by default each has its own, a reference 80
-    classes. An accuracy is kept only where it is of the network that is timed, of that many classes and that size,
-    and not that of int8 where float is timed.
+    An accuracy is kept only where it is of the network as it is timed: number of classes, image size, precision.
+
+    Args:
+        words: references, families, patterns, files or folders of runs.
+        num_classes: of all models; by default each has its own, a reference 80.
+        image_size: of all models, pixels; by default each has its own.
+        precision: at which they will be timed.
+
+    Raises:
+        InputError: for a word without a model, or an image size that is not a multiple of 32.
     """
     found: dict[object, _Found] = {}
     for word in words:
@@ -63,8 +69,7 @@ def _found(word: str, precision: str) -> Iterator[_Found]:
 
 
 def _of_run(folder: Path, precision: str) -> Iterator[_Found]:
-    """The chosen of a search, fastest first: their trained weights where there are any, else their architecture
-    files."""
+    """Find the chosen architectures of a search, fastest first, by their trained weights or architecture files."""
     front = read_front(folder / "front.json") if (folder / "front.json").exists() else None
     if front is None or not front.chosen:
         raise InputError(
@@ -94,7 +99,7 @@ def _of_file(path: Path, precision: str) -> _Found:
 
 
 def _trained(artifact: Artifact, record: dict[str, object], path: Path) -> Accuracy | None:
-    """What the weights' own evaluation said."""
+    """Return the accuracy of the weights' own evaluation."""
     metrics, fingerprint = record.get("metrics"), str(record.get("data", ""))
     if not isinstance(metrics, dict) or "map" not in metrics:
         return None
@@ -106,7 +111,7 @@ def _trained(artifact: Artifact, record: dict[str, object], path: Path) -> Accur
 
 
 def _estimated(artifact: Artifact, path: Path, precision: str) -> Accuracy | None:
-    """What the search said; of one that it evaluated in int8 nothing for float."""
+    """Return the accuracy that the search estimated; None if it evaluated int8 and float is timed."""
     for e in artifact.estimates:
         if e.name == "map" and (precision == "int8" or e.target is None or Target.read(e.target).precision != "int8"):
             kind = TRAINED if e.source == "trained" else SUPERNET
@@ -116,7 +121,7 @@ def _estimated(artifact: Artifact, path: Path, precision: str) -> Accuracy | Non
 
 
 def _names(found: Sequence[_Found]) -> list[str]:
-    """The shortest that differ: ``S``, else with its folder ``shop/S``, else the whole path."""
+    """Return the shortest unique names: ``S``, else with the folder ``shop/S``, else the whole path."""
     names = [one.artifact.name for one in found]
     for full in (False, True):
         twice = {name for name, count in Counter(names).items() if count > 1}

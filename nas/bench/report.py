@@ -283,7 +283,8 @@ def _panel(
 def _heading(accuracy: Accuracy | None) -> str:
     if accuracy is None:
         return "No mAP is known of these models"
-    return f"mAP 50–95 on {accuracy.data}, {ACCURACY_KINDS[accuracy.kind]}{' (hollow)' if accuracy.kind == PUBLISHED else ''}"
+    hollow = " (hollow)" if accuracy.kind == PUBLISHED else ""
+    return f"mAP 50–95 on {accuracy.data}, {ACCURACY_KINDS[accuracy.kind]}{hollow}"
 
 
 def _series(
@@ -313,7 +314,8 @@ def _point(entry: BenchEntry, bench: BenchResult, y: float) -> Point:
         f"Latency: {quantity(latency)}, {len(entry.measured)} rounds, {entry.verdict}",
         _accuracy_text(accuracy),
         *([f"source: {accuracy.source}"] if accuracy else []),
-        f"{number(model.params)} parameters, {number(model.macs)} MACs, {model.network.image_size} px, {model.network.classes} classes",
+        f"{number(model.params)} parameters, {number(model.macs)} MACs, {model.network.image_size} px, "
+        f"{model.network.classes} classes",
         *([f"int8: {quantity(ratio)} as fast"] if (ratio := bench.speed_ups().get(model.name)) else []),
         *([f"int8: {change_of_map(drop.points)} of mAP"] if (drop := bench.drops.get(model.name)) else []),
         model.family,

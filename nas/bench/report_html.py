@@ -1,4 +1,4 @@
-"""A bench as an interactive page, drawn by plotly."""
+"""The interactive page of a bench, drawn by plotly."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ def write_bench_html(path: str | os.PathLike[str], data: BenchData) -> Path:
 
 
 def bench_figure(data: BenchData) -> go.Figure:
-    """The plotly figure: a vertical axis per panel over one of latency; a family is switched on and off in all panels
-    by its entry in the legend."""
+    """Build the plotly figure: a vertical axis per panel over one latency axis.
+
+    An entry of the legend switches a family on and off in all panels.
+    """
     figure = go.Figure()
     axes: dict[str, Any] = {"xaxis": {**page.axis(data.panels[-1].canvas.x), "anchor": _axis(len(data.panels) - 1)}}
     texts = [page.budget_text(data.panels[0].canvas, budget) for budget in data.budgets]

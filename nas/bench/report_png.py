@@ -1,4 +1,4 @@
-"""A bench as a image, drawn by matplotlib."""
+"""The image of a bench, drawn by matplotlib."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write_bench_png(path: str | os.PathLike[str], data: BenchData, scale: float 
 
 
 def bench_sheet(data: BenchData) -> Sheet:
-    """The image as a matplotlib figure."""
+    """Build the matplotlib figure."""
     sheet = Sheet(data.height)
     sheet.header(data.title, data.subtitle)
     sheet.budgets(data.panels[0].canvas, data.budgets)

@@ -58,7 +58,8 @@ def bench_notes(bench: BenchResult) -> list[str]:
         changes = ", ".join(f"{family} {-points:+.2f}" for family, points in bench.family_drops().items())
         one = next(iter(bench.drops.values()))
         found.append(
-            f"change of mAP by int8 in points, mean of each family: {changes}; on {one.images} images, in {one.evaluated_in}"
+            f"change of mAP by int8 in points, mean of each family: {changes}; "
+            f"on {one.images} images, in {one.evaluated_in}"
         )
     if unknown := [e.model.name for e in bench.main.values() if e.model.accuracy is None]:
         reason = "published figures are of 640 px and 80 classes, own ones of the size and classes of their evaluation"
@@ -81,7 +82,8 @@ def bench_markdown(bench: BenchResult) -> str:
     head = [
         f"# {len(bench.main)} models on {settings.targets[0]}",
         "",
-        f"{name}; {runtime}; {_rounds(settings.rounds)} (seed {settings.seed}), {when}. Latencies are medians with 95 % intervals that cover "
+        f"{name}; {runtime}; {_rounds(settings.rounds)} (seed {settings.seed}), {when}. "
+        "Latencies are medians with 95 % intervals that cover "
         "the differences between rounds, at the machine's nominal speed (by the reference model timed beside each); "
         "non-maximum suppression is in none.",
         "",

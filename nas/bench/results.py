@@ -190,7 +190,7 @@ class BenchRecord:
 
 @dataclass(frozen=True)
 class BenchEntry:
-    """A model on a target: one measurement per round, the combined latency (None: all failed), the text of a failure."""
+    """A model on a target: its measurements, the combined latency (None: all failed), the text of a failure."""
 
     model: BenchModel
     target: str

@@ -31,7 +31,7 @@ from nas.bench.results import BenchModel, BenchRecord, BenchResult, BenchSetting
 from nas.core.image_size import check_image_size
 from nas.core.reporter import Reporter
 from nas.data.source import DataPair
-from nas.profiling.interleaved import ROUND, Entrant, Outcome, measure_round, round_order
+from nas.profiling.interleaved import ROUND, Outcome, RoundEntrant, measure_round, round_order
 from nas.profiling.workload import latency_workload
 from search_spaces.errors import InputError
 from search_spaces.spaces import space_of
@@ -123,7 +123,7 @@ def _outcomes(
 ) -> Iterator[tuple[int, Outcome]]:
     """Measure what the records lack, round by round; ``records`` grows while this runs."""
     entrants = [
-        Entrant(model.name, target, partial(_workload, model, target, request.data, scratch))
+        RoundEntrant(model.name, target, partial(_workload, model, target, request.data, scratch))
         for model in request.models
         for target in request.targets
     ]
@@ -146,7 +146,7 @@ def _record(number: int, outcome: Outcome) -> BenchRecord:
     return BenchRecord(number, name, target, outcome.measurement, failure, outcome.seconds)
 
 
-def _due(number: int, records: Sequence[BenchRecord], entrant: Entrant) -> bool:
+def _due(number: int, records: Sequence[BenchRecord], entrant: RoundEntrant) -> bool:
     """Whether a measurement is still missing, and the model has not failed on the target."""
     return _missing(PlannedMeasurement(number, entrant.name, str(entrant.target)), records)
 

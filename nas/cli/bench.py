@@ -16,7 +16,7 @@ EXAMPLES = """\
   nas bench all --out runs/bench                                        (every reference; nas models lists them)
   nas bench yolov8n 'yolo11*' YOLO-NAS runs/shop --target openvino:fp32 --out runs/bench
   nas bench YOLOv8 runs/shop/S.safetensors --int8 --data shop/ --out runs/int8
-  nas bench all --budgets S=5ms,M=ref:yolo-nas-s --linear --out runs/bench    (of a finished bench: drawn again, nothing measured)"""
+  nas bench all --budgets S=5ms,M=ref:yolo-nas-s --linear --out runs/bench    (a finished bench is drawn again without measuring)"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model",
         nargs="+",
-        help="reference, family, pattern ('yolov8*'), all; architecture file (S.json), weights (.safetensors), folder of a search",
+        help="reference, family, pattern ('yolov8*'), all; architecture file, weights (.safetensors), folder of a search",
     )
     parser.add_argument(
         "--target", default="onnxruntime:fp32", help="runtime:precision[@size][/b8][/t2] (default %(default)s)"
@@ -32,18 +32,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--int8",
         action="store_true",
-        help="measure every model at int8 too, on the same runtime, and what it loses where weights are given; needs --data",
+        help="also measure every model at int8 on the same runtime, and evaluate trained weights in int8; needs --data",
     )
     parser.add_argument(
         "--data",
         help="images to calibrate int8 with and to evaluate it on (digits, a COCO or YOLO folder, or a yaml)",
     )
-    parser.add_argument("--num-classes", type=int, help="of all models (default: each its own, references 80)")
+    parser.add_argument(
+        "--num-classes", type=int, help="number of classes of all models (default: each its own, references 80)"
+    )
     parser.add_argument(
         "--rounds",
         type=int,
         default=3,
-        help="measure each model so many times, all models once in each round (default %(default)s)",
+        help="interleaved rounds: each measures every model once (default %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the order in each round")
     parser.add_argument("--budgets", help="latencies to draw: S=5ms, or S=ref:MODEL for one that takes part")
@@ -53,7 +55,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--latency-db", help="file or URL of latencies to keep the figures in too (default: one for all runs)"
     )
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder of the bench; the same command goes on with an interrupted one"
+        "--out", type=Path, required=True, help="folder of the bench; the same command resumes an interrupted one"
     )
 
 

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 EXAMPLES = """\
   nas quantize runs/digits/S.safetensors --data digits --target openvino:int8
   nas quantize S.safetensors --data shop/ --target onnxruntime:int8 --calibrator percentile --calibration 300 --out S-int8.onnx
-  nas quantize S.safetensors --data shop/ --max-drop 0.45                      (selective: the fastest that loses at most so many points of mAP)
-  nas quantize S.safetensors --data shop/ --budget 2ms --trials 40             (selective: the most accurate within a latency)
-  nas quantize S.safetensors --data shop/ --qat                                (fine-tuned with fake quantization; its control beside it)
-  nas quantize --lint S-int8.onnx                                              (check a file; status 1 where it is not what it should be)"""
+  nas quantize S.safetensors --data shop/ --max-drop 0.45                      (selective: the fastest with at most this loss in points of mAP)
+  nas quantize S.safetensors --data shop/ --budget 2ms --trials 40             (selective: the most accurate within this latency)
+  nas quantize S.safetensors --data shop/ --qat                                (fine-tuned with fake quantization, with a control)
+  nas quantize --lint S-int8.onnx                                              (lint a file; status 1 if there is an error)"""
 MODES = ("ptq", "selective", "qat")
 
 
@@ -29,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_data(parser, required=False)
     parser.add_argument(
         "--target",
-        help="runtime:int8[@size][/b8][/t2] that will serve the model (default: the one that a search chose it for in int8, else openvino:int8)",
+        help="runtime:int8[@size][/b8][/t2] that will serve the model (default: the int8 target of its search, else openvino:int8)",
     )
     parser.add_argument("--mode", choices=MODES, help="default ptq; selective where --max-drop or --budget is given")
     parser.add_argument(
@@ -37,33 +37,42 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=100,
         metavar="N",
-        help="images of the train split for the ranges (default %(default)s)",
+        help="images of the train split that calibrate the ranges of activations (default %(default)s)",
     )
     parser.add_argument(
         "--calibrator",
         choices=tuple(CALIBRATORS),
         default="max",
-        help="how a range follows from them (default %(default)s)",
+        help="how a range follows from these images (default %(default)s)",
     )
     parser.add_argument(
-        "--rounds", type=int, default=3, help="measure latency in so many rounds, 0 for none (default %(default)s)"
+        "--rounds",
+        type=int,
+        default=3,
+        help="interleaved rounds of the latency measurement, 0 for none (default %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="draws the calibration images and the order of the rounds")
+    parser.add_argument("--seed", type=int, default=0, help="of the calibration images and the order of the rounds")
     parser.add_argument(
         "--out", type=Path, help="ONNX file (default: beside the weights, -int8.onnx); its report is written beside it"
     )
     parser.add_argument("--lint", action="store_true", help="only check an ONNX file")
     parser.add_argument("--json", action="store_true", help="the report as JSON")
-    chosen = parser.add_argument_group("selective: which blocks stay float")
+    _add_selective(parser)
+    _add_qat(parser)
+    add_device(parser)
+
+
+def _add_selective(parser: argparse.ArgumentParser) -> None:
+    chosen = parser.add_argument_group("selective: which blocks are kept in floating point")
     chosen.add_argument(
-        "--max-drop", type=float, metavar="POINTS", help="points of mAP (hundredths) that may be lost (default 0.5)"
+        "--max-drop", type=float, metavar="POINTS", help="largest loss in points of mAP (hundredths; default 0.5)"
     )
-    chosen.add_argument("--budget", metavar="LATENCY", help="upper bound, for example 2ms")
+    chosen.add_argument("--budget", metavar="LATENCY", help="largest latency, for example 2ms")
     chosen.add_argument(
         "--along", type=int, default=8, help="sets measured along the greedy path (default %(default)s)"
     )
     chosen.add_argument(
-        "--trials", type=int, default=16, help="sets measured next to the front after that (default %(default)s)"
+        "--trials", type=int, default=16, help="sets measured next to the front afterwards (default %(default)s)"
     )
     chosen.add_argument(
         "--gains",
@@ -77,11 +86,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=100,
         help="val images for the sensitivity of blocks, 0 for all (default %(default)s)",
     )
+
+
+def _add_qat(parser: argparse.ArgumentParser) -> None:
     aware = parser.add_argument_group("qat: fine-tuning with fake quantization")
     aware.add_argument("--qat", action="store_const", const="qat", dest="mode", help="the same as --mode qat")
     aware.add_argument("--epochs", type=int, help="default a tenth of the training's")
     aware.add_argument("--lr", type=float, help="peak learning rate (default a hundredth of the training's)")
-    add_device(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""What is timed of a network, several files timed side by side in interleaved rounds, and onboarding of a new device.
+"""Workloads of networks, interleaved rounds, and onboarding of a device.
 
 It imports ``core`` and ``data``; measuring itself is ``latency_db``'s.
 """

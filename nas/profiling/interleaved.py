@@ -39,7 +39,7 @@ Files = Mapping[str, tuple[Path, Target]]
 
 
 @dataclass(frozen=True)
-class Entrant:
+class RoundEntrant:
     """One network of a round: its name, the target, and a function that makes its workload when it is timed."""
 
     name: str
@@ -51,7 +51,7 @@ class Entrant:
 class Outcome:
     """What one entrant gave in one round: a measurement or the error, and the seconds that both took."""
 
-    entrant: Entrant
+    entrant: RoundEntrant
     measurement: Measurement | None
     error: InputError | None
     seconds: float
@@ -71,9 +71,9 @@ def round_order(items: Sequence[T], seed: int, number: int) -> list[T]:
 
 
 def measure_round(
-    order: Sequence[Entrant],
+    order: Sequence[RoundEntrant],
     protocol: Protocol = ROUND,
-    due: Callable[[Entrant], bool] = lambda entrant: True,
+    due: Callable[[RoundEntrant], bool] = lambda entrant: True,
 ) -> Iterator[Outcome]:
     """Measure each entrant once, in the given order; one profiler per target serves the whole round.
 
@@ -107,7 +107,7 @@ def one_round(files: Files, seed: int, protocol: Protocol = ROUND) -> dict[str, 
     Raises:
         InputError: if a file cannot be measured.
     """
-    entrants = [Entrant(name, target, _workload_of(path)) for name, (path, target) in sorted(files.items())]
+    entrants = [RoundEntrant(name, target, _workload_of(path)) for name, (path, target) in sorted(files.items())]
     found = {}
     for outcome in measure_round(round_order(entrants, seed, 0), replace(protocol, seed=seed)):
         if outcome.measurement is None:

@@ -1,2 +1,2 @@
-"""Trained detectors in int8: calibrated, fine-tuned, selective; each checked and evaluated in the runtime that will
-serve it."""
+"""Quantization of trained detectors to int8: calibrated, selective or fine-tuned; linted and evaluated in the serving
+runtime."""

@@ -1,10 +1,19 @@
-"""Which blocks stay float: a search over sets of blocks, between all int8 and all float. Values and rules; what
-measures is elsewhere.
+"""The mathematics of selective quantization: sets of blocks kept in floating point, between all int8 and all float.
 
-Cost is latency on the target, loss is how far the outputs move
-(:func:`nas.quantization.runtime_accuracy.distortion`), both as sums over blocks: exact enough to order sets by, and
-every set that is reported was measured as a whole. Conversions at the borders of float blocks are what sums miss;
-measured sets correct the blocks' costs.
+Latency and distortion of a set S are modelled as sums over blocks; every set that is reported is measured as a whole.
+
+========  =============================================================================================
+b         a block
+S         the blocks kept in floating point; the others are int8
+t(S)      latency, ms: t(S) = t_0 + Σ_{b in S} c_b
+t_0       latency of all int8, ms
+c_b       cost of block b: ms more in floating point than in int8
+d(S)      distortion (:func:`nas.quantization.runtime_accuracy.distortion`): d(S) = Σ_{b not in S} l_b
+l_b       loss of block b: the distortion with b alone in int8
+m_b       multiply-accumulates of block b
+========  =============================================================================================
+
+The sums leave out the conversions at the borders of float blocks; measured sets correct the costs.
 """
 
 from __future__ import annotations
@@ -19,22 +28,22 @@ from numpy.typing import NDArray
 from latency_db.predictor.linear import linear_posterior
 from nas.core.estimate import Estimate
 from nas.core.pareto import hypervolume, non_dominated
+from nas.quantization.report import change_of_map
 from search_spaces.errors import InputError
 
 FloatBlocks = frozenset[str]
-"""The blocks left float."""
+"""Names of the blocks kept in floating point."""
 Floats = NDArray[np.float64]
 
 PRIOR = 0.5
-"""How far a block's cost may be from its share of the multiply-accumulates, as a part of it (one standard
-deviation)."""
+"""Prior standard deviation of a block's cost, relative to its prior mean."""
 NOISE = 0.01
-"""Of a single measurement, at least, as a part of it."""
+"""Smallest standard deviation of a measured latency, relative to it."""
 
 
 @dataclass(frozen=True)
 class SelectionPoint:
-    """A set that was measured: its mAP50-95 and latency in the runtime, and the distortion of its outputs."""
+    """A measured set: its mAP50-95 (0..1), the distortion of its outputs, and its latency, all in the runtime."""
 
     kept_float: FloatBlocks
     map: float
@@ -63,8 +72,14 @@ class SelectionPoint:
 
 @dataclass(frozen=True)
 class BlockCostModel:
-    """What each block costs when it is float (ms more than int8) and loses when it is int8 (distortion); ``base_ms``:
-    all int8."""
+    """Costs and losses of blocks.
+
+    Attributes:
+        blocks: names, (B,).
+        base_ms: t_0, ms.
+        cost_ms: c_b, (B,), ms.
+        loss: l_b, (B,).
+    """
 
     blocks: tuple[str, ...]
     base_ms: float
@@ -72,20 +87,22 @@ class BlockCostModel:
     loss: Floats
 
     def latency(self, plan: Collection[str]) -> float:
-        """Predicted latency of a set, ms."""
+        """Predict the latency t(S) of a set, ms."""
         return self.base_ms + float(self.cost_ms[self._inside(plan)].sum())
 
     def distortion(self, plan: Collection[str]) -> float:
-        """Predicted distortion of a set."""
+        """Predict the distortion d(S) of a set."""
         return float(self.loss[~self._inside(plan)].sum())
 
     def _inside(self, plan: Collection[str]) -> NDArray[np.bool_]:
         return np.array([b in plan for b in self.blocks])
 
     def path(self) -> list[FloatBlocks]:
-        """From all int8 to all float: the block that takes most distortion away per millisecond first. Along it lie
-        the best sets of this model, but for the grain of single blocks (the greedy solution of the fractional
-        knapsack, Dantzig 1957)."""
+        """Order sets from all int8 to all float: the block that removes most distortion per millisecond comes next.
+
+        Up to the size of single blocks these are the best sets of this model (greedy solution of the fractional
+        knapsack, Dantzig 1957).
+        """
         least = 1e-3 * max(float(np.abs(self.cost_ms).max()), 1e-9)
         order = np.argsort(-self.loss / np.maximum(self.cost_ms, least), kind="stable")
         plans = [frozenset[str]()]
@@ -101,11 +118,17 @@ def fit_cost_model(
     measured: Sequence[SelectionPoint],
     float_ms: float,
 ) -> BlockCostModel:
-    """Costs of blocks from measured sets, by Bayesian linear regression.
+    """Fit the costs of blocks to measured sets by Bayesian linear regression.
 
-    Before any measurement a block's cost is its share of the multiply-accumulates of what all float takes more than
-    all int8; each measured set says what the sum of its blocks is, to within its interval. ``measured`` holds the set
-    of no block, all int8.
+    The prior mean of c_b is the block's share of the multiply-accumulates, (m_b / Σ m) (t_float − t_0). Each measured
+    set S observes t(S) − t_0 = Σ_{b in S} c_b, with its interval as noise.
+
+    Args:
+        blocks: names, (B,).
+        macs: m_b, (B,).
+        loss: l_b, (B,).
+        measured: measured sets; the set of no block (all int8) is among them.
+        float_ms: latency of all float, ms.
     """
     base = next(p.latency.value for p in measured if not p.kept_float)
     share = np.asarray(macs, np.float64) / max(float(np.sum(macs)), 1.0)
@@ -125,13 +148,13 @@ def fit_cost_model(
 
 
 def _noise(latency: Estimate) -> float:
-    """Standard deviation of a measured latency, ms."""
+    """Return the standard deviation of a measured latency, ms."""
     half = 0.0 if latency.low is None or latency.high is None else (latency.high - latency.low) / 2
     return max(half / 1.96, NOISE * latency.value)
 
 
 def spread_along_path(model: BlockCostModel, count: int) -> list[FloatBlocks]:
-    """``count`` sets of the model's path whose predicted latencies are spread most evenly, the ends left out."""
+    """Choose ``count`` sets of the model's path with evenly spread predicted latencies; the ends are left out."""
     inner = model.path()[1:-1]
     if len(inner) <= count:
         return inner
@@ -144,7 +167,7 @@ def spread_along_path(model: BlockCostModel, count: int) -> list[FloatBlocks]:
 
 
 def neighbours(plan: FloatBlocks, blocks: Iterable[str]) -> Iterator[FloatBlocks]:
-    """The sets with one block more, one less, or one in the place of another."""
+    """Yield the sets with one block more, one less, or one exchanged."""
     others = [b for b in blocks if b not in plan]
     for b in others:
         yield plan | {b}
@@ -155,10 +178,13 @@ def neighbours(plan: FloatBlocks, blocks: Iterable[str]) -> Iterator[FloatBlocks
 
 
 def propose_blocks(model: BlockCostModel, measured: Sequence[SelectionPoint], float_ms: float) -> FloatBlocks | None:
-    """The set next to the front of ``measured`` that is predicted to add most hypervolume in (latency, distortion);
-    None where none adds any.
+    """Propose the neighbour of the front with the largest predicted hypervolume improvement in (latency, distortion).
 
-    The model's errors at the neighbour cancel: it is asked for differences to a measured set only.
+    A neighbour is predicted as its measured set plus the model's difference to it, so that errors that both share
+    cancel.
+
+    Returns:
+        The set, or None if none is predicted to improve the front.
     """
     front = [p for p, kept in zip(measured, _undominated(measured), strict=True) if kept]
     known = {p.kept_float for p in measured}
@@ -188,8 +214,9 @@ def _undominated(points: Sequence[SelectionPoint]) -> NDArray[np.bool_]:
 
 
 def selection_front(points: Sequence[SelectionPoint], float_ms: float = float("inf")) -> list[SelectionPoint]:
-    """Those that no other beats in latency and mAP, the fastest first; one that is not faster than the float model is
-    beaten by that."""
+    """Return the Pareto front in latency and mAP, fastest first; sets that are not faster than the float model are left
+    out.
+    """
     faster = [p for p in points if p.latency.value < float_ms]
     mask = non_dominated([(p.latency.value, p.map) for p in faster], ["min", "max"])
     return sorted((p for p, kept in zip(faster, mask, strict=True) if kept), key=lambda p: p.latency.value)
@@ -198,8 +225,13 @@ def selection_front(points: Sequence[SelectionPoint], float_ms: float = float("i
 def choose_point(
     points: Sequence[SelectionPoint], float_map: float, max_drop: float | None = None, budget_ms: float | None = None
 ) -> SelectionPoint:
-    """The fastest that loses at most ``max_drop`` points of mAP, or the most accurate within ``budget_ms``; with
-    neither, the fastest that loses half a point. InputError where there is none, with the nearest."""
+    """Choose a point: the fastest within ``max_drop`` points of mAP, or the most accurate within ``budget_ms``.
+
+    Without both, it is the fastest that loses at most half a point.
+
+    Raises:
+        InputError: if no point meets the bounds; the front is listed.
+    """
     if not points:
         raise InputError(
             "no set of int8 blocks that is faster than the float model",
@@ -221,7 +253,7 @@ def choose_point(
     if within:
         return min(within, key=key)
     said = ", ".join(
-        f"{p.latency.value:.3g} ms with {points_lost(p, float_map):+.2f} points lost" for p in selection_front(points)
+        f"{p.latency.value:.3g} ms with {change_of_map(points_lost(p, float_map))}" for p in selection_front(points)
     )
     raise InputError(
         f"no selection within {asked}; there are {said}", "bounds that one of them meets", "or search longer: --trials"
@@ -229,5 +261,5 @@ def choose_point(
 
 
 def points_lost(point: SelectionPoint, float_map: float) -> float:
-    """Points of mAP that a selection loses, to what a bound is written with."""
+    """Return the points of mAP (hundredths) that a set loses, rounded to the precision of a bound."""
     return round(100 * (float_map - point.map), 6)

@@ -1,8 +1,7 @@
-"""What is left float, or not, as one: the blocks of an exported detector. A cell of the network's graph is one, of
-the head each part of each level.
+"""Blocks of an exported detector: what is quantized, or kept in floating point, as one.
 
-The names are those of the exported file's nodes, which have the path of their module in them
-(``/detector/stage1_block-qsp/conv1/conv/Conv``).
+A block is a cell of the network's graph; in the head it is each part of each level. Blocks are found by the names of
+the exported file's nodes, which contain the path of their module (``/detector/stage1_block-qsp/conv1/conv/Conv``).
 """
 
 from __future__ import annotations
@@ -24,8 +23,14 @@ STEM = "stem"
 
 @dataclass(frozen=True)
 class QuantizationBlock:
-    """Nodes that are quantized together: their names, the convolutions among them that become int8, and the
-    multiply-accumulates of those."""
+    """Nodes that are quantized together.
+
+    Attributes:
+        name: of the block.
+        nodes: names of its nodes.
+        convs: names of the convolutions among them that become int8.
+        macs: multiply-accumulates of these convolutions for one image.
+    """
 
     name: str
     nodes: tuple[str, ...]
@@ -35,8 +40,13 @@ class QuantizationBlock:
 
 @dataclass(frozen=True)
 class QuantizationBlocks:
-    """The blocks of a float file by name, in the order of the file; ``feeding``: the blocks that a block reads of;
-    ``head``: the first part of its name."""
+    """The blocks of a float file.
+
+    Attributes:
+        by_name: in the order of the file.
+        feeding: name -> the blocks whose outputs it reads.
+        head: first part of the names of the head's blocks.
+    """
 
     by_name: Mapping[str, QuantizationBlock]
     feeding: Mapping[str, frozenset[str]]
@@ -44,8 +54,16 @@ class QuantizationBlocks:
 
     @classmethod
     def of(cls, proto: onnx.ModelProto, head: str, quantized: Collection[str]) -> QuantizationBlocks:
-        """Of an exported detector whose head's node is called ``head``; ``quantized``: the convolutions that the form
-        makes int8."""
+        """Find the blocks of an exported detector.
+
+        Args:
+            proto: the float file.
+            head: name of the head's cell.
+            quantized: names of the convolutions that the quantization scheme makes int8.
+
+        Raises:
+            InputError: if the nodes have no names of blocks.
+        """
         import onnx
 
         tail = decode_tail(proto)
@@ -71,12 +89,15 @@ class QuantizationBlocks:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The blocks that have something to quantize: those that a selection chooses of."""
+        """Names of the blocks that have convolutions to quantize."""
         return tuple(name for name, block in self.by_name.items() if block.convs)
 
     def nodes(self, kept_float: Collection[str]) -> frozenset[str]:
-        """All nodes of these blocks, and of blocks without convolutions that only read of them: int8 there would be
-        an island."""
+        """Return the nodes of these blocks, and of blocks without convolutions that read only them.
+
+        Raises:
+            InputError: for an unknown name.
+        """
         if unknown := sorted({*kept_float} - {*self.by_name}):
             raise InputError(f"block {unknown[0]!r}", f"one of {', '.join(self.choices)}")
         chosen = {*kept_float}
@@ -86,16 +107,20 @@ class QuantizationBlocks:
         return frozenset(node for name in chosen for node in self.by_name[name].nodes)
 
     def heads_but_stems(self) -> frozenset[str]:
-        """The known heuristic: of the heads everything but the 1x1 stems stays float (a list for YOLO-NAS,
-        super-gradients pull request 1965)."""
+        """Return the blocks of a known heuristic: everything in the heads but the 1x1 stems.
+
+        It is the list for YOLO-NAS of super-gradients, pull request 1965.
+        """
         return frozenset(
             name for name in self.choices if name.partition("-")[0] == self.head and name.rpartition("/")[2] != STEM
         )
 
 
 def block_of(node: str, head: str) -> str | None:
-    """The block of a node by its name; None for one of no cell. Of the head: the path to the first number and one
-    part more (``head-dfl/levels.0/stem``)."""
+    """Return the block of a node by the node's name; None for a node of no cell.
+
+    In the head it is the path to the first number and one part more (``head-dfl/levels.0/stem``).
+    """
     parts: list[str] = []
     for part in node.strip("/").split("/")[:-1]:  # the last is the operator
         if parts and part.startswith(f"{parts[-1]}."):
@@ -111,14 +136,13 @@ def block_of(node: str, head: str) -> str | None:
 
 
 def _unnumbered(part: str) -> str:
-    """``convs`` of ``convs.0``: a chain is one block."""
+    """Return ``convs`` for ``convs.0``: a chain is one block."""
     head, _, number = part.rpartition(".")
     return head if number.isdigit() else part
 
 
 def _macs(proto: onnx.ModelProto) -> dict[str, int]:
-    """Multiply-accumulates of every convolution for one image; 0 where the file does not know the size of its
-    output."""
+    """Count the multiply-accumulates of every convolution for one image; 0 where the output's size is unknown."""
     sizes = {
         v.name: [d.dim_value for d in v.type.tensor_type.shape.dim[2:]]
         for v in (*proto.graph.value_info, *proto.graph.output)

@@ -1,5 +1,7 @@
-"""A candidate of a search in int8: what :mod:`nas.quantization.model` does for trained weights, in seconds, for one
-evaluation."""
+"""Quantized candidates of a search: calibrated and opened in seconds, for one evaluation.
+
+:mod:`nas.quantization.model` does the same for trained weights, with more images, a linter and a file that stays.
+"""
 
 from __future__ import annotations
 
@@ -21,21 +23,30 @@ from nas.quantization.runtime_accuracy import RuntimeModel
 from search_spaces.detector import Detector
 
 IMAGES = FEW
-"""Images that the ranges of activations are taken from: the fewest of which ``nas quantize`` says nothing."""
+"""Calibration images: the fewest for which ``nas quantize`` gives no warning."""
 BATCH = 8
-"""Images at once: half as long to calibrate as one by one (by hand, yolo-nano at 96 px); the numbers are those of
-the target's batch."""
+"""Images per run: calibration takes half as long as one by one (informal measurement, yolo-nano at 96 px). The numbers
+do not depend on it."""
 
 
 @contextmanager
 def open_int8_candidate(
     detector: Detector, target: Target, image_size: int, images: Sequence[NDArray[np.uint8]]
 ) -> Iterator[RuntimeModel]:
-    """A deployed detector calibrated in the form of a target's runtime and opened there, for as long as the context
-    lasts.
+    """Calibrate a deployed detector by a target's quantization scheme and open it in its runtime.
 
-    ``images``: batches (N, 3, ``image_size``, ``image_size``) in 0..255, of which the first :data:`IMAGES` count;
-    by their extremes, as ``nas quantize`` does by default.
+    Args:
+        detector: deployed.
+        target: at int8.
+        image_size: side of the input, pixels.
+        images: batches (N, 3, ``image_size``, ``image_size``) in 0..255; the first :data:`IMAGES` images calibrate,
+            by their extremes.
+
+    Yields:
+        The network in the runtime, usable within the context.
+
+    Raises:
+        InputError: if the target has no int8, or activations are not finite.
     """
     computing = RUNTIMES[target.runtime].stands_for(target)
     calibration = np.concatenate(list(images))[:IMAGES].astype(np.float32) / np.float32(255)

@@ -1,9 +1,12 @@
-"""Fake quantization for fine-tuning: convolutions compute on rounded numbers, gradients pass the rounding
-(straight-through, Bengio et al., arXiv:1308.3432).
+"""Fake quantization for fine-tuning: convolutions compute on rounded numbers, and gradients pass the rounding.
 
-Scales and zero points of activations are read from the int8 file that the network gives now, so that training sees
-what the runtime will compute; scales of weights follow the weights as the file's will. The rounding itself is
-torch's. Why not a library for the whole: docs/quantization.md.
+With scale s, zero point z and the limits l..u of the integers, an activation x becomes
+``s (clamp(round(x / s) + z, l, u) − z)``. The gradient is that of the identity within the limits (straight-through
+estimator, Bengio et al., arXiv:1308.3432).
+
+Scales and zero points of activations are read from the int8 file of the network, so that training computes what the
+runtime will compute; the scales of weights follow the weights. The rounding is torch's. docs/quantization.md says why
+no library does the rest.
 """
 
 from __future__ import annotations
@@ -26,12 +29,12 @@ from search_spaces.errors import InputError
 ROOT = "detector."
 LIMITS = {"u8": (0, 255), "s8": (-128, 127)}
 WEIGHT_LIMIT = {8: 127, 7: 64}
-"""Largest weight by the number of bits, as the quantizer has it."""
+"""Number of bits -> largest integer of a weight, as in ONNX Runtime's quantizer."""
 
 
 @dataclass(frozen=True)
 class Rounding:
-    """Of a convolution's input: ``scale``, ``zero_point``, and the limits of the integers."""
+    """The rounding of a convolution's input: ``scale``, ``zero_point``, and the limits of the integers."""
 
     scale: float
     zero_point: int
@@ -39,7 +42,7 @@ class Rounding:
 
 
 def roundings(float_model: onnx.ModelProto, int8_model: Path) -> dict[str, Rounding]:
-    """By the name of the torch module: what an int8 file does to the input of each of its int8 convolutions."""
+    """Read the rounding of the input of every int8 convolution, by the name of the torch module."""
     proto = onnx.load(str(int8_model))
     constants = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
     made = {o: n for n in proto.graph.node for o in n.output}
@@ -59,7 +62,7 @@ def roundings(float_model: onnx.ModelProto, int8_model: Path) -> dict[str, Round
 
 
 class FakeQuantConv2d(nn.Conv2d):
-    """A convolution on rounded input and rounded weights; its parameters are those of the one that it stands for."""
+    """A convolution on rounded input and rounded weights; it shares the parameters of the one that it replaces."""
 
     def __init__(self, conv: nn.Conv2d, rounding: Rounding, weight_bits: int) -> None:
         super().__init__(**_geometry(conv), device="meta")
@@ -82,7 +85,7 @@ class FakeQuantConv2d(nn.Conv2d):
         return F.conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
     def plain(self) -> nn.Conv2d:
-        """The convolution without rounding, of the same parameters."""
+        """Return the convolution without rounding, with the same parameters."""
         conv = nn.Conv2d(**_geometry(self), device="meta")
         conv.weight, conv.bias = self.weight, self.bias
         return conv
@@ -93,20 +96,24 @@ def _geometry(conv: nn.Conv2d) -> dict[str, Any]:
     return {**{name: getattr(conv, name) for name in names}, "bias": conv.bias is not None}
 
 
-def fake_quantized(detector: Detector, rounds: dict[str, Rounding], form: QuantizationScheme) -> Detector:
-    """A deployed detector, in place, with fake quantization in the convolutions that are int8 in the file."""
+def fake_quantized(detector: Detector, rounds: dict[str, Rounding], scheme: QuantizationScheme) -> Detector:
+    """Put fake quantization into the convolutions that are int8 in the file, in place; return the detector.
+
+    Raises:
+        InputError: if the detector lacks one of these convolutions.
+    """
     convs = {name: m for name, m in detector.named_modules() if isinstance(m, nn.Conv2d)}
     if unknown := sorted(rounds.keys() - convs.keys()):
         raise InputError(
             f"int8 convolution {unknown[0]}, which the detector does not have", "the file of this detector"
         )
     for name, rounding in rounds.items():
-        _put(detector, name, FakeQuantConv2d(convs[name], rounding, form.weight_bits))
+        _put(detector, name, FakeQuantConv2d(convs[name], rounding, scheme.weight_bits))
     return detector
 
 
 def plain(detector: Detector) -> Detector:
-    """Inverse of :func:`fake_quantized`, with the weights as they are now."""
+    """Remove fake quantization, in place; return the detector with its present weights."""
     for name, module in list(_fakes(detector)):
         _put(detector, name, module.plain())
     return detector

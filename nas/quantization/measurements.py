@@ -1,4 +1,5 @@
-"""Measurements of sets of blocks kept in floating point: distortion and mAP in the serving runtime, latency on the target.
+"""Measurements of sets of blocks kept in floating point: distortion, mAP and latency in the
+serving runtime.
 
 Every figure is written to a journal at once.
 """
@@ -204,7 +205,7 @@ class SelectionMeasurements:
 
     @property
     def reference_ms(self) -> float | None:
-        """Time of the reference model at the nominal speed, ms; single measurements, minutes apart, are scaled to it."""
+        """Time of the reference model at the nominal speed, ms; single measurements are scaled to it."""
         return self._reference_ms or nominal_reference_ms(
             Measurement.from_dict(k["measurement"]) for k in self._known if "measurement" in k
         )

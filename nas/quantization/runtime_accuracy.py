@@ -1,4 +1,4 @@
-"""A model in the runtime that will serve it, on the images of a data set."""
+"""Accuracy of a file in the runtime that will serve it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ SUBSTITUTE = "onnxruntime"
 
 
 class RuntimeModel:
-    """An ONNX file in the runtime of a target, with the settings that it is timed with: images -> boxes and scores.
+    """An ONNX file in a target's runtime, with the settings that it is timed with.
 
     Where the runtime cannot be run on images here (an engine for a GPU), ONNX Runtime on the CPU computes the same
-    graph, and ``where`` says so.
+    graph, and the attribute ``where`` says so.
     """
 
     def __init__(self, model: Path, target: Target) -> None:
@@ -40,7 +40,11 @@ class RuntimeModel:
         self._batch = target.batch
 
     def __call__(self, batch: Batch) -> Outputs:
-        """Boxes (N, A, 4) in pixels of the canvas and scores (N, A, classes); InputError where one is not finite."""
+        """Compute boxes (N, A, 4) in pixels of the canvas and scores (N, A, classes) of a batch.
+
+        Raises:
+            InputError: if a number is not finite.
+        """
         images = batch.images.numpy().astype(np.float32) / np.float32(255)
         parts = []
         for i in range(0, len(images), self._batch):
@@ -61,7 +65,7 @@ class RuntimeModel:
 def runtime_accuracy(
     served: RuntimeModel, dataset: DetectionDataset, image_size: int, end_to_end: bool = False
 ) -> Metrics:
-    """COCO metrics over a data set, each image once, as the project evaluates torch."""
+    """Compute COCO metrics over a data set, each image once, as for torch."""
     sizes = {sample.id: (sample.width, sample.height) for sample in dataset.samples}
     found: dict[int, Detections] = {}
     for batch in batches(dataset, image_size):
@@ -70,10 +74,15 @@ def runtime_accuracy(
 
 
 def distortion(exact: Outputs, found: Outputs) -> float:
-    """How far a quantized network's outputs are from the float one's, 0 (the same) upwards: the relative change of
-    the scores, and of the boxes 1 - IoU where the float network sees something (weighted by its score there).
+    """Compute the distortion of a quantized network's outputs, 0 for equal outputs.
 
-    Much less noisy than mAP on few images, where single detections decide; mAP is measured for what is chosen.
+    With scores s, boxes b and w = max over classes of s (0 where it is at most 0.05) of the float network, and s', b' of
+    the quantized one, it is ``Σ|s − s'| / Σs + Σ w (1 − IoU(b, b')) / Σw``. It is much less noisy than mAP on few
+    images, where single detections decide.
+
+    Args:
+        exact: boxes (N, A, 4) and scores (N, A, classes) of the float network.
+        found: those of the quantized network.
     """
     (boxes, scores), (other_boxes, other_scores) = exact, found
     total = float(scores.sum())

@@ -14,7 +14,7 @@ from nas.core.precision_choice import joined
 from nas.core.reporter import Reporter
 from nas.data.source import DataPair
 from nas.estimators.base import Context
-from nas.profiling.interleaved import ROUND, Entrant, estimates, measure_round, round_order
+from nas.profiling.interleaved import ROUND, RoundEntrant, estimates, measure_round, round_order
 from nas.search.baseline import Baseline, Comparison, compare
 from nas.search.estimation import SearchEstimators
 from nas.search.plan import SearchPlan
@@ -88,7 +88,7 @@ def _measured(
 ) -> dict[str, Estimate]:
     """Return latencies in ms by the picks' names and the references' keys, from interleaved rounds."""
     with tempfile.TemporaryDirectory(prefix="nas-compare-") as scratch:
-        entrants: dict[str, Entrant] = {}
+        entrants: dict[str, RoundEntrant] = {}
         for number, (name, baseline) in enumerate(baselines.items()):
             folder = Path(scratch) / str(number)
             for part in ("own", "reference"):
@@ -110,17 +110,17 @@ def _measured(
     return estimates(rounds)
 
 
-def _candidate_entrant(plan: SearchPlan, name: str, candidate: Candidate, context: Context) -> Entrant:
+def _candidate_entrant(plan: SearchPlan, name: str, candidate: Candidate, context: Context) -> RoundEntrant:
     target = plan.targets[candidate.precision] if candidate.precision else plan.target
     workload = replace(context, target=target).workload(candidate.architecture)
-    return Entrant(name, target, lambda: workload)
+    return RoundEntrant(name, target, lambda: workload)
 
 
-def _reference_entrant(plan: SearchPlan, baseline: Baseline, context: Context) -> Entrant:
+def _reference_entrant(plan: SearchPlan, baseline: Baseline, context: Context) -> RoundEntrant:
     architecture = reference(baseline.name).architecture
     sized = replace(plan.target, image_size=baseline.image_size)
     workload = replace(context, space=space_of(architecture), target=sized).workload(architecture)
-    return Entrant(_key(baseline), sized if plan.target.image_size else plan.target, lambda: workload)
+    return RoundEntrant(_key(baseline), sized if plan.target.image_size else plan.target, lambda: workload)
 
 
 def _key(baseline: Baseline) -> str:
