@@ -77,7 +77,7 @@ class ReferenceBound:
 
 @dataclass(frozen=True)
 class BudgetRequest:
-    """Budgets as the user wrote them: each a number in ``unit``, or a reference model whose value is not measured yet."""
+    """Budgets as the user wrote them: numbers in ``unit``, or reference models whose values are not measured yet."""
 
     entries: tuple[tuple[str, float | ReferenceBound], ...]
     unit: str = "ms"

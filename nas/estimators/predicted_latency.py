@@ -18,8 +18,8 @@ LOG = logging.getLogger(__name__)
 
 
 class PredictedLatency(Estimator):
-    """Predicted median milliseconds with the predictor's 95 % interval, at the machine's nominal speed: a prediction of
-    :class:`nas.estimators.latency.Latency`.
+    """Predicted median milliseconds with the predictor's 95 % interval, at the machine's nominal speed: a
+    prediction of :class:`nas.estimators.latency.Latency`.
 
     Fitted once, on the networks measured on the context's target, this machine and runtime version. ``note`` reports
     the cross-validated error (also logged once). Raises InputError for a network unlike the measured ones.

@@ -38,14 +38,14 @@ class Certificate:
     Args:
         name: Name of the pick.
         architecture: Id of the architecture.
-        said: Latency that its file reports.
+        reported: Latency that its file reports.
         measured: New measurements, each in a fresh process.
         parts: Times of the steps around the network; None without an exported model.
     """
 
     name: str
     architecture: str
-    said: Estimate
+    reported: Estimate
     measured: tuple[Measurement, ...]
     parts: PipelineTimes | None = None
 
@@ -63,7 +63,8 @@ class Certificate:
     @property
     def difference(self) -> float | None:
         """Measured less reported latency as a share of the reported one; None if the targets differ."""
-        return self.median_ms / self.said.value - 1 if self.said.target == str(self.measured[0].target) else None
+        same = self.reported.target == str(self.measured[0].target)
+        return self.median_ms / self.reported.value - 1 if same else None
 
     @property
     def holds(self) -> bool:
@@ -91,7 +92,7 @@ class Certificate:
         return {
             "name": self.name,
             "architecture": self.architecture,
-            "said": self.said.to_dict(),
+            "said": self.reported.to_dict(),
             "median_ms": self.median_ms,
             "spread": self.spread,
             "difference": self.difference,
@@ -116,8 +117,8 @@ def certificate_table(certificates: Sequence[Certificate]) -> TextTable:
 
 
 def _cells(c: Certificate, parts: bool) -> tuple[str, ...]:
-    how = "" if c.said.source == "measured" else f" ({c.said.source})"
-    cells = [c.name, c.architecture, f"{c.said.value:.3f} ms{how}", f"{c.median_ms:.3f} ms", f"± {c.spread:.1%}"]
+    how = "" if c.reported.source == "measured" else f" ({c.reported.source})"
+    cells = [c.name, c.architecture, f"{c.reported.value:.3f} ms{how}", f"{c.median_ms:.3f} ms", f"± {c.spread:.1%}"]
     cells += ["" if c.difference is None else f"{c.difference:+.1%}", c.verdict]
     if parts and c.parts is None:
         cells += [""] * 5

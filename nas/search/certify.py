@@ -72,9 +72,8 @@ def certify(
                 m = kept.measure_cached(profiler, workloads[name], fresh=True)
             measured[name].append(m)
             update(done, len(jobs), f"{name} {m.median_ms:.3f} ms")
-            reporter.note(
-                f"{i + 1}/{repeat} {name}: {m.median_ms:.3f} ms ± {m.half_width:.1%}, {m.runs} runs, {m.clock} clock, {m.verdict}"
-            )
+            figures = f"{m.median_ms:.3f} ms ± {m.half_width:.1%}, {m.runs} runs, {m.clock} clock, {m.verdict}"
+            reporter.note(f"{i + 1}/{repeat} {name}: {figures}")
     parts = {a.name: _parts(run / f"{a.name}.onnx", settings, reporter) for a in artifacts}
     ids = {a.name: id_of(joined(a.architecture, a.precision if settings.precisions else None)) for a in artifacts}
     return [Certificate(name, id_, reported[name], tuple(measured[name]), parts[name]) for name, id_ in ids.items()]

@@ -1,4 +1,4 @@
-"""Cost estimate of a search, from unit costs measured now: a few steps of its supernet's training, a few candidates."""
+"""Cost estimate of a search, from unit costs measured now: steps of its supernet's training, and candidates."""
 
 from __future__ import annotations
 

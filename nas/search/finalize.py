@@ -17,6 +17,7 @@ from nas.core.reporter import Reporter
 from nas.data.source import DataPair
 from nas.plotting.frontier import write_frontier
 from nas.search.baseline import Comparison
+from nas.search.confirmation import confirm
 from nas.search.estimation import SearchEstimators
 from nas.search.finished_run import LIMITS, free_folder
 from nas.search.front_confidence import front_confidence
@@ -24,7 +25,7 @@ from nas.search.plan import SearchPlan
 from nas.search.report.front_files import Front, front_csv, write_front
 from nas.search.report.frontier import frontier_data
 from nas.search.result import SearchResult
-from nas.search.selection import Selection, confirm, select
+from nas.search.selection import Selection, select
 from nas.search.side_by_side import compare_side_by_side
 from nas.search.study import Study
 from nas.search.study_reader import FIRST

@@ -84,9 +84,8 @@ class FrontConfidence:
         lines += [f"cannot be distinguished: {', '.join(group)}" for group in self.groups]
         if self.next_measurement is not None:
             best = self.next_measurement
-            lines.append(
-                f"most informative measurement: {best.objective} of {best.candidate} again ({best.share:.0%} of what is open)"
-            )
+            what = f"{best.objective} of {best.candidate} again"
+            lines.append(f"most informative measurement: {what} ({best.share:.0%} of what is open)")
         return lines
 
 

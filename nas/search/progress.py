@@ -1,4 +1,4 @@
-"""The progress of a search as a reporter shows it."""
+"""Progress of a search for a reporter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nas.search.study import TrialEvent
 
 @contextmanager
 def search_progress(reporter: Reporter) -> Iterator[Callable[[TrialEvent], None]]:
-    """A callback for :meth:`nas.search.study.Study.run`: trials done, size of the front, hypervolume, last candidate."""
+    """Give a callback for :meth:`nas.search.study.Study.run` that shows trials, front, hypervolume and last candidate."""
     with reporter.steps("search") as update:
 
         def callback(event: TrialEvent) -> None:

@@ -76,9 +76,8 @@ def search(settings: SearchSettings, folder: Path, reporter: Reporter) -> Search
 def _finished(plan: SearchPlan, folder: Path, reporter: Reporter) -> SearchResult | None:
     result = finished_result(plan, folder) if (folder / RUN_FILE).exists() else None
     if result is not None:
-        reporter.note(
-            f"{folder} holds a finished search; more candidates: --total-trials N, other budgets: nas select {folder} --budgets …"
-        )
+        other = f"other budgets: nas select {folder} --budgets …"
+        reporter.note(f"{folder} holds a finished search; more candidates: --total-trials N, {other}")
     return result
 
 

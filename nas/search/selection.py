@@ -1,19 +1,17 @@
-"""S, M and L of a front: within budgets, for goals, or spread over the front; then confirmed by a second measurement."""
+"""S, M and L of a front: within budgets, for goals, or spread over the front."""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate, combinations
 
-from nas.core.budgets import Budgets, parse_budgets
-from nas.core.estimate import Candidate, Estimate
+from nas.core.budgets import Budgets
+from nas.core.estimate import Candidate
 from search_spaces.errors import InputError
 from search_spaces.registry import unknown
-
-__all__ = ["Budgets", "Pick", "Replacement", "Selection", "confirm", "parse_budgets", "select"]
 
 USEFUL = 1 / 3
 """Without budgets the gain of the smallest pick is at least this share of the way from the lowest to the highest gain
@@ -89,26 +87,31 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class _Scale:
+class Scale:
     """Names of the estimates that count as cost (minimised) and gain (maximised)."""
 
     cost_name: str
     gain_name: str
 
     def cost(self, candidate: Candidate) -> float:
+        """Return the cost of a candidate."""
         return candidate[self.cost_name].value
 
     def gain(self, candidate: Candidate) -> float:
+        """Return the gain of a candidate."""
         return candidate[self.gain_name].value
 
     def text(self, candidate: Candidate) -> str:
+        """Return the cost with its unit."""
         estimate = candidate[self.cost_name]
         return f"{estimate.value:.4g} {estimate.unit}".strip()
 
     def below(self, a: Candidate, b: Candidate) -> bool:
+        """Return whether cost and gain of ``a`` are both below those of ``b``."""
         return self.cost(a) < self.cost(b) and self.gain(a) < self.gain(b)
 
     def best_first(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Return the candidates by falling gain, then rising cost."""
         return sorted(candidates, key=lambda c: (-self.gain(c), self.cost(c), c.id))
 
     def front(self, candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -150,16 +153,16 @@ def select(
         raise InputError(
             "no candidate to select from", "at least one on the front", "run more trials, or loosen the constraints"
         )
-    scale = _Scale(cost, gain)
+    scale = Scale(cost, gain)
     distinct = list({candidate.id: candidate for candidate in front}.values())
     if budgets is not None or goals is not None:
         queues = _budget_queues(distinct, scale, budgets) if budgets else {}
         queues = queues if goals is None else _goal_queues(distinct, scale, goals)
-        chosen = _firsts(queues)
-        notes = _shared_names(chosen, scale, dict(budgets.entries) if budgets else {})
+        chosen = first_of_each(queues)
+        notes = shared_names(chosen, scale, dict(budgets.entries) if budgets else {})
     else:
         queues = _spread_queues(distinct, scale, names)
-        chosen = _assign(queues, scale)
+        chosen = assign_rising(queues, scale)
         notes = tuple(
             f"{name} is missing: the front has {len(distinct)} candidates for {len(names)} names; run more trials"
             for name in queues
@@ -174,7 +177,7 @@ def select(
     return Selection(picks, cost, gain, notes, independent=budgets is not None or goals is not None)
 
 
-def _shared_names(chosen: Mapping[str, Candidate], scale: _Scale, bounds: Mapping[str, float]) -> tuple[str, ...]:
+def shared_names(chosen: Mapping[str, Candidate], scale: Scale, bounds: Mapping[str, float]) -> tuple[str, ...]:
     """Return a line for every candidate that several names have."""
     names: dict[str, list[str]] = {}
     for name, candidate in chosen.items():
@@ -196,7 +199,7 @@ def _shared_names(chosen: Mapping[str, Candidate], scale: _Scale, bounds: Mappin
     return tuple(lines)
 
 
-def _budget_queues(candidates: Sequence[Candidate], scale: _Scale, budgets: Budgets) -> dict[str, list[Candidate]]:
+def _budget_queues(candidates: Sequence[Candidate], scale: Scale, budgets: Budgets) -> dict[str, list[Candidate]]:
     fastest = min(candidates, key=lambda c: (scale.cost(c), c.id))
     if (unit := fastest[scale.cost_name].unit) != budgets.unit:
         raise InputError(
@@ -213,7 +216,7 @@ def _budget_queues(candidates: Sequence[Candidate], scale: _Scale, budgets: Budg
     return {name: [c for c in ordered if scale.cost(c) <= bound] for name, bound in budgets}
 
 
-def _goal_queues(candidates: Sequence[Candidate], scale: _Scale, goals: Budgets) -> dict[str, list[Candidate]]:
+def _goal_queues(candidates: Sequence[Candidate], scale: Scale, goals: Budgets) -> dict[str, list[Candidate]]:
     best = max(candidates, key=lambda c: (scale.gain(c), c.id))
     for name, bound in goals:
         if scale.gain(best) < bound:
@@ -226,7 +229,7 @@ def _goal_queues(candidates: Sequence[Candidate], scale: _Scale, goals: Budgets)
     return {name: [c for c in ordered if scale.gain(c) >= bound] for name, bound in goals}
 
 
-def _spread_queues(candidates: Sequence[Candidate], scale: _Scale, names: Sequence[str]) -> dict[str, list[Candidate]]:
+def _spread_queues(candidates: Sequence[Candidate], scale: Scale, names: Sequence[str]) -> dict[str, list[Candidate]]:
     if not names or len(set(names)) != len(names):
         raise InputError(f"names {list(names)} for the selection", "at least one, each once")
     front = scale.front(candidates)
@@ -244,7 +247,7 @@ def _spread_queues(candidates: Sequence[Candidate], scale: _Scale, names: Sequen
     return queues
 
 
-def _way(front: Sequence[Candidate], scale: _Scale) -> list[float]:
+def _way(front: Sequence[Candidate], scale: Scale) -> list[float]:
     """Return the length of the front up to each member, (k,), with log cost and gain scaled to 0..1."""
     x = [math.log(scale.cost(c)) for c in front]
     y = [scale.gain(c) for c in front]
@@ -253,7 +256,7 @@ def _way(front: Sequence[Candidate], scale: _Scale) -> list[float]:
     return list(accumulate(steps, initial=0.0))
 
 
-def _assign(queues: Queues, scale: _Scale) -> dict[str, Candidate]:
+def assign_rising(queues: Queues, scale: Scale) -> dict[str, Candidate]:
     """Assign to as many names as possible (small to large) a candidate of its queue, strictly rising in cost and gain;
     the largest name chooses first.
 
@@ -270,12 +273,12 @@ def _assign(queues: Queues, scale: _Scale) -> dict[str, Candidate]:
     return {}
 
 
-def _firsts(queues: Queues) -> dict[str, Candidate]:
+def first_of_each(queues: Queues) -> dict[str, Candidate]:
     """Return the first candidate of every queue that is not empty."""
     return {name: queue[0] for name, queue in queues.items() if queue}
 
 
-def _chain(queues: Queues, scale: _Scale) -> dict[str, Candidate] | None:
+def _chain(queues: Queues, scale: Scale) -> dict[str, Candidate] | None:
     """Return a rising candidate for every name, each the first of its queue that leaves room for the smaller names;
     None if there is no such chain."""
     reachable: dict[str, list[Candidate]] = {}
@@ -293,133 +296,9 @@ def _chain(queues: Queues, scale: _Scale) -> dict[str, Candidate] | None:
     return {name: chosen[name] for name in queues}
 
 
-def _above(queue: Sequence[Candidate], lower: Sequence[Candidate], scale: _Scale) -> list[Candidate]:
+def _above(queue: Sequence[Candidate], lower: Sequence[Candidate], scale: Scale) -> list[Candidate]:
     """Return the candidates of ``queue``, in its order, with one of ``lower`` strictly below in cost and gain."""
     ordered = sorted(lower, key=scale.cost)
     costs = [scale.cost(c) for c in ordered]
     least = list(accumulate((scale.gain(c) for c in ordered), min))
     return [c for c in queue if (i := bisect_left(costs, scale.cost(c))) and least[i - 1] < scale.gain(c)]
-
-
-def confirm(selection: Selection, remeasure: Callable[[Candidate], Estimate], tolerance: float = 0.02) -> Selection:
-    """Measure every pick a second time and return the selection with the new costs.
-
-    A pick gives way to the next candidate of its queue if it exceeds its budget by more than ``tolerance``, cannot be
-    measured (``remeasure`` raises InputError), or breaks the order of cost and gain; that candidate is measured too,
-    until all picks are measured and consistent. No candidate is measured twice. ``replaced`` lists the changes; a name
-    without candidates goes empty with a note.
-
-    Args:
-        selection: Picks with their queues.
-        remeasure: Returns the new cost of a candidate.
-        tolerance: Share of the budget by which a pick may exceed it.
-
-    Raises InputError if no name has a candidate, ValueError if ``remeasure`` gives another estimate than the cost.
-    """
-    confirmation = _Confirmation(selection, remeasure, tolerance)
-    chosen = {pick.name: pick.candidate for pick in selection}
-    while pending := {c.id: c for c in chosen.values() if c.id not in confirmation.measured}:
-        for candidate in pending.values():
-            confirmation.measure(candidate)
-        chosen = confirmation.choose(chosen)
-    if not chosen:
-        reasons = "; ".join(
-            f"{change.name} {change.before.id} {change.reason}" for change in confirmation.replaced[-len(selection) :]
-        )
-        raise InputError(
-            f"no candidate is left after measuring again ({reasons})",
-            hint="choose again with larger budgets: nas select RUN --budgets …, or search on a quieter machine",
-        )
-    return confirmation.result(chosen)
-
-
-class _Confirmation:
-    """The second measurements of a selection, and what they change."""
-
-    def __init__(self, selection: Selection, remeasure: Callable[[Candidate], Estimate], tolerance: float) -> None:
-        self._selection, self._remeasure, self._tolerance = selection, remeasure, tolerance
-        self._scale = _Scale(selection.cost, selection.gain)
-        self._why: dict[tuple[str, str], str] = {}
-        self.measured: dict[str, Candidate | None] = {}
-        self.replaced: list[Replacement] = []
-
-    def measure(self, candidate: Candidate) -> None:
-        """Measure a candidate again; None is kept for one that cannot be measured."""
-        cost = self._selection.cost
-        try:
-            estimate = self._remeasure(candidate)
-        except InputError as error:
-            self._why["", candidate.id] = f"could not be measured again: {error}"
-            self.measured[candidate.id] = None
-            return
-        if (estimate.name, estimate.unit) != (cost, candidate[cost].unit):
-            raise ValueError(
-                f"remeasure gave {estimate.name} in {estimate.unit!r}; expected {cost} in {candidate[cost].unit!r}"
-            )
-        self.measured[candidate.id] = candidate.with_estimate(estimate)
-
-    def choose(self, before: Mapping[str, Candidate]) -> dict[str, Candidate]:
-        """Choose again with everything measured so far, and note what changed."""
-        queues = {pick.name: self._admissible(pick) for pick in self._selection}
-        after = _firsts(queues) if self._selection.independent else _assign(queues, self._scale)
-        for name, old in before.items():
-            new = after.get(name)
-            if new is None or new.id != old.id:
-                old = self.measured.get(old.id) or old
-                self.replaced.append(Replacement(name, old, new, self._reason(name, old, new)))
-        return after
-
-    def _admissible(self, pick: Pick) -> list[Candidate]:
-        """Return the queue of a pick with the new costs, without candidates over budget or not measurable.
-
-        With budgets, candidates of other picks that turned out to be within this budget belong to it too.
-        """
-        others = [c for c in self.measured.values() if c is not None and pick.budget is not None]
-        kept: dict[str, Candidate] = {}
-        for candidate in (pick.candidate, *pick.next, *others):
-            now = self.measured.get(candidate.id, candidate)
-            if now is None or candidate.id in kept:
-                continue
-            if candidate.id in self.measured and pick.budget is not None:
-                cost = self._scale.cost(now)
-                if cost > pick.budget * (1 + self._tolerance):
-                    over = f"{cost / pick.budget - 1:.1%} over its budget of {pick.budget:g}"
-                    self._why[pick.name, candidate.id] = f"measured {self._scale.text(now)}, {over}"
-                    continue
-            kept[candidate.id] = now
-        return self._scale.best_first(list(kept.values())) if pick.budget is not None else list(kept.values())
-
-    def _reason(self, name: str, old: Candidate, new: Candidate | None) -> str:
-        if found := self._why.get((name, old.id)) or self._why.get(("", old.id)):
-            return found
-        if self._selection.independent and new is not None:
-            return f"{new.id} ({self._scale.text(new)}) is better for it"
-        return f"measured {self._scale.text(old)}, out of order with the other picks"
-
-    def result(self, chosen: Mapping[str, Candidate]) -> Selection:
-        """Return the selection with the chosen candidates."""
-        selection = self._selection
-        bounds = {p.name: p.budget for p in selection if p.budget is not None}
-        notes = list(_shared_names(chosen, self._scale, bounds) if selection.independent else selection.notes)
-        tried = {change.before.id for change in self.replaced}
-        picks = []
-        for pick in selection:
-            if pick.name in chosen:
-                candidate = chosen[pick.name]
-                rest = (c for c in (pick.candidate, *pick.next) if c.id != candidate.id and c.id not in tried)
-                picks.append(replace(pick, candidate=candidate, next=tuple(rest)))
-                continue
-            reasons = [change.reason for change in self.replaced if change.name == pick.name]
-            reason = reasons[-1] if reasons else "none was left"
-            notes.append(
-                f"{pick.name} is missing after measuring again: its last candidate {reason}; run more trials, or raise its budget"
-            )
-        remeasured = {id_: c for id_, c in self.measured.items() if c is not None}
-        return replace(
-            selection,
-            picks=tuple(picks),
-            notes=tuple(notes),
-            replaced=tuple(self.replaced),
-            confirmed=True,
-            remeasured=remeasured,
-        )

@@ -37,7 +37,8 @@ class SupernetBudget:
         return self.recipe.epochs * max(1, self.images // self.recipe.batch_size // self.recipe.accumulate)
 
     def __str__(self) -> str:
-        text = f"supernet: {self.recipe.epochs} epochs of {self.images:,} images, {self.steps:,} steps of batch {self.recipe.batch_size}"
+        steps = f"{self.steps:,} steps of batch {self.recipe.batch_size}"
+        text = f"supernet: {self.recipe.epochs} epochs of {self.images:,} images, {steps}"
         return text + (" (default for this data set; --epochs N sets it)" if self.by_default else "")
 
 

@@ -25,12 +25,17 @@ _FRONT_FIELDS = ("schema", "objectives", "hypervolume", "reference", "chosen", "
 
 @dataclass(frozen=True)
 class Front:
-    """What ``front.json`` holds: objectives, hypervolume with its reference point (one number per objective), ids
-    chosen by name, candidates.
+    """Content of ``front.json``.
 
-    Keys that are there where there is something to say: ``comparisons``, the chosen against the references that their
-    budgets were taken from; ``notes``, what the search says of itself
-    (:class:`nas.search.front_confidence.Certainty`, :class:`nas.search.pruner.Saving`), by name.
+    Args:
+        objectives: The objectives.
+        candidates: The Pareto front.
+        chosen: (name, id) of the picks.
+        hypervolume: Hypervolume; None before its reference point is fixed.
+        reference: Reference point, one number per objective.
+        comparisons: Picks against the reference models of their budgets.
+        notes: Statements of the search about itself, by name: :class:`nas.search.front_confidence.FrontConfidence`,
+            :class:`nas.search.pruner.PruningSavings`, remarks of estimates, budgets and goals of the picks.
     """
 
     objectives: tuple[Objective, ...]
@@ -42,7 +47,7 @@ class Front:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, keys in the order of the file."""
+        """Return the JSON form, keys in the order of the file."""
         return {
             "schema": FRONT_VERSION,
             "objectives": [str(objective) for objective in self.objectives],
@@ -56,7 +61,7 @@ class Front:
 
 
 def write_front(folder: str | os.PathLike[str], front: Front) -> tuple[Path, Path]:
-    """Write ``front.json`` and ``front.csv`` into ``folder``, each whole or not at all; gives the two paths."""
+    """Write ``front.json`` and ``front.csv`` into ``folder``, each atomically; return the two paths."""
     text = json.dumps(front.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     return atomic_write(Path(folder) / "front.json", text), atomic_write(
         Path(folder) / "front.csv", front_csv(front.candidates, dict(front.chosen))
@@ -64,7 +69,7 @@ def write_front(folder: str | os.PathLike[str], front: Front) -> tuple[Path, Pat
 
 
 def read_front(path: str | os.PathLike[str]) -> Front:
-    """Inverse of the JSON part of :func:`write_front`; errors are one line that names the file."""
+    """Read ``front.json``. Raises InputError that names the file if it is missing or damaged."""
     data = read_json(path)
     try:
         if isinstance(data, dict):
@@ -103,7 +108,7 @@ def read_front(path: str | os.PathLike[str]) -> Front:
 def front_csv(candidates: Sequence[Candidate], chosen: Mapping[str, str] | None = None) -> str:
     """Return the rows of :func:`candidate_rows` as CSV.
 
-    Numbers are written so that reading them gives the same bits; what a candidate lacks is left empty.
+    Numbers are written exactly; what a candidate lacks is empty.
     """
     columns, rows = candidate_rows(candidates, chosen)
     out = io.StringIO()
@@ -153,8 +158,7 @@ def _row(candidate: Candidate, name: str) -> dict[str, object]:
 
 
 def results_table(chosen: Sequence[tuple[str, Candidate]], estimates: Sequence[str] | None = None) -> TextTable:
-    """The chosen as rows: name, id, then the named estimates (all that any of them has, by default) with interval and
-    unit, ``–`` where missing."""
+    """Return the table of picks: name, id, and the named estimates (by default all) with interval and unit."""
     shown = (
         list(estimates)
         if estimates is not None

@@ -1,4 +1,4 @@
-"""The frontier of a search, worked out for drawing: candidates, the front, the chosen with their budgets, references."""
+"""The plot of a search as values: candidates, the front, the picks with their budgets, reference models."""
 
 from __future__ import annotations
 
@@ -39,12 +39,20 @@ def frontier_data(
     log_x: bool | None = None,
     title: str = "Efficiency frontier",
 ) -> FrontierData:
-    """Work out the plot of ``gain`` (to maximise) over ``cost`` (to minimise).
+    """Work out the plot of a gain over a cost.
 
-    ``front``: the highlighted ones, by default those of ``candidates`` that no other beats in these two.
-    ``selection`` names its picks, at their newest numbers, and draws its budgets. ``references``: (name, cost, gain)
-    of other networks. ``log_x``: by default if the costs differ by more than 8 times. Candidates that lack one of the
-    two estimates are left out; none left is an error.
+    Args:
+        candidates: All candidates; those without one of the two estimates are left out.
+        cost: Objective of the horizontal axis, minimised.
+        gain: Objective of the vertical axis, maximised.
+        front: Highlighted candidates; by default those that no other dominates in the two objectives.
+        selection: Picks to name, with their budgets; their estimates replace those of ``candidates``.
+        references: (name, cost, gain) of other networks.
+        target, data_set, hypervolume: For the subtitle.
+        log_x: Whether the cost axis is logarithmic; by default if the costs differ by more than 8 times.
+        title: Heading.
+
+    Raises InputError if no candidate is left, or the objectives have other directions.
     """
     points = _all_points(candidates, cost, gain, selection)
     undominated = edge(list(points.values()))
@@ -136,8 +144,7 @@ def _canvas(
 def _chosen_texts(
     chosen: Sequence[tuple[str, Point]], cost_unit: str, gain_unit: str
 ) -> list[tuple[tuple[str, ...], XY]]:
-    """Lines and point of the label of each pick: its name and, where that was a choice, its precision, then its two
-    numbers."""
+    """Return lines and point of the label of each pick: name, precision if it was a choice, and the two numbers."""
     return [
         (
             (

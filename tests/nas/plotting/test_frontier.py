@@ -17,6 +17,7 @@ from PIL import Image
 from rich.console import Console
 
 from nas.core.atomic import atomic_write
+from nas.core.budgets import parse_budgets
 from nas.core.estimate import Candidate, Estimate, Objective
 from nas.core.pareto import front_of
 from nas.core.text_table import TextTable
@@ -24,9 +25,10 @@ from nas.core.units import compact, number, quantity
 from nas.plotting.canvas import HEIGHT, WIDTH, cost_axis, gain_axis
 from nas.plotting.frontier import FrontierData, write_frontier
 from nas.plotting.labels import Box, place
+from nas.search.confirmation import confirm
 from nas.search.report.front_files import Front, front_csv, read_front, results_table, write_front
 from nas.search.report.frontier import frontier_data
-from nas.search.selection import confirm, parse_budgets, select
+from nas.search.selection import select
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 from tests._candidates import candidates, point

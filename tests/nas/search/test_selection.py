@@ -9,8 +9,10 @@ from itertools import pairwise
 
 import pytest
 
+from nas.core.budgets import Budgets, parse_budgets
 from nas.core.estimate import Candidate, Estimate
-from nas.search.selection import Budgets, Selection, confirm, parse_budgets, select
+from nas.search.confirmation import confirm
+from nas.search.selection import Selection, select
 from search_spaces.errors import InputError
 from tests._candidates import candidates, point
 
