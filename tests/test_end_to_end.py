@@ -179,7 +179,7 @@ def test_a_second_start_repeats_nothing(
     monkeypatch.setattr("nas.estimators.latency.Latency.__call__", never)
     monkeypatch.setattr("nas.core.distributed.run_each", never)
     assert main(["quickstart", *SETTINGS, "--out", str(run)]) == 0
-    assert "going on" in capsys.readouterr().out
+    assert "resuming the run" in capsys.readouterr().out
     assert list(read_candidates(run / "study.journal", "run")) == candidates
     assert (run / "supernet.safetensors").read_bytes() == supernet
 

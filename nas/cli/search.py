@@ -221,10 +221,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     result = search(settings, folder, reporter)
     reporter.table(results_table([(p.name, p.candidate) for p in result.selection]))
-    names = ",".join(p.name for p in result.selection)
-    reporter.note(
-        f"{result.folder}: {{{names}}}.json, front.json, front.csv, candidates.csv, frontier.html, frontier.png"
-    )
+    reporter.note(f"{result.folder}: {', '.join(result.files)}")
     return 0
 
 

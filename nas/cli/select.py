@@ -39,8 +39,5 @@ def run(args: argparse.Namespace) -> int:
     out = new_folder(args.out) if args.out else None
     result = select_again(existing(args.run, "run"), args.budgets, args.at_least, reporter, out)
     reporter.table(results_table([(p.name, p.candidate) for p in result.selection]))
-    names = ",".join(p.name for p in result.selection)
-    reporter.note(
-        f"{result.folder}: {{{names}}}.json, front.json, front.csv, candidates.csv, frontier.html, frontier.png"
-    )
+    reporter.note(f"{result.folder}: {', '.join(result.files)}")
     return 0

@@ -25,3 +25,10 @@ class SearchResult:
     selection: Selection
     artifacts: tuple[Artifact, ...]
     folder: Path
+
+    @property
+    def files(self) -> list[str]:
+        """Names of the files of the result that are in its folder."""
+        names = [f"{artifact.name}.json" for artifact in self.artifacts]
+        names += ["front.json", "front.csv", "candidates.csv", "frontier.html", "frontier.png"]
+        return [name for name in names if (self.folder / name).exists()]
