@@ -34,7 +34,7 @@ class Architecture:
         return dict(self.choices)
 
     def replace(self, **changes: Value) -> Architecture:
-        """The same point with some choices changed; names it does not have are an error."""
+        """Return the same point with some choices changed. Raises InputError for a name that it does not have."""
         if missing := changes.keys() - self._table.keys():
             raise InputError(
                 f"architecture of {self.space} has no choice {sorted(missing)}", f"one of {list(self._table)}"
@@ -43,21 +43,26 @@ class Architecture:
 
     @cached_property
     def id(self) -> str:
-        """The first 12 hex digits of the SHA-256 of the canonical JSON: 48 bits, a collision among 10⁵ points has
-        odds of 2·10⁻⁵."""
+        """Return the first 12 hex digits of the SHA-256 of the canonical JSON.
+
+        48 bits: two of 10⁵ points have the same id with a probability of 2·10⁻⁵.
+        """
         return hashlib.sha256(json.dumps(self._content(), separators=(",", ":")).encode()).hexdigest()[:12]
 
     def _content(self) -> dict[str, Any]:
         return {"space": self.space, "version": self.version, "choices": dict(self.choices)}
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: space, version, choices and the id that a reader recomputes."""
+        """Return space, version, choices and id, JSON-ready. A reader recomputes the id."""
         return {**self._content(), "id": self.id}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Architecture:
-        """Inverse of :meth:`to_dict`; an id that does not belong to the choices is an error. Membership in the space
-        is checked there."""
+        """Read what :meth:`to_dict` returns.
+
+        Whether the point is one of its space is checked by :func:`search_spaces.spaces.space_of`. Raises InputError if
+        the value is no architecture or its id does not belong to its choices.
+        """
         try:
             choices = tuple((str(k), v) for k, v in data["choices"].items())
             architecture = cls(data["space"], data["version"], choices)

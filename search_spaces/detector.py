@@ -17,19 +17,22 @@ STRIDE = 32  # the coarsest level; image sides are multiples of it
 
 
 def cell(node: Node, c_in: Layout, num_classes: int | None = None) -> nn.Module:
-    """A node's module, freshly initialised (``num_classes`` for a head)."""
+    """Make the module of a node, freshly initialised. ``num_classes`` is needed for a head."""
     if num_classes is None:
         return BLOCKS[node.kind](c_in, **dict(node.options))  # type: ignore[arg-type]
     return HEADS[node.kind](c_in, num_classes=num_classes, **dict(node.options))
 
 
 def cell_name(node: Node, module: nn.Module) -> str:
-    """The name a cell's weights go by: node and family, so that blocks of one family share and others do not clash."""
+    """Return the name that a cell's weights go by: node and family.
+
+    Blocks of one family share their weights in a supernet; those of different families do not.
+    """
     return f"{node.name}-{module.family}"
 
 
 def channels(graph: Graph) -> dict[str, Layout]:
-    """Input channels of every node (the head included), by name."""
+    """Return the input channels of every node, the head included, by name."""
     out = {IMAGE: 3}
     c_in: dict[str, Layout] = {}
     for n in (*graph.nodes, graph.head):
@@ -39,8 +42,11 @@ def channels(graph: Graph) -> dict[str, Layout]:
 
 
 def run(graph: Graph, images: Tensor, call: Callable[[Node, tuple[Tensor, ...]], object], head: Head) -> Predictions:
-    """Execute a graph: ``call(node, inputs)`` runs one cell, ``head`` says what its maps mean. Shared by
-    :class:`Detector` and the supernet, so there is one forward."""
+    """Execute a graph on images (N, 3, H, W): ``call(node, inputs)`` runs one cell, ``head`` decodes its maps.
+
+    :class:`Detector` and the supernet share this function, so that there is one forward. Raises InputError if a side
+    of the images is not a multiple of the largest stride.
+    """
     height, width = int(images.shape[2]), int(images.shape[3])
     if height % STRIDE or width % STRIDE:
         raise InputError(
@@ -75,27 +81,29 @@ class Detector(nn.Module):
             self.cells[self._cell_of[n.name]] = module
 
     def cell(self, node: Node) -> nn.Module:
-        """The module of a node or of the head."""
+        """Return the module of a node or of the head."""
         return self.cells[self._cell_of[node.name]]
 
     @property
     def head(self) -> Head:
-        """The head's module."""
+        """Return the module of the head."""
         head = self.cell(self.graph.head)
         assert isinstance(head, Head)
         return head
 
     def forward(self, images: Tensor) -> Predictions:
-        """Raw predictions."""
+        """Compute raw predictions of images (N, 3, H, W), values 0..1."""
         return run(self.graph, images, lambda n, inputs: self.cell(n)(*inputs), self.head)
 
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Boxes (N, A, 4) xyxy in pixels and scores (N, A, classes); non-maximum suppression is left to the caller."""
+        """Return boxes (N, A, 4) xyxy in pixels and scores (N, A, classes), without non-maximum suppression."""
         return self.head.decode(self(images))
 
     def deploy(self, full: bool = True) -> Detector:
-        """Re-parameterise in place (branches, and with ``full`` every BatchNorm, folded) and switch to evaluation
-        mode."""
+        """Re-parameterise in place, switch to evaluation mode and return the detector.
+
+        Branches are merged; with ``full`` every BatchNorm is folded too.
+        """
         self.eval()
         fuse(self, full)
         return self

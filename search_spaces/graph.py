@@ -30,11 +30,12 @@ class Node:
 
     @property
     def group(self) -> str:
+        """Return the name of the part of the network that the node belongs to: ``stage1`` of ``stage1_block``."""
         return self.name.split("_")[0]
 
 
 def node(name: str, kind: str, inputs: str | tuple[str, ...], **options: Option) -> Node:
-    """A :class:`Node` with its options as keywords, in canonical order."""
+    """Make a :class:`Node` from its options as keywords, in canonical order."""
     return Node(name, kind, (inputs,) if isinstance(inputs, str) else inputs, tuple(sorted(options.items())))
 
 
@@ -43,12 +44,12 @@ Cell = tuple[str, Mapping[str, Option]]
 
 
 def place(name: str, cell: Cell, inputs: str | tuple[str, ...]) -> Node:
-    """A cell at its place in a network."""
+    """Place a cell in a network."""
     return node(name, cell[0], inputs, **cell[1])
 
 
 def backbone(stem: Cell, stages: Sequence[tuple[Cell, Cell]]) -> list[Node]:
-    """A stem and stages of a downsampling and a block each: ``stem``, ``stage1_down``, ``stage1_block``, …"""
+    """Return a stem and stages of a downsampling and a block each: ``stem``, ``stage1_down``, ``stage1_block``, …"""
     nodes = [place("stem", stem, IMAGE)]
     for i, (down, block) in enumerate(stages, 1):
         nodes.append(place(f"stage{i}_down", down, nodes[-1].name))

@@ -37,7 +37,7 @@ def activation(name: str) -> nn.Module:
 
 
 def divisible(channels: float, by: int = 8) -> int:
-    """Rounded up to a multiple, as YOLOs round scaled widths."""
+    """Round up to a multiple of ``by``, as YOLOs round scaled widths."""
     return math.ceil(channels / by) * by
 
 
@@ -46,21 +46,23 @@ class Conv2d(nn.Conv2d):
     longer than all the rest."""
 
     def reset_parameters(self) -> None:
-        """Draw the first weights, if there are any."""
+        """Initialise the weights, unless the module has shapes only."""
         if not self.weight.is_meta:
             super().reset_parameters()
 
 
 def conv2d(c_in: Layout, c_out: Layout, kernel: int = 1, stride: int = 1, bias: bool = False) -> nn.Conv2d:
-    """Conv2d with "same" padding (of an even kernel: with stride 2), tagged with its layouts."""
+    """Make a Conv2d with "same" padding (of an even kernel: with stride 2), tagged with its layouts."""
     conv = Conv2d(sum(c_in), sum(c_out), kernel, stride, (kernel - 1) // 2, bias=bias)
     conv.layouts = (c_out, c_in)  # type: ignore[assignment]
     return conv
 
 
 def depthwise2d(channels: Layout, kernel: int, stride: int = 1, bias: bool = False) -> nn.Conv2d:
-    """Conv2d of each channel by itself, "same" padding (kernel odd); its weight's second axis is one channel,
-    whatever the width."""
+    """Make a Conv2d of each channel by itself with "same" padding (kernel odd).
+
+    The second axis of its weight is one channel, whatever the width.
+    """
     width = sum(channels)
     conv = Conv2d(width, width, kernel, stride, kernel // 2, groups=width, bias=bias)
     conv.layouts = (channels, (1,))  # type: ignore[assignment]
@@ -68,21 +70,24 @@ def depthwise2d(channels: Layout, kernel: int, stride: int = 1, bias: bool = Fal
 
 
 def conv_transpose2d(c_in: Layout, c_out: Layout, kernel: int, stride: int) -> nn.ConvTranspose2d:
-    """Transposed conv with bias, tagged with its layouts."""
+    """Make a transposed conv with bias, tagged with its layouts."""
     conv = nn.ConvTranspose2d(sum(c_in), sum(c_out), kernel, stride)
     conv.layouts = (c_in, c_out)  # type: ignore[assignment]
     return conv
 
 
 def batch_norm(channels: Layout) -> nn.BatchNorm2d:
-    """BatchNorm2d tagged with its layout."""
+    """Make a BatchNorm2d tagged with its layout."""
     norm = nn.BatchNorm2d(sum(channels), eps=BN_EPS, momentum=BN_MOMENTUM)
     norm.layouts = (channels,)  # type: ignore[assignment]
     return norm
 
 
 def norm_scale(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """``(scale, shift)`` such that ``norm(x) == scale * x + shift`` in evaluation mode, per channel."""
+    """Return ``(scale, shift)`` per channel such that ``norm(x) == scale * x + shift`` in evaluation mode.
+
+    Raises ValueError if the BatchNorm has no running statistics.
+    """
     if norm.running_mean is None or norm.running_var is None:
         raise ValueError("a BatchNorm without running statistics cannot be folded")
     scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
@@ -104,7 +109,7 @@ class FusedConv(nn.Module):
         return self.act(x if self.norm is None else self.norm(x))
 
     def fused(self, full: bool) -> nn.Module:
-        """Fold the BatchNorm too, if asked and still there."""
+        """Return the layer with its BatchNorm folded, if there is one and ``full`` asks for it."""
         if self.norm is None or not full:
             return self
         return FusedConv(_conv_like(self.conv, self._merged), None, self.act)
@@ -144,11 +149,11 @@ class ConvNormAct(nn.Module):
         self.act = activation(act)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Conv, norm, activation."""
+        """Compute conv, norm, activation: (N, sum(c_in), H, W) -> (N, sum(c_out), ceil(H/s), ceil(W/s))."""
         return self.act(self.norm(self.conv(x)))
 
     def fused(self, full: bool) -> nn.Module:
-        """One conv with bias; a partial fusion leaves it as it is (engines fold a trailing BatchNorm themselves)."""
+        """Return one conv with bias. A partial fusion keeps the layer: engines fold a trailing BatchNorm themselves."""
         return FusedConv(self.conv, self.norm, self.act).fused(full) if full else self
 
 
@@ -198,7 +203,7 @@ class RepVGG(nn.Module):
         return self.act(y if self.norm is None else y + self.norm(_interleaved(x, self.parts)))
 
     def fused(self, full: bool) -> nn.Module:
-        """The branches as one 3x3 conv."""
+        """Return the branches as one 3x3 conv."""
         return FusedConv(_conv_like(self.conv3, self._merged), None, self.act)
 
     def _merged(self) -> tuple[Tensor, Tensor]:
@@ -258,8 +263,10 @@ class QARepVGG(nn.Module):
         return self.act(self.norm(y + x if self.identity else y))
 
     def fused(self, full: bool) -> nn.Module:
-        """The branches as one 3x3 conv; ``full`` folds the BatchNorm after the sum as well (partial keeps it, and
-        stays trainable)."""
+        """Return the branches as one 3x3 conv.
+
+        ``full`` folds the BatchNorm after the sum as well; a partial fusion keeps it and stays trainable.
+        """
         return FusedConv(_conv_like(self.conv3, self._merged), self.norm, self.act).fused(full)
 
     def _merged(self) -> tuple[Tensor, Tensor]:
@@ -272,9 +279,9 @@ class QARepVGG(nn.Module):
 
 
 def fuse(module: nn.Module, full: bool) -> nn.Module:
-    """Re-parameterise every layer inside ``module`` in place (and return it, or its replacement): the deployed form.
+    """Re-parameterise every layer inside ``module`` in place and return it, or its replacement: the deployed form.
 
-    ``full=False`` merges branches and keeps the last BatchNorm (what post-training quantization wants); ``full=True``
+    ``full=False`` merges branches and keeps the last BatchNorm, as post-training quantization needs it; ``full=True``
     leaves convs only.
     """
     fused = getattr(module, "fused", None)

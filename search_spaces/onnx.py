@@ -3,7 +3,7 @@ weights do not matter.
 
 Every cell is run once on the meta device, in deployed form, while the operators that torch dispatches are written
 down as ONNX nodes. These fragments are memoised per (cell, input shapes), as traces are, and a network's file is its
-fragments put together with drawn weights. The export of what was trained goes through torch's exporter
+fragments put together with random weights. The export of what was trained goes through torch's exporter
 (``nas.export.onnx``); ``tests/search_spaces/test_onnx_graph.py`` holds the two equal, with the same weights, for
 every block and head.
 """
@@ -45,7 +45,7 @@ def _decode(
 ) -> Fragment:
     """From a head's maps (per level classes, boxes) to boxes and scores; on the CPU, because the grid's values are
     part of the file."""
-    with torch.random.fork_rng(devices=[]):  # first weights are drawn, and no one may notice
+    with torch.random.fork_rng(devices=[]):  # a new module consumes random numbers
         module = cell(head, c_in, num_classes).eval()
     assert isinstance(module, Head)
     maps = [torch.zeros((batch, *shape)) for shape in levels]
@@ -60,12 +60,19 @@ def _decode(
 def build_onnx(
     graph: Graph, num_classes: int, image_size: int | None = None, batch: int = 1, detector: Detector | None = None
 ) -> bytes:
-    """The deployed network as ONNX: ``images`` (batch, 3, S, S) to ``boxes`` (batch, A, 4), xyxy in pixels, and
+    """Write the deployed network as ONNX: ``images`` (batch, 3, S, S) to ``boxes`` (batch, A, 4), xyxy in pixels, and
     ``scores`` (batch, A, classes).
 
-    S is ``image_size`` pixels (the graph's own by default). Weights are drawn so that activations keep their size (He
-    et al., arXiv:1502.01852), the same ones at each call, or are those of a deployed ``detector``. Raises
-    :class:`UnknownOperator` for a block that uses what this file does not know.
+    Args:
+        graph: the network.
+        num_classes: of the head.
+        image_size: S in pixels; by default that of the graph.
+        batch: images at a time.
+        detector: deployed network whose weights are written. By default weights are random, the same at each call, with
+            the variance that keeps the size of activations (He et al., arXiv:1502.01852).
+
+    Raises:
+        UnknownOperator: a block uses an operator that is not in :data:`search_spaces.onnx_nodes.WRITERS`.
     """
     size = image_size or graph.image_size
     c_in = channels(graph)
@@ -111,7 +118,7 @@ class _Parts:
         outputs: Sequence[str] = (),
     ) -> list[str]:
         """The global names of the fragment's outputs: those given, else its own under ``prefix``. Weights are the
-        module's, or drawn."""
+        module's, or random."""
         from onnx import helper
 
         graph = self._model.graph
@@ -139,7 +146,7 @@ class _Parts:
             self._tensor(of(name), values)
         own = None if module is None else {name: p.detach().cpu().numpy() for name, p in module.named_parameters()}
         for name, shape in fragment.parameters.items():
-            self._tensor(of(name), drawn(shape, len(graph.initializer)) if own is None else own[name])
+            self._tensor(of(name), random_weight(shape, len(graph.initializer)) if own is None else own[name])
         return [of(name) for name in fragment.outputs]
 
     def _tensor(self, name: str, values: Array) -> None:
@@ -172,13 +179,12 @@ def _normals() -> NDArray[np.float32]:
     return np.concatenate((once, once))
 
 
-def drawn(shape: Shape, number: int = 0) -> NDArray[np.float32]:
-    """The weight of this shape and number: normal with the variance that keeps activations' size; a bias small; a
-    single scale 1.
+def random_weight(shape: Shape, number: int = 0) -> NDArray[np.float32]:
+    """Return a random weight of this shape: normal with the variance that keeps the size of activations.
 
-    Repeats one million numbers: drawing 40 million takes longer than all the rest, and a runtime's time does not
-    depend on them. Each number begins elsewhere among them: TensorRT keeps equal weights once, and a network of equal
-    weights has less memory to read than a real one.
+    A bias is small; a single scale is 1. One million numbers are repeated: drawing 40 million takes longer than all the
+    rest, and the time of a runtime does not depend on them. Each ``number`` begins elsewhere among them, as TensorRT
+    keeps equal weights once.
     """
     if shape in ((), (1,)):
         return np.ones(shape, np.float32)

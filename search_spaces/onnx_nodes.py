@@ -62,7 +62,10 @@ class Writer:
     alive: list[Tensor] = field(default_factory=list)  # an id must not be given to a second tensor
 
     def name(self, tensor: Tensor) -> str:
-        """Of an input, a result, a parameter, or a constant with its values."""
+        """Return the name of an input, a result, a parameter, or of a constant with these values.
+
+        Raises UnknownOperator if a constant was computed on the meta device.
+        """
         if id(tensor) in self.names:
             return self.names[id(tensor)]
         self.alive.append(tensor)
@@ -74,20 +77,23 @@ class Writer:
         return self.constant(tensor.detach().numpy())
 
     def constant(self, values: Array) -> str:
+        """Add a constant and return its name."""
         name = f"constant{len(self.constants)}"
         self.constants[name] = np.ascontiguousarray(values)
         return name
 
     def emit(self, kind: str, inputs: Sequence[str], **attributes: Any) -> list[str]:
-        """One node with one output."""
+        """Add one node with one output and return its name."""
         return self.emit_many(kind, inputs, 1, **attributes)
 
     def emit_many(self, kind: str, inputs: Sequence[str], number: int, **attributes: Any) -> list[str]:
+        """Add one node with ``number`` outputs and return their names."""
         outputs = [f"value{len(self.nodes)}" + (f"_{i}" if number > 1 else "") for i in range(number)]
         self.nodes.append(Emitted(kind, tuple(inputs), tuple(outputs), tuple(attributes.items())))
         return outputs
 
     def bind(self, tensor: Tensor, name: str) -> None:
+        """Give a tensor a name."""
         self.alive.append(tensor)
         self.names[id(tensor)] = name
 
@@ -293,6 +299,10 @@ WRITERS: dict[str, Write] = {
 
 
 def record(module: nn.Module, images: Sequence[Tensor], call: Callable[..., Any]) -> Fragment:
+    """Record the ONNX nodes of a call of ``module``.
+
+    Raises UnknownOperator for an operator that is not in :data:`WRITERS`.
+    """
     writer = Writer({id(p): name for name, p in module.named_parameters()})
     for i, image in enumerate(images):
         writer.bind(image, f"in{i}")

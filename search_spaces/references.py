@@ -71,7 +71,7 @@ class Reference:
 
 @cache
 def references() -> Mapping[str, Reference]:
-    """All references by name, family by family, smallest first."""
+    """Return all references by name, family by family, smallest first."""
     figures = published()
     return {
         name: Reference(name, family, a, figures.get(name))
@@ -81,7 +81,7 @@ def references() -> Mapping[str, Reference]:
 
 
 def reference(name: str) -> Reference:
-    """The reference of a name; an unknown one is an error that lists the known and the nearest."""
+    """Return the reference of a name. Raises InputError that lists the known names and the nearest."""
     known = references()
     if name not in known:
         raise unknown("reference", name, known)
@@ -89,11 +89,10 @@ def reference(name: str) -> Reference:
 
 
 def point_of(space: SearchSpace, name: str) -> Architecture:
-    """The reference of a name as a point of a space (or of a restriction of one), with the nearest image size that it
-    allows.
+    """Return the reference of a name as a point of a space, or of a restriction of one.
 
-    An unknown name is an error that lists the known; one that the space does not hold is an error that lists what it
-    does.
+    The image size is the nearest that the space allows. Raises InputError if the name is unknown or the space does not
+    hold the reference.
     """
     own = reference(name).architecture
     known = {n: r.architecture for n, r in references().items() if r.architecture.space == space.name}
@@ -115,7 +114,7 @@ def point_of(space: SearchSpace, name: str) -> Architecture:
 
 @cache
 def published() -> Mapping[str, Published]:
-    """The published figures by the reference's name (``published.csv``: facts, each with its source)."""
+    """Return the published figures by the reference's name (``published.csv``: facts, each with its source)."""
     text = (resources.files("search_spaces") / "published.csv").read_text(encoding="utf-8")
 
     def number(value: str) -> float | None:

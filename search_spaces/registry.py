@@ -54,7 +54,7 @@ class Registry(Generic[T]):
 
 
 def unknown(what: str, name: object, known: Mapping[str, object] | Iterator[object] | tuple[object, ...]) -> InputError:
-    """The error for a name that is not in a table: lists the known ones and the nearest."""
+    """Make the error for a name that is not in a table: it lists the known names and the nearest."""
     names = [str(k) for k in known]
     near = difflib.get_close_matches(str(name), names, n=1)
     return InputError(

@@ -11,16 +11,18 @@ IMAGE_SIZES = (96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448, 480, 5
 
 
 def width(channels: int, multiple: float, widest: int = 1024) -> int:
-    """Channels of a layer that has ``channels`` at multiple 1, at most ``widest`` before scaling: a multiple of 8,
-    rounded up."""
+    """Return the channels of a layer that has ``channels`` at multiple 1: a multiple of 8, rounded up.
+
+    ``widest``: the most channels before scaling.
+    """
     return math.ceil(min(channels, widest) * multiple / 8) * 8
 
 
 def repeats(number: int, multiple: float) -> int:
-    """How often a unit is repeated that is repeated ``number`` times at multiple 1; at least once."""
+    """Return the repetitions of a unit that is repeated ``number`` times at multiple 1; at least one."""
     return max(round(number * multiple), 1)
 
 
 def image_size(values: tuple[int, ...] = IMAGE_SIZES) -> Choice:
-    """The choice of the image's side in pixels."""
+    """Make the choice of the image's side in pixels."""
     return Choice("image_size", values, weights=False)

@@ -33,7 +33,7 @@ class Choice:
     weights: bool = True
 
     def index(self, value: Value) -> int:
-        """Position of ``value``; an unknown one is an error that lists the known."""
+        """Return the position of ``value``. Raises InputError for an unknown one."""
         for i, known in enumerate(self.values):
             if known == value and type(known) is type(value):
                 return i
@@ -64,12 +64,15 @@ class SearchSpace:
     earlier: tuple[SearchSpace, ...] = ()
 
     def at_version(self, version: int) -> SearchSpace:
-        """Return this space as it was at ``version``; itself where no such version is kept (:meth:`check` complains)."""
+        """Return this space as it was at ``version``.
+
+        If no such version is kept, return the space itself; :meth:`check` then raises.
+        """
         return next((space for space in self.earlier if space.version == version), self)
 
     @property
     def size(self) -> int:
-        """Number of architectures."""
+        """Return the number of architectures."""
         return math.prod(len(c.values) for c in self.choices)
 
     @cached_property
@@ -82,7 +85,10 @@ class SearchSpace:
         return self._by_name[name]
 
     def architecture(self, **values: Value) -> Architecture:
-        """The point with these values, all of them named, checked."""
+        """Return the point with these values, one for each choice.
+
+        Raises InputError if a choice is missing or unknown, or a value is not one of its choice.
+        """
         for name in values:
             self[name]
         if missing := [c.name for c in self.choices if c.name not in values]:
@@ -92,7 +98,7 @@ class SearchSpace:
         return self.check(self._point(lambda c: values[c.name]))
 
     def check(self, architecture: Architecture) -> Architecture:
-        """The same architecture, or an error that says why it is not a point of this space."""
+        """Return the same architecture. Raises InputError if it is not a point of this space."""
         if (architecture.space, architecture.version) != (self.name, self.version):
             raise InputError(
                 f"architecture of space {architecture.space} version {architecture.version}",
@@ -107,14 +113,16 @@ class SearchSpace:
         return architecture
 
     def build(self, architecture: Architecture, num_classes: int = 80) -> Detector:
-        """The network of a point, freshly initialised, in training form."""
+        """Build the network of a point, freshly initialised, in training form."""
         from search_spaces.detector import Detector
 
         return Detector(self.graph(self.check(architecture)), num_classes)
 
     def restrict(self, fixed: Mapping[str, tuple[Value, ...]]) -> SearchSpace:
-        """The part of this space in which the named choices take only these values; its points are points of the
-        whole."""
+        """Return the part of this space in which the named choices take only these values.
+
+        Its points are points of the whole. Raises InputError for an unknown name or value, or if no value is left.
+        """
         for name, values in fixed.items():
             if not values:
                 raise InputError(f"no value left for {name!r}", f"some of {self[name].values}")
@@ -129,33 +137,33 @@ class SearchSpace:
         return Architecture(self.name, self.version, tuple((c.name, pick(c)) for c in self.choices))
 
     def sample(self, rng: random.Random) -> Architecture:
-        """Uniform over the choices."""
+        """Sample a point uniformly over the choices."""
         return self._point(lambda c: rng.choice(c.values))
 
     @cached_property
     def smallest(self) -> Architecture:
-        """The first value of every choice."""
+        """Return the point with the first value of every choice."""
         return self._point(lambda c: c.values[0])
 
     @cached_property
     def largest(self) -> Architecture:
-        """The last value of every choice."""
+        """Return the point with the last value of every choice."""
         return self._point(lambda c: c.values[-1])
 
     def extreme(self, end: int, rng: random.Random) -> Architecture:
-        """Smallest (``end=0``) or largest (``end=-1``) in every choice that is ordered and has weights, the others
-        drawn.
+        """Sample a smallest (``end=0``) or largest (``end=-1``) point.
 
-        The sandwich rule trains this instead of one fixed extreme, so that every alternative gets trained at its ends.
+        Choices that are ordered and have weights take their extreme, the others a random value. The sandwich rule
+        trains such points and not one fixed extreme, so that every alternative is trained at its ends.
         """
         return self._point(lambda c: c.values[end] if c.ordered and c.weights else rng.choice(c.values))
 
     def corners(self) -> Iterator[Architecture]:
-        """Largest architectures that differ in the alternatives: together they hold every weight of the space.
+        """Yield largest architectures that differ in the alternatives; together they hold every weight of the space.
 
         Which cells there are may depend on two choices together (a neck, and the block in it), so pairs of
-        alternatives are gone through: row (a, b) of an orthogonal array takes of the m-th choice the value a + m b
-        modulo a prime. Rows that bring no new cell are left out.
+        alternatives are enumerated: row (a, b) of an orthogonal array takes of the m-th choice the value a + m b
+        modulo a prime. Rows without a new cell are left out.
         """
         alternatives = [c for c in self.choices if not c.ordered]
         number = {c.name: m for m, c in enumerate(alternatives)}
@@ -175,21 +183,23 @@ class SearchSpace:
                     yield point
 
     def mutate(self, architecture: Architecture, rng: random.Random, probability: float) -> Architecture:
-        """Each choice drawn anew with ``probability``."""
+        """Return the point with each choice sampled anew with ``probability``."""
         return self._point(lambda c: rng.choice(c.values) if rng.random() < probability else architecture[c.name])
 
     def crossover(self, a: Architecture, b: Architecture, rng: random.Random) -> Architecture:
-        """Each choice from one of the two parents."""
+        """Return a point that takes each choice from one of the two parents."""
         return self._point(lambda c: rng.choice((a, b))[c.name])
 
     def neighbours(self, architecture: Architecture) -> Iterator[Architecture]:
-        """All points that differ in exactly one choice."""
+        """Yield all points that differ in exactly one choice."""
         for c in self.choices:
             yield from (architecture.replace(**{c.name: v}) for v in c.values if v != architecture[c.name])
 
     def encode(self, architecture: Architecture) -> list[float]:
-        """Numbers in [0, 1]: the rank of an ordered choice, one-hot of the alternatives; the same length for every
-        point."""
+        """Encode a point as numbers in [0, 1], the same number of them for every point.
+
+        An ordered choice is its rank, alternatives are one-hot.
+        """
         out: list[float] = []
         for c in self.choices:
             i = c.index(architecture[c.name])
@@ -200,6 +210,6 @@ class SearchSpace:
         return out
 
     def enumerate(self) -> Iterator[Architecture]:
-        """Every point, for spaces (or restrictions) small enough."""
+        """Yield every point, for spaces (or restrictions) that are small enough."""
         for values in product(*(c.values for c in self.choices)):
             yield Architecture(self.name, self.version, tuple(zip((c.name for c in self.choices), values, strict=True)))

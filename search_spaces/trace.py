@@ -150,7 +150,7 @@ def _batched_product(shapes: tuple[Shape, ...], params: int) -> Op:
 
 
 def shapes_of(tensors: list[Tensor]) -> tuple[Shape, ...]:
-    """Whole shapes."""
+    """Return the whole shape of each tensor."""
     return tuple(tuple(int(n) for n in t.shape) for t in tensors)
 
 
@@ -168,8 +168,7 @@ def _storage(t: Tensor) -> int:
 def trace_cell(
     node: Node, c_in: Layout, inputs: tuple[Shape, ...], num_classes: int | None = None
 ) -> tuple[Cost, tuple[Shape, ...]]:
-    """Cost of one cell at these input shapes (channels, height, width) and the shapes of its outputs (one per
-    tensor)."""
+    """Return the cost of one cell at input shapes (channels, height, width), and the shape of each of its outputs."""
     with torch.device("meta"), torch.no_grad():
         module = fuse(cell(node, c_in, num_classes).eval(), full=True)
         images = [torch.empty((1, *shape)) for shape in inputs]
@@ -205,8 +204,10 @@ def _peak(steps: list[_Step], given: dict[int, int], keep: set[int]) -> int:
 
 
 def trace_groups(graph: Graph, num_classes: int, image_size: int | None = None) -> dict[str, Cost]:
-    """Cost of every named group of cells (stem, stage1, …, neck4, one per head level together as ``head``), in order
-    of execution."""
+    """Return the cost of every named group of cells in order of execution: stem, stage1, …, neck4.
+
+    All levels of the head are one group, ``head``.
+    """
     groups: dict[str, list[Cost]] = {}
     for n, cost in _cells(graph, num_classes, image_size):
         groups.setdefault(n.group, []).append(cost)
@@ -238,8 +239,10 @@ def _sum(costs: list[Cost], peak: int) -> Cost:
 
 
 def trace(graph: Graph, num_classes: int, image_size: int | None = None) -> Cost:
-    """Cost of a whole network at batch 1 and ``image_size`` (its own by default), decoding and non-maximum
-    suppression not included."""
+    """Return the cost of a whole network at batch 1, without decoding and non-maximum suppression.
+
+    ``image_size``: side in pixels; by default that of the graph.
+    """
     nodes = (*graph.nodes, graph.head)
     last = {i: step for step, n in enumerate(nodes) for i in n.inputs}
     size = image_size or graph.image_size

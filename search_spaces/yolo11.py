@@ -13,7 +13,7 @@ SHALLOW, DEEP, ATTENTIVE = "c3k2", "c3k2-deep", "c3k2-attention"
 
 
 def network(a: Architecture, neck_kinds: tuple[str, str, str, str], head: str, **pooling: bool) -> Graph:
-    """YOLO11 and, with other blocks in the neck, another head and options of its pooling, YOLO26."""
+    """Return the graph of YOLO11 or, with other blocks in the neck, another head and pooling options, of YOLO26."""
     depth = repeats(2, float(a["depth"]))
 
     def w(channels: int) -> int:

@@ -18,8 +18,15 @@ STAGES = NECK = (1, 2, 3, 4)
 
 
 def macro(architecture: Architecture, *, stem: int, outs: Layout, neck_outs: Layout, head: Layout) -> Graph:
-    """The YOLO-NAS skeleton: stem, four stages, SPP, PAN with C2, three heads; channels given, inner choices from the
-    architecture."""
+    """Return the YOLO-NAS skeleton: stem, four stages, SPP, PAN with C2, three heads.
+
+    Args:
+        architecture: block, depth and hidden width of each stage.
+        stem: channels of the stem.
+        outs: channels of the four stages.
+        neck_outs: channels of the four stages of the neck.
+        head: channels of the three heads before scaling by ``head_width``.
+    """
     a = architecture
 
     def cell(kind: str, group: str, out: int) -> Cell:
@@ -40,15 +47,17 @@ def macro(architecture: Architecture, *, stem: int, outs: Layout, neck_outs: Lay
 
 
 def multiple_of_8(width: float) -> int:
-    """Rounded up to a multiple of 8, as super-gradients rounds head widths."""
+    """Round up to a multiple of 8, as super-gradients rounds head widths."""
     return math.ceil(int(width) / 8) * 8
 
 
 def inner_choices(
     block: tuple[str, ...], stages: Mapping[int, tuple[Layout, Layout]], necks: Mapping[int, tuple[Layout, Layout]]
 ) -> tuple[Choice, ...]:
-    """Block, depth and hidden width of each stage; depth and hidden width of each neck stage. Tables give ``(depths,
-    hidden widths)``."""
+    """Return the choices of block, depth and hidden width of each stage, and depth and hidden width of each neck stage.
+
+    ``stages`` and ``necks``: number -> (depths, hidden widths).
+    """
     choices: list[Choice] = []
     for i, (depths, widths) in stages.items():
         choices += [
@@ -101,7 +110,7 @@ def _published(stages: tuple[tuple[str, int], ...], necks: tuple[tuple[int, int]
 
 
 def yolo_nas(size: str) -> Architecture:
-    """YOLO-NAS ``"s"``, ``"m"`` or ``"l"`` as a point of the space."""
+    """Return YOLO-NAS ``"s"``, ``"m"`` or ``"l"`` as a point of the space."""
     table = {
         "s": ((("qsp", 32), ("qsp", 64), ("qsp", 96), ("qsp", 192)), ((2, 64), (2, 48), (2, 64), (2, 64)), 0.5),
         "m": ((("qci", 64), ("qci", 128), ("qci", 256), ("qsp", 384)), ((2, 192), (3, 64), (2, 192), (3, 256)), 0.75),

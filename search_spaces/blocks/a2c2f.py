@@ -37,7 +37,7 @@ class A2C2f(Block):
         self.scale = Scale(out) if self.residual and c_in == (out,) else None
 
     def unit(self, hidden: int, act: str) -> nn.Module:
-        """What is chained, ``hidden`` channels to as many."""
+        """Make one unit of the chain: ``hidden`` channels in and out."""
         return nn.Sequential(*(area(hidden, self.strips, self.ratio, act) for _ in "12"))
 
     def transform(self, x: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ class R2C2f(A2C2f):
     family = "r2c2f"
 
     def unit(self, hidden: int, act: str) -> nn.Module:
-        """A C3k of half the channels inside."""
+        """Make a C3k with half the channels inside."""
         return C3k((hidden,), out=hidden, hidden=hidden // 2, depth=2, act=act)
 
 

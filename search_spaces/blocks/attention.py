@@ -68,19 +68,24 @@ class Transformer(nn.Module):
 
 
 def psa(channels: int, act: str) -> Transformer:
-    """YOLO11's block: heads of 64 channels with keys of 32, a 3x3 for the position, a doubling MLP. Fewer channels
-    are one head."""
+    """Make YOLO11's attention block: heads of 64 channels with keys of 32, a 3x3 for the position, a doubling MLP.
+
+    Fewer channels than 64 are one head. Raises InputError if the heads are not whole.
+    """
     return Transformer(channels, Attention(channels, heads_of(channels, 64), 32, 3), 2 * channels, act)
 
 
 def area(channels: int, strips: int, ratio: float, act: str) -> Transformer:
-    """YOLO12's block: heads of 32 channels, keys as wide, a 7x7 for the position, an MLP of ``ratio`` times the
-    channels."""
+    """Make YOLO12's attention block: heads of 32 channels, keys as wide, a 7x7 for the position.
+
+    ``strips``: parts of the image that attend to themselves. ``ratio``: width of the MLP over the channels. Raises
+    InputError if the heads are not whole.
+    """
     return Transformer(channels, Attention(channels, heads_of(channels, 32), 32, 7, strips), int(channels * ratio), act)
 
 
 def heads_of(channels: int, wide: int) -> int:
-    """How many heads; InputError where they could not all be whole."""
+    """Return the number of heads. Raises InputError if they cannot all be whole."""
     if channels > wide and channels % wide:
         raise InputError(
             f"attention over {channels} channels", f"at most {wide}, or a multiple of {wide}", "its heads are so wide"

@@ -28,9 +28,9 @@ class Block(nn.Module):
         self.out = out
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """(N, c_in[i], H, W) each -> (N, out, H', W')."""
+        """Map inputs (N, c_in[i], H, W) to one output (N, out, H', W')."""
         return self.transform(torch.cat(inputs, 1) if len(inputs) > 1 else inputs[0])
 
     def transform(self, x: Tensor) -> Tensor:
-        """The block on the concatenation of its inputs."""
+        """Compute the block on the concatenation of its inputs (N, sum(c_in), H, W)."""
         raise NotImplementedError

@@ -50,7 +50,7 @@ class C2f(Block):
 
     @staticmethod
     def unit(hidden: int, shortcut: bool, act: str) -> nn.Module:
-        """What is chained, ``hidden`` channels to as many."""
+        """Make one unit of the chain: ``hidden`` channels in and out."""
         return Residual(hidden, (3, 3), shortcut, act)
 
     def transform(self, x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from search_spaces.blocks.c3 import C3k
 
 
 def narrow(hidden: int, shortcut: bool, act: str) -> Residual:
-    """A bottleneck of two 3x3 with half the channels between."""
+    """Make a bottleneck of two 3x3 convs with half the channels between."""
     return Residual(hidden, (3, 3), shortcut, act, inner=hidden // 2)
 
 
@@ -22,7 +22,7 @@ class C3k2(C2f):
 
     @staticmethod
     def unit(hidden: int, shortcut: bool, act: str) -> nn.Module:
-        """A narrow bottleneck."""
+        """Make a narrow bottleneck."""
         return narrow(hidden, shortcut, act)
 
 
@@ -33,7 +33,7 @@ class C3k2Deep(C2f):
 
     @staticmethod
     def unit(hidden: int, shortcut: bool, act: str) -> nn.Module:
-        """A C3k of half the channels inside."""
+        """Make a C3k with half the channels inside."""
         return C3k((hidden,), out=hidden, hidden=hidden // 2, depth=2, shortcut=shortcut, act=act)
 
 
@@ -44,5 +44,5 @@ class C3k2Attention(C2f):
 
     @staticmethod
     def unit(hidden: int, shortcut: bool, act: str) -> nn.Module:
-        """A narrow bottleneck, then attention."""
+        """Make a narrow bottleneck, then attention."""
         return nn.Sequential(narrow(hidden, shortcut, act), psa(hidden, act))

@@ -11,7 +11,7 @@ from search_spaces.layers import ConvNormAct
 
 
 def max_pool(kernel: int) -> nn.MaxPool2d:
-    """Of stride 1, keeping the size."""
+    """Make a max-pooling of stride 1 that keeps the size."""
     return nn.MaxPool2d(kernel, 1, kernel // 2)
 
 

@@ -48,7 +48,7 @@ class AnchorHead(Head):
             level.class_rows = (3, 5)  # type: ignore[assignment]
 
     def forward(self, *features: Tensor) -> Levels:
-        """Per level (N, classes, 3 H, W) and (N, 5, 3 H, W): box parameters and objectness."""
+        """Return per level (N, classes, 3 H, W) and (N, 5, 3 H, W): class logits; box parameters and objectness."""
         found = []
         for level, x in zip(self.levels, features, strict=True):
             height, width = int(x.shape[2]), int(x.shape[3])
@@ -58,7 +58,7 @@ class AnchorHead(Head):
         return tuple(found)
 
     def flatten(self, levels: Levels, image_size: tuple[int, int]) -> Predictions:
-        """With objectness and priors."""
+        """Join the levels to one list of anchors, with objectness and anchor sizes."""
         flat = flatten(levels, image_size, self.anchors)
         boxes, objectness = flat.boxes.split([4, 1], 2)
         shapes = tuple((int(c.shape[2]) // 3, int(c.shape[3])) for c, _ in levels)

@@ -30,8 +30,10 @@ class Predictions(NamedTuple):
 
     @property
     def log_odds(self) -> Tensor:
-        """(N, A, classes): the logit of what :meth:`scores` gives; of objectness o and class c that is o + c - log(1
-        + exp o + exp c)."""
+        """Return the logits (N, A, classes) of :attr:`scores`.
+
+        With an objectness o and a class logit c they are ``o + c - log(1 + exp(o) + exp(c))``.
+        """
         if self.objectness is None:
             return self.logits
         c, o = (t.float().clamp(max=30.0) for t in (self.logits, self.objectness))
@@ -39,17 +41,20 @@ class Predictions(NamedTuple):
 
     @property
     def scores(self) -> Tensor:
-        """(N, A, classes) in 0..1."""
+        """Return the scores (N, A, classes), 0..1."""
         scores = self.logits.sigmoid()
         return scores if self.objectness is None else scores * self.objectness.sigmoid()
 
 
 def decode_boxes(predictions: Predictions) -> Tensor:
-    """(N, A, 4) xyxy in pixels, from any of three codings.
+    """Decode boxes (N, A, 4) xyxy in pixels from any of three codings.
 
-    Priors: offsets and sizes relative to them (YOLOv5 on). Four parameters: the sides l, t, r, b in strides. More: a
-    distribution of each side over 0 .. bins - 1 strides (DFL, arXiv:2006.04388); the expectation is a product and a
-    sum, not a conv: OpenVINO has miscompiled the conv form (super-gradients' own note).
+    - With priors: offsets and sizes relative to anchors, ``(2 sigma(t) - 1) stride`` around the point and
+      ``(2 sigma(t))^2 prior`` (YOLOv5 on).
+    - Four parameters: the sides l, t, r, b in strides.
+    - More parameters: a distribution of each side over 0 .. bins - 1 strides (DFL, arXiv:2006.04388). The expectation
+    is a
+      product and a sum and not a conv, because OpenVINO has miscompiled the conv (super-gradients' own note).
     """
     if predictions.priors is not None:
         relative = 2 * predictions.boxes.sigmoid()
@@ -86,22 +91,26 @@ class Head(nn.Module):
         self.num_classes = num_classes
 
     def forward(self, *features: Tensor) -> Levels:
-        """(N, c_in[i], H_i, W_i) -> per level the class map (N, classes, anchors * H_i, W_i) and the box map (N, D,
-        anchors * H_i, W_i)."""
+        """Return per level the class map (N, classes, anchors * H_i, W_i) and the box map (N, D, anchors * H_i, W_i).
+
+        ``features`` are (N, c_in[i], H_i, W_i), finest first.
+        """
         raise NotImplementedError
 
     def flatten(self, levels: Levels, image_size: tuple[int, int]) -> Predictions:
-        """What :meth:`forward` gave for images of this height and width, as one list of anchors."""
+        """Join what :meth:`forward` returned for images of this (height, width) to one list of anchors."""
         return flatten(levels, image_size)
 
     def decode(self, predictions: Predictions) -> tuple[Tensor, Tensor]:
-        """Boxes (N, A, 4), xyxy in pixels of the network's input, and scores (N, A, classes) in 0..1."""
+        """Return boxes (N, A, 4) xyxy in pixels of the network's input, and scores (N, A, classes), 0..1."""
         return decode_boxes(predictions), predictions.scores
 
 
 def flatten(levels: Levels, image_size: tuple[int, int], anchors: int = 1) -> Predictions:
-    """The level maps as one list of anchors, with the grid they stand on; ``anchors`` at each position, stacked along
-    the height."""
+    """Join the maps of all levels to one list of anchors, with the grid of their positions.
+
+    ``anchors``: at each position, stacked along the height of the maps.
+    """
     # Sizes as plain integers: traced into ONNX they are constants, and only the batch stays free.
     logits, boxes = (torch.cat([_rows(level[i]) for level in levels], 2).transpose(1, 2) for i in (0, 1))
     shapes = tuple((int(c.shape[2]) // anchors, int(c.shape[3])) for c, _ in levels for _ in range(anchors))
@@ -117,7 +126,7 @@ def _rows(x: Tensor) -> Tensor:
 @lru_cache(64)
 @torch.inference_mode(False)  # they are kept: made in inference mode, they could not take part in a later training
 def grid(shapes: tuple[tuple[int, int], ...], image_size: tuple[int, int], device: str) -> tuple[Tensor, Tensor]:
-    """Anchor centres (A, 2) and strides (A, 1) in pixels, cell centres at (i + 0.5) strides."""
+    """Return anchor centres (A, 2) and strides (A, 1) in pixels. The centre of cell i is at (i + 0.5) strides."""
     points, strides = [], []
     for height, width in shapes:
         stride = image_size[0] / height

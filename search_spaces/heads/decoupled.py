@@ -49,7 +49,7 @@ class Branches(nn.Module):
             nn.init.constant_(side_bias(branch.last), 1.0)  # type: ignore[arg-type]
 
     def forward(self, *features: Tensor) -> Levels:
-        """Per level (N, classes, H, W) and (N, 4 * bins, H, W)."""
+        """Return per level (N, classes, H, W) and (N, 4 * bins, H, W)."""
         return tuple((label(x), box(x)) for x, box, label in zip(features, self.box, self.label, strict=True))
 
 
@@ -67,7 +67,7 @@ class Decoupled(Head):
         self.branches = Branches(c_in, num_classes, bins, scale, self.light, act)
 
     def forward(self, *features: Tensor) -> Levels:
-        """Per level (N, classes, H, W) and (N, 4 * bins, H, W)."""
+        """Return per level (N, classes, H, W) and (N, 4 * bins, H, W)."""
         levels: Levels = self.branches(*features)
         return levels
 
@@ -94,19 +94,19 @@ class DualLight(Head):
         self.helper: Branches | None = Branches(c_in, num_classes, 1, 1.0, True, act)
 
     def forward(self, *features: Tensor) -> Levels:
-        """Per level (N, classes, H, W) and (N, 4, H, W); then those of the auxiliary head in training form."""
+        """Return per level (N, classes, H, W) and (N, 4, H, W); in training form then those of the auxiliary head."""
         if self.helper is None:
             levels: Levels = self.own(*features)
             return levels
         return (*self.own(*(x.detach() for x in features)), *self.helper(*features))
 
     def flatten(self, levels: Levels, image_size: tuple[int, int]) -> Predictions:
-        """Predictions of all levels, with those of the auxiliary head in training form."""
+        """Join the levels; in training form with the predictions of the auxiliary head."""
         own, auxiliary = levels[: len(self.c_in)], levels[len(self.c_in) :]
         return flatten(own, image_size)._replace(auxiliary=flatten(auxiliary, image_size) if auxiliary else None)
 
     def fused(self, full: bool) -> nn.Module:
-        """Fused inside; the deployed form (``full``) has no auxiliary head."""
+        """Return the head with fused parts; the deployed form (``full``) has no auxiliary head."""
         if full:
             self.helper = None
         for name, child in self.named_children():

@@ -16,11 +16,7 @@ PRIOR = 0.01  # initial class probability, Lin et al., arXiv:1708.02002
 
 
 def class_conv(c_in: int, num_classes: int) -> nn.Conv2d:
-    """The 1x1 to class logits, biased so that every class begins at :data:`PRIOR`.
-
-    ``class_rows``: its output is so many groups, each of so many other channels and then one per class (read where
-    weights go to other classes).
-    """
+    """Make the 1x1 conv to class logits, biased so that every class begins at :data:`PRIOR`."""
     conv = conv2d((c_in,), (num_classes,), bias=True)
     assert conv.bias is not None
     nn.init.constant_(conv.bias, -math.log((1 - PRIOR) / PRIOR))
@@ -29,7 +25,7 @@ def class_conv(c_in: int, num_classes: int) -> nn.Conv2d:
 
 
 def side_bias(conv: nn.Conv2d) -> Tensor:
-    """The bias of a conv to box sides."""
+    """Set the bias of a conv to box sides."""
     assert conv.bias is not None
     return conv.bias
 
@@ -67,7 +63,7 @@ class DFLHead(Head):
         )
 
     def forward(self, *features: Tensor) -> Levels:
-        """Per level (N, classes, H, W) and (N, 4 * (reg_max + 1), H, W)."""
+        """Return per level (N, classes, H, W) and (N, 4 * (reg_max + 1), H, W)."""
         return tuple(level(x) for level, x in zip(self.levels, features, strict=True))
 
 

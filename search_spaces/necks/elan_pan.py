@@ -9,8 +9,15 @@ from search_spaces.graph import Cell, Node, node, place
 
 
 def halve(name: str, x: str, out: int, channels: int, act: str) -> tuple[Node, ...]:
-    """A 2x2 max-pool and 1x1 (``<name>_a``) beside a 1x1 and strided 3x3 (``<name>_b``), ``out`` channels each, of an
-    x of so many ``channels``."""
+    """Return the nodes of YOLOv7's halving: a 2x2 max-pool and 1x1 beside a 1x1 and strided 3x3.
+
+    Args:
+        name: prefix of the nodes; the outputs are ``<name>_a`` and ``<name>_b``.
+        x: the input node.
+        out: channels of each of the two outputs.
+        channels: of the input.
+        act: name of the activation.
+    """
     return (
         node(f"{name}_pool", "pool", x, out=channels),
         node(f"{name}_a", "conv", f"{name}_pool", out=out, act=act),
@@ -20,18 +27,21 @@ def halve(name: str, x: str, out: int, channels: int, act: str) -> tuple[Node, .
 
 
 def strided(name: str, x: str, out: int, channels: int, act: str) -> tuple[Node, ...]:
-    """A strided 3x3 (``<name>_b``), as YOLOv7-tiny halves; twice the channels, since it stands alone."""
+    """Return the strided 3x3 (``<name>_b``) by which YOLOv7-tiny halves, with 2 ``out`` channels."""
     return (node(f"{name}_b", "conv", x, out=2 * out, kernel=3, stride=2, act=act),)
 
 
 def elan_pan(
     features: tuple[str, str, str], *, cells: tuple[Cell, Cell, Cell, Cell], pooled: bool, act: str = "silu"
 ) -> tuple[Node, ...]:
-    """On C3, C4 and the pyramid's top (names, finest first); the outputs are ``elan2_block``, ``elan3_block``,
-    ``elan4_block`` (P3, P4, P5).
+    """Return the nodes of YOLOv7's neck; the outputs are ``elan2_block``, ``elan3_block``, ``elan4_block`` (P3, P4,
+    P5).
 
-    ``cells`` are the blocks of the two up-stages and the two down-stages. ``pooled``: down-stages halve as YOLOv7
-    does, else by a conv (tiny).
+    Args:
+        features: names of C3, C4 and the pyramid's top, finest first.
+        cells: blocks of the two up-stages and the two down-stages.
+        pooled: whether down-stages halve by a pool beside a conv (YOLOv7), else by a conv (tiny).
+        act: name of the activation.
     """
     c3, c4, top = features
     outs = [int(options["out"]) for _, options in cells]  # type: ignore[arg-type]

@@ -14,11 +14,17 @@ def pan(
     reduce: bool = False,
     act: str = "silu",
 ) -> tuple[Node, ...]:
-    """Two up-stages, two down-stages on C3…C5 (names, finest first); the outputs are ``pan2_block``, ``pan3_block``,
-    ``pan4_block`` (P3, P4, P5).
+    """Return the nodes of a PAN: two up-stages, two down-stages.
 
-    ``top`` is the channels of C5, ``cells`` the blocks of the four stages. With ``reduce`` (YOLOv5) a 1x1 to the
-    channels of the stage's block comes before each upsampling, and is the lateral input of the matching down-stage.
+    The outputs are ``pan2_block``, ``pan3_block``, ``pan4_block`` (P3, P4, P5).
+
+    Args:
+        features: names of C3 to C5, finest first.
+        top: channels of C5.
+        cells: blocks of the four stages.
+        reduce: whether a 1x1 to the channels of the stage's block comes before each upsampling and is the lateral input
+            of the matching down-stage (YOLOv5).
+        act: name of the activation.
     """
     c3, c4, low = features
     outs = [int(options["out"]) for _, options in cells]  # type: ignore[arg-type]

@@ -8,11 +8,16 @@ from search_spaces.graph import Cell, Node, node, place
 def pan_c2(
     features: tuple[str, str, str, str], *, cells: tuple[Cell, Cell, Cell, Cell], act: str = "relu"
 ) -> tuple[Node, ...]:
-    """Two up-stages, two down-stages on C2…C5 (names, finest first); the outputs are ``neck2_block``,
-    ``neck3_block``, ``neck4_block`` (P3, P4, P5).
+    """Return the nodes of a PAN with C2: two up-stages, two down-stages.
 
-    ``cells`` are the blocks of the four stages. Each up-stage reduces its coarse input by a 1x1 that is also the
-    lateral input of the matching down-stage; a down-stage halves with half of its block's channels.
+    The outputs are ``neck2_block``, ``neck3_block``, ``neck4_block`` (P3, P4, P5). Each up-stage reduces its coarse
+    input by a 1x1 that is also the lateral input of the matching down-stage. A down-stage halves with half of its
+    block's channels.
+
+    Args:
+        features: names of C2 to C5, finest first.
+        cells: blocks of the four stages.
+        act: name of the activation.
     """
     c2, c3, c4, c5 = features
     outs = [int(options["out"]) for _, options in cells]  # type: ignore[arg-type]
