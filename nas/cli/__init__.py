@@ -25,6 +25,7 @@ VERBS = {
     "supernet": "train the shared weights that a search ranks candidates with",
     "train": "train an architecture",
     "import": "convert published weights of a YOLO (.pt, .onnx) into a weights file",
+    "extract": "write the weights that architectures of a run have in its supernet, usable without further training",
     "pseudo-label": "label images with a trained model, for training",
     "evaluate": "compute COCO metrics with confidence intervals, write a report, compare two models",
     "export": "export trained weights to ONNX, checked against PyTorch",

@@ -247,9 +247,9 @@ def order_channels(detector: Detector) -> int:
         for row, label in enumerate(use.labels):
             if label is not None:
                 places.setdefault(label, []).append(row)
-        for label, rows in places.items():
+        for label, own in places.items():
             if (order := orders.get(groups.root(label[0]))) is not None:
-                index[rows] = torch.tensor(places[label[0], int(order[label[1]])])
+                index[own] = torch.tensor(places[label[0], int(order[label[1]])])
         use.tensor.copy_(use.tensor.index_select(use.axis, index.to(use.tensor.device)))
     return len(orders)
 

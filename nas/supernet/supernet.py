@@ -41,13 +41,22 @@ class Cut:
 
     def add(self, own: Tensor, shared: Tensor) -> None:
         """Add a tensor of the architecture's shape (a gradient) to its place in ``shared``, in place."""
+        for target, source in self._blocks():
+            shared[target] += own[source]
+
+    def put(self, own: Tensor, shared: Tensor) -> None:
+        """Write a tensor of the architecture's shape to its place in ``shared``, in place."""
+        for target, source in self._blocks():
+            shared[target] = own[source].to(shared)
+
+    def _blocks(self) -> Iterable[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+        """(place in the shared tensor, place in the architecture's) of every block that the slices cross to."""
         ends = [list(accumulate(s.stop - s.start for s in slices)) for slices in self.axes]
         sources = [
             [slice(end - (s.stop - s.start), end) for s, end in zip(slices, stops, strict=True)]
             for slices, stops in zip(self.axes, ends, strict=True)
         ]
-        for target, source in zip(product(*self.axes), product(*sources), strict=True):
-            shared[target] += own[source]
+        return zip(product(*self.axes), product(*sources), strict=True)
 
 
 class _Take(torch.autograd.Function):
@@ -184,6 +193,20 @@ class Supernet(nn.Module):
             prefix = f"cells.{cell_name(node, plan.module)}"
             found |= {f"{prefix}.{own}": where(self.weights[name]) for own, name, where in plan.cuts}
         return found
+
+    @torch.no_grad()
+    def fill(self, architecture: Architecture, detector: Detector) -> None:
+        """Set the shared weights of an architecture to those of its detector; all others stay.
+
+        ``detector``: of ``architecture`` and this supernet's number of classes. Its BatchNorm statistics find no place
+        here: a supernet has none.
+        """
+        parameters = dict(detector.named_parameters())
+        for node, c_in, is_head in _cells(self.space.graph(self.space.check(architecture))):
+            plan = self._plan(node, c_in, is_head)
+            prefix = f"cells.{cell_name(node, plan.module)}"
+            for own, name, where in plan.cuts:
+                where.put(parameters[f"{prefix}.{own}"], self.weights[name])
 
     def extract(self, architecture: Architecture) -> Detector:
         """Return the detector of ``architecture`` with a copy of its weights; BatchNorm must be recalibrated.

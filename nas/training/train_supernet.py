@@ -15,10 +15,11 @@ from nas.supernet.supernet import Supernet
 from nas.supernet.weights import load_supernet, save_supernet
 from nas.training.checkpoint import remove_checkpoint
 from nas.training.data import image_size_of, reporting_new_problems
-from nas.training.job import TrainJob
+from nas.training.job import TrainJob, initial_weights
 from nas.training.loggers import Logged
 from nas.training.loop import fit
 from nas.training.output import exclusive_output, finished_supernet
+from nas.training.supernet_initialization import initial_supernet
 from nas.training.tasks import SandwichTask
 from nas.training.validation import Validation
 from search_spaces.detector import Detector
@@ -27,6 +28,8 @@ from search_spaces.space import SearchSpace
 
 MIN_RAMP_STEPS = 500
 """Steps in which the weight of in-place distillation rises, where the largest network has no steps of its own."""
+RAMP_STEPS_TRAINED = 50
+"""The same where the supernet begins with trained weights."""
 
 
 def train_supernet(space: SearchSpace, job: TrainJob, path: Path, reporter: Reporter) -> Supernet:
@@ -64,16 +67,20 @@ def _train(space: SearchSpace, job: TrainJob, path: Path, reporter: Reporter) ->
 def _fit_supernet(space: SearchSpace, job: TrainJob, path: Path, watch: Watch) -> None:
     data, recipe = job.data, job.recipe
     torch.manual_seed(recipe.seed)
-    supernet = Supernet(space, len(data.classes)).to(device_of(job.compute.device))
+    supernet = initial_supernet(space, data.classes, job.init).to(device_of(job.compute.device))
     values = {c.name: c.values for c in space.choices}
     size = image_size_of(space)
     loader = job.batches(size)
-    largest_only = round(recipe.largest_first * recipe.epochs * (len(loader) // recipe.accumulate))
+    # Trained weights need no steps of the largest alone, and can teach at once.
+    alone = 0.0 if job.init is not None else recipe.largest_first
+    largest_only = round(alone * recipe.epochs * (len(loader) // recipe.accumulate))
+    ramp = RAMP_STEPS_TRAINED if job.init is not None else largest_only or MIN_RAMP_STEPS
     task = SandwichTask(
         supernet,
-        f"supernet {space.name}@{space.version} {values} {data.fingerprint}",
+        f"supernet {space.name}@{space.version} {values} {data.fingerprint}"
+        + (f" from {initial_weights(job.init)}" if job.init is not None else ""),
         recipe.seed,
-        ramp_steps=largest_only or MIN_RAMP_STEPS,
+        ramp_steps=ramp,
         largest_only_steps=largest_only,
         loss=recipe.loss(),
     )
@@ -83,6 +90,8 @@ def _fit_supernet(space: SearchSpace, job: TrainJob, path: Path, watch: Watch) -
     assert isinstance(ema, Supernet)
     if not processes.rank():
         record = {"recipe": recipe.to_dict(), "data": data.fingerprint, "augmentation": job.augmentation.to_dict()}
+        if job.init is not None:
+            record["from"] = initial_weights(job.init)
         save_supernet(path, ema, data.classes, record)
     processes.gather(None)  # no process continues before the file is written
 
