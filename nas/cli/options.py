@@ -35,9 +35,17 @@ __all__ = [
 ]
 
 
-def add_space(parser: argparse.ArgumentParser) -> None:
-    """--space, --fix."""
-    parser.add_argument("--space", default="yolo-nano", help="search space (nas list lists them; default %(default)s)")
+DEFAULT_SPACE = "yolo-nano"
+
+
+def add_space(parser: argparse.ArgumentParser, from_weights: bool = False) -> None:
+    """Add --space and --fix. ``from_weights``: without --space, initial weights may choose the space (None)."""
+    default = f"{DEFAULT_SPACE}; with --init the one that holds the network" if from_weights else DEFAULT_SPACE
+    parser.add_argument(
+        "--space",
+        default=None if from_weights else DEFAULT_SPACE,
+        help=f"search space (nas list lists them; default {default})",
+    )
     parser.add_argument(
         "--fix",
         action="append",

@@ -12,15 +12,12 @@ EXAMPLES = """\
   nas supernet --init yolov8n.pt --data shop/ --fix image_size=320 --epochs 10 --out runs/shop-supernet.safetensors
   torchrun --nproc-per-node 8 -m nas supernet --space yolo-nas --data coco.yaml --fix image_size=640 --device cuda --out coco.safetensors"""
 
-DEFAULT_SPACE = "yolo-nano"
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
     from nas.cli.options import add_data, add_device, add_largest_first, add_logging, add_recipe, add_space
 
-    add_space(parser)
-    parser.set_defaults(space=None)
+    add_space(parser, from_weights=True)
     add_data(parser)
     parser.add_argument(
         "--init",
@@ -53,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from nas.cli.options import epochs_given, fixed_values, logging_config, new_file, recipe, reporter
+    from nas.cli.options import DEFAULT_SPACE, epochs_given, fixed_values, logging_config, new_file, recipe, reporter
     from nas.training.data import open_training_data
     from nas.training.job import ComputeConfig, TrainJob
     from nas.training.supernet_budget import default_supernet_epochs, supernet_quality
