@@ -149,14 +149,14 @@ def _job(args: argparse.Namespace, shown: Reporter) -> TrainJob:
     """Return the job that the options describe, without its architecture. Raises InputError for options that do not
     go together."""
     from nas.cli.options import logging_config, recipe
-    from nas.cli.transfer_options import beside, distillation, layer_config
+    from nas.cli.transfer_options import beside, distillation, initial, layer_config
     from nas.training.job import ComputeConfig, TrainJob
 
     settings, logging = replace(recipe(args), **distillation(args)), logging_config(args)
     return TrainJob(
         _data(args, shown),
         settings,
-        init=beside(args.init, args.architecture),
+        init=initial(args),
         teacher=beside(args.teacher, args.architecture),
         layers=layer_config(args),
         augment=not args.no_augment,

@@ -19,7 +19,11 @@ def add_transfer_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--init",
         type=Path,
-        help="initial weights (.safetensors): of a detector or a supernet ('supernet': the one beside the architecture)",
+        help="initial weights: of a detector or a supernet (.safetensors; 'supernet': the one beside the architecture), "
+        "or published weights (.pt, .onnx; see nas import)",
+    )
+    parser.add_argument(
+        "--accept-licence", action="store_true", help="with --init: import weights under a restricted licence"
     )
     parser.add_argument(
         "--freeze",
@@ -75,6 +79,15 @@ def beside(path: Path | None, architecture: Path) -> Path | None:
     """Return the weights file; ``supernet`` stands for the one beside the architecture's file."""
     folder = architecture if architecture.is_dir() else architecture.parent
     return folder / "supernet.safetensors" if str(path) == "supernet" else path
+
+
+def initial(args: argparse.Namespace) -> Path | None:
+    """Return the file of the initial weights; published weights are imported first. Raises InputError if they cannot
+    be."""
+    from nas.pretrained.convert import weights_file
+
+    path = beside(args.init, args.architecture)
+    return None if path is None else weights_file(path, args.accept_licence)
 
 
 def distillation(args: argparse.Namespace) -> dict[str, Any]:

@@ -57,6 +57,25 @@ def is_supernet(path: Path) -> bool:
         return False
 
 
+def ancestors_of(path: Path) -> list[dict[str, Any]]:
+    """Return the published weights that a weights file descends from: file, hash, reference and licence of each.
+
+    Empty for weights that began at random, and for a file that is no weights file of this program.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get("record", "{}")
+    except (SafetensorError, OSError):
+        return []
+    record = parse_json(text, f"{path}: record")
+    if not isinstance(record, dict):
+        return []
+    own = [record["imported"]] if isinstance(record.get("imported"), dict) else []
+    return own + [a for a in record.get("ancestors") or [] if isinstance(a, dict)]
+
+
 def digest_of(path: Path) -> str:
     """Return 16 hex digits of the SHA-256 of a file, which identify weights by content. Raises InputError if the file
     cannot be read."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from nas.core.architecture_file import Artifact
 from nas.core.compute import device_of
 from nas.core.reporter import Reporter
 from nas.data.source import DataPair
 from nas.inference.coco_metrics import Metrics
-from nas.supernet.weights import digest_of, load_supernet, save_detector
+from nas.supernet.weights import ancestors_of, digest_of, load_supernet, save_detector
 from nas.training.output import exclusive_output
 from nas.training.validation import calibrate, detect_and_score
 from search_spaces.errors import InputError
@@ -47,6 +48,11 @@ def extract_detector(
         calibrate(detector, data, size)
         with reporter.progress(f"evaluate {artifact.name}") as update:
             metrics = detect_and_score(detector, data, size, update)
-        found = {"metrics": metrics.to_dict(), "from": f"supernet {digest_of(supernet)}", "supernet": record}
+        found: dict[str, Any] = {
+            "metrics": metrics.to_dict(),
+            "from": f"supernet {digest_of(supernet)}",
+            "supernet": record,
+        }
+        found |= {"ancestors": ancestors} if (ancestors := ancestors_of(supernet)) else {}
         save_detector(out, detector, artifact, found)
     return metrics

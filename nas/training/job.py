@@ -14,7 +14,7 @@ from nas.core.compute import device_of
 from nas.data.loader import Loader
 from nas.data.source import DataPair
 from nas.data.transforms import Augmentation
-from nas.supernet.weights import digest_of, is_supernet
+from nas.supernet.weights import ancestors_of, digest_of, is_supernet
 from nas.training.data import training_batches
 from nas.training.layers import LayerConfig, nodes_of
 from nas.training.logging_config import LoggingConfig
@@ -95,6 +95,14 @@ class TrainJob:
     def frozen_cells(self, detector: Detector) -> list[nn.Module]:
         """Return the cells of ``detector`` that keep their weights and BatchNorm statistics."""
         return [detector.cell(node) for node in nodes_of(detector.graph, self.layers.frozen)]
+
+    def ancestors(self) -> dict[str, Any]:
+        """Return the published weights that initial weights and teacher descend from, as an entry of a record; empty
+        if there are none."""
+        found: list[dict[str, Any]] = []
+        for path in (self.init, self.teacher):
+            found += [a for a in ancestors_of(path) if a not in found] if path is not None else []
+        return {"ancestors": found} if found else {}
 
     def provenance(self) -> dict[str, Any]:
         """Return what the weights record of their training (JSON-ready). A training of equal provenance gives equal

@@ -168,7 +168,7 @@ def _fit_detector(artifact: Artifact, job: TrainJob, path: Path, watch: Watch) -
     size = int(artifact.architecture["image_size"])
     loader = job.batches(size)
     steps = len(loader) // recipe.accumulate * recipe.epochs
-    record = {**job.provenance(), "augmentation": job.augmentation.to_dict()}
+    record = {**job.provenance(), **job.ancestors(), "augmentation": job.augmentation.to_dict()}
     if job.init is not None:
         record["transfer"] = report.to_dict()
 

@@ -91,7 +91,7 @@ def _fit_supernet(space: SearchSpace, job: TrainJob, path: Path, watch: Watch) -
     if not processes.rank():
         record = {"recipe": recipe.to_dict(), "data": data.fingerprint, "augmentation": job.augmentation.to_dict()}
         if job.init is not None:
-            record["from"] = initial_weights(job.init)
+            record |= {"from": initial_weights(job.init), **job.ancestors()}
         save_supernet(path, ema, data.classes, record)
     processes.gather(None)  # no process continues before the file is written
 

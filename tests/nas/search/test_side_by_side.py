@@ -15,7 +15,7 @@ from latency_db.core.target import Target
 from nas.core.estimate import Candidate, Estimate
 from nas.core.reporter import Reporter
 from nas.estimators.base import Context, Estimator
-from nas.profiling.interleaved import Entrant
+from nas.profiling.interleaved import RoundEntrant
 from nas.search import side_by_side
 from nas.search.baseline import Baseline, Comparison
 from nas.search.estimation import SearchEstimators
@@ -68,7 +68,7 @@ def test_both_are_measured_in_the_same_rounds(monkeypatch: pytest.MonkeyPatch) -
     """The machine is three times slower than when the search measured: the ratio is that of now."""
     orders: list[list[str]] = []
 
-    def rounds(order: Sequence[Entrant], protocol: object) -> Iterator[object]:
+    def rounds(order: Sequence[RoundEntrant], protocol: object) -> Iterator[object]:
         orders.append([entrant.name for entrant in order])
         for entrant in order:
             network = entrant.workload().network

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from nas.core.architecture_file import Artifact, DataRecord
 from nas.core.references import NO_STUDY
 from nas.core.reporter import Reporter
 from nas.data.source import open_data
-from nas.supernet.weights import load_detector, load_supernet, save_detector
+from nas.supernet.weights import ancestors_of, load_detector, load_supernet, save_detector
 from nas.training.extract import extract_detector
 from nas.training.job import ComputeConfig, TrainJob
 from nas.training.recipe import Recipe
@@ -26,6 +27,7 @@ from nas.training.supernet_initialization import (
     space_from,
     trained_point,
 )
+from nas.training.train_detector import train_detector
 from nas.training.train_supernet import train_supernet
 from search_spaces.errors import InputError
 from search_spaces.references import reference
@@ -122,6 +124,24 @@ def test_rows_of_classes_go_by_name(tmp_path: Path) -> None:
     key = next(k for k in source.state_dict() if k.endswith("label.0.last.bias"))
     own = next(t for k, t in trained.detector.state_dict().items() if k.endswith("label.0.last.bias"))
     assert own[0] == source.state_dict()[key][2]
+
+
+def test_every_descendant_names_its_ancestor(tmp_path: Path) -> None:
+    """Published weights, a supernet of them, an extracted detector, one trained from that: the licence stays visible."""
+    data = open_data("digits@64:train=32,val=8")
+    ancestor = {"file": "yolov8n.pt", "sha256_16": "00", "reference": "yolov8n", "licence": "AGPL-3.0"}
+    detector, artifact, _ = load_detector(saved("yolov8n", tmp_path, tuple(data.classes)))
+    init = save_detector(tmp_path / "imported.safetensors", detector, artifact, {"imported": ancestor})
+    space = space_from(init, None, ["image_size=96"])
+    job = TrainJob(data, Recipe(epochs=1, batch_size=16), init, compute=ComputeConfig("cpu"))
+    train_supernet(space, job, tmp_path / "supernet.safetensors", Reporter())
+    small = Artifact("S", space.smallest, (), NO_STUDY, data.classes, DataRecord(data.name, data.fingerprint))
+    extract_detector(small, tmp_path / "supernet.safetensors", data, tmp_path / "S.safetensors", Reporter(), "cpu")
+    again = replace(job, init=tmp_path / "S.safetensors")
+    train_detector(small, again, tmp_path / "trained.safetensors", Reporter())
+    for name in ("imported", "supernet", "S", "trained"):
+        assert ancestors_of(tmp_path / f"{name}.safetensors") == [ancestor], name
+    assert ancestors_of(saved("yolov5n", tmp_path)) == []
 
 
 def test_training_extracting_and_resuming(tmp_path: Path) -> None:
