@@ -17,10 +17,10 @@ EXAMPLES = """\
   nas search --data digits --fix image_size=128 --out runs/digits
   nas search --space yolo-nas --data coco.yaml --budgets S=20ms,M=40ms,L=60ms --trials 300 --out runs/coco
   nas search --data shop/ --budgets S=ref:yolo-nas-s,M=ref:yolo-nas-m --out runs/dropin    (as fast as reference models)
-  nas search --space yolo-universal --at-least S=ref:yolov8n --data shop/ --out runs/asgood   (as accurate as yolov8n, and faster)
+  nas search --space yolo-universal --at-least S=ref:yolov8n --data shop/ --out runs/asgood   (as accurate as yolov8n)
   nas search --space yolo-universal --seed-with yolov8n,yolo-nas-s --data coco.yaml --out runs/seeded
   nas search --accuracy nwot --num-classes 80 --trials 200 --out runs/quick      (without data and training)
-  nas search --data shop/ --minimize latency-p99 --minimize params --maximize supernet-small --max latency=5ms --stop auto --out runs/small
+  nas search --data shop/ --minimize latency-p99 --maximize supernet-small --stop auto --out runs/small
   nas search --data shop/ --target openvino --precision fp32,int8 --out runs/both  (both precisions on one front)
   nas search --data shop/ --recipe small --set mosaic=0.3 --out runs/recipe       (the supernet's training)
   nas search --resume runs/digits                                                 (after Ctrl-C or a crash)
@@ -38,7 +38,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--resume",
         type=Path,
         metavar="RUN",
-        help="resume a run with its own settings; of the other options only --total-trials, --budgets, --at-least, --stop, --device, "
+        help="resume a run with its own settings; of the other options only --total-trials, --budgets, --at- "
+        "least, --stop, --device, "
         "--processes and --latency-db may be given",
     )
 
@@ -74,12 +75,14 @@ def _add_objectives(options: ExplicitOptions) -> None:
         "--precision",
         dest="precisions",  # the precision of a training is another thing
         metavar="NAME[,NAME…]",
-        help="fp32, fp16, bf16 or int8 instead of the target's precision; several become a choice of the search, all on one front",
+        help="fp32, fp16, bf16 or int8 instead of the target's precision; several become a choice of the "
+        "search, all on one front",
     )
     options.add_argument(
         "--latency",
         default="measured",
-        help="latency of candidates: measured, or predicted from the latency database (nas onboard); S, M and L are always measured "
+        help="latency of candidates: measured, or predicted from the latency database (nas onboard); S, M and "
+        "L are always measured "
         "(default %(default)s)",
     )
     options.add_argument(
@@ -91,26 +94,30 @@ def _add_objectives(options: ExplicitOptions) -> None:
         "--minimize",
         action="append",
         metavar="NAME",
-        help="an objective by its estimator's name, instead of latency: latency-p99, params, macs, activations, energy … (nas list lists them; "
+        help="an objective by its estimator's name, instead of latency: latency-p99, params, macs, "
+        "activations, energy … (nas list lists them; "
         "repeatable, the first is the cost of budgets and S/M/L)",
     )
     options.add_argument(
         "--maximize",
         action="append",
         metavar="NAME",
-        help="an objective instead of --accuracy: supernet-small (AP of small objects), throughput (at the target's batch) … (repeatable)",
+        help="an objective instead of --accuracy: supernet-small (AP of small objects), throughput (at the "
+        "target's batch) … (repeatable)",
     )
 
 
 def _add_limits(options: ExplicitOptions) -> None:
     options.add_argument(
         "--budgets",
-        help="latency budgets of S, M and L: S=2ms,M=4ms, or the latency of a reference model on the target: S=ref:yolov8n or "
+        help="latency budgets of S, M and L: S=2ms,M=4ms, or the latency of a reference model on the target: "
+        "S=ref:yolov8n or "
         "S=ref:yolov8n@320 (pixels; else the target's size, else its own); without: S, M and L spread over the front",
     )
     options.add_argument(
         "--at-least",
-        help="accuracies of S, M and L at the least cost, instead of --budgets: S=0.40,M=0.45, or that of a reference model in the space: "
+        help="accuracies of S, M and L at the least cost, instead of --budgets: S=0.40,M=0.45, or that of a "
+        "reference model in the space: "
         "S=ref:yolov8n",
     )
     options.add_argument(
@@ -127,7 +134,8 @@ def _add_limits(options: ExplicitOptions) -> None:
         "--max-activation-mb",
         type=float,
         metavar="N",
-        help="upper bound of the compiled network's activation memory in MB of 10^6 bytes (TensorRT-RTX, no GPU needed)",
+        help="upper bound of the compiled network's activation memory in MB of 10^6 bytes (TensorRT-RTX, no "
+        "GPU needed)",
     )
 
 
@@ -156,7 +164,8 @@ def _add_budget_of_work(options: ExplicitOptions) -> None:
     options.add_argument(
         "--stop",
         metavar="auto|PERCENT",
-        help="stop before --trials: auto, if another tenth of the work would gain less than 0.1 %% of hypervolume, or below so many percent "
+        help="stop before --trials: auto, if another tenth of the work would gain less than 0.1 %% of "
+        "hypervolume, or below so many percent "
         "a minute",
     )
     options.add_argument(

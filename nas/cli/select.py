@@ -23,7 +23,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         type=Path,
-        help="folder of S.json, M.json, L.json and the front (default: the run; with trained weights of other architectures there, "
+        help="folder of S.json, M.json, L.json and the front (default: the run; with trained weights of other "
+        "architectures there, "
         "RUN/selection-N)",
     )
 

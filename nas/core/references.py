@@ -1,4 +1,4 @@
-"""Models by the words that people have for them: a reference's name, a family, a pattern, or a file. No torch here."""
+"""Models by name: a reference model, a family, a pattern, or a file. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,33 +19,37 @@ NO_DATA = DataRecord("none", "none")
 NO_STUDY = StudyRecord("none", None, None, 0)
 COCO_CLASSES = 80
 PUBLISHED_SIZE = 640
-"""Pixels at which the references' authors give their figures, with :data:`COCO_CLASSES` classes."""
+"""Image size in pixels of the published figures, with :data:`COCO_CLASSES` classes."""
 
 
 class ClassesOfData(Protocol):
-    """What an architecture file keeps of a data set: :class:`nas.data.source.DataPair` has it."""
+    """What an architecture file keeps of a data set; :class:`nas.data.source.DataPair` has it."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name of the data set."""
 
     @property
-    def classes(self) -> tuple[str, ...]: ...
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the outputs."""
 
     @property
-    def fingerprint(self) -> str: ...
+    def fingerprint(self) -> str:
+        """Fingerprint of the content."""
 
 
 def unnamed_classes(count: int) -> tuple[str, ...]:
-    """Class names where no data set gives any; an error for fewer than one."""
+    """Return class names without a data set. Raises InputError for fewer than one class."""
     if count < 1:
         raise InputError(f"{count} classes", "1 or more")
     return tuple(f"class{i}" for i in range(count))
 
 
 def reference_artifact(name: str, num_classes: int = COCO_CLASSES, image_size: int | None = None) -> Artifact:
-    """A reference as the content of an architecture file: of no study and no data set, with nothing estimated.
+    """Return a reference model as the content of an architecture file, without study, data set and estimates.
 
-    ``image_size``: another side in pixels than its own; one that its space does not have is an error.
+    ``image_size`` in pixels replaces the model's own. Raises InputError for an unknown name or a size that its space
+    does not have.
     """
     architecture = reference(name).architecture
     if image_size is not None:
@@ -69,19 +73,20 @@ def resized(artifact: Artifact, image_size: int | None) -> Artifact:
 
 
 def is_reference(path: Path) -> bool:
-    """Whether what was given for a file is a reference's name; a file of that name goes before."""
+    """Return whether a path is the name of a reference model; a file of that name takes precedence."""
     return not path.is_file() and str(path) in references()
 
 
 def artifact_of(path: Path) -> Artifact:
-    """The content of an architecture file, or of a reference where its name was given instead; neither is an error."""
+    """Return the content of an architecture file or of a reference model named in its place. Raises InputError for
+    neither."""
     if is_reference(path):
         return reference_artifact(str(path))
     return read_artifact(existing_model(path))
 
 
 def existing_model(path: Path) -> Path:
-    """The path, of a file or a reference's name; an error that names what is near."""
+    """Return the path if it is a file or a reference model. Raises InputError with the nearest name otherwise."""
     if path.exists() or is_reference(path):
         return path
     near = difflib.get_close_matches(str(path), references(), n=1)
@@ -102,10 +107,10 @@ def with_classes_of(artifact: Artifact, data: ClassesOfData) -> Artifact:
 
 
 def matching(word: str) -> list[Reference]:
-    """The references that a word means: a name, else a family, else a pattern of either in which case does not count
-    (``yolov8*``), or ``all``.
+    """Return the reference models that a word names: a name, else a family, else a pattern of either (``yolov8*``,
+    case-insensitive), or ``all``.
 
-    A word that means none is an error.
+    Raises InputError if there is none.
     """
     known = references()
     if word in known:
@@ -119,7 +124,7 @@ def matching(word: str) -> list[Reference]:
 
 
 def reference_of(architecture: Architecture) -> Reference | None:
-    """The reference that an architecture is, at whatever image size; None where it is none."""
+    """Return the reference model that an architecture is, at any image size; None if it is none."""
     for r in references().values():
         own = r.architecture
         if own.space == architecture.space and own == architecture.replace(image_size=own["image_size"]):

@@ -44,6 +44,7 @@ class _EngineMemory(Estimator):
 
     @classmethod
     def available(cls) -> str | None:
+        """Return why TensorRT-RTX is missing; None if it is installed."""
         return installed(RUNTIME)
 
     def __call__(self, architecture: Architecture) -> Estimate:
@@ -78,6 +79,7 @@ class EngineActivations(_EngineMemory):
     name, figure = "engine_activations_mib", "activation memory"
 
     def bytes_of(self, report: PlanReport) -> int | None:
+        """Return the activation memory in bytes."""
         return report.activation_bytes
 
 
@@ -87,4 +89,5 @@ class EngineWeights(_EngineMemory):
     name, figure = "engine_weights_mib", "weights memory"
 
     def bytes_of(self, report: PlanReport) -> int | None:
+        """Return the weights memory in bytes."""
         return report.weights_bytes

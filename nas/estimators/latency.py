@@ -17,8 +17,8 @@ class Latency(Estimator):
     """Median milliseconds of the deployed network on the context's target, non-maximum suppression not included.
 
     Latencies are scaled to the machine's nominal speed by the reference model measured beside them
-    (``Measurement.at_nominal_speed``), so that candidates timed minutes apart are comparable. The database keeps the raw
-    measurements.
+    (``Measurement.at_nominal_speed``), so that candidates timed minutes apart are comparable. The database keeps the
+    raw measurements.
     """
 
     name, unit, direction, rank, registry_name = "latency_ms", "ms", "min", 1, "latency"
@@ -83,6 +83,7 @@ class TailLatency(Latency):
     name, registry_name = "latency_p99_ms", "latency-p99"
 
     def figure(self, m: Measurement) -> Estimate:
+        """Return the 99th percentile of a measurement."""
         return Estimate(self.name, m.p99_ms, self.unit, source=m.source, target=str(m.target))
 
 
@@ -92,6 +93,7 @@ class Throughput(Latency):
     name, unit, direction, registry_name = "throughput", "img/s", "max", "throughput"
 
     def figure(self, m: Measurement) -> Estimate:
+        """Return the images per second of a measurement."""
         low, value, high = (1e3 * m.target.batch / ms for ms in (m.high_ms, m.median_ms, m.low_ms))
         return Estimate(self.name, value, self.unit, low, high, m.source, str(m.target))
 
@@ -106,9 +108,11 @@ class Energy(Latency):
 
     @classmethod
     def available(cls) -> str | None:
+        """Return why NVML is missing; None if it is there."""
         return nvml.missing()
 
     def figure(self, m: Measurement) -> Estimate:
+        """Return the energy of a measurement. Raises InputError if it has no power."""
         gpu = m.environment.get("gpu") or {}
         powers = [state["power_w"] for name in ("before", "after") if (state := gpu.get(name)) and state.get("power_w")]
         if not powers:

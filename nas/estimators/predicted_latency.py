@@ -45,7 +45,7 @@ class PredictedLatency(Estimator):
             self.predictor = Predictor.fit(rows_of(database, key))
         except InputError as error:
             raise InputError(
-                f"estimator predicted_latency has too little in its latency database for target {context.target}: {error}"
+                f"estimator predicted_latency lacks data in its latency database for target {context.target}: {error}"
             ) from None
         self.note = f"predicted latency on {context.target}: {self.predictor.report()}"
         LOG.info(self.note)

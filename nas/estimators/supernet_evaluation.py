@@ -117,6 +117,7 @@ class Int8SupernetEvaluator(SupernetEvaluator):
 
     @property
     def remarks(self) -> tuple[str, ...]:
+        """Where the quantized subnets are evaluated."""
         line = f"accuracy in int8: each candidate calibrated on at most {IMAGES} images and evaluated in {self._where}"
         return (line,) if self._where else ()
 

@@ -71,16 +71,23 @@ def search(
         for candidate in study.archive.front:
             print(candidate.id, candidate["cost"].value, candidate["gain"].value)
     """
-    with tempfile.TemporaryDirectory() as scratch:
+    limits, enough = Limits(bounds, budgets), StopRule.parse(stop) if stop else never
+    with tempfile.TemporaryDirectory() as scratch, search_progress(reporter or _stderr()) as show:
         where = storage if storage is not None else Path(scratch) / "study.journal"
-        limits = Limits(bounds, budgets)
         study = Study(where, name, space, [o.objective() for o in objectives], sampler, seed, limits)
-        with search_progress(reporter or ConsoleReporter(Console(stderr=True, highlight=False))) as show:
-
-            def both(event: TrialEvent) -> None:
-                show(event)
-                watch(event)
-
-            enough = StopRule.parse(stop) if stop else never
-            study.run([*objectives, *others], trials, both, first, early_stop, enough)
+        study.run([*objectives, *others], trials, _both(show, watch), first, early_stop, enough)
     return study
+
+
+def _stderr() -> Reporter:
+    return ConsoleReporter(Console(stderr=True, highlight=False))
+
+
+def _both(first: Callable[[TrialEvent], None], second: Callable[[TrialEvent], None]) -> Callable[[TrialEvent], None]:
+    """Return a callback that calls both."""
+
+    def call(event: TrialEvent) -> None:
+        first(event)
+        second(event)
+
+    return call

@@ -1,4 +1,4 @@
-"""Cost estimate of a search, from unit costs measured now: steps of its supernet's training, and candidates."""
+"""Cost estimate of a search from unit costs measured now: steps of the supernet's training, and candidates."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ AGAIN = 4
 
 @dataclass(frozen=True)
 class CostPart:
-    """A part of the cost: ``count`` times something that took ``low_s`` to ``high_s`` seconds, ``mean_s`` on average."""
+    """A part of the cost: ``count`` times something of ``low_s`` to ``high_s`` seconds, ``mean_s`` on average."""
 
     what: str
     count: int

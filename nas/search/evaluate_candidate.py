@@ -162,6 +162,7 @@ class _Evaluation:
 
     @property
     def record(self) -> EvaluationRecord:
+        """The course of the evaluation so far."""
         replicates = {e.name: [float(f"{v:.5g}") for v in e.replicates] for e in self.estimates if e.replicates}
         remarks = tuple(dict.fromkeys(line for e in self.estimates for line in e.remarks))
         return EvaluationRecord(self._early, replicates, self._seconds, self._audited, remarks)

@@ -12,7 +12,7 @@ from nas.search.study import TrialEvent
 
 @contextmanager
 def search_progress(reporter: Reporter) -> Iterator[Callable[[TrialEvent], None]]:
-    """Give a callback for :meth:`nas.search.study.Study.run` that shows trials, front, hypervolume and last candidate."""
+    """Give a callback for :meth:`nas.search.study.Study.run`: trials, front, hypervolume and last candidate."""
     with reporter.steps("search") as update:
 
         def callback(event: TrialEvent) -> None:

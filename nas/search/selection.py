@@ -223,7 +223,7 @@ def _goal_queues(candidates: Sequence[Candidate], scale: Scale, goals: Budgets) 
             raise InputError(
                 f"no candidate is as accurate as {name}={bound:g} asks",
                 f"at most {scale.gain(best):.4g}, what the best one has ({best.id})",
-                "choose again with lower goals: nas select RUN --at-least …, run more trials, or search a larger space",
+                "choose again with lower goals (nas select RUN --at-least …), run more trials, or search a larger space",
             )
     ordered = sorted(candidates, key=lambda c: (scale.cost(c), -scale.gain(c), c.id))
     return {name: [c for c in ordered if scale.gain(c) >= bound] for name, bound in goals}

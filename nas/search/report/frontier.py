@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from nas.core.estimate import Candidate, Estimate, Objective
@@ -21,7 +21,7 @@ from nas.plotting.marks import (
     placed,
     steps,
 )
-from nas.search.selection import Selection
+from nas.search.selection import Pick, Selection
 from search_spaces.errors import InputError
 
 
@@ -62,10 +62,7 @@ def frontier_data(
         else sorted((points[c.id] for c in front if c.id in points), key=lambda p: (p.x, p.y))
     )
     picks = list(selection or ())
-    names: dict[str, list[str]] = {}
-    for pick in picks:
-        names.setdefault(pick.candidate.id, []).append(pick.name)
-    chosen = tuple((", ".join(own), points[id_]) for id_, own in names.items())
+    chosen = _named(picks, points)
     bounds = [(pick.name, pick.budget) for pick in picks if pick.budget is not None]
     canvas = _canvas(cost, gain, list(points.values()), bounds, references, log_x)
     budgets = budget_lines(bounds, canvas, cost.unit)
@@ -86,6 +83,14 @@ def frontier_data(
         chosen_labels=labels[: len(chosen)],
         reference_labels=labels[len(chosen) :],
     )
+
+
+def _named(picks: Sequence[Pick], points: Mapping[str, Point]) -> tuple[tuple[str, Point], ...]:
+    """Return (names, point) of the picks; names that share a network stand together."""
+    names: dict[str, list[str]] = {}
+    for pick in picks:
+        names.setdefault(pick.candidate.id, []).append(pick.name)
+    return tuple((", ".join(own), points[id_]) for id_, own in names.items())
 
 
 def _all_points(
