@@ -15,7 +15,7 @@ import torch
 from nas.core.compute import device_of
 from nas.core.precision_choice import joined
 from nas.core.references import unnamed_classes
-from nas.core.reporter import Reporter
+from nas.core.reporter import Reporter, Update
 from nas.core.text_table import TextTable
 from nas.data.source import DataPair
 from nas.estimators.base import Estimator
@@ -98,22 +98,22 @@ def estimate_cost(plan: SearchPlan, folder: Path | None, reporter: Reporter) -> 
                 reporter.note("timing a few steps of the supernet's training")
                 supernet, parts = _training(plan, data)
             supernet = supernet.to(device_of(settings.device))
-        reporter.note("timing three candidates")
         if settings.latency == "measured":
             settings = replace(settings, latency_db=str(Path(scratch) / "latency.sqlite"))
         with open_estimators(replace(plan, settings=settings), len(classes), data, supernet) as estimators:
-            parts += _evaluation(plan, estimators)
+            parts += _evaluation(plan, estimators, reporter)
     return CostEstimate(tuple(parts))
 
 
-def _evaluation(plan: SearchPlan, estimators: SearchEstimators) -> list[CostPart]:
+def _evaluation(plan: SearchPlan, estimators: SearchEstimators, reporter: Reporter) -> list[CostPart]:
     """Return the costs of the candidates and of the second measurements."""
     space, latency = plan.space, estimators.latency
     middle = space.architecture(**{c.name: c.values[len(c.values) // 2] for c in space.choices})
     precisions = plan.settings.precisions or (None,)
     sample = (space.sample(random.Random(0)), space.smallest, middle, space.largest)
     tried = [joined(a, p) for a in sample for p in precisions]
-    parts = _candidates(estimators.candidate, tried, plan.settings.trials, len(precisions))
+    with reporter.steps("timing three candidates") as update:
+        parts = _candidates(estimators.candidate, tried, plan.settings.trials, len(precisions), update)
     if plan.settings.latency == "predicted":
         each = _seconds(lambda: latency(joined(middle, precisions[0])))
     else:
@@ -141,13 +141,26 @@ def _training(plan: SearchPlan, data: DataPair) -> tuple[Supernet, list[CostPart
 
 
 def _candidates(
-    estimators: Sequence[Estimator], tried: Sequence[Architecture], count: int, warming_up: int
+    estimators: Sequence[Estimator], tried: Sequence[Architecture], count: int, warming_up: int, update: Update
 ) -> list[CostPart]:
-    """Time every estimator at points of the search; the first ``warming_up`` points are not counted."""
-    parts = []
+    """Time every estimator at points of the search, of which the first ``warming_up`` do not count.
+
+    Args:
+        estimators: The estimators.
+        tried: Points of the search.
+        count: Number of candidates of the search.
+        warming_up: Number of first points that do not count.
+        update: Receives the progress.
+    """
+    parts, done, total = [], 0, len(estimators) * len(tried)
     for estimator in estimators:
-        seconds = [_seconds(partial(estimator, point)) for point in tried][warming_up:]
-        parts.append(CostPart.of(f"candidates: {estimator.name}", count, seconds))
+        seconds = []
+        for point in tried:
+            update(done, total, estimator.name)
+            seconds.append(_seconds(partial(estimator, point)))
+            done += 1
+        parts.append(CostPart.of(f"candidates: {estimator.name}", count, seconds[warming_up:]))
+    update(total, total, "")
     return parts
 
 
