@@ -14,8 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latency_db.conversion.onnx_file import input_shape
-from latency_db.conversion.onnx_parts import cut, decode_tail, read, replace
+from latency_db.conversion.onnx_parts import check_operators, cut, decode_tail, input_shapes, read, replace
 from search_spaces.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,13 +60,8 @@ def convert(model: Path, folder: Path, batch: int = 1, image_size: int | None = 
     import onnx
 
     proto = read(model)
-    _check_operators(proto)
-    constants = {t.name for t in proto.graph.initializer}
-    inputs = {
-        item.name: input_shape(item.name, _dims(item), batch, image_size)
-        for item in proto.graph.input
-        if item.name not in constants
-    }
+    check_operators(proto)
+    inputs = input_shapes(proto, batch, image_size)
     tail_nodes = decode_tail(proto)
     tail = None
     if any(n.op_type in DECODING for n in proto.graph.node if n.name in tail_nodes):
@@ -79,21 +73,6 @@ def convert(model: Path, folder: Path, batch: int = 1, image_size: int | None = 
     onnx.save(proto, str(source))
     _run_pnnx(source, model.name)
     return NcnnFile(folder / "network.ncnn.param", folder / "network.ncnn.bin", inputs, outputs, tail)
-
-
-def _check_operators(proto: onnx.ModelProto) -> None:
-    """Raise InputError for an operator that is not one of ONNX's: pnnx would crash on it."""
-    from onnx import defs
-
-    for node in proto.graph.node:
-        if node.domain not in ("", "ai.onnx") or not defs.has(node.op_type):
-            raise InputError(
-                f"operator {node.op_type} of node {node.name!r}", "an operator of ONNX, which is all that pnnx converts"
-            )
-
-
-def _dims(item: onnx.ValueInfoProto) -> list[int | str | None]:
-    return [d.dim_value if d.HasField("dim_value") else d.dim_param for d in item.type.tensor_type.shape.dim]
 
 
 def _for_one_image(proto: onnx.ModelProto, inputs: dict[str, list[int]]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from latency_db.conversion.onnx_file import input_shape
 from search_spaces.errors import InputError
 from search_spaces.foreign_files import open_file
 
@@ -91,6 +92,35 @@ def _folded(path: Path) -> onnx.ModelProto:
         options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
         ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         return onnx.load(options.optimized_model_filepath)
+
+
+def check_operators(proto: onnx.ModelProto) -> None:
+    """Check that every operator is one of ONNX's: converters of other runtimes crash on any other.
+
+    Raises:
+        InputError: if one is not; it is named with its node.
+    """
+    from onnx import defs
+
+    for node in proto.graph.node:
+        if node.domain not in ("", "ai.onnx") or not defs.has(node.op_type):
+            raise InputError(f"operator {node.op_type} of node {node.name!r}", "an operator of ONNX")
+
+
+def input_shapes(proto: onnx.ModelProto, batch: int, image_size: int | None) -> dict[str, list[int]]:
+    """Return the shape of every input by name: as in the file, a free batch or image size as in the target.
+
+    Raises:
+        InputError: as :func:`latency_db.conversion.onnx_file.input_shape`.
+    """
+    constants = {t.name for t in proto.graph.initializer}
+    shapes = {}
+    for item in proto.graph.input:
+        if item.name not in constants:
+            dims = item.type.tensor_type.shape.dim
+            known = [d.dim_value if d.HasField("dim_value") else d.dim_param for d in dims]
+            shapes[item.name] = input_shape(item.name, known, batch, image_size)
+    return shapes
 
 
 def decode_tail(proto: onnx.ModelProto) -> set[str]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 RUNTIMES: Registry[type[Profiler]] = Registry(
     "nas.runtimes",
     {
+        "mnn": "latency_db.runtimes.mnn:Mnn",
         "ncnn": "latency_db.runtimes.ncnn:Ncnn",
         "onnxruntime": "latency_db.runtimes.onnxruntime:OnnxRuntime",
         "onnxruntime-tensorrt": "latency_db.runtimes.onnxruntime:OnnxRuntimeTensorrt",

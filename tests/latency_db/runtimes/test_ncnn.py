@@ -2,87 +2,44 @@
 
 from __future__ import annotations
 
-import inspect
-import random
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import pytest
-import torch
 
 from latency_db.conversion.ncnn_file import convert
 from latency_db.conversion.onnx_parts import decode_tail
 from latency_db.core.target import Target
 from latency_db.runtimes import RUNTIMES
 from latency_db.runtimes import ncnn as runtime
-from search_spaces import onnx as onnx_graph
-from search_spaces.blocks import BLOCKS
-from search_spaces.detector import Detector
 from search_spaces.errors import InputError
-from search_spaces.graph import Node
-from search_spaces.heads import HEADS
-from search_spaces.layers import fuse
 from search_spaces.onnx import build_onnx
 from search_spaces.spaces import SPACES
 from tests._models import write_model
-from tests._networks import CLASSES, case, draw, make, randomise
+from tests._networks import CLASSES
+from tests._onnx_cells import BATCH, KINDS, assert_near, cell, smallest
 
 pytestmark = pytest.mark.skipif(RUNTIMES["ncnn"].available() is not None, reason="ncnn or pnnx not installed")
 
-TOLERANCE = 1e-3
-"""Of the largest number of an output; ncnn's Winograd convolutions sum in another order."""
-
-
-def assert_near(found: npt.NDArray[np.float32], wanted: npt.NDArray[np.float32]) -> None:
-    assert found.shape == wanted.shape
-    assert np.abs(found - wanted).max() <= TOLERANCE * max(1.0, float(np.abs(wanted).max()))
-
 
 @pytest.mark.parametrize("act", ["relu", "silu"])
-@pytest.mark.parametrize("kind", sorted([*BLOCKS, *HEADS]))
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_block_and_head_equals_torch(kind: str, act: str, tmp_path: Path) -> None:
-    n, c_in = draw(kind, random.Random(2))
-    if "act" in inspect.signature((BLOCKS if kind in BLOCKS else HEADS)[kind]).parameters:
-        n = Node(n.name, n.kind, n.inputs, (*n.options, ("act", act)))
-    torch.manual_seed(0)
-    module = fuse(randomise(make(kind, n, c_in)).eval(), full=True)
-    inputs = case(kind).inputs(c_in)
-    shapes = tuple(tuple(x.shape[1:]) for x in inputs)
-    fragment = onnx_graph._cell(n, c_in, shapes, 2, CLASSES if kind in HEADS else None)
-    parts = onnx_graph._Parts()
-    names = [f"x{i}" for i in range(len(inputs))]
-    outputs = parts.add("cell", fragment, names, module)
-    model = tmp_path / "cell.onnx"
-    model.write_bytes(
-        parts.model(2, dict(zip(names, shapes, strict=True)), dict(zip(outputs, fragment.shapes, strict=True)))
-    )
-    file = convert(model, tmp_path, batch=2)
-    assert list(file.inputs) == names
-    found = runtime._decoder(file)(runtime._Network(file, 1).outputs([x.numpy() for x in inputs]))
-    with torch.no_grad():
-        out = module(*inputs)
-    wanted = [out] if kind in BLOCKS else [t for level in out for t in level]
-    assert len(found) == len(wanted)
-    for a, b in zip(found, wanted, strict=True):
-        assert_near(a, b.numpy())
+    made = cell(kind, act, tmp_path)
+    file = convert(made.path, tmp_path, BATCH)
+    assert list(file.inputs) == list(made.inputs)
+    found = runtime._decoder(file)(runtime._Network(file, 1).outputs(list(made.inputs.values())))
+    assert_near(found, made.wanted)
 
 
 @pytest.mark.parametrize("name", list(SPACES))
 def test_a_network_of_every_space_equals_torch(name: str, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    space = SPACES[name]
-    detector = randomise(Detector(space.graph(space.smallest), CLASSES)).eval().deploy()  # type: ignore[operator]
-    model = tmp_path / "network.onnx"
-    model.write_bytes(build_onnx(detector.graph, CLASSES, 64, 2, detector))
-    assert decode_tail(onnx.load(str(model)))
-    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    boxes, scores = RUNTIMES["ncnn"].open_session(Target("ncnn", batch=2), model)(images.numpy())  # type: ignore[misc]
-    with torch.no_grad():
-        wanted_boxes, wanted_scores = detector.predict(images)
-    assert_near(np.asarray(boxes), wanted_boxes.numpy())
-    assert_near(np.asarray(scores), wanted_scores.numpy())
+    made = smallest(name, tmp_path)
+    assert decode_tail(onnx.load(str(made.path)))
+    session = RUNTIMES["ncnn"].open_session(Target("ncnn", batch=BATCH), made.path)
+    assert session is not None
+    assert_near(list(session(made.inputs["images"])), made.wanted)
 
 
 def test_lower_precisions_are_off_and_in_the_settings(tmp_path: Path) -> None:

@@ -1,0 +1,190 @@
+"""MNN, a runtime for Arm and x86 CPUs of phones and boards.
+
+The library is imported in the measuring process, and where a model's accuracy is measured. An ONNX file is converted
+with fixed shapes by the converter of the same wheel, decoding included. The converter is started in a process of its
+own and by its native function: its command line would send statistics to its maker.
+
+The precision is ``high``, which is fp32; by default MNN computes in fp16 where the CPU can.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as package_version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from latency_db.conversion.onnx_file import naming_nodes, random_input
+from latency_db.conversion.onnx_parts import check_operators, input_shapes, read
+from latency_db.core.measurement import Measurement
+from latency_db.core.profiler import SEARCHING, Profiler, Protocol, Workload
+from latency_db.core.target import Target
+from latency_db.timing.cpu_timer import CpuTimer
+from search_spaces.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from latency_db.core.profiler import InferenceSession
+
+CONVERT = (
+    "import sys, _tools; _tools.mnnconvert(['mnnconvert', '-f', 'ONNX', '--modelFile', sys.argv[1], "
+    "'--MNNModel', sys.argv[2], '--bizCode', 'none', '--keepInputFormat'])"
+)
+TIMEOUT_S = 600.0
+"""How long the converter may take: seconds for a detector."""
+
+
+class Mnn(Profiler):
+    """Times ONNX files with MNN on the CPU, in fp32."""
+
+    runtime = "mnn"
+    precisions = ("fp32",)
+
+    def __init__(self, target: Target, protocol: Protocol = SEARCHING) -> None:
+        super().__init__(target, protocol)
+        if target.device != "cpu":
+            raise InputError(f"device {target.device} of {target}", "cpu")
+        self._timer = CpuTimer(f"{__name__}:engine", target, protocol)
+
+    @classmethod
+    def available(cls) -> str | None:
+        missing = [name for name in ("MNN", "onnx", "onnxruntime") if find_spec(name) is None]
+        return f"{' and '.join(missing)} not installed; pip install 'hw-nas-yolo[mnn]'" if missing else None
+
+    @classmethod
+    def version(cls) -> str:
+        try:
+            return package_version("MNN")
+        except PackageNotFoundError:
+            return "unknown"
+
+    @classmethod
+    def open_session(cls, target: Target, model: Path) -> InferenceSession:
+        with tempfile.TemporaryDirectory() as folder:
+            network = _Network(model, Path(folder), target.batch, target.image_size, target.threads)
+        return network.outputs
+
+    def measure(self, workload: Workload) -> Measurement:
+        return self._timer.measure(workload, self.version(), self.fingerprint())
+
+    def close(self) -> None:
+        self._timer.close()
+
+
+def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, Any]]:
+    """Convert and load ``request["model"]``; return a function that runs it once, and the settings.
+
+    The input is normally distributed.
+    """
+    import numpy as np
+
+    model = Path(request["model"])
+    with tempfile.TemporaryDirectory() as folder, naming_nodes(str(model)):
+        network = _Network(model, Path(folder), request["batch"], request["image_size"], request["threads"])
+    rng = np.random.default_rng(request["seed"])
+    for name, shape in network.inputs.items():
+        network.feed(name, random_input(name, "float32", shape, rng))
+    return network.run, {**network.settings, "inputs": network.inputs}
+
+
+def prepare() -> None:
+    """Import what the engine needs."""
+    import MNN  # noqa: F401
+    import numpy  # noqa: F401
+    import onnx  # noqa: F401
+
+
+class _Network:
+    """A network converted and loaded into MNN."""
+
+    def __init__(self, model: Path, folder: Path, batch: int, image_size: int | None, threads: int) -> None:
+        import MNN
+
+        self._mnn = MNN
+        proto = read(model)
+        check_operators(proto)
+        self.inputs = input_shapes(proto, batch, image_size)
+        self._outputs = [item.name for item in proto.graph.output]
+        converted = _converted(proto, self.inputs, folder, model.name)
+        self.settings: dict[str, Any] = {"backend": "CPU", "precision": "high", "numThread": threads}
+        with _stdout_as_stderr():
+            self._interpreter = MNN.Interpreter(str(converted))
+            self._session = self._interpreter.createSession(self.settings)
+
+    def feed(self, name: str, values: npt.NDArray[np.float32]) -> None:
+        """Copy values (batch, …) to an input."""
+        import numpy as np
+
+        mnn = self._mnn
+        host = mnn.Tensor(
+            values.shape,
+            mnn.Halide_Type_Float,
+            np.ascontiguousarray(values, np.float32),
+            mnn.Tensor_DimensionType_Caffe,
+        )
+        self._interpreter.getSessionInput(self._session, name).copyFrom(host)
+
+    def run(self) -> object:
+        """Compute all outputs."""
+        return self._interpreter.runSession(self._session)
+
+    def outputs(self, *inputs: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+        """Compute the outputs (batch, …) of inputs (batch, …), given in the file's order."""
+        import numpy as np
+
+        mnn = self._mnn
+        for name, values in zip(self.inputs, inputs, strict=True):
+            self.feed(name, values)
+        self.run()
+        found = []
+        for name in self._outputs:
+            tensor = self._interpreter.getSessionOutput(self._session, name)
+            shape = tensor.getShape()
+            host = mnn.Tensor(shape, mnn.Halide_Type_Float, np.zeros(shape, np.float32), mnn.Tensor_DimensionType_Caffe)
+            tensor.copyToHostTensor(host)
+            found.append(np.array(host.getNumpyData(), np.float32).reshape(shape))
+        return found
+
+
+def _converted(proto: Any, inputs: Mapping[str, list[int]], folder: Path, name: str) -> Path:
+    """Convert a model with fixed shapes; raise InputError with the converter's last words where it fails."""
+    import onnx
+
+    for item in proto.graph.input:
+        for dim, size in zip(item.type.tensor_type.shape.dim, inputs.get(item.name, ()), strict=False):
+            dim.dim_value = size
+    source, out = folder / "network.onnx", folder / "network.mnn"
+    onnx.save(proto, str(source))
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", CONVERT, str(source), str(out)],
+            capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise InputError(f"MNN cannot convert {name}: {error}") from None
+    if done.returncode or not out.is_file():
+        words = " ".join((done.stderr or done.stdout).split())[-300:]
+        raise InputError(f"MNN cannot convert {name} (status {done.returncode}): {words}")
+    return out
+
+
+@contextmanager
+def _stdout_as_stderr() -> Iterator[None]:
+    """Send what the library prints to standard error: standard output may be read by a program."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
