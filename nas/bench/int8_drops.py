@@ -13,9 +13,9 @@ from latency_db.runtimes import RUNTIMES
 from nas.bench.results import BenchModel, Int8Drop
 from nas.core.journal import Journal
 from nas.core.reporter import Reporter
+from nas.core.units import change_of_map, share
 from nas.data.source import DataPair
 from nas.quantization.model import CalibrationConfig, calibrate_detector
-from nas.quantization.report import change_of_map
 from nas.quantization.runtime_accuracy import RuntimeModel
 from nas.supernet.weights import digest_of, load_detector
 from search_spaces.errors import InputError
@@ -62,7 +62,7 @@ def measure_drops(
             update(i, len(with_weights), model.name)
             change = change_of_map(drop.points)
             reporter.note(
-                f"int8 accuracy of {model.name}: mAP {drop.before:.2f} % in fp32, {drop.after:.2f} % in int8, {change}"
+                f"int8 accuracy of {model.name}: mAP {share(drop.before / 100)} in fp32, {share(drop.after / 100)} in int8, {change}"
             )
     return found
 

@@ -14,7 +14,7 @@ from nas.bench.results import ACCURACY_KINDS, PUBLISHED, Accuracy, BenchEntry, B
 from nas.core.atomic import atomic_write
 from nas.core.budgets import BudgetRequest, ReferenceBound
 from nas.core.estimate import Estimate, Objective
-from nas.core.units import number, quantity
+from nas.core.units import change_of_map, counted, number, quantity
 from nas.plotting import canvas as look
 from nas.plotting.canvas import Axis, Canvas, cost_axis, gain_axis
 from nas.plotting.labels import XY
@@ -146,13 +146,13 @@ def write_bench(folder: Path, bench: BenchResult, data: BenchData) -> list[Path]
     """Write ``bench.json``, ``bench.csv``, ``bench.md``, ``bench.html`` and ``bench.png``; return their paths."""
     from nas.bench.report_html import write_bench_html
     from nas.bench.report_png import write_bench_png
-    from nas.bench.report_tables import bench_csv, bench_markdown
+    from nas.bench.report_tables import bench_csv, bench_markdown, bench_notes, bench_table
 
     return [
         atomic_write(folder / "bench.json", json.dumps(bench.to_dict(), indent=2, ensure_ascii=False) + "\n"),
         atomic_write(folder / "bench.csv", bench_csv(bench)),
         atomic_write(folder / "bench.md", bench_markdown(bench)),
-        write_bench_html(folder / "bench.html", data),
+        write_bench_html(folder / "bench.html", data, bench_table(bench), bench_notes(bench)),
         write_bench_png(folder / "bench.png", data),
     ]
 
@@ -221,10 +221,8 @@ def _map_axis(members: Sequence[BenchEntry]) -> Axis:
     if not accuracies:
         return Axis("", 0, 1, ())
     name = "Published mAP 50–95" if accuracies[0].kind == PUBLISHED else f"mAP 50–95 on {accuracies[0].data}"
-    return gain_axis(
-        Objective(name.replace(":", " "), "max", "%"),
-        [end for a in accuracies for end in (a.percent, *(a.interval or ()))],
-    )
+    values = [value for a in accuracies for value in (a.share, *(a.share_interval or ()))]
+    return gain_axis(Objective(name.replace(":", " "), "max"), values)
 
 
 def _panels(
@@ -258,7 +256,7 @@ def _panel(
     bounds: Sequence[float],
 ) -> Panel:
     """The ``members``, all of one kind of mAP, and ticks for the ``others``."""
-    points = {e.model.name: _point(e, bench, e.model.accuracy.percent) for e in members if e.model.accuracy}
+    points = {e.model.name: _point(e, bench, e.model.accuracy.share) for e in members if e.model.accuracy}
     ticks = {e.model.name: _point(e, bench, canvas.y.low) for e in others}
     series = _series(members, points, families)
     occupied = obstacles(canvas, list(points.values()), list(points.values()), bounds)
@@ -307,31 +305,27 @@ def _between(canvas: Canvas, a: XY, b: XY) -> list[XY]:
 
 
 def _point(entry: BenchEntry, bench: BenchResult, y: float) -> Point:
-    model, latency = entry.model, entry.latency
+    model, latency, accuracy = entry.model, entry.latency, entry.model.accuracy
     assert latency is not None
-    accuracy = model.accuracy
+    ratio, drop = bench.speed_ups().get(model.name), bench.drops.get(model.name)
+    size = f"{model.network.image_size} px, {counted(model.network.classes, 'class', 'classes')}"
     lines = [
-        f"Latency: {quantity(latency)}, {len(entry.measured)} rounds, {entry.verdict}",
-        _accuracy_text(accuracy),
+        f"Latency: {quantity(latency)}, {counted(len(entry.measured), 'round')}, {entry.verdict}",
+        _accuracy_line(accuracy),
         *([f"source: {accuracy.source}"] if accuracy else []),
-        f"{number(model.params)} parameters, {number(model.macs)} MACs, {model.network.image_size} px, "
-        f"{model.network.classes} classes",
-        *([f"int8: {quantity(ratio)} as fast"] if (ratio := bench.speed_ups().get(model.name)) else []),
-        *([f"int8: {change_of_map(drop.points)} of mAP"] if (drop := bench.drops.get(model.name)) else []),
+        f"{number(model.params)} parameters, {number(model.macs)} MACs, {size}",
+        *([f"int8: {quantity(ratio)} as fast"] if ratio else []),
+        *([f"int8: {change_of_map(drop.points)} of mAP"] if drop else []),
         model.family,
     ]
-    return Point(
-        model.name, latency.value, y, _interval(latency), accuracy.interval if accuracy else None, tuple(lines)
-    )
+    interval = accuracy.share_interval if accuracy else None
+    return Point(model.name, latency.value, y, _interval(latency), interval, tuple(lines))
 
 
-def _accuracy_text(accuracy: Accuracy | None) -> str:
+def _accuracy_line(accuracy: Accuracy | None) -> str:
     if accuracy is None:
-        return "mAP not known"
-    interval = ""
-    if accuracy.interval is not None:
-        interval = f" ({accuracy.interval[0]:.4g}…{accuracy.interval[1]:.4g})"
-    return f"mAP 50–95: {accuracy.percent:.4g} %{interval} on {accuracy.data}, {ACCURACY_KINDS[accuracy.kind]}"
+        return "mAP unknown"
+    return f"mAP 50–95: {accuracy.text} on {accuracy.data}, {ACCURACY_KINDS[accuracy.kind]}"
 
 
 def _interval(latency: Estimate) -> XY | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import html
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
+from nas.core.text_table import TextTable
 from nas.plotting import canvas as look
 from nas.plotting import page
 
@@ -16,9 +17,11 @@ if TYPE_CHECKING:
     from nas.bench.report import BenchData, Family, Panel
 
 
-def write_bench_html(path: str | os.PathLike[str], data: BenchData) -> Path:
-    """Write the page, whole or not at all."""
-    return page.write_page(path, bench_figure(data), data.title, data.height)
+def write_bench_html(
+    path: str | os.PathLike[str], data: BenchData, table: TextTable | None = None, notes: Sequence[str] = ()
+) -> Path:
+    """Write the page with the figure and, below it, ``table`` and ``notes``, whole or not at all."""
+    return page.write_page(path, bench_figure(data), data.title, data.height, table, notes)
 
 
 def bench_figure(data: BenchData) -> go.Figure:
@@ -104,7 +107,7 @@ def _heading(panel: Panel, data: BenchData) -> dict[str, Any]:
         "yref": "paper",
         "yanchor": "bottom",
         "yshift": data.heading_px(panel) - 4,
-        "text": f"<b>{html.escape(panel.heading)}</b>",
+        "text": f"<b>{page.escaped(panel.heading)}</b>",
         "showarrow": False,
         "font": {"size": look.TEXT_PX, "color": look.INK},
     }

@@ -25,7 +25,7 @@ def bench_table(bench: BenchResult) -> TextTable:
     headers = ["model", "family", main]
     headers += [*second, "speed-up"] if second else []
     headers += ["int8 mAP"] if bench.drops else []
-    headers += ["mAP 50–95, %", "whose", "M params", "GMACs", "px", "classes", "machine"]
+    headers += ["mAP 50–95", "whose", "M params", "GMACs", "px", "classes", "machine"]
     rows = []
     for entry in _by_latency(list(bench.main.values())):
         m = entry.model
@@ -34,7 +34,7 @@ def bench_table(bench: BenchResult) -> TextTable:
             cells += [_latency(other[m.name]), quantity(ratios[m.name]) if m.name in ratios else "–"]
         if bench.drops:
             cells += [f"{-bench.drops[m.name].points:+.2f}" if m.name in bench.drops else "–"]
-        cells += [_percent(m.accuracy), _whose(m.accuracy)]
+        cells += [m.accuracy.text if m.accuracy else "–", _whose(m.accuracy)]
         cells += [
             f"{m.params / 1e6:.2f}",
             f"{m.macs / 1e9:.2f}",
@@ -149,15 +149,6 @@ def _latency(entry: BenchEntry) -> str:
 
 def _whose(accuracy: Accuracy | None) -> str:
     return "–" if accuracy is None else f"{_OF[accuracy.kind]}, {accuracy.data}"
-
-
-def _percent(accuracy: Accuracy | None) -> str:
-    if accuracy is None:
-        return "–"
-    if accuracy.interval is None:
-        return f"{accuracy.percent:.1f}"
-    low, high = accuracy.interval
-    return f"{accuracy.percent:.1f} ({low:.1f}…{high:.1f})"
 
 
 def _sources(accuracies: Sequence[Accuracy | None]) -> list[str]:

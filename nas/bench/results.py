@@ -12,6 +12,7 @@ from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import Network
 from latency_db.database.db import nominal_reference_ms
 from nas.core.estimate import Estimate, speed_up
+from nas.core.units import share
 from nas.profiling.interleaved import combine_rounds
 from search_spaces.errors import InputError
 from search_spaces.registry import unknown
@@ -48,6 +49,22 @@ class Accuracy:
     def __post_init__(self) -> None:
         if self.kind not in ACCURACY_KINDS:
             raise unknown("kind of accuracy", self.kind, ACCURACY_KINDS)
+
+    @property
+    def share(self) -> float:
+        """mAP as a share 0..1, as it is shown."""
+        return self.percent / 100
+
+    @property
+    def share_interval(self) -> tuple[float, float] | None:
+        """95 % interval of :attr:`share`."""
+        return None if self.interval is None else (self.interval[0] / 100, self.interval[1] / 100)
+
+    @property
+    def text(self) -> str:
+        """mAP with its 95 % interval where it is known: ``0.452 (0.438–0.466)``."""
+        ends = self.share_interval
+        return share(self.share) + (f" ({share(ends[0])}–{share(ends[1])})" if ends else "")
 
     @property
     def scale(self) -> tuple[str, str]:

@@ -95,14 +95,16 @@ def _sources(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 def _table(rows: Sequence[dict[str, Any]]) -> TextTable:
     from nas.core.text_table import TextTable
+    from nas.core.units import share
 
     sources = _sources(rows)
     head = ("model", "family", "M params", "GMACs", "published: mAP", "M params", "GFLOPs", "source")
     cells = []
     for row in rows:
         said = row["published"] or {}
-        figures = [
-            f"{said[name]:.4g}" if said.get(name) is not None else "–" for name in ("map50_95", "params_m", "gflops")
+        accuracy = None if said.get("map50_95") is None else said["map50_95"] / 100
+        figures = [share(accuracy)] + [
+            f"{said[name]:.4g}" if said.get(name) is not None else "–" for name in ("params_m", "gflops")
         ]
         source = f"[{sources.index(said['source']) + 1}]" if said else "–"
         cells.append(

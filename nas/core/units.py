@@ -1,4 +1,11 @@
-"""Numbers as people read them: 12.17 M parameters, 1.84 ± 0.03 ms."""
+"""Numbers as text, one form for each quantity.
+
+mAP, AP, F1, recall        share 0..1, three decimals      0.452
+difference of two of them  signed, new - old               -0.007
+count                      grouped, with its noun          1 class, 2,000 images
+parameters, MACs           decimal prefix                  12.2 M
+latency                    cut at its interval             1.84 ± 0.03 ms
+"""
 
 from __future__ import annotations
 
@@ -29,6 +36,28 @@ def label(name: str) -> str:
 def axis_label(name: str, unit: str) -> str:
     """Label with its unit: ``Latency (ms)``."""
     return f"{label(name)} ({unit})" if unit else label(name)
+
+
+def share(value: float | None) -> str:
+    """Return a share 0..1, such as mAP, with three decimals; a dash for None."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def share_difference(new: float, old: float) -> str:
+    """Return ``new - old`` of two shares with its sign; below zero is a loss: ``-0.007``."""
+    return f"{round(new - old, 3) + 0.0:+.3f}"
+
+
+def change_of_map(points: float) -> str:
+    """Describe lost points of mAP: ``0.72 points lost``, ``0.72 points gained`` (for -0.72), ``no change``."""
+    if f"{abs(points):.2f}" == "0.00":
+        return "no change"
+    return f"{abs(points):.2f} points {'lost' if points > 0 else 'gained'}"
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return a count with its noun: ``1 class``, ``2,000 images``; ``plural`` where it is not the noun with an s."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def number(value: float, digits: int = 3) -> str:

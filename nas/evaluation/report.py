@@ -17,7 +17,7 @@ from nas.data.dataset import DetectionDataset
 from nas.evaluation.bootstrap import Difference, map_interval
 from nas.evaluation.matching import AREAS, Matches, match, precisions
 from nas.evaluation.report_confusion import Confusion, Verdict, confusion_of, judge
-from nas.evaluation.report_curves import Curve, best_of, curve_of, mean_of
+from nas.evaluation.report_curves import Curve, best_threshold, curves_of
 from nas.evaluation.report_tables import class_csv
 from nas.inference.coco_metrics import Metrics, evaluate
 from nas.inference.nms import Detections
@@ -90,8 +90,7 @@ def evaluation_of(
     mean F1 of the classes is best."""
     metrics = evaluate(dataset, detections)
     matches = match(dataset, detections)
-    curves = {k: curve_of(matches, k) for k in range(len(dataset.classes)) if matches.truths[:, k].any()}
-    mean = mean_of(tuple(curves.values()))
+    curves, mean = curves_of(matches)
     score = mean.best_score if score is None else score
     verdicts = tuple(
         judge(sample, detections.get(sample.id, Detections.none()), iou, score) for sample in dataset.samples
@@ -104,35 +103,33 @@ def evaluation_of(
         metrics,
         map_interval(matches, resamples, seed),
         matches,
-        _rows(dataset, detections, matches, curves),
-        tuple(curves.values()),
+        _rows(dataset, detections, matches),
+        curves,
         mean,
         confusion_of(dataset, verdicts, iou, score),
         verdicts,
     )
 
 
-def _rows(
-    dataset: DetectionDataset, detections: Mapping[int, Detections], matches: Matches, curves: Mapping[int, Curve]
-) -> tuple[ClassRow, ...]:
+def _rows(dataset: DetectionDataset, detections: Mapping[int, Detections], matches: Matches) -> tuple[ClassRow, ...]:
     tables = {area: precisions(matches if area == "all" else match(dataset, detections, area))[0] for area in AREAS}
     rows = []
     for k, name in enumerate(dataset.classes):
-        ap = {area: _defined(table[k].mean()) for area, table in tables.items()}
         counts = matches.truths[:, k]
-        best = best_of(matches, k, curves[k]) if k in curves else (None,) * 4
-        ap50 = _defined(tables["all"][k, 0])
+        best = best_threshold(matches, k) if counts.any() else None
+        ap = {f"ap_{area}": _defined(table[k].mean()) for area, table in tables.items()}
         rows.append(
             ClassRow(
                 name,
-                ap["all"],
-                ap50,
-                ap["small"],
-                ap["medium"],
-                ap["large"],
-                int(counts.sum()),
-                int((counts > 0).sum()),
-                *best,
+                ap=ap.pop("ap_all"),
+                ap50=_defined(tables["all"][k, 0]),
+                **ap,
+                boxes=int(counts.sum()),
+                images=int((counts > 0).sum()),
+                best_score=best.score if best else None,
+                f1=best.f1 if best else None,
+                precision=best.precision if best else None,
+                recall=best.recall if best else None,
             )
         )
     return tuple(rows)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from nas.core.estimate import Estimate
 from nas.core.text_table import TextTable
+from nas.core.units import share
 from nas.evaluation.bootstrap import Difference
 from nas.inference.coco_metrics import Metrics
 
@@ -35,7 +36,7 @@ def summary(metrics: Metrics, interval: Estimate) -> tuple[str, str]:
     """Return COCO's numbers as two lines of text."""
     m = metrics
     sizes, recalls = (
-        "  ".join(f"{name} {_number(value)}" for name, value in named)
+        "  ".join(f"{name} {share(value)}" for name, value in named)
         for named in (
             (("small", m.map_small), ("medium", m.map_medium), ("large", m.map_large)),
             (("AR1", m.ar1), ("AR10", m.ar10), ("AR100", m.ar100)),
@@ -59,15 +60,11 @@ def class_table(rows: tuple[ClassRow, ...], best: bool = False) -> TextTable:
         *(("best F1", "at score") if best else ()),
     )
     lines = [
-        (r.name, *map(_number, (r.ap, r.ap50, r.ap_small, r.ap_medium, r.ap_large)), str(r.boxes), str(r.images))
-        + (tuple(map(_number, (r.f1, r.best_score))) if best else ())
+        (r.name, *map(share, (r.ap, r.ap50, r.ap_small, r.ap_medium, r.ap_large)), str(r.boxes), str(r.images))
+        + (tuple(map(share, (r.f1, r.best_score))) if best else ())
         for r in rows
     ]
     return TextTable(head, tuple(lines))
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
 
 
 def class_csv(rows: tuple[ClassRow, ...]) -> str:

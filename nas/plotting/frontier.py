@@ -4,18 +4,17 @@ cannot differ."""
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nas.plotting.canvas import Canvas
 from nas.plotting.labels import XY
-from nas.plotting.marks import (
-    SHAPES,
-    BudgetLine,
-    Label,
-    Point,
-)
+from nas.plotting.marks import SHAPES, BudgetLine, Label, Point
+from search_spaces.registry import unknown
 
+FORMATS = ("html", "png", "svg", "pdf")
+"""Formats of :func:`write_frontier`: a page, and those of :mod:`nas.plotting.sheet`."""
 Reference = tuple[str, float, float]
 
 
@@ -48,11 +47,20 @@ class FrontierData:
         return tuple(point for point in self.candidates if point.id not in special)
 
 
-def write_frontier(folder: str | os.PathLike[str], data: FrontierData) -> tuple[Path, Path]:
-    """Write ``frontier.html`` (plotly) and ``frontier.png`` (matplotlib) into ``folder``; gives the two paths."""
+def write_frontier(
+    folder: str | os.PathLike[str], data: FrontierData, formats: Sequence[str] = ("html", "png")
+) -> tuple[Path, ...]:
+    """Write ``frontier.html`` (plotly) and images (matplotlib) into ``folder``; return their paths.
+
+    Raises InputError if a format is not one of :data:`FORMATS` or a file cannot be written.
+    """
     from nas.plotting.frontier_html import write_frontier_html
     from nas.plotting.frontier_png import write_frontier_png
 
-    return write_frontier_html(Path(folder) / "frontier.html", data), write_frontier_png(
-        Path(folder) / "frontier.png", data
+    for name in formats:
+        if name not in FORMATS:
+            raise unknown("format of plots", name, FORMATS)
+    return tuple(
+        (write_frontier_html if name == "html" else write_frontier_png)(Path(folder) / f"frontier.{name}", data)
+        for name in dict.fromkeys(formats)
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,7 +65,7 @@ def _shapes(points: Sequence[Point]) -> dict[str, list[str]]:
 
 def _references(data: FrontierData) -> go.Scatter:
     texts = [
-        f"<b>{html.escape(name)}</b><br>{html.escape(data.canvas.x.label)}: {number(x)}<br>{html.escape(data.canvas.y.label)}: {number(y)}"
+        f"<b>{page.escaped(name)}</b><br>{page.escaped(data.canvas.x.label)}: {number(x)}<br>{page.escaped(data.canvas.y.label)}: {number(y)}"
         for name, x, y in data.references
     ]
     marker = {"color": look.PAPER, "size": 12, "symbol": "diamond", "line": {"color": look.GREEN, "width": 2.2}}

@@ -1,5 +1,7 @@
-"""A page with a plotly figure: what all interactive plots share. Plotly's script is in the page (about 5 MB): it
-opens without a network."""
+"""HTML pages by jinja2 templates, with plotly figures: what all interactive plots share.
+
+Plotly's script (about 5 MB) is part of a page, which therefore opens without a network.
+"""
 
 from __future__ import annotations
 
@@ -10,54 +12,98 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jinja2
 import plotly.graph_objects as go
+from markupsafe import Markup
 
 from nas.core.atomic import atomic_write
+from nas.core.text_table import TextTable
 from nas.plotting import canvas as look
 from nas.plotting.canvas import Axis, Canvas
 from nas.plotting.labels import XY
+from search_spaces.text import printable
 
 if TYPE_CHECKING:
     from nas.plotting.marks import BudgetLine, Label, Point
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>html, body {{ margin: 0; height: 100%; background: {paper}; }} #{id} {{ min-width: 1000px; min-height: 640px; }}</style>
-</head>
-<body>
-{plot}
-</body>
-</html>
-"""
+TEMPLATES = Path(__file__).parent / "templates"
+
+_CONFIG = {
+    "displaylogo": False,
+    "responsive": True,
+    "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"],
+}
 
 
-def write_page(path: str | os.PathLike[str], figure: go.Figure, title: str, height: int | None = None) -> Path:
-    """Write the page, whole or not at all; the figure is as wide as the window and ``height`` pixels high (default:
-    as the window)."""
-    name = Path(path).stem
-    plot = figure.to_html(
-        include_plotlyjs=True,
-        full_html=False,
-        default_height=f"{height}px" if height else "100vh",
-        div_id=name,
-        config={
-            "displaylogo": False,
-            "responsive": True,
-            "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"],
-            "toImageButtonOptions": {"filename": name, "scale": 2},
-        },
+def render(template: Path, **values: Any) -> str:
+    """Return the page that a jinja2 template gives for ``values``, which are escaped.
+
+    A template finds others in its own folder and in :data:`TEMPLATES`. ``look`` (:mod:`nas.plotting.canvas`) and
+    ``fonts`` are there for every template. Text from outside is made printable first
+    (:func:`search_spaces.text.printable`), newlines are kept.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([template.parent, TEMPLATES]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_safe_text,
     )
-    return atomic_write(path, _PAGE.format(title=html.escape(title), paper=look.PAPER, plot=plot, id=name))
+    fonts = Markup(", ".join(f"'{font}'" for font in look.FONTS) + ", sans-serif")
+    return environment.get_template(template.name).render(look=look, fonts=fonts, **values)
+
+
+def _safe_text(value: object) -> object:
+    return printable(value, keep="\n\t") if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def escaped(text: str) -> str:
+    """Return text from outside as it may stand in a label of plotly, which takes HTML."""
+    return html.escape(printable(text))
+
+
+def plot_html(figure: go.Figure, name: str, script: bool = True, height: str | None = None) -> Markup:
+    """Return a figure as a part of a page; ``script``: with plotly itself, which one figure of a page must bring."""
+    options = {"filename": name, "scale": 2}
+    text = figure.to_html(
+        include_plotlyjs=script,
+        full_html=False,
+        default_height=height or "100%",
+        div_id=name,
+        config={**_CONFIG, "toImageButtonOptions": options},
+    )
+    return Markup(text)
+
+
+def write_page(
+    path: str | os.PathLike[str],
+    figure: go.Figure,
+    title: str,
+    height: int | None = None,
+    table: TextTable | None = None,
+    notes: Sequence[str] = (),
+) -> Path:
+    """Write a page with one figure, whole or not at all.
+
+    Args:
+        path: The page.
+        figure: As wide as the window.
+        title: Of the page.
+        height: Of the figure in pixels; by default that of the window.
+        table: Below the figure, if given.
+        notes: Lines below the table.
+    """
+    name = Path(path).stem
+    plot = plot_html(figure, name, height=f"{height}px" if height else "100vh")
+    page = render(TEMPLATES / "figure.html", title=title, name=name, plot=plot, table=table, notes=notes)
+    return atomic_write(path, page)
 
 
 def layout(title: str, subtitle: Sequence[str], top: int) -> dict[str, Any]:
     """Everything but the axes: paper, fonts, heading, legend; the plot begins ``top`` pixels below the upper edge."""
     below = "<br>".join(
-        f'<span style="font-size:{look.SUBTITLE_PX}px;color:{look.SOFT_INK}">{html.escape(line)}</span>'
+        f'<span style="font-size:{look.SUBTITLE_PX}px;color:{look.SOFT_INK}">{escaped(line)}</span>'
         for line in subtitle
     )
     return {
@@ -67,7 +113,7 @@ def layout(title: str, subtitle: Sequence[str], top: int) -> dict[str, Any]:
         "plot_bgcolor": look.PAPER,
         "margin": {"l": look.LEFT, "r": look.RIGHT, "t": top, "b": look.BOTTOM, "autoexpand": False},
         "title": {
-            "text": f"<b>{html.escape(title)}</b><br>{below}",
+            "text": f"<b>{escaped(title)}</b><br>{below}",
             "font": {"size": look.TITLE_PX, "color": look.INK},
             "x": 0,
             "xref": "container",
@@ -102,7 +148,7 @@ def axis(axis: Axis) -> dict[str, Any]:
     return {
         "type": "log" if axis.log else "linear",
         "range": ends,
-        "title": {"text": html.escape(axis.label), "standoff": 14, "font": {"size": look.TEXT_PX + 1}},
+        "title": {"text": escaped(axis.label), "standoff": 14, "font": {"size": look.TEXT_PX + 1}},
         "tickvals": list(axis.ticks),
         "ticktext": list(axis.tick_texts),
         "tickfont": {"size": look.SMALL_PX, "color": look.SOFT_INK},
@@ -127,7 +173,7 @@ def markers(
     are drawn."""
     heads = names or [""] * len(points)
     texts = [
-        f"<b>{html.escape(f'{head}  {p.id}'.strip())}</b><br>{'<br>'.join(map(html.escape, p.hover))}"
+        f"<b>{escaped(f'{head}  {p.id}'.strip())}</b><br>{'<br>'.join(map(escaped, p.hover))}"
         for head, p in zip(heads, points, strict=True)
     ]
     errors = (
@@ -187,7 +233,7 @@ def budget_text(canvas: Canvas, budget: BudgetLine) -> dict[str, Any]:
         "yref": "paper",
         "yanchor": "bottom",
         "yshift": 3 + look.ROW_PX * row,
-        "text": html.escape(text),
+        "text": escaped(text),
         "showarrow": False,
         "font": {"size": look.SMALL_PX, "color": look.SOFT_INK},
     }
@@ -195,7 +241,7 @@ def budget_text(canvas: Canvas, budget: BudgetLine) -> dict[str, Any]:
 
 def annotation(canvas: Canvas, label: Label, colour: str, **more: Any) -> dict[str, Any]:
     """A label beside its point."""
-    head, *rest = map(html.escape, label.lines)
+    head, *rest = map(escaped, label.lines)
     size = look.NAME_PX if rest else look.TEXT_PX
     text = f'<b><span style="color:{colour};font-size:{size}px">{head}</span></b>' + "".join(
         f'<br><span style="font-size:{look.SMALL_PX}px">{one}</span>' for one in rest

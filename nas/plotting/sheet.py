@@ -22,11 +22,15 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from nas.core.atomic import atomic_write
 from nas.plotting import canvas as look
 from nas.plotting.canvas import Canvas
+from search_spaces.registry import unknown
+from search_spaces.text import printable
 
 if TYPE_CHECKING:
     from nas.plotting.marks import BudgetLine, Label, Point
 
 _DPI = 100
+FORMATS = ("png", "svg", "pdf")
+"""Image formats by the suffix of the file."""
 
 MARKERS = {
     "circle": "o",
@@ -66,7 +70,9 @@ class Sheet:
             axis.set_major_locator(FixedLocator(list(values.ticks)))
             axis.set_major_formatter(FixedFormatter(list(values.tick_texts) if named else [""] * len(values.ticks)))
             axis.set_minor_locator(NullLocator())
-            axis.set_label_text(values.label if named else "", fontsize=points(look.TEXT_PX + 1), color=look.INK)
+            axis.set_label_text(
+                printable(values.label) if named else "", fontsize=points(look.TEXT_PX + 1), color=look.INK
+            )
             axis.labelpad = 9
         axes.tick_params(
             labelsize=points(look.SMALL_PX), labelcolor=look.SOFT_INK, color=look.SOFT_INK, length=3, width=0.8
@@ -80,8 +86,9 @@ class Sheet:
         return axes
 
     def text(self, x: float, y: float, text: str, size: float, colour: str, **style: Any) -> None:
-        """A line of text, ``size`` pixels high."""
-        self.figure.text(x / look.WIDTH, 1 - y / self.height, text, fontsize=points(size), color=colour, **style)
+        """Write a line of text, ``size`` pixels high."""
+        shown = printable(text)
+        self.figure.text(x / look.WIDTH, 1 - y / self.height, shown, fontsize=points(size), color=colour, **style)
 
     def header(self, title: str, subtitle: Sequence[str]) -> None:
         """Title and the lines below it."""
@@ -114,7 +121,7 @@ class Sheet:
         x = look.LEFT / look.WIDTH if left else 1 - look.RIGHT / look.WIDTH
         legend = self.figure.legend(
             [handles[i] for i in order],
-            [names[i] for i in order],
+            [printable(names[i]) for i in order],
             loc="upper left" if left else "upper right",
             bbox_to_anchor=(x, 1 - top / self.height),
             ncols=columns,
@@ -144,7 +151,7 @@ class Sheet:
             axes.text(
                 x / look.WIDTH,
                 1 - at / self.height,
-                line,
+                printable(line),
                 transform=self.figure.transFigure,
                 fontsize=points(size),
                 color=ink,
@@ -157,11 +164,31 @@ class Sheet:
 
 
 def write_sheet(path: str | os.PathLike[str], draw: Callable[[], Sheet], scale: float) -> Path:
-    """Draw, and write the PNG at ``scale`` times its pixels, whole or not at all; matplotlib's settings are as they
-    were afterwards."""
+    """Draw and write an image, whole or not at all.
+
+    matplotlib's settings are restored afterwards. Equal sheets give equal files.
+
+    Args:
+        path: Its suffix, one of :data:`FORMATS`, is the format.
+        draw: Makes the sheet.
+        scale: Pixels of a PNG per pixel of the sheet; the other formats are scalable.
+
+    Raises:
+        InputError: For another suffix, or if the file cannot be written.
+    """
+    kind = Path(path).suffix.lower().removeprefix(".")
+    if kind not in FORMATS:
+        raise unknown("image format", kind or os.fspath(path), FORMATS)
     out = io.BytesIO()
-    with matplotlib.rc_context({"font.family": _fonts(), "axes.unicode_minus": True, "text.parse_math": False}):
-        draw().figure.savefig(out, format="png", dpi=_DPI * scale, metadata={"Software": None})
+    settings: Any = {
+        "font.family": _fonts(),
+        "axes.unicode_minus": True,
+        "text.parse_math": False,
+        "svg.hashsalt": "nas",
+    }
+    metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None, "Producer": None}}[kind]
+    with matplotlib.rc_context(settings):
+        draw().figure.savefig(out, format=kind, dpi=_DPI * scale, metadata=metadata)
     return atomic_write(path, out.getvalue())
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from nas.core.atomic import atomic_write
 from nas.core.estimate import Estimate
 from nas.core.reporter import Reporter
+from nas.core.units import change_of_map
 from nas.data.source import DataPair
 from nas.plotting.frontier import write_frontier
 from nas.profiling.interleaved import why_unmeasurable
@@ -38,7 +39,7 @@ from nas.quantization.measurements import SelectionMeasurements
 from nas.quantization.mixed_precision_plot import SelectionPlot, selective_data
 from nas.quantization.model import CalibratedDetector, calibrate_detector
 from nas.quantization.ptq import QuantizationRequest, QuantizedFile, evaluate_quantized
-from nas.quantization.report import QuantizationReport, change_of_map
+from nas.quantization.report import QuantizationReport
 from search_spaces.errors import InputError
 
 GAINS = ("measured", "predicted")

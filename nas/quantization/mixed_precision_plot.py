@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nas.core.estimate import Estimate, Objective
-from nas.core.units import number, quantity
+from nas.core.units import change_of_map, number, quantity, share
 from nas.plotting.canvas import Canvas, cost_axis, gain_axis
 from nas.plotting.frontier import FrontierData
 from nas.plotting.marks import ABOVE, BELOW, Label, Point, edge, obstacles, placed, steps
-from nas.quantization.report import change_of_map
 
 if TYPE_CHECKING:
     from nas.quantization.block_selection import FloatBlocks, SelectionPoint
@@ -95,7 +94,7 @@ def _point(p: SelectionPoint, float_map: float) -> Point:
     kept = sorted(p.kept_float)
     lines = [
         f"latency {quantity(p.latency)}",
-        f"mAP {100 * p.map:.2f} %, {change_of_map(100 * (float_map - p.map))}",
+        f"mAP {share(p.map)}, {change_of_map(100 * (float_map - p.map))}",
         f"{len(kept)} blocks in floating point",
     ]
     title = ", ".join(kept[:3]) + (" …" if len(kept) > 3 else "")

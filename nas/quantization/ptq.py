@@ -13,12 +13,13 @@ from latency_db.core.target import Target
 from latency_db.runtimes import RUNTIMES
 from nas.core.estimate import Estimate
 from nas.core.reporter import Reporter
+from nas.core.units import change_of_map, share
 from nas.data.source import DataPair
 from nas.inference.coco_metrics import Metrics
 from nas.profiling.interleaved import Files, interleaved, why_unmeasurable
 from nas.quantization.lint import LintReport
 from nas.quantization.model import CalibratedDetector, CalibrationConfig, calibrate_detector, scheme_of
-from nas.quantization.report import QuantizationReport, change_of_map, map_drop, versions
+from nas.quantization.report import QuantizationReport, map_drop, versions
 from nas.quantization.runtime_accuracy import RuntimeModel
 from nas.supernet.weights import load_detector
 from nas.training.data import check_classes
@@ -116,7 +117,7 @@ def evaluate_quantized(
             metrics, where = detector.accuracy(model), model.where
             found.append((name, path, metrics))
             change = "" if len(found) == 1 else f" ({change_of_map(map_drop(found[0][2], metrics))})"
-            update(len(found), len(files), f"{name}: mAP {100 * metrics.map:.2f} %{change} in {where}")
+            update(len(found), len(files), f"{name}: mAP {share(metrics.map)}{change} in {where}")
     reason = why_unmeasurable(detector.target) or ("" if settings.rounds else "not asked for")
     latencies: Mapping[str, Estimate] = {}
     if not reason:

@@ -11,7 +11,7 @@ from typing import Any
 from latency_db.core.quantization_scheme import QuantizationScheme
 from nas.core.atomic import atomic_write
 from nas.core.estimate import Estimate, speed_up
-from nas.core.units import quantity
+from nas.core.units import change_of_map, quantity, share
 from nas.inference.coco_metrics import Metrics
 from nas.quantization.lint import LintReport
 
@@ -21,13 +21,6 @@ SUFFIX = ".quantization.json"
 def map_drop(before: Metrics, after: Metrics) -> float:
     """Return the points of mAP50-95 (hundredths) that are lost; negative for a gain."""
     return 100 * (before.map - after.map)
-
-
-def change_of_map(points: float) -> str:
-    """Describe lost points of mAP: ``0.72 points lost``, ``0.72 points gained`` (for -0.72), ``no change``."""
-    if f"{abs(points):.2f}" == "0.00":
-        return "no change"
-    return f"{abs(points):.2f} points {'lost' if points > 0 else 'gained'}"
 
 
 @dataclass(frozen=True)
@@ -144,7 +137,7 @@ def _describe(scheme: QuantizationScheme) -> str:
 def _row(version: ModelVersion, before: ModelVersion) -> str:
     change = "" if version is before else f" ({change_of_map(map_drop(before.metrics, version.metrics))})"
     latency = "" if version.latency is None else f", {quantity(version.latency)}"
-    return f"  {version.name:<22} mAP {100 * version.metrics.map:.2f} %{change}{latency}, {version.size / 1e6:.2f} MB"
+    return f"  {version.name:<22} mAP {share(version.metrics.map)}{change}{latency}, {version.size / 1e6:.2f} MB"
 
 
 def versions(named: Sequence[tuple[str, Path, Metrics]], latencies: Mapping[str, Estimate]) -> list[ModelVersion]:

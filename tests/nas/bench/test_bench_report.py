@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from markupsafe import escape
 from PIL import Image
 
 from nas.bench.models import resolve_models
@@ -46,7 +47,7 @@ def test_published_and_own_map_stand_on_panels_of_their_own() -> None:
     assert set(names(trained)) == {"S", "M", "L"} and set(names(supernet)) == {"night/S", "night/L"}
     assert published.heading == "mAP 50–95 on COCO val2017, published by the authors (hollow)"
     assert trained.heading == "mAP 50–95 on digits, trained by this project" and "supernet" in supernet.heading
-    assert published.canvas.y.label == "Published mAP 50–95 (%)" and trained.canvas.y.label == "mAP 50–95 on digits (%)"
+    assert published.canvas.y.label == "Published mAP 50–95" and trained.canvas.y.label == "mAP 50–95 on digits"
     assert {panel.canvas.x for panel in drawn.panels} == {published.canvas.x}
     assert (
         published.canvas.bottom
@@ -82,7 +83,7 @@ def test_points_are_the_measured_and_published_numbers() -> None:
             for p in series.points:
                 entry = bench.main[p.id]
                 assert entry.latency is not None and entry.model.accuracy is not None
-                assert (p.x, p.y) == (entry.latency.value, entry.model.accuracy.percent)
+                assert (p.x, p.y) == (entry.latency.value, entry.model.accuracy.share)
                 assert p.x_interval == (entry.latency.low, entry.latency.high)
                 assert entry.model.family == series.family.name and any(
                     entry.model.accuracy.source in line for line in p.hover
@@ -255,9 +256,10 @@ def test_intervals_of_map_are_drawn_and_written() -> None:
     data = bench_data(bench)
     (point,) = (p for panel in data.panels for s in panel.series for p in s.points if p.id == first.name)
     (panel,) = (panel for panel in data.panels for s in panel.series if point in s.points)
-    assert point.y_interval == interval and panel.canvas.y.low <= interval[0] and interval[1] <= panel.canvas.y.high
+    shares = (interval[0] / 100, interval[1] / 100)
+    assert point.y_interval == shares and panel.canvas.y.low <= shares[0] and shares[1] <= panel.canvas.y.high
     (cell,) = (row[3] for row in bench_table(bench).rows if row[0] == first.name)
-    assert cell == f"{first.accuracy.percent:.1f} ({interval[0]:.1f}…{interval[1]:.1f})"
+    assert cell == f"{first.accuracy.share:.3f} ({shares[0]:.3f}–{shares[1]:.3f})"
     assert f"{interval[0]!r},{interval[1]!r}" in bench_csv(bench)
     others = [p for p in (q for panel in data.panels for s in panel.series for q in s.points) if p.id != first.name]
     assert all(p.y_interval is None for p in others)
@@ -268,3 +270,39 @@ def test_a_searched_architecture_brings_the_interval_of_its_map(tmp_path: Path) 
     artifact = replace(reference_artifact("yolov5n", 3, 96), estimates=(known,))
     accuracy = resolve_models([str(write_artifact(tmp_path / "S.json", artifact))])[0].accuracy
     assert accuracy is not None and accuracy.interval == pytest.approx((45, 57))
+
+
+def test_map_has_its_interval_and_the_page_its_table(tmp_path: Path) -> None:
+    models = [
+        replace(
+            m, accuracy=m.accuracy and replace(m.accuracy, interval=(m.accuracy.percent - 4, m.accuracy.percent + 3))
+        )
+        for m in OWN
+    ]
+    bench = example(models)
+    data = bench_data(bench)
+    for panel in data.panels:
+        for point in [p for s in panel.series for p in s.points]:
+            accuracy = bench.main[point.id].model.accuracy
+            assert accuracy is not None
+            if accuracy.interval is None or point.y_interval is None:
+                assert point.y_interval is accuracy.interval is None
+                continue
+            assert point.y_interval == pytest.approx((accuracy.share - 0.04, accuracy.share + 0.03))
+            assert panel.canvas.y.low <= point.y_interval[0] and point.y_interval[1] <= panel.canvas.y.high
+            assert any(accuracy.text in line for line in point.hover) and re.search(
+                r"\(0\.\d{3}–0\.\d{3}\)$", accuracy.text
+            )
+    page = next(path for path in write_bench(tmp_path, bench, data) if path.suffix == ".html").read_text("utf-8")
+    table = bench_table(bench)
+    assert all(f"<td>{escape(cell)}</td>" in page for row in table.rows for cell in row)
+    figure = bench_figure(data)
+    assert any(t.error_y and t.error_y.array is not None and max(t.error_y.array) > 0 for t in figure.data)
+
+
+def test_text_from_outside_does_no_harm_in_the_page(tmp_path: Path) -> None:
+    name = "<script>alert(1)</script>\x1b[31m\u202e"
+    bench = example([replace(OWN[0], name=name, family="</title><b>")], limit=0)
+    page = next(p for p in write_bench(tmp_path, bench, bench_data(bench, title=name)) if p.suffix == ".html")
+    text = page.read_text("utf-8")
+    assert "<script>alert" not in text and "\x1b" not in text and "\u202e" not in text and "</title><b>" not in text

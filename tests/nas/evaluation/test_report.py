@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 
 from nas.cli import main
-from nas.data.dataset import Annotation
+from nas.data.dataset import Annotation, DetectionDataset
 from nas.data.images import read_image
 from nas.data.source import open_data
 from nas.evaluation.bootstrap import compare
 from nas.evaluation.matching import match
 from nas.evaluation.report import EvaluationResult, evaluation_of
-from nas.evaluation.report_confusion import confusion_of, judge
-from nas.evaluation.report_curves import SCORES, best_of, curve_of
-from nas.evaluation.report_html import confusion_figure, curve_figure
+from nas.evaluation.report_confusion import Confusion, confusion_of, judge
+from nas.evaluation.report_curves import SCORES, best_threshold, curves_of
+from nas.evaluation.report_html import confusion_figure, curve_figure, f1_figure
 from nas.evaluation.report_tables import class_csv, class_table, difference_text, interval_text
 from nas.inference.coco_metrics import Detections, evaluate
 from tests._detectors import Files, detector_files
@@ -87,31 +87,71 @@ def test_curves_are_what_their_names_say() -> None:
     for seed in range(4):
         data, detections = (odd_case if seed % 2 else random_case)(np.random.default_rng(seed))
         matches, metrics = match(data, detections), evaluate(data, detections)
-        curves = []
-        for k in range(len(data.classes)):
-            if not matches.truths[:, k].any():
-                continue
-            curve = curve_of(matches, k)
-            curves.append(curve)
+        curves, mean = curves_of(matches)
+        there = [k for k in range(len(data.classes)) if matches.truths[:, k].any()]
+        np.testing.assert_allclose(mean.f1, np.mean([c.f1 for c in curves], axis=0))
+        assert mean.best_f1 == pytest.approx(mean.f1.max()) and set(SCORES) <= set(mean.scores)
+        for k, curve in zip(there, curves, strict=True):
+            assert curve.name == data.classes[k] and curve.scores is mean.scores
             where = matches.of_class(k)
             counted = matches.ignored[where] & 1 == 0
             scores, hits = matches.score[where][counted], (matches.hit[where] & 1)[counted]
             total = matches.truths[:, k].sum()
             by_definition = [
-                2 * hits[scores >= s].sum() / ((scores >= s).sum() + total) for s in SCORES.astype(np.float32)
+                2 * hits[scores >= s].sum() / ((scores >= s).sum() + total) for s in curve.scores.astype(np.float32)
             ]
             np.testing.assert_allclose(curve.f1, by_definition, atol=1e-12)
             assert curve.best_f1 >= max(by_definition) - 1e-12
-            score, f1, precision, recall = best_of(matches, k, curve)
-            if score is not None:
-                assert precision is not None and recall is not None and f1 is not None
-                at = scores >= score
-                assert f1 == pytest.approx(2 * hits[at].sum() / (at.sum() + total)) and recall == pytest.approx(
-                    hits[at].sum() / total
-                )
+            assert curve.best_f1 == pytest.approx(curve.f1.max(), abs=1e-12)  # the best place is on the curve
+            best = best_threshold(matches, k)
+            if best is not None:
+                at = scores >= best.score
+                assert (best.f1, best.score) == (curve.best_f1, curve.best_score)
+                assert best.f1 == pytest.approx(2 * hits[at].sum() / (at.sum() + total))
+                assert best.recall == pytest.approx(hits[at].sum() / total)
+                assert best.precision == pytest.approx(hits[at].sum() / at.sum())
         assert np.mean([c.precision.mean() for c in curves]) == pytest.approx(
             metrics.map50, abs=1e-9
         )  # the area under the curves drawn
+
+
+def test_with_one_class_the_mean_is_the_class() -> None:
+    """The table's best F1 and its score are those of the chart, whatever the scores are."""
+    for seed in range(20):
+        data, detections = one_class(seed)
+        evaluation = evaluation_of("S", "none", data, detections, resamples=10)
+        (row,), (curve,), mean = evaluation.rows, evaluation.curves, evaluation.mean
+        assert row.f1 == curve.best_f1 == mean.best_f1 and row.best_score == curve.best_score == mean.best_score
+        assert evaluation.confusion.score == row.best_score
+        right = int(evaluation.confusion.counts[0, 0])
+        found, objects = int(evaluation.confusion.counts[:, 0].sum()), int(evaluation.confusion.counts[0].sum())
+        assert row.f1 is not None and row.f1 == pytest.approx(2 * right / (found + objects))
+        figure = f1_figure(evaluation)
+        assert f"{row.f1:.3f} at {row.best_score:.3f}" in figure.layout.annotations[0].text
+
+
+def one_class(seed: int) -> tuple[DetectionDataset, dict[int, Detections]]:
+    """30 images with an object each; most are found, some twice, scores close together."""
+    rng = np.random.default_rng(seed)
+    data = data_set({i: [square(0, 0)] for i in range(1, 31)}, ("thing",))
+    rows = {
+        i: [(0.0, 0.0, 100.0, 100.0, 0.46 + 0.003 * rng.random(), 0)] * int(rng.integers(0, 2))
+        + [(500.0, 500.0, 600.0, 600.0, 0.459 + 0.003 * rng.random(), 0)] * int(rng.integers(0, 2))
+        for i in range(1, 31)
+    }
+    return data, {i: found(*r) for i, r in rows.items() if r}
+
+
+def test_labels_of_the_confusion_matrix_are_whole_and_counts_have_their_own_colours() -> None:
+    counts = np.array([[900, 0, 10], [0, 9, 1], [100, 0, 0]])
+    confusion = Confusion(("frequent", "rare"), counts, 0.5, 0.3)
+    figure, parts = confusion_figure(confusion, False), confusion_figure(confusion, True)
+    assert list(figure.layout.xaxis.ticktext) == ["frequent", "rare", "background"]
+    colours = np.array(figure.data[0].z)
+    assert np.array_equal(np.argsort(colours, axis=None, kind="stable"), np.argsort(counts, axis=None, kind="stable"))
+    assert colours.max() == 1 and np.array_equal(parts.data[0].z, confusion.shares)
+    many = Confusion(tuple(f"class {i}" for i in range(60)), np.eye(61, dtype=np.int64), 0.5, 0.3)
+    assert confusion_figure(many, False).layout.xaxis.tickangle == -60
 
 
 def made(seed: int = 0) -> EvaluationResult:
@@ -157,8 +197,10 @@ def test_nothing_found_and_classes_without_objects() -> None:
 
 def test_figures_of_many_classes_are_not_crowded() -> None:
     evaluation = made()
-    few = curve_figure("t", "x", "y", (*evaluation.curves, evaluation.mean), SCORES, "f1")
-    many = curve_figure("t", "x", "y", (*evaluation.curves * 20, evaluation.mean), SCORES, "f1")
+    few, many = (
+        curve_figure("t", ("x", "y"), (*evaluation.curves * n, evaluation.mean), lambda c: (c.scores, c.f1))
+        for n in (1, 20)
+    )
     assert all(t.showlegend for t in few.data) and [t.showlegend for t in many.data] == [False] * 60 + [True]
     figure = confusion_figure(evaluation.confusion, False)
     assert figure.data[0].texttemplate and list(figure.layout.yaxis.ticktext) == ["a", "b", "c", "background"]

@@ -363,6 +363,21 @@ def test_image_is_the_same_each_time_and_changes_nothing_for_others(tmp_path: Pa
     assert first == second and dict(matplotlib.rcParams) == before
 
 
+@pytest.mark.parametrize(
+    "kind, start", [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF"), ("html", b"<!doctype")]
+)
+def test_every_format_is_written_the_same_each_time(kind: str, start: bytes, tmp_path: Path) -> None:
+    (first,), (second,) = (write_frontier(tmp_path / name, data(), [kind]) for name in ("a", "b"))
+    assert first.name == f"frontier.{kind}" and first.read_bytes().startswith(start)
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unknown format of plots 'gif'"):
+        write_frontier(tmp_path, data(), ["html", "gif"])
+    assert not list(tmp_path.iterdir())
+
+
 def test_smallest_plots_work(tmp_path: Path) -> None:
     for i, pool in enumerate(([point(1, 0.5)], [point(1, 0.5), point(1.2, 0.52)], [point(1, 0.5), point(1, 0.5, 1)])):
         drawn = frontier_data(pool, COST, GAIN, selection=select(pool, "latency_ms", "map"))
