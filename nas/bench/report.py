@@ -19,7 +19,6 @@ from nas.plotting import canvas as look
 from nas.plotting.canvas import Axis, Canvas, cost_axis, gain_axis
 from nas.plotting.labels import XY
 from nas.plotting.marks import BudgetLine, Label, Point, budget_lines, edge, obstacles, placed, steps
-from nas.quantization.report import change_of_map
 from search_spaces.references import FAMILIES
 
 LATENCY = Objective("latency_ms", "min", "ms")
