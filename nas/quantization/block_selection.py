@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from latency_db.predictor.linear import linear_posterior
 from nas.core.estimate import Estimate
 from nas.core.pareto import hypervolume, non_dominated
-from nas.quantization.report import change_of_map
+from nas.core.units import change_of_map
 from search_spaces.errors import InputError
 
 FloatBlocks = frozenset[str]
