@@ -81,7 +81,7 @@ def example(
 ) -> BenchResult:
     """All references (or the first ``limit``; with what is ``published`` or without) and ``own``, three rounds each
     on a machine of changing speed."""
-    models = [reference_model(r) for r in references().values()][:limit]
+    models = [reference_model(r) for r in references().values() if r.published][:limit]
     models = [*(m if published else replace(m, accuracy=None) for m in models), *own]
     targets = (FP32, INT8) if int8 else (FP32,)
     settings = BenchSettings(targets, {m.name: m.network.key for m in models}, 3, 0)
