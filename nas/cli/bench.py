@@ -21,6 +21,8 @@ EXAMPLES = """\
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
+    from nas.cli.options import add_on
+
     parser.add_argument(
         "model",
         nargs="+",
@@ -51,6 +53,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--budgets", help="latencies to draw: S=5ms, or S=ref:MODEL for one that takes part")
     parser.add_argument("--linear", action="store_true", help="linear latency axis (default: logarithmic)")
     parser.add_argument("--title", help="heading")
+    add_on(parser)
     parser.add_argument(
         "--latency-db", help="file or URL of latencies to keep the figures in too (default: one for all runs)"
     )
@@ -60,7 +63,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, combine, write; status 1 where a model failed."""
+    """Measure, combine, write; status 1 if a model failed."""
+    from latency_db.remote.profiler import measuring_on
+
+    with measuring_on(args.on):
+        return _bench(args)
+
+
+def _bench(args: argparse.Namespace) -> int:
     from latency_db.core.target import Target
     from latency_db.database.db import LatencyDB
     from nas.bench.models import resolve_models

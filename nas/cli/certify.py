@@ -13,6 +13,8 @@ EXAMPLES = """\
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
+    from nas.cli.options import add_on
+
     parser.add_argument("run", type=Path, help="folder of a finished search")
     parser.add_argument(
         "--repeat",
@@ -21,11 +23,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="measure each so many times, each in fresh processes (default %(default)s)",
     )
     parser.add_argument("--target", help="another target than the search's")
+    add_on(parser)
     parser.add_argument("--latency-db", help="file or URL of latencies to keep the figures in (default: the search's)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, compare, print, write ``certificate.json``; status 1 where a figure does not hold."""
+    from latency_db.remote.profiler import measuring_on
     from nas.cli.options import existing
     from nas.core.console_reporter import ConsoleReporter
     from nas.search.certificate import certificate_table, write_certificates
@@ -36,7 +40,10 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--repeat {args.repeat}", "1 or more")
     reporter = ConsoleReporter()
     folder = existing(args.run, "run")
-    certificates = certify(folder, args.repeat, reporter, args.target, args.latency_db)
+    with measuring_on(args.on) as board:
+        certificates = certify(
+            folder, args.repeat, reporter, args.target, args.latency_db, time_surroundings=board is None
+        )
     write_certificates(folder / "certificate.json", certificates)
     reporter.table(certificate_table(certificates))
     reporter.note(f"written: {folder}/certificate.json")

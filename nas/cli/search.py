@@ -32,15 +32,17 @@ RESUMABLE = ("total_trials", "budgets", "at_least", "stop", "device", "processes
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
+    from nas.cli.options import add_on
+
     _explicit(parser)
+    add_on(parser)
     parser.add_argument("--out", type=Path, help="folder of the run")
     parser.add_argument(
         "--resume",
         type=Path,
         metavar="RUN",
-        help="resume a run with its own settings; of the other options only --total-trials, --budgets, --at- "
-        "least, --stop, --device, "
-        "--processes and --latency-db may be given",
+        help="resume a run with its own settings; of the other options only --total-trials, --budgets, "
+        "--at-least, --stop, --device, --processes, --latency-db and --on may be given",
     )
 
 
@@ -200,6 +202,7 @@ def _add_supernet(options: ExplicitOptions) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Search, resume a search, or estimate its cost."""
+    from latency_db.remote.profiler import measuring_on
     from nas.cli.options import existing
     from nas.core.console_reporter import ConsoleReporter
     from nas.search.cost_estimate import estimate_cost
@@ -223,12 +226,13 @@ def run(args: argparse.Namespace) -> int:
         folder = args.out or Path()
         values = {name: getattr(args, name, default) for name, default in options.defaults.items()}
         settings = _settings(values, given)
-    plan = SearchPlan.parse(settings).check()
     reporter = ConsoleReporter()
-    if only_estimate:
-        reporter.table(estimate_cost(plan, args.resume, reporter).table())
-        return 0
-    result = search(settings, folder, reporter)
+    with measuring_on(args.on):
+        plan = SearchPlan.parse(settings).check()
+        if only_estimate:
+            reporter.table(estimate_cost(plan, args.resume, reporter).table())
+            return 0
+        result = search(settings, folder, reporter)
     reporter.table(results_table([(p.name, p.candidate) for p in result.selection]))
     reporter.note(f"{result.folder}: {', '.join(result.files)}")
     return 0

@@ -34,7 +34,12 @@ IMAGES = 30
 
 
 def certify(
-    run: Path, repeat: int, reporter: Reporter, target: str | None = None, database: str | None = None
+    run: Path,
+    repeat: int,
+    reporter: Reporter,
+    target: str | None = None,
+    database: str | None = None,
+    time_surroundings: bool = True,
 ) -> list[Certificate]:
     """Measure every chosen architecture of a run again, in interleaved repetitions and fresh processes.
 
@@ -44,6 +49,7 @@ def certify(
         reporter: Receives notes and progress.
         target: Another target than the search's.
         database: File or URL of latencies; None for the search's.
+        time_surroundings: Also time what surrounds the network (reading, preparing, suppression), on this machine.
 
     Raises InputError if the run has no chosen architectures, or one cannot be measured.
     """
@@ -74,7 +80,9 @@ def certify(
             update(done, len(jobs), f"{name} {m.median_ms:.3f} ms")
             figures = f"{m.median_ms:.3f} ms ± {m.half_width:.1%}, {m.runs} runs, {m.clock} clock, {m.verdict}"
             reporter.note(f"{i + 1}/{repeat} {name}: {figures}")
-    parts = {a.name: _parts(run / f"{a.name}.onnx", settings, reporter) for a in artifacts}
+    parts = {
+        a.name: _parts(run / f"{a.name}.onnx", settings, reporter) if time_surroundings else None for a in artifacts
+    }
     ids = {a.name: id_of(joined(a.architecture, a.precision if settings.precisions else None)) for a in artifacts}
     return [Certificate(name, id_, reported[name], tuple(measured[name]), parts[name]) for name, id_ in ids.items()]
 

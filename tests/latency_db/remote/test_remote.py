@@ -26,6 +26,7 @@ from pathlib import Path
 import pytest
 
 import latency_db.core.profiler
+import latency_db.remote.profiler
 from latency_db.core.device import DeviceFingerprint
 from latency_db.core.profiler import Protocol, RuntimeFailure, Workload
 from latency_db.core.target import Target
@@ -369,3 +370,20 @@ def test_a_board_that_cannot_be_used(facts: dict[str, object], words: str, monke
         board.facts()
     assert words in str(error.value)
     monkeypatch.setattr(Ssh, "close", lambda self: None)
+
+
+def test_a_search_measures_on_the_board(sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Short(RemoteProfiler):
+        def __init__(self, board: Board, target: Target, protocol: Protocol = SHORT) -> None:
+            super().__init__(board, target, SHORT)
+
+    monkeypatch.setattr(latency_db.remote.profiler, "RemoteProfiler", Short)
+    sshd.use(monkeypatch)
+    database = tmp_path / "l.sqlite"
+    options = (
+        f"--space yolo-nano --fix image_size=96 --accuracy nwot --num-classes 3 --trials 2 --latency-db {database}"
+    )
+    assert main(["search", *options.split(), "--on", sshd.address, "--out", str(tmp_path / "run")]) == 0
+    kept = LatencyDB(database).all()
+    assert len(kept) >= 2 and all(m.environment["measured_on"] == str(Address.parse(sshd.address)) for m in kept)
+    assert json.loads((tmp_path / "run" / "front.json").read_text())
