@@ -32,6 +32,10 @@ LEAST_MIB = 64
 MODELS_BYTES = 2 << 30
 """Models that a board keeps; the ones unused for longest are removed."""
 CODE_BYTES = 64 << 20
+SLOWEST_BYTES_S = 20_000
+"""Slowest transfer that is waited for, bytes per second."""
+LONGEST_ANSWER = 64 << 20
+"""Longest line that a board may answer, bytes."""
 ANSWER_S = 1800.0
 """Seconds within which the board answers a request: a finalist takes a minute, a compiled network several."""
 
@@ -103,8 +107,10 @@ class Board:
         digest = hashlib.sha256(content).hexdigest()
         command = self._ssh.python(["-c", RECEIVE, FOLDER, name, str(len(content)), digest, str(limit_bytes)])
 
+        timeout_s = 120 + len(content) / SLOWEST_BYTES_S
+
         def attempt() -> None:
-            answer = parse_json(self._ssh.run(command, content), f"answer of {self}")
+            answer = parse_json(self._ssh.run(command, content, timeout_s), f"answer of {self}")
             if "incomplete" in answer:
                 raise ConnectionLost(f"transfer to {self} was interrupted: {printable(answer['incomplete'])}")
             if "error" in answer:
@@ -137,6 +143,15 @@ class Board:
             raise kind(f"on {self}: {printable(answer['error'])}")
         return answer.get("ok")
 
+    def release(self, request: Mapping[str, Any]) -> None:
+        """Close a profiler on the board, if the process there still runs."""
+        if self._process is None:
+            return
+        try:
+            self._process.ask({"do": "release", **request})
+        except InputError:  # a lost process has released everything
+            self._end_process()
+
     def send_model(self, model: Path) -> str:
         """Send an ONNX file unless the board has it; return its SHA-256."""
         content = model.read_bytes()
@@ -167,6 +182,7 @@ class Board:
         if self._process is not None:
             self._process.close()
         self._process = None
+        self._sent.clear()  # whoever restarts the board may have emptied its folder
 
     def close(self) -> None:
         """End the process on the board and the connection; may be called twice."""
@@ -196,7 +212,7 @@ class _Process:
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
+        while line := self._process.stdout.readline(LONGEST_ANSWER):
             self._lines.put(line)
         self._lines.put(b"")
 

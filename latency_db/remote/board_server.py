@@ -73,6 +73,13 @@ class BoardServer:
         workload = Workload(request["workload"], model, network, converted=True)
         return self._profiler(request).measure(workload).to_dict()
 
+    def release(self, request: Mapping[str, Any]) -> bool:
+        """Close the profiler of a target, and with it the process of its reference model."""
+        profiler = self._profilers.pop(_name(request), None)
+        if profiler is not None:
+            profiler.close()
+        return profiler is not None
+
     def close(self) -> None:
         """Close all profilers."""
         for profiler in self._profilers.values():
@@ -84,11 +91,15 @@ class BoardServer:
         return self._folder / "models" / f"{sha256}.onnx"
 
     def _profiler(self, request: Mapping[str, Any]) -> Profiler:
-        name = json.dumps([request["target"], request["protocol"]], sort_keys=True)
+        name = _name(request)
         if name not in self._profilers:
             opened = open_profiler(Target.parse(request["target"]), Protocol(**request["protocol"]))
             self._profilers[name] = opened
         return self._profilers[name]
+
+
+def _name(request: Mapping[str, Any]) -> str:
+    return json.dumps([request["target"], request["protocol"]], sort_keys=True)
 
 
 def main() -> None:
@@ -98,7 +109,7 @@ def main() -> None:
     os.dup2(2, 1)  # what a runtime prints must not get between the answers
     server = BoardServer(Path(sys.argv[1]))
     actions: dict[str, Callable[[Mapping[str, Any]], object]] = {
-        action.__name__: action for action in (server.check, server.open, server.has, server.measure)
+        action.__name__: action for action in (server.check, server.open, server.has, server.measure, server.release)
     }
     for line in sys.stdin:
         try:

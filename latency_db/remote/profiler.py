@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from typing import Any
 
 from latency_db.conversion.precision import converted
 from latency_db.core.device import DeviceFingerprint
-from latency_db.core.measurement import LatencyKey, Measurement
-from latency_db.core.profiler import SEARCHING, Profiler, Protocol, Workload, versioned
+from latency_db.core.measurement import LatencyKey, Measurement, now
+from latency_db.core.profiler import SEARCHING, Profiler, Protocol, RuntimeFailure, Workload, versioned
 from latency_db.core.quantization_scheme import QuantizationScheme
 from latency_db.core.runtime_registry import RUNTIMES
 from latency_db.core.target import Target
 from latency_db.remote.board import Board
 from latency_db.runtimes import opened_by
 from search_spaces.errors import InputError
+from search_spaces.text import brief
 
 
 class RemoteProfiler(Profiler):
@@ -62,14 +64,21 @@ class RemoteProfiler(Profiler):
         network = workload.network.to_dict() if workload.network else None
         request = {**self._request, "workload": workload.key, "network": network, "sha256": ""}
         if not RUNTIMES[self.target.runtime].reads_onnx:
-            measured = Measurement.from_dict(self._board.ask("measure", request))
+            measured = self._ask(request)
         else:
             with converted(workload, self.target.precision, self._scheme(self.target)) as ready:
                 request["sha256"] = self._board.send_model(ready.path())
-                measured = Measurement.from_dict(self._board.ask("measure", request))
+                measured = self._ask(request)
         if (measured.workload, measured.target) != (workload.key, self.target):
             raise InputError(f"{self._board} measured {measured.workload} on {measured.target}", str(self.target))
         return replace(measured, environment={**measured.environment, "measured_on": str(self._board)})
+
+    def _ask(self, request: Mapping[str, Any]) -> Measurement:
+        """Return the measurement; the time is this machine's, since boards without a battery have a wrong clock."""
+        answer = self._board.ask("measure", request)
+        if not isinstance(answer, Mapping):
+            raise RuntimeFailure(f"{self._board} gave {brief(answer)}, which is no measurement")
+        return Measurement.from_dict({**answer, "time": now()})
 
     def _scheme(self, target: Target) -> QuantizationScheme | None:
         if target.precision != "int8":
@@ -77,7 +86,8 @@ class RemoteProfiler(Profiler):
         return RUNTIMES[target.runtime].quantization_scheme(target, self._device)
 
     def close(self) -> None:
-        """Do nothing: the board's process keeps its profilers until the board is closed."""
+        """End the reference model's process on the board; may be called twice."""
+        self._board.release(self._request)
 
 
 @contextmanager

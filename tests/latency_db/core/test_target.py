@@ -13,9 +13,11 @@ import pytest
 
 from latency_db.core.device import DeviceFingerprint, cpu_info, cpu_name
 from latency_db.core.measurement import Measurement
+from latency_db.core.profiler import Network
 from latency_db.core.target import PRECISIONS, Target
 from latency_db.runtimes import RUNTIMES, open_profiler
 from search_spaces.errors import InputError
+from search_spaces.spaces import SPACES
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -180,3 +182,48 @@ print([m for m in ("torch", "nas", "onnx", "onnxruntime", "openvino", "tensorrt"
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "size, hint", [(100, "for example 96 or 128"), (33, "for example 32 or 64"), (16, "the smallest is 32"), (0, "32")]
+)
+def test_image_sizes_that_no_network_takes_are_refused(size: int, hint: str) -> None:
+    architecture = SPACES["yolo-nano"].smallest
+    assert Network(architecture, 3, 96).key.endswith("/c3/r96")
+    with pytest.raises(InputError, match=f"image size {size} of a network; expected a multiple of 32") as error:
+        Network(architecture, 3, size)
+    assert hint in str(error.value)
+    with pytest.raises(InputError, match="0 classes"):
+        Network(architecture, 0, 96)
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"runs": -5}, "runs -5"),
+        ({"runs": 1.5}, "runs 1.5"),
+        ({"runs": True}, "runs True"),
+        ({"median_ms": float("nan")}, "finite positive"),
+        ({"p99_ms": float("inf")}, "finite positive"),
+        ({"wall_median_ms": -1.0}, "wall_median_ms -1.0"),
+        ({"cpu_median_ms": "x"}, "cpu_median_ms 'x'"),
+        ({"time": "9999-01-01T00:00:00+00:00"}, "a time that is past"),
+        ({"time": "2026-01-01T00:00:00"}, "ISO 8601 in UTC"),
+        ({"environment": []}, "environment of a measurement: \\[\\]"),
+        ({"environment": {"anchor": 3}}, "anchor 3"),
+        ({"environment": {"anchor": {"wall_ms": 0}}}, "above 0"),
+        ({"environment": {"anchor_factor": None}}, "anchor_factor None"),
+        ({"workload": 7}, "workload of a measurement: 7"),
+        ({"verdict": ["clean"]}, "verdict of a measurement"),
+    ],
+)
+def test_a_measurement_from_outside_is_checked(changes: dict[str, object], words: str) -> None:
+    assert Measurement.from_dict(MEASUREMENT.to_dict()) == MEASUREMENT
+    with pytest.raises(InputError, match=words):
+        Measurement.from_dict({**MEASUREMENT.to_dict(), **changes})
+
+
+def test_a_reference_model_of_one_clock_is_enough() -> None:
+    """Records of GPUs hold its wall time only."""
+    record = {**MEASUREMENT.to_dict(), "environment": {"anchor": {"wall_ms": 1.5}}}
+    assert Measurement.from_dict(record).reference_ms == 1.5

@@ -40,6 +40,7 @@ from latency_db.runtimes import open_profiler
 from latency_db.timing.reference_model import reference_model_file
 from nas.cli import main
 from search_spaces.errors import InputError
+from tests._models import write_model
 
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/sbin")
 TARGET = Target("onnxruntime")
@@ -282,6 +283,45 @@ def test_profilers_are_opened_on_the_board_while_the_context_lasts(sshd: Sshd, m
         assert isinstance(open_profiler(TARGET, SHORT), RemoteProfiler)
     with measuring_on(None), open_profiler(TARGET, SHORT) as profiler:
         assert not isinstance(profiler, RemoteProfiler)
+
+
+def test_int8_is_quantized_here_with_the_scheme_for_the_board(board: Board, sshd: Sshd, tmp_path: Path) -> None:
+    import numpy as np
+
+    model = write_model(tmp_path / "m.onnx", 3)
+    images = [np.random.default_rng(0).random((2, 16, 32, 32), dtype=np.float32)]
+    with RemoteProfiler(board, Target("onnxruntime", "int8"), SHORT) as profiler:
+        found = profiler.measure(Workload("w", model, calibration=lambda: images))
+        assert (
+            "int8 form" in profiler.key("w").version
+            and profiler.key("w", TARGET).version == found.environment["runtime_version"]
+        )
+    sent = [path.read_bytes() for path in (sshd.home / FOLDER / "models").iterdir()]
+    assert any(b"QuantizeLinear" in content for content in sent) and model.read_bytes() not in sent
+
+
+def test_the_time_of_a_measurement_is_that_of_the_client(
+    board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A board without a battery for its clock may be years off."""
+    ask = Board.ask
+
+    def late(self: Board, do: str, request: dict[str, object]) -> object:
+        answer = ask(self, do, request)
+        return {**answer, "time": "2199-01-01T00:00:00+00:00"} if do == "measure" else answer
+
+    monkeypatch.setattr(Board, "ask", late)
+    model = tmp_path / "m.onnx"
+    model.write_bytes(reference_model_file().read_bytes())
+    with RemoteProfiler(board, TARGET, SHORT) as profiler:
+        assert profiler.measure(Workload("w", model)).time < "2199"
+
+
+def test_a_board_whose_folder_was_emptied_gets_everything_again(board: Board, sshd: Sshd) -> None:
+    assert board.ask("has", {"sha256": "1" * 64}) is False
+    shutil.rmtree(sshd.home / FOLDER)
+    board._end_process()
+    assert board.ask("has", {"sha256": "1" * 64}) is False
 
 
 def test_what_the_board_lacks_is_one_line(board: Board, tmp_path: Path) -> None:
