@@ -84,7 +84,7 @@ class StudyIdentity:
     def check_device(self, other: StudyIdentity) -> None:
         """Raise InputError if the latencies of the study are those of another device."""
         if self.device and other.device and self.device != other.device:
-            hint = "run it on such a device, or search anew here (with --latency predicted, any machine can take part)"
+            hint = "run it on such a device (a board: --on ssh:…), or search anew here (with --latency predicted, any machine can take part)"
             raise InputError(
                 f"this device ({self.device}) is not the one whose latencies the study holds", other.device, hint
             )
