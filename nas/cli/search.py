@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
   nas search --data digits --fix image_size=128 --out runs/digits
+  nas search --init yolov8n.pt --data shop/ --fix image_size=320 --out runs/shop     (from pre-trained weights)
   nas search --space yolo-nas --data coco.yaml --budgets S=20ms,M=40ms,L=60ms --trials 300 --out runs/coco
   nas search --data shop/ --budgets S=ref:yolo-nas-s,M=ref:yolo-nas-m --out runs/dropin    (as fast as reference models)
   nas search --space yolo-universal --at-least S=ref:yolov8n --data shop/ --out runs/asgood   (as accurate as yolov8n)
@@ -180,6 +181,16 @@ def _add_budget_of_work(options: ExplicitOptions) -> None:
 def _add_supernet(options: ExplicitOptions) -> None:
     options.add_argument("--supernet", help="trained supernet (default: train one into the run)")
     options.add_argument(
+        "--init",
+        type=Path,
+        metavar="WEIGHTS",
+        help="begin the supernet as a trained detector (.safetensors, or published weights: nas import); the space is "
+        "what its weights cover, and the detector is the first candidate",
+    )
+    options.add_argument(
+        "--accept-licence", action="store_true", help="with --init: import weights under a restricted licence"
+    )
+    options.add_argument(
         "--recipe", default="default", help="recipe of the supernet's training (docs/training.md; default %(default)s)"
     )
     options.add_argument(
@@ -291,23 +302,56 @@ def _settings(values: Mapping[str, Any], given: Mapping[str, str]) -> SearchSett
     if values["max_activation_mb"] is not None:
         bounds += (f"engine_activations_mib<={values['max_activation_mb'] * 1e6 / 2**20:.6g}",)
     target, precisions = _precisions(values["target"], values["precisions"])
+    seeded = tuple(values["seed_with"].split(",")) if values["seed_with"] else ()
+    recipe = _recipe(values, given)
+    if values["init"] is None:
+        where: dict[str, Any] = {"fixed": fixed_values(SPACES[values["space"]], values["fix"])}
+    else:
+        from nas.training.supernet_initialization import TRAINED_LR
+
+        where, own = _from_weights(values, given)
+        seeded = tuple(dict.fromkeys((*seeded, *own)))
+        recipe = {"lr": TRAINED_LR, "largest_first": 0.0, **recipe}
     same = [
         *("space", "data", "num_classes", "limit", "latency", "accuracy", "trials", "sampler", "seed", "budgets"),
         *("at_least", "supernet", "eval_images", "stop", "latency_db", "storage", "device", "processes"),
     ]
     return SearchSettings(
-        **{name: values[name] for name in same},
-        fixed=fixed_values(SPACES[values["space"]], values["fix"]),
+        **({name: values[name] for name in same} | where),
         target=target,
         precisions=precisions,
         minimize=tuple(values["minimize"] or ()),
         maximize=tuple(values["maximize"] or ()),
-        seeded=tuple(values["seed_with"].split(",")) if values["seed_with"] else (),
+        seeded=seeded,
         bounds=bounds,
-        recipe=_recipe(values, given),
+        recipe=recipe,
         augment=not values["no_augment"],
         early_stop=not values["no_early_stop"],
     )
+
+
+def _from_weights(values: Mapping[str, Any], given: Mapping[str, str]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return space, restrictions and initial weights of a search that begins with a trained detector, and the names of
+    the reference models that it is.
+
+    Raises InputError if the weights cannot be read, or together with a trained supernet.
+    """
+    from nas.core.references import reference_of
+    from nas.pretrained.convert import weights_file
+    from nas.supernet.weights import load_detector
+    from nas.training.supernet_initialization import space_from
+
+    if "supernet" in given:
+        raise InputError("--init with --supernet", "one of them", "nas supernet --init trains a supernet from weights")
+    path = weights_file(values["init"], values["accept_licence"])
+    space = space_from(path, values["space"] if "space" in given else None, values["fix"])
+    reference = reference_of(load_detector(path)[1].architecture)
+    settings = {
+        "space": space.name,
+        "fixed": {choice.name: choice.values for choice in space.choices},
+        "init": str(path.resolve()),
+    }
+    return settings, () if reference is None else (reference.name,)
 
 
 def _recipe(values: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:

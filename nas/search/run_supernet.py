@@ -64,7 +64,10 @@ def open_supernet(plan: SearchPlan, source: SupernetSource, data: DataPair, repo
     if supernet is None:
         budget = training_budget(plan, data)
         reporter.note(str(budget))
-        job = TrainJob(data, budget.recipe, augment=plan.settings.augment, compute=plan.compute)
+        init = plan.settings.init
+        job = TrainJob(
+            data, budget.recipe, Path(init) if init else None, augment=plan.settings.augment, compute=plan.compute
+        )
         supernet = train_supernet(plan.space, job, source.path, reporter)
     return supernet.to(device_of(plan.settings.device))
 

@@ -44,6 +44,7 @@ class SearchSettings:
         baselines: Reference models whose latency is a budget, as measured when the search began.
         bounds: Constraints as text.
         supernet: Weights of a trained supernet; None to train one into the run.
+        init: Weights of a trained detector that the supernet of the run begins with; None to begin at random.
         recipe: Values of the supernet's training recipe that differ from the default.
         augment: Whether the supernet is trained on augmented images.
         eval_images: Images of the val split that rank candidates; 0 for all.
@@ -77,6 +78,7 @@ class SearchSettings:
     baselines: Mapping[str, Baseline] = field(default_factory=dict)
     bounds: tuple[str, ...] = ()
     supernet: str | None = None
+    init: str | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
     augment: bool = True
     eval_images: int = 500

@@ -1,0 +1,52 @@
+"""``nas search --init``: the space follows from the weights, the detector is the first candidate, the front is usable."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nas.cli import main
+from nas.supernet.weights import load_detector
+from tests.nas.training.test_supernet_initialization import saved
+
+DATA = "digits@64:train=32,val=8"
+
+
+def test_a_search_from_weights_and_what_is_extracted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    init, run = saved("yolov8n", tmp_path), tmp_path / "run"
+    options = ["--epochs", "1", "--batch-size", "16", "--trials", "2", "--latency-db", str(tmp_path / "db.sqlite")]
+    search = ["search", "--init", str(init), "--data", DATA, "--fix", "image_size=96", *options, "--out", str(run)]
+    assert main(search) == 0
+    settings = json.loads((run / "run.json").read_text())
+    assert settings["space"] == "yolo-universal-nano"
+    assert settings["seeded"] == ["yolov8n"]
+    assert settings["fixed"]["stage4_out"] == [128, 256]
+    assert settings["recipe"]["lr"] == 1e-3
+    names = list(json.loads((run / "front.json").read_text())["chosen"])
+    assert main(["extract", str(run), names[0]]) == 0
+    assert "without further training" in capsys.readouterr().out
+    _, artifact, record = load_detector(run / f"{names[0]}.safetensors")
+    assert artifact.architecture.space == "yolo-universal-nano"
+    assert "map" in record["metrics"]
+
+
+@pytest.mark.parametrize(
+    "more, words",
+    [
+        (["--supernet", "x.safetensors"], "--init with --supernet"),
+        (["--space", "yolo-nas"], "no point of yolo-nas"),
+        (["--fix", "act=relu"], "act"),
+        (["--fix", "colour=red"], "colour"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(
+    more: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    init = saved("yolov8n", tmp_path)
+    assert main(["search", "--init", str(init), "--data", DATA, *more, "--out", str(tmp_path / "run")]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert words in lines[0]
+    assert not (tmp_path / "run").exists()
