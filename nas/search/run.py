@@ -66,9 +66,9 @@ def search(settings: SearchSettings, folder: Path, reporter: Reporter) -> Search
         if (result := _finished(plan, folder, reporter)) is not None:
             return result
         prepared = _prepare(plan, folder, reporter)
-        if not existed:  # only now: an error in the input must not leave a run behind
+        prepared.plan.settings.write(folder)  # only now: an error in the input must not leave a run behind
+        if not existed:
             stack.enter_context(run_lock(folder))
-        prepared.plan.settings.write(folder)
         (folder / "candidate.onnx").unlink(missing_ok=True)  # left by a killed search of an older version
         return _search(prepared, folder, reporter)
 

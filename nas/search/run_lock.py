@@ -17,10 +17,13 @@ def run_lock(folder: Path) -> Iterator[None]:
     """Hold the lock of a run's folder.
 
     The lock is on the folder itself and ends with the process, so it leaves no file. A file system without locks on
-    folders is used without one. Raises InputError if another process holds the lock.
+    folders is used without one. Raises InputError if another process holds the lock, or
+    there is no such folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(f"cannot open folder {folder} ({error.strerror})", "the folder of a run") from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
