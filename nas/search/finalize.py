@@ -1,5 +1,5 @@
 """The end of a search: S, M and L are chosen, measured again, compared with reference models, and written with the
-front. All files and pictures of a run hold the same values: the newest."""
+front. All files and images of a run hold the same values: the newest."""
 
 from __future__ import annotations
 

@@ -17,8 +17,7 @@ def run_lock(folder: Path) -> Iterator[None]:
     """Hold the lock of a run's folder.
 
     The lock is on the folder itself and ends with the process, so it leaves no file. A file system without locks on
-    folders is used without one. Raises InputError if another process holds the lock, or
-    there is no such folder.
+    folders is used without one. Raises InputError if another process holds the lock, or there is no such folder.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY)
