@@ -18,7 +18,7 @@ evaluated on the same val split.
 
 Figure: per reference the best searched architecture at its mAP (how many times as fast) and at its latency (how many
 points of mAP more), each with the spread over seeds, and whether it is dominated: 1.15 times as fast at no less mAP,
-or a point more at no more latency. Everything is kept as it comes: the same command goes on with an interrupted
+or a point more at no more latency. Everything is kept as it comes: the same command resumes an interrupted
 contest.
 """
 
@@ -64,7 +64,7 @@ NANO_GMACS_640 = 5.0
 do."""
 SIZES = ("T", "N", "S", "M", "L", "X")
 DATABASE = "latencies.sqlite"
-"""The contest's own: a figure is brought to the usual speed of what its database holds, and budgets must be of the
+"""The contest's own: a figure is brought to the nominal speed of what its database holds, and budgets must be of the
 same speed as the search."""
 
 
@@ -252,9 +252,7 @@ def goals_of(figure: Mapping[str, Any]) -> list[Goal]:
 def main() -> None:
     """Measure, search, train, measure, judge."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder of the contest; the same command goes on with it"
-    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the contest; the same command resumes it")
     parser.add_argument("--scale", choices=("nano", "full"), default="nano")
     parser.add_argument("--data", default="digits@96")
     parser.add_argument("--limit", type=int, help="use at most so many images of each split")
@@ -319,10 +317,10 @@ def main() -> None:
     }
     for name, v in figure["references"].items():
         faster, more = v["faster_at_its_map"], v["points_more_at_its_latency"]
-        said = f"{faster:.2f}x as fast at its mAP" if faster else "nobody has its mAP"
-        more_said = f"{more:+.1f} points at its latency" if more is not None else "nobody is as fast"
+        speed_text = f"{faster:.2f}x as fast at its mAP" if faster else "nobody has its mAP"
+        more_text = f"{more:+.1f} points at its latency" if more is not None else "nobody is as fast"
         print(
-            f"{name}: {v['ms']:.2f} ms, mAP {v['map']:.1f}; {said}, {more_said}; {'dominated' if v['dominated'] else 'not dominated'}"
+            f"{name}: {v['ms']:.2f} ms, mAP {v['map']:.1f}; {speed_text}, {more_text}; {'dominated' if v['dominated'] else 'not dominated'}"
         )
     write("against_references", figure, goals_of(figure), seeds=range(args.seed, args.seed + args.seeds))
 

@@ -44,10 +44,10 @@ def order(done: BenchResult) -> dict[str, Any]:
     known = references()
     rows: dict[str, list[tuple[float, float]]] = {}
     for name, entry in done.main.items():
-        said = known[name].published if name in known else None
-        if said and said.cpu_onnxruntime_ms and entry.latency:
+        published = known[name].published if name in known else None
+        if published and published.cpu_onnxruntime_ms and entry.latency:
             for group in (entry.model.family, "all"):
-                rows.setdefault(group, []).append((entry.latency.value, said.cpu_onnxruntime_ms))
+                rows.setdefault(group, []).append((entry.latency.value, published.cpu_onnxruntime_ms))
     return {
         group: {"networks": len(pairs), "rho": float(spearmanr(*zip(*pairs, strict=True)).statistic)}
         for group, pairs in rows.items()
@@ -113,7 +113,7 @@ def main() -> None:
         default=ROUND.max_s,
         help="of timing, at most, for a model in a round (default %(default)s)",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder of the bench; the same command goes on with it")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the bench; the same command resumes it")
     parser.add_argument(
         "--so-far",
         action="store_true",

@@ -66,11 +66,11 @@ def calibrated(
     weights: Path, data: DataPair, target: Target, out: Path, seed: int, reporter: Reporter
 ) -> dict[str, Any]:
     """What is kept of a post-training quantization; one that is there is kept."""
-    said = out.with_suffix(SUFFIX)
-    if not said.exists():
+    report = out.with_suffix(SUFFIX)
+    if not report.exists():
         settings = QuantizationSettings(CalibrationConfig(seed=seed), seed=seed)
         quantize_post_training(QuantizationRequest(weights, data, target, out, settings), reporter)
-    return row(json.loads(said.read_text()))
+    return row(json.loads(report.read_text()))
 
 
 def main() -> None:

@@ -4,8 +4,8 @@
 ``python -m benchmarks.collect_latencies latencies.sqlite --target onnxruntime:fp32 --target openvino:fp32 --networks
 150``
 
-Everything measured is kept at once, under its content: stopped and started again with the same options it goes on
-where it was. Then what was measured while the machine was off its usual speed is measured again
+Everything measured is kept at once, under its content: stopped and started again with the same options it resumes
+where it was. Then what was measured while the machine was off its nominal speed is measured again
 (:mod:`latency_db.database.remeasure`), at most ``--passes`` times.
 """
 
@@ -43,7 +43,8 @@ def spread_over_macs(space: SearchSpace, count: int, seed: int) -> list[Architec
     """``count`` random architectures whose MACs are spread evenly on a log scale, in random order.
 
     Uniform over a space's choices, most networks are of middling size. The order is random so that a machine which
-    slows down with time does not look like a device that is slow on large networks.
+    slows down with time does not look like a device that is slow on large networks. Raises InputError if the space has
+    fewer architectures.
     """
     rng = random.Random(seed)
     drawn = {a.id: a for a in (space.sample(rng) for _ in range(DRAWN * count))}
@@ -72,7 +73,7 @@ def collect(
     protocol: Protocol,
     passes: int,
 ) -> int:
-    """Measure every architecture on every target, one after the other; how many failed. A failure is said and leaves
+    """Measure every architecture on every target, one after the other; how many failed. A failure is printed and leaves
     nothing."""
     failed, asked, start = 0, 0, time.monotonic()
     with ExitStack() as stack:
@@ -86,13 +87,13 @@ def collect(
                 asked += 1
                 try:
                     found = latency(architecture)
-                    said = f"{found.value:.3f} ms"
+                    outcome = f"{found.value:.3f} ms"
                 except InputError as error:
                     failed += 1
-                    said = f"failed: {error}"
+                    outcome = f"failed: {error}"
                 rest = (time.monotonic() - start) / asked * (total - asked)
                 print(
-                    f"{asked}/{total} {architecture.id} at {architecture['image_size']} px on {target}: {said}; {rest / 60:.0f} min left",
+                    f"{asked}/{total} {architecture.id} at {architecture['image_size']} px on {target}: {outcome}; {rest / 60:.0f} min left",
                     flush=True,
                 )
         for number in range(1, passes + 1):
@@ -100,7 +101,7 @@ def collect(
                 remeasure(database, e.profiler, [e.context.workload(a) for a in architectures], _say)
                 for e in estimators
             ]
-            print(f"pass {number}: {sum(left)} of {total} measured off the usual speed still", flush=True)
+            print(f"pass {number}: {sum(left)} of {total} measured off the nominal speed still", flush=True)
             if not any(left):
                 break
     return failed
@@ -108,7 +109,7 @@ def collect(
 
 def _say(workload: Workload, measured: Measurement, better: bool) -> None:
     print(
-        f"again {workload.key} on {measured.target}: {measured.median_ms:.3f} ms, {'kept' if better else 'no nearer to the usual speed'}",
+        f"again {workload.key} on {measured.target}: {measured.median_ms:.3f} ms, {'kept' if better else 'no nearer to the nominal speed'}",
         flush=True,
     )
 
@@ -133,7 +134,7 @@ def main() -> None:
         "--processes", type=int, default=3, help="fresh processes that share the effort on each network"
     )
     parser.add_argument(
-        "--passes", type=int, default=3, help="how often what was measured off the usual speed may be measured again"
+        "--passes", type=int, default=3, help="how often what was measured off the nominal speed may be measured again"
     )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

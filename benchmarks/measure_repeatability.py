@@ -1,12 +1,12 @@
 """How far apart are the figures that ``nas measure`` gives for one and the same model?
 
-``python -m benchmarks.measure_repeatability --sittings 10``
+``python -m benchmarks.measure_repeatability --sessions 10``
 
-``yolo-nano``'s largest architecture at ``--image-size`` px is exported once and measured by ``--sittings`` calls of
+``yolo-nano``'s largest architecture at ``--image-size`` px is exported once and measured by ``--sessions`` calls of
 the command line, each a fresh process with a latency database of its own. Figures: half the range of the medians as a
-share of their median, of the reported time and of CPU time, as measured and as brought to one anchor speed
-(:meth:`latency_db.core.measurement.Measurement.at_nominal_speed`), and the half-widths of the intervals that the sittings
-claim.
+share of their median, of the reported time and of CPU time, as measured and as brought to the nominal speed
+(:meth:`latency_db.core.measurement.Measurement.at_nominal_speed`), and the half-widths of the intervals that the
+sessions claim.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from nas.export.onnx import skeleton_onnx
 from search_spaces.spaces import SPACES
 
 
-def sitting(model: Path, target: str, database: Path) -> Measurement:
+def session(model: Path, target: str, database: Path) -> Measurement:
     """One call of ``nas measure``."""
     command = [
         sys.executable,
@@ -68,7 +68,7 @@ def goals_of(figure: Mapping[str, Any]) -> list[Goal]:
 def main() -> None:
     """Measure and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sittings", type=int, default=10)
+    parser.add_argument("--sessions", "--sittings", type=int, default=10)
     parser.add_argument("--image-size", type=int, default=128)
     parser.add_argument("--target", default="onnxruntime:fp32")
     args = parser.parse_args()
@@ -76,11 +76,11 @@ def main() -> None:
     measured = []
     with tempfile.TemporaryDirectory() as folder:
         model = skeleton_onnx(space, space.largest, 80, Path(folder) / "model.onnx", args.image_size)
-        for i in range(args.sittings):
-            measured.append(sitting(model, args.target, Path(folder) / f"{i}.sqlite"))
+        for i in range(args.sessions):
+            measured.append(session(model, args.target, Path(folder) / f"{i}.sqlite"))
             m = measured[-1]
             print(
-                f"{i + 1}/{args.sittings}: {m.median_ms:.3f} ms ± {m.half_width:.1%}, {m.clock} clock, {m.verdict}, anchor {m.reference_ms:.3f} ms",
+                f"{i + 1}/{args.sessions}: {m.median_ms:.3f} ms ± {m.half_width:.1%}, {m.clock} clock, {m.verdict}, anchor {m.reference_ms:.3f} ms",
                 flush=True,
             )
     usual = median(m.reference_ms for m in measured if m.reference_ms)
@@ -104,10 +104,10 @@ def main() -> None:
         "model": f"yolo-nano largest, {args.image_size} px, 80 classes",
     }
     print(
-        f"half the range: {figure['half_range']:.1%} as measured, {figure['half_range_at_one_anchor_speed']:.1%} at one anchor speed"
+        f"half the range: {figure['half_range']:.1%} as measured, {figure['half_range_at_one_anchor_speed']:.1%} at the nominal speed"
     )
     print(
-        f"of CPU time: {figure['half_range_cpu']:.1%}, {figure['half_range_cpu_at_one_anchor_speed']:.1%} at one anchor speed"
+        f"of CPU time: {figure['half_range_cpu']:.1%}, {figure['half_range_cpu_at_one_anchor_speed']:.1%} at the nominal speed"
     )
     write("measure_repeatability", figure, goals_of(figure))
 

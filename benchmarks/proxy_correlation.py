@@ -54,7 +54,7 @@ NWOT_AT, NWOT_BATCH = 160, 8
 
 def scored(names: list[str], cache: Path) -> dict[str, dict[str, float]]:
     """Our scores of every architecture that a space holds, at :data:`NWOT_AT` px; kept one by one, so that a stopped
-    run goes on."""
+    run resumes."""
     known: dict[str, dict[str, float]] = json.loads(cache.read_text()) if cache.exists() else {}
     for i, name in enumerate(names, 1):
         if name in known or (point := architecture(name)) is None:
@@ -69,7 +69,8 @@ def scored(names: list[str], cache: Path) -> dict[str, dict[str, float]]:
 
 
 def columns(names: Array, sizes: Array, scores: Mapping[str, Mapping[str, float]], nwot: Array) -> dict[str, Array]:
-    """Score -> its value for every row; NaN where it was not computed. Latency, which is a device's, is added later."""
+    """Return score -> its values, [rows]; NaN where it was not computed. Latency, which is a device's, is added
+    later."""
     ops = [operations(str(name), int(size)) for name, size in zip(names, sizes, strict=True)]
     values = {
         "params": np.array([sum(op.params for op in row) for row in ops], np.float64),
@@ -87,7 +88,7 @@ def columns(names: Array, sizes: Array, scores: Mapping[str, Mapping[str, float]
 
 
 def tau(score: Array, accuracy: Array) -> float:
-    """Kendall's tau-b; NaN where either does not vary."""
+    """Compute Kendall's tau-b of two arrays [n]; NaN where either does not vary."""
     if len(score) < FEWEST or len(set(score)) < 2 or len(set(accuracy)) < 2:
         return math.nan
     return float(kendalltau(score, accuracy).statistic)
@@ -97,17 +98,17 @@ Grouping = Callable[[Array, Array, Array], list[Rows]]
 
 
 def bands(latency: Array, sizes: Array, accuracy: Array) -> list[Rows]:
-    """Bands of equal count by latency."""
+    """Return the rows of each band of equal count by latency; arguments are [rows]."""
     return [np.asarray(part) for part in np.array_split(np.argsort(latency, kind="stable"), BANDS)]
 
 
 def at_resolution(latency: Array, sizes: Array, accuracy: Array) -> list[Rows]:
-    """Rows of each resolution."""
+    """Return the rows of each resolution; arguments are [rows]."""
     return [np.flatnonzero(sizes == size) for size in np.unique(sizes)]
 
 
 def at_resolution_and_quarter(latency: Array, sizes: Array, accuracy: Array) -> list[Rows]:
-    """Rows of each resolution in each quarter of its latencies."""
+    """Return the rows of each resolution in each quarter of its latencies; arguments are [rows]."""
     return [
         part[q]
         for part in at_resolution(latency, sizes, accuracy)
@@ -116,12 +117,12 @@ def at_resolution_and_quarter(latency: Array, sizes: Array, accuracy: Array) -> 
 
 
 def best(latency: Array, sizes: Array, accuracy: Array) -> list[Rows]:
-    """The most accurate."""
+    """Return the most accurate rows; arguments are [rows]."""
     return [np.argsort(-accuracy, kind="stable")[: max(FEWEST, round(BEST * len(accuracy)))]]
 
 
 def everything(latency: Array, sizes: Array, accuracy: Array) -> list[Rows]:
-    """All rows."""
+    """Return all rows; arguments are [rows]."""
     return [np.arange(len(accuracy))]
 
 
@@ -137,7 +138,7 @@ GROUPINGS: Mapping[str, Grouping] = {
 def correlations(
     values: Mapping[str, Array], latency: Array, sizes: Array, accuracy: Array
 ) -> dict[str, dict[str, float]]:
-    """Grouping -> score -> mean tau over its groups."""
+    """Return grouping -> score -> mean tau over its groups; all arrays are [rows]."""
     ranked = {name: np.mean([rankdata(values[part]) for part in parts], axis=0) for name, parts in TOGETHER.items()}
     every = {**values, **ranked}
     found: dict[str, dict[str, float]] = {}
@@ -156,7 +157,10 @@ def correlations(
 def with_interval(
     values: dict[str, Array], latency: Array, sizes: Array, accuracy: Array, groups: Array, draws: int
 ) -> dict[str, Any]:
-    """Grouping -> score -> tau, and with ``draws`` its 95 % interval over architectures drawn with replacement."""
+    """Return grouping -> score -> tau, and with ``draws`` its 95 % bootstrap interval over architectures.
+
+    All arrays are [rows].
+    """
     point = correlations(values, latency, sizes, accuracy)
     rng = np.random.default_rng(0)
     names = np.unique(groups)

@@ -8,7 +8,7 @@ S=runs/s/seed{seed}/S.safetensors --seeds 0 1 2``
 each: mAP and latency in fp32 and int8 after calibration, of the fastest selection that loses at most ``--max-drop``
 points, and after fine-tuning with fake quantization, beside its control (as many steps in float, then calibration).
 ``--modes`` leaves some out, ``--targets`` adds runtimes that only calibrate. Finished files in the folder are kept;
-the same command goes on. With ``--keep`` models and seeds that are not run stay as the last result has them: a seed
+the same command resumes. With ``--keep`` models and seeds that are not run stay as the last result has them: a seed
 more needs the weights of that seed alone. ``results/quantization_<data or --name>_<runtime>.json``.
 """
 
@@ -44,7 +44,10 @@ GOALS = {
 
 
 def models(texts: Sequence[str], seeds: Sequence[int]) -> dict[str, dict[int, Path]]:
-    """``S=runs/seed{seed}/S.safetensors`` -> by name and seed; an error for a file that is missing."""
+    """Parse ``S=runs/seed{seed}/S.safetensors`` into files by name and seed.
+
+    Raises InputError for a text of another form, or a file that is missing.
+    """
     found: dict[str, dict[int, Path]] = {}
     for text in texts:
         name, equals, path = text.partition("=")
@@ -60,8 +63,8 @@ def quantized(
     mode: str, weights: Path, out: Path, args: argparse.Namespace, target: Target, data: DataPair, seed: int
 ) -> Mapping[str, Any]:
     """The report of one mode on one model, as its file has it; one that is there is kept."""
-    said = out.with_suffix(SUFFIX)
-    if not said.exists():
+    path = out.with_suffix(SUFFIX)
+    if not path.exists():
         settings = QuantizationSettings(CalibrationConfig(args.calibration, args.calibrator, seed), args.rounds, seed)
         request, reporter = QuantizationRequest(weights, data, target, out, settings), ConsoleReporter()
         if mode == "ptq":
@@ -71,7 +74,7 @@ def quantized(
             quantize_selectively(request, search, reporter)
         else:
             quantize_aware(request, QatConfig(args.epochs, device=args.device), reporter)
-    report: Mapping[str, Any] = json.loads(said.read_text())
+    report: Mapping[str, Any] = json.loads(path.read_text())
     return report
 
 

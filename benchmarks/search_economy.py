@@ -113,15 +113,15 @@ def searched(
         objectives = [Objective(e.name, e.direction, e.unit) for e in (cost, gain)]
         study = Study(Path(folder) / "study.journal", "run", space, objectives, sampler, seed)
         study.run([cost, gain], trials, early_stop=early_stop)
-        stopped, said = dict(study.history.stopped), study.history.savings
+        stopped, savings = dict(study.history.stopped), study.history.savings
         steps = {id_: len(record.early) for id_, record in study.history.records.items()}
         points = [(float(np.log(c[cost.name].value)), c[gain.name].value) for c in study.candidates]
     seconds = {id_: [s for _, _, s in gain.known[id_]] for id_ in steps if id_ in gain.known}
     usual = [mean(column) for column in zip(*(seconds[id_] for id_ in steps if id_ not in stopped), strict=True)]
     spent = sum(sum(s if id_ not in stopped else s[: steps[id_]]) for id_, s in seconds.items())
     saved = sum(sum(usual[steps[id_] :]) for id_ in stopped)
-    counts = {"stopped": len(stopped), "audited": said.audited, "audited_on_front": said.on_front}
-    return {"points": points, "spent_s": spent, "saved_s": saved, **counts, "rho": dict(said.correlations)}
+    counts = {"stopped": len(stopped), "audited": savings.audited, "audited_on_front": savings.on_front}
+    return {"points": points, "spent_s": spent, "saved_s": saved, **counts, "rho": dict(savings.correlations)}
 
 
 def compared(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], trials: int) -> dict[str, Any]:

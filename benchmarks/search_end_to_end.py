@@ -6,7 +6,7 @@ Space, data, supernet and images are the quickstart's. Evaluations are recorded:
 whichever search asks it, and all searches get the same answer. Accuracy is the supernet's; latency is the
 predictor's, fitted to the table of this project's own measurements of yolo-nano (``--table``), so that it does not
 change from one run to the next. Hypervolume is of log latency and mAP, bounded by the worst of everything that was
-evaluated. Everything is kept in ``--out``: the same command goes on.
+evaluated. Everything is kept in ``--out``: the same command resumes.
 """
 
 from __future__ import annotations

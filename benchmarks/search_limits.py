@@ -1,13 +1,15 @@
-"""How much of a true front is luck? Noise of the latencies of NAS-Bench-201, and what of the front rests on values
+"""How much of a true front is observation noise? Noise of the latencies of NAS-Bench-201, and what of the front rests
+on values
 that it made small.
 
 ``python -m benchmarks.search_limits --nas-bench-201 nas_bench_201_hw.parquet``
 
 Noise: two cells that are each other's mirror image (nodes 1 and 2 exchanged, nothing between them) are the same
-network, so their values differ by noise alone; of latency as a share of it. Luck: a Gaussian process learns log
-latency from 600 random rows, the front not among them; a point of the front is lucky if its latency lies below the
-prediction by more than two standard deviations of what is left on other rows (both robust: 1.4826 median distances).
-``without_lucky``: share of the true front's hypervolume that all other rows of the table hold.
+network, so their values differ by noise alone; of latency as a share of it. Noise in the front: a Gaussian process
+learns log latency from 600 random rows, the front not among them; a point of the front is explained by noise if its
+latency lies below the prediction by more than two standard deviations of what is left on other rows (both robust:
+1.4826 median distances). ``without_lucky``: share of the true front's hypervolume that all other rows of the table
+hold.
 """
 
 from __future__ import annotations
@@ -47,12 +49,12 @@ def noise(problem: Problem, values: Floats) -> float:
 
 
 def deviation(values: Floats) -> float:
-    """About 0, by the median."""
+    """Return the standard deviation about 0 of values [n], estimated by the median."""
     return float(1.4826 * np.median(np.abs(values)))
 
 
-def luck(problem: Problem, seed: int) -> dict[str, Any]:
-    """Points of the front, those of them that are lucky, and what the table holds without these."""
+def noise_in_front(problem: Problem, seed: int) -> dict[str, Any]:
+    """Points of the front, those of them that noise explains, and what the table holds without these."""
     rng = np.random.default_rng(seed)
     encoding, features = Encoding(problem.space), problem.features()
     free = np.array([features(row) for row in problem.rows])
@@ -64,11 +66,11 @@ def luck(problem: Problem, seed: int) -> dict[str, Any]:
     learned, left = others[:LEARNED], others[LEARNED : LEARNED + LEFT]
     process = GaussianProcess(x[learned], y[learned], groups)
     sigma = deviation(y[left] - process.mean(x[left]))
-    lucky = front[y[front] < process.mean(x[front]) - 2 * sigma]
-    rest = np.setdiff1d(np.arange(len(y)), lucky)
+    noisy = front[y[front] < process.mean(x[front]) - 2 * sigma]
+    rest = np.setdiff1d(np.arange(len(y)), noisy)
     return {
         "front": len(front),
-        "lucky": len(lucky),
+        "lucky": len(noisy),
         "left_over": sigma,
         "without_lucky": problem.share([int(i) for i in rest]),
     }
@@ -88,7 +90,7 @@ def main() -> None:
         found = {
             "latency_noise": noise(problem, np.log(problem.latency)),
             "accuracy_noise": noise(problem, problem.accuracy),
-            **luck(problem, args.seed),
+            **noise_in_front(problem, args.seed),
         }
         figure[device] = found
         print(device, found, flush=True)

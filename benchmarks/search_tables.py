@@ -90,8 +90,8 @@ class Problem:
         return hypervolume(self._scaled(np.array(rows, np.intp)), self.reference, DIRECTIONS) / self.true
 
     def features(self) -> Callable[[Params], Floats]:
-        """Of a point: the free columns, each scaled to 0..1 over the table (of logarithms where they span more than
-        tenfold)."""
+        """Return the auxiliary inputs of a point, [columns]: the free columns, each scaled to 0..1 over the table (of
+        logarithms where they span more than tenfold)."""
         columns = []
         for values in self.free.values():
             v = np.log(values) if values.min() > 0 and values.max() > 10 * values.min() else values

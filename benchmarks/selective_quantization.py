@@ -7,7 +7,7 @@ S=runs/s/S.safetensors --random 24``
 Of each model: a selective quantization (its journal, ``selective.json`` and images in the folder), then as many
 sets of blocks drawn by chance as ``--random`` says (of every size alike), evaluated in the same way. Then the
 search's front, the heuristic, all-int8, all-float and the drawn sets are timed side by side in the same rounds, so
-that all are at the same speeds of the machine and none is there for the luck of one measurement. Compared are the
+that all are at the same speeds of the machine and none is there by the noise of one measurement. Compared are the
 hypervolume of (latency, points lost) under the worst corner, as a share of what all points together hold, and at the
 latency of each drawn set and of the heuristic how much mAP the best of the search loses that is no slower.
 ``results/selective_quantization.json`` and ``.png``.
@@ -101,10 +101,10 @@ def one(name: str, weights: Path, data: DataPair, args: argparse.Namespace) -> d
     write_selection(folder, found, subject, data)
     chance = SelectionMeasurements(subject, data, new_folder(folder / "random"), args.subset, probe.reference_ms)
     by_chance = []
-    with reporter.steps("sets by chance") as said:
+    with reporter.steps("sets by chance") as update:
         for i, plan in enumerate(plans := drawn(subject.blocks.choices, args.random, args.seed), 1):
             by_chance.append(chance.point(plan))
-            said(
+            update(
                 i,
                 len(plans),
                 f"{by_chance[-1].latency.value:.3f} ms, {points_lost(by_chance[-1], found.float_map):+.2f} points lost",

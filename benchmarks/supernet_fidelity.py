@@ -5,7 +5,7 @@
 A supernet is trained; ``--architectures`` of its space, spread evenly over the range of MACs (the nearest of 400
 random ones, the smallest and the largest), are evaluated with its weights, and each is trained alone from fresh
 weights. Figure: Kendall's tau-b between the two mAP50-95, with the 95 % percentile interval of a bootstrap over
-architectures; beside it what ranking by MACs alone and by NWOT reaches. An interrupted run goes on with the same
+architectures; beside it what ranking by MACs alone and by NWOT reaches. An interrupted run resumes with the same
 ``--out``.
 """
 

@@ -9,7 +9,7 @@ val split, and on ``--test-split`` where one is named (``python -m benchmarks.tr
 --test-split test``; BCCD, MIT, is Shenggan/BCCD_Dataset on GitHub as a COCO folder). Before that, ``--steps`` steps
 of each are timed alone on the device: with the images as they come from the loader, and with one batch that lies
 ready, so that the ratio says what the loader costs. Trainings that are finished in ``--out`` are kept; the same
-command goes on. ``results/train_models_<data>_<device>.json``.
+command resumes. ``results/train_models_<data>_<device>.json``.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ class Ready(Loader):
         super().__init__(loader.dataset, loader.config)
 
     def epoch(self, epoch: int = 0, start_step: int = 0, every: int = 1) -> Iterator[Batch]:
+        """Yield the first batch at every step."""
         batch = next(iter(super().epoch()))
         for _ in range(start_step, len(self), every):
             yield batch

@@ -1,5 +1,5 @@
 """What do pre-trained weights and a teacher bring on a small data set? One network from scratch, pre-trained on
-``digits``, and taught by a larger one.
+``digits``, and distilled from a larger one.
 
 ``python -m benchmarks.transfer_gain --data shared/bccd --model yolov8n --teacher yolov8s --image-size 320 --epochs 60
 --seeds 5 --out runs/transfer``
@@ -8,7 +8,7 @@ Per seed four trainings with one recipe: the larger network (``teacher``), then 
 ``pretrained`` (weights of ``--pretrain-on``, trained once per seed with ``--pretrain-epochs``) and ``taught``.
 Figure: mAP50-95 on the val split, mean over seeds with a 95 % interval (Student's t), and that of each difference to
 ``scratch`` of the same seed. ``teacher`` is there to see what could be learnt. What is finished in ``--out`` is kept;
-the same command goes on. BCCD (MIT) is Shenggan/BCCD_Dataset on GitHub as a COCO folder.
+the same command resumes. BCCD (MIT) is Shenggan/BCCD_Dataset on GitHub as a COCO folder.
 ``results/transfer_gain_<data>.json``.
 """
 
@@ -90,6 +90,7 @@ def figure(runs: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Train, compare, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--pretrain-on", default="digits")

@@ -5,9 +5,9 @@
 Speed: 1, 4 and 8 processes share a study in a journal file until it has ``--trials`` candidates, each of which takes
 ``--seconds`` (asleep, as if a GPU were busy). Efficiency is the time of one worker over the number of workers times
 their time, from when all are ready to when all have ended. Kills: four workers; one is killed (``kill -9``) at a
-random moment and replaced, until ``--kills`` are reached. Counted: evaluations that were begun and never told,
-candidates that were told twice, candidates that are missing at the end. Quality: on YOLOBench (COCO x A40) the share
-of the true front's hypervolume when always 1, 4 or 8 candidates are in hand, over seeds.
+random moment and replaced, until ``--kills`` are reached. Counted: evaluations that were begun and never recorded,
+candidates that were recorded twice, candidates that are missing at the end. Quality: on YOLOBench (COCO x A40) the
+share of the true front's hypervolume when always 1, 4 or 8 candidates are pending, over seeds.
 """
 
 from __future__ import annotations
@@ -119,19 +119,21 @@ def go(worker: subprocess.Popen[bytes]) -> None:
 
 
 def tally(folder: Path, storage: Path | str) -> dict[str, int]:
-    """What became of it: candidates of the study, evaluations that were begun and not told, candidates that are in
+    """What became of it: candidates of the study, evaluations that were begun and not recorded, candidates that are in
     the study twice."""
     ids = [c.id for c in open_shared(storage).candidates]
     begun, ended = Counter(read(folder / "begun")), Counter(read(folder / "ended"))
     assert set(ids) <= set(ended)
-    told_again = optuna.load_study(study_name=NAME, storage=storage_of(open_shared(storage)._study)).get_trials(
+    recorded_again = optuna.load_study(study_name=NAME, storage=storage_of(open_shared(storage)._study)).get_trials(
         deepcopy=False
     )
-    told = Counter(t.user_attrs["candidate"]["architecture"]["id"] for t in told_again if "candidate" in t.user_attrs)
+    recorded = Counter(
+        t.user_attrs["candidate"]["architecture"]["id"] for t in recorded_again if "candidate" in t.user_attrs
+    )
     return {
         "candidates": len(ids),
         "lost": sum(begun.values()) - len(ids),
-        "told_twice": sum(told.values()) - len(told),
+        "told_twice": sum(recorded.values()) - len(recorded),
     }
 
 
@@ -175,20 +177,20 @@ def killed(
 
 
 def quality(table: Path, seeds: int, evaluations: int = 100) -> dict[str, dict[str, float]]:
-    """In hand at once -> evaluations -> mean share of hypervolume."""
+    """Pending candidates -> evaluations -> mean share of hypervolume."""
     from benchmarks.search_quality import guided
     from benchmarks.search_tables import yolobench
 
     problem = yolobench(table, "map50_95_coco", "latency_ms_a40_tensorrt")
     figure: dict[str, dict[str, float]] = {}
-    for at_once in (1, 4, 8):
+    for pending in (1, 4, 8):
         shares = []
         for seed in range(seeds):
             study = optuna.create_study(directions=["minimize", "maximize"], sampler=guided(problem, seed))
             hand: deque[Any] = deque()
             rows: list[int] = []
             while len(rows) < evaluations:
-                while len(hand) < at_once:
+                while len(hand) < pending:
                     hand.append(study.ask(dict(problem.space)))
                 trial = hand.popleft()
                 row = problem.row(trial.params)
@@ -196,8 +198,8 @@ def quality(table: Path, seeds: int, evaluations: int = 100) -> dict[str, dict[s
                 rows.append(row)
                 study.tell(trial, problem.answer(row))
             shares.append({n: problem.share(rows[:n]) for n in (50, 100) if n <= evaluations})
-        figure[str(at_once)] = {str(n): mean(s[n] for s in shares) for n in shares[0]}
-        print(f"{at_once} in hand: {figure[str(at_once)]}", flush=True)
+        figure[str(pending)] = {str(n): mean(s[n] for s in shares) for n in shares[0]}
+        print(f"{pending} pending: {figure[str(pending)]}", flush=True)
     return figure
 
 

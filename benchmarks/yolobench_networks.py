@@ -177,7 +177,10 @@ def architecture(name: str) -> Architecture | None:
 
 @lru_cache(4096)
 def operations(name: str, image_size: int) -> tuple[Op, ...]:
-    """Operations of ``yolo5d67w25`` or ``yolo8s`` at an image size in pixels, as a runtime fuses them."""
+    """Return the operations of ``yolo5d67w25`` or ``yolo8s`` at an image size in pixels, as a runtime fuses them.
+
+    Raises InputError if the size is no multiple of 32.
+    """
     if image_size % 32:
         raise InputError(f"image size {image_size}", "a multiple of 32")
     if point := architecture(name):

@@ -53,7 +53,10 @@ def cost(space_name: str, image_size: int, candidates: int) -> dict[str, Any]:
 
 
 def worth(latency: NDArray[np.float64], score: NDArray[np.float64], accuracy: NDArray[np.float64]) -> dict[str, float]:
-    """Shares of the true front's hypervolume: of the front by score, and of as many drawn at random (mean)."""
+    """Return shares of the true front's hypervolume: of the front by score, and of as many random rows (mean).
+
+    All arrays are [rows]; latency in ms.
+    """
     true = np.column_stack([np.log(latency), accuracy])
     reference = [true[:, 0].max(), true[:, 1].min()]
     whole = hypervolume(true, reference, DIRECTIONS)

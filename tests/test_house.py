@@ -50,9 +50,9 @@ HOME_MADE = re.compile(
 )
 """Terms that had a meaning in this project only; the glossary has the field's words for them."""
 SERIALIZED = re.compile(
-    r"[\"'](pictures|pictures_per_second|said|told_twice|taught|lucky|without_lucky|guided, latency told)[\"']"
+    r"[\"'`](pictures|pictures_per_second|said|told_twice|taught|lucky|without_lucky|guided, latency told|--sittings)[\"'`]"
 )
-"""Keys of files that were written before."""
+"""Keys of files, and options of recorded commands, of the version before."""
 OLD_NAMES = {"nas/cli/renamed.py", "nas/core/budgets.py", "docs/cli.md"}
 """Files whose subject is an old name, or a generated page of a package that is listed."""
 WORDS_NOT_YET = {
@@ -101,7 +101,8 @@ def test_a_home_made_term_is_found(tmp_path: Path) -> None:
 
 
 def public(file: Path) -> Iterator[tuple[str, ast.FunctionDef | ast.ClassDef]]:
-    """Public functions, methods and classes with their dotted names; overloads and members of private classes left out."""
+    """Public functions, methods and classes with their dotted names; overloads and members of private classes left
+    out."""
 
     def inside(body: list[ast.stmt], prefix: str) -> Iterator[tuple[str, ast.FunctionDef | ast.ClassDef]]:
         for node in body:
@@ -168,7 +169,8 @@ COMMANDS = ("run", "main")
 
 
 def silent_raisers(package: str) -> list[str]:
-    """Public functions that raise InputError themselves while their docstring, or that of their class, does not say so."""
+    """Public functions that raise InputError themselves while their docstring, or that of their class, does not say
+    so."""
     found = []
     for file in of(package):
         nodes = dict(public(file))

@@ -1,7 +1,7 @@
 """The command ``nas``.
 
-Each verb is one module with ``EXAMPLES``, ``arguments(parser)`` and ``run(args)``; only the module of the requested verb
-is imported. Nobody imports this package but :mod:`nas.__main__`.
+Each verb is one module with ``EXAMPLES``, ``arguments(parser)`` and ``run(args)``; only the module of the requested
+verb is imported. Nobody imports this package but :mod:`nas.__main__`.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ def guarded(command: Callable[[], int], label: str, resume_hint: Callable[[], st
     """Run ``command`` and return the exit status of the process.
 
     An :class:`InputError` and an ``OSError`` become one line on standard error with status 2, a closed pipe ends the
-    command silently, and Ctrl-C, SIGTERM and SIGHUP end it with one line that tells how to resume. Every other exception
-    is a defect and keeps its traceback.
+    command silently, and Ctrl-C, SIGTERM and SIGHUP end it with one line that tells how to resume. Every other
+    exception is a defect and keeps its traceback.
 
     ``label`` begins each line, for example ``nas search``; ``resume_hint()`` is called only after an interruption.
     """
@@ -92,8 +92,8 @@ def _flush(stream: TextIO | None) -> None:
 
 
 def _discard(stream: TextIO | None) -> None:
-    """Send what is left in the buffer of an unusable stream to the null device, so that the exit of the interpreter does
-    not fail on it again."""
+    """Send what is left in the buffer of an unusable stream to the null device, so that the exit of the interpreter
+    does not fail on it again."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         _flush(stream)
         return

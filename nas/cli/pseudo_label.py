@@ -17,7 +17,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("model", type=Path, help="trained weights (.safetensors) or an exported model (.onnx)")
     parser.add_argument("--images", type=Path, required=True, help="folder of images, searched in depth")
-    parser.add_argument("--out", type=Path, required=True, help="COCO json to write; an interrupted labelling goes on")
+    parser.add_argument("--out", type=Path, required=True, help="COCO json to write; an interrupted labelling resumes")
     parser.add_argument("--score", type=float, default=0.4, help="least score of a label (default %(default)s)")
     parser.add_argument(
         "--score-for", action="append", default=[], metavar="CLASS=SCORE", help="least score of one class (repeatable)"

@@ -1,4 +1,5 @@
-"""The reference of the command line, ``docs/cli.md``, from the parsers: ``python -m nas.cli.reference > docs/cli.md``."""
+"""The reference of the command line, ``docs/cli.md``, from the parsers: ``python -m nas.cli.reference >
+docs/cli.md``."""
 
 from __future__ import annotations
 
