@@ -59,14 +59,12 @@ WORDS_NOT_YET = {
     "benchmarks",
     "docs",
     "latency_db/predictor",
-    "nas/bench",
     "nas/cli",
     "nas/core",
     "nas/data",
     "nas/inference",
     "nas/plotting",
     "nas/pseudo_labels",
-    "nas/quantization",
     "nas/training",
     "search_spaces",
 }
@@ -133,7 +131,6 @@ DOCSTRINGS_NOT_YET = {
     "nas/core",
     "nas/inference",
     "nas/plotting",
-    "nas/quantization",
 }
 
 
@@ -230,9 +227,7 @@ SHAPES_NOT_YET = {
     "nas/evaluation",
     "nas/inference",
     "nas/pretrained",
-    "nas/profiling",
     "nas/pseudo_labels",
-    "nas/quantization",
     "nas/search",
     "nas/supernet",
     "nas/training",

@@ -57,11 +57,13 @@ class Mnn(Profiler):
 
     @classmethod
     def available(cls) -> str | None:
+        """Return None if MNN, onnx and onnxruntime are installed, else which are missing."""
         missing = [name for name in ("MNN", "onnx", "onnxruntime") if find_spec(name) is None]
         return f"{' and '.join(missing)} not installed; pip install 'hw-nas-yolo[mnn]'" if missing else None
 
     @classmethod
     def version(cls) -> str:
+        """Return the version of the MNN wheel, which brings the converter too."""
         try:
             return package_version("MNN")
         except PackageNotFoundError:
@@ -69,14 +71,21 @@ class Mnn(Profiler):
 
     @classmethod
     def open_session(cls, target: Target, model: Path) -> InferenceSession:
+        """Convert and load a model; return a function of images (batch, 3, S, S) that gives boxes and scores.
+
+        Raises:
+            InputError: if MNN cannot convert or load the model.
+        """
         with tempfile.TemporaryDirectory() as folder:
             network = _Network(model, Path(folder), target.batch, target.image_size, target.threads)
         return network.outputs
 
     def measure(self, workload: Workload) -> Measurement:
+        """Measure the latency of a workload by the CPU protocol."""
         return self._timer.measure(workload, self.version(), self.fingerprint())
 
     def close(self) -> None:
+        """End the measuring processes."""
         self._timer.close()
 
 

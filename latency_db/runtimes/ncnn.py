@@ -54,6 +54,7 @@ class Ncnn(Profiler):
 
     @classmethod
     def available(cls) -> str | None:
+        """Return None if ncnn, pnnx, onnx and onnxruntime are installed, else which are missing."""
         missing = [name for name in ("ncnn", "pnnx", "onnx", "onnxruntime") if find_spec(name) is None]
         return f"{' and '.join(missing)} not installed; pip install 'hw-nas-yolo[ncnn]'" if missing else None
 
@@ -67,6 +68,11 @@ class Ncnn(Profiler):
 
     @classmethod
     def open_session(cls, target: Target, model: Path) -> InferenceSession:
+        """Convert and load a model; return a function of images (batch, 3, S, S) that gives boxes and scores.
+
+        Raises:
+            InputError: if ncnn cannot convert or load the model.
+        """
         with tempfile.TemporaryDirectory() as folder:
             file = convert(model, Path(folder), target.batch, target.image_size)
             network = _Network(file, target.threads)
@@ -74,9 +80,11 @@ class Ncnn(Profiler):
         return lambda images: decode(network.outputs([images]))
 
     def measure(self, workload: Workload) -> Measurement:
+        """Measure the latency of a workload by the CPU protocol."""
         return self._timer.measure(workload, self.version(), self.fingerprint())
 
     def close(self) -> None:
+        """End the measuring processes."""
         self._timer.close()
 
 

@@ -157,5 +157,5 @@ def _model(found: _Found, name: str, num_classes: int | None, image_size: int | 
     return BenchModel(name, family, network, cost.params, cost.macs, accuracy, weights)
 
 
-def _of_authors(said: Published) -> Accuracy:
-    return Accuracy(said.map50_95, PUBLISHED, COCO, "", said.source)
+def _of_authors(published: Published) -> Accuracy:
+    return Accuracy(published.map50_95, PUBLISHED, COCO, "", published.source)

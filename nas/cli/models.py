@@ -101,12 +101,12 @@ def _table(rows: Sequence[dict[str, Any]]) -> TextTable:
     head = ("model", "family", "M params", "GMACs", "published: mAP", "M params", "GFLOPs", "source")
     cells = []
     for row in rows:
-        said = row["published"] or {}
-        accuracy = None if said.get("map50_95") is None else said["map50_95"] / 100
+        published = row["published"] or {}
+        accuracy = None if published.get("map50_95") is None else published["map50_95"] / 100
         figures = [share(accuracy)] + [
-            f"{said[name]:.4g}" if said.get(name) is not None else "–" for name in ("params_m", "gflops")
+            f"{published[name]:.4g}" if published.get(name) is not None else "–" for name in ("params_m", "gflops")
         ]
-        source = f"[{sources.index(said['source']) + 1}]" if said else "–"
+        source = f"[{sources.index(published['source']) + 1}]" if published else "–"
         cells.append(
             (row["name"], row["family"], f"{row['params'] / 1e6:.2f}", f"{row['macs'] / 1e9:.2f}", *figures, source)
         )

@@ -16,7 +16,7 @@ CALIBRATION_IMAGES = 16
 
 
 def calibration_images(data: DataPair, size: int) -> Sequence[npt.NDArray[np.float32]]:
-    """Read one batch of the train split: (N, 3, ``size``, ``size``) float32 in 0..1."""
+    """Read one batch of the train split: (N, 3, S, S) float32 in 0..1, S = ``size`` pixels."""
     import numpy as np
 
     from nas.data.loader import Loader, LoaderConfig

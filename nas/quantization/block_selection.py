@@ -252,11 +252,13 @@ def choose_point(
         key, asked = (lambda p: p.latency.value), f"a drop of {bound:g} points"
     if within:
         return min(within, key=key)
-    said = ", ".join(
+    points_of_front = ", ".join(
         f"{p.latency.value:.3g} ms with {change_of_map(points_lost(p, float_map))}" for p in selection_front(points)
     )
     raise InputError(
-        f"no selection within {asked}; there are {said}", "bounds that one of them meets", "or search longer: --trials"
+        f"no selection within {asked}; there are {points_of_front}",
+        "bounds that one of them meets",
+        "or search longer: --trials",
     )
 
 

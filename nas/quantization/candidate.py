@@ -39,7 +39,7 @@ def open_int8_candidate(
         detector: deployed.
         target: at int8.
         image_size: side of the input, pixels.
-        images: batches (N, 3, ``image_size``, ``image_size``) in 0..255; the first :data:`IMAGES` images calibrate,
+        images: batches (N, 3, S, S) in 0..255, S = ``image_size``; the first :data:`IMAGES` images calibrate,
             by their extremes.
 
     Yields:

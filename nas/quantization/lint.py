@@ -129,13 +129,15 @@ class LintReport:
 
     @property
     def errors(self) -> list[Finding]:
+        """The findings that are errors."""
         return [f for f in self.findings if f.level == ERROR]
 
     def count(self, precision: str) -> int:
+        """Count the layers of a precision: int8, float or half."""
         return sum(layer.precision == precision for layer in self.layers)
 
     def lines(self) -> list[str]:
-        """For a person: a summary, then one line per finding."""
+        """Return lines for a person to read: a summary, then one line per finding."""
         counts = ", ".join(f"{n} {p}" for p in ("int8", "float", "half") if (n := self.count(p)))
         floats = [layer.name for layer in self.layers if layer.precision == "float"]
         named = [f"float: {', '.join(floats)}"] if 0 < len(floats) <= MANY else []
@@ -221,8 +223,7 @@ class _Graph:
         return (n for n in self.proto.graph.node if n.op_type in kinds)
 
     def dequantized(self, tensor: str) -> onnx.NodeProto | None:
-        """The node that a tensor comes out of int8 by, looking through operators that hand values on; None for a
-        float one."""
+        """Find the DequantizeLinear that a tensor comes from, through operators of :data:`PASSING`; None for a float one."""
         n = self.made.get(tensor)
         if n is None or n.op_type == "DequantizeLinear":
             return n
@@ -232,11 +233,11 @@ class _Graph:
         return given[0] if all(given) else None
 
     def zero_point(self, n: onnx.NodeProto) -> npt.NDArray[Any] | None:
-        """Of a Q or DQ node; None where it has none, which means uint8 zero."""
+        """Return the zero point of a Q or DQ node; None where it has none, which means uint8 zero."""
         return self.constants.get(n.input[2]) if len(n.input) > 2 else None
 
     def kind(self, n: onnx.NodeProto) -> str:
-        """``u8``, ``s8``, or another type's name."""
+        """Return the integer type of a Q or DQ node: ``u8``, ``s8``, or another type's name."""
         zero = self.zero_point(n)
         return {"uint8": "u8", "int8": "s8"}.get(str(zero.dtype), str(zero.dtype)) if zero is not None else "u8"
 
