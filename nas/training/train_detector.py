@@ -153,7 +153,7 @@ def _finish(path: Path) -> Metrics:
     if not processes.rank():
         atomic_write(path.with_suffix(".metrics.json"), json.dumps(record, indent=2) + "\n")
     remove_checkpoint(path.with_suffix(".ckpt"))
-    return Metrics.from_dict(record["metrics"])
+    return Metrics.from_dict(record["metrics"], f"{path}: metrics")
 
 
 def _fit_detector(artifact: Artifact, job: TrainJob, path: Path, watch: Watch) -> None:
