@@ -67,7 +67,7 @@ class OnnxBackend(Backend):
         _limit_memory()
         options.add_session_config_entry("session.use_env_allocators", "1")
         try:
-            self.session = onnxruntime.InferenceSession(file.source, options, providers=providers)
+            self.session = onnxruntime.InferenceSession(file.source, options, providers=providers, enable_fallback=0)
         except Exception as error:  # noqa: BLE001 - onnxruntime raises types of its own for every kind of bad file
             raise InputError(
                 f"{path} is no usable ONNX file ({_first_line(error)})", "a file that nas export wrote"

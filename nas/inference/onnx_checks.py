@@ -96,7 +96,12 @@ _HINT = "nas export writes such files; export it again"
 
 
 def _entry(proto: onnx.ModelProto, key: str) -> str | None:
-    return next((entry.value for entry in proto.metadata_props if entry.key == key), None)
+    return next((_text(entry.value) for entry in proto.metadata_props if entry.key == key), None)
+
+
+def _text(value: str | bytes) -> str:
+    """A string of a file; protobuf gives the bytes of one that is not UTF-8."""
+    return value if isinstance(value, str) else value.decode(errors="replace")
 
 
 def _metadata(proto: onnx.ModelProto, path: Path) -> tuple[tuple[str, ...], int]:
