@@ -329,3 +329,14 @@ def test_every_estimator_says_whether_it_sees_the_precision() -> None:
         kind, architecture = ESTIMATORS[name], SPACE.sample(rng)
         of = [kind(Context(SPACE, 3, target=Target("openvino", p)))(architecture).value for p in ("fp32", "int8")]
         assert of[0] == of[1]
+
+
+def test_json_is_all_that_is_on_standard_output(
+    weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAS_CACHE", str(shelf().cache))
+    assert main(["quantize", str(weights), "--data", DATA, "--rounds", "0", "--calibration", "8", "--json"]) == 0
+    printed = capsys.readouterr()
+    report = json.loads(printed.out)
+    assert report["mode"] == "ptq" and set(report) >= {"float", "quantized", "drop", "form", "left_float"}
+    assert "calibrating on 8 images" in printed.err
