@@ -149,7 +149,7 @@ class ConvNormAct(nn.Module):
         self.act = activation(act)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute conv, norm, activation: (N, sum(c_in), H, W) -> (N, sum(c_out), ceil(H/s), ceil(W/s))."""
+        """Compute conv, norm, activation: (N, C_in, H, W) -> (N, C_out, ceil(H/s), ceil(W/s))."""
         return self.act(self.norm(self.conv(x)))
 
     def fused(self, full: bool) -> nn.Module:

@@ -62,7 +62,7 @@ class Writer:
     alive: list[Tensor] = field(default_factory=list)  # an id must not be given to a second tensor
 
     def name(self, tensor: Tensor) -> str:
-        """Return the name of an input, a result, a parameter, or of a constant with these values.
+        """Return the name of a tensor of any shape: an input, a result, a parameter, or a constant with these values.
 
         Raises UnknownOperator if a constant was computed on the meta device.
         """
@@ -77,7 +77,7 @@ class Writer:
         return self.constant(tensor.detach().numpy())
 
     def constant(self, values: Array) -> str:
-        """Add a constant and return its name."""
+        """Add a constant of any shape and return its name."""
         name = f"constant{len(self.constants)}"
         self.constants[name] = np.ascontiguousarray(values)
         return name
@@ -93,7 +93,7 @@ class Writer:
         return outputs
 
     def bind(self, tensor: Tensor, name: str) -> None:
-        """Give a tensor a name."""
+        """Give a tensor of any shape a name."""
         self.alive.append(tensor)
         self.names[id(tensor)] = name
 
@@ -299,7 +299,7 @@ WRITERS: dict[str, Write] = {
 
 
 def record(module: nn.Module, images: Sequence[Tensor], call: Callable[..., Any]) -> Fragment:
-    """Record the ONNX nodes of a call of ``module``.
+    """Record the ONNX nodes of a call of ``module`` on images of one shape.
 
     Raises UnknownOperator for an operator that is not in :data:`WRITERS`.
     """

@@ -20,6 +20,7 @@ FAMILIES: Registry[Mapping[str, Architecture]] = Registry(
         "YOLOv5": "search_spaces.yolov5:REFERENCES",
         "YOLOv5u": "search_spaces.yolov5:REFERENCES_U",
         "YOLOv6": "search_spaces.yolov6:REFERENCES",
+        "YOLOX": "search_spaces.yolox:REFERENCES",
         "YOLOv7": "search_spaces.yolov7:REFERENCES",
         "YOLOv8": "search_spaces.yolov8:REFERENCES",
         "YOLO-NAS": "search_spaces.yolo_nas:REFERENCES",
@@ -43,7 +44,7 @@ LIKE: Registry[Mapping[str, Architecture]] = Registry(
 
 @dataclass(frozen=True)
 class Published:
-    """What a reference's authors published at 640 px: COCO val2017 mAP50-95 in percent, parameters in millions,
+    """What a reference's authors published at the reference's image size: COCO val2017 mAP50-95 in percent, parameters in millions,
     GFLOPs (2 per MAC), and where it stands.
 
     None where they give no figure. ``cpu_onnxruntime_ms``: their latency of ONNX Runtime on a CPU. Where a family has

@@ -18,6 +18,7 @@ SPACES: Registry[SearchSpace] = Registry(
         "yolov7": "search_spaces.yolov7:YOLOV7",
         "yolov7-tiny": "search_spaces.yolov7:YOLOV7_TINY",
         "yolov8": "search_spaces.yolov8:YOLOV8",
+        "yolox": "search_spaces.yolox:YOLOX",
         "yolo11": "search_spaces.yolo11:YOLO11",
         "yolo12": "search_spaces.yolo12:YOLO12",
         "yolo26": "search_spaces.yolo26:YOLO26",

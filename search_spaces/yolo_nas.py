@@ -1,7 +1,7 @@
 """The macro of YOLO-NAS with its inner choices free; YOLO-NAS S, M and L are points of it.
 
-Shapes from super-gradients' published configuration files (Apache-2.0). What Deci's search varied was told only in
-outline: block type, number of blocks and channels per stage, about 10^14 architectures.
+Shapes from super-gradients' published configuration files (Apache-2.0). Deci describes the
+choices of its search in outline only: block type, number of blocks and channels per stage, about 10^14 architectures.
 """
 
 from __future__ import annotations

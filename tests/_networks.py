@@ -39,12 +39,14 @@ class Case:
 DEEP = {"out": (8, 16, 24), "hidden": (4, 8, 12), "depth": (1, 2, 3)}
 BLOCK_CASES = {
     "conv": Case(((8, 16), (4, 8)), {"out": (8, 16)}, (8, 8), 4, {"kernel": 3, "stride": 2}),
+    "dwconv": Case(((8, 16),), {"out": (8, 16)}, (8,), 4, {"stride": 2}),
     "qarepvgg": Case(((8, 16), (4, 8)), {"out": (8, 16)}, (8, 8), 4),
     "qsp": Case(((8, 16), (4, 8)), DEEP, (8, 8), 8),
     "qci": Case(((8, 16), (4, 8)), DEEP, (8, 8), 8),
     "csp": Case(((8, 16), (4, 8)), DEEP, (8, 8), 8),
     "c2f": Case(((8, 16, 24), (8, 16)), DEEP, (8, 8), 8),
     "c3": Case(((8, 16), (4, 8)), DEEP, (8, 8), 8),
+    "c3-light": Case(((8, 16), (4, 8)), DEEP, (8, 8), 8),
     "repvgg": Case(((8, 16), (4, 8)), {"out": (8, 16)}, (8, 8), 4),
     "rep": Case(((8, 16), (4, 8)), {"out": (8, 16), "depth": (1, 2, 3)}, (8, 8), 8),
     "upsample": Case(((8,),), {"out": (8,)}, (4,), 8),
@@ -70,6 +72,8 @@ HEAD_CASES = {
     "decoupled": Case(PYRAMID, {"bins": (8,), "scale": (0.5, 1.0, 1.5)}, (8, 4, 2), 8),
     "decoupled-light": Case(PYRAMID, {"bins": (8,), "scale": (0.5, 1.0, 1.5)}, (8, 4, 2), 8),
     "dual-light": Case(PYRAMID, {}, (8, 4, 2), 8),
+    "sides-objectness": Case(PYRAMID, {"width": (8, 16)}, (8, 4, 2), 8),
+    "sides-objectness-light": Case(PYRAMID, {"width": (8, 16)}, (8, 4, 2), 8),
     "anchors": Case(PYRAMID, {"priors": ("yolov5",)}, (8, 4, 2), 8),
 }
 

@@ -1,5 +1,4 @@
-"""Everything that can be told of a data set before hours are spent on it: every image decoded, every file accounted
-for."""
+"""A check of a data set before a training: every image is decoded, every file is accounted for."""
 
 from __future__ import annotations
 
@@ -142,7 +141,7 @@ def _splits(found: DataFormat, spec: str | Path) -> tuple[dict[str, DetectionDat
 
 
 def _decode(splits: Mapping[str, DetectionDataset], watch: Watch) -> dict[str, Digests]:
-    """Every image as it would be loaded; a broken one is told in its split's problems."""
+    """Decode every image as it would be loaded; a broken one goes to the problems of its split."""
     jobs = [(data, index) for data in splits.values() for index in range(len(data))]
     digests: dict[str, Digests] = {split: {} for split in splits}
     pool = ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1), thread_name_prefix="check")
@@ -182,8 +181,10 @@ def _repeated(data: DetectionDataset, digests: Digests) -> None:
 
 
 def _shared(one: DetectionDataset, digests: Digests, two: DetectionDataset, others: Digests) -> None:
-    """Told of the second split, whose accuracy it makes worthless; the same file in both is told when the two are put
-    together."""
+    """Report equal pixels as a problem of the second split, whose accuracy they make worthless.
+
+    The same file in train and val is reported by :func:`nas.data.source.report_shared_images`.
+    """
     first = {digest: one.samples[index].path for index, digest in digests.items()}
     for index, digest in others.items():
         path = two.samples[index].path
@@ -226,7 +227,7 @@ def _alike(classes: Sequence[str]) -> Problems:
 def _strays(found: DataFormat) -> Problems:
     try:
         return found.strays()
-    except InputError:  # a split that cannot be read, which is told already
+    except InputError:  # a split that cannot be read, which is reported already
         return Problems()
 
 

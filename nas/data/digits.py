@@ -135,7 +135,10 @@ def _table() -> tuple[Image, NDArray[np.int64]]:
 
 
 def split_digits(labels: NDArray[np.int64], seed: int) -> dict[str, NDArray[np.int64]]:
-    """Return the indices of the digits of each split: disjoint, together all, every class in the same proportion."""
+    """Split the digits with ``labels`` [1797] into train and val and return the indices of each, [N].
+
+    The splits are disjoint and together all digits; every class has the same proportion in both.
+    """
     rng = np.random.default_rng((VERSION, seed))
     train, val = [], []
     for label in range(len(CLASSES)):

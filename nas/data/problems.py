@@ -1,5 +1,4 @@
-"""What is wrong with a data set, named and counted: training goes on with the rest, and its owner learns which files
-to repair."""
+"""What is wrong with a data set, by kind and count. Training uses the rest, and the owner knows which files to repair."""
 
 from __future__ import annotations
 

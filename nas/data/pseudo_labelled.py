@@ -110,12 +110,13 @@ def with_pseudo(data: DataPair, path: Path, weight: float = 1.0, by_score: bool 
     weights = {s.id: np.where(s.crowd, 0, weight * (s.scores if by_score else 1)).astype(np.float32) for s in kept}
     d = data.train
     train = MixedDataset(d.name, d.split, d.classes, (*d.samples, *kept), d.problems, weights=weights)
-    said = [
-        f"pseudo-labels: {sum(int((~s.crowd).sum()) for s in kept)} boxes in {len(kept)} images beside the {len(d)} with labels"
+    lines = [
+        f"pseudo-labels: {sum(int((~s.crowd).sum()) for s in kept)} boxes in {len(kept)} images"
+        f" beside the {len(d)} with labels"
     ]
-    said += _left_out(len(found) - len(new), "are in the data set already")
-    said += _left_out(len(new) - len(kept), "have no box of its classes")
-    return replace(data, train=train), said + [f"pseudo: {line}" for line in found.problems.lines()]
+    lines += _left_out(len(found) - len(new), "are in the data set already")
+    lines += _left_out(len(new) - len(kept), "have no box of its classes")
+    return replace(data, train=train), lines + [f"pseudo: {line}" for line in found.problems.lines()]
 
 
 def _left_out(count: int, why: str) -> Sequence[str]:

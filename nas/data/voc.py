@@ -200,7 +200,7 @@ class Voc(DataFormat):
         return make_sample(id, path, size, self._objects(file, where, problems), problems, where=where)
 
     def _objects(self, file: _File, where: Path, problems: Problems) -> list[Annotation]:
-        """The objects whose class is known; the others are told."""
+        """The objects whose class is known; the others are counted as problems."""
         for flaw in file.flaws:
             problems.add("malformed object", where, f"{flaw}, skipped")
         found = []

@@ -13,6 +13,7 @@ BLOCKS: Registry[type[Block]] = Registry(
     "nas.blocks",
     {
         "conv": "search_spaces.blocks.conv:Conv",
+        "dwconv": "search_spaces.blocks.conv:DepthwiseConv",
         "qarepvgg": "search_spaces.blocks.conv:QARepVGGConv",
         "repvgg": "search_spaces.blocks.conv:RepVGGConv",
         "upsample": "search_spaces.blocks.conv:Upsample",
@@ -22,6 +23,7 @@ BLOCKS: Registry[type[Block]] = Registry(
         "csp": "search_spaces.blocks.csp:CSP",
         "c2f": "search_spaces.blocks.c2f:C2f",
         "c3": "search_spaces.blocks.c3:C3",
+        "c3-light": "search_spaces.blocks.c3:C3Light",
         "c3k2": "search_spaces.blocks.c3k2:C3k2",
         "c3k2-deep": "search_spaces.blocks.c3k2:C3k2Deep",
         "c3k2-attention": "search_spaces.blocks.c3k2:C3k2Attention",

@@ -32,5 +32,5 @@ class Block(nn.Module):
         return self.transform(torch.cat(inputs, 1) if len(inputs) > 1 else inputs[0])
 
     def transform(self, x: Tensor) -> Tensor:
-        """Compute the block on the concatenation of its inputs (N, sum(c_in), H, W)."""
+        """Compute the block on the concatenation (N, C_in, H, W) of its inputs."""
         raise NotImplementedError

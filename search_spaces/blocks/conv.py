@@ -19,8 +19,24 @@ class Conv(Block):
         self.conv = ConvNormAct(c_in, (out,), kernel, stride, act)
 
     def transform(self, x: Tensor) -> Tensor:
-        """(N, sum(c_in), H, W) -> (N, out, H/stride, W/stride)."""
+        """(N, C_in, H, W) -> (N, out, H/stride, W/stride)."""
         y: Tensor = self.conv(x)
+        return y
+
+
+class DepthwiseConv(Block):
+    """A depthwise 3x3 and a 1x1 to ``out`` channels, each with BatchNorm and activation: the halving of YOLOX-Nano."""
+
+    family = "dwconv"
+
+    def __init__(self, c_in: Layout, *, out: int, stride: int = 1, act: str = "relu") -> None:
+        super().__init__(c_in, out)
+        self.depthwise = ConvNormAct(c_in, c_in, 3, stride, act, depthwise=True)
+        self.pointwise = ConvNormAct(c_in, (out,), act=act)
+
+    def transform(self, x: Tensor) -> Tensor:
+        """(N, C_in, H, W) -> (N, out, H/stride, W/stride)."""
+        y: Tensor = self.pointwise(self.depthwise(x))
         return y
 
 
@@ -34,7 +50,7 @@ class QARepVGGConv(Block):
         self.conv = QARepVGG(c_in, (out,), stride, identity=False, act=act)
 
     def transform(self, x: Tensor) -> Tensor:
-        """(N, sum(c_in), H, W) -> (N, out, H/stride, W/stride)."""
+        """(N, C_in, H, W) -> (N, out, H/stride, W/stride)."""
         y: Tensor = self.conv(x)
         return y
 
@@ -49,7 +65,7 @@ class RepVGGConv(Block):
         self.conv = RepVGG(c_in, (out,), stride, identity=False, act=act)
 
     def transform(self, x: Tensor) -> Tensor:
-        """(N, sum(c_in), H, W) -> (N, out, H/stride, W/stride)."""
+        """(N, C_in, H, W) -> (N, out, H/stride, W/stride)."""
         y: Tensor = self.conv(x)
         return y
 

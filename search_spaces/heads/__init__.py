@@ -17,6 +17,8 @@ HEADS: Registry[type[Head]] = Registry(
         "decoupled": "search_spaces.heads.decoupled:Decoupled",
         "decoupled-light": "search_spaces.heads.decoupled:DecoupledLight",
         "dual-light": "search_spaces.heads.decoupled:DualLight",
+        "sides-objectness": "search_spaces.heads.objectness:ObjectnessHead",
+        "sides-objectness-light": "search_spaces.heads.objectness:ObjectnessHeadLight",
         "anchors": "search_spaces.heads.anchors:AnchorHead",
     },
 )

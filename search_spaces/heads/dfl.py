@@ -25,7 +25,7 @@ def class_conv(c_in: int, num_classes: int) -> nn.Conv2d:
 
 
 def side_bias(conv: nn.Conv2d) -> Tensor:
-    """Set the bias of a conv to box sides."""
+    """Return the bias (out,) of a conv to box sides: one number per output channel."""
     assert conv.bias is not None
     return conv.bias
 

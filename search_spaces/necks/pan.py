@@ -12,6 +12,7 @@ def pan(
     top: int,
     cells: tuple[Cell, Cell, Cell, Cell],
     reduce: bool = False,
+    light: bool = False,
     act: str = "silu",
 ) -> tuple[Node, ...]:
     """Return the nodes of a PAN: two up-stages, two down-stages.
@@ -24,6 +25,7 @@ def pan(
         cells: blocks of the four stages.
         reduce: whether a 1x1 to the channels of the stage's block comes before each upsampling and is the lateral input
             of the matching down-stage (YOLOv5).
+        light: whether down-stages halve by a depthwise 3x3 and a 1x1 (YOLOX-Nano), else by a 3x3.
         act: name of the activation.
     """
     c3, c4, low = features
@@ -40,7 +42,8 @@ def pan(
         nodes.append(place(f"pan{i + 1}_block", cells[i], (nodes[-1].name, finer)))
         low, wide = nodes[-1].name, outs[i]
     for i, skip in ((2, lateral[1]), (3, lateral[0])):
-        nodes.append(node(f"pan{i + 1}_down", "conv", low, out=outs[i - 1], kernel=3, stride=2, act=act))
+        kind, kernel = ("dwconv", {}) if light else ("conv", {"kernel": 3})
+        nodes.append(node(f"pan{i + 1}_down", kind, low, out=outs[i - 1], **kernel, stride=2, act=act))
         nodes.append(place(f"pan{i + 1}_block", cells[i], (nodes[-1].name, skip)))
         low = nodes[-1].name
     return tuple(nodes)

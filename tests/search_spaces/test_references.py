@@ -3,6 +3,7 @@ every architecture."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,8 @@ DEPLOYED = {
     "yolov7": 36_905_341,
 }
 ALL = list(references())
+PUBLISHED_AT = {"yolox-nano": 416, "yolox-tiny": 416}
+"""Image size of the published figures in pixels, where it is not 640."""
 UNPUBLISHED = {"yolov7-tiny"}
 """Its authors give the mAP of the form with SiLU only."""
 SMALLEST = [next(iter(FAMILIES[family])) for family in FAMILIES]
@@ -110,7 +113,10 @@ def test_the_tables_agree() -> None:
             and r.family in FAMILIES
             and (name in UNPUBLISHED or (r.published and 20 < r.published.map50_95 < 60 and "@" in r.published.source))
         )
-        assert r.architecture["image_size"] == 640 and space_of(r.architecture).check(r.architecture) == r.architecture
+        assert (
+            r.architecture["image_size"] == PUBLISHED_AT.get(name, 640)
+            and space_of(r.architecture).check(r.architecture) == r.architecture
+        )
     assert len({r.architecture.id for r in references().values()}) == len(ALL)
     with pytest.raises(InputError, match="unknown reference 'yolo8n'.*did you mean 'yolov8n'"):
         reference("yolo8n")
@@ -311,6 +317,33 @@ def test_architectures_of_version_1_mean_the_network_that_they_meant(name: str) 
         assert any(isinstance(m, torch.nn.SiLU) for m in detector.modules())
     with pytest.raises(InputError, match=f"version 3; expected {name} version 2"):
         space_of(Architecture(name, 3, a.choices))
+
+
+YOLOX = {"nano": 0.91, "tiny": 5.06, "s": 8.97, "m": 25.33, "l": 54.21, "x": 99.07}
+"""Millions of parameters of the training form, to the two digits that its command line prints."""
+
+
+@pytest.mark.parametrize("size", YOLOX)
+def test_yolox_has_the_published_parameters(size: str) -> None:
+    with torch.device("meta"):
+        count = sum(p.numel() for p in network(f"yolox-{size}").parameters())
+    assert round(count / 1e6, 2) == YOLOX[size]
+
+
+@pytest.mark.parametrize("name", ["yolox-nano", "yolox-tiny"])
+def test_boxes_of_yolox_by_hand(name: str) -> None:
+    """Centre (t + cell) strides, size exp(t) strides; scores are objectness times class."""
+    a = reference(name).architecture
+    detector = Detector(space_of(a).graph(a), 2).eval()
+    levels = [(torch.zeros(1, 2, s, s), torch.zeros(1, 5, s, s)) for s in (8, 4, 2)]
+    levels[0][1][0, :, 3, 2] = torch.tensor([0.3, -0.4, 0.2, 0.7, 1.5])  # row 3, column 2 of stride 8
+    levels[0][0][0, 1, 3, 2] = 0.9
+    boxes, scores = detector.head.decode(detector.head.flatten(tuple(levels), (64, 64)))
+    x, y, w, h = (0.3 + 2) * 8, (-0.4 + 3) * 8, math.exp(0.2) * 8, math.exp(0.7) * 8
+    expected = [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
+    assert boxes.shape == (1, 84, 4) and boxes[0, 3 * 8 + 2].tolist() == pytest.approx(expected, rel=1e-5)
+    sure = torch.tensor([1.5, 0.9]).sigmoid().prod().item()
+    assert scores[0, 3 * 8 + 2].tolist() == pytest.approx([torch.tensor(1.5).sigmoid().item() / 2, sure], rel=1e-5)
 
 
 # one box per object
