@@ -61,12 +61,10 @@ WORDS_NOT_YET = {
     "latency_db/predictor",
     "nas/cli",
     "nas/core",
-    "nas/data",
     "nas/inference",
     "nas/plotting",
     "nas/pseudo_labels",
     "nas/training",
-    "search_spaces",
 }
 
 
@@ -223,7 +221,6 @@ SHAPES_NOT_YET = {
     "latency_db/gpu",
     "latency_db/predictor",
     "nas/core",
-    "nas/data",
     "nas/evaluation",
     "nas/inference",
     "nas/pretrained",
@@ -231,7 +228,6 @@ SHAPES_NOT_YET = {
     "nas/search",
     "nas/supernet",
     "nas/training",
-    "search_spaces",
 }
 
 
