@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas.training.recipe import Recipe
+from nas.training.supernet_budget import default_supernet_epochs
 
-EPOCHS = 20
-"""Epochs of a large data set."""
-LEAST_STEPS = 1000
-"""Smallest number of optimizer steps: a small data set is trained for more epochs."""
 SMALL_SET = 1000
 """Images below which the default batch is :data:`SMALL_BATCH`, for more steps from the same images."""
 SMALL_BATCH = 16
@@ -50,13 +47,12 @@ def supernet_budget(recipe: Recipe, given: Mapping[str, Any], images: int) -> Su
         given: Values that were given; those of ``epochs`` and ``batch_size`` stay.
         images: Images of the train split.
 
-    Without ``epochs``: :data:`EPOCHS`, and as many more as :data:`LEAST_STEPS` steps take.
+    Without ``epochs``: those of :func:`nas.training.supernet_budget.default_supernet_epochs`.
     """
     values: dict[str, Any] = {}
     if "batch_size" not in given and "epochs" not in given and images < SMALL_SET:
         values["batch_size"] = max(1, min(recipe.batch_size, SMALL_BATCH, images))
     batch = values.get("batch_size", recipe.batch_size)
     if "epochs" not in given:
-        per_epoch = max(1, images // batch // recipe.accumulate)
-        values["epochs"] = max(EPOCHS, -(-LEAST_STEPS // per_epoch))
+        values["epochs"] = default_supernet_epochs(images, batch * recipe.accumulate)
     return SupernetBudget(recipe.changed(values), images, "epochs" not in given)

@@ -14,7 +14,7 @@ from search_spaces.architecture import Architecture
 
 EPOCHS = 20
 """Passes over a data set of thousands of images."""
-MIN_STEPS = 600
+MIN_STEPS = 1000
 """Optimizer steps below which a supernet learns little, however few images there are."""
 RELIABLE_MAP = 0.15
 """mAP50-95 of the largest subnet below which differences between candidates are mostly noise."""

@@ -11,8 +11,9 @@ from nas.core.estimate import Estimate
 from nas.core.reporter import Reporter
 from nas.estimators.base import Context, Estimator
 from nas.search.ranking_check import check_ranking, split_half_reliability
-from nas.search.supernet_budget import EPOCHS, LEAST_STEPS, supernet_budget
+from nas.search.supernet_budget import supernet_budget
 from nas.training.recipe import Recipe
+from nas.training.supernet_budget import EPOCHS, MIN_STEPS
 from search_spaces.architecture import Architecture
 from tests._fakes import numbers_of, tiny_space
 
@@ -22,7 +23,7 @@ SPACE = tiny_space()
 @pytest.mark.parametrize("images", [4, 40, 160, 999, 1000, 5000, 118_287])
 def test_small_data_sets_get_as_many_steps_as_large_ones(images: int) -> None:
     budget = supernet_budget(Recipe(), {}, images)
-    assert budget.steps >= LEAST_STEPS and budget.recipe.epochs >= EPOCHS and budget.by_default
+    assert budget.steps >= MIN_STEPS and budget.recipe.epochs >= EPOCHS and budget.by_default
     assert budget.recipe.batch_size <= images
     if images > 40_000:
         assert budget.recipe.epochs == EPOCHS
