@@ -34,7 +34,8 @@ from benchmarks.record import Goal, write
 from benchmarks.yolobench_networks import family, operations
 from latency_db.core.measurement import LatencyKey
 from latency_db.core.target import Target
-from latency_db.database.db import LatencyDB, MeasurementFilter
+from latency_db.database.db import LatencyDB
+from latency_db.database.filters import MeasurementFilter
 from latency_db.predictor.database import rows_of
 from latency_db.predictor.features import features
 from latency_db.predictor.model import Predictor, Report, Row, spread

@@ -106,7 +106,7 @@ class Measurement:
         if reference is None:
             return None
         ms = reference.get(f"{self.clock}_ms")
-        return None if ms is None else float(ms) * float(self.environment.get("anchor_factor", 1))
+        return None if not ms else float(ms) * float(self.environment.get("anchor_factor", 1))
 
     def at_nominal_speed(self, nominal_ms: float) -> Measurement:
         """Return the measurement scaled by ``nominal_ms / reference_ms``, as if the reference model had taken that
@@ -195,7 +195,8 @@ def check_environment(environment: object) -> None:
     if reference is None:
         return
     times = [reference.get(f"{clock}_ms") for clock in CLOCKS] if isinstance(reference, Mapping) else []
-    if not any(ms is not None for ms in times) or any(ms is not None and not is_positive(ms) for ms in times):
+    # A clock of coarse resolution may have read 0; such a clock gives no reference latency.
+    if not any(map(is_positive, times)) or not all(ms is None or ms == 0 or is_positive(ms) for ms in times):
         raise InputError(f"anchor {brief(reference)} of a measurement", "an object with wall_ms or cpu_ms above 0")
 
 

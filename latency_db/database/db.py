@@ -6,20 +6,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from types import TracebackType
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Engine, or_, select
-from sqlalchemy.exc import DatabaseError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy import ColumnElement, Engine, select
 
 from latency_db.core.measurement import LatencyKey, Measurement, is_positive
 from latency_db.core.profiler import Profiler, Workload
 from latency_db.database.connection import database_name, open_engine, open_reader, parse_url
-from latency_db.database.retry import UNREACHABLE, Backoff, with_retries
+from latency_db.database.driver_errors import explained
+from latency_db.database.filters import MeasurementFilter, MeasurementGroup, MergeCounts, group_of
+from latency_db.database.retry import Backoff, with_retries
 from latency_db.database.schema import (
     KEY,
     MEASUREMENTS,
@@ -36,36 +35,6 @@ from search_spaces.json_checks import parse_json
 from search_spaces.text import brief, printable
 
 T = TypeVar("T")
-
-# Part of a driver's message -> meaning, hint; drivers have no error codes in common.
-_REASONS = (
-    (
-        ("not a database", "malformed"),
-        "is damaged or no database",
-        "move the file away: what it held is measured again",
-    ),
-    (("readonly", "read-only", "unable to open"), "cannot be written", "choose a folder that you may write to"),
-    (("disk is full", "disk i/o", "no space left"), "cannot be written: the disk is full or fails", "free some space"),
-    (
-        ("locked", "lock timeout"),
-        "stayed locked by another process",
-        "wait for the other process or choose another file",
-    ),
-    (("permission denied",), "may not be written by this user", "ask for the right to create and write tables there"),
-    (
-        ("authentication", "no password supplied", "does not exist"),
-        "refuses this user",
-        "check user, password and database name in the URL",
-    ),
-    (
-        (
-            *UNREACHABLE,
-            "timeout",
-        ),
-        "cannot be reached",
-        "check that the server runs, its host and port, or use a file: --latency-db FILE",
-    ),
-)
 
 
 class MissingLatency(InputError, LookupError):
@@ -101,7 +70,7 @@ class LatencyDB:
             check_file(file)
             if read_only and not file.exists():
                 raise InputError(f"no database at {self.name}", "a file or URL")
-        with self._explained():
+        with explained(self.name):
             self._pid = os.getpid()
             self._engine = open_reader(url, busy_s) if read_only and file else open_engine(url, busy_s)
             version = self._version()
@@ -217,7 +186,7 @@ class LatencyDB:
         for row in self._transact(read):
             if is_positive(row.median_ms):
                 found.setdefault((row.space or "", row.target, row.version, row.device), []).append(row)
-        return [_group(key, rows) for key, rows in sorted(found.items())]
+        return [group_of(key, rows) for key, rows in sorted(found.items())]
 
     def all(self) -> list[Measurement]:
         """Return all measurements."""
@@ -281,105 +250,14 @@ class LatencyDB:
 
     def _transact(self, operation: Callable[[], T]) -> T:
         """Return the result of one transaction; it is repeated while a server is away."""
-        with self._explained():
+        with explained(self.name):
             return with_retries(operation, self.name, self._backoff)
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turn what a database refuses into one line; errors of our own statements pass."""
-        try:
-            yield
-        except UnicodeDecodeError:  # an error message of SQLite with bytes of the damage in it
-            meaning, hint = _REASONS[0][1:]
-            raise InputError(f"{self.name} {meaning}", hint=hint) from None
-        except (OperationalError, DatabaseError, InterfaceError) as error:
-            message = printable(" ".join(str(error.orig).split()))
-            if isinstance(error, (IntegrityError, ProgrammingError)) and "permission denied" not in message:
-                raise
-            for words, meaning, hint in _REASONS:
-                if any(word in message.lower() for word in words):
-                    raise InputError(f"{self.name} {meaning} ({message})", hint=hint) from None
-            raise InputError(f"database {self.name}: {message}") from None
-
-
-@dataclass(frozen=True)
-class MergeCounts:
-    """Counts of a merge: rows that were new, that replaced an older one, and that were as old or older (``kept``)."""
-
-    added: int
-    replaced: int
-    kept: int
-
-
-@dataclass(frozen=True)
-class MeasurementGroup:
-    """The measurements of one space on one target, runtime version and device.
-
-    The space is "" for files. ``times_ms`` are the sorted medians, ms; ``clean`` counts clean ones; ``newest`` is the
-    latest time.
-    """
-
-    space: str
-    target: str
-    version: str
-    device: str
-    device_name: str
-    times_ms: tuple[float, ...]
-    clean: int
-    newest: str
-
-
-@dataclass(frozen=True)
-class MeasurementFilter:
-    """A filter of measurements; None admits any.
-
-    ``target`` is a whole target or its beginning (``onnxruntime``, ``onnxruntime:fp32``), ``device`` the beginning of
-    a device's id or a part of its name, ``workload`` a whole key or a part of it (an architecture's id).
-    """
-
-    target: str | None = None
-    space: str | None = None
-    version: str | None = None
-    device: str | None = None
-    workload: str | None = None
-
-    def conditions(self) -> list[ColumnElement[bool]]:
-        """Return the conditions of an SQL query."""
-        c = MEASUREMENTS.c
-        found: list[ColumnElement[bool]] = [
-            c[name] == value for name in ("space", "version") if (value := getattr(self, name)) is not None
-        ]
-        if self.target is not None:
-            found.append(
-                or_(
-                    c.target == self.target,
-                    *(c.target.startswith(self.target + sign, autoescape=True) for sign in ":@/"),
-                )
-            )
-        if self.device is not None:
-            found.append(
-                or_(
-                    c.device.startswith(self.device, autoescape=True),
-                    c.device_name.icontains(self.device, autoescape=True),
-                )
-            )
-        if self.workload is not None:
-            found.append(c.workload.contains(self.workload, autoescape=True))
-        return found
 
 
 def nominal_reference_ms(measurements: Iterable[Measurement]) -> float | None:
     """Return the median of the reference model's latencies beside measurements, ms; None if there are none."""
     known = [ms for m in measurements if (ms := m.reference_ms) is not None]
     return median(known) if known else None
-
-
-def _group(key: tuple[str, str, str, str], rows: list[Any]) -> MeasurementGroup:
-    name = next((row.device_name for row in rows if row.device_name), "")
-    clean = sum(row.verdict == "clean" for row in rows)
-    return MeasurementGroup(
-        *key, name, tuple(sorted(row.median_ms for row in rows)), clean, max(row.time for row in rows)
-    )
 
 
 def _values(key: LatencyKey, measurement: Measurement) -> dict[str, Any]:

@@ -6,6 +6,7 @@ another program is refused in any case, because its tables would be mixed with o
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
 from contextlib import closing
@@ -54,8 +55,14 @@ def decode_leniently(connection: sqlite3.Connection) -> None:
 
 
 def open_readonly(path: Path, busy_s: float = 30.0) -> sqlite3.Connection:
-    """Open an SQLite file for reading only."""
+    """Open an SQLite file for reading only.
+
+    Reading a write-ahead log needs a file beside the database. In a folder that cannot be written, a database without a
+    log is opened as immutable.
+    """
     uri = f"file:{quote(str(path))}?mode=ro"
+    if not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists():
+        uri += "&immutable=1"
     connection = sqlite3.connect(uri, uri=True, timeout=busy_s, check_same_thread=False)
     decode_leniently(connection)
     return connection

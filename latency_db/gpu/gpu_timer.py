@@ -110,7 +110,6 @@ class GpuTimer:
         middle = order[(len(order) - 1) // 2]
         session, timed = sessions[middle], sessions[middle].timed
         medians = [s.timed.median_ms for s in sessions]
-        low, high = order_statistic_interval(timed.ms)
         environment = {
             "runtime_version": version,
             "settings": session.settings,
@@ -129,6 +128,10 @@ class GpuTimer:
             "network": workload.network.to_dict() if workload.network else None,
             "seconds": {"sessions": round(time.monotonic() - start, 3)},
         }
+        return self._measurement(timed, workload, environment)
+
+    def _measurement(self, timed: GpuSession, workload: Workload, environment: Mapping[str, Any]) -> Measurement:
+        low, high = order_statistic_interval(timed.ms)
         return Measurement(
             median_ms=timed.median_ms,
             p90_ms=quantile(timed.ms, 0.90),

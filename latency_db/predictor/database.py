@@ -10,7 +10,8 @@ import numpy as np
 from latency_db.core.measurement import LatencyKey, Measurement
 from latency_db.core.profiler import Network
 from latency_db.core.target import Target
-from latency_db.database.db import LatencyDB, MeasurementFilter, nominal_reference_ms
+from latency_db.database.db import LatencyDB, nominal_reference_ms
+from latency_db.database.filters import MeasurementFilter
 from latency_db.predictor.features import SUMMARY, Array, Features, network_features
 from latency_db.predictor.linear import linear_posterior
 from latency_db.predictor.model import Row

@@ -10,7 +10,8 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from latency_db.database.db import LatencyDB, MeasurementFilter, MeasurementGroup
+    from latency_db.database.db import LatencyDB
+    from latency_db.database.filters import MeasurementFilter, MeasurementGroup
     from latency_db.database.table_io import Row
 
 EXAMPLES = """\
@@ -105,7 +106,7 @@ def _must_be_there(name: str | Path) -> None:
 
 
 def _chosen(args: argparse.Namespace) -> MeasurementFilter:
-    from latency_db.database.db import MeasurementFilter
+    from latency_db.database.filters import MeasurementFilter
 
     return MeasurementFilter(args.target, args.space, args.version, args.device, args.workload)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import random
 import sqlite3
 from collections.abc import Callable
@@ -97,6 +98,24 @@ def test_reading_changes_neither_schema_nor_journal_of_an_older_database(tmp_pat
         assert sorted(database.rows(), key=str) == sorted(ROWS, key=str)
         assert [g.space for g in database.groups()] == ["yolo-nano"]
     assert path.read_bytes() == content and [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_database_in_a_folder_that_cannot_be_written_is_read(tmp_path: Path) -> None:
+    """As another user; root may write anywhere."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    with LatencyDB(folder / "l.sqlite") as database:
+        database.merge(ROWS)
+    if os.geteuid() == 0:
+        with closing(sqlite3.connect(f"file:{folder}/l.sqlite?mode=ro&immutable=1", uri=True)) as connection:
+            assert connection.execute("SELECT count(*) FROM measurements").fetchone() == (len(ROWS),)
+        return
+    folder.chmod(0o555)
+    try:
+        with LatencyDB(folder / "l.sqlite", read_only=True) as database:
+            assert len(database.all()) == len(ROWS)
+    finally:
+        folder.chmod(0o755)
 
 
 def test_a_read_only_database_is_not_written_and_a_folder_is_no_database(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from latency_db.core.profiler import Network
-from latency_db.database.db import LatencyDB, MeasurementFilter, MergeCounts
+from latency_db.database.db import LatencyDB
+from latency_db.database.filters import MeasurementFilter, MergeCounts
 from latency_db.database.retry import Backoff
 from latency_db.database.schema import SCHEMA_VERSION
 from nas.cli import main

@@ -22,7 +22,8 @@ import pytest
 from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import Network
 from latency_db.core.target import Target
-from latency_db.database.db import LatencyDB, MeasurementFilter, MergeCounts
+from latency_db.database.db import LatencyDB
+from latency_db.database.filters import MeasurementFilter, MergeCounts
 from latency_db.database.import_table import TableColumns, import_table
 from latency_db.database.schema import SCHEMA_VERSION
 from latency_db.database.table_io import Row, merged, read_table, shared_part, write_table
