@@ -25,7 +25,7 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
-from latency_db.core.measurement import LatencyKey, Measurement, now
+from latency_db.core.measurement import LatencyKey, Measurement, check_past, now
 from latency_db.core.profiler import Network
 from search_spaces.errors import InputError
 from search_spaces.foreign_files import read_bytes
@@ -169,6 +169,7 @@ def _row(cells: Cells, shared: Mapping[str, Any]) -> Row:
     values |= {name: _number(cells[name], name) for name in TIMES}
     values |= {name: None if cells[name] in ("", None) else _number(cells[name], name) for name in OPTIONAL}
     measurement = Measurement.from_dict({**values, "runs": _count(cells["runs"]), "environment": environment})
+    check_past(measurement.time)
     if not key.workload or str(measurement.target) != key.target:
         raise InputError(f"key {key}", f"a workload, and the target written {measurement.target}")
     return key, measurement

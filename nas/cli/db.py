@@ -207,6 +207,7 @@ def _import(args: argparse.Namespace) -> tuple[Sequence[Row], int]:
 
 
 def _merge(args: argparse.Namespace) -> tuple[Sequence[Row], int]:
+    from latency_db.core.measurement import check_past
     from latency_db.database.db import LatencyDB
     from latency_db.database.table_io import KINDS
     from search_spaces.errors import InputError
@@ -215,7 +216,10 @@ def _merge(args: argparse.Namespace) -> tuple[Sequence[Row], int]:
     if Path(args.other).suffix in KINDS:
         raise InputError(f"{args.other} is a table", "a database", f"take it over with: nas db import {args.other}")
     with LatencyDB(args.other, read_only=True) as other:
-        return list(other.rows()), 0
+        rows = list(other.rows())
+    for _, measurement in rows:
+        check_past(measurement.time)
+    return rows, 0
 
 
 def _take(rows: Sequence[Row], skipped: int, database: LatencyDB) -> None:

@@ -132,6 +132,15 @@ def test_a_read_only_database_is_not_written_and_a_folder_is_no_database(tmp_pat
         LatencyDB(tmp_path, read_only=True)
 
 
+def test_a_merge_refuses_times_ahead(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A measurement of the year 9999 would replace every other for ever."""
+    with LatencyDB(tmp_path / "theirs.sqlite") as database:
+        database.put(ROWS[0][0], replace(ROWS[0][1], time="9999-01-01T00:00:00+00:00"))
+    argv = ["db", "merge", str(tmp_path / "theirs.sqlite"), "--latency-db", str(tmp_path / "ours.sqlite")]
+    assert main(argv) == 2 and "a time that is past" in capsys.readouterr().err
+    assert not (tmp_path / "ours.sqlite").exists()
+
+
 # damage
 
 
