@@ -223,7 +223,8 @@ def test_a_measurement_from_outside_is_checked(changes: dict[str, object], words
 
 
 def test_a_time_ahead_is_refused_at_import() -> None:
-    check_past(""), check_past("2026-01-02T03:04:05+00:00"), check_past(now())
+    for text in ("", "2026-01-02T03:04:05+00:00", now()):
+        check_past(text)
     with pytest.raises(InputError, match="a time that is past"):
         check_past("9999-01-01T00:00:00+00:00")
     record = {**MEASUREMENT.to_dict(), "time": "9999-01-01T00:00:00+00:00"}

@@ -189,7 +189,7 @@ def test_an_older_schema_is_migrated_and_a_newer_refused(server: Server, url: st
 
 
 def test_a_server_that_was_restarted_is_found_again(server: Server, url: str) -> None:
-    with LatencyDB(url) as db:
+    with LatencyDB(url, backoff=Backoff(0.2, 0.1, 0.1)) as db:
         db.put(*ROWS[0])
         server.stop()
         try:
