@@ -17,6 +17,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 from scipy.linalg import cho_solve
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from nas.core.pareto import hypervolume
 from nas.search.optuna_compat import contains, frozen_trial, set_constraint
@@ -197,6 +198,20 @@ def test_training_rows_are_bounded_and_hold_the_best() -> None:
     assert rows.tolist() == sorted(rows.tolist())
     rest = sorted(order.tolist().index(row) for row in rows.tolist())[300:]
     assert max(np.diff(rest)) <= 8, "spread over all others"
+
+
+def test_a_proposal_uses_one_thread_of_linear_algebra() -> None:
+    threads: set[int] = set()
+
+    def inputs(params: Mapping[str, Any]) -> list[float]:
+        threads.update(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas")
+        return [float(params["x0"])]
+
+    config = SamplerConfig(space=GRID, n_startup_trials=3, auxiliary_inputs=inputs)
+    with threadpool_limits(2, user_api="blas"):
+        _search(GuidedSampler(0, config), 4)
+        after = {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+    assert threads == {1} and after == {2}
 
 
 def test_a_reopened_study_costs_no_more_than_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
