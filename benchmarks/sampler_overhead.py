@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, create_trial
 
 from benchmarks.record import Goal, write
@@ -55,7 +56,8 @@ class Problem:
 
     def __init__(self, space: Space, objectives: int, seed: int) -> None:
         self.space, self._rng = space, np.random.default_rng(seed)
-        self.directions = ["minimize", "maximize", "minimize"][:objectives]
+        every = (StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
+        self.directions = every[:objectives]
         self._weights = {name: self._rng.gamma(1.0) for name in space}
 
     def values(self, params: Mapping[str, Any]) -> list[float]:
@@ -73,8 +75,10 @@ class Problem:
         found: dict[tuple[Any, ...], FrozenTrial] = {}
         for _ in range(count // 2):
             trial = study.ask(self.space)
-            study.tell(trial, self.values(trial.params))
-            found.setdefault(tuple(trial.params.values()), study.trials[-1])
+            values = self.values(trial.params)
+            study.tell(trial, values)
+            complete = create_trial(values=values, params=trial.params, distributions=self.space)
+            found.setdefault(tuple(trial.params.values()), complete)
         sizes = {n: d.high + 1 if isinstance(d, IntDistribution) else len(d.choices) for n, d in self.space.items()}  # type: ignore[attr-defined]
         while len(found) < count:
             params = {name: int(self._rng.integers(size)) for name, size in sizes.items()}

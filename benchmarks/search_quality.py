@@ -1,30 +1,33 @@
-"""How good is a front after so many evaluations? Our sampler against Optuna's and a greedy predictor loop, on tables
-where every answer is known.
+"""Compare samplers on tables of trained networks: hypervolume of the front after a number of evaluations.
 
 ``python -m benchmarks.search_quality --yolobench yolobench.parquet --nas-bench-201 nas_bench_201_hw.parquet --seeds
 10`` ``python -m benchmarks.search_quality --table mine.csv --cost latency_ms --gain map --free macs,params --log
 --dry``
 
-Figure: hypervolume of what was evaluated as a share of the true front's, at several counts of evaluations; mean over
-seeds and a 95 % interval of that mean (Student's t). On YOLOBench of log latency, the reference point being the worst
-of the table; on NAS-Bench-201 of plain latency, the reference being the worst of the true front and a tenth of its
-range further. A point that was asked before costs nothing; one that the table lacks is told to Optuna's samplers as
-the worst of the table, and costs nothing either. Ours knows which points exist, as a space does.
+The figure is the hypervolume of the evaluated rows as a share of the true front's, at several numbers of evaluations:
+mean over seeds with a 95 % interval (Student's t). YOLOBench uses log latency, and the worst of the table as reference
+point; NAS-Bench-201 uses latency, and the worst of the true front plus a tenth of its range. Repeated proposals cost
+nothing. A proposal that the table lacks costs nothing either; Optuna's samplers receive the worst of the table for it.
+The guided sampler proposes rows of the table only, as a search space has no other points.
 
-Methods: ``guided`` (ours; MACs, params, on YOLOBench NWOT and on NAS-Bench-201 what of a cell's graph is live are
-free inputs of its models), ``guided, latency known`` (only accuracy is evaluated), ``guided, latency told`` (that of
-128 other points is known before the search, as ``nas search`` does with a predicted latency), ``guided, bare`` (no
-free inputs), Optuna's ``random``, ``nsga2`` (population 20), ``tpe`` (multivariate), ``gp``, and ``greedy``: fit
-Gaussian processes, evaluate what they predict to be the front, again (as LINAS does; arXiv:2205.10358). ``greedy,
-free inputs`` is that with the inputs of ``guided``, which tells what those are worth and what the sampler is.
+Methods:
 
-``--table`` takes any table: two columns to search by, columns that cost nothing, and parameters, which are all others.
+- ``guided``: the guided sampler; auxiliary inputs are MACs, parameters, and NWOT (YOLOBench) or the operations on a
+  cell's paths (NAS-Bench-201)
+- ``guided, latency known``: latency is a deterministic objective, only accuracy is evaluated
+- ``guided, latency told``: warm start with the latency of 128 other points, as ``nas search`` does with a predicted
+  latency
+- ``guided, bare``: without auxiliary inputs
+- ``random``, ``nsga2`` (population 20), ``tpe`` (multivariate), ``gp``: Optuna's samplers
+- ``greedy``: fit Gaussian processes, evaluate the front of their means, repeat (as LINAS does; arXiv:2205.10358);
+  ``greedy, free inputs``: with the auxiliary inputs of ``guided``
 
-Every (problem, method, seed) is kept as it is done: the same command goes on, and ``--so-far`` makes do with what is
-there. With ``--keep`` what is not run stays as the last result has it: ``--method guided --keep`` after a change of
-our sampler, ``--method gp --only "coco x latency_ms_a40" --evaluations 100
---keep`` for a slow one on one table. Curves with their intervals go to ``results/search_quality.png`` and, as a
-plotly page, beside the cache.
+``--table`` takes any table: a column to minimise, one to maximise, columns that cost nothing, and parameters.
+
+Each (problem, method, seed) is cached when it ends: the same command resumes, and ``--so-far`` reports the cache. With
+``--keep``, methods that are not run keep their last result: ``--method guided --keep`` after a change of the sampler,
+``--method gp --only "coco x latency_ms_a40" --evaluations 100 --keep`` for a slow sampler on one table. Curves go to
+``results/search_quality.png`` and, as a plotly page, to the folder of the cache.
 """
 
 from __future__ import annotations
@@ -57,12 +60,11 @@ COUNTS = (10, 20, 30, 50, 75, 100, 150, 200)
 T_975 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26, 20: 2.09}
 """Student's t for so many seeds."""
 TOO_MANY = 40
-"""Asks in a row that bring nothing new, after which a random unseen row is evaluated (samplers converge; it is the
-next thing a user would do)."""
+"""Repeated proposals in a row after which a random unseen row is evaluated."""
 
 
 def guided(problem: Problem, seed: int, latency_known: bool = False, free: bool = True, ahead: int = 0) -> BaseSampler:
-    """Ours; ``ahead``: so many rows, drawn by chance, whose latency is told before the search."""
+    """Make the guided sampler; ``ahead``: random rows whose latency is a warm start."""
     row = {frozenset(r.items()): i for i, r in enumerate(problem.rows)}
 
     def at(params: Mapping[str, Any]) -> int:
@@ -72,9 +74,9 @@ def guided(problem: Problem, seed: int, latency_known: bool = False, free: bool 
         return float(problem.latency[at(params)])
 
     prior_mean = None
-    if problem.guess and (free or latency_known):
-        cost = problem.latency if latency_known else problem.free[problem.guess[0]]
-        gain = problem.free[problem.guess[1]]
+    if problem.prior_mean and (free or latency_known):
+        cost = problem.latency if latency_known else problem.free[problem.prior_mean[0]]
+        gain = problem.free[problem.prior_mean[1]]
 
         def prior_mean(params: Mapping[str, Any]) -> tuple[float, float]:
             return float(cost[at(params)]), float(gain[at(params)])
@@ -95,7 +97,7 @@ def guided(problem: Problem, seed: int, latency_known: bool = False, free: bool 
 
 
 def gp(problem: Problem, seed: int) -> BaseSampler:
-    """Optuna's Gaussian-process sampler."""
+    """Make Optuna's Gaussian-process sampler."""
     from optuna.exceptions import ExperimentalWarning
     from optuna.samplers import GPSampler
 
@@ -120,7 +122,7 @@ GREEDY = ("greedy", "greedy, free inputs")
 
 
 def asked(problem: Problem, sampler: BaseSampler, evaluations: int, seed: int) -> tuple[list[int], list[float]]:
-    """Rows in the order in which they were evaluated, and the seconds that each new one took to be proposed."""
+    """Return rows in the order of their evaluation, and the seconds of the proposal of each."""
     rng = np.random.default_rng(seed)
     study = optuna.create_study(directions=["minimize", "maximize"], sampler=sampler)
     seen: dict[int, None] = {}
@@ -145,8 +147,7 @@ def asked(problem: Problem, sampler: BaseSampler, evaluations: int, seed: int) -
 
 
 def greedy(problem: Problem, evaluations: int, seed: int, free: bool = False) -> tuple[list[int], list[float]]:
-    """Ten at random; then as long as it takes: models of both objectives, the front that their means predict is
-    evaluated, ten at most."""
+    """Return rows and seconds of the greedy loop: ten random rows, then at most ten of the predicted front each time."""
     rng = np.random.default_rng(seed)
     encoding = Encoding(problem.space)
     x, groups = encoding.embed(encoding.points(problem.rows)), encoding.groups
@@ -169,7 +170,7 @@ def greedy(problem: Problem, evaluations: int, seed: int, free: bool = False) ->
 
 
 def run(problem: Problem, method: str, evaluations: int, seed: int) -> dict[str, Any]:
-    """Shares of hypervolume at :data:`COUNTS`, and the median seconds of a proposal."""
+    """Return the shares of hypervolume at :data:`COUNTS`, and the median seconds of a proposal."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if method in GREEDY:
         rows, seconds = greedy(problem, evaluations, seed, free=method != "greedy")
@@ -182,7 +183,7 @@ def run(problem: Problem, method: str, evaluations: int, seed: int) -> dict[str,
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean over seeds per count with the half-width of its 95 % interval, and the median seconds of a proposal."""
+    """Return the mean over seeds with the half-width of its 95 % interval, and the median seconds of a proposal."""
     t = T_975.get(len(runs), 2.0)
     shares = {}
     for count in runs[0]["shares"]:
@@ -195,12 +196,12 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def names(text: str | None) -> tuple[str, ...]:
-    """Of columns, from an option."""
+    """Return the names of columns in an option."""
     return tuple(text.split(",")) if text else ()
 
 
 def main() -> None:
-    """All problems, methods and seeds that are not there yet; then the table."""
+    """Run the problems, methods and seeds that are not cached, then write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--yolobench", type=Path, help="the table as parquet")
     parser.add_argument("--nas-bench-201", type=Path, help="the table as parquet")
@@ -213,7 +214,7 @@ def main() -> None:
     parser.add_argument("--gain", metavar="COLUMN", help="to maximise")
     parser.add_argument("--free", metavar="COLUMN,…", help="cost nothing: inputs of ours")
     parser.add_argument(
-        "--guess", metavar="COST,GAIN", help="two of the free ones, stand-ins for where a search begins"
+        "--prior-mean", "--guess", metavar="COST,GAIN", help="two free columns that stand for cost and gain at first"
     )
     parser.add_argument("--categories", metavar="COLUMN,…", help="numbers that have no order")
     parser.add_argument("--log", action="store_true", help="hypervolume of the cost's logarithm, as for a latency")
@@ -251,7 +252,13 @@ def main() -> None:
             parser.error("--table needs --cost and --gain, names of columns")
         problems += [
             any_table(
-                args.table, args.cost, args.gain, names(args.free), names(args.guess), args.log, names(args.categories)
+                args.table,
+                args.cost,
+                args.gain,
+                names(args.free),
+                names(args.prior_mean),
+                args.log,
+                names(args.categories),
             )
         ]
     problems = [p for p in problems if args.only is None or args.only in p.name]

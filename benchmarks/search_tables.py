@@ -1,5 +1,5 @@
-"""Tables of trained networks as problems for a search: every answer is known, so searches can be compared at the
-number of answers they asked for."""
+"""Tables of trained networks as search problems: every objective is available, so samplers compare at equal numbers of
+evaluations."""
 
 from __future__ import annotations
 
@@ -23,12 +23,20 @@ DIRECTIONS = ("min", "max")
 
 @dataclass(frozen=True)
 class Problem:
-    """Latency (to minimise) and accuracy (to maximise) of the rows of a table, and the space that they are points of.
+    """A table as a search problem: latency is minimised, accuracy maximised.
 
-    ``free``: columns that cost nothing. ``guess``: which two of them stand for latency and accuracy when a search
-    begins. ``log``: whether the hypervolume is of log latency. ``beyond_front``: whether its reference point is the
-    worst of the true front and a tenth of its range further (a space may hold networks that do not learn at all), not
-    the worst of the table.
+    Args:
+        name: Shown in results.
+        space: Distributions of the parameters.
+        rows: Parameters of each of the n networks.
+        latency: In ms, (n,).
+        accuracy: (n,).
+        free: Columns that cost nothing, (n,) each.
+        prior_mean: Names of the two free columns that stand for latency and accuracy in the startup trials; may be
+            empty.
+        log: Whether the hypervolume is of log latency.
+        beyond_front: Whether the reference point is the worst of the true front plus a tenth of its range (for spaces
+            with networks that do not learn); else it is the worst of the table.
     """
 
     name: str
@@ -37,7 +45,7 @@ class Problem:
     latency: Floats
     accuracy: Floats
     free: Mapping[str, Floats]
-    guess: tuple[str, ...]
+    prior_mean: tuple[str, ...]
     log: bool
     beyond_front: bool = False
     reference: tuple[float, float] = field(init=False)
@@ -58,7 +66,7 @@ class Problem:
 
     @property
     def whole(self) -> bool:
-        """Whether every point of the space is a row."""
+        """Return whether every point of the space is a row."""
         sizes = (
             len(d.choices) if isinstance(d, CategoricalDistribution) else d.high - d.low + 1  # type: ignore[attr-defined]
             for d in self.space.values()
@@ -73,25 +81,27 @@ class Problem:
         return np.column_stack([np.log(latency) if self.log else latency, self.accuracy[rows]])
 
     def row(self, params: Params) -> int | None:
-        """The row of a point; none where the table has no such network."""
+        """Return the row of a point; None where the table has no such network."""
         return self._index.get(self._key(params))
 
     def answer(self, row: int) -> tuple[float, float]:
-        """Latency in ms and accuracy of a row."""
+        """Return latency in ms and accuracy of a row."""
         return float(self.latency[row]), float(self.accuracy[row])
 
     @property
     def worst(self) -> tuple[float, float]:
-        """What a point without a network is said to have."""
+        """Latency and accuracy that stand for a point without a network: the worst of the table."""
         return float(self.latency.max()), float(self.accuracy.min())
 
     def share(self, rows: list[int]) -> float:
-        """Hypervolume that rows hold, as a share of the true front's."""
+        """Return the hypervolume of rows as a share of the true front's."""
         return hypervolume(self._scaled(np.array(rows, np.intp)), self.reference, DIRECTIONS) / self.true
 
     def features(self) -> Callable[[Params], Floats]:
-        """Return the auxiliary inputs of a point, [columns]: the free columns, each scaled to 0..1 over the table (of
-        logarithms where they span more than tenfold)."""
+        """Return the auxiliary inputs of a point, (columns,): the free columns, each scaled to 0..1 over the table.
+
+        Columns of positive numbers that span more than a factor of ten enter by their logarithm.
+        """
         columns = []
         for values in self.free.values():
             v = np.log(values) if values.min() > 0 and values.max() > 10 * values.min() else values
@@ -101,7 +111,10 @@ class Problem:
 
 
 def yolobench(path: Path, accuracy: str, device: str) -> Problem:
-    """968 trained detectors (arXiv:2307.13901), 572 of them on COCO; ``accuracy`` and ``device`` name columns."""
+    """Return YOLOBench, 968 trained detectors (arXiv:2307.13901), 572 of them on COCO.
+
+    ``accuracy`` and ``device`` name columns.
+    """
     import pandas
 
     table = pandas.read_parquet(path)
@@ -138,11 +151,10 @@ NONE, SKIP, CONV1, CONV3, POOL = range(5)
 
 
 def cell(row: Params) -> dict[str, float]:
-    """What a cell of NAS-Bench-201 computes, by its graph alone: only what lies on a path from its input to its
-    output counts.
+    """Return counts of the operations of a NAS-Bench-201 cell on paths from its input to its output.
 
-    Encodings by paths rank networks better than edges do (White et al., arXiv:1910.11858); an edge behind a ``none``
-    is another name of the same network.
+    Path encodings rank networks better than edges do (White et al., arXiv:1910.11858): an edge behind a ``none`` has no
+    effect.
     """
     paths = [path for path in PATHS if all(row[edge] != NONE for edge in path)]
     live = {edge for path in paths for edge in path}
@@ -160,8 +172,11 @@ def cell(row: Params) -> dict[str, float]:
 
 
 def nas_bench_201(path: Path, device: str, accuracy: str = "cifar10_test_acc") -> Problem:
-    """All 15,625 cells of NAS-Bench-201 (arXiv:2001.00326) with test accuracy on an image set, and a device's latency
-    (HELP, arXiv:2106.08630)."""
+    """Return NAS-Bench-201 (arXiv:2001.00326), all 15,625 cells, with the latency of a device (HELP,
+    arXiv:2106.08630).
+
+    ``device`` and ``accuracy`` name columns.
+    """
     import pandas
 
     table = pandas.read_parquet(path)
@@ -184,23 +199,29 @@ def any_table(
     cost: str,
     gain: str,
     free: Sequence[str] = (),
-    guess: Sequence[str] = (),
+    prior_mean: Sequence[str] = (),
     log: bool = False,
     categories: Sequence[str] = (),
 ) -> Problem:
-    """A parquet or CSV file: ``cost`` (to minimise), ``gain`` (to maximise) and ``free`` name columns of numbers;
-    every other column is a parameter.
+    """Return a Parquet or CSV file as a problem. Rows without a cost or a gain are left out.
 
-    Numbers are parameters in order unless they are among ``categories``, all else categories. ``guess``: none, or two
-    of the free ones. Rows without a cost or a gain do not exist. An :class:`InputError` for a column that is not
-    there, and for two rows of one point.
+    Args:
+        path: The file.
+        cost: Column to minimise.
+        gain: Column to maximise.
+        free: Columns that cost nothing. Every column that is not named here is a parameter.
+        prior_mean: None, or two free columns that stand for cost and gain in the startup trials.
+        log: Whether the hypervolume is of the cost's logarithm.
+        categories: Parameters whose numbers have no order; text is a category in any case.
+
+    Raises InputError for a missing column, and for several rows of one point.
     """
     import pandas
 
     table = pandas.read_csv(path) if path.suffix == ".csv" else pandas.read_parquet(path)
-    if missing := [c for c in (cost, gain, *free, *guess, *categories) if c not in table]:
+    if missing := [c for c in (cost, gain, *free, *prior_mean, *categories) if c not in table]:
         raise InputError(f"no column {missing[0]!r} in {path.name}", f"one of {', '.join(map(str, table.columns))}")
-    free = list(dict.fromkeys((*free, *guess)))
+    free = list(dict.fromkeys((*free, *prior_mean)))
     table = table[table[cost].notna() & table[gain].notna()]
     space: dict[str, BaseDistribution] = {}
     columns: dict[str, list[Any]] = {}
@@ -226,6 +247,6 @@ def any_table(
         table[cost].to_numpy(float),
         table[gain].to_numpy(float),
         numbers,
-        tuple(guess),
+        tuple(prior_mean),
         log,
     )

@@ -2,7 +2,7 @@
 stays.
 
 A shared machine has more than one speed. The reference model beside each measurement shows the speed at that moment.
-Scaling a latency to the nominal speed helps (:func:`latency_db.predictor.database.usual_ms`), but networks do not
+Scaling a latency to the nominal speed helps (:func:`latency_db.predictor.database.nominal_speed_ms`), but networks do not
 follow the reference model alike. On a GPU, sessions that were throttled are repeated at once instead.
 """
 

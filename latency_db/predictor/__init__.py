@@ -1,7 +1,8 @@
-"""Latency of networks that nobody has measured, from a few that were: a roofline of their operations, corrected by a
-Gaussian process. Imports no torch.
+"""Prediction of the latency of unmeasured networks: a roofline of their operations, corrected by a Gaussian process.
 
-``features`` says what of a network decides its speed, ``prior`` is the physics, ``model`` the
-:class:`~latency_db.predictor.model.Predictor`, ``database`` takes its rows from a
-:class:`~latency_db.database.db.LatencyDB`. Nothing is imported here: scikit-learn takes a second to load.
+``features`` describes a network, ``prior`` is the roofline, ``kernels`` and ``fit`` are the Gaussian process, ``model``
+is the :class:`~latency_db.predictor.model.Predictor`, and ``database`` reads its rows from a
+:class:`~latency_db.database.db.LatencyDB`; ``linear`` is Bayesian linear regression. The package imports
+``latency_db.core``, ``latency_db.database`` and ``search_spaces``, no torch; this module imports nothing, because
+scikit-learn takes a second to load.
 """

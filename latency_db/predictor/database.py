@@ -1,4 +1,4 @@
-"""What a database of latencies has to teach a predictor."""
+"""Rows of a predictor from the measurements of a latency database."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ from latency_db.predictor.model import Row
 from latency_db.predictor.prior import Prior
 
 FEWEST, LEAST_CHANGE = 40, 0.02
-"""Measurements, and standard deviation of the anchor's logarithm, from which on it is fitted how networks follow the
-anchor."""
+"""Number of measurements, and standard deviation of the reference model's log latency, from which on exponents of the
+machine's speed are fitted."""
 STEPS = 5
+"""Steps of iteratively reweighted least squares."""
 _WEIGHTS, _MACS = SUMMARY.index("log weights"), SUMMARY.index("log MACs")
 
 
 def rows_of(database: LatencyDB, key: LatencyKey) -> list[Row]:
-    """The measured networks of a key's target (at any image size), version and device; the key's workload does not
-    matter. May be none."""
+    """Return the measured networks of a key's target (at any image size), version and device; may be none.
+
+    The key's workload is ignored.
+    """
     wanted = replace(Target.read(key.target), image_size=None)
     chosen = MeasurementFilter(target=f"{wanted.runtime}:{wanted.precision}", version=key.version)
     found = (
@@ -36,28 +39,28 @@ def rows_of(database: LatencyDB, key: LatencyKey) -> list[Row]:
 
 
 def rows_of_measurements(measurements: Iterable[Measurement]) -> list[Row]:
-    """Measurements of one target, version and device as rows, at the machine's usual speed.
+    """Return measurements of one target, version and device as rows, at the machine's nominal speed.
 
-    Those that do not say which network they are of (an ONNX file) are left out, and what was predicted teaches nothing.
+    Measurements without a network (those of an ONNX file) and predicted latencies are left out.
     """
     kept = [m for m in measurements if m.environment.get("network") and m.source != "predicted"]
     networks = [Network.from_dict(m.environment["network"]) for m in kept]
     described = [network_features(network, m.target.batch) for network, m in zip(networks, kept, strict=True)]
-    levels = usual_ms(kept, described)
+    levels = nominal_speed_ms(kept, described)
     return [
         Row(f, float(ms), n.architecture.id, m.half_width)
         for f, ms, n, m in zip(described, levels, networks, kept, strict=True)
     ]
 
 
-def usual_ms(measurements: Sequence[Measurement], described: Sequence[Features]) -> Array:
-    """(networks,) in ms: what the measurements would have been, had the anchor taken its usual time beside each.
+def nominal_speed_ms(measurements: Sequence[Measurement], described: Sequence[Features]) -> Array:
+    """Return the latency (n,) in ms of each measurement at the machine's nominal speed.
 
-    With few measurements, or an anchor that hardly varied, a network follows the anchor in proportion
-    (``Measurement.at_nominal_speed``). Else the exponent is fitted, as a line in log(weights / MACs): on a shared 2-core
-    machine whose anchor varied by 30 %, latency followed it with an exponent of 0.9 to 1 at 320 px and more, of 1.9
-    (ONNX Runtime) and 2.4 (OpenVINO) at 96 px, where weights are many for the work and caches shared with others
-    decide.
+    ``ms * (reference / nominal reference)^-(a + b d)``, where ``d`` is the standardised log(weights / MACs) of the
+    network. With few measurements, or a reference model of nearly constant latency, ``a = 1`` and ``b = 0``
+    (``Measurement.at_nominal_speed``); else both are fitted. On a shared machine with two cores, whose reference model
+    varied by 30 %, the exponent was 0.9 to 1 at 320 px and more, 1.9 (ONNX Runtime) and 2.4 (OpenVINO) at 96 px, where
+    a network has many weights for its work and shared caches decide.
     """
     raw = np.array([m.median_ms for m in measurements])
     usual = nominal_reference_ms(measurements)
@@ -71,7 +74,7 @@ def usual_ms(measurements: Sequence[Measurement], described: Sequence[Features])
     follows = np.column_stack([change, change * density])
     exponents = np.array([1.0, 0.0])
     basis = np.array([f.basis for f in described])
-    # Least absolute error by reweighting: a network that the physics misses is no reason to change an exponent.
+    # Least absolute error by reweighting: a network that the roofline fits badly must not change an exponent.
     for _ in range(STEPS):
         levels = raw * np.exp(-follows @ exponents)
         missed = np.log(levels / Prior.fit(basis, levels).ms(basis))

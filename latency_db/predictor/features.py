@@ -1,5 +1,7 @@
-"""What of a network decides its speed, as numbers: columns a device's time is a non-negative sum of, and a short
-description to compare networks by."""
+"""Features of a network for latency prediction: columns of which latency is a non-negative sum, and a summary.
+
+The columns (:data:`BASIS`) enter the roofline model, the summary (:data:`SUMMARY`) measures how alike two networks are.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,10 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float64]
 
 MATRIX = ("conv", "deconv", "matmul")
-"""Kinds of operations that multiply matrices: (positions x taps) times (taps x channels)."""
-ALIGNED = (
-    8  # channels: below this multiple, tensor cores and vector units work on padding or fall back to slower kernels
-)
-# Grids, half a decade to a factor of two apart, from phones to servers; which entries matter is fitted on each device,
-# none is chosen by hand.
+"""Kinds of operations that are matrix products: (positions x taps) times (taps x channels)."""
+ALIGNED = 8
+"""Channels: other multiples make tensor cores and vector units compute padding or use slower kernels."""
+# Grids from phones to servers, in steps of a factor of 2 to 3; the fit on each device decides which entries count.
 SMALLEST_MACS = tuple(10 ** (6 + i / 2) for i in range(7))
 BALANCES = (8, 16, 32, 64, 128, 256)
 TILES = ((32, 32), (64, 64), (128, 64), (128, 128))
@@ -36,10 +36,10 @@ PADDINGS = (8, 16, 32)
 
 @dataclass(frozen=True)
 class Features:
-    """A network for the eyes of a predictor: values in the order of :data:`BASIS` and :data:`SUMMARY`.
+    """Features of a network: values in the order of :data:`BASIS` and :data:`SUMMARY`.
 
-    Networks of one ``family`` (a search space, a YOLO's version), and those of one ``image_size`` in pixels, may
-    share an effect of their own.
+    Networks of one ``family`` (a search space, a YOLO version), and those of one ``image_size`` in pixels, share a
+    random effect. Raises InputError for a wrong number of values and for values that are not finite.
     """
 
     basis: tuple[float, ...]
@@ -57,7 +57,7 @@ class Features:
                 )
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; :meth:`from_dict` gives back an equal value."""
+        """Return a JSON-ready value, of which :meth:`from_dict` makes an equal one."""
         return {
             "basis": list(self.basis),
             "summary": list(self.summary),
@@ -67,7 +67,7 @@ class Features:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Features:
-        """Inverse of :meth:`to_dict`."""
+        """Return the features of a value of :meth:`to_dict`. Raises InputError for anything else."""
         try:
             return cls(tuple(data["basis"]), tuple(data["summary"]), str(data["family"]), int(data["image_size"]))
         except (KeyError, TypeError, ValueError) as error:
@@ -77,8 +77,16 @@ class Features:
 
 
 def features(ops: Sequence[Op], image_size: int, batch: int = 1, family: str = "") -> Features:
-    """Features of fused operations (as ``search_spaces.trace`` gives them, at batch 1) run on ``batch`` images at
-    once. InputError without any conv."""
+    """Return the features of fused operations on ``batch`` images.
+
+    Args:
+        ops: Operations of ``search_spaces.trace``, at batch 1.
+        image_size: Pixels.
+        batch: Images in a batch.
+        family: Networks of one family share a random effect.
+
+    Raises InputError without a matrix product.
+    """
     o = _Table.of(ops, batch)
     if not o.matrix.any():
         raise InputError("a network without convolutions", "at least one")
@@ -87,7 +95,7 @@ def features(ops: Sequence[Op], image_size: int, batch: int = 1, family: str = "
 
 @lru_cache(20_000)
 def network_features(network: Network, batch: int = 1) -> Features:
-    """Features of a network of a registered search space; the family is the space."""
+    """Return the features of a network of a registered search space; its family is the space."""
     from search_spaces.spaces import space_of
     from search_spaces.trace import trace
 
@@ -98,8 +106,10 @@ def network_features(network: Network, batch: int = 1) -> Features:
 
 @dataclass(frozen=True)
 class _Table:
-    """Operations as columns, one number each: a matrix product is ``positions`` x ``taps`` times ``taps`` x
-    ``channels``, ``groups`` times."""
+    """Operations as columns of one number each, (operations,).
+
+    A matrix product multiplies (``positions``, taps) by (taps, ``channels``), ``groups`` times.
+    """
 
     kind: npt.NDArray[np.str_]
     macs: Array
@@ -134,19 +144,18 @@ class _Table:
 
     @property
     def unaligned(self) -> npt.NDArray[np.bool_]:
-        """Matrix products with channels that are no multiple of 8, the image's three apart."""
+        """Matrix products with channels that are no multiple of 8, other than the three of an image."""
         odd = ((self.channels_in % ALIGNED > 0) & (self.channels_in > 4)) | (self.channels % ALIGNED > 0)
         return self.matrix & odd
 
 
 def _basis(o: _Table) -> dict[str, float]:
-    """Columns in counts, 10^9 MACs and 10^6 elements: each is what the time would be proportional to, were that
-    effect alone.
+    """Return columns in counts, 10^9 MACs and 10^6 elements; each is proportional to the time of one effect alone.
 
-    The time of an operation is the larger of computing and moving data (Williams et al., "Roofline",
-    doi:10.1145/1498765.1498785), here for a grid of balances between the two; a small one takes as long as one that
-    fills the machine; a matrix product is done in whole tiles, and these in whole waves over the processors (NVIDIA,
-    "Matrix Multiplication Background": tile and wave quantization).
+    The time of an operation is the larger one of computing and moving data (Williams et al., "Roofline",
+    doi:10.1145/1498765.1498785), for a grid of balances between the two. A small operation takes as long as one that
+    fills the device. A matrix product consists of whole tiles, and these run in whole waves over the processors
+    (NVIDIA, "Matrix Multiplication Background": tile and wave quantization).
     """
     m, one = o.matrix, o.groups == 1
     traffic = o.traffic + o.weights
@@ -193,7 +202,7 @@ def _tiled(o: _Table, rows: int, columns: int) -> dict[str, float]:
 
 
 def _summary(o: _Table, image_size: int) -> dict[str, float]:
-    """A short description, in natural logarithms and shares: what two networks have to agree in to be alike."""
+    """Return the summary of a network, in natural logarithms and shares."""
     m = o.matrix
     macs = o.macs[m]
     share = macs / macs.sum()

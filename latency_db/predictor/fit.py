@@ -1,5 +1,18 @@
-"""The mathematics under :class:`latency_db.predictor.model.Predictor`: matrices in, means and variances of log
-latency out."""
+"""Fit of the latency model: a roofline prior mean and a Gaussian process of the residuals.
+
+========  ======  ====================================================================================
+symbol    shape   meaning
+========  ======  ====================================================================================
+``t``     (n,)    measured latency in ms
+``B``     (n, k)  basis columns; the predicted latencies of other devices are columns as well
+``p``     (n,)    roofline latency ``B w`` in ms (:class:`~latency_db.predictor.prior.Prior`)
+``u``     (n,)    the same, each fitted without the network's fold
+``v``     (n,)    variance of each measurement's log latency, from its interval
+========  ======  ====================================================================================
+
+``log t = log p + f(x) + e``, ``f ~ GP(0, k)``, ``e ~ N(0, diag(v))``. Hyperparameters of ``k`` maximise the marginal
+likelihood of ``log(t / u)``; the posterior is that of ``log(t / p)``.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +28,15 @@ from latency_db.predictor.features import BASIS, SUMMARY, Array, Features
 from latency_db.predictor.prior import Prior
 
 NORMAL = 1.959964
-TUNED_ON = 300  # rows: the likelihood costs their number cubed, and so many settle a handful of hyperparameters
+TUNED_ON = 300
+"""Rows that hyperparameters are fitted on at most: the likelihood costs their number cubed."""
 JITTER = 1e-8
 FOLDS = 10
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A prior and a Gaussian process fitted on one set of networks; ``others`` are fits of other devices that both
-    may use."""
+    """A roofline prior and a Gaussian process fitted on one set of networks; ``others`` are fits of other devices."""
 
     prior: Prior
     encoding: _Encoding
@@ -39,12 +52,17 @@ class Fit:
         groups: Sequence[str],
         others: Sequence[Fit] = (),
     ) -> Fit:
-        """From measured networks, their latency in ms, the half-width of its interval as a share, and their groups
-        (all (networks,)).
+        """Return the fit to measured networks.
 
-        How large the residuals are is judged on networks that the prior was not fitted on: on ten measurements it
-        fits nearly all of them exactly, and a process tuned on what is left would promise intervals several times too
-        narrow.
+        Hyperparameters are fitted on cross-validated residuals of the prior: it fits ten measurements nearly exactly,
+        and a process tuned on its own residuals gives intervals several times too narrow.
+
+        Args:
+            networks: Features of the n measured networks.
+            ms: Latencies, (n,).
+            half_width: Half-widths of their 95 % intervals as shares, (n,), 0 if unknown.
+            groups: Networks of one group (one architecture) stay in one fold, (n,).
+            others: Fits of other devices.
         """
         columns = _columns(networks, others)
         prior = Prior.fit(columns, ms)
@@ -63,16 +81,16 @@ class Fit:
         return cls(prior, encoding, process, tuple(others))
 
     def predict(self, networks: Sequence[Features]) -> tuple[Array, Array]:
-        """Mean and standard deviation of log latency in ms, of a measurement to come; both (networks,)."""
+        """Return mean and standard deviation (n,) of the log latency in ms of a new measurement of each network."""
         residual, deviation = self.process.predict(self.encoding.encode(networks, self.others), return_std=True)
         return self._log_prior(networks) + residual, deviation
 
     def residual(self, networks: Sequence[Features]) -> Array:
-        """(networks,): by what the device's latency differs from its physics, in log."""
+        """Return the posterior mean (n,) of log latency minus log roofline latency."""
         return np.asarray(self.process.predict(self.encoding.encode(networks, self.others)))
 
     def covariance(self, networks: Sequence[Features]) -> tuple[Array, float]:
-        """Posterior covariance of log latency without noise, (networks, networks), and the variance of the noise."""
+        """Return the posterior covariance (n, n) of log latency without noise, and the variance of the noise."""
         if not networks:
             return np.zeros((0, 0)), 1.0
         noise = float(np.exp(self.process.kernel_.theta[-1]))
@@ -80,7 +98,7 @@ class Fit:
         return covariance - noise * np.eye(len(networks)), noise
 
     def shares(self, networks: Sequence[Features]) -> dict[str, float]:
-        """What part of the networks' time each column of the prior explains, the largest first."""
+        """Return the mean share of the networks' latency that each column of the prior explains, largest first."""
         names = (*BASIS, *(f"time on device {i}" for i in range(len(self.others))))
         return self.prior.shares(_columns(networks, self.others), names)
 
@@ -89,15 +107,15 @@ class Fit:
 
 
 def _columns(networks: Sequence[Features], others: Sequence[Fit]) -> Array:
-    """(networks, basis): what the prior sums; the times of other devices are columns as well."""
+    """Return the columns (n, k) of the prior; the latencies of other devices are columns as well."""
     basis = np.array([f.basis for f in networks])
     return np.column_stack([basis, *(np.exp(other.predict(networks)[0]) for other in others)])
 
 
 @dataclass(frozen=True)
 class _Encoding:
-    """Networks as the process sees them: the summary in standard deviations of the training set, family and image
-    size as numbers, other devices."""
+    """Inputs of the process: the summary in standard deviations of the training set, family and image size as numbers,
+    and the residuals on other devices."""
 
     centre: Array
     scale: Array
@@ -111,7 +129,7 @@ class _Encoding:
         )
 
     def encode(self, networks: Sequence[Features], others: Sequence[Fit]) -> Array:
-        """(networks, summary + family + image size + one per other device)."""
+        """Return inputs (n, summary + 2 + others) of networks."""
         summary = (np.array([f.summary for f in networks]) - self.centre) / self.scale
         family = [float(self.families.index(f.family)) if f.family in self.families else -1.0 for f in networks]
         return np.column_stack(
@@ -120,8 +138,10 @@ class _Encoding:
 
 
 def _process(inputs: Array, targets: Array, unseen: Array, noise: Array, others: int) -> Any:
-    """The process given ``targets``, its hyperparameters of the largest marginal likelihood on ``unseen``; ``noise``
-    is the known variance of each row."""
+    """Return the posterior process of ``targets`` (n,), with hyperparameters fitted on ``unseen`` (n,).
+
+    ``inputs`` are (n, D), ``noise`` is the known variance of each row (n,), ``others`` the number of other devices.
+    """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.gaussian_process import GaussianProcessRegressor
 
@@ -131,14 +151,13 @@ def _process(inputs: Array, targets: Array, unseen: Array, noise: Array, others:
     kernel = covariance(range(n), n, n + 1, range(n + 2, n + 2 + others))
     some = np.unique(np.linspace(0, len(inputs) - 1, min(len(inputs), TUNED_ON)).astype(int))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a bound that binds means that an effect is absent
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a hyperparameter at its bound: the effect is absent
         tuned = GaussianProcessRegressor(kernel, alpha=noise[some]).fit(inputs[some], unseen[some]).kernel_
     return GaussianProcessRegressor(tuned, alpha=noise, optimizer=None).fit(inputs, targets)
 
 
 def folds(groups: Sequence[str]) -> list[npt.NDArray[np.bool_]]:
-    """Up to 10 masks (rows,) of what is held out; rows of one group are never parted, and every row is held out
-    once."""
+    """Return up to 10 masks (n,) of held-out rows; rows of one group share a fold, and each row is held out once."""
     names = sorted(set(groups))
     order = np.random.default_rng(0).permutation(len(names))
     count = min(FOLDS, len(names))

@@ -1,4 +1,8 @@
-"""How alike two networks are in what the physics misses: the covariance of the logarithm of their latency."""
+"""Covariance of two networks' log latencies beyond the roofline model.
+
+``k = a k_M(s, s') + b [f = f'] + c k_M(s, s') [p = p'] + d o . o' + v [same measurement]``, where ``s`` is the summary of
+a network, ``f`` its family, ``p`` its image size, ``o`` the residuals of other devices, and ``k_M`` a Matérn-5/2 kernel.
+"""
 
 from __future__ import annotations
 
@@ -10,29 +14,28 @@ from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Hyperpa
 
 from latency_db.predictor.features import Array
 
-# Variances are of log latency: 0.0025 is a deviation of 5 %. Bounds keep a fit on ten networks sane; they are wide
-# enough to bind nowhere else.
+# Variances are of log latency: 0.0025 is a deviation of 5 %. Bounds matter in a fit on ten networks only.
 VARIANCE = (1e-6, 0.25)
 NOISE = (1e-5, 0.04)
-SLOPE = (1e-4, 0.1)  # squared: how much of another device's surprise may be expected here, before the data say more
+SLOPE = (1e-4, 0.1)  # variance of the slope on another device's residual
 LENGTH = (0.3, 100.0)  # in standard deviations of the training set
 
 
 class On(Kernel):
-    """A kernel that sees only some of the columns."""
+    """A kernel on some of the input columns."""
 
     def __init__(self, kernel: Kernel, columns: Sequence[int]) -> None:
         self.kernel = kernel
         self.columns = columns
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """As scikit-learn asks of every kernel."""
+        """Return the parameters, as scikit-learn requires of a kernel."""
         own = {"kernel": self.kernel, "columns": self.columns}
         return {**own, **{f"kernel__{k}": v for k, v in self.kernel.get_params().items()}} if deep else own
 
     @property
     def hyperparameters(self) -> list[Hyperparameter]:
-        """Those of the kernel inside."""
+        """Hyperparameters of the inner kernel."""
         return [
             Hyperparameter(f"kernel__{h.name}", h.value_type, h.bounds, h.n_elements)
             for h in self.kernel.hyperparameters
@@ -63,39 +66,42 @@ class On(Kernel):
         return self.kernel(X[:, columns], None if Y is None else Y[:, columns], eval_gradient)
 
     def diag(self, X: Array) -> Array:
-        """Variances."""
+        """Return the variances (n,) of inputs (n, D)."""
         return np.asarray(self.kernel.diag(X[:, list(self.columns)]))
 
     def is_stationary(self) -> bool:
-        """As the kernel inside."""
+        """Return whether the inner kernel is stationary."""
         return bool(self.kernel.is_stationary())
 
 
 class Same(Kernel):
-    """1 for rows that agree in every column, else 0: what networks of one image size share, say."""
+    """1 for rows that are equal in every column, else 0: the covariance of a random effect."""
 
     def __init__(self) -> None:
-        """No parameters; scikit-learn reads them from this signature."""
+        """Take no parameters; scikit-learn reads them from this signature."""
 
     def __call__(self, X: Array, Y: Array | None = None, eval_gradient: bool = False) -> Any:
         same = (X[:, None, :] == (X if Y is None else Y)[None, :, :]).all(axis=2).astype(np.float64)
         return (same, np.empty((*same.shape, 0))) if eval_gradient else same
 
     def diag(self, X: Array) -> Array:
-        """Ones."""
+        """Return ones (n,)."""
         return np.ones(len(X))
 
     def is_stationary(self) -> bool:
-        """It is not a function of the difference alone that sklearn could use."""
+        """Return False: scikit-learn must not treat it as a function of distances."""
         return False
 
 
 def covariance(described: Sequence[int], family: int, size: int, others: Sequence[int]) -> Kernel:
-    """The sum of five effects, whose sizes are found by the marginal likelihood; arguments are columns.
+    """Return the sum of five effects, whose variances the marginal likelihood decides.
 
-    Similar networks err alike; so do those of one family; so do similar ones of one image size (padding, alignment,
-    the runtime's choice of kernels); a network that another device finds dear, physics apart, may be dear here as
-    well (``others``); and every measurement has noise.
+    Args:
+        described: Columns of the summary: similar networks have similar residuals.
+        family: Column of the family: its networks share a residual.
+        size: Column of the image size: similar networks of one size share a residual (padding, alignment, the
+            runtime's choice of kernels).
+        others: Columns of the residuals on other devices, which predict those on this device.
     """
 
     def scaled(variance: float, kernel: Kernel) -> Kernel:

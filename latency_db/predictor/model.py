@@ -1,4 +1,4 @@
-"""Latency of networks that nobody has measured, with an interval, and how far it can be trusted."""
+"""The latency predictor: latency of an unmeasured network with a 95 % interval and a cross-validated error."""
 
 from __future__ import annotations
 
@@ -19,22 +19,27 @@ from search_spaces.errors import InputError
 
 VERSION = 1
 FEWEST_ROWS, FEWEST_GROUPS = 6, 3
-MARGIN = 0.3  # of the training range, on each side: so far a prediction is an extrapolation that its interval covers
-SLACK = 0.1  # at least so much: 10 % where a feature is a logarithm
+MARGIN = 0.3
+"""Extrapolation that is allowed on each side, as a share of the training range of a feature."""
+SLACK = 0.1
+"""The same at least, in units of the feature: 10 % where the feature is a logarithm."""
 CONFIDENCE = 0.95
 LARGEST_POOL = 2000
 
 
 class OutOfDomain(InputError):
-    """A network unlike all that were measured: no number would be honest."""
+    """Raised for a network whose features lie outside the range of the measured ones."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A measured network. ``group``: rows of one group (an architecture at several image sizes) are never parted when
-    the error is estimated.
+    """A measured network. Raises InputError for latencies and half-widths that are not finite and positive.
 
-    ``half_width``: half of the measurement's 95 % interval as a share of it, 0 where nothing is known.
+    Args:
+        features: Features of the network.
+        ms: Latency.
+        group: Rows of one group (an architecture at several image sizes) share a fold in cross-validation.
+        half_width: Half of the measurement's 95 % interval as a share of the latency, 0 if unknown.
     """
 
     features: Features
@@ -58,10 +63,17 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Report:
-    """Cross-validated error: every network predicted from those of other groups. Shares are 0..1; ``tau`` is Kendall's.
+    """Cross-validated error: every network is predicted from those of other groups. Shares are from 0 to 1.
 
-    ``coverage`` is the share of the networks inside their 95 % intervals, to whose standard deviation ``added`` (a
-    share of the latency) was added.
+    Args:
+        rows: Number of networks.
+        groups: Number of groups.
+        mape: Mean absolute relative error.
+        within_5: Share of predictions within 5 % of the measurement.
+        within_10: The same within 10 %.
+        tau: Kendall's rank correlation.
+        coverage: Share of the measurements inside their 95 % interval.
+        added: Standard deviation that was added to every prediction, as a share of the latency.
     """
 
     rows: int
@@ -77,7 +89,7 @@ class Report:
     def of(
         cls, predicted: Array, measured: Array, inside: npt.NDArray[np.bool_], groups: int, added: float = 0.0
     ) -> Report:
-        """From (networks,) arrays in ms; ``inside`` says whether the measured value lay in the predicted interval."""
+        """Return the report of latencies (n,) in ms; ``inside`` (n,): the measurement lies in the interval."""
         from scipy.stats import kendalltau
 
         error = np.abs(predicted / measured - 1)
@@ -98,12 +110,19 @@ class Report:
 
 @dataclass(frozen=True)
 class Predictor:
-    """Predicts latency on one target from ``rows`` measured there, which are the whole model: all else follows from
-    them.
+    """Predicts latency on one target from the ``rows`` measured there, which are its whole state.
 
-    log latency = log :class:`~latency_db.predictor.prior.Prior` + a Gaussian process of what the physics misses.
-    ``transfer``: predictors of other devices; where a network was measured on one of these its predictor knows,
-    elsewhere it predicts.
+    Log latency is the logarithm of a :class:`~latency_db.predictor.prior.Prior` plus a Gaussian process.
+
+    Example::
+
+        predictor = Predictor.fit(rows_of(database, key))
+        prediction = predictor.predict(network_features(network))
+        print(prediction.ms, predictor.report())
+
+    Args:
+        rows: Measured networks.
+        transfer: Predictors of other devices, whose predictions are further inputs.
     """
 
     rows: tuple[Row, ...]
@@ -111,7 +130,7 @@ class Predictor:
 
     @classmethod
     def fit(cls, rows: Sequence[Row], transfer: Sequence[Predictor] = ()) -> Predictor:
-        """A predictor of at least 6 networks of 3 groups; InputError with fewer."""
+        """Return a predictor of measured networks. Raises InputError for fewer than 6 networks or 3 groups."""
         groups = {row.group for row in rows}
         if len(rows) < FEWEST_ROWS or len(groups) < FEWEST_GROUPS:
             raise InputError(
@@ -122,11 +141,11 @@ class Predictor:
         return cls(tuple(rows), tuple(transfer))
 
     def predict(self, features: Features) -> Prediction:
-        """Of one network; :class:`OutOfDomain` where it is unlike all measured ones."""
+        """Predict one network. Raises OutOfDomain if its features lie outside the measured range."""
         return self.predict_all([features])[0]
 
     def predict_all(self, networks: Sequence[Features]) -> list[Prediction]:
-        """Of several networks at once, in their order."""
+        """Predict several networks, in their order. Raises OutOfDomain as :meth:`predict` does."""
         for features in networks:
             if reason := self.outside(features):
                 raise OutOfDomain(*reason)
@@ -135,7 +154,8 @@ class Predictor:
         return [Prediction(*map(float, row)) for row in np.exp(np.column_stack([mean, mean - reach, mean + reach]))]
 
     def outside(self, features: Features) -> tuple[str, str, str] | None:
-        """What was got, what expected and what to do, if the network lies outside what was measured; else None."""
+        """Return the problem, the expected range and a hint if the network lies outside the measured range, else
+        None."""
         values = np.array(features.summary)
         low, high = self._domain
         far = np.maximum(low - values, values - high) / (high - low)
@@ -151,11 +171,10 @@ class Predictor:
         )
 
     def next_informative(self, pool: Sequence[Features], count: int) -> list[int]:
-        """Positions in ``pool`` of the ``count`` networks whose measurement would tell most about the whole pool
-        (all, if it has fewer).
+        """Return the positions in ``pool`` of the ``count`` most informative networks (all, if it has fewer).
 
-        Greedy: each is the one that lessens the sum of the posterior variances over the pool most, as if those before
-        it had been measured. A large pool is thinned evenly to 2,000.
+        Greedy: each one reduces the sum of the posterior variances over the pool most, given those before it. A larger
+        pool than 2,000 is thinned evenly.
         """
         kept = (
             np.unique(np.linspace(0, len(pool) - 1, min(len(pool), LARGEST_POOL)).astype(int))
@@ -173,19 +192,18 @@ class Predictor:
         return [int(kept[i]) for i in chosen]
 
     def report(self) -> Report:
-        """Cross-validated error, groups kept together."""
+        """Return the cross-validated error; the networks of a group share a fold."""
         mean, deviation, true = self._validation
         inside = np.abs(mean - true) <= NORMAL * np.hypot(deviation, self._added) * (1 + 1e-9)
         return Report.of(np.exp(mean), np.exp(true), inside, len({row.group for row in self.rows}), self._added)
 
     def errors(self) -> Array:
-        """(rows,): share by which each measured network's latency was missed when it was predicted from those of
-        other groups, in the order of the rows."""
+        """Return the cross-validated relative error (n,) of each measured network, in the order of the rows."""
         mean, _, true = self._validation
         return np.asarray(np.abs(np.expm1(mean - true)))
 
     def explain(self) -> dict[str, float]:
-        """What part of the measured time each column of the physics explains, the largest first."""
+        """Return the mean share of the measured latency that each column of the roofline explains, largest first."""
         return self._fit.shares([row.features for row in self.rows])
 
     @cached_property
@@ -199,7 +217,7 @@ class Predictor:
 
     @cached_property
     def _validation(self) -> tuple[Array, Array, Array]:
-        """Mean and deviation of log latency of every row predicted from the other groups, and the true one."""
+        """Cross-validated mean and deviation of log latency, and the measured one; each (n,)."""
         mean, deviation = np.zeros(len(self.rows)), np.zeros(len(self.rows))
         for held in folds([row.group for row in self.rows]):
             fit = self._of([row for row, out in zip(self.rows, held, strict=True) if not out])
@@ -210,11 +228,10 @@ class Predictor:
 
     @cached_property
     def _added(self) -> float:
-        """Standard deviation that every prediction needs besides its own, so that intervals hold 95 % in
+        """Standard deviation of log latency to add to every prediction, so that 95 % intervals hold 95 % in
         cross-validation (split conformal quantile).
 
-        Added and not multiplied: where few were measured, one fold's overconfidence would multiply all intervals by
-        ten.
+        An added term, not a factor: with few networks, one overconfident fold would multiply all intervals by ten.
         """
         mean, deviation, true = self._validation
         lacking = np.sort(np.maximum(0, ((mean - true) / NORMAL) ** 2 - deviation**2))
@@ -223,7 +240,7 @@ class Predictor:
 
     @cached_property
     def _domain(self) -> tuple[Array, Array]:
-        """What was measured, here or on a device that is transferred from, and a margin."""
+        """Lower and upper bound of each feature: the range measured on any of the devices, and a margin."""
         known = [*self.rows, *(row for other in self.transfer for row in other.rows)]
         values = np.array([row.features.summary for row in known])
         low, high = values.min(axis=0), values.max(axis=0)
@@ -231,7 +248,7 @@ class Predictor:
         return low - margin, high + margin
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: the rows, of which :meth:`from_dict` makes an equal predictor."""
+        """Return a JSON-ready value, of which :meth:`from_dict` makes an equal predictor."""
         rows = [
             {"features": r.features.to_dict(), "ms": r.ms, "group": r.group, "half_width": r.half_width}
             for r in self.rows
@@ -240,7 +257,7 @@ class Predictor:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Predictor:
-        """Inverse of :meth:`to_dict`."""
+        """Return the predictor of a value of :meth:`to_dict`. Raises InputError for anything else."""
         try:
             if data["version"] != VERSION:
                 raise InputError(
@@ -259,7 +276,7 @@ class Predictor:
             ) from None
 
     def save(self, path: Path) -> Path:
-        """Writes JSON."""
+        """Write the predictor as JSON and return the path."""
         path.write_text(json.dumps(self.to_dict()) + "\n")
         return path
 
@@ -275,8 +292,8 @@ class Predictor:
 
 
 def spread(pool: Sequence[Features], count: int) -> list[int]:
-    """Positions of ``count`` networks spread over a pool before anything was measured: each the farthest from all
-    before it."""
+    """Return positions of ``count`` networks of a pool, each the farthest from all before it, for the first
+    measurements."""
     if not pool or count < 1:
         return []
     values = np.array([f.summary for f in pool])
@@ -290,7 +307,7 @@ def spread(pool: Sequence[Features], count: int) -> list[int]:
 
 
 def _shown(name: str) -> tuple[str, Any]:
-    """A feature's name and how its value is written: logarithms as what they are the logarithm of."""
+    """Return the name of a feature and the function that formats its value, a logarithm as its exponential."""
     if name.startswith("log ") and "deviation" not in name:
         return name.removeprefix("log "), lambda value: f"{math.exp(value):.3g}"
     return name, lambda value: f"{value:.3g}"

@@ -1,4 +1,16 @@
-"""Pareto front: non-domination, hypervolume, and an archive that grows with a search."""
+"""Pareto fronts: non-dominated points, hypervolume, and the archive of a search.
+
+========  ======  ==================================================================
+symbol    shape   meaning
+========  ======  ==================================================================
+points    (n, m)  objective values in natural units, with a direction per objective
+costs     (n, m)  the same, all to be minimised
+r         (m,)    reference point
+========  ======  ==================================================================
+
+A point dominates another if it is at least as good in every objective and better in one. The hypervolume of points is
+the volume of the union of the boxes between each point and ``r``.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +26,11 @@ Floats = NDArray[np.float64]
 
 
 def non_dominated(points: ArrayLike, directions: Sequence[str]) -> NDArray[np.bool_]:
-    """Mask (n,) of the points (n, m) that no other point beats; of equal points the first is kept.
+    """Return the mask (n,) of the non-dominated ones of points (n, m); of equal points the first is kept.
 
-    A point beats another if it is at least as good in every objective and better in one; ``directions`` are ``min``
-    or ``max``, one per objective. Two objectives take one sort; more take one pass over the rest per point of the
-    front (20,000 points that are all on it: half a second).
+    ``directions`` are ``min`` or ``max``, one per objective. Two objectives take one sort; more take one pass over the
+    rest per point of the front (20,000 points that are all on it: half a second). Raises ValueError for a wrong shape
+    or direction, and for values that are not finite.
     """
     costs = _costs(points, directions)
     unique, first = np.unique(costs, axis=0, return_index=True)
@@ -37,8 +49,8 @@ def _front_2d(unique: Floats) -> NDArray[np.intp]:
 
 
 def _front_nd(unique: Floats) -> NDArray[np.intp]:
-    # By rising sum of ranks (equal values, equal rank) nothing is beaten by what comes after it, and what beats most
-    # comes first.
+    # By rising sum of ranks (equal values, equal rank) no point is dominated by a later one, and points that dominate
+    # many come first.
     ranks = sum(np.unique(column, return_inverse=True)[1] for column in unique.T)
     left = np.argsort(ranks, kind="stable")
     columns = np.ascontiguousarray(unique[left].T)
@@ -48,9 +60,8 @@ def _front_nd(unique: Floats) -> NDArray[np.intp]:
         if alive[at]:
             alive[at + 1 :] &= (columns[:, at + 1 :] < columns[:, at, None]).any(axis=0)
         at += 1
-        if (
-            2 * np.count_nonzero(alive[at:]) < len(left) - at
-        ):  # dropping the beaten copies everything: only when it halves the rest
+        # Dropping dominated points copies all others: only when it halves the rest.
+        if 2 * np.count_nonzero(alive[at:]) < len(left) - at:
             at = int(np.count_nonzero(alive[:at]))
             left, columns = left[alive], columns[:, alive]
             alive = np.ones(len(left), dtype=bool)
@@ -58,8 +69,11 @@ def _front_nd(unique: Floats) -> NDArray[np.intp]:
 
 
 def hypervolume(points: ArrayLike, reference: ArrayLike, directions: Sequence[str]) -> float:
-    """Volume that the points (n, m) dominate, bounded by the reference point (m,); points not better than it in every
-    objective add nothing."""
+    """Return the hypervolume of points (n, m) below the reference point (m,).
+
+    Points that are not better than the reference in every objective add nothing. Raises ValueError as
+    :func:`non_dominated` does.
+    """
     costs = _costs(points, directions)
     bound = _costs(np.asarray(reference, dtype=np.float64)[None], directions)[0]
     costs = costs[(costs < bound).all(axis=1)]
@@ -106,8 +120,10 @@ def _volume_3d(front: Floats, widths: Floats, reference: Floats) -> float:
 
 
 def _costs(points: ArrayLike, directions: Sequence[str]) -> Floats:
-    """The points (n, m) as numbers to minimise; a wrong shape, direction or a number that is not finite raises
-    ``ValueError``."""
+    """Return points (n, m) as costs.
+
+    Raises ValueError for a wrong shape or direction, and for values that are not finite.
+    """
     values = np.asarray(points, dtype=np.float64)
     if values.size == 0:
         values = values.reshape(0, len(directions))
@@ -123,20 +139,21 @@ def _costs(points: ArrayLike, directions: Sequence[str]) -> Floats:
 
 
 def values_of(candidates: Iterable[Candidate], objectives: Sequence[Objective]) -> Floats:
-    """The objectives of the candidates, (n, m), in natural units."""
+    """Return the objectives (n, m) of candidates, in natural units."""
     rows = [[candidate[objective.name].value for objective in objectives] for candidate in candidates]
     return np.array(rows, dtype=np.float64).reshape(len(rows), len(objectives))
 
 
 def front_of(candidates: Sequence[Candidate], objectives: Sequence[Objective]) -> tuple[Candidate, ...]:
-    """The candidates that no other beats, by rising first cost objective."""
+    """Return the non-dominated candidates, by rising first cost objective."""
     values = values_of(candidates, objectives)
     mask = non_dominated(values, [objective.direction for objective in objectives])
     return tuple(candidates[i] for i in _order(values, objectives) if mask[i])
 
 
 def _order(values: Floats, objectives: Sequence[Objective]) -> NDArray[np.intp]:
-    """Row order of ``values`` (n, m) by the first objective that is minimised (else the first), then the others."""
+    """Return the order (n,) of values (n, m) by the first objective that is minimised (else the first), then the
+    others."""
     costs = values * np.array([objective.sign for objective in objectives])
     first = next((i for i, objective in enumerate(objectives) if objective.direction == "min"), 0)
     keys = [first, *(i for i in range(len(objectives)) if i != first)]
@@ -144,14 +161,22 @@ def _order(values: Floats, objectives: Sequence[Objective]) -> NDArray[np.intp]:
 
 
 class Archive:
-    """The front of a search, kept while candidates come in, and its hypervolume.
+    """Pareto front of a search and its hypervolume, updated with each candidate.
 
-    Hypervolume: the reference point (one number per objective, natural units) is given, or fixed once ``warmup``
-    candidates were seen: in every objective the worst of them, pushed out by a tenth of their range so that the ends
-    of the front count too (a range of zero: by a tenth of the value). Once fixed it stays, so the hypervolume can
-    only grow; before, it is ``None``. Objectives named in ``log`` (a latency) enter it, and the rule, by their
-    natural logarithm: from 1 to 2 ms then counts as much as from 10 to 20. The same candidates in the same order give
-    the same reference: a resumed search replays them.
+    The reference point is given, or fixed after ``warmup`` candidates: the worst value of each objective plus a tenth
+    of the range (of the value, where the range is 0), so that the ends of the front count. It then stays, so that the
+    hypervolume never falls; before, the hypervolume is None. The same candidates in the same order give the same
+    reference, as in a resumed search.
+
+    Args:
+        objectives: At least one, each once.
+        reference: Reference point in natural units, (m,).
+        warmup: Candidates that fix the reference point.
+        log: Names of objectives that enter by their natural logarithm, such as a latency: 1 to 2 ms then counts as
+            much as 10 to 20 ms.
+
+    Raises InputError for repeated objectives, unknown names in ``log``, a reference of another length, and values of 0
+    or less where the logarithm is taken.
     """
 
     def __init__(
@@ -182,8 +207,8 @@ class Archive:
         self.seen = 0
 
     def add(self, candidate: Candidate) -> bool:
-        """True if the candidate joins the front (and beats some of it away); one equal to a member in every objective
-        does not."""
+        """Add a candidate and return whether it enters the front; one that equals a member in every objective does
+        not. Raises InputError for a value of 0 or less where the logarithm is taken."""
         row = values_of([candidate], self.objectives)[0]
         self._scaled(row)
         self.seen += 1
@@ -209,8 +234,8 @@ class Archive:
 
     @property
     def hypervolume(self) -> float | None:
-        """Volume that the front dominates, in the units of the objectives (their logarithm where asked); ``None``
-        before the reference is fixed."""
+        """Hypervolume of the front, in the units of the objectives (or their logarithms); None before the reference
+        is fixed."""
         if self._hypervolume is None and self._reference is not None:
             directions = [objective.direction for objective in self.objectives]
             self._hypervolume = hypervolume(self._scaled(self._rows), self._scaled(self._reference), directions)

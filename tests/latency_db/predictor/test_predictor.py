@@ -21,7 +21,7 @@ from latency_db.core.measurement import LatencyKey
 from latency_db.core.profiler import Network
 from latency_db.core.target import Target
 from latency_db.database.db import LatencyDB
-from latency_db.predictor.database import rows_of, usual_ms
+from latency_db.predictor.database import nominal_speed_ms, rows_of
 from latency_db.predictor.features import BASIS, SUMMARY, Array, Features, features, network_features
 from latency_db.predictor.fit import folds
 from latency_db.predictor.kernels import covariance
@@ -322,10 +322,15 @@ def test_networks_that_do_not_follow_the_anchor_in_proportion() -> None:
 
     usual = 2 * float(np.median(slow))
     there = true * (usual / 2) ** (1.2 + 0.5 * density)  # what each takes at the usual speed
-    fitted, proportional = usual_ms(kept, described), np.array([m.at_nominal_speed(usual).median_ms for m in kept])
+    fitted, proportional = (
+        nominal_speed_ms(kept, described),
+        np.array([m.at_nominal_speed(usual).median_ms for m in kept]),
+    )
     assert np.std(np.log(fitted / there)) < 0.2 * np.std(np.log(proportional / there))
     few = 2 * float(np.median(slow[:30]))
-    assert usual_ms(kept[:30], described[:30]) == pytest.approx([m.at_nominal_speed(few).median_ms for m in kept[:30]])
+    assert nominal_speed_ms(kept[:30], described[:30]) == pytest.approx(
+        [m.at_nominal_speed(few).median_ms for m in kept[:30]]
+    )
 
 
 def test_the_estimator_predicts_from_the_database(database: LatencyDB, monkeypatch: pytest.MonkeyPatch) -> None:
