@@ -147,7 +147,7 @@ def asked(problem: Problem, sampler: BaseSampler, evaluations: int, seed: int) -
 
 
 def greedy(problem: Problem, evaluations: int, seed: int, free: bool = False) -> tuple[list[int], list[float]]:
-    """Return rows and seconds of the greedy loop: ten random rows, then at most ten of the predicted front each time."""
+    """Return rows and seconds of the greedy loop: ten random rows, then at most ten of each predicted front."""
     rng = np.random.default_rng(seed)
     encoding = Encoding(problem.space)
     x, groups = encoding.embed(encoding.points(problem.rows)), encoding.groups

@@ -1,7 +1,8 @@
 """Covariance of two networks' log latencies beyond the roofline model.
 
-``k = a k_M(s, s') + b [f = f'] + c k_M(s, s') [p = p'] + d o . o' + v [same measurement]``, where ``s`` is the summary of
-a network, ``f`` its family, ``p`` its image size, ``o`` the residuals of other devices, and ``k_M`` a Matérn-5/2 kernel.
+``k = a k_M(s, s') + b [f = f'] + c k_M(s, s') [p = p'] + d o . o' + v [same measurement]``, where ``s`` is the summary
+of a network, ``f`` its family, ``p`` its image size, ``o`` the residuals of other devices, and ``k_M`` a Matérn-5/2
+kernel.
 """
 
 from __future__ import annotations

@@ -103,8 +103,9 @@ class Report:
 
     def __str__(self) -> str:
         return (
-            f"error {self.mape:.1%}, within ±5 % {self.within_5:.0%}, within ±10 % {self.within_10:.0%}, tau {self.tau:.3f}, "
-            f"95 % intervals hold {self.coverage:.0%} (cross-validated over {self.rows} networks of {self.groups} architectures)"
+            f"error {self.mape:.1%}, within ±5 % {self.within_5:.0%}, within ±10 % {self.within_10:.0%}, "
+            f"tau {self.tau:.3f}, 95 % intervals hold {self.coverage:.0%} "
+            f"(cross-validated over {self.rows} networks of {self.groups} architectures)"
         )
 
 

@@ -167,7 +167,7 @@ class Encoding:
 
 
 def append_inputs(x: Floats, groups: NDArray[np.intp], more: Floats) -> tuple[Floats, NDArray[np.intp]]:
-    """Return inputs (n, D) with auxiliary inputs (n, k) appended, each a group of its own, and their groups (D + k,)."""
+    """Return inputs (n, D) with auxiliary inputs (n, k) appended, each a group of its own, and the groups (D + k,)."""
     return np.concatenate([x, more], 1), np.concatenate([groups, groups.max(initial=-1) + 1 + np.arange(more.shape[1])])
 
 
