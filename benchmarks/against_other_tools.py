@@ -17,7 +17,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -90,6 +90,26 @@ def goals_of(figure: Mapping[str, Any]) -> list[Goal]:
     ]
 
 
+OPTIONS = ("-d", "CPU", "-hint", "none", "-api", "sync", "-nstreams", "1", "-nthreads", "1", "-nireq", "1")
+"""Options of ``benchmark_app`` that are our settings: one stream, one thread, no hint."""
+
+
+def compared(name: str, measured: Sequence[Measurement], theirs: Sequence[float]) -> dict[str, Any]:
+    """Return the ratio of our medians to theirs, per round, with its interval; times in ms."""
+    walls = [m.wall_median_ms or 0.0 for m in measured]
+    ratio, low, high = median_interval([w / t for w, t in zip(walls, theirs, strict=True)])
+    print(f"{name}: ours {median(walls):.3f} ms, theirs {median(theirs):.3f} ms, {ratio:.3f} ({low:.3f}…{high:.3f})")
+    return {
+        "tool": "benchmark_app" if name == "openvino" else "a plain loop",
+        "version": measured[0].environment["runtime_version"],
+        "ratio_median": ratio,
+        "ratio_interval": [low, high],
+        "ours_ms": walls,
+        "theirs_ms": list(theirs),
+        "verdicts": [m.verdict for m in measured],
+    }
+
+
 def main() -> None:
     """Measure and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -103,25 +123,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model.onnx"
         model.write_bytes(build_onnx(space.graph(space.largest), 80, args.image_size))
-        options = [
-            "-m",
-            str(model),
-            "-d",
-            "CPU",
-            "-hint",
-            "none",
-            "-api",
-            "sync",
-            "-nstreams",
-            "1",
-            "-nthreads",
-            "1",
-            "-nireq",
-            "1",
-        ]
         tools: dict[str, Callable[[str], float]] = {
             "openvino": lambda on: other_tool(
-                BENCHMARK_APP, on, *options, "-infer_precision", "f32", "-t", f"{args.seconds:.0f}"
+                BENCHMARK_APP, on, "-m", str(model), *OPTIONS, "-infer_precision", "f32", "-t", f"{args.seconds:.0f}"
             ),
             "onnxruntime": lambda on: other_tool(LOOP, on, str(model), str(args.seconds)),
         }
@@ -136,22 +140,8 @@ def main() -> None:
                     f"{i + 1}/{args.rounds} {name}: ours {wall:.3f} ms ({found.verdict}), theirs {theirs[name][-1]:.3f} ms",
                     flush=True,
                 )
-    figure: dict[str, object] = {"model": f"yolo-nano largest, {args.image_size} px, 80 classes", "rounds": args.rounds}
-    for name, measured in mine.items():
-        walls = [m.wall_median_ms or 0.0 for m in measured]
-        ratio, low, high = median_interval([w / t for w, t in zip(walls, theirs[name], strict=True)])
-        figure[name] = {
-            "tool": "benchmark_app" if name == "openvino" else "a plain loop",
-            "version": measured[0].environment["runtime_version"],
-            "ratio_median": ratio,
-            "ratio_interval": [low, high],
-            "ours_ms": walls,
-            "theirs_ms": theirs[name],
-            "verdicts": [m.verdict for m in measured],
-        }
-        print(
-            f"{name}: ours {median(walls):.3f} ms, theirs {median(theirs[name]):.3f} ms, ratio {ratio:.3f} ({low:.3f}…{high:.3f})"
-        )
+    figure: dict[str, Any] = {"model": f"yolo-nano largest, {args.image_size} px, 80 classes", "rounds": args.rounds}
+    figure |= {name: compared(name, measured, theirs[name]) for name, measured in mine.items()}
     write("against_other_tools", figure, goals_of(figure))
 
 

@@ -249,8 +249,8 @@ def goals_of(figure: Mapping[str, Any]) -> list[Goal]:
     return [Goal(what, sum(row["dominated"] for row in rows.values()), f">= {len(rows)}", f"of {len(rows)}")]
 
 
-def main() -> None:
-    """Measure, search, train, measure, judge."""
+def arguments() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the contest; the same command resumes it")
     parser.add_argument("--scale", choices=("nano", "full"), default="nano")
@@ -285,7 +285,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="of the final bench")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0, help="of the search, and the first of the trainings")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def print_verdicts(figure: Mapping[str, Any]) -> None:
+    """Print a line per reference."""
+    for name, v in figure["references"].items():
+        faster, more = v["faster_at_its_map"], v["points_more_at_its_latency"]
+        speed_text = f"{faster:.2f}x as fast at its mAP" if faster else "nobody has its mAP"
+        more_text = f"{more:+.1f} points at its latency" if more is not None else "nobody is as fast"
+        print(
+            f"{name}: {v['ms']:.2f} ms, mAP {v['map']:.1f}; {speed_text}, {more_text}; {'dominated' if v['dominated'] else 'not dominated'}"
+        )
+
+
+def main() -> None:
+    """Measure, search, train, measure, judge."""
+    args = arguments()
     reporter = ConsoleReporter()
     new_folder(args.out)
     data = open_training_data(args.data, args.limit, reporter)
@@ -315,13 +331,7 @@ def main() -> None:
         "parts": args.part,
         "recipe": {**CHOSEN, "epochs": args.epochs, "augment": args.augment},
     }
-    for name, v in figure["references"].items():
-        faster, more = v["faster_at_its_map"], v["points_more_at_its_latency"]
-        speed_text = f"{faster:.2f}x as fast at its mAP" if faster else "nobody has its mAP"
-        more_text = f"{more:+.1f} points at its latency" if more is not None else "nobody is as fast"
-        print(
-            f"{name}: {v['ms']:.2f} ms, mAP {v['map']:.1f}; {speed_text}, {more_text}; {'dominated' if v['dominated'] else 'not dominated'}"
-        )
+    print_verdicts(figure)
     write("against_references", figure, goals_of(figure), seeds=range(args.seed, args.seed + args.seeds))
 
 

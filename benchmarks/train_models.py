@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
@@ -31,6 +31,7 @@ from nas.core.architecture_file import Artifact, DataRecord, StudyRecord
 from nas.core.compute import device_of
 from nas.core.console_reporter import ConsoleReporter
 from nas.core.paths import new_folder
+from nas.core.reporter import Reporter
 from nas.core.training_progress import Progress
 from nas.data.loader import Batch, Loader
 from nas.data.source import open_data
@@ -124,8 +125,8 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
     return named.changed(parse_values(args.set)).changed(given)
 
 
-def main() -> None:
-    """Time, train, write."""
+def arguments() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", help="as nas bench takes them")
     parser.add_argument("--data", default="digits@320")
@@ -141,7 +142,24 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60, help="to time of each model, 0: none")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--dry", action="store_true", help="print, write no results file")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def speeds_of(
+    models: Sequence[BenchModel], job: TrainJob, steps: int, reporter: Reporter
+) -> dict[str, dict[str, float]]:
+    """Return images per second of each model, from the loader and with one batch again and again."""
+    speeds: dict[str, dict[str, float]] = {}
+    for model in models if steps else ():
+        with_loader, alone = (images_per_second(model, job, steps, ready) for ready in (False, True))
+        speeds[model.name] = {"with_loader": with_loader, "batch_ready": alone}
+        reporter.note(f"{model.name}: {with_loader:.0f} images/s, {alone:.0f} with a batch that lies ready")
+    return speeds
+
+
+def main() -> None:
+    """Time, train, write."""
+    args = arguments()
     reporter = ConsoleReporter()
     new_folder(args.out)
     data = open_training_data(args.data, args.limit, reporter)
@@ -149,11 +167,7 @@ def main() -> None:
     recipe = recipe_of(args)
     device = device_of(args.device)
     job = TrainJob(data, recipe, augment=not args.no_augment, compute=ComputeConfig(args.device))
-    speeds: dict[str, dict[str, float]] = {}
-    for model in models if args.steps else ():
-        with_loader, alone = (images_per_second(model, job, args.steps, ready) for ready in (False, True))
-        speeds[model.name] = {"with_loader": with_loader, "batch_ready": alone}
-        reporter.note(f"{model.name}: {with_loader:.0f} images/s, {alone:.0f} with a batch that lies ready")
+    speeds = speeds_of(models, job, args.steps, reporter)
     found: dict[str, list[Metrics]] = {m.name: [] for m in models}
     tested: dict[str, list[Metrics]] = {m.name: [] for m in models}
     minutes: list[float | None] = []  # None: kept from an earlier call
