@@ -51,8 +51,8 @@ def parse_json(text: str | bytes, where: str, hint: str = "", max_bytes: int = M
     """Parse JSON strictly and with bounds.
 
     Refused are a text of more than ``max_bytes``, nesting deeper than :data:`MAX_DEPTH`, numbers that are not finite
-    or longer than :data:`MAX_DIGITS`, strings that are not Unicode text (single surrogates), and a key that one
-    object has twice.
+    or longer than :data:`MAX_DIGITS`, strings that are not Unicode text, and a key that one object has twice. The
+    surrogates U+DC80 to U+DCFF are accepted: Python writes the bytes of file names that are not UTF-8 so.
 
     Args:
         text: The JSON, as UTF-8 if bytes.
@@ -217,7 +217,7 @@ def _check_bounds(value: Any) -> None:
 
 def _check_text(text: str) -> None:
     try:
-        text.encode()
+        text.encode(errors="surrogateescape")
     except UnicodeEncodeError:
         raise ValueError(f"{brief(text)} is not Unicode text") from None
 

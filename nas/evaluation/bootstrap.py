@@ -1,6 +1,6 @@
 """How far an mAP would move with other images of the same kind: bootstrap over images.
 
-A image, not a box, is what was drawn at random, so whole images are drawn again. All resamples are evaluated at
+An image, not a box, is what was drawn at random, so whole images are drawn again. All resamples are evaluated at
 once from the matches. Intervals are bias-corrected percentiles (Efron 1981, doi:10.2307/3314608): AP of few images
 is too high, and that of resamples once more so. In a simulation with 300 images they held the mAP of the whole
 population in 95 % of draws, plain percentiles in 91 % (tests/nas/evaluation/test_bootstrap.py has a short form of it).

@@ -17,7 +17,7 @@ from search_spaces.errors import InputError
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 MOST = 100
-"""Detections that count, of a class in a image."""
+"""Detections that count, of a class in an image."""
 AREAS: Mapping[str, tuple[float, float]] = {
     "all": (0.0, 1e10),
     "small": (0.0, 32.0**2),
@@ -79,7 +79,7 @@ def match(dataset: DetectionDataset, detections: Mapping[int, Detections], area:
         np.concatenate([getattr(part, name) for part in parts])
         for name in ("image", "label", "score", "hit", "ignored")
     ]
-    order = np.lexsort((columns[0], -columns[2], columns[1]))  # stable: within a image, as they were found
+    order = np.lexsort((columns[0], -columns[2], columns[1]))  # stable: within an image, as they were found
     image, label, score, hit, ignored = (column[order] for column in columns)
     return Matches(
         dataset.classes, np.array([s.id for s in samples], np.int64), truths, image, label, score, hit, ignored
@@ -165,8 +165,8 @@ def precisions(matches: Matches, weights: NDArray[np.number] | None = None) -> N
     where a class has no object to find.
 
     ``weights``: [B, I], whole numbers or not, none below 0; by default each image once, B = 1. With whole numbers
-    it is what the evaluator gives for the data set in which a image stands so often, one copy beside the other
-    (unless two detections of a image and class have one score: which of them comes first is arbitrary, and copies
+    it is what the evaluator gives for the data set in which an image stands so often, one copy beside the other
+    (unless two detections of an image and class have one score: which of them comes first is arbitrary, and copies
     are not interleaved here).
     """
     weights = np.ones((1, len(matches.images))) if weights is None else np.atleast_2d(weights)

@@ -152,7 +152,7 @@ def write_evaluation(
     against: tuple[str, Difference] | None = None,
 ) -> list[Path]:
     """``metrics.json``, ``per_class.csv``, ``report.html`` (gives their paths) and ``images/``: so many of the
-    worst and as many drawn by chance.
+    worst and as many at random.
 
     ``against``: name of another model and the difference to it.
     """

@@ -1,4 +1,4 @@
-"""Images of an evaluation with what is marked beside what was found: the worst ones, and some drawn by chance."""
+"""Images of an evaluation with what is marked beside what was found: the worst ones, and some at random."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PANEL_PX = 480
 
 @dataclass(frozen=True)
 class Shown:
-    """A image that was written: ``path`` relative to the report, why it was chosen, what it is called, and its
+    """An image that was written: ``path`` relative to the report, why it was chosen, what it is called, and its
     errors."""
 
     path: Path

@@ -28,9 +28,9 @@ NAMES = (
 class Metrics:
     """The 12 numbers of COCO (cocodataset.org, detection-eval), each 0..1, and the AP of each class.
 
-    ``map``: mean over IoU 0.50:0.95 and classes, at most 100 detections a image; ``map50``, ``map75``: at one IoU;
+    ``map``: mean over IoU 0.50:0.95 and classes, at most 100 detections an image; ``map50``, ``map75``: at one IoU;
     small/medium/large: objects of area under 32², under 96², and over. ``ar1``, ``ar10``, ``ar100``: mean recall with
-    so many detections a image. None: no such object to find.
+    so many detections an image. None: no such object to find.
     """
 
     map: float
@@ -68,7 +68,7 @@ class Metrics:
 
 
 def evaluate(dataset: DetectionDataset, detections: Mapping[int, Detections]) -> Metrics:
-    """COCO metrics of ``detections`` (image id -> found boxes in pixels of the original image). A image not named
+    """COCO metrics of ``detections`` (image id -> found boxes in pixels of the original image). An image not named
     in it counts as nothing found.
 
     Crowds are ignore regions, as COCO has it. A data set without an object to find is an error, since its AP is not 0

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import glob
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nas.data import images as images
+from nas.data.walk import walk
 from nas.inference.video import SUFFIXES as VIDEOS
 from search_spaces.errors import InputError
 
 _MAGIC = frozenset("*?[")
-_SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN"})
 
 
 def find_inputs(words: Sequence[str], recursive: bool = False) -> list[Path]:
@@ -34,8 +33,8 @@ def _found(word: str, recursive: bool) -> Iterator[Path]:
         )
     path = Path(word)
     if path.is_dir():
-        inside = [p for p in (_below(path) if recursive else path.iterdir()) if is_visual(p) and p.is_file()]
-        yield from sorted(inside) or [path]
+        inside = walk(path, lambda name: is_visual(Path(name)), recursive).files
+        yield from [file for file in inside if file.is_file()] or [path]
     elif is_pattern(word):
         matching = [Path(name) for name in sorted(glob.glob(word, recursive=True))]
         yield from [p for p in matching if is_visual(p)] or matching or [path]
@@ -56,16 +55,3 @@ def is_visual(path: Path) -> bool:
 def is_video(path: Path) -> bool:
     """Return whether the suffix is that of a video."""
     return path.suffix.lower() in VIDEOS
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    """Files at any depth; a folder that is reached by several links is read once."""
-    seen: set[str] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _SYSTEM_FOLDERS)
-        yield from (Path(place) / name for name in files)

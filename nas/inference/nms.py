@@ -113,7 +113,7 @@ def nms(
     Exact and greedy, each class for itself: a box goes when its IoU with a better kept one of its class is *over*
     ``iou_threshold``. With ``multi_label`` an anchor may be found as several classes, else as its best one. The
     defaults are for evaluation (those of the YOLO-NAS recipe, super-gradients e0ccacf: score 0.01, IoU 0.7, 300 of
-    1000 candidates); to show a image a score threshold of 0.25 or more is apt.
+    1000 candidates); to show an image a score threshold of 0.25 or more is apt.
 
     IoU is compared in float32; a box without area neither suppresses nor is suppressed. Memory beside the input does
     not depend on A: about 60 bytes for each of 2^20 scores that are looked through together and for each of

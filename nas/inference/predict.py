@@ -1,4 +1,4 @@
-"""A detector over many images and videos: in batches, with everything said in the order in which it was named."""
+"""A detector over many images and videos: in batches, reported in the order of the inputs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nas.inference.writers import WRITERS, DrawnResults, ResultWriter
 from search_spaces.errors import InputError
 
 NAMED = 20
-"""Objects listed of a image."""
+"""Objects listed of an image."""
 
 
 @dataclass
@@ -117,7 +117,7 @@ class PredictionJob:
         self.reporter.note(f"{path}: {error.reason}" if isinstance(error, BrokenImage) else str(error))
 
     def _name(self, path: Path) -> str:
-        """A name for the files of a image that no other has: two folders may have images of one name."""
+        """A name for the files of an image that no other has: two folders may have images of one name."""
         numbered = (f"{path.stem}-{i}" for i in count(2))
         name = next(name for name in chain([path.stem], numbered) if name not in self._names)
         self._names.add(name)

@@ -21,7 +21,7 @@ from search_spaces.errors import InputError
 from search_spaces.text import printable
 
 _SHOWN_PX = 1600
-"""Longest side of a image in a window or notebook."""
+"""Longest side of an image in a window or notebook."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +102,7 @@ class Result:
 
 
 def encode(suffix: str, rgb: NDArray[np.uint8]) -> bytes:
-    """A image uint8 [H, W, 3] RGB as the bytes of a file of that kind."""
+    """An image uint8 [H, W, 3] RGB as the bytes of a file of that kind."""
     options = [cv2.IMWRITE_JPEG_QUALITY, 90] if suffix in (".jpg", ".jpeg") else []
     try:
         done, encoded = cv2.imencode(suffix, rgb[:, :, ::-1], options)

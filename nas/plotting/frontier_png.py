@@ -1,4 +1,4 @@
-"""The frontier as a image, drawn by matplotlib."""
+"""The frontier as an image, drawn by matplotlib."""
 
 from __future__ import annotations
 

@@ -17,11 +17,12 @@ from nas.core.atomic import atomic_write
 from nas.core.journal import Journal
 from nas.core.reporter import Reporter
 from nas.data.coco_writer import CocoWriter, json_text
-from nas.data.images import SUFFIXES, BrokenImage, read_image
+from nas.data.images import SUFFIXES, BrokenImage, images_in, read_image
 from nas.data.source import DataPair
 from nas.pseudo_labels.thresholds import LEFT_OUT, Finder, thresholds_for
 from nas.supernet.weights import digest_of
 from search_spaces.errors import InputError
+from search_spaces.json_checks import JsonObject
 
 VERSION = 1
 NAMED = 20
@@ -65,12 +66,8 @@ class LabelThresholds:
             with reporter.steps("thresholds") as progress:
                 found, counts = thresholds_for(self.precision, finder, data.val, progress)
             for name in classes:
-                said = (
-                    "left out: no score is enough"
-                    if found[name] == LEFT_OUT
-                    else f"from score {found[name]:.3f} ({counts[name]} boxes say so)"
-                )
-                reporter.note(f"{name}: {said}")
+                threshold = f"from score {found[name]:.3f} on, by {counts[name]} boxes"
+                reporter.note(f"{name}: {'left out: no score suffices' if found[name] == LEFT_OUT else threshold}")
         return found | dict(self.by_class)
 
 
@@ -88,7 +85,7 @@ def pseudo_label(
     After a kill the same call goes on: ``<out>.part`` has a line per finished image. File names in ``out`` are
     relative to its folder.
     """
-    paths = sorted(p for p in images.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    paths = list(images_in(images))
     if not paths:
         raise InputError(f"no image in {images}", f"files ending in {', '.join(sorted(SUFFIXES))}")
     journal = Journal(out.with_name(out.name + ".part"))
@@ -110,8 +107,12 @@ def pseudo_label(
             }
         )
         begun = journal.read()
-    said, done = begun[0]["thresholds"], {str(line["file"]): line for line in begun[1:]}
-    limits = [LEFT_OUT if said[name] is None else float(said[name]) for name in finder.backend.classes]
+    thresholds_then = JsonObject(begun[0], str(journal.path)).object("thresholds").entries
+    done = {JsonObject(line, str(journal.path)).text("file"): line for line in begun[1:]}
+    limits = [
+        LEFT_OUT if thresholds_then.get(name) is None else float(thresholds_then[name])
+        for name in finder.backend.classes
+    ]
     least = min([*limits, LEFT_OUT if wanted.ignore_from is None else wanted.ignore_from])
     if math.isinf(least):
         raise InputError("thresholds that leave every class out", "a lower --precision, or --score")
@@ -124,7 +125,12 @@ def pseudo_label(
             progress(i, len(paths), name)
     chosen = [done[path.relative_to(images).as_posix()] for path in paths]
     content = _coco(
-        chosen, images, out, finder.backend.classes, limits, {"model": model.name, **asked, "thresholds": said}
+        chosen,
+        images,
+        out,
+        finder.backend.classes,
+        limits,
+        {"model": model.name, **asked, "thresholds": thresholds_then},
     )
     atomic_write(out, json_text(content) + "\n")
     journal.path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What a trained model finds in a image that is worth a label: views merged, a threshold per class, thresholds
+"""What a trained model finds in an image that is worth a label: views merged, a threshold per class, thresholds
 chosen by the precision they give."""
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Finder:
     merge: str | None = None
 
     def __call__(self, rgb: NDArray[np.uint8], least: float) -> Detections:
-        """What is found in a image uint8 [H, W, 3] with a score of ``least`` or more, in its pixels, best first,
+        """What is found in an image uint8 [H, W, 3] with a score of ``least`` or more, in its pixels, best first,
         each anchor as one class."""
         images, placement = Preprocessor(self.backend.image_size)(rgb)
         views = [self._seen(images, least)]

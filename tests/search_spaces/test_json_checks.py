@@ -35,7 +35,7 @@ def nested(depth: int) -> str:
         ('{"a":' * 100_000, "nested too deeply"),
         ('{"a": 1, "a": 2}', "key 'a' appears twice"),
         (r'"\ud800"', "not Unicode text"),
-        (r'{"\udcff": 1}', "not Unicode text"),
+        (r'{"\udc00": 1}', "not Unicode text"),
         ("[1] x", "Extra data"),
     ],
 )
@@ -52,6 +52,11 @@ def test_what_is_refused_is_one_line_that_names_the_place(text: str | bytes, mes
 def test_what_json_writes_is_read_back(value: object) -> None:
     assert parse_json(json.dumps(value), "x") == value
     assert parse_json(nested(MAX_DEPTH), "x")
+
+
+def test_names_of_files_that_are_not_utf8_are_read_back() -> None:
+    name = os.fsdecode(b"z\xe9.jpg")
+    assert parse_json(json.dumps({name: name}), "x") == {name: name}
 
 
 def test_a_text_over_the_bound_is_refused_before_it_is_parsed() -> None:
