@@ -4,6 +4,7 @@ weighs them."""
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -334,3 +335,24 @@ def test_weights_in_the_loss() -> None:
         set(matched["none"].box.tolist()) == {0} and inside.sum() > len(second) and not grads["none"][1, inside].any()
     )
     assert grads["none"][1, ~inside].all() and grads["none"][0].any()
+
+
+def test_linked_folders_and_names_that_are_not_utf8_are_labelled_and_resumed(tmp_path: Path) -> None:
+    photos = folder(tmp_path)
+    first, second, *_ = sorted((photos / "deep").iterdir())
+    odd = os.fsdecode(b"z\xe9.png")
+    os.rename(first, photos / odd)
+    (tmp_path / "elsewhere").mkdir()
+    os.rename(second, tmp_path / "elsewhere" / second.name)
+    (photos / "linked").symlink_to(tmp_path / "elsewhere")
+    (photos / "loop").symlink_to(photos)
+    (photos / "pipe.png").unlink(missing_ok=True)
+    os.mkfifo(photos / "pipe.png")
+    with pytest.raises(KeyboardInterrupt):
+        label(tmp_path, Bright(TABLE, dies_at=len(TABLE)), LabelThresholds(0.4))
+    images_, _, broken = label(tmp_path, Bright(TABLE), LabelThresholds(0.4))
+    names = [
+        entry["file_name"] for entry in json.loads((tmp_path / "out" / "pseudo.json").read_text("utf-8"))["images"]
+    ]
+    assert images_ == len(TABLE) == len(set(names)) and broken == 2
+    assert any(name.endswith(odd) for name in names) and any(f"linked/{second.name}" in name for name in names)
