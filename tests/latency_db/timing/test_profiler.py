@@ -174,7 +174,7 @@ def test_who_waits_long_for_another_says_for_whom(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(cpu, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(cpu, "SILENT_WAIT_S", 0.2)
     hold = "import os, time\nfrom latency_db.core.cpu import exclusive\nwith exclusive('one'):\n    print(os.getpid(), flush=True)\n    time.sleep(1.5)"
     with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
