@@ -89,13 +89,7 @@ def pseudo_label(
     if not paths:
         raise InputError(f"no image in {images}", f"files ending in {', '.join(sorted(SUFFIXES))}")
     journal = Journal(out.with_name(out.name + ".part"))
-    asked = {
-        "model": digest_of(model),
-        "merge": finder.merge,
-        **{k: v for k, v in vars(wanted).items() if k != "by_class"},
-        "by_class": dict(wanted.by_class),
-        "data": data.fingerprint if data else None,
-    }
+    asked = _asked(model, finder, wanted, data)
     begun = _begun(journal, asked)
     if not begun:
         thresholds = wanted.thresholds(finder, data, reporter)
@@ -124,20 +118,25 @@ def pseudo_label(
                 journal.append(done[name])
             progress(i, len(paths), name)
     chosen = [done[path.relative_to(images).as_posix()] for path in paths]
-    content = _coco(
-        chosen,
-        images,
-        out,
-        finder.backend.classes,
-        limits,
-        {"model": model.name, **asked, "thresholds": thresholds_then},
-    )
+    info = {"model": model.name, **asked, "thresholds": thresholds_then}
+    content = _coco(chosen, images, out, finder.backend.classes, limits, info)
     atomic_write(out, json_text(content) + "\n")
     journal.path.unlink(missing_ok=True)
     broken = [line for line in chosen if "broken" in line]
     for line in broken[:NAMED]:
         reporter.note(f"{images / line['file']}: {line['broken']}, left out")
     return len(chosen) - len(broken), sum(not a["iscrowd"] for a in content["annotations"]), len(broken)
+
+
+def _asked(model: Path, finder: Finder, wanted: LabelThresholds, data: DataPair | None) -> dict[str, Any]:
+    """The settings that a journal was begun with, and that a later call has to have."""
+    return {
+        "model": digest_of(model),
+        "merge": finder.merge,
+        **{k: v for k, v in vars(wanted).items() if k != "by_class"},
+        "by_class": dict(wanted.by_class),
+        "data": data.fingerprint if data else None,
+    }
 
 
 def _begun(journal: Journal, asked: Line) -> Sequence[Line]:
