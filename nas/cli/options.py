@@ -56,7 +56,7 @@ def add_space(parser: argparse.ArgumentParser, from_weights: bool = False) -> No
 
 
 def add_data(parser: argparse.ArgumentParser, required: bool = True) -> None:
-    """--data, --limit."""
+    """Add --data and --limit."""
     parser.add_argument(
         "--data", required=required, help="data set: digits, a COCO, YOLO or Pascal VOC folder, or a yaml"
     )
@@ -64,14 +64,14 @@ def add_data(parser: argparse.ArgumentParser, required: bool = True) -> None:
 
 
 def add_on(parser: argparse.ArgumentParser) -> None:
-    """--on."""
+    """Add --on."""
     parser.add_argument(
         "--on", metavar="BOARD", help="measure on another machine: ssh:user@host[:port][?python=PATH] (docs/boards.md)"
     )
 
 
 def add_device(parser: argparse.ArgumentParser, training: bool = False) -> None:
-    """--device; of a training also --processes."""
+    """Add --device; with ``training`` also --processes."""
     parser.add_argument(
         "--device", default="auto", help="for training and accuracy: auto, cpu, cuda, cuda:1 (default %(default)s)"
     )
@@ -85,7 +85,7 @@ def add_device(parser: argparse.ArgumentParser, training: bool = False) -> None:
 
 
 def add_largest_first(parser: argparse.ArgumentParser) -> None:
-    """--largest-first, of a supernet's training."""
+    """Add --largest-first, of a supernet's training."""
     parser.add_argument(
         "--largest-first",
         type=float,
@@ -137,7 +137,7 @@ def add_recipe(parser: argparse.ArgumentParser, epochs: int | None) -> None:
 
 
 def add_logging(parser: argparse.ArgumentParser) -> None:
-    """Add --logger, --eval-every, --keep."""
+    """Add --logger, --eval-every and --keep."""
     parser.add_argument(
         "--logger", action="append", default=[], help="besides the .log.csv: tensorboard or wandb (repeatable)"
     )
@@ -161,7 +161,7 @@ def logging_config(args: argparse.Namespace) -> LoggingConfig:
 
 
 def reporter() -> Reporter:
-    """Of several processes that train together one speaks."""
+    """Return a console reporter, silent in all but the first of several processes that train together."""
     from rich.console import Console
 
     from nas.core import distributed as processes
@@ -171,7 +171,7 @@ def reporter() -> Reporter:
 
 
 def recipe_values(args: argparse.Namespace) -> dict[str, Any]:
-    """The training options that were given."""
+    """Return the training options that were given, by name."""
     names = (
         "epochs",
         "batch_size",
@@ -188,12 +188,15 @@ def recipe_values(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def epochs_given(args: argparse.Namespace) -> bool:
-    """Whether the options name the number of epochs, or a recipe that does."""
+    """Return whether the options name the number of epochs, or a recipe that does."""
     return args.epochs is not None or args.recipe != "default" or any(t.startswith("epochs") for t in args.set)
 
 
 def recipe(args: argparse.Namespace) -> Recipe:
-    """The named recipe with what was set, and the training options that were given."""
+    """Return the named recipe, changed by --set and by the training options that were given.
+
+    Raises InputError for an unknown recipe or value.
+    """
     from nas.training.recipe import parse_values
     from nas.training.recipes import RECIPES
 
@@ -204,8 +207,9 @@ def recipe(args: argparse.Namespace) -> Recipe:
 
 
 def note_int8(reporter: Reporter, artifact: Artifact, weights: Path, data: str = "DATA") -> None:
-    """What comes next for weights of an architecture that was chosen in int8: they are float."""
+    """Note the next command for floating-point weights of an architecture that was chosen in int8."""
     if (target := artifact.int8_target) is not None:
         reporter.note(
-            f"{artifact.name} was chosen at {target}, and these weights are float; next: nas quantize {weights} --data {data} --target {target}"
+            f"{artifact.name} was chosen at {target}, and these weights are float; "
+            f"next: nas quantize {weights} --data {data} --target {target}"
         )
