@@ -71,7 +71,10 @@ def stop_signals() -> Iterator[list[signal.Signals]]:
             os.kill(os.getpid(), number)
             return
         received.append(signal.Signals(number))
-        signal.raise_signal(signal.SIGINT)
+        if callable(signal.getsignal(signal.SIGINT)):
+            signal.raise_signal(signal.SIGINT)
+        else:  # a shell ignores Ctrl-C for a command in the background
+            raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield received

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,14 @@ def test_a_defect_keeps_its_traceback() -> None:
 # signals
 
 
+@pytest.fixture(autouse=True)
+def _ctrl_c() -> Iterator[None]:
+    """Ctrl-C as in the foreground: a shell ignores it for tests that run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_with_one_line_on_resuming(
     number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -155,6 +164,23 @@ def test_a_terminated_process_says_how_to_resume() -> None:
     _, err = process.communicate(timeout=30)
     assert process.returncode == 128 + signal.SIGTERM
     assert err.strip() == "nas train: ended by SIGTERM; finished work is kept; to resume, run the same command again"
+
+
+def test_a_command_in_the_background_ends_by_sigterm(capsys: pytest.CaptureFixture[str]) -> None:
+    """There Ctrl-C is ignored, and stays so."""
+
+    def work() -> int:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+        return 0
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert guarded(work, "nas train", str) == 128 + signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().err.strip() == "nas train: ended by SIGTERM"
 
 
 def test_an_ignored_signal_stays_ignored() -> None:
