@@ -29,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--iou", type=float, default=0.6, help="overlap from which boxes of one class are one (default %(default)s)"
     )
-    parser.add_argument("--max-detections", type=int, default=300, help="in a image (default %(default)s)")
+    parser.add_argument("--max-detections", type=int, default=300, help="in an image (default %(default)s)")
     parser.add_argument(
         "--multi-label", action="store_true", help="a box may be several classes, as when nas evaluate scores it"
     )

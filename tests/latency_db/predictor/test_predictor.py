@@ -107,7 +107,7 @@ def test_a_batch_moves_and_computes_more_with_the_same_weights() -> None:
 
 def test_channels_that_fill_no_vector_are_told_apart() -> None:
     odd = replace(CONV, output=(30, 8, 8))
-    stem = replace(CONV, inputs=((3, 8, 8),))  # the three channels of a image are no mistake of the architecture
+    stem = replace(CONV, inputs=((3, 8, 8),))  # the three channels of an image are no mistake of the architecture
     assert dict(zip(BASIS, features([odd, stem], 64).basis, strict=True))["unaligned products"] == 1
 
 

@@ -159,7 +159,7 @@ def random_case(rng: np.random.Generator) -> tuple[DetectionDataset, dict[int, D
 
 def odd_case(rng: np.random.Generator) -> tuple[DetectionDataset, dict[int, Detections]]:
     """What evaluators trip over: crowds, areas of outlines on the borders of the ranges, images with nothing to
-    find or nothing found, a class with no object, one with no detection, over 100 detections of a class in a image,
+    find or nothing found, a class with no object, one with no detection, over 100 detections of a class in an image,
     few different scores, detections that repeat."""
     objects, detections = {}, {}
     step = int(rng.choice([5, 1000]))

@@ -224,7 +224,7 @@ assert 'torch' not in sys.modules and 'optuna' not in sys.modules"""
 
 
 def test_the_example_of_the_documentation_runs(files: Files, tmp_path: Path) -> None:
-    """docs/predict.md, with a image and an export of these names."""
+    """docs/predict.md, with an image and an export of these names."""
     (block, *_) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "predict.md").read_text(), re.DOTALL)
     shutil.copy(files.onnx, tmp_path / "S.onnx")
     shutil.copy(images(files)[0], tmp_path / "street.jpg")

@@ -1,4 +1,4 @@
-"""Tables, files of the front, and the efficiency frontier as a page and a image."""
+"""Tables, files of the front, and the efficiency frontier as a page and an image."""
 
 from __future__ import annotations
 

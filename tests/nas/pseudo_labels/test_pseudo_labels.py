@@ -41,7 +41,7 @@ Found = Sequence[tuple[tuple[float, float, float, float], float, int]]
 
 @dataclass
 class Bright(Backend):
-    """Finds, in a image whose corner has the value v, what is listed under v; forgets nothing of how often it was
+    """Finds, in an image whose corner has the value v, what is listed under v; forgets nothing of how often it was
     asked."""
 
     table: dict[int, Found]

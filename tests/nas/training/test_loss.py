@@ -170,7 +170,7 @@ def test_a_crowded_batch_stays_within_its_memory(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_crowded_image_is_trained_within_its_memory() -> None:
-    """2,000 boxes in a image of 640 px with 80 classes: nothing in loss and gradients grows with boxes x anchors (x
+    """2,000 boxes in an image of 640 px with 80 classes: nothing in loss and gradients grows with boxes x anchors (x
     classes)."""
     points, strides = grid(((80, 80), (40, 40), (20, 20)), (640, 640), "cpu")
     rng = torch.Generator().manual_seed(0)
