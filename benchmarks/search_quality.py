@@ -91,8 +91,8 @@ def guided(problem: Problem, seed: int, latency_known: bool = False, free: bool 
     )
     sampler = GuidedSampler(seed, config)
     if ahead:
-        told = np.random.default_rng([seed, ahead]).permutation(len(problem.rows))[:ahead]
-        sampler.warm_start(0, [problem.rows[i] for i in told], problem.latency[told].tolist())
+        cheap = np.random.default_rng([seed, ahead]).permutation(len(problem.rows))[:ahead]
+        sampler.warm_start(0, [problem.rows[i] for i in cheap], problem.latency[cheap].tolist())
     return sampler
 
 

@@ -1,5 +1,7 @@
-"""The file of a chosen architecture (``S.json``): all that training, export and measuring need. Described by
-``schemas/architecture.schema.json``."""
+"""Architecture files (``S.json``): a chosen architecture with all that training, export and measuring need.
+
+``schemas/architecture.schema.json`` describes their format.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,8 @@ _AGAIN = "write it again with nas search, or take it from a backup"
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """Where an architecture comes from: study, its seed, the trial that proposed it (``None``: nobody's), how many
-    trials there were."""
+    """The origin of an architecture: study, its seed, the trial that proposed it (``None`` if no trial did), and the
+    number of trials of the study."""
 
     name: str
     seed: int | None
@@ -40,7 +42,7 @@ class StudyRecord:
 
 @dataclass(frozen=True)
 class DataRecord:
-    """The data set that the estimates and the classes speak of; the fingerprint changes when its content does."""
+    """The data set of the estimates and classes. The fingerprint changes when the content of the data set does."""
 
     name: str
     fingerprint: str
@@ -48,11 +50,10 @@ class DataRecord:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A named architecture with what is known of it, its classes in the order of the outputs, its study and its data
-    set.
+    """A named architecture with its estimates, study, classes and data set. Raises InputError without a name or class.
 
-    ``precision`` is the one that it was chosen at, in which it is to be deployed; None where nobody chose one (a
-    reference, a file of an older version).
+    ``classes`` are in the order of the outputs. ``precision`` is the one that the architecture was chosen at and is
+    to be deployed in; None where none was chosen (a reference, a file of an older version).
     """
 
     name: str
@@ -73,16 +74,17 @@ class Artifact:
 
     @property
     def num_classes(self) -> int:
+        """The number of classes."""
         return len(self.classes)
 
     @property
     def int8_target(self) -> Target | None:
-        """The target that it was chosen for in int8; None where it was chosen at another precision."""
+        """The target that the architecture was chosen for in int8; None where it was chosen at another precision."""
         targets = (Target.read(e.target) for e in self.estimates if e.target and self.precision == "int8")
         return next((target for target in targets if target.precision == "int8"), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, keys in the order of the file."""
+        """Return the content of the file, JSON-ready, with its keys in order."""
         return {
             "schema": SCHEMA_VERSION,
             "name": self.name,
@@ -97,10 +99,13 @@ class Artifact:
 
     @classmethod
     def from_dict(cls, given: object) -> Artifact:
-        """Inverse of :meth:`to_dict`: checks version, keys, types, the architecture's id and the number of classes.
+        """Return the artifact of a dict, the inverse of :meth:`to_dict`.
 
-        That the architecture is a point of a space of this version is checked where the space is known
-        (``SearchSpace.check``).
+        ``SearchSpace.check`` tells whether the architecture is a point of a space of this version; it is not called
+        here.
+
+        Raises InputError for another schema version, missing or unknown keys, a value of a wrong type, or an
+        architecture id or number of classes that does not match.
         """
         version = given.get("schema", SCHEMA_VERSION) if isinstance(given, Mapping) else SCHEMA_VERSION
         if version != SCHEMA_VERSION or isinstance(version, bool):
@@ -157,14 +162,17 @@ def _data(given: object) -> DataRecord:
 
 
 def write_artifact(path: str | os.PathLike[str], artifact: Artifact, write: Writer | None = None) -> Path:
-    """Write ``artifact`` as JSON, whole or not at all (:func:`nas.core.atomic.atomic_write`); equal artifacts give
-    equal bytes."""
+    """Write ``artifact`` as JSON atomically (:func:`nas.core.atomic.atomic_write`). Equal artifacts give equal
+    bytes."""
     text = json.dumps(artifact.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     return atomic_write(path, text, write)
 
 
 def read_artifact(path: str | os.PathLike[str]) -> Artifact:
-    """The artifact in the file; whatever is wrong with it is one line that names the file."""
+    """Read an architecture file.
+
+    Raises InputError, with the name of the file, if it cannot be read or is invalid (:meth:`Artifact.from_dict`).
+    """
     data = read_json(path, _AGAIN)
     try:
         return Artifact.from_dict(data)

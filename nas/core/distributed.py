@@ -43,7 +43,7 @@ def rank() -> int:
 
 
 def mean(value: Tensor) -> Tensor:
-    """Return the mean of a tensor over the processes, without gradients."""
+    """Return the mean of a tensor (any shape, the same in all processes) over the processes, without gradients."""
     if world_size() == 1:
         return value
     total = value.detach().clone()
@@ -73,8 +73,10 @@ class _Mean(torch.autograd.Function):
 
 
 def mean_with_gradient(value: Tensor) -> Tensor:
-    """Return the mean of a tensor over the processes, differentiable. The gradient is that of the mean of all
-    losses, as in :func:`mean_gradients`."""
+    """Return the mean of a tensor (any shape, the same in all processes) over the processes, differentiable.
+
+    The gradient is that of the mean of all losses, as in :func:`mean_gradients`.
+    """
     mixed: Tensor = _Mean.apply(value)
     return mixed
 

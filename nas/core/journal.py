@@ -1,4 +1,4 @@
-"""A journal: a file of JSON lines, the settings first. What a kill tears is the last line, which is dropped."""
+"""Journals: files of JSON lines with the settings first. An incomplete last line is dropped when one is read."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from search_spaces.json_checks import JsonObject, parse_json
 
 
 class Journal:
-    """The lines of one journal."""
+    """Reads and appends the lines of one journal."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def read(self) -> list[Mapping[str, Any]]:
-        """The whole lines; what a kill has left of another is cut off the file, so that the next one does not go on
-        in it. InputError for damage."""
+        """Return the complete lines; none where there is no file.
+
+        An incomplete line after complete ones, which an interrupted process left, is removed from the file. Raises
+        InputError if the file cannot be read or a line is damaged.
+        """
         try:
             content = self.path.read_bytes()
             whole, end, torn = content.rpartition(b"\n")
@@ -35,11 +38,14 @@ class Journal:
         return [self._parse(line, i) for i, line in enumerate(lines, 1)]
 
     def start(self, settings: Mapping[str, Any]) -> None:
-        """A new journal with its first line."""
+        """Begin a new journal with the settings as its first line."""
         atomic_write(self.path, json.dumps(settings) + "\n")
 
     def append(self, line: Mapping[str, Any]) -> None:
-        """Keep a line; once this returns, a kill loses nothing of it."""
+        """Append a line and flush it to disk, so that it survives an interruption.
+
+        Raises InputError if the file cannot be written.
+        """
         try:
             with self.path.open("ab") as file:
                 file.write(json.dumps(line).encode() + b"\n")
@@ -47,7 +53,7 @@ class Journal:
                 os.fsync(file.fileno())
         except OSError as error:
             raise InputError(
-                f"cannot write {self.path}: {error.strerror}", hint="the same command goes on once that is mended"
+                f"cannot write {self.path}: {error.strerror}", hint="the same command resumes once that is mended"
             ) from None
 
     def _parse(self, line: bytes, number: int) -> Mapping[str, Any]:

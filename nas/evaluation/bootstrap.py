@@ -1,9 +1,10 @@
-"""How far an mAP would move with other images of the same kind: bootstrap over images.
+"""Confidence intervals of mAP by a bootstrap over images.
 
-An image, not a box, is what was drawn at random, so whole images are drawn again. All resamples are evaluated at
-once from the matches. Intervals are bias-corrected percentiles (Efron 1981, doi:10.2307/3314608): AP of few images
-is too high, and that of resamples once more so. In a simulation with 300 images they held the mAP of the whole
-population in 95 % of draws, plain percentiles in 91 % (tests/nas/evaluation/test_bootstrap.py has a short form of it).
+The sampling unit is the image, not the box, so whole images are resampled. All resamples are evaluated together from
+the matches. Intervals are bias-corrected percentiles (Efron 1981, doi:10.2307/3314608), since AP of few images is
+biased upwards, and AP of their resamples is biased twice. In a simulation with 300 images, the 95 % interval held the
+mAP of the whole population in 95 % of repetitions, and the interval of plain percentiles in 91 %
+(tests/nas/evaluation/test_bootstrap.py has a short form of the simulation).
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Difference:
-    """Two detectors on the same images: mAP of ``a`` and ``b`` and of a - b, each with its 95 % interval, and the
-    share of resamples in which a is ahead."""
+    """Two detectors on the same images: mAP (0..1) of ``a`` and ``b`` and ``difference`` a - b, each with its 95 %
+    interval. ``ahead``: the share of resamples in which a is better (ties count half)."""
 
     a: Estimate
     b: Estimate
@@ -34,12 +35,12 @@ class Difference:
 
     @property
     def certain(self) -> bool:
-        """Whether the interval of the difference leaves out 0."""
+        """Whether the interval of the difference excludes 0."""
         low, high = self.difference.low, self.difference.high
         return low is not None and high is not None and (low > 0 or high < 0)
 
     def to_dict(self) -> dict[str, object]:
-        """JSON-ready."""
+        """Return the values JSON-ready."""
         return {
             "a": self.a.to_dict(),
             "b": self.b.to_dict(),
@@ -50,7 +51,10 @@ class Difference:
 
 
 def resamples(images: int, count: int = RESAMPLES, seed: int = 0) -> NDArray[np.int32]:
-    """[count, images]: how often each image is drawn when as many as there are are drawn, each time from all."""
+    """Return how often each image occurs in each bootstrap resample, int32 [count, images].
+
+    A resample has ``images`` images, drawn with replacement. Raises InputError unless both numbers are 1 or more.
+    """
     if images < 1 or count < 1:
         raise InputError(f"{count} resamples of {images} images", "1 or more of both")
     rng = np.random.default_rng(seed)
@@ -58,17 +62,22 @@ def resamples(images: int, count: int = RESAMPLES, seed: int = 0) -> NDArray[np.
 
 
 def map_interval(matches: Matches, count: int = RESAMPLES, seed: int = 0, iou: float | None = None) -> Estimate:
-    """mAP (0..1; exactly the evaluator's) with its 95 % interval; ``iou``: at one threshold. A resample without any
-    object is left out."""
+    """Return the mAP (0..1) with its 95 % interval, over ``count`` resamples.
+
+    The value equals that of :func:`nas.inference.coco_metrics.evaluate`. ``iou`` selects one threshold instead of the
+    mean of all. Resamples without any object are left out. Raises InputError if no resample has an object.
+    """
     drawn = average_precision(matches, resamples(len(matches.images), count, seed), iou)
     return _estimate("map", float(average_precision(matches, iou=iou)[0]), drawn)
 
 
 def compare(a: Matches, b: Matches, count: int = RESAMPLES, seed: int = 0, iou: float | None = None) -> Difference:
-    """Two detectors on the same images, both evaluated on the same resamples: what the images do to both alike
-    drops out of the difference.
+    """Compare two detectors on the same images by ``count`` resamples, the same for both.
 
-    InputError unless both are of the same images and classes.
+    Variation between images that affects both detectors alike cancels out in the difference. ``iou`` selects one
+    threshold instead of the mean of all.
+
+    Raises InputError unless both have the same images, objects and classes, or if no resample has an object.
     """
     if a.classes != b.classes or not np.array_equal(a.images, b.images) or not np.array_equal(a.truths, b.truths):
         raise InputError("matches of two different data sets", "the same images, objects and classes")
@@ -95,8 +104,10 @@ def _estimate(name: str, value: float, drawn: NDArray[np.float64]) -> Estimate:
 
 
 def _levels(value: float, drawn: NDArray[np.float64]) -> list[float]:
-    """Which quantiles of the resamples are the ends: 2.5 % and 97.5 %, moved by twice as far as ``value`` is from
-    their median."""
+    """Return the quantile levels of the interval's ends.
+
+    They are Phi(2 z + Phi^-1(2.5 %)) and Phi(2 z + Phi^-1(97.5 %)) with z = Phi^-1(share of resamples below ``value``).
+    """
     normal, half = NormalDist(), 0.5 / len(drawn)
     below = float((drawn < value).mean() + (drawn == value).mean() / 2)
     shift = normal.inv_cdf(min(max(below, half), 1 - half))

@@ -1,5 +1,15 @@
-"""Which detection takes which object, image by image, as COCO has it: what average precision, its intervals and
-all curves are computed from."""
+"""Matching of detections to objects by the rules of COCO, and average precision (AP) from the matches.
+
+============  ==================================================
+symbol        meaning
+============  ==================================================
+``I``         number of images
+``C``         number of classes
+``D``         number of detections
+``T``         number of IoU thresholds (:data:`IOU_THRESHOLDS`)
+``B``         number of weightings of the images, e.g. resamples
+============  ==================================================
+"""
 
 from __future__ import annotations
 
@@ -17,7 +27,7 @@ from search_spaces.errors import InputError
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 MOST = 100
-"""Detections that count, of a class in an image."""
+"""Detections per class and image that are evaluated, at most."""
 AREAS: Mapping[str, tuple[float, float]] = {
     "all": (0.0, 1e10),
     "small": (0.0, 32.0**2),
@@ -27,17 +37,25 @@ AREAS: Mapping[str, tuple[float, float]] = {
 """COCO's ranges of object areas in px², both ends included."""
 
 _AT_ONCE = 1 << 18
-"""Weights in memory at once: resamples x detections of a class."""
+"""Weights in memory at a time: resamples times detections of a class."""
 
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """All detections of a data set and what they hit: 14 bytes each.
+    """All detections of a data set with their matches, 14 bytes per detection.
 
-    I images by ascending id in ``images`` int64 [I]; ``truths`` int32 [I, C]: objects to find of each class, crowds
-    and other sizes left out. D detections, by class, then score downwards, then image: ``image`` int32 [D] (index
-    into ``images``), ``label`` int16 [D], ``score`` float32 [D], ``hit`` and ``ignored`` uint16 [D], in which bit t
-    says what it is at ``IOU_THRESHOLDS[t]``; neither bit: a false detection.
+    Detections are sorted by class, then by falling score, then by image.
+
+    Args:
+        classes: Class names.
+        images: Ids of the images, ascending, int64 [I].
+        truths: Number of objects per image and class, without crowds and objects outside the area range, int32 [I, C].
+        image: Index into ``images`` of each detection, int32 [D].
+        label: Class of each detection, int16 [D].
+        score: Score of each detection, float32 [D].
+        hit: Bit t is set where the detection is true at ``IOU_THRESHOLDS[t]``, uint16 [D].
+        ignored: Bit t is set where the detection is neither true nor false at ``IOU_THRESHOLDS[t]``, uint16 [D].
+            A detection with neither bit is false.
     """
 
     classes: tuple[str, ...]
@@ -53,17 +71,24 @@ class Matches:
         return len(self.score)
 
     def of_class(self, label: int) -> slice:
-        """Where the detections of a class stand."""
+        """Return the slice of the detections of a class."""
         first, last = np.searchsorted(self.label, [label, label + 1])
         return slice(int(first), int(last))
 
 
 def match(dataset: DetectionDataset, detections: Mapping[int, Detections], area: str = "all") -> Matches:
-    """The matches of ``detections`` (image id -> boxes in pixels of the image; one not named: nothing found) for
-    objects of an area range of COCO.
+    """Match detections to the objects of a data set.
 
-    Exactly those of pycocotools: greedy by score in each class and image, the best IoU that is still free, crowds
-    taken as often as need be.
+    The matches equal those of pycocotools: in each image and class, detections in the order of falling score each take
+    the free object with the highest IoU. A crowd may be taken any number of times.
+
+    Args:
+        dataset: The data set.
+        detections: Image id -> detections, boxes in pixels of the image. An image without an entry has none.
+        area: Area range of COCO, a key of :data:`AREAS`; other objects are ignored.
+
+    Raises:
+        InputError: if ``area`` is not a key of :data:`AREAS`.
     """
     if area not in AREAS:
         raise InputError(f"area range {area!r}", f"one of {', '.join(AREAS)}")
@@ -108,7 +133,7 @@ class _Part:
 
 
 def _wanted(sample: Sample, area: str) -> NDArray[np.bool_]:
-    """Which objects [N] count; the others are neither found nor missed."""
+    """Return which objects are evaluated, [N]; the others are ignored."""
     low, high = AREAS[area]
     return np.asarray(~sample.crowd & (sample.areas >= low) & (sample.areas <= high))
 
@@ -130,7 +155,7 @@ def _match_image(index: int, sample: Sample, wanted: NDArray[np.bool_], found: D
 
 
 def _best_of_each_class(found: Detections) -> NDArray[np.int64]:
-    """Indices of the detections that count, best first."""
+    """Return the indices of the detections that are evaluated, in the order of falling score."""
     order = np.argsort(-found.scores, kind="stable")
     if len(order) <= MOST:
         return order
@@ -143,8 +168,11 @@ def _best_of_each_class(found: Detections) -> NDArray[np.int64]:
 def _take(
     ious: NDArray[np.float64], crowd: NDArray[np.bool_], counting: int
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """(hit, ignored), each [D, T]: detections, best first, take objects [G], of which the first ``counting`` count;
-    of equal IoUs the last."""
+    """Return (hit, ignored), each [D, T], of one image.
+
+    Detections in the order of falling score take objects [G], of which the first ``counting`` are evaluated. Of equal
+    IoUs, the last object is taken.
+    """
     hit, ignored = (np.zeros((len(ious), len(IOU_THRESHOLDS)), bool) for _ in range(2))
     free = np.ones((len(IOU_THRESHOLDS), ious.shape[1]), bool)
     rows = np.arange(len(IOU_THRESHOLDS))
@@ -156,18 +184,23 @@ def _take(
                 taken = reach[rows, best] > 0
                 flags[d] = taken
                 free[rows[taken], best[taken]] = crowd[best[taken]]
-                reach[taken] = -1  # who has an object that counts looks at no other
+                reach[taken] = -1  # a hit takes no ignored object as well
     return hit, ignored
 
 
 def precisions(matches: Matches, weights: NDArray[np.number] | None = None) -> NDArray[np.float64]:
-    """AP [B, C, T] of each class at each of ``IOU_THRESHOLDS`` where image i counts ``weights[b, i]`` times; NaN
-    where a class has no object to find.
+    """Return AP per class and IoU threshold, float64 [B, C, T], where image i has the weight ``weights[b, i]``.
 
-    ``weights``: [B, I], whole numbers or not, none below 0; by default each image once, B = 1. With whole numbers
-    it is what the evaluator gives for the data set in which an image stands so often, one copy beside the other
-    (unless two detections of an image and class have one score: which of them comes first is arbitrary, and copies
-    are not interleaved here).
+    AP is NaN where a class has no object. With integer weights, AP equals that of a data set that contains each image
+    as many times as its weight. The equality does not cover two detections of one image and class with equal scores,
+    whose order is arbitrary.
+
+    Args:
+        matches: Matches of the detections.
+        weights: Weights of the images [B, I], 0 or more; each image once by default, with B = 1.
+
+    Raises:
+        InputError: if ``weights`` has another shape or a negative value.
     """
     weights = np.ones((1, len(matches.images))) if weights is None else np.atleast_2d(weights)
     if weights.ndim != 2 or weights.shape[1] != len(matches.images) or (weights < 0).any():
@@ -188,7 +221,7 @@ def precisions(matches: Matches, weights: NDArray[np.number] | None = None) -> N
 def _class_precisions(
     matches: Matches, where: slice, weights: NDArray[np.number], total: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """[B, T] of the detections ``where``, which are of one class with ``total`` [B] objects."""
+    """Return AP [B, T] of the detections ``where``, all of one class with ``total`` [B] objects."""
     table = np.zeros((len(weights), len(IOU_THRESHOLDS)))
     drawn = weights[:, matches.image[where]]
     so_far = _running(drawn)
@@ -203,18 +236,17 @@ def _class_precisions(
 
 
 def _running(counts: NDArray[np.number]) -> NDArray[np.number]:
-    """[B, N + 1]: sums of the first 0..N columns."""
+    """Return the sums of the first 0..N columns, [B, N + 1]."""
     return np.concatenate(
         [np.zeros((len(counts), 1), counts.dtype), np.cumsum(counts, axis=1, dtype=counts.dtype)], axis=1
     )
 
 
 def _area_under(right: NDArray[np.number], all_: NDArray[np.number], total: NDArray[np.float64]) -> NDArray[np.float64]:
-    """AP [B] from the counts [B, H] of right and of all detections down to each hit: precision is highest there, so
-    that no other point matters.
+    """Return AP [B] from the numbers [B, H] of true and of all detections down to each hit.
 
-    The n-th hit gives its precision, or the best one after it, to the recalls of ``RECALLS`` that are reached there
-    and not before.
+    Precision has its local maxima at hits, so that other points do not matter. Each recall of :data:`RECALLS` has the
+    highest precision at or after the first hit that reaches it, 0 where none does; AP is the mean of these precisions.
     """
     precision = np.divide(right, all_, out=np.zeros(right.shape), where=all_ > 0)
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
@@ -226,11 +258,13 @@ def _area_under(right: NDArray[np.number], all_: NDArray[np.number], total: NDAr
 def average_precision(
     matches: Matches, weights: NDArray[np.number] | None = None, iou: float | None = None
 ) -> NDArray[np.float64]:
-    """mAP [B] over the classes that have objects and all of ``IOU_THRESHOLDS`` (or the one next to ``iou``), where
-    image i counts ``weights[b, i]`` times.
+    """Return mAP, float64 [B], where image i has the weight ``weights[b, i]``.
 
-    Without weights [1]: what :func:`nas.inference.coco_metrics.evaluate` calls ``map``. NaN where there is no object
-    at all.
+    mAP is the mean of AP over the classes that have objects and over :data:`IOU_THRESHOLDS`, or at the threshold
+    nearest to ``iou`` only. It is NaN where no class has objects. Without weights, B = 1 and mAP equals ``map`` of
+    :func:`nas.inference.coco_metrics.evaluate`.
+
+    Raises InputError as :func:`precisions`.
     """
     table = precisions(matches, weights)
     if iou is not None:

@@ -1,4 +1,4 @@
-"""What went wrong in each image at one IoU and one score: found, taken for another class, missed, made up."""
+"""Errors in each image at one IoU and one score: objects of a wrong class, missed objects, false detections."""
 
 from __future__ import annotations
 
@@ -18,9 +18,15 @@ BACKGROUND = "background"
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """One image: ``found``, its K detections of at least the score, and for each the object it takes, int64 [K]
-    (-1: none); ``excused`` bool [K]: takes none but lies in a crowd. ``right`` bool [K]: of the object's class.
-    ``met`` bool [N]: objects that a right detection takes; crowds count as met."""
+    """The matches of one image with N objects.
+
+    Args:
+        found: The K detections with at least the score.
+        takes: Index of the object that each detection takes, int64 [K]; -1 for none.
+        excused: Whether a detection takes no object but lies in a crowd, bool [K].
+        right: Whether a detection has the class of its object, bool [K].
+        met: Whether a detection of the right class takes the object, bool [N]; True for crowds.
+    """
 
     found: Detections
     takes: NDArray[np.int64]
@@ -30,19 +36,22 @@ class Verdict:
 
     @property
     def errors(self) -> int:
-        """False detections and missed objects."""
+        """The number of false detections and missed objects."""
         return int((~self.right & ~self.excused).sum() + (~self.met).sum())
 
     @property
     def f1(self) -> float:
-        """2 right / (2 right + errors); 1 where there is nothing to find and nothing was found."""
+        """F1 score, 2 right / (2 right + errors); 1 for an image without objects and without detections."""
         right = 2 * int(self.right.sum())
         return right / (right + self.errors) if right or self.errors else 1.0
 
 
 def judge(sample: Sample, detections: Detections, iou: float, score: float) -> Verdict:
-    """Surest first, a detection takes the free object of its class with the best IoU of at least ``iou``; what is
-    left over then takes any free object so."""
+    """Match the detections of one image that have at least ``score``.
+
+    In the order of falling score, each detection takes the free object of its class with the highest IoU, at least
+    ``iou``. The remaining detections then take free objects of any class by the same rule.
+    """
     kept = np.flatnonzero(detections.scores >= score)
     kept = kept[np.argsort(-detections.scores[kept], kind="stable")]
     found = Detections(detections.boxes[kept], detections.scores[kept], detections.labels[kept])
@@ -64,7 +73,7 @@ def judge(sample: Sample, detections: Detections, iou: float, score: float) -> V
 
 
 def _in_crowd(sample: Sample, found: Detections, iou: float) -> NDArray[np.bool_]:
-    """[K]: whether a share of at least ``iou`` of a detection lies in a crowd of its class."""
+    """Return whether a share of at least ``iou`` of a detection lies in a crowd of its class, bool [K]."""
     inside = np.zeros(len(found), bool)
     sizes = areas(found.boxes)
     for crowd in np.flatnonzero(sample.crowd):
@@ -75,8 +84,11 @@ def _in_crowd(sample: Sample, found: Detections, iou: float) -> NDArray[np.bool_
 
 @dataclass(frozen=True, eq=False)
 class Confusion:
-    """``counts`` int64 [C + 1, C + 1] at ``iou`` and ``score``: row, what an object is; column, what it was found as.
-    Last row: found where nothing is; last column: not found."""
+    """A confusion matrix ``counts``, int64 [C + 1, C + 1], at ``iou`` and ``score``.
+
+    Rows are the classes of objects, columns the classes of the detections that take them. The last row has the false
+    detections, the last column the missed objects.
+    """
 
     classes: tuple[str, ...]
     counts: NDArray[np.int64]
@@ -85,22 +97,22 @@ class Confusion:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of rows and columns."""
+        """Names of the rows and columns."""
         return (*self.classes, BACKGROUND)
 
     @property
     def shares(self) -> NDArray[np.float64]:
-        """``counts`` as parts of their row; a row of nothing is 0."""
+        """``counts`` divided by the sum of their row, float64 [C + 1, C + 1]; 0 in a row whose sum is 0."""
         totals = self.counts.sum(1, keepdims=True)
         return np.divide(self.counts, totals, out=np.zeros(self.counts.shape), where=totals > 0)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return the matrix JSON-ready."""
         return {"iou": self.iou, "score": self.score, "names": list(self.names), "counts": self.counts.tolist()}
 
 
 def confusion_of(dataset: DetectionDataset, verdicts: Sequence[Verdict], iou: float, score: float) -> Confusion:
-    """All images together. Crowds, and what lies in them, are left out."""
+    """Return the confusion matrix of all images. Crowds and detections inside them are left out."""
     nothing = len(dataset.classes)
     counts = np.zeros((nothing + 1, nothing + 1), np.int64)
     for sample, verdict in zip(dataset.samples, verdicts, strict=True):

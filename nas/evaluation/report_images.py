@@ -1,4 +1,4 @@
-"""Images of an evaluation with what is marked beside what was found: the worst ones, and some at random."""
+"""Images of an evaluation, labelled objects beside detections: those with most errors, and a random choice."""
 
 from __future__ import annotations
 
@@ -19,15 +19,23 @@ if TYPE_CHECKING:
     from nas.evaluation.report import EvaluationResult
 
 RIGHT, WRONG, CROWD = (0, 158, 115), (213, 94, 0), (154, 163, 173)
-"""Okabe and Ito's green and vermilion, RGB, and the grey of what does not count."""
+"""RGB colours: Okabe and Ito's green and vermilion, and a grey for crowds and detections inside them."""
 PANEL_PX = 480
-"""Longest side of each half: drawn at the size at which it is looked at, so that tags can be read."""
+"""Longest side of each half in pixels, the size at which the report shows it, so that tags are legible."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """An image that was written: ``path`` relative to the report, why it was chosen, what it is called, and its
-    errors."""
+    """An image that was written.
+
+    Args:
+        path: The image file, relative to the report.
+        worst: Whether the image was chosen for its errors, else at random.
+        name: File name of the image in the data set.
+        f1: F1 score of the image.
+        missed: Number of missed objects.
+        false: Number of false detections.
+    """
 
     path: Path
     worst: bool
@@ -38,8 +46,11 @@ class Shown:
 
 
 def write_images(folder: Path, evaluation: EvaluationResult, count: int, seed: int = 0) -> list[Shown]:
-    """The ``count`` images of the lowest F1 (of equal ones, those with more errors) that have any error, then as
-    many others by chance, as JPEG files in ``folder/images``. One that turns out broken is left out."""
+    """Write the ``count`` images with the lowest F1, then as many random others, as JPEG files in ``folder/images``.
+
+    Images without errors are not among the first ones; of equal F1, those with more errors come first. Unreadable
+    images are left out.
+    """
     verdicts = evaluation.verdicts
     by_trouble = sorted(range(len(verdicts)), key=lambda i: (verdicts[i].f1, -verdicts[i].errors))
     worst = [i for i in by_trouble if verdicts[i].errors][:count]
@@ -61,8 +72,10 @@ def write_images(folder: Path, evaluation: EvaluationResult, count: int, seed: i
 
 
 def side_by_side(evaluation: EvaluationResult, index: int) -> NDArray[np.uint8]:
-    """What is marked (missed objects in vermilion, crowds in grey) and to its right what was found (false ones in
-    vermilion)."""
+    """Return an RGB image, uint8 [H, W, 3]: labelled objects on the left, detections on the right.
+
+    Missed objects and false detections are vermilion, crowds and detections inside them grey, all others green.
+    """
     rgb, boxes, labels, crowd = evaluation.dataset.load(index)
     verdict, classes = evaluation.verdicts[index], evaluation.dataset.classes
     marked = [CROWD if c else RIGHT if met else WRONG for c, met in zip(crowd, verdict.met, strict=True)]

@@ -184,8 +184,10 @@ class Supernet(nn.Module):
         return head
 
     def parameters_of(self, architecture: Architecture) -> dict[str, Tensor]:
-        """Return the weights of ``architecture`` under the names of its detector: views of the shared ones, or copies
-        where parts are concatenated."""
+        """Return the weights of ``architecture`` under the names, and with the shapes, of its detector.
+
+        They are views of the shared weights, or copies where parts are concatenated.
+        """
         graph = self.space.graph(architecture)
         found: dict[str, Tensor] = {}
         for node, c_in, is_head in _cells(graph):

@@ -33,6 +33,8 @@ whose sum would outweigh the others."""
 FINAL_SHARE = 0.01
 """Share of the weight that is left at the end of the training, as in YOLOv6 3.0 (arXiv:2301.05586)."""
 EPS = 1e-5
+_TEACHER = " taught by "
+"""Between the identities of student and teacher. Checkpoints of the version before contain it."""
 
 Features = tuple[Tensor, ...]
 
@@ -68,8 +70,15 @@ def open_teacher(
 ) -> Teacher:
     """Read the teacher from a weights file; of a supernet, extract its largest architecture.
 
-    ``images``: batches on the device that set the BatchNorm statistics of an extracted teacher. Raises InputError if
-    the teacher lacks one of the ``classes`` (by name, in any order).
+    Args:
+        path: Weights file of a detector or of a supernet.
+        classes: Class names of the student, in the order of its outputs.
+        device: Device of the teacher.
+        images: Returns batches (N, 3, H, W) on ``device``, from which the BatchNorm statistics of an extracted teacher
+            are computed.
+
+    Raises:
+        InputError: if the teacher lacks one of the ``classes`` (compared by name, in any order).
     """
     known: tuple[str, ...]
     if is_supernet(path):
@@ -159,13 +168,14 @@ class DistillationTask(DetectorTask):
         layers: LayerConfig = ALL_LAYERS,
         weighted: bool = False,
     ) -> None:
-        super().__init__(detector, f"{identity} taught by {teacher.identity}", recipe.loss(), layers, weighted)
+        super().__init__(detector, f"{identity}{_TEACHER}{teacher.identity}", recipe.loss(), layers, weighted)
         self.teacher, self.recipe, self.steps = teacher, recipe, steps
         goal = channels(teacher.detector.graph)[teacher.detector.graph.head.name] if recipe.distill_features else ()
         self.model = self.student = Student(detector, goal).to(next(detector.parameters()).device)
 
     def losses(self, images: Tensor, truth: Truth, step: int) -> Iterator[tuple[Tensor, Terms]]:
-        """Yield the sum of the detection loss and of the distillation loss."""
+        """Yield the sum of the detection loss and of the distillation loss, a scalar, and its terms, for ``images``
+        (N, 3, H, W) in 0..1."""
         self.freeze()
         goal, goal_features = self.teacher(images)
         student, features = predictions_and_features(self.detector, images)

@@ -190,13 +190,17 @@ def _anchor_weights(predictions: Predictions, truth: Truth, matched: Assignment)
 
 
 def normaliser(matched: Assignment) -> Tensor:
-    """Return S, the sum of assigned scores. With several processes it is their mean, so that the mean of their
-    gradients is the gradient of the whole batch."""
+    """Return S (scalar), the sum of assigned scores, at least 1.
+
+    With several processes, S is the mean of their sums (at least 1 over the number of processes), so that the mean of
+    their gradients is the gradient of the whole batch.
+    """
     return at_least_one(processes.mean(matched.score.sum()))
 
 
 def at_least_one(scores: Tensor) -> Tensor:
-    """Return a mean over processes of sums of scores, clamped so that the sum over processes is at least 1."""
+    """Return a mean over processes of sums of scores (any shape), clamped so that the sum over processes is at least
+    1."""
     return scores.clamp(min=1.0 / processes.world_size())
 
 

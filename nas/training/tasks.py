@@ -52,7 +52,7 @@ class DetectorTask(Task):
         return self.layers.groups(groups, self.detector, lr)
 
     def losses(self, images: Tensor, truth: Truth, step: int) -> Iterator[tuple[Tensor, Terms]]:
-        """Yield the detection loss."""
+        """Yield the detection loss, a scalar, and its terms, for ``images`` (N, 3, H, W) in 0..1."""
         self.freeze()
         loss, terms, _ = self.loss(self.detector(images), self.truth(truth))
         yield loss, terms
@@ -107,7 +107,7 @@ class SandwichTask(Task):
         self.loss = loss or DetectionLoss()
 
     def compile(self) -> None:
-        """Raises InputError: every step would compile other architectures."""
+        """Refuse to compile, since every step would compile other architectures. Raises InputError."""
         raise InputError(
             "compile of a supernet",
             "compile=false",
@@ -121,7 +121,8 @@ class SandwichTask(Task):
         return [space.extreme(-1, rng), *(space.sample(rng) for _ in range(self.between)), space.extreme(0, rng)]
 
     def losses(self, images: Tensor, truth: Truth, step: int) -> Iterator[tuple[Tensor, Terms]]:
-        """Yield the loss of the largest architecture, then those of the others."""
+        """Yield the loss of the largest architecture, then those of the others, each a scalar with its terms, for
+        ``images`` (N, 3, H, W) in 0..1."""
         largest, *others = self.architectures(step)
         teacher = self.supernet(images, largest)
         loss, terms, matched = self.loss(teacher, truth)

@@ -61,12 +61,12 @@ class Hyperparameters:
 
     @property
     def array(self) -> Floats:
-        """All in one row (G + 3,), lengthscales first."""
+        """All values as one array of shape (G + 3,), lengthscales first."""
         return np.array([*self.lengths, self.smooth, self.linear, self.noise])
 
     @classmethod
     def of(cls, row: Floats) -> Hyperparameters:
-        """Return the hyperparameters of a row (G + 3,), the inverse of :attr:`array`."""
+        """Return the hyperparameters of an array of shape (G + 3,), the inverse of :attr:`array`."""
         return cls(row[:-3], *(float(v) for v in row[-3:]))
 
 

@@ -128,7 +128,10 @@ class History:
 
     @property
     def parents(self) -> Floats:
-        """Points of the front and the closest behind it, (at least :data:`MIN_PARENTS` where there are as many, d)."""
+        """Points of the front and the closest behind it, (k, d).
+
+        ``k`` is at least :data:`MIN_PARENTS`, or the number of complete trials if that is smaller.
+        """
         return self.points[self.order[: max(MIN_PARENTS, int(self.on_front.sum()))]]
 
     @property

@@ -1,4 +1,4 @@
-"""What every logger is."""
+"""The interface of loggers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from nas.core.training_progress import Progress
 
 
 class Logger(ABC):
-    """Keeps what one training tells. Nothing is written before the first report; what a resumed training tells again
-    replaces what it told before.
+    """Records the progress of one training.
 
-    ``weights`` is the file that the training writes: a logger puts its own beside it. ``settings`` (JSON-ready) say
-    what is trained, and how.
+    A logger writes nothing before the first report. Reports that a resumed training repeats replace the earlier ones.
+
+    Args:
+        weights: Weights file that the training writes. A logger writes its file into the same folder.
+        settings: Settings of the training, JSON-ready.
     """
 
     @abstractmethod
@@ -22,14 +24,17 @@ class Logger(ABC):
 
     @abstractmethod
     def log(self, progress: Progress) -> None:
-        """One report: steps ascend, each comes once."""
+        """Record one report. Steps ascend, and each step is reported once.
+
+        Raises InputError if the report cannot be written.
+        """
 
     def close(self) -> None:  # noqa: B027 - most have nothing to close
-        """The training has ended, or was stopped."""
+        """End the record: the training has ended or was stopped."""
 
 
 def numbers(progress: Progress) -> dict[str, float]:
-    """A report's figures by name, without those that were not measured."""
+    """Return the values of a report by name, without those that were not measured."""
     return {
         "epoch": progress.epoch,
         **progress.terms,

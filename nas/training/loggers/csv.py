@@ -1,4 +1,4 @@
-"""``<weights>.log.csv``: one row per report."""
+"""A logger that writes ``<weights>.log.csv``, one row per report."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Row = Mapping[str, Any]
 
 
 class CsvLogger(Logger):
-    """Columns: step, epoch, the loss terms, lr, images_per_s, memory_mib, and, of rows with an evaluation, val_map
-    and val_map50.
+    """Writes a table with the columns step, epoch, the loss terms, lr, images_per_s, memory_mib, and, in rows with an
+    evaluation, val_map and val_map50.
 
-    A resumed training goes on in the same file: rows from its first step on go, since it will tell them again. So
-    does a last line that a kill tore.
+    A resumed training continues the same file. Rows from its first step on are removed, since the training reports
+    them again, and so is an incomplete last line.
     """
 
     def __init__(self, weights: Path, settings: dict[str, Any]) -> None:
@@ -29,7 +29,10 @@ class CsvLogger(Logger):
         self._columns: list[str] = []
 
     def log(self, progress: Progress) -> None:
-        """Append a row; columns that are new are added to all rows."""
+        """Append a row. New columns are added to all rows.
+
+        Raises InputError if the file cannot be written, or if an existing file is no log of a training.
+        """
         row = {"step": progress.step, **{name: format(value, ".6g") for name, value in numbers(progress).items()}}
         first = not self._columns
         if first or not row.keys() <= set(self._columns):
@@ -56,7 +59,7 @@ class CsvLogger(Logger):
         return out.getvalue()
 
     def _read(self) -> list[dict[str, str]]:
-        """The whole rows that are there."""
+        """Return the complete rows of the file; none where there is no file."""
         try:
             text = self.path.read_text("utf-8")
         except FileNotFoundError:
