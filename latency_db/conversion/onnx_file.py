@@ -51,9 +51,12 @@ def input_shape(name: str, dims: Sequence[int | str | None], batch: int, image_s
 
 
 def random_input(name: str, dtype: npt.DTypeLike, shape: Sequence[int], rng: np.random.Generator) -> npt.NDArray[Any]:
-    """Return normally distributed values, or uniform bytes for an input of bytes.
+    """Return an array of the given shape: normally distributed values, or uniform bytes for an input of bytes.
 
-    All-zero input would be computed faster, or with less power. Raises InputError for other types.
+    All-zero input would be computed faster, or with less power.
+
+    Raises:
+        InputError: The type is none of float32, float16, float64 and uint8.
     """
     kind = np.dtype(dtype)
     if kind == np.uint8:

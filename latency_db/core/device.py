@@ -49,7 +49,7 @@ class DeviceFingerprint:
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return all fields, JSON-ready."""
         return {**asdict(self), "flags": list(self.flags)}
 
     @classmethod

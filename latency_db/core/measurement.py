@@ -192,8 +192,11 @@ def check_past(text: str) -> None:
 
 
 def check_environment(environment: object) -> None:
-    """Raise InputError unless an environment is an object whose reference model's times are positive numbers, if
-    any."""
+    """Raise InputError unless an environment is an object with valid entries of the reference model.
+
+    ``anchor_factor``, if there is one, is a finite positive number. ``anchor``, if there is one, has the times
+    ``wall_ms`` and ``cpu_ms``: one of them is positive, the other one is positive, 0 or missing.
+    """
     if not isinstance(environment, Mapping):
         raise InputError(f"environment of a measurement: {brief(environment)}", "an object")
     factor = environment.get("anchor_factor", 1)

@@ -75,7 +75,11 @@ class Network:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Network:
-        """Exact inverse of :meth:`to_dict`."""
+        """Return the network of a dictionary from :meth:`to_dict`; the exact inverse.
+
+        Raises:
+            InputError: The dictionary is no network.
+        """
         try:
             return cls(Architecture.from_dict(data["architecture"]), int(data["classes"]), int(data["image_size"]))
         except (KeyError, TypeError, ValueError) as error:
@@ -111,7 +115,11 @@ class Workload:
 
     @classmethod
     def of_file(cls, path: Path) -> Workload:
-        """Return the workload of a file; its key is the file's SHA-256, without weights in separate files."""
+        """Return the workload of a file; its key is the file's SHA-256, without weights in separate files.
+
+        Raises:
+            InputError: There is no such file, or it cannot be read.
+        """
         return cls(f"onnx/{file_hash(Workload('', path).path())}", path)
 
 

@@ -33,8 +33,8 @@ class QuantizationScheme:
         weight_bits: 8, or 7 for CPUs that add products of 8 bits in 16 (:meth:`on`).
 
     Raises:
-        InputError: An unknown type, or ``outputs`` with ``last_convs``, which would quantize what the decode tail
-        reads.
+        InputError: An unknown type, weight bits other than 7 and 8, or ``outputs`` with ``last_convs``, which would
+            quantize what the decode tail reads.
     """
 
     activation: str

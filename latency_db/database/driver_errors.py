@@ -44,7 +44,15 @@ _REASONS = (
 
 @contextmanager
 def explained(name: str) -> Iterator[None]:
-    """Turn what a database refuses into one line; errors of our own statements pass."""
+    """Turn errors of a database driver into InputError, while the context lasts.
+
+    Args:
+        name: Name of the database in messages.
+
+    Raises:
+        InputError: The database is damaged, locked, full, unreachable, or refuses the user. Errors in the statements
+            themselves pass unchanged.
+    """
     try:
         yield
     except UnicodeDecodeError:  # an error message of SQLite with bytes of the damage in it

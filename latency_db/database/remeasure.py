@@ -2,8 +2,8 @@
 stays.
 
 A shared machine has more than one speed. The reference model beside each measurement shows the speed at that moment.
-Scaling a latency to the nominal speed helps (:func:`latency_db.predictor.database.nominal_speed_ms`), but networks do not
-follow the reference model alike. On a GPU, sessions that were throttled are repeated at once instead.
+Scaling a latency to the nominal speed helps (:func:`latency_db.predictor.database.nominal_speed_ms`), but networks do
+not follow the reference model alike. On a GPU, sessions that were throttled are repeated at once instead.
 """
 
 from __future__ import annotations

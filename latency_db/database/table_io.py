@@ -250,7 +250,11 @@ def shared_part(values: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], li
 
 
 def merged(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one object of its shared and its own part; the inverse of :func:`shared_part`."""
+    """Return one object of its shared and its own part; the inverse of :func:`shared_part`.
+
+    Raises:
+        InputError: An entry is an object in the shared part, and no object in its own.
+    """
     out = {**shared, **own}
     for name, value in shared.items():
         if isinstance(value, Mapping):

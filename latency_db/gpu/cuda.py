@@ -48,12 +48,12 @@ class CudaDevice:
     nvml_id: str
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return all fields, JSON-ready."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CudaDevice:
-        """Exact inverse of :meth:`to_dict`."""
+        """Return the device of a dictionary from :meth:`to_dict`; the exact inverse."""
         return cls(**data)
 
 
@@ -80,11 +80,21 @@ class Cuda(ABC):
 
     @abstractmethod
     def upload(self, address: int, array: npt.NDArray[np.generic]) -> None:
-        """Copy a contiguous array to the device and wait."""
+        """Copy a contiguous array of any shape to the device; return when the copy is complete.
+
+        Args:
+            address: Address from :meth:`alloc`.
+            array: The values; ``array.nbytes`` bytes are copied.
+        """
 
     @abstractmethod
     def download(self, array: npt.NDArray[np.generic], address: int) -> None:
-        """Fill a contiguous array from the device and wait."""
+        """Fill a contiguous array of any shape from the device; return when the copy is complete.
+
+        Args:
+            array: Receives ``array.nbytes`` bytes.
+            address: Address from :meth:`alloc`.
+        """
 
     @abstractmethod
     def memset(self, address: int, size: int) -> None:

@@ -169,7 +169,7 @@ class GpuTimer:
 
     @property
     def _short(self) -> GpuProtocol:
-        """The reference model's protocol: always the same regime, a few blocks."""
+        """Protocol of the reference model: warm L2 cache, no pauses, 2 to 8 blocks, no repetition."""
         return replace(self._protocol, min_blocks=2, max_blocks=8, pause_ms=0.0, cold_l2=False, retries=0)
 
     def _time(self, client: TimingClient, protocol: GpuProtocol) -> GpuSession:

@@ -33,12 +33,12 @@ class GpuState:
     throttled: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return all fields, JSON-ready."""
         return {**asdict(self), "throttled": list(self.throttled)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> GpuState:
-        """Exact inverse of :meth:`to_dict`."""
+        """Return the state of a dictionary from :meth:`to_dict`; the exact inverse."""
         return cls(**{**data, "throttled": tuple(data["throttled"])})
 
 
@@ -58,6 +58,7 @@ class NoSensor(Sensor):
     name = "none: pip install nvidia-ml-py to have clocks and throttling checked"
 
     def read(self) -> GpuState:
+        """Return a state without values."""
         return GpuState()
 
 
@@ -79,6 +80,10 @@ class Nvml(Sensor):
         self._handle = find(device.nvml_id)
 
     def read(self) -> GpuState:
+        """Return the state now, as NVML reports it.
+
+        A value that the GPU or the driver does not report is None; throttle reasons that are not reported are ().
+        """
         n, handle = self._nvml, self._handle
         power = self._ask(lambda: n.nvmlDeviceGetPowerUsage(handle))
         used = self._ask(lambda: n.nvmlDeviceGetUtilizationRates(handle).gpu)

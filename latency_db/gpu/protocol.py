@@ -139,13 +139,17 @@ class GpuSession:
 
     @property
     def verdict(self) -> str:
-        """As in :class:`latency_db.core.measurement.Measurement`."""
+        """``throttled``; ``contended`` if others used more than :data:`BUSY` of the time; else ``clean``.
+
+        The values are those of :class:`latency_db.core.measurement.Measurement`.
+        """
         if self.throttled:
             return "throttled"
         return "contended" if self.others is not None and self.others > BUSY else "clean"
 
     @property
     def median_ms(self) -> float:
+        """Median of the device times, ms."""
         return quantile(self.ms, 0.5)
 
     @property
@@ -159,13 +163,13 @@ class GpuSession:
         return {**{k: v for k, v in self.to_dict().items() if k != "ms"}, "drift": round(self.drift, 4)}
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return all fields, JSON-ready."""
         lists = {"ms": list(self.ms), "discarded": list(self.discarded)}
         return {**asdict(self), **lists, "before": self.before.to_dict(), "after": self.after.to_dict()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> GpuSession:
-        """Exact inverse of :meth:`to_dict` after JSON."""
+        """Return the session of a dictionary from :meth:`to_dict`, also after JSON; the exact inverse."""
         states = {name: GpuState.from_dict(data[name]) for name in ("before", "after")}
         return cls(**{**data, **states, "ms": tuple(data["ms"]), "discarded": tuple(data["discarded"])})
 

@@ -40,6 +40,11 @@ class TorchCuda(Cuda):
         self._buffers: dict[int, Any] = {}
 
     def alloc(self, size: int) -> int:
+        """Return the address of ``size`` bytes in a tensor that this object keeps.
+
+        Raises:
+            OutOfDeviceMemory: The GPU has too little free memory.
+        """
         try:
             buffer = self._torch.empty(max(size, 1), dtype=self._torch.uint8, device="cuda")
         except self._torch.cuda.OutOfMemoryError:
@@ -48,29 +53,41 @@ class TorchCuda(Cuda):
         return int(buffer.data_ptr())
 
     def upload(self, address: int, array: npt.NDArray[np.generic]) -> None:
+        """Copy a contiguous array of any shape to an address from :meth:`alloc`; return when the copy is complete."""
         self._buffers[address][: array.nbytes].copy_(self._torch.from_numpy(array.reshape(-1).view("u1")))
         self.synchronize()
 
     def download(self, array: npt.NDArray[np.generic], address: int) -> None:
+        """Fill a contiguous array of any shape from an address from :meth:`alloc`, after all work on the stream."""
         self.synchronize()
         array.reshape(-1).view("u1")[:] = self._buffers[address][: array.nbytes].cpu().numpy()
 
     def memset(self, address: int, size: int) -> None:
+        """Set the first ``size`` bytes at an address from :meth:`alloc` to zero."""
         self._buffers[address][:size].zero_()
 
     def event(self) -> Event:
+        """Return a ``torch.cuda.Event`` that records its time."""
         return self._torch.cuda.Event(enable_timing=True)
 
     def record(self, event: Event) -> None:
+        """Record an event in the stream."""
         event.record(self._stream)
 
     def elapsed_ms(self, start: Event, stop: Event) -> float:
+        """Return the device time between two recorded events that were reached, ms."""
         return float(start.elapsed_time(stop))
 
     def synchronize(self) -> None:
+        """Wait for the stream."""
         self._stream.synchronize()
 
     def capture(self, step: Callable[[], object]) -> Callable[[], None]:
+        """Return a function that replays what ``step`` puts on the stream as one ``torch.cuda.CUDAGraph``.
+
+        Raises:
+            OutOfDeviceMemory: The GPU has too little free memory.
+        """
         graph: Any = self._torch.cuda.CUDAGraph()
         try:
             with self._torch.cuda.graph(graph, stream=self._stream):
@@ -112,37 +129,54 @@ class CudaPython(Cuda):
         return values[0] if values else None
 
     def alloc(self, size: int) -> int:
+        """Return the address of ``size`` bytes from ``cudaMalloc``; they are never freed.
+
+        Raises:
+            OutOfDeviceMemory: The GPU has too little free memory.
+        """
         try:
             return int(self._call(self._rt.cudaMalloc(max(size, 1))))
         except OutOfDeviceMemory:
             raise OutOfDeviceMemory(f"{size / 2**20:.0f} MiB asked of {self.device.memory_mib}") from None
 
     def upload(self, address: int, array: npt.NDArray[np.generic]) -> None:
+        """Copy a contiguous array of any shape to a device address; return when the copy is complete."""
         kind = self._rt.cudaMemcpyKind.cudaMemcpyHostToDevice
         self._call(self._rt.cudaMemcpyAsync(address, array.ctypes.data, array.nbytes, kind, self._stream))
         self.synchronize()
 
     def download(self, array: npt.NDArray[np.generic], address: int) -> None:
+        """Fill a contiguous array of any shape from a device address; return when the copy is complete."""
         kind = self._rt.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._call(self._rt.cudaMemcpyAsync(array.ctypes.data, address, array.nbytes, kind, self._stream))
         self.synchronize()
 
     def memset(self, address: int, size: int) -> None:
+        """Set ``size`` bytes to zero."""
         self._call(self._rt.cudaMemsetAsync(address, 0, size, self._stream))
 
     def event(self) -> Event:
+        """Return a ``cudaEvent_t`` that records its time."""
         return self._call(self._rt.cudaEventCreate())
 
     def record(self, event: Event) -> None:
+        """Record an event in the stream."""
         self._call(self._rt.cudaEventRecord(event, self._stream))
 
     def elapsed_ms(self, start: Event, stop: Event) -> float:
+        """Return the device time between two recorded events that were reached, ms."""
         return float(self._call(self._rt.cudaEventElapsedTime(start, stop)))
 
     def synchronize(self) -> None:
+        """Wait for the stream."""
         self._call(self._rt.cudaStreamSynchronize(self._stream))
 
     def capture(self, step: Callable[[], object]) -> Callable[[], None]:
+        """Return a function that launches what ``step`` puts on the stream as one instantiated CUDA graph.
+
+        Raises:
+            RuntimeFailure: It cannot be captured.
+        """
         self._call(
             self._rt.cudaStreamBeginCapture(
                 self._stream, self._rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
@@ -180,6 +214,11 @@ class PyCuda(Cuda):
         self._buffers: list[Any] = []
 
     def alloc(self, size: int) -> int:
+        """Return the address of ``size`` bytes that this object keeps.
+
+        Raises:
+            OutOfDeviceMemory: The GPU has too little free memory.
+        """
         try:
             self._buffers.append(self._driver.mem_alloc(max(size, 1)))
         except self._driver.MemoryError:
@@ -187,28 +226,36 @@ class PyCuda(Cuda):
         return int(self._buffers[-1])
 
     def upload(self, address: int, array: npt.NDArray[np.generic]) -> None:
+        """Copy a contiguous array of any shape to a device address, by a blocking copy outside the stream."""
         self._driver.memcpy_htod(address, array)
 
     def download(self, array: npt.NDArray[np.generic], address: int) -> None:
+        """Fill a contiguous array of any shape from a device address, after all work on the stream."""
         self.synchronize()
         self._driver.memcpy_dtoh(array, address)
 
     def memset(self, address: int, size: int) -> None:
+        """Set ``size`` bytes to zero."""
         self._driver.memset_d8_async(address, 0, size, self._stream)
 
     def event(self) -> Event:
+        """Return a ``pycuda.driver.Event`` that records its time."""
         return self._driver.Event()
 
     def record(self, event: Event) -> None:
+        """Record an event in the stream."""
         event.record(self._stream)
 
     def elapsed_ms(self, start: Event, stop: Event) -> float:
+        """Return the device time between two recorded events that were reached, ms."""
         return float(stop.time_since(start))
 
     def synchronize(self) -> None:
+        """Wait for the stream."""
         self._stream.synchronize()
 
     def capture(self, step: Callable[[], object]) -> Callable[[], None]:
+        """Raise RuntimeFailure: pycuda has no CUDA graphs."""
         raise RuntimeFailure("pycuda has no CUDA graphs", hint="pip install cuda-bindings")
 
 

@@ -36,10 +36,16 @@ PADDINGS = (8, 16, 32)
 
 @dataclass(frozen=True)
 class Features:
-    """Features of a network: values in the order of :data:`BASIS` and :data:`SUMMARY`.
+    """Features of a network.
 
-    Networks of one ``family`` (a search space, a YOLO version), and those of one ``image_size`` in pixels, share a
-    random effect. Raises InputError for a wrong number of values and for values that are not finite.
+    Attributes:
+        basis: Values in the order of :data:`BASIS`.
+        summary: Values in the order of :data:`SUMMARY`.
+        family: A search space or a YOLO version; its networks share a random effect.
+        image_size: Side of the images in pixels; networks of one size share a random effect.
+
+    Raises:
+        InputError: A wrong number of values, or a value that is not finite.
     """
 
     basis: tuple[float, ...]
@@ -81,11 +87,12 @@ def features(ops: Sequence[Op], image_size: int, batch: int = 1, family: str = "
 
     Args:
         ops: Operations of ``search_spaces.trace``, at batch 1.
-        image_size: Pixels.
+        image_size: Side of the images in pixels.
         batch: Images in a batch.
         family: Networks of one family share a random effect.
 
-    Raises InputError without a matrix product.
+    Raises:
+        InputError: There is no matrix product.
     """
     o = _Table.of(ops, batch)
     if not o.matrix.any():

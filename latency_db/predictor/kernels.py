@@ -44,16 +44,17 @@ class On(Kernel):
 
     @property
     def theta(self) -> Array:
-        """Logarithms of the hyperparameters."""
+        """Logarithms of the inner kernel's hyperparameters that are not fixed, (hyperparameters,)."""
         return np.asarray(self.kernel.theta)
 
     @theta.setter
     def theta(self, theta: Array) -> None:
+        """Set the logarithms of the inner kernel's hyperparameters that are not fixed, (hyperparameters,)."""
         self.kernel.theta = theta
 
     @property
     def bounds(self) -> Array:
-        """Bounds of :attr:`theta`."""
+        """Lower and upper bound of each entry of :attr:`theta`, as logarithms, (hyperparameters, 2)."""
         return np.asarray(self.kernel.bounds)
 
     def __eq__(self, other: object) -> bool:
@@ -86,7 +87,7 @@ class Same(Kernel):
         return (same, np.empty((*same.shape, 0))) if eval_gradient else same
 
     def diag(self, X: Array) -> Array:
-        """Return ones (n,)."""
+        """Return ones (n,), the variances of inputs (n, D)."""
         return np.ones(len(X))
 
     def is_stationary(self) -> bool:

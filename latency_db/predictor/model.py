@@ -33,13 +33,16 @@ class OutOfDomain(InputError):
 
 @dataclass(frozen=True)
 class Row:
-    """A measured network. Raises InputError for latencies and half-widths that are not finite and positive.
+    """A measured network.
 
-    Args:
+    Attributes:
         features: Features of the network.
-        ms: Latency.
+        ms: Latency, ms.
         group: Rows of one group (an architecture at several image sizes) share a fold in cross-validation.
         half_width: Half of the measurement's 95 % interval as a share of the latency, 0 if unknown.
+
+    Raises:
+        InputError: The latency is not finite and positive, or the half-width is not finite or is negative.
     """
 
     features: Features
@@ -65,15 +68,15 @@ class Prediction:
 class Report:
     """Cross-validated error: every network is predicted from those of other groups. Shares are from 0 to 1.
 
-    Args:
+    Attributes:
         rows: Number of networks.
         groups: Number of groups.
         mape: Mean absolute relative error.
         within_5: Share of predictions within 5 % of the measurement.
         within_10: The same within 10 %.
-        tau: Kendall's rank correlation.
+        tau: Kendall's rank correlation of predictions and measurements.
         coverage: Share of the measurements inside their 95 % interval.
-        added: Standard deviation that was added to every prediction, as a share of the latency.
+        added: Standard deviation of log latency that was added to every prediction.
     """
 
     rows: int
@@ -89,7 +92,15 @@ class Report:
     def of(
         cls, predicted: Array, measured: Array, inside: npt.NDArray[np.bool_], groups: int, added: float = 0.0
     ) -> Report:
-        """Return the report of latencies (n,) in ms; ``inside`` (n,): the measurement lies in the interval."""
+        """Return the report of n predicted and measured latencies.
+
+        Args:
+            predicted: Predicted latencies, (n,), ms.
+            measured: Measured latencies, (n,), ms.
+            inside: Whether the measurement lies in the 95 % interval of its prediction, (n,).
+            groups: Number of groups.
+            added: Standard deviation of log latency that was added to every prediction.
+        """
         from scipy.stats import kendalltau
 
         error = np.abs(predicted / measured - 1)
@@ -98,7 +109,7 @@ class Report:
         return cls(len(error), groups, float(error.mean()), within_5, within_10, tau, float(inside.mean()), added)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return all fields, JSON-ready."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -131,7 +142,11 @@ class Predictor:
 
     @classmethod
     def fit(cls, rows: Sequence[Row], transfer: Sequence[Predictor] = ()) -> Predictor:
-        """Return a predictor of measured networks. Raises InputError for fewer than 6 networks or 3 groups."""
+        """Return a predictor of measured networks; the regression is fitted at the first prediction.
+
+        Raises:
+            InputError: Fewer than 6 networks or 3 groups.
+        """
         groups = {row.group for row in rows}
         if len(rows) < FEWEST_ROWS or len(groups) < FEWEST_GROUPS:
             raise InputError(
@@ -142,11 +157,19 @@ class Predictor:
         return cls(tuple(rows), tuple(transfer))
 
     def predict(self, features: Features) -> Prediction:
-        """Predict one network. Raises OutOfDomain if its features lie outside the measured range."""
+        """Predict the latency of one network.
+
+        Raises:
+            OutOfDomain: Its features lie outside the measured range.
+        """
         return self.predict_all([features])[0]
 
     def predict_all(self, networks: Sequence[Features]) -> list[Prediction]:
-        """Predict several networks, in their order. Raises OutOfDomain as :meth:`predict` does."""
+        """Predict the latencies of several networks, in their order.
+
+        Raises:
+            OutOfDomain: The features of a network lie outside the measured range.
+        """
         for features in networks:
             if reason := self.outside(features):
                 raise OutOfDomain(*reason)
@@ -155,8 +178,10 @@ class Predictor:
         return [Prediction(*map(float, row)) for row in np.exp(np.column_stack([mean, mean - reach, mean + reach]))]
 
     def outside(self, features: Features) -> tuple[str, str, str] | None:
-        """Return the problem, the expected range and a hint if the network lies outside the measured range, else
-        None."""
+        """Return what is outside the measured range: the problem, the expected range and a hint; None if nothing is.
+
+        The range is that of :data:`~latency_db.predictor.features.SUMMARY` on all devices, with a margin.
+        """
         values = np.array(features.summary)
         low, high = self._domain
         far = np.maximum(low - values, values - high) / (high - low)
@@ -258,7 +283,11 @@ class Predictor:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Predictor:
-        """Return the predictor of a value of :meth:`to_dict`. Raises InputError for anything else."""
+        """Return the predictor of a dictionary from :meth:`to_dict`.
+
+        Raises:
+            InputError: The dictionary is of another version, or no predictor.
+        """
         try:
             if data["version"] != VERSION:
                 raise InputError(
@@ -283,7 +312,11 @@ class Predictor:
 
     @classmethod
     def load(cls, path: Path) -> Predictor:
-        """Reads what :meth:`save` wrote; InputError says what is wrong with the file."""
+        """Read a file that :meth:`save` wrote.
+
+        Raises:
+            InputError: The file cannot be read, or holds no predictor of this version.
+        """
         try:
             return cls.from_dict(json.loads(path.read_text()))
         except (OSError, ValueError) as error:
@@ -293,8 +326,11 @@ class Predictor:
 
 
 def spread(pool: Sequence[Features], count: int) -> list[int]:
-    """Return positions of ``count`` networks of a pool, each the farthest from all before it, for the first
-    measurements."""
+    """Return the positions in ``pool`` of ``count`` networks for the first measurements, all if it has fewer.
+
+    The first one is the farthest from the mean of the pool, each other one the farthest from those before it. The
+    distance is Euclidean, of the standardised summaries.
+    """
     if not pool or count < 1:
         return []
     values = np.array([f.summary for f in pool])

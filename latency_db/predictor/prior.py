@@ -51,7 +51,14 @@ class Prior:
         return np.asarray(columns @ np.array(self.coefficients))
 
     def shares(self, columns: Array, names: Sequence[str]) -> dict[str, float]:
-        """Return the mean share of the latency that each named column explains, largest first, without zeros."""
+        """Return the mean share (0 to 1) of the latency that each named column explains, largest first.
+
+        Columns with the share 0 are left out.
+
+        Args:
+            columns: Basis columns of n networks, (n, columns).
+            names: Name of each column, (columns,).
+        """
         parts = columns * np.array(self.coefficients)
         mean = (parts / parts.sum(axis=1, keepdims=True)).mean(axis=0)
         return {names[i]: float(mean[i]) for i in np.argsort(-mean) if mean[i] > 0}

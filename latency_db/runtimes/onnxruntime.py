@@ -105,10 +105,12 @@ class _OnnxRuntime(Profiler):
 
     @classmethod
     def available(cls) -> str | None:
+        """Return None if ONNX Runtime is installed, else what to install."""
         return None if find_spec("onnxruntime") else "onnxruntime not installed; pip install onnxruntime"
 
     @classmethod
     def version(cls) -> str:
+        """Return the version of the installed distribution, ``unknown`` if it has no metadata."""
         for package in PACKAGES:
             try:
                 return package_version(package)
@@ -117,11 +119,16 @@ class _OnnxRuntime(Profiler):
         return "unknown"
 
     def fingerprint(self) -> DeviceFingerprint:
+        """Return this machine, with its GPU and driver unless the target is the CPU."""
         machine = super().fingerprint()
         return machine if self._provider is CPU else with_gpu(machine, self.target.device)
 
     @classmethod
     def quantization_scheme(cls, target: Target, device: DeviceFingerprint | None = None) -> QuantizationScheme | None:
+        """Return the scheme of the target's provider; None if it has no int8.
+
+        On a CPU the weight bits are those of ``device``, by default of this machine.
+        """
         provider = cls._provider_of(target)
         if provider.int8 is None or provider is not CPU:
             return provider.int8
@@ -129,6 +136,11 @@ class _OnnxRuntime(Profiler):
 
     @classmethod
     def open_session(cls, target: Target, model: Path) -> InferenceSession | None:
+        """Return a function of images (batch, 3, S, S) that gives the model's outputs; None unless on the CPU.
+
+        Raises:
+            InputError: ONNX Runtime cannot load the model.
+        """
         if cls._provider_of(target) is not CPU:
             return None
         session, _ = _session({"model": str(model), "threads": target.threads}, CPU, {}, CPU_ENTRIES)
@@ -136,10 +148,17 @@ class _OnnxRuntime(Profiler):
         return lambda images: session.run(None, {name: images})
 
     def measure(self, workload: Workload) -> Measurement:
+        """Measure the model, converted to the target's precision, with the CPU or the GPU protocol.
+
+        Raises:
+            InputError: The model cannot be converted or loaded.
+            RuntimeFailure: A run failed.
+        """
         with converted(workload, self.target.precision, self.quantization_scheme(self.target)) as ready:
             return self._timer.measure(ready, self.version(), self.fingerprint())
 
     def close(self) -> None:
+        """End the processes of the timer; may be called twice."""
         self._timer.close()
 
 
@@ -171,6 +190,7 @@ class OnnxRuntimeTensorrt(_OnnxRuntime):
 
     @classmethod
     def available(cls) -> str | None:
+        """Return None if ONNX Runtime and an NVIDIA driver are installed, else what is missing."""
         return super().available() or no_driver()
 
 

@@ -71,6 +71,7 @@ class OpenVino(Profiler):
 
     @classmethod
     def available(cls) -> str | None:
+        """Return None if OpenVINO is installed, else what to install."""
         return None if find_spec("openvino") else "openvino not installed; pip install 'hw-nas-yolo[openvino]'"
 
     @classmethod
@@ -84,22 +85,36 @@ class OpenVino(Profiler):
         return f"{version} (at most {limit})" if limit else version
 
     def fingerprint(self) -> DeviceFingerprint:
+        """Return this machine; for a GPU or NPU with its name and driver."""
         return self._device
 
     @classmethod
     def quantization_scheme(cls, target: Target, device: DeviceFingerprint | None = None) -> QuantizationScheme:
+        """Return :data:`INT8` with the weight bits of ``device``, by default of this machine."""
         return INT8.on(device or DeviceFingerprint.read())
 
     @classmethod
     def open_session(cls, target: Target, model: Path) -> InferenceSession:
+        """Return a function of images (batch, 3, S, S) that gives the outputs of the compiled model.
+
+        Raises:
+            InputError: OpenVINO cannot compile the model, or computes its convolutions in another precision.
+        """
         run = _compiled({"model": str(model), **asdict(target)})[0].create_infer_request()
         return lambda images: list(run.infer([images]).values())
 
     def measure(self, workload: Workload) -> Measurement:
+        """Measure the model, converted to the target's precision, with the CPU protocol.
+
+        Raises:
+            InputError: The model cannot be converted or compiled, or is computed in another precision.
+            RuntimeFailure: A run failed.
+        """
         with converted(workload, self.target.precision, self.quantization_scheme(self.target)) as ready:
             return self._timer.measure(ready, self.version(), self.fingerprint())
 
     def close(self) -> None:
+        """End the processes of the timer; may be called twice."""
         self._timer.close()
 
 

@@ -64,6 +64,7 @@ class Recorded(Profiler):
 
     @classmethod
     def available(cls) -> str | None:
+        """Return None: a table is replayed on any machine."""
         return None
 
     @classmethod
@@ -73,6 +74,11 @@ class Recorded(Profiler):
 
     @classmethod
     def stands_for(cls, target: Target) -> Target:
+        """Return the runtime and precision that the table was measured with, on that runtime's default device.
+
+        Raises:
+            InputError: No such table, no rows for the target, or rows of several targets, versions or devices.
+        """
         _, measured = _series(target, _read(_find(target, target.device.removesuffix(PREDICT))))[0]
         return Target(measured.target.runtime, target.precision)
 
@@ -84,9 +90,11 @@ class Recorded(Profiler):
         )
 
     def key(self, workload: str, beside: Target | None = None) -> LatencyKey:
+        """Return the database key of a workload; its version is a hash of the table, its device that of the table."""
         return LatencyKey(workload, str(beside or self.target), self._hash, self._origin[0].device)
 
     def nominal_reference_ms(self) -> float | None:
+        """Return the median latency of the reference model in the table, ms; None if it has none."""
         return nominal_reference_ms(m for _, m in self._rows.values())
 
     def measure(self, workload: Workload) -> Measurement:

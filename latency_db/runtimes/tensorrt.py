@@ -54,17 +54,21 @@ class _TensorRt(Profiler):
 
     @classmethod
     def available(cls) -> str | None:
+        """Return None if the library and an NVIDIA driver are installed, else what is missing."""
         return installed(cls.runtime) or no_driver()
 
     @classmethod
     def version(cls) -> str:
+        """Return the version of the installed library, ``unknown`` if it has no metadata."""
         return library_version(cls.runtime)
 
     @classmethod
     def quantization_scheme(cls, target: Target, device: DeviceFingerprint | None = None) -> QuantizationScheme:
+        """Return :data:`INT8`, on every device."""
         return INT8
 
     def fingerprint(self) -> DeviceFingerprint:
+        """Return this machine with its GPU and driver."""
         return with_gpu(super().fingerprint(), self.target.device)
 
     def key(self, workload: str, beside: Target | None = None) -> LatencyKey:
@@ -74,6 +78,12 @@ class _TensorRt(Profiler):
         return key if default else replace(key, version=f"{key.version}, {self._protocol.regime}")
 
     def measure(self, workload: Workload) -> Measurement:
+        """Build the model's engines, converted to the target's precision, and measure them with the GPU protocol.
+
+        Raises:
+            InputError: The model cannot be converted or compiled.
+            RuntimeFailure: A run failed, or the GPU has too little memory.
+        """
         with converted(workload, self.target.precision, INT8) as ready:
             model = ready.path()
             engines = self._build(model)
@@ -117,6 +127,7 @@ class _TensorRt(Profiler):
         return 1 if self.builds_on_gpu else os.cpu_count() or 1
 
     def close(self) -> None:
+        """End the processes of the timer; may be called twice."""
         self._timer.close()
 
 
@@ -135,6 +146,11 @@ class TensorRtRtx(_TensorRt):
 
     @classmethod
     def compile_ahead(cls, target: Target, model: Path) -> Mapping[str, Any] | None:
+        """Return the report of compiling a model without a GPU; None if TensorRT-RTX is not installed.
+
+        Raises:
+            InputError: TensorRT-RTX cannot compile the model.
+        """
         return (
             None
             if installed(cls.runtime)

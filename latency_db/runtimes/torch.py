@@ -62,20 +62,29 @@ class _Torch(Profiler):
 
     @classmethod
     def available(cls) -> str | None:
+        """Return None if torch is installed, else what to install."""
         return None if find_spec("torch") else "torch not installed; pip install torch"
 
     @classmethod
     def version(cls) -> str:
+        """Return torch's version, ``unknown`` if it has no metadata."""
         try:
             return package_version("torch")
         except PackageNotFoundError:
             return "unknown"
 
     def fingerprint(self) -> DeviceFingerprint:
+        """Return this machine, with its GPU and driver unless the target is the CPU."""
         machine = super().fingerprint()
         return machine if self.target.device == "cpu" else with_gpu(machine, self.target.device)
 
     def measure(self, workload: Workload) -> Measurement:
+        """Measure a network of a search space with random weights, by the CPU or the GPU protocol.
+
+        Raises:
+            InputError: The workload is an ONNX file, or its image size is not that of the target.
+            RuntimeFailure: A run failed.
+        """
         network = workload.network
         if network is None:
             hint = "give the architecture file (S.json): torch runs the network itself, not ONNX"
@@ -88,6 +97,7 @@ class _Torch(Profiler):
             return self._timer.measure(replace(workload, onnx=file), self.version(), self.fingerprint())
 
     def close(self) -> None:
+        """End the processes of the timer; may be called twice."""
         self._timer.close()
 
 
@@ -106,6 +116,7 @@ class TorchCompile(_Torch):
 
     @classmethod
     def available(cls) -> str | None:
+        """Return None if torch, a C++ compiler and Python's headers are there, else what to install."""
         if reason := super().available():
             return reason
         compiler = os.environ.get("CXX") or "g++"

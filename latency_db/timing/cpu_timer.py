@@ -123,7 +123,19 @@ class CpuTimer:
     def time_process(
         self, client: TimingClient, model: Path, cpus: tuple[int, ...], part: Protocol, watch: _Stopwatch
     ) -> CpuSession:
-        """Load, warm up and time a model in one new process, between two readings of the machine's state."""
+        """Load, warm up and time a model in one new process, between two readings of the machine's state.
+
+        Args:
+            client: The process, from :meth:`new_client`.
+            model: The file that the engine loads.
+            cpus: CPUs that the process is pinned to.
+            part: Its share of the protocol (:meth:`Protocol.parts`).
+            watch: Receives the seconds of each step.
+
+        Raises:
+            InputError: The model cannot be loaded.
+            RuntimeFailure: A run failed.
+        """
         settings = client.load(model, self._load_request(cpus, self._target))
         watch.lap("start_and_load")
         reference = self._ready_reference(cpus)
