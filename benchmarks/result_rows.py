@@ -305,6 +305,28 @@ def transfer(f: Figure) -> list[Row]:
     return rows
 
 
+def pretrained(f: Figure) -> list[Row]:
+    """mAP of both starts, and the gain with its 95 % interval over seeds."""
+    gain, maps = f["gain"], f["map"]
+    of = f"{f['model']}, {f['image_size']} px, {f['epochs']} epochs, {len(f['runs'])} seeds: mAP50-95"
+    half = "" if gain["half_width"] is None else f" ± {100 * gain['half_width']:.1f}"
+    return [
+        (f"{of} from random weights", f"{100 * maps['scratch']['mean']:.1f} %"),
+        (f"{of} from published weights", f"{100 * maps['pretrained']['mean']:.1f} %"),
+        ("gain with its 95 % interval", f"{100 * gain['mean']:+.1f}{half} points"),
+    ]
+
+
+def elastic(f: Figure) -> list[Row]:
+    """mAP of architectures straight from the supernets: largest, smallest, mean of random ones."""
+    rows = []
+    for name, found in f["map"].items():
+        values = [v for key, v in found.items() if key.startswith("random")]
+        text = f"{100 * found['largest']:.1f}, {100 * found['smallest']:.1f}, {100 * sum(values) / len(values):.1f} %"
+        rows.append((f"{name}: mAP50-95 of the largest, the smallest, the mean of {len(values)} random", text))
+    return rows
+
+
 def agreement(f: Figure) -> list[Row]:
     """Models compared, plans built."""
     built = [build for m in f["models"].values() for build in m["tensorrt_rtx"].values()]

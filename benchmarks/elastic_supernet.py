@@ -1,0 +1,133 @@
+"""What does a trained detector bring as the beginning of a supernet? Accuracy of random architectures straight from it.
+
+``python -m benchmarks.elastic_supernet --weights yolov8n.pt --data bccd --image-size 128 --epochs 12 --out runs/elastic``
+
+The space is what the weights cover (``nas search --init``). Two supernets are trained with the same number of steps:
+one from random weights (its recipe begins with the largest architecture alone), one from the detector. Figure: mAP50-95
+on the val split of the largest, the smallest and ``--architectures`` random architectures, extracted without further
+training, BatchNorm recalibrated. ``before``: the same before any training, with channels ordered by importance and as
+they lie in the file. What is finished in ``--out`` is kept. The weights are the user's own: none are in the repository,
+and the result names the file by its hash. ``results/elastic_supernet_<data>.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from benchmarks.record import Goal, write
+from nas.core.compute import device_of
+from nas.core.console_reporter import ConsoleReporter
+from nas.core.paths import new_folder
+from nas.core.reporter import Reporter
+from nas.data.source import DataPair
+from nas.pretrained.convert import weights_file
+from nas.supernet.supernet import Supernet
+from nas.supernet.weights import digest_of
+from nas.training.data import image_size_of, open_training_data
+from nas.training.job import ComputeConfig, TrainJob
+from nas.training.recipe import Recipe
+from nas.training.supernet_initialization import TRAINED_LR, space_from, trained_point
+from nas.training.train_supernet import train_supernet
+from nas.training.validation import calibrate, detect_and_score
+from search_spaces.architecture import Architecture
+from search_spaces.space import SearchSpace
+from search_spaces.spaces import SPACES
+
+POINTS = 8.0
+"""Goal: points of mAP50-95 that random architectures gain by the trained beginning, after the same number of steps."""
+
+
+def architectures(space: SearchSpace, count: int) -> dict[str, Architecture]:
+    """The largest, the smallest and random architectures of a space, at one image size, by name."""
+    rng = random.Random(7)
+    drawn = {f"random{i}": space.sample(rng) for i in range(count)}
+    size = image_size_of(space)
+    named = {"largest": space.largest, "smallest": space.smallest, **drawn}
+    return {name: a.replace(image_size=size) for name, a in named.items()}
+
+
+def accuracies(
+    supernet: Supernet, named: Mapping[str, Architecture], data: DataPair, what: str, reporter: Reporter
+) -> dict[str, float]:
+    """mAP50-95 of each architecture straight from a supernet."""
+    found = {}
+    with reporter.progress(what) as update:
+        for done, (name, architecture) in enumerate(named.items(), 1):
+            detector, size = supernet.extract(architecture), int(architecture["image_size"])
+            calibrate(detector, data, size)
+            found[name] = detect_and_score(detector, data, size).map
+            update(done, len(named))
+    return found
+
+
+def summary(found: Mapping[str, float]) -> dict[str, float]:
+    """Largest, smallest, mean and standard deviation of the random ones."""
+    values = [v for name, v in found.items() if name.startswith("random")]
+    return {"largest": found["largest"], "smallest": found["smallest"], "mean": mean(values), "spread": stdev(values)}
+
+
+def measured(args: argparse.Namespace, data: DataPair, reporter: Reporter) -> dict[str, Any]:
+    """Accuracies of both supernets after the training, and of the trained beginning before it."""
+    weights = weights_file(args.weights)
+    space = space_from(weights, args.space, [f"image_size={args.image_size}"])
+    named = architectures(space, args.architectures)
+    folder = new_folder(args.out)
+    recipe = Recipe(epochs=args.epochs, batch_size=args.batch_size, seed=args.seed)
+    found: dict[str, Any] = {}
+    for order in (True, False):
+        supernet = Supernet(space, len(data.classes))
+        trained = trained_point(weights, SPACES[space.name], data.classes, order)
+        supernet.fill(trained.architecture, trained.detector)
+        name = "before, ordered" if order else "before, as in the file"
+        found[name] = accuracies(supernet, named, data, name, reporter)
+    for name, init, lr in (("scratch", None, recipe.lr), ("trained", weights, TRAINED_LR)):
+        job = TrainJob(data, replace(recipe, lr=lr), init, compute=ComputeConfig(args.device))
+        supernet = train_supernet(space, job, folder / f"{name}.safetensors", reporter).to(device_of("cpu"))
+        found[name] = accuracies(supernet, named, data, f"supernet, {name}", reporter)
+    steps = args.epochs * (len(data.train) // args.batch_size)
+    return {"space": space.name, "size": space.size, "steps": steps, "map": found}
+
+
+def goals_of(figure: Mapping[str, Any]) -> list[Goal]:
+    """The gain of random architectures in points of mAP50-95."""
+    by_start = {name: summary(found)["mean"] for name, found in figure["map"].items()}
+    gain = 100 * (by_start["trained"] - by_start["scratch"])
+    what = (
+        f"random architectures from the supernet, {figure['data_name']}, {figure['steps']} steps: trained over scratch"
+    )
+    return [Goal(what, gain, f">= {POINTS:g}", "points")]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train both supernets, evaluate, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--space", help="search space (default: the smallest that holds the network)")
+    parser.add_argument("--image-size", type=int, default=128)
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--architectures", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--limit", type=int, help="use at most so many images of each split")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the supernets; what is finished is kept")
+    args = parser.parse_args(arguments)
+    reporter = ConsoleReporter()
+    data = open_training_data(args.data, args.limit, reporter)
+    figure = measured(args, data, reporter)
+    figure |= {"weights": digest_of(args.weights), "data": data.fingerprint, "data_name": data.name}
+    figure |= {"image_size": args.image_size, "seed": args.seed}
+    for name, found in figure["map"].items():
+        reporter.note(f"{name}: {summary(found)}")
+    write(f"elastic_supernet_{data.name}", figure, goals_of(figure), (args.seed,))
+
+
+if __name__ == "__main__":
+    main()
