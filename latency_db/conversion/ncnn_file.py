@@ -33,9 +33,9 @@ class NcnnFile:
     Attributes:
         param: ncnn's text file of layers.
         weights: ncnn's binary file.
-        inputs: name in the ONNX file -> shape with the batch; in ncnn they are called in0, in1, …
-        outputs: names of the network's outputs in the ONNX file; in ncnn they are called out0, out1, …
-        tail: the ONNX model that decodes these outputs; None where nothing was cut off.
+        inputs: Name in the ONNX file -> shape with the batch; in ncnn the inputs are called in0, in1, …
+        outputs: Names of the network's outputs in the ONNX file; in ncnn they are called out0, out1, …
+        tail: The ONNX model that decodes these outputs; None if nothing was cut off.
     """
 
     param: Path
@@ -49,13 +49,13 @@ def convert(model: Path, folder: Path, batch: int = 1, image_size: int | None = 
     """Convert an ONNX file for ncnn.
 
     Args:
-        model: the file.
-        folder: for the converted files.
-        batch: of the target; a free batch dimension takes it.
-        image_size: of the target in pixels; a free height or width takes it.
+        model: The file.
+        folder: Folder of the converted files.
+        batch: Images per run of the target; a free batch dimension takes it.
+        image_size: Side of the target's images in pixels; a free height or width takes it.
 
     Raises:
-        InputError: if the file cannot be read, its shape is not the target's, or pnnx cannot convert it.
+        InputError: The file cannot be read, its shape is not the target's, or pnnx cannot convert it.
     """
     import onnx
 
@@ -118,7 +118,7 @@ def converter() -> Path:
     """Return the pnnx program that the wheel ``pnnx`` brings.
 
     Raises:
-        InputError: if it is not installed.
+        InputError: It is not installed.
     """
     found = find_spec("pnnx")
     if found is None or not found.submodule_search_locations:

@@ -28,7 +28,7 @@ def parsed(path: Path) -> onnx.ModelProto:
     """Parse an ONNX file with its weights.
 
     Raises:
-        InputError: if it is no regular file, larger than 2 GiB, or no ONNX file.
+        InputError: It is no regular file, larger than 2 GiB, or no ONNX file.
     """
     import onnx
 
@@ -98,7 +98,7 @@ def check_operators(proto: onnx.ModelProto) -> None:
     """Check that every operator is one of ONNX's: converters of other runtimes crash on any other.
 
     Raises:
-        InputError: if one is not; it is named with its node.
+        InputError: An operator is not; it is named with its node.
     """
     from onnx import defs
 
@@ -110,8 +110,14 @@ def check_operators(proto: onnx.ModelProto) -> None:
 def input_shapes(proto: onnx.ModelProto, batch: int, image_size: int | None) -> dict[str, list[int]]:
     """Return the shape of every input by name: as in the file, a free batch or image size as in the target.
 
+    Args:
+        proto: The model.
+        batch: Images per run of the target.
+        image_size: Side of the target's images in pixels; None if it sets none.
+
     Raises:
-        InputError: as :func:`latency_db.conversion.onnx_file.input_shape`.
+        InputError: A dimension is fixed to another number, or is free and nothing sets it
+            (:func:`latency_db.conversion.onnx_file.input_shape`).
     """
     constants = {t.name for t in proto.graph.initializer}
     shapes = {}

@@ -56,10 +56,13 @@ def converted(workload: Workload, precision: str, scheme: QuantizationScheme | N
 
 
 def fp16(model: Path, out: Path) -> Path:
-    """Write the model in float16; inputs, outputs and the decode tail stay float32.
+    """Write the model in float16 and return ``out``; inputs, outputs and the decode tail stay float32.
 
     Box sides are pixels, which float16 represents coarsely. The part before the tail is converted alone: with the
     tail's nodes excluded instead, the library would round to float16 between any two of them.
+
+    Raises:
+        InputError: The file is no ONNX file, or its opset is too old.
     """
     from onnxruntime.transformers.float16 import convert_float_to_float16
 

@@ -130,6 +130,9 @@ class LatencyDB:
         """Store rows in one transaction: all or none.
 
         Of two measurements of a key the newer stays; of equally old ones the one in the database.
+
+        Raises:
+            InputError: The database cannot be written.
         """
         wanted: dict[LatencyKey, Measurement] = {}
         for key, measurement in rows:
@@ -157,6 +160,11 @@ class LatencyDB:
             profiler: Measures; what a recorded table answers is not stored a second time.
             workload: Its ONNX file is written only if it is measured.
             fresh: Measure in any case (finalists, before they are reported).
+
+        Raises:
+            InputError: The stored record is damaged, the runtime refuses the model, a recorded table lacks it, or the
+                database cannot be written.
+            RuntimeFailure: A run failed.
         """
         if not profiler.measures:
             return profiler.measure(workload)
@@ -169,12 +177,19 @@ class LatencyDB:
         return measurement
 
     def rows(self, chosen: MeasurementFilter | None = None) -> Iterator[tuple[LatencyKey, Measurement]]:
-        """Yield the measurements that a filter admits (default: all) with their keys, ordered by key."""
+        """Yield the measurements that a filter admits (default: all) with their keys, ordered by key.
+
+        Raises:
+            InputError: A record is damaged.
+        """
         for key, record in self._records(*(chosen or MeasurementFilter()).conditions()):
             yield key, self._parse(record)
 
     def groups(self, chosen: MeasurementFilter | None = None) -> list[MeasurementGroup]:
-        """Return the measurements grouped by space, target, version and device; quick, as no record is read."""
+        """Return the measurements grouped by space, target, version and device, ordered by these.
+
+        No record is read, so that this is quick also for many measurements.
+        """
         names = ("space", "target", "version", "device", "device_name", "median_ms", "verdict", "time")
         query = select(*(MEASUREMENTS.c[name] for name in names)).where(*(chosen or MeasurementFilter()).conditions())
         found: dict[tuple[str, str, str, str], list[Any]] = {}
@@ -189,7 +204,7 @@ class LatencyDB:
         return [group_of(key, rows) for key, rows in sorted(found.items())]
 
     def all(self) -> list[Measurement]:
-        """Return all measurements."""
+        """Return all measurements, ordered by key. Raises InputError if a record is damaged."""
         return [measurement for _, measurement in self.rows()]
 
     def nominal_reference_ms(self, *keys: LatencyKey) -> float | None:
@@ -197,6 +212,9 @@ class LatencyDB:
 
         The group has the target, version and device of any of ``keys``; None if it has no reference model.
         :meth:`Measurement.at_nominal_speed` takes the result.
+
+        Raises:
+            InputError: A record is damaged.
         """
         same = [
             [MEASUREMENTS.c[name] == getattr(key, name) for name in ("target", "version", "device")] for key in keys

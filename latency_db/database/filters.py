@@ -24,8 +24,15 @@ class MergeCounts:
 class MeasurementGroup:
     """The measurements of one space on one target, runtime version and device.
 
-    The space is "" for files. ``times_ms`` are the sorted medians, ms; ``clean`` counts clean ones; ``newest`` is the
-    latest time.
+    Attributes:
+        space: Name of the search space, "" for files.
+        target: Target, as text.
+        version: Version of the runtime.
+        device: Id of the device fingerprint.
+        device_name: Name of the accelerator or CPU, "" if unknown.
+        times_ms: Median latencies, sorted, ms.
+        clean: Number of clean measurements.
+        newest: Time of the newest one, ISO 8601 in UTC.
     """
 
     space: str
@@ -42,8 +49,12 @@ class MeasurementGroup:
 class MeasurementFilter:
     """A filter of measurements; None admits any.
 
-    ``target`` is a whole target or its beginning (``onnxruntime``, ``onnxruntime:fp32``), ``device`` the beginning of
-    a device's id or a part of its name, ``workload`` a whole key or a part of it (an architecture's id).
+    Attributes:
+        target: A whole target or its beginning (``onnxruntime``, ``onnxruntime:fp32``).
+        space: Name of a search space.
+        version: Version of the runtime.
+        device: Beginning of a device's id, or a part of its name.
+        workload: A whole key or a part of it (an architecture's id).
     """
 
     target: str | None = None
@@ -78,7 +89,12 @@ class MeasurementFilter:
 
 
 def group_of(key: tuple[str, str, str, str], rows: Sequence[Any]) -> MeasurementGroup:
-    """Return the group of rows that have one space, target, version and device."""
+    """Return the group of rows that have one space, target, version and device.
+
+    Args:
+        key: Space, target, version and device.
+        rows: Rows with ``device_name``, ``median_ms``, ``verdict`` and ``time``; at least one.
+    """
     name = next((row.device_name for row in rows if row.device_name), "")
     clean = sum(row.verdict == "clean" for row in rows)
     return MeasurementGroup(

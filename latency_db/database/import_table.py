@@ -23,7 +23,15 @@ NOT_KNOWN = (
 
 @dataclass(frozen=True)
 class TableColumns:
-    """What a published table means: its columns ``key`` (network) and ``value`` (ms), and what it was measured on."""
+    """The meaning of a published table.
+
+    Attributes:
+        key: Column that names the network.
+        value: Column of the latency, ms.
+        target: What was measured on.
+        device_name: Name of the device.
+        version: Version of the runtime.
+    """
 
     key: str
     value: str

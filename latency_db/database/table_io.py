@@ -135,7 +135,13 @@ def kind_of(path: Path) -> str:
 
 
 def raw_rows(path: Path) -> Iterator[tuple[str, Cells]]:
-    """Yield the rows of any CSV (its first line names the columns) or Parquet file, each with its place in words."""
+    """Yield the rows of any CSV or Parquet file, each with its place in words.
+
+    The first line of a CSV names the columns.
+
+    Raises:
+        InputError: Another suffix, the file cannot be read, pyarrow is missing, or a row is damaged.
+    """
     content = _content(path)
     return (
         _csv_rows(path, _text(path, content))

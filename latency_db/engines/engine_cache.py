@@ -39,8 +39,14 @@ class Engine:
 class EngineJob:
     """What to compile for which device.
 
-    ``device`` is the GPU's name and driver, or "" for plans that run on any. ``number`` distinguishes rebuilds of one
-    network, from 0.
+    Attributes:
+        onnx: The model.
+        runtime: ``tensorrt`` or ``tensorrt-rtx``.
+        version: Version of the runtime.
+        device: The GPU's name and driver, or "" for plans that run on any.
+        batch: Images per run.
+        image_size: Side of the images in pixels; None if it is fixed in the model.
+        number: Distinguishes rebuilds of one network, from 0.
     """
 
     onnx: Path
@@ -55,7 +61,8 @@ class EngineJob:
     def key(self) -> str:
         """64 hex digits of the SHA-256 of all that the plan depends on.
 
-        Raises InputError if the file cannot be read.
+        Raises:
+            InputError: The file cannot be read.
         """
         try:
             content = hashlib.sha256(self.onnx.read_bytes()).hexdigest()
@@ -103,7 +110,9 @@ class EngineCache:
     ) -> list[Engine]:
         """Return the engines of several jobs, ``processes`` built concurrently.
 
-        The first failure is raised at the end.
+        Raises:
+            InputError: A model cannot be compiled, or an engine cannot be written. The first such error is raised after
+                all jobs have ended.
         """
         with ThreadPoolExecutor(max(1, processes)) as pool:
             waiting = [pool.submit(self.obtain, job, fresh, lock) for job in jobs]

@@ -29,6 +29,9 @@ def rows_of(database: LatencyDB, key: LatencyKey) -> list[Row]:
     """Return the measured networks of a key's target (at any image size), version and device; may be none.
 
     The key's workload is ignored.
+
+    Raises:
+        InputError: A record of the database is damaged, or holds a network that is no longer valid.
     """
     wanted = replace(Target.read(key.target), image_size=None)
     chosen = MeasurementFilter(target=f"{wanted.runtime}:{wanted.precision}", version=key.version)
@@ -42,6 +45,9 @@ def rows_of_measurements(measurements: Iterable[Measurement]) -> list[Row]:
     """Return measurements of one target, version and device as rows, at the machine's nominal speed.
 
     Measurements without a network (those of an ONNX file) and predicted latencies are left out.
+
+    Raises:
+        InputError: The network of a measurement is not valid.
     """
     kept = [m for m in measurements if m.environment.get("network") and m.source != "predicted"]
     networks = [Network.from_dict(m.environment["network"]) for m in kept]

@@ -36,7 +36,14 @@ FOLDS = 10
 
 @dataclass(frozen=True)
 class Fit:
-    """A roofline prior and a Gaussian process fitted on one set of networks; ``others`` are fits of other devices."""
+    """A roofline prior and a Gaussian process fitted on one set of networks.
+
+    Attributes:
+        prior: The roofline model.
+        encoding: Standardises the inputs of the process.
+        process: scikit-learn's ``GaussianProcessRegressor`` of the residuals.
+        others: Fits of other devices.
+    """
 
     prior: Prior
     encoding: _Encoding

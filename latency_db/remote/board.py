@@ -100,6 +100,11 @@ class Board:
     def send(self, name: str, content: bytes, limit_bytes: int) -> None:
         """Store a file on the board, whole or not at all.
 
+        Args:
+            name: Path below the folder of the board.
+            content: Bytes of the file.
+            limit_bytes: Size of the file's folder above which its oldest files are removed.
+
         Raises:
             RuntimeFailure: The board cannot store it (a full disk).
             ConnectionLost: The connection stayed lost.
@@ -144,7 +149,10 @@ class Board:
         return answer.get("ok")
 
     def release(self, request: Mapping[str, Any]) -> None:
-        """Close a profiler on the board, if the process there still runs."""
+        """Close the profiler of a target on the board, if the process there still runs.
+
+        A lost connection is no error: a process that ended has closed all its profilers.
+        """
         if self._process is None:
             return
         try:
@@ -153,7 +161,12 @@ class Board:
             self._end_process()
 
     def send_model(self, model: Path) -> str:
-        """Send an ONNX file unless the board has it; return its SHA-256."""
+        """Send an ONNX file unless the board has it; return its SHA-256.
+
+        Raises:
+            InputError: The board cannot be used.
+            RuntimeFailure: The board cannot store it, or the connection stayed lost.
+        """
         content = model.read_bytes()
         digest = hashlib.sha256(content).hexdigest()
         if not self.ask("has", {"sha256": digest}):

@@ -55,7 +55,11 @@ class BoardServer:
         }
 
     def open(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Open the profiler of a target; return its runtime's version and the board's fingerprint."""
+        """Open the profiler of a target; return its runtime's version and the board's fingerprint.
+
+        Raises:
+            InputError: The runtime cannot be used on the board, or lacks the precision or the device.
+        """
         profiler = self._profiler(request)
         return {"version": profiler.version(), "fingerprint": profiler.fingerprint().to_dict()}
 
@@ -67,7 +71,12 @@ class BoardServer:
         return path.is_file()
 
     def measure(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Measure a model that was sent, on a target that was opened."""
+        """Measure a model that was sent, on a target that was opened; return the measurement, JSON-ready.
+
+        Raises:
+            InputError: The model is not there, or the runtime refuses it.
+            RuntimeFailure: The run failed.
+        """
         network = Network.from_dict(request["network"]) if request["network"] else None
         model = self._model(request["sha256"]) if request["sha256"] else Path()
         workload = Workload(request["workload"], model, network, converted=True)
@@ -121,7 +130,7 @@ def main() -> None:
 
 
 def answer(actions: Mapping[str, Callable[[Mapping[str, Any]], object]], request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the answer to one request."""
+    """Return the answer to one request: ``{"ok": …}``, or ``{"error": "one line", "kind": …}``."""
     try:
         return {"ok": actions[request["do"]](request)}
     except RuntimeFailure as error:

@@ -47,20 +47,32 @@ class RemoteProfiler(Profiler):
 
     @classmethod
     def available(cls) -> str | None:
+        """Return None: the board checks whether a runtime can be used there when a profiler is made."""
         return None
 
     @classmethod
     def version(cls) -> str:
+        """Return ``unknown``, since each board has its own version; :meth:`key` has the board's."""
         return "unknown"
 
     def fingerprint(self) -> DeviceFingerprint:
+        """Return the fingerprint of the board."""
         return self._device
 
     def key(self, workload: str, beside: Target | None = None) -> LatencyKey:
+        """Return the database key of a workload, with the runtime's version and the fingerprint of the board."""
         target = beside or self.target
         return LatencyKey(workload, str(target), versioned(self._version, self._scheme(target)), self._device.id)
 
     def measure(self, workload: Workload) -> Measurement:
+        """Measure one workload on the board; its model is sent if the board lacks it.
+
+        The environment of the measurement holds the address of the board under ``measured_on``.
+
+        Raises:
+            InputError: The model cannot be converted, the board refuses it, or the board measured another one.
+            RuntimeFailure: The run failed, or the connection stayed lost.
+        """
         network = workload.network.to_dict() if workload.network else None
         request = {**self._request, "workload": workload.key, "network": network, "sha256": ""}
         if not RUNTIMES[self.target.runtime].reads_onnx:
@@ -86,7 +98,7 @@ class RemoteProfiler(Profiler):
         return RUNTIMES[target.runtime].quantization_scheme(target, self._device)
 
     def close(self) -> None:
-        """End the reference model's process on the board; may be called twice."""
+        """Close the profiler on the board, and with it the process of its reference model; may be called twice."""
         self._board.release(self._request)
 
 

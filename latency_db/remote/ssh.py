@@ -56,7 +56,13 @@ class ConnectionLost(RuntimeFailure):
 
 @dataclass(frozen=True)
 class Address:
-    """A machine that ssh reaches: host (with a user, or a name in ssh's configuration), port, Python to run there."""
+    """A machine that ssh reaches.
+
+    Attributes:
+        host: Name or address, with a user if there is one, or a name in ssh's configuration.
+        port: Port; None is ssh's default.
+        python: Command or path of the Python to run there.
+    """
 
     host: str
     port: int | None = None
@@ -147,8 +153,12 @@ class Ssh:
         return done.stdout
 
     def failure(self, status: int, messages: str) -> InputError:
-        """Return the exception for a command that ended with ``status`` and printed ``messages`` to its error
-        output."""
+        """Return the exception for a command that ended with an error.
+
+        Args:
+            status: Exit status of the command; :data:`CONNECTION_FAILED` is that of ssh itself.
+            messages: Its error output.
+        """
         lines = [line.strip() for line in messages.splitlines() if line.strip()]
         last = printable(lines[-1])[:300] if lines else f"status {status}"
         if status != CONNECTION_FAILED:
@@ -167,7 +177,10 @@ class Ssh:
     ) -> T:
         """Return the result of ``operation``, repeated with growing pauses while the connection is lost.
 
-        A warning is logged before each pause. Raises ConnectionLost, the last one, when the time is over.
+        A warning is logged before each pause.
+
+        Raises:
+            ConnectionLost: The last one, if the time of the :class:`Backoff` is over.
         """
         end = clock() + self._backoff.total_s
         pause = self._backoff.first_s

@@ -74,18 +74,23 @@ class Mnn(Profiler):
         """Convert and load a model; return a function of images (batch, 3, S, S) that gives boxes and scores.
 
         Raises:
-            InputError: if MNN cannot convert or load the model.
+            InputError: MNN cannot convert or load the model.
         """
         with tempfile.TemporaryDirectory() as folder:
             network = _Network(model, Path(folder), target.batch, target.image_size, target.threads)
         return network.outputs
 
     def measure(self, workload: Workload) -> Measurement:
-        """Measure the latency of a workload by the CPU protocol."""
+        """Measure the latency of a workload by the CPU protocol.
+
+        Raises:
+            InputError: MNN cannot convert or load the model.
+            RuntimeFailure: A run failed.
+        """
         return self._timer.measure(workload, self.version(), self.fingerprint())
 
     def close(self) -> None:
-        """End the measuring processes."""
+        """End the processes of the timer; may be called twice."""
         self._timer.close()
 
 
@@ -93,6 +98,9 @@ def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, 
     """Convert and load ``request["model"]``; return a function that runs it once, and the settings.
 
     The input is normally distributed.
+
+    Raises:
+        InputError: MNN cannot convert or load the model.
     """
     import numpy as np
 

@@ -60,7 +60,7 @@ class Ncnn(Profiler):
 
     @classmethod
     def version(cls) -> str:
-        """Versions of ncnn and of its converter, which decides the layers."""
+        """Return the versions of ncnn and of its converter, which decides the layers."""
         try:
             return f"{package_version('ncnn')}, pnnx {package_version('pnnx')}"
         except PackageNotFoundError:
@@ -71,7 +71,7 @@ class Ncnn(Profiler):
         """Convert and load a model; return a function of images (batch, 3, S, S) that gives boxes and scores.
 
         Raises:
-            InputError: if ncnn cannot convert or load the model.
+            InputError: ncnn cannot convert or load the model.
         """
         with tempfile.TemporaryDirectory() as folder:
             file = convert(model, Path(folder), target.batch, target.image_size)
@@ -80,11 +80,16 @@ class Ncnn(Profiler):
         return lambda images: decode(network.outputs([images]))
 
     def measure(self, workload: Workload) -> Measurement:
-        """Measure the latency of a workload by the CPU protocol."""
+        """Measure the latency of a workload by the CPU protocol.
+
+        Raises:
+            InputError: ncnn cannot convert or load the model.
+            RuntimeFailure: A run failed.
+        """
         return self._timer.measure(workload, self.version(), self.fingerprint())
 
     def close(self) -> None:
-        """End the measuring processes."""
+        """End the processes of the timer; may be called twice."""
         self._timer.close()
 
 
@@ -92,6 +97,9 @@ def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, 
     """Convert and load ``request["model"]``; return a function that runs it once, and the settings.
 
     The input is normally distributed. Images of a batch are computed one after another.
+
+    Raises:
+        InputError: ncnn cannot convert or load the model.
     """
     import numpy as np
 
@@ -169,7 +177,7 @@ def _check_layers(param: Path) -> None:
 
 
 def _decoder(file: NcnnFile) -> Callable[[list[npt.NDArray[np.float32]]], list[npt.NDArray[np.float32]]]:
-    """The decode tail in ONNX Runtime, or the outputs as they are."""
+    """Return a function that computes the decode tail in ONNX Runtime; without a tail, one that returns its input."""
     if file.tail is None:
         return lambda outputs: outputs
     import onnxruntime as ort

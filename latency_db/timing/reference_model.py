@@ -39,6 +39,9 @@ def reference_model_file(model: ReferenceModel = CPU_REFERENCE) -> Path:
     """Return the ONNX file of a reference model; it is built once per user.
 
     The file name carries the hash of the content. A file that does not match its name is damaged and is built again.
+
+    Raises:
+        InputError: No folder for caches can be written.
     """
     folder = cache_dir()
     for path in sorted(folder.glob(f"reference-{model.name}-*.onnx")):
