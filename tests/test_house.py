@@ -204,7 +204,6 @@ def shapeless(package: str) -> list[str]:
 
 SHAPES_NOT_YET = {
     "nas/inference",
-    "nas/pretrained",
     "nas/pseudo_labels",
 }
 

@@ -1,4 +1,4 @@
-"""``nas extract``."""
+"""``nas extract``: write detectors from the supernet of a search."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EXAMPLES = """\
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the verb."""
+    """Add the options of the verb."""
     parser.add_argument("run", type=Path, help="folder of a search")
     parser.add_argument("names", nargs="*", help="architectures of the run (default: all chosen)")
     parser.add_argument("--data", help="data set (default: the run's)")
@@ -24,7 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Cut the weights out of the supernet, recalibrate BatchNorm, evaluate."""
+    """Extract the weights from the supernet, recalibrate BatchNorm, and print the accuracy."""
     from nas.cli.options import new_file
     from nas.core.architecture_file import read_artifact
     from nas.core.console_reporter import ConsoleReporter

@@ -1,4 +1,4 @@
-"""``nas import``."""
+"""``nas import``: convert published weights into a weights file."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from pathlib import Path
 EXAMPLES = """\
   nas import yolov8s.pt                                   (writes yolov8s.safetensors)
   nas import best.onnx --out weights/best.safetensors
-  nas train yolov8s.json --data shop/ --init yolov8s.pt   (imports on the way)"""
+  nas train yolov8s.json --data shop/ --init yolov8s.pt   (imports automatically)"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the verb."""
+    """Add the options of the verb."""
     parser.add_argument(
         "weights",
         type=Path,
         help="published weights (.pt, .pth, .onnx, .safetensors): YOLOv5, YOLOv5u, v6, v7, v8, 11, 12, 26, YOLO-NAS",
     )
-    parser.add_argument("--out", type=Path, help="weights file to write (default: the name with .safetensors)")
+    parser.add_argument(
+        "--out", type=Path, help="weights file to write (default: the input's name with the extension .safetensors)"
+    )
     parser.add_argument(
         "--accept-licence",
         action="store_true",
@@ -27,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert the weights and report what they are."""
+    """Convert the weights and print a summary."""
     from nas.cli.options import new_file
     from nas.core.console_reporter import ConsoleReporter
     from nas.pretrained.convert import import_weights

@@ -1,4 +1,4 @@
-"""Published weights as weights files of this program: checkpoints read without running their code, tensors renamed.
+"""Import of published weights: a checkpoint is read without running its code, and its tensors are renamed.
 
-It imports ``core``, ``data`` and ``supernet``.
+The package imports ``core``, ``data`` and ``supernet``.
 """

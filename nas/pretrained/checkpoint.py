@@ -1,4 +1,4 @@
-"""From a file of published weights, whatever its format, to tensors by name and what the file says of itself."""
+"""Readers of published weights (``.pt``, ``.pth``, ``.onnx``, ``.safetensors``): tensors by name, and metadata."""
 
 from __future__ import annotations
 
@@ -20,20 +20,23 @@ MAX_MODULES = 100_000
 MAX_DEPTH = 64
 MAX_CLASSES = 100_000
 STATES = ("ema_net", "ema", "ema_state_dict", "ema_model", "net", "model", "state_dict", "model_state_dict")
-"""Where a checkpoint keeps its network, averaged weights (EMA) first."""
+"""Keys of a checkpoint under which its network is searched, in this order; averaged weights (EMA) come first."""
 PARAMETER = re.compile(r"[A-Za-z_]\w*(?:\.\w+)+")
-"""Initialisers of an ONNX file that are a network's parameters; an exporter's own constants are named otherwise."""
+"""Names of ONNX initialisers that are parameters of the network. Constants that an exporter adds have other names."""
 PREFIXES = ("module.", "_orig_mod.", "ema_model.", "net.")
-"""What wrappers (DataParallel, ``torch.compile``, averaging, super-gradients) put before every name."""
+"""Prefixes that wrappers (DataParallel, ``torch.compile``, averaging, super-gradients) add to every name."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Tensors of a published network by name, and what the file says of itself.
+    """Tensors and metadata of a published network.
 
-    ``classes``: names in the order of the outputs, empty where the file has none. ``image_size``: pixels of its
-    training, None where it is not named. ``licence``: as the file states it. ``folded``: whether BatchNorm is folded
-    into the convolutions (ONNX).
+    Args:
+        tensors: Parameters and buffers by name; floating-point tensors are float32.
+        classes: Class names in the order of the outputs; empty if the file has none.
+        image_size: Side of the training images in pixels; None if the file does not state it.
+        licence: Licence that the file states; None if it states none.
+        folded: Whether BatchNorm is folded into the convolutions (ONNX).
     """
 
     tensors: Mapping[str, Tensor]
@@ -44,9 +47,10 @@ class Checkpoint:
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
-    """Read a ``.pt``, ``.pth``, ``.onnx`` or ``.safetensors`` file without running code of it.
+    """Read a ``.pt``, ``.pth``, ``.onnx`` or ``.safetensors`` file without running code from it.
 
-    Raises InputError for another ending, a damaged file, or one without a network's tensors.
+    Raises InputError for another file name extension, a missing or damaged file, a file without tensors of a network,
+    and for tensors with NaN or infinite values.
     """
     readers = {".pt": _pickled, ".pth": _pickled, ".onnx": _onnx, ".safetensors": _safetensors}
     if path.suffix not in readers:
@@ -63,7 +67,10 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 
 def _stripped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names without the prefixes of wrappers; ``model.`` before ``model.0`` is one, ``model.0`` is a layer's name."""
+    """Remove the prefixes of wrappers from all names.
+
+    The prefix ``model.`` of names such as ``model.model.0`` is removed; in ``model.0`` it is part of the layer's name.
+    """
     while True:
         prefix = next((p for p in (*PREFIXES, "model.") if all(name.startswith(p) for name in tensors)), None)
         if prefix is None or (prefix == "model." and any(name[6:7].isdigit() for name in tensors)):
@@ -86,14 +93,14 @@ def _pickled(path: Path) -> Checkpoint:
 
 
 def _state(found: object) -> dict[str, Tensor]:
-    """Tensors by name of a state dict or of a pickled module; empty for anything else."""
+    """Return the tensors by name of a state dict or of a pickled module; an empty dict for any other object."""
     if isinstance(found, dict):
         return {k: v for k, v in found.items() if isinstance(k, str) and isinstance(v, Tensor)}
     return dict(_module_tensors(found)) if isinstance(found, Stub) else {}
 
 
 def _module_tensors(root: Stub) -> Iterator[tuple[str, Tensor]]:
-    """Parameters and buffers of a pickled ``torch.nn.Module``, by their names as a state dict has them."""
+    """Yield the parameters and buffers of a pickled ``torch.nn.Module`` under their names in a state dict."""
     todo: list[tuple[str, Stub, int]] = [("", root, 0)]
     seen = 0
     while todo:
@@ -112,9 +119,9 @@ def _module_tensors(root: Stub) -> Iterator[tuple[str, Tensor]]:
 
 
 def _classes(names: object) -> tuple[str, ...]:
-    """Class names from a list, or from a dict by number; empty where there are none.
+    """Return class names from a list, or from a dict with the numbers of the classes as keys; empty for other objects.
 
-    A name that is empty or was there before becomes unique by its number.
+    An empty or repeated name is made unique by the number of its class.
     """
     if isinstance(names, dict) and len(names) <= MAX_CLASSES and all(type(k) is int for k in names):
         names = [names.get(i) for i in range(len(names))]
@@ -128,11 +135,12 @@ def _classes(names: object) -> tuple[str, ...]:
 
 
 def _text(found: object) -> str | None:
-    """A text of at most 200 printable characters."""
+    """Return the printable ones of a string's first 200 characters; None for an empty result or another object."""
     return "".join(c for c in found[:200] if c.isprintable()) or None if isinstance(found, str) else None
 
 
 def _image_size(found: object) -> int | None:
+    """Return an image side in pixels, a multiple of 32 up to 8192, from a number or a square pair; None otherwise."""
     if isinstance(found, list | tuple) and len(set(map(str, found))) == 1:
         found = found[0]
     return found if type(found) is int and 32 <= found <= 8192 and found % 32 == 0 else None
@@ -174,7 +182,7 @@ def _onnx(path: Path) -> Checkpoint:
 
 
 def _decoded(text: str | None) -> object:
-    """A list or dict written as JSON or as a Python literal (``{0: 'person'}``); None where it is neither."""
+    """Decode JSON or a Python literal (``{0: 'person'}``); None if the text is neither."""
     import ast
 
     if text is None or len(text) > 10_000_000:

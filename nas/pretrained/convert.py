@@ -1,4 +1,10 @@
-"""Published weights of a YOLO as a weights file of this program: the family and size recognised, every tensor placed."""
+"""Conversion of published YOLO weights into weights files.
+
+1. The checkpoint is read (:mod:`nas.pretrained.checkpoint`).
+2. Its tensors are renamed by the name map of each family (:data:`nas.pretrained.families.WEIGHT_MAPS`) and compared
+   with each reference of the family, until all tensors fit one reference exactly.
+3. The weights are written with their licence, hash and classes.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +31,21 @@ from search_spaces.spaces import space_of
 
 PUBLISHED_SIZE = 640
 SHOWN = 3
-"""Names that an error lists of each kind."""
+"""Names of each kind that an error message lists, at most."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How a checkpoint's tensors fit a reference: renamed, those of the network without one, those without a place."""
+    """The tensors of a checkpoint compared with those of a reference.
+
+    Args:
+        reference: The reference.
+        num_classes: Number of classes of the checkpoint.
+        tensors: Tensors of the checkpoint, renamed.
+        missing: Names of the network that the checkpoint lacks.
+        unused: Names of the checkpoint that the network lacks.
+        misfits: Names with different shapes, each with both shapes, as text.
+    """
 
     reference: Reference
     num_classes: int
@@ -41,18 +56,29 @@ class Fit:
 
     @property
     def exact(self) -> bool:
-        """Whether every tensor of the file has a place of its shape, and every place its tensor."""
+        """Whether the names and shapes of the checkpoint are those of the network."""
         return not (self.missing or self.unused or self.misfits)
 
     @property
     def badness(self) -> int:
-        """The number of tensors that do not fit."""
+        """Number of tensors that do not fit."""
         return len(self.missing) + len(self.unused) + len(self.misfits)
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import wrote: the reference, its number of tensors and parameters, and what the file says of itself."""
+    """Summary of an import.
+
+    Args:
+        reference: Name of the reference.
+        family: Name of its family.
+        tensors: Number of imported tensors.
+        parameters: Number of parameters of the network.
+        classes: Class names in the order of the outputs.
+        image_size: Side of the images in pixels.
+        licence: Licence of the weights.
+        folded: Whether BatchNorm was folded into the convolutions of the file.
+    """
 
     reference: str
     family: str
@@ -64,7 +90,7 @@ class Imported:
     folded: bool
 
     def lines(self) -> list[str]:
-        """The report for a terminal."""
+        """Return the summary as lines of text."""
         named = f"{len(self.classes)} classes ({', '.join(self.classes[:3])}{', …' if len(self.classes) > 3 else ''})"
         lines = [
             f"{self.reference} ({self.family}): all {self.tensors} tensors placed, {self.parameters:,} parameters, {named}",
@@ -78,20 +104,20 @@ class Imported:
 
 
 def import_weights(path: Path, out: Path, accept_licence: bool = False) -> Imported:
-    """Convert published weights into a weights file ``out`` (``.safetensors``) in training form.
+    """Convert published weights into a weights file in training form.
 
-    The header keeps the source file's name and hash, its classes and its licence. Every tensor of the file is used
-    exactly once and every tensor of the network is filled.
+    Every tensor of the source is used exactly once, and every tensor of the network is set. The header of the weights
+    file records the name and hash of the source, its classes and its licence.
 
     Args:
-        path: a ``.pt``, ``.pth``, ``.onnx`` or ``.safetensors`` file of a family in
+        path: A ``.pt``, ``.pth``, ``.onnx`` or ``.safetensors`` file of a family in
             :data:`nas.pretrained.families.WEIGHT_MAPS`.
-        out: the file to be written.
-        accept_licence: whether the user agrees to a licence that forbids most uses (YOLO-NAS).
+        out: Weights file to write (``.safetensors``).
+        accept_licence: Whether the user accepts a licence that forbids most uses (YOLO-NAS).
 
     Raises:
-        InputError: for a file that is damaged, of no known family, or does not fit exactly (the odd tensors are
-            named), and for a restricted licence that was not accepted.
+        InputError: if the file is damaged, belongs to no known family or does not fit exactly (the message names the
+            tensors that do not fit), or if a restricted licence is not accepted.
     """
     checkpoint = open_checkpoint(path)
     weight_map, fit = best_fit(checkpoint, path)
@@ -109,11 +135,12 @@ def import_weights(path: Path, out: Path, accept_licence: bool = False) -> Impor
 
 
 def weights_file(path: Path, accept_licence: bool = False) -> Path:
-    """The weights file of this program for a path that a user named: itself, or what an import of it gives.
+    """Return the weights file for a path: the path itself, or the imported file of published weights.
 
-    Published weights (every ending but ``.safetensors``) are imported into the user's cache folder, by content.
+    Files with the extension ``.pt``, ``.pth`` or ``.onnx`` are imported into the user's cache folder, under the hash
+    of their content. Any other path is returned as it is.
 
-    Raises InputError as :func:`import_weights`.
+    Raises InputError if published weights do not exist, and as :func:`import_weights`.
     """
     if path.suffix not in SUFFIXES or path.suffix == ".safetensors":
         return path
@@ -127,9 +154,9 @@ def weights_file(path: Path, accept_licence: bool = False) -> Path:
 
 
 def best_fit(checkpoint: Checkpoint, path: Path) -> tuple[WeightMap, Fit]:
-    """The family's map and the reference that a checkpoint's tensors fit best; among equal ones the first.
+    """Return the name map and the reference that the tensors of a checkpoint fit best, the first of equal ones.
 
-    Raises InputError where the tensors are of no known family.
+    Raises InputError if the tensors belong to no known family. The message names ``path``.
     """
     found: tuple[WeightMap, Fit] | None = None
     for name in WEIGHT_MAPS:
@@ -154,13 +181,14 @@ def best_fit(checkpoint: Checkpoint, path: Path) -> tuple[WeightMap, Fit]:
 
 
 def _candidates(weight_map: WeightMap) -> Iterator[Reference]:
+    """Yield the references of a family."""
     known = references()
     for family in weight_map.references:
         yield from (known[name] for name in FAMILIES[family])
 
 
 def fit_of(weight_map: WeightMap, tensors: Mapping[str, Tensor], candidate: Reference, classes: int) -> Fit:
-    """The tensors under the names of a reference with a number of classes, and what does not fit."""
+    """Rename tensors and compare their names and shapes with those of a reference with ``classes`` classes."""
     detector = _shapes_only(candidate.name, classes)
     shapes = {n: t.shape for n, t in detector.state_dict().items() if not n.endswith("num_batches_tracked")}
     placed = with_identity_norms(weight_map.renamed(tensors, detector), set(shapes))
@@ -180,7 +208,7 @@ def fit_of(weight_map: WeightMap, tensors: Mapping[str, Tensor], candidate: Refe
 
 @lru_cache(maxsize=128)
 def _shapes_only(reference: str, classes: int) -> Detector:
-    """The detector of a reference without values."""
+    """Return the detector of a reference on the meta device, with shapes but without values."""
     architecture = references()[reference].architecture
     with torch.device("meta"):
         return space_of(architecture).build(architecture, classes)

@@ -1,8 +1,9 @@
-"""Reading a PyTorch checkpoint (``.pt``, ``.pth``) without running anything that stands in it.
+"""A reader of PyTorch checkpoints (``.pt``, ``.pth``) that runs no code from the file.
 
-A checkpoint is a zip archive with a pickle. A pickle may name any class or function to be called, so unpickling a file
-from elsewhere can run any code. The reader here rebuilds tensors and plain containers by its own code, and makes an
-inert :class:`Stub` of every other class and function. Nothing is imported, and sizes are bounded by the file's own.
+A checkpoint is a zip archive with a pickle. A pickle can call any class or function by its name, so that unpickling an
+untrusted file can run arbitrary code. This reader rebuilds tensors and plain containers itself, and replaces every
+other class and function by an inert :class:`Stub`. It imports nothing, and the size of the file bounds the memory of
+its tensors.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from torch import Tensor
 from search_spaces.errors import InputError
 
 MAX_PICKLE = 64 << 20
-"""Bytes of the pickle itself, which holds names and numbers but no tensor data; YOLOv8x has 0.3 MB."""
+"""Size limit of the pickle in bytes. It contains names and numbers but no tensor data; that of YOLOv8x has 0.3 MB."""
 MAX_MEMBERS = 100_000
+"""Limit of the number of files in the archive."""
 DTYPES = {
     "FloatStorage": torch.float32,
     "DoubleStorage": torch.float64,
@@ -50,7 +52,8 @@ REFUSED = frozenset(
         "READONLY_BUFFER",
     ]  # none is written by torch.save
 )
-"""Pickle instructions that ``torch.save`` never writes: they allocate by a number of the file, or call by other ways."""
+"""Pickle instructions that ``torch.save`` never writes. They allocate memory by a number in the file, or call functions
+in other ways than the instructions that the reader handles."""
 _BROKEN = (
     pickle.UnpicklingError,
     AttributeError,
@@ -67,22 +70,22 @@ _BROKEN = (
 
 
 class Stub:
-    """Stands for an object of a class that is not loaded: it keeps its state and does nothing.
+    """Replaces an object whose class is not loaded. It keeps the attributes of the object and does nothing else.
 
-    ``origin``: the class's dotted name in the file. Items that the file adds to a list or dict subclass are dropped.
+    ``origin`` is the dotted name of the class in the file. Items of a list or dict subclass are dropped.
     """
 
     origin = ""
 
     def __new__(cls, *args: object, **kwargs: object) -> Stub:
-        """Accept any arguments."""
+        """Make a stub from any arguments, which are dropped."""
         return object.__new__(cls)
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         pass
 
     def __setstate__(self, state: object) -> None:
-        """Keep the attributes of a state that is a dict, or a pair of dicts (``__dict__``, slots)."""
+        """Set attributes from a state that is a dict, or a pair of dicts (``__dict__``, slots)."""
         for part in state if isinstance(state, tuple) else (state,):
             if isinstance(part, dict):
                 self.__dict__.update({k: v for k, v in part.items() if isinstance(k, str)})
@@ -114,10 +117,10 @@ class _Dtype(NamedTuple):
 
 
 def read_checkpoint(path: Path) -> object:
-    """Read what a checkpoint holds: plain containers, tensors on the CPU, and stubs of everything else.
+    """Read the object in a checkpoint: plain containers, tensors on the CPU, and a :class:`Stub` for any other object.
 
-    Raises InputError for a file that is no zip archive of ``torch.save``, is damaged, or asks for more memory than its
-    own size accounts for.
+    Raises InputError if the file does not exist, is no zip archive of ``torch.save``, is damaged, or has tensors that
+    are larger than the file.
     """
     try:
         size = path.stat().st_size if path.is_file() else -1
@@ -150,7 +153,7 @@ def _damaged(path: Path, why: str) -> NoReturn:
 
 
 class _Archive:
-    """One archive: its members are checked first, then the pickle, then each storage is read once."""
+    """An opened archive. Its members are checked first, then its pickle; each storage is read once."""
 
     def __init__(self, path: Path, archive: zipfile.ZipFile, size: int) -> None:
         self.path, self._archive = path, archive
@@ -182,7 +185,7 @@ class _Archive:
         return _Unpickler(data, self).load()
 
     def storage(self, found: _Storage) -> Tensor:
-        """The storage as a tensor (numel,); read once."""
+        """Return a storage as a tensor (numel,)."""
         if found.key not in self._storages:
             member = self._members[f"{self._root}data/{found.key}"]
             data = bytearray(self._archive.read(member))
@@ -216,7 +219,7 @@ class _Unpickler(pickle._Unpickler):
         }
 
     def find_class(self, module: str, name: str) -> Any:
-        """One of the few that are rebuilt here, else an inert stub; nothing is imported."""
+        """Return a class or function that this reader provides, else a subclass of :class:`Stub`; import nothing."""
         dotted = f"{module}.{name}"
         if dotted not in self._classes:
             self._classes[dotted] = type("Stub", (Stub,), {"origin": dotted[:200]})
@@ -231,7 +234,7 @@ class _Unpickler(pickle._Unpickler):
     def _tensor(
         self, storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object
     ) -> Tensor:
-        """A tensor of its own from a view of a storage; one that overlaps itself or reaches outside is an error."""
+        """Return a copy of a view of a storage; raise ValueError for a view larger than, or outside of, its storage."""
         numbers = (offset, *size, *stride)
         if len(size) != len(stride) or any(not isinstance(n, int) or n < 0 for n in numbers):
             raise ValueError("a tensor with sizes that are no numbers")

@@ -1,17 +1,28 @@
-"""Channels of a trained detector ordered by importance, without a change of its function.
+"""Order the channels of a trained detector by importance without changing the function of the network.
 
-A narrower architecture takes the leading channels of every part of a layout. After the reordering these are the most
-important ones, as in Once-for-all (Cai et al., arXiv:1908.09791), which sorts by the L1 norm.
+A narrower architecture uses the leading channels of each part of a layout. After the reordering, these are the most
+important channels. Once-for-all (Cai et al., arXiv:1908.09791) sorts by the L1 norm in the same way.
 
-Notation: a *part* is a run of output channels of one convolution, as its layout has them; a *group* is a set of parts
-whose channels are tied one to one (a residual adds them, a depthwise convolution keeps them), so that all of them are
-permuted alike. For channel ``i`` of a group, with producers ``p`` (weight ``W_p``, BatchNorm scale ``g_p``, variance
-``v_p``) and consumers ``c`` (weight ``W_c``),
+- A *part* is a sequence of consecutive output channels of one convolution, as given by its layout.
+- A *group* is a set of parts whose channels correspond one to one, since a residual adds them. All parts of a group are
+  permuted alike.
+
+============  ======================================================================================
+symbol        meaning
+============  ======================================================================================
+``i``         a channel of a group
+``p``         a convolution that produces the group's channels, with weight ``W_p``; ``g_p`` and ``v_p``
+              are scale and running variance of the BatchNorm behind it (factor 1 without one)
+``c``         a convolution that consumes the group's channels, with weight ``W_c``
+``m_p, m_c``  means of the terms below over the channels of a part, so that all layers count equally
+============  ======================================================================================
+
+Importance::
 
     importance(i) = sum_p |g_p,i| / sqrt(v_p,i + eps) * |W_p[i]|_1 / m_p  +  sum_c |W_c[:, i]|_1 / m_c
 
-where ``m_p`` and ``m_c`` are the means of each term over the part, so that no layer outweighs another by its size.
-Groups that reach an operation which mixes channels in another way (attention, the network's outputs) stay as they are.
+Groups whose channels enter an operation that mixes them in another way (attention), and the outputs of the network,
+are not permuted.
 """
 
 from __future__ import annotations
@@ -28,9 +39,10 @@ from search_spaces.detector import STRIDE, Detector
 from search_spaces.graph import Layout
 
 Label = tuple[int, int]
-"""A channel: its part, and its number there."""
+"""A channel as a pair: number of its part, and its index in the part."""
 Labels = list[Label | None]
-"""Of every channel along the second axis of a tensor; None: an image's own channel."""
+"""Labels of the channels along one axis of a tensor; None for a channel that belongs to no part, as those of an
+image."""
 
 _KEPT = (
     "silu",
@@ -45,13 +57,14 @@ _KEPT = (
     "detach",
     "contiguous",
 )
-"""Operations that treat every channel by itself."""
+"""Operations that process each channel independently."""
 _TESTED_SIDE = 2 * STRIDE
+"""Side in pixels of the image of the forward pass."""
 
 
 @dataclass
 class _Use:
-    """A tensor of the network and the channels along one of its axes."""
+    """A tensor of the network and the labels of the channels along one of its axes."""
 
     tensor: Tensor
     axis: int
@@ -62,7 +75,14 @@ class _Use:
 
 @dataclass
 class ChannelGroups:
-    """Parts tied to groups (union-find by ``parent``), those that cannot be permuted, and every tensor that has them."""
+    """Groups of parts, and the tensors that contain their channels.
+
+    Args:
+        widths: Number of channels of each part.
+        parent: Parent of each part in a union-find forest, whose trees are the groups.
+        fixed: Parts that must not be permuted.
+        uses: Tensors of the network that contain channels.
+    """
 
     widths: list[int] = field(default_factory=list)
     parent: list[int] = field(default_factory=list)
@@ -70,19 +90,19 @@ class ChannelGroups:
     uses: list[_Use] = field(default_factory=list)
 
     def part(self, width: int) -> int:
-        """A new part of ``width`` channels."""
+        """Add a part of ``width`` channels and return its number."""
         self.widths.append(width)
         self.parent.append(len(self.parent))
         return len(self.parent) - 1
 
     def root(self, part: int) -> int:
-        """The group of a part."""
+        """Return the part that represents the group of a part."""
         while self.parent[part] != part:
             part = self.parent[part]
         return part
 
     def tie(self, one: Labels, other: Labels) -> None:
-        """Channels that are added: their parts become one group where they lie alike, else neither is permuted."""
+        """Merge the groups of channels that are added. Parts with different widths or indices are fixed instead."""
         for a, b in zip(one, other, strict=True):
             if a is None or b is None or a[1] != b[1] or self.widths[a[0]] != self.widths[b[0]]:
                 self.fix([a, b])
@@ -90,17 +110,17 @@ class ChannelGroups:
                 self.parent[self.root(a[0])] = self.root(b[0])
 
     def fix(self, labels: Sequence[Label | None]) -> None:
-        """Never permute the parts of these channels."""
+        """Exclude the parts of channels from permutation."""
         self.fixed |= {label[0] for label in labels if label is not None}
 
     def permutable(self) -> list[int]:
-        """The groups that may be permuted, by their roots."""
+        """Return the roots of the groups that may be permuted."""
         fixed = {self.root(part) for part in self.fixed}
         return sorted({self.root(p) for p in range(len(self.parent))} - fixed)
 
 
 class _Watcher(TorchDispatchMode):
-    """Follows channels through a forward pass."""
+    """Tracks channels through the operations of a forward pass."""
 
     def __init__(self, detector: Detector, images: Tensor) -> None:
         super().__init__()
@@ -148,7 +168,7 @@ class _Watcher(TorchDispatchMode):
             for tensor in known:
                 self.groups.fix(self._labels(tensor))
             for tensor in _tensors(out if isinstance(out, list | tuple) else [out]):
-                if tensor.dim() > 1:  # channels of their own, which no permutation reaches
+                if tensor.dim() > 1:  # new channels, which are never permuted
                     self._known[id(tensor)] = [None] * tensor.shape[1]
                     self._alive.append(tensor)
 
@@ -156,7 +176,7 @@ class _Watcher(TorchDispatchMode):
         images, weight, bias = args[0], args[1], args[2]
         transposed, count = bool(args[6]), int(args[8])
         labels = self._labels(images)
-        if count == images.shape[1] == out.shape[1] and count > 1:  # each channel by itself
+        if count == images.shape[1] == out.shape[1] and count > 1:  # depthwise
             produced = labels
             use = _Use(weight, 0, labels, "beside")
         elif count > 1:
@@ -206,7 +226,7 @@ def _tensors(args: Any) -> Iterator[Tensor]:
 
 
 def channel_groups(detector: Detector) -> ChannelGroups:
-    """Follow the channels of a detector in training form through one forward pass in evaluation mode."""
+    """Find the channel groups of a detector in training form by one forward pass in evaluation mode."""
     mode = detector.training
     detector.eval()
     images = next(detector.parameters()).new_zeros(1, 3, _TESTED_SIDE, _TESTED_SIDE)
@@ -215,7 +235,7 @@ def channel_groups(detector: Detector) -> ChannelGroups:
     detector.train(mode)
     del predictions
     groups = watcher.groups
-    # What no convolution of the network reads leaves it: those channels are its outputs.
+    # Channels that no convolution reads are outputs of the network.
     read = {groups.root(label[0]) for use in groups.uses if use.role == "consumer" for label in use.labels if label}
     groups.fixed |= {part for part in range(len(groups.parent)) if groups.root(part) not in read}
     return groups
@@ -223,9 +243,9 @@ def channel_groups(detector: Detector) -> ChannelGroups:
 
 @torch.no_grad()
 def order_channels(detector: Detector) -> int:
-    """Order the channels of every group by falling importance, in place; the function of the network stays.
+    """Order the channels of each group by falling importance, in place, and return the number of groups.
 
-    Gives the number of groups that were ordered.
+    The function of the network does not change.
     """
     groups = channel_groups(detector)
     importance = {root: torch.zeros(groups.widths[root], dtype=torch.float64) for root in groups.permutable()}
@@ -243,7 +263,7 @@ def order_channels(detector: Detector) -> int:
     orders = {root: values.argsort(descending=True, stable=True) for root, values in importance.items()}
     for use in groups.uses:
         index = torch.arange(use.tensor.shape[use.axis])
-        places: dict[Label, list[int]] = {}  # a channel comes several times where pooled copies are concatenated
+        places: dict[Label, list[int]] = {}  # a channel has several rows where pooled copies are concatenated
         for row, label in enumerate(use.labels):
             if label is not None:
                 places.setdefault(label, []).append(row)
@@ -255,7 +275,7 @@ def order_channels(detector: Detector) -> int:
 
 
 def _parts(labels: Labels) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """(part, places in the tensor, numbers in the part) of every part that occurs."""
+    """Yield (part, rows of the tensor (k,), indices in the part (k,)) for each part in ``labels``."""
     found: dict[int, list[tuple[int, int]]] = {}
     for row, label in enumerate(labels):
         if label is not None:

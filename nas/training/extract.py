@@ -1,4 +1,4 @@
-"""Detectors straight from a supernet: weights cut out, BatchNorm recalibrated, accuracy measured."""
+"""Extraction of a detector from a supernet, with recalibrated BatchNorm and measured accuracy."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from search_spaces.errors import InputError
 def extract_detector(
     artifact: Artifact, supernet: Path, data: DataPair, out: Path, reporter: Reporter, device: str = "auto"
 ) -> Metrics:
-    """Write the weights that an architecture has in a supernet, usable as they are, and return their metrics on val.
+    """Write the weights of an architecture in a supernet to a file, and return their metrics on the val split.
 
-    BatchNorm statistics come from images of the train split. ``nas train --init supernet`` improves from there.
+    BatchNorm statistics are recalibrated on images of the train split. The detector can be used without further
+    training, or be trained further with ``nas train --init``.
 
     Args:
-        artifact: the architecture; a point of the supernet's space.
-        supernet: weights of the supernet.
-        data: data set with the supernet's classes.
-        out: weights file to write (``.safetensors``); an existing one is refused.
-        reporter: receives the progress of the evaluation.
-        device: where the network runs.
+        artifact: The architecture, a point of the supernet's space.
+        supernet: Weights file of the supernet.
+        data: Data set with the supernet's classes.
+        out: Weights file to write (``.safetensors``). It must not exist.
+        reporter: Receives the progress of the evaluation.
+        device: Device of the network: auto, cpu, cuda or cuda:1.
 
     Raises:
-        InputError: ``out`` exists, the classes differ, or the supernet does not hold the architecture.
+        InputError: if ``out`` exists, the classes differ, or the supernet does not contain the architecture.
     """
     if out.exists():
         raise InputError(f"{out} exists", "a new file", "remove it or name another --out")

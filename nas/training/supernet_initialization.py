@@ -1,4 +1,4 @@
-"""A trained detector as the beginning of a supernet: the detector is a point of the space, with all its weights."""
+"""Initialisation of a supernet from a trained detector, whose architecture is a point of the search space."""
 
 from __future__ import annotations
 
@@ -24,14 +24,20 @@ from search_spaces.space import SearchSpace
 from search_spaces.spaces import SPACES, space_of
 
 NARROWEST = 0.45
-"""Widths and depths of a derived space, as shares of the trained detector's: below, little of it is left."""
+"""Smallest widths and depths of a derived space, as a share of those of the trained detector."""
 TRAINED_LR = 1e-3
-"""Peak learning rate of a supernet that begins with trained weights, where none is given."""
+"""Default peak learning rate of a supernet that is initialised from trained weights."""
 
 
 @dataclass(frozen=True)
 class TrainedPoint:
-    """A trained detector as a point of a space: where it lies, and its network with the classes of a data set."""
+    """A trained detector as a point of a space.
+
+    Args:
+        architecture: The point.
+        detector: The network with trained weights, for the classes of a data set.
+        classes_kept: Number of classes whose trained weights were kept.
+    """
 
     architecture: Architecture
     detector: Detector
@@ -39,9 +45,11 @@ class TrainedPoint:
 
 
 def default_space(artifact: Artifact) -> SearchSpace:
-    """The space that a trained detector is searched in: the smallest universal one that holds it, else its own.
+    """Return the default search space of a trained detector.
 
-    Raises InputError if the space of its architecture is not known.
+    It is the smallest universal space that contains the detector's network, or else the space of its architecture.
+
+    Raises InputError if the space of its architecture is unknown.
     """
     reference = reference_of(artifact.architecture)
     for name in sorted(LIKE, key=lambda n: SPACES[n].size):
@@ -51,9 +59,11 @@ def default_space(artifact: Artifact) -> SearchSpace:
 
 
 def place_of(artifact: Artifact, space: SearchSpace) -> Architecture:
-    """The trained detector's architecture as a point of ``space``.
+    """Return the architecture of a trained detector as a point of ``space``.
 
-    Raises InputError if the space does not hold it.
+    The image size of the point is the one in ``space`` nearest to that of the detector.
+
+    Raises InputError if the space does not contain the network.
     """
     architecture = artifact.architecture
     if architecture.space == space.name:
@@ -74,11 +84,14 @@ def _nearest(sizes: list[int], wanted: int) -> int:
 def derived_space(
     space: SearchSpace, point: Architecture, fixed: Mapping[str, tuple[Value, ...]] | None = None
 ) -> SearchSpace:
-    """The part of a space whose weights a trained point covers: its block types, widths and depths up to its own.
+    """Restrict a space to the architectures whose weights are contained in those of a trained point.
 
-    Values below :data:`NARROWEST` of the point's are left out. ``fixed``: choices that the user has restricted; they
-    stay as they are. Choices without weights (the image size) stay free. Raises InputError if ``fixed`` leaves the
-    point out.
+    - Block types are those of the point.
+    - Widths and depths are at most those of the point, and at least :data:`NARROWEST` of them.
+    - Choices without weights (the image size) remain free.
+    - Choices in ``fixed``, which the user has restricted, have the given values.
+
+    Raises InputError if ``fixed`` excludes the point.
     """
     values: dict[str, tuple[Value, ...]] = dict(fixed or {})
     for choice in space.choices:
@@ -96,12 +109,16 @@ def derived_space(
 
 
 def space_from(init: Path, name: str | None = None, fix: Sequence[str] = ()) -> SearchSpace:
-    """The space of a supernet that begins with a trained detector.
+    """Return the search space of a supernet that is initialised from a trained detector.
 
-    ``name``: of the whole space (default: :func:`default_space`). ``fix``: restrictions as the command line has them
-    (``image_size=320``); the other choices are restricted to what the detector covers.
+    Args:
+        init: Weights file of the detector.
+        name: Name of the space to restrict (default: :func:`default_space`).
+        fix: Restrictions in the form of the command line (``image_size=320``). The other choices are restricted by
+            :func:`derived_space`.
 
-    Raises InputError if the file cannot be read, or the space does not hold its network.
+    Raises:
+        InputError: if the file cannot be read, or the space does not contain its network.
     """
     _, artifact, _ = load_detector(init)
     space = default_space(artifact) if name is None else SPACES[name]
@@ -109,12 +126,18 @@ def space_from(init: Path, name: str | None = None, fix: Sequence[str] = ()) -> 
 
 
 def trained_point(init: Path, space: SearchSpace, classes: tuple[str, ...], order: bool = True) -> TrainedPoint:
-    """Read a trained detector and place it in a space.
+    """Read a trained detector as a point of a space.
 
-    Rows of classes that both know (by name) are kept, others begin anew. With ``order``, channels are ordered by
-    importance first, so that narrower architectures keep what matters.
+    Args:
+        init: Weights file of the detector.
+        space: The space.
+        classes: Class names of the data set. The weights of classes that the detector has (by name) are kept; those of
+            other classes are random.
+        order: Whether to order channels by importance (:func:`nas.supernet.channel_importance.order_channels`), so
+            that narrower architectures contain the most important channels.
 
-    Raises InputError if the file cannot be read or the space does not hold the network.
+    Raises:
+        InputError: if the file cannot be read, or the space does not contain the network.
     """
     source, artifact, _ = load_detector(init)
     point = place_of(artifact, space)
@@ -129,7 +152,7 @@ def trained_point(init: Path, space: SearchSpace, classes: tuple[str, ...], orde
 
 @torch.no_grad()
 def _copy_in_order(source: Detector, target: Detector, artifact: Artifact, space: SearchSpace) -> None:
-    """Copy between two spaces' forms of one network: the same tensors in the same order under other names."""
+    """Copy weights between one network's forms in two spaces, whose tensors differ in their names only."""
     theirs, ours = source.state_dict(), target.state_dict()
     shapes = [t.shape for t in theirs.values()], [t.shape for t in ours.values()]
     if shapes[0] != shapes[1]:
@@ -139,9 +162,9 @@ def _copy_in_order(source: Detector, target: Detector, artifact: Artifact, space
 
 
 def initial_supernet(space: SearchSpace, classes: tuple[str, ...], init: Path | None) -> Supernet:
-    """A supernet with random weights, or with those of a trained detector wherever its network lies.
+    """Make a supernet with random weights, and copy the weights of the trained detector ``init`` into it, if given.
 
-    Raises InputError if the file cannot be read, or if ``space`` does not hold its network.
+    Raises InputError if ``init`` cannot be read, or if ``space`` does not contain its network.
     """
     supernet = Supernet(space, len(classes))
     if init is not None:
@@ -151,6 +174,6 @@ def initial_supernet(space: SearchSpace, classes: tuple[str, ...], init: Path | 
 
 
 def covered(supernet: Supernet, point: Architecture) -> float:
-    """The share of a supernet's weights that a point covers, 0 to 1."""
+    """Return the share of a supernet's weights that an architecture uses, 0 to 1."""
     whole = sum(p.numel() for p in supernet.weights.values())
     return math.fsum(t.numel() for t in supernet.parameters_of(point).values()) / whole

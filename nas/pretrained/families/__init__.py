@@ -1,4 +1,7 @@
-"""The families whose published weights can be read. A new one is one file and one line here."""
+"""Name maps of the families whose published weights can be imported.
+
+A new family is one module with a subclass of :class:`nas.pretrained.families.base.WeightMap`, and one line here.
+"""
 
 from __future__ import annotations
 
@@ -19,4 +22,4 @@ WEIGHT_MAPS: Registry[type[WeightMap]] = Registry(
         "yolov7": "nas.pretrained.families.yolov7:Yolov7",
     },
 )
-"""Name -> the class of the name map."""
+"""Name -> class of the name map."""

@@ -1,4 +1,4 @@
-"""What a family's name map is, and the tools that the maps share."""
+"""The interface of name maps, and functions that several name maps use."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from search_spaces.layers import BN_EPS
 
 Tensors = dict[str, Tensor]
 Rules = Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]
-"""(regular expression, replacement) pairs, applied one after the other to a name."""
+"""Pairs (regular expression, replacement) that are applied to a name in their order."""
 
 
 class WeightMap(ABC):
-    """The names of a family's published tensors, and what they are called here.
+    """Maps the names of a family's published tensors to the names of a :class:`~search_spaces.detector.Detector`.
 
-    A new family is one file with a subclass, and one line in :data:`nas.pretrained.families.WEIGHT_MAPS`.
+    Class attributes:
 
-    ``references``: families of :data:`search_spaces.references.FAMILIES` whose networks a file may hold. ``licence``:
-    that of the published weights, where the file does not state one. ``restricted``: whether that licence forbids most
-    uses, so that an import needs a word of the user. ``dropped``: regular expressions of tensors without a counterpart
-    (constants, training aids).
+    - ``references``: Families of :data:`search_spaces.references.FAMILIES` whose networks the files contain.
+    - ``licence``: Licence of the published weights, used if a file does not state one.
+    - ``restricted``: Whether the licence forbids most uses, so that an import requires the user's acceptance.
+    - ``dropped``: Regular expressions of tensors without a counterpart (constants, parts used in training only).
     """
 
     references: ClassVar[tuple[str, ...]]
@@ -36,46 +36,54 @@ class WeightMap(ABC):
 
     @abstractmethod
     def num_classes(self, tensors: Mapping[str, Tensor]) -> int | None:
-        """The number of classes of a network of this family; None where the tensors are not of this family."""
+        """Return the number of classes, from the shape of a tensor; None if the tensors are not of this family."""
 
     @abstractmethod
     def renamed(self, tensors: Mapping[str, Tensor], detector: Detector) -> Tensors:
-        """The tensors under the names of ``detector`` (one of the family, perhaps of shapes only), in its layouts.
+        """Return the tensors under the names of ``detector``, with channels in the order of its layouts.
 
-        A name that the map does not know keeps its own, and is named as unused by whoever called.
+        A tensor without a rule keeps its name; the caller reports it as unused.
+
+        Args:
+            tensors: Tensors of the file without the dropped ones, with the shapes of the published network.
+            detector: A network of the family. It may be on the meta device.
         """
 
     def explain(self, unused: Sequence[str], misfits: Sequence[str]) -> str:
-        """Why a file of the family may not fit; empty where nothing is known."""
+        """Return a likely reason why a file of the family does not fit; an empty string if none is known."""
         return ""
 
     def kept(self, tensors: Mapping[str, Tensor]) -> Tensors:
-        """The tensors without the dropped ones and the counters of BatchNorm."""
+        """Return the tensors, shapes unchanged, without the dropped ones and the batch counters of BatchNorm."""
         patterns = [re.compile(p) for p in (*self.dropped, r".*num_batches_tracked")]
         return {n: t for n, t in tensors.items() if not any(p.fullmatch(n) for p in patterns)}
 
 
 def renamed(name: str, rules: Rules) -> str:
-    """A name with all rules applied, in their order."""
+    """Apply all rules to a name, in their order."""
     for pattern, replacement in rules:
         name = re.sub(pattern, replacement, name)
     return name
 
 
 def reordered(weight: Tensor, parts: Sequence[int], order: Sequence[int]) -> Tensor:
-    """A weight (out, in, …) whose input channels are ``parts`` (channels each), in another order of the parts.
+    """Return a weight (out, in, …) with the parts of its input channels in another order.
 
-    ``order[i]`` is the part of ``weight`` that comes to place ``i``.
+    ``parts`` are the numbers of channels of each part of ``weight``. Part ``order[i]`` of ``weight`` becomes part ``i``
+    of the result.
     """
     pieces = weight.split(list(parts), 1)
     return torch.cat([pieces[i] for i in order], 1)
 
 
 def with_identity_norms(tensors: Tensors, names: set[str]) -> Tensors:
-    """Tensors in which each convolution before a BatchNorm has no bias, as the networks here are built.
+    """Move the bias of each convolution before a BatchNorm into the BatchNorm, as detectors have no such bias.
 
-    A bias beside a BatchNorm is subtracted from its running mean. A bias in the place of a BatchNorm (folded by an
-    export) becomes one that changes nothing but adds it: scale sqrt(1 + eps), bias b, mean 0, variance 1.
+    - If the file has the BatchNorm, the bias is subtracted from its running mean.
+    - If an export folded the BatchNorm into the convolution, the bias b (C,) becomes a BatchNorm that only adds b, with
+      scale sqrt(1 + eps), bias b, mean 0 and variance 1.
+
+    ``names`` are those of the network.
     """
     out = dict(tensors)
     for name in [n for n in tensors if n.endswith(".bias") and n not in names]:
@@ -94,13 +102,14 @@ def with_identity_norms(tensors: Tensors, names: set[str]) -> Tensors:
 
 
 def _norm_of(stem: str, names: set[str]) -> str | None:
-    """The BatchNorm behind a convolution: ``x.conv.`` -> ``x.norm.``, ``x.conv3.`` -> ``x.norm3.``."""
+    """Return the prefix of the BatchNorm after a convolution: ``x.conv.`` -> ``x.norm.``, ``x.conv3.`` -> ``x.norm3.``;
+    None if ``names`` has none."""
     head, _, last = stem.removesuffix(".").rpartition(".")
     norm = f"{head}.{last.replace('conv', 'norm')}."
     return norm if last.startswith("conv") and f"{norm}running_mean" in names else None
 
 
 def input_parts(module: nn.Module) -> tuple[int, ...]:
-    """Channels of each part of a convolution's input, as its layout has them."""
+    """Return the number of channels of each part of a convolution's input, from its layout."""
     layouts: tuple[tuple[int, ...], ...] = module.layouts  # type: ignore[assignment]
     return layouts[1]

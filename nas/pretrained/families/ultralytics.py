@@ -1,7 +1,7 @@
-"""Ultralytics' YOLOv5u, YOLOv8, YOLO11, YOLO12 and YOLO26, and YOLOv5 with anchors.
+"""Name maps of Ultralytics' YOLOv5u, YOLOv8, YOLO11, YOLO12 and YOLO26, and of YOLOv5 with anchors.
 
-Their layers are numbered: ``model.<i>.<rest>``. The k-th number that has tensors is the k-th node that has weights
-here, both in order of execution. Within a layer, names follow the tables below.
+Published names are ``model.<i>.<rest>`` with the number i of a layer. The k-th layer with tensors corresponds to the
+k-th node with weights of the detector, both in order of execution. The tables below map the rest of the name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from search_spaces.heads.anchors import PRIORS
 
 
 def _light(match: re.Match[str]) -> str:
-    """The light label branch: pairs of a depthwise and a 1x1 convolution, one after the other."""
+    """Number the convolutions of a light label branch, pairs of a depthwise and a 1x1 convolution, consecutively."""
     branch, level, pair, place, kind = match.groups()
     return f"{branch}.{level}.convs.{2 * int(pair) + int(place)}.{kind}."
 
@@ -33,7 +33,7 @@ BRANCHES: Rules = (
     (r"^(.*(?:box|label))\.(\d)\.([01])\.(conv|bn)\.", r"\1.\2.convs.\3.\4."),
     (r"\bbn\b", "norm"),
 )
-"""Of a head's two branches, ``<branch>.<level>.<place>.…``."""
+"""Rules for the two branches of a head, ``<branch>.<level>.<place>.…``."""
 KINDS: dict[str, Rules] = {
     "conv": ((r"^bn\b", "norm"), (r"^", "conv.")),
     "c2psa": (*UNITS, *ATTENTION, (r"^m\.(\d+)\b", r"attention.\1")),
@@ -49,14 +49,15 @@ KINDS: dict[str, Rules] = {
         *BRANCHES,
     ),
 }
-"""Kind of a node -> rules for the rest of a name; every other kind follows :data:`BOTTLENECKS`."""
+"""Kind of a node -> rules for the rest of a name. :data:`BOTTLENECKS` applies to all other kinds."""
 SAME = {"a2c2f-large": "a2c2f", "decoupled-light": "decoupled"}
+"""Kind of a node -> kind with the same rules."""
 
 
 class Ultralytics(WeightMap):
-    """YOLOv5u, 8, 11, 12, 26: heads without anchors.
+    """Maps YOLOv5u, YOLOv8, YOLO11, YOLO12 and YOLO26, whose heads have no anchor boxes.
 
-    Raw outputs equal those of ultralytics 8.4 to the last bit, for random weights of every size (``tests/interop``).
+    Raw outputs equal those of ultralytics 8.4 bit for bit, for random weights of every size (``tests/interop``).
     """
 
     references: ClassVar[tuple[str, ...]] = ("YOLOv5u", "YOLOv8", "YOLO11", "YOLO12", "YOLO26")
@@ -64,12 +65,12 @@ class Ultralytics(WeightMap):
     dropped: ClassVar[tuple[str, ...]] = (r".*\bdfl\.conv\.weight", r".*\banchors", r".*\bstride", r".*\bstrides")
 
     def num_classes(self, tensors: Mapping[str, Tensor]) -> int | None:
-        """Rows of the last convolution of the label branch."""
+        """Return the number of classes: the bias of the label branch's last convolution has the shape (classes,)."""
         found = [t for n, t in tensors.items() if re.fullmatch(r"model\.\d+\.cv3\.0\.2\.bias", n)]
         return len(found[0]) if found else None
 
     def renamed(self, tensors: Mapping[str, Tensor], detector: Detector) -> Tensors:
-        """Layer by layer, in order."""
+        """Rename tensors layer by layer. A 1-D scale ``gamma`` (C,) gets the shape (C, 1, 1)."""
         layers: dict[int, list[tuple[str, str, Tensor]]] = {}
         out: Tensors = {}
         for name, tensor in tensors.items():
@@ -91,14 +92,14 @@ class Ultralytics(WeightMap):
         return out
 
     def explain(self, unused: Sequence[str], misfits: Sequence[str]) -> str:
-        """YOLOv12 of its own repository ("turbo") has another network than YOLO12."""
+        """Return an explanation for "turbo" weights of the YOLOv12 repository, whose network is not that of YOLO12."""
         if any(".attn.qk." in n for n in unused) or any("stage1_down" in n for n in misfits):
             return "YOLOv12 'turbo' has grouped stem convolutions, which yolo12 has not"
         return ""
 
 
 class AnchorYolov5(Ultralytics):
-    """YOLOv5 6.0 and later with anchors. Anchors other than COCO's (autoanchor) are refused."""
+    """Maps YOLOv5 6.0 and later with anchor boxes. Anchors other than those of COCO (autoanchor) do not fit."""
 
     references: ClassVar[tuple[str, ...]] = ("YOLOv5",)
     licence = "AGPL-3.0 (Ultralytics; GPL-3.0 before 2023), or Ultralytics' enterprise licence"
@@ -106,13 +107,13 @@ class AnchorYolov5(Ultralytics):
     STRIDES = (8, 16, 32)
 
     def num_classes(self, tensors: Mapping[str, Tensor]) -> int | None:
-        """Of three anchors' rows, without box and objectness."""
+        """Return the number of classes: the bias of the first level has the shape (3 (5 + classes),), for 3 anchors."""
         found = [t for n, t in tensors.items() if re.fullmatch(r"model\.\d+\.m\.0\.bias", n)]
         layers = {m[1] for n in tensors if (m := LAYER.fullmatch(n))}
         return len(found[0]) // 3 - 5 if found and len(layers) < 40 else None
 
     def renamed(self, tensors: Mapping[str, Tensor], detector: Detector) -> Tensors:
-        """As the others; the anchors, which are in strides, have to be those of the head here."""
+        """Rename tensors as :class:`Ultralytics`, and drop the anchors (levels, 3, 2) if they equal those of COCO."""
         rest = dict(tensors)
         for name in [n for n in rest if re.search(r"\banchors$", n)]:
             anchors = rest[name]
@@ -121,12 +122,15 @@ class AnchorYolov5(Ultralytics):
         return super().renamed(rest, detector)
 
     def explain(self, unused: Sequence[str], misfits: Sequence[str]) -> str:
-        """Anchors that were fitted to a data set."""
+        """Return an explanation for anchors that were fitted to a data set."""
         return "its anchors are not those of COCO (autoanchor)" if any(n.endswith("anchors") for n in unused) else ""
 
 
 def same_anchors(anchors: Tensor, strides: Sequence[int], family: str) -> bool:
-    """Whether anchors (levels, 3, 2) in strides are a family's, in pixels, to 1 %."""
+    """Return whether anchors (levels, 3, 2) in units of their stride equal those of a family within 1 %.
+
+    ``strides`` are in pixels. Another shape is unequal.
+    """
     if tuple(anchors.shape) != (len(strides), 3, 2):
         return False
     pixels = anchors * anchors.new_tensor(strides)[:, None, None]

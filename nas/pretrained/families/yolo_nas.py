@@ -1,4 +1,4 @@
-"""YOLO-NAS S, M and L as super-gradients writes them."""
+"""Name map of YOLO-NAS S, M and L, as super-gradients saves them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PARTS: Rules = (
 
 
 class YoloNas(WeightMap):
-    """YOLO-NAS: published under a licence that allows no commercial use and no derivatives."""
+    """Maps YOLO-NAS, whose weights are under a licence that allows no commercial use and no derivatives."""
 
     references: ClassVar[tuple[str, ...]] = ("YOLO-NAS",)
     licence = "Deci's YOLO-NAS licence: non-commercial, no derivatives, no distribution"
@@ -55,14 +55,15 @@ class YoloNas(WeightMap):
     )
 
     def num_classes(self, tensors: Mapping[str, Tensor]) -> int | None:
-        """Rows of the first level's classifier."""
+        """Return the number of classes: the bias of the first level's classifier has the shape (classes,)."""
         found = tensors.get("heads.head1.cls_pred.bias")
         return None if found is None else len(found)
 
     def renamed(self, tensors: Mapping[str, Tensor], detector: Detector) -> Tensors:
-        """By names; the parts that a CSP layer merges stand in another order.
+        """Rename tensors, and reorder the input channels of the convolution that merges a CSP layer.
 
-        Theirs: [conv1, bottleneck 1 … n, conv2], or [bottleneck n, conv2]. Here: conv2 first.
+        The published order is [conv1, bottleneck 1 … n, conv2] or [bottleneck n, conv2]. In the detector, conv2 is
+        first.
         """
         out: Tensors = {}
         for name, tensor in tensors.items():

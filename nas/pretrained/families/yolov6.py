@@ -1,4 +1,4 @@
-"""YOLOv6 3.0 (arXiv:2301.05586) N, S, M and L as its repository writes them."""
+"""Name map of YOLOv6 3.0 (arXiv:2301.05586) N, S, M and L, as its repository saves them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NODES: Rules = (
     (r"^detect\.(stem|cls_conv|reg_conv)s\.(\d)\.", r"head-?.levels.\2.\1."),
     (r"^detect\.(cls|reg)_preds\.(\d)\.", r"head-?.levels.\2.\1."),
 )
-"""``?`` stands for the family of the node's block, which depends on the size."""
+"""Rules for the node. ``?`` is a placeholder for the block family of the node, which depends on the size."""
 PARTS: Rules = (
     (r"\bupsample\.upsample_transpose\.", "up."),
     (r"(bifusion)\.cv1\.", r"\1.same."),
@@ -63,11 +63,11 @@ BLOCKS: dict[str, Rules] = {
     ),
 }
 SWAPPED = re.compile(r"bepc3\.conv3\.conv\.weight|sppcsp\.merge\.conv\.weight")
-"""Weights whose two halves of input channels stand the other way round."""
+"""Weights whose two halves of input channels are in the opposite order."""
 
 
 class Yolov6(WeightMap):
-    """YOLOv6 3.0; the anchor-based branches, which train its networks only, are dropped."""
+    """Maps YOLOv6 3.0. The anchor-based branches, which are used in training only, are dropped."""
 
     references: ClassVar[tuple[str, ...]] = ("YOLOv6",)
     licence = "GPL-3.0 (Meituan)"
@@ -81,12 +81,18 @@ class Yolov6(WeightMap):
     )
 
     def num_classes(self, tensors: Mapping[str, Tensor]) -> int | None:
-        """Rows of the first level's classifier, whatever its head is called."""
+        """Return the number of classes: the bias of the first level's classifier has the shape (classes,).
+
+        The classifier has one of two names, depending on the size.
+        """
         found = tensors.get("detect.cls_preds.0.bias", tensors.get("detect.cls_preds_af.0.bias"))
         return None if found is None or "backbone.ERBlock_2.0.rbr_dense.conv.weight" not in tensors else len(found)
 
     def renamed(self, tensors: Mapping[str, Tensor], detector: Detector) -> Tensors:
-        """By names; halves swapped where the originals concatenate in another order."""
+        """Rename tensors, and reorder channels where the published network concatenates in another order.
+
+        The halves of the input channels of :data:`SWAPPED` weights (out, in, h, w) are swapped.
+        """
         families = {name.rpartition("-")[0]: name.rpartition("-")[2] for name in detector.cells}
         out: Tensors = {}
         for name, tensor in tensors.items():
@@ -102,10 +108,10 @@ class Yolov6(WeightMap):
 
 
 def _with_joined_parts(tensors: Tensors, detector: Detector) -> Tensors:
-    """Tensors with the output channels of neck3 and neck4 in the order of :class:`search_spaces.layers.RepVGG`.
+    """Permute the channels of neck3 and neck4 into the order of :class:`search_spaces.layers.RepVGG`.
 
-    A block that joins two inputs (N, S) interleaves their channels here, where the original has one input after the
-    other. Its own layers are permuted, and the input channels of what reads it.
+    In N and S, a block that joins two inputs interleaves their channels; the published network concatenates them. The
+    layers of the block are permuted, and the input channels of the layers that read its output.
     """
     graph = detector.graph
     joined = {n.name for n in graph.nodes if len(n.inputs) > 1 and dict(n.options).get("joined")}

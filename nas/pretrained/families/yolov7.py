@@ -1,4 +1,7 @@
-"""YOLOv7 and YOLOv7-tiny (arXiv:2207.02696) as their repository writes them: one numbered layer per convolution."""
+"""Name map of YOLOv7 and YOLOv7-tiny (arXiv:2207.02696), as their repository saves them.
+
+Published names are ``model.<i>.<rest>`` with one number i per convolution.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ REPCONV: Rules = (
 
 
 class Yolov7(WeightMap):
-    """YOLOv7 and YOLOv7-tiny. Implicit knowledge (``ia``, ``im``) is folded into the last convolutions."""
+    """Maps YOLOv7 and YOLOv7-tiny. Implicit knowledge (``ia``, ``im``) is folded into the last convolutions."""
 
     references: ClassVar[tuple[str, ...]] = ("YOLOv7",)
     licence = "GPL-3.0 (WongKinYiu/yolov7)"
@@ -41,13 +44,17 @@ class Yolov7(WeightMap):
     STRIDES = (8, 16, 32)
 
     def num_classes(self, tensors: Mapping[str, Tensor]) -> int | None:
-        """Of three anchors' rows, without box and objectness; YOLOv7 has more numbered layers than YOLOv5."""
+        """Return the number of classes: the bias of the first level has the shape (3 (5 + classes),), for 3 anchors.
+
+        YOLOv5 has the same names; YOLOv7 has at least 40 numbered layers, YOLOv5 fewer.
+        """
         found = [t for n, t in tensors.items() if re.fullmatch(r"model\.\d+\.m\.0\.bias", n)]
         layers = {m[1] for n in tensors if (m := LAYER.fullmatch(n))}
         return len(found[0]) // 3 - 5 if found and len(layers) >= 40 else None
 
     def renamed(self, tensors: Mapping[str, Tensor], detector: Detector) -> Tensors:
-        """Layer by layer in order; concatenated parts into the order that they have here."""
+        """Rename tensors layer by layer, fold implicit knowledge, and reorder the input channels of weights
+        (out, in, h, w) whose inputs are concatenated in another order."""
         layers: dict[int, Tensors] = {}
         out: Tensors = {}
         for name, tensor in tensors.items():
@@ -78,12 +85,12 @@ class Yolov7(WeightMap):
         return {name: _in_order(name, tensor, node, place, detector) for name, tensor in found.items()}
 
     def explain(self, unused: Sequence[str], misfits: Sequence[str]) -> str:
-        """Anchors that were fitted to a data set."""
+        """Return an explanation for anchors that were fitted to a data set."""
         return "its anchors are not those of COCO (autoanchor)" if any(n.endswith("anchors") for n in unused) else ""
 
 
 def _places(detector: Detector) -> Iterator[tuple[Node, str]]:
-    """The convolutions of the network in the order of the original's layers: (node, part of its cell)."""
+    """Yield the convolutions of the network as pairs (node, part of its cell), in the order of the published layers."""
     for node in (*detector.graph.nodes, detector.graph.head):
         cell = detector.cell(node)
         if not any(True for _ in cell.parameters()):
@@ -98,10 +105,10 @@ def _places(detector: Detector) -> Iterator[tuple[Node, str]]:
 
 
 def _in_order(name: str, tensor: Tensor, node: Node, place: str, detector: Detector) -> Tensor:
-    """Input channels of a convolution in the order of the parts here.
+    """Reorder the input channels of a convolution from the published order of parts to that of its layout.
 
-    ELAN's merge and the tiny SPP's ``after.0`` concatenate last first; an ELAN behind a halving has the two halves
-    the other way round.
+    The published order is reversed in the merge of ELAN and in ``after.0`` of the tiny SPP. In an ELAN after a
+    downsampling node, the first two parts are swapped.
     """
     if not name.endswith("conv.weight") or place not in ("conv1", "conv2", "merge", "after.0"):
         return tensor
@@ -113,13 +120,16 @@ def _in_order(name: str, tensor: Tensor, node: Node, place: str, detector: Detec
         order[:2] = [1, 0]
     else:
         return tensor
-    # ``order`` tells which of their parts comes to each place here; their parts have the sizes of ours in that order.
+    # order[i] is the published part that becomes part i, so that published part order[i] has parts[i] channels
     theirs = [parts[order.index(i)] for i in range(len(parts))]
     return reordered(tensor, theirs, order) if sum(parts) == tensor.shape[1] else tensor
 
 
 def _folded(layer: Tensors, strides: Sequence[int], family: str) -> Tensors:
-    """The detection layer with implicit knowledge folded, W' = im W, b' = im (b + W ia), its anchors checked."""
+    """Fold the implicit knowledge of a detection layer: W' = im W, b' = im (b + W ia).
+
+    ``anchors`` are dropped if they equal those of ``family``.
+    """
     out = dict(layer)
     for level in range(len(strides)):
         weight, bias = out.get(f"m.{level}.weight"), out.get(f"m.{level}.bias")
