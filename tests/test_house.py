@@ -117,7 +117,6 @@ def undocumented(package: str) -> list[str]:
 
 
 DOCSTRINGS_NOT_YET = {
-    "latency_db/remote",
     "nas/inference",
     "nas/plotting",
 }

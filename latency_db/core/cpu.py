@@ -166,6 +166,9 @@ def exclusive(name: str) -> Iterator[None]:
     """Hold the lock ``name``, so that no other process of this user times anything under it concurrently.
 
     After :data:`SILENT_WAIT_S` of waiting a warning names the process that holds the lock; it may be stopped (Ctrl-Z).
+
+    Raises:
+        InputError: No folder for caches can be written.
     """
     if fcntl is None:
         yield

@@ -63,6 +63,10 @@ def remeasure(
 
     Returns:
         How many are still off the nominal speed.
+
+    Raises:
+        InputError: A stored record is damaged, the runtime refuses a model, or the database cannot be written.
+        RuntimeFailure: A run failed.
     """
     of_key = {profiler.key(w.key): w for w in workloads}
     nominal = nominal_reference_ms(m for key in of_key if (m := database.find(key)) is not None) or 1.0

@@ -56,7 +56,7 @@ _LOCK = 0x6C61_7465
 
 
 def read_version(connection: Connection) -> str | None:
-    """Return the stored schema version; None in a database without our tables."""
+    """Return the stored schema version; None in a database without the tables of this module."""
     if not inspect(connection).has_table(META.name):
         return None
     found = connection.execute(select(META.c.value).where(META.c.name == "schema")).scalar_one_or_none()

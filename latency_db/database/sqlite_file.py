@@ -1,7 +1,7 @@
-"""SQLite files before they are opened for use: is a file ours, and how is it read without a change to it.
+"""Checks of SQLite files before they are opened for use, and reading without a change to the file.
 
 Reading must not write: no table is added, no journal mode is changed, no old schema is migrated in place. A database of
-another program is refused in any case, because its tables would be mixed with ours.
+another program is refused in any case, because its tables would be mixed with those of the latency database.
 """
 
 from __future__ import annotations

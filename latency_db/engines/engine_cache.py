@@ -162,8 +162,13 @@ def _build(job: EngineJob, path: Path, timings: Path, lock: str) -> PlanReport:
 
 
 def builder(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, Any]]:
-    """Compile ``request["model"]`` to the file ``out``: an engine of the timing server whose description is the
-    report."""
+    """Compile ``request["model"]`` to the file ``out``; an engine of the timing server.
+
+    Its description is the report of the plan.
+
+    Raises:
+        InputError: The model cannot be compiled, or the plan cannot be written.
+    """
     from contextlib import nullcontext
 
     out, timings = Path(request["out"]), Path(request["timings"])

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 OUT_OF_MEMORY = "GPU out of memory"
 Event = Any
-"""Opaque: made by :meth:`Cuda.event` and given back to the same provider."""
+"""Opaque: made by :meth:`Cuda.event`, accepted by the same provider only."""
 
 
 class OutOfDeviceMemory(RuntimeFailure):
-    """The GPU has too little free memory; the text tells how much was requested, if known."""
+    """The GPU has too little free memory; the text has the requested size if it is known."""
 
     def __init__(self, request: str) -> None:
         super().__init__(
@@ -125,7 +125,11 @@ class Cuda(ABC):
         """
 
     def flush_l2(self) -> None:
-        """Overwrite twice the L2 cache. Raises RuntimeFailure if its size is unknown."""
+        """Overwrite the L2 cache: set twice its size to zero.
+
+        Raises:
+            RuntimeFailure: The size of the cache is unknown.
+        """
         if self._flush is None:
             size = 2 * self.device.l2_bytes
             if not size:
@@ -135,7 +139,11 @@ class Cuda(ABC):
 
 
 def device_index(device: str) -> int:
-    """Return the index: ``cuda:1`` -> 1. Raises InputError for another kind of device."""
+    """Return the index of a CUDA device: ``cuda:1`` -> 1, ``cuda`` -> 0.
+
+    Raises:
+        InputError: Another kind of device.
+    """
     kind, _, index = device.partition(":")
     if kind != "cuda" or not (index.isdecimal() or not index):
         raise InputError(f"device {device!r}", "cuda:0, cuda:1, …")

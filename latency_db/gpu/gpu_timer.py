@@ -239,15 +239,22 @@ class _BracketedSession:
 
 
 def lock_name(device: str) -> str:
-    """Return the name of a device's lock, the same for all names that runtimes have for the device."""
+    """Return the name of a device's lock, the same for all names that runtimes have for the device.
+
+    Raises:
+        InputError: There is no such device.
+    """
     return "gpu-" + re.sub(r"[^A-Za-z0-9]", "-", probe(device).nvml_id or device)
 
 
 @cache
 def probe(device: str) -> CudaDevice:
-    """Return the properties of ``cuda:0``. Raises InputError if there is no such device.
+    """Return the properties of a device such as ``cuda:0``.
 
     A process of its own asks for them, since CUDA does not survive a fork.
+
+    Raises:
+        InputError: There is no such device.
     """
     with TimingClient(PROBE) as client:
         found = client.load(Path(device), {"device": f"cuda:{device.partition(':')[2] or 0}", "cpus": []})
@@ -257,6 +264,10 @@ def probe(device: str) -> CudaDevice:
 
 
 def with_gpu(machine: DeviceFingerprint, device: str) -> DeviceFingerprint:
-    """Return a machine's fingerprint with its accelerator and driver."""
+    """Return a machine's fingerprint with the name, memory and driver of its GPU ``device``.
+
+    Raises:
+        InputError: There is no such device.
+    """
     gpu = probe(device)
     return replace(machine, accelerator=f"{gpu.name} {gpu.memory_mib} MiB", driver=gpu.driver)

@@ -106,7 +106,7 @@ class Nvml(Sensor):
 
 
 def open_sensor(device: CudaDevice) -> Sensor:
-    """Return NVML's sensor if it is installed and knows the device, else one that reports nothing."""
+    """Return NVML's sensor if it is installed and finds the device, else one that reports nothing."""
     if find_spec("pynvml") is None or not device.nvml_id:
         return NoSensor()
     import pynvml

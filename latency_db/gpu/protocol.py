@@ -89,7 +89,10 @@ class GpuProtocol:
 
     @classmethod
     def of(cls, protocol: Protocol) -> GpuProtocol:
-        """Return the GPU protocol for a general one; on a GPU 1 % takes less than a second."""
+        """Return the GPU protocol for a general one, with a half-width of at most 1 %.
+
+        On a GPU that precision takes less than a second.
+        """
         half_width = min(cls.half_width, protocol.half_width)
         return cls(half_width=half_width, max_s=protocol.max_s, seed=protocol.seed, rebuilds=protocol.rebuilds)
 
@@ -186,6 +189,15 @@ def time_device(run: DeviceRun, sensor: Sensor, protocol: GpuProtocol, clock: Cl
     """Warm up and sample between two readings of the GPU's state.
 
     A throttled attempt is discarded and repeated; the last one is kept in any case.
+
+    Args:
+        run: The network, ready on the device.
+        sensor: Reads the state of the GPU.
+        protocol: Duration and precision.
+        clock: The host's clock; tests replace it.
+
+    Raises:
+        RuntimeFailure: A run failed.
     """
     clock = clock or Clock()
     others = _others(sensor, clock)
@@ -297,7 +309,7 @@ class TimedDeviceRun:
 
 
 def serve(run: DeviceRun) -> tuple[TimedDeviceRun, dict[str, Any]]:
-    """Return what an engine function of a GPU gives to the timing server."""
+    """Return what an engine function of a GPU gives to the timing server: the timed run, and its description."""
     sensor = open_sensor(run.cuda.device)
     return TimedDeviceRun(run, sensor), {
         **run.info,

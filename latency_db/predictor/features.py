@@ -102,7 +102,11 @@ def features(ops: Sequence[Op], image_size: int, batch: int = 1, family: str = "
 
 @lru_cache(20_000)
 def network_features(network: Network, batch: int = 1) -> Features:
-    """Return the features of a network of a registered search space; its family is the space."""
+    """Return the features of a network of a registered search space; its family is the space.
+
+    Raises:
+        InputError: The search space is not registered, or the architecture is none of its own.
+    """
     from search_spaces.spaces import space_of
     from search_spaces.trace import trace
 

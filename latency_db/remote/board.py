@@ -64,7 +64,7 @@ class Board:
         return str(self._ssh.address)
 
     def facts(self) -> dict[str, Any]:
-        """Return what the board has, before any of our code runs there.
+        """Return the Python, numpy, system and free disk of the board; the first call asks the board.
 
         Raises:
             InputError: The board cannot be used: log-in, host key, no Python, too old a Python, no numpy, a full disk.

@@ -64,7 +64,11 @@ class BoardServer:
         return {"version": profiler.version(), "fingerprint": profiler.fingerprint().to_dict()}
 
     def has(self, request: Mapping[str, Any]) -> bool:
-        """Return whether a model with this SHA-256 is there; its time of use is renewed."""
+        """Return whether a model with this SHA-256 is there; its time of use is renewed.
+
+        Raises:
+            InputError: The text is no SHA-256.
+        """
         path = self._model(request["sha256"])
         if path.is_file():
             os.utime(path)

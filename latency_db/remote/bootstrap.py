@@ -1,4 +1,4 @@
-"""Scripts that a board runs before it has our code: they need Python 3.6 and its standard library.
+"""Scripts that a board runs before it has the code of this package: they need Python 3.6 and its standard library.
 
 Both print one line of JSON and are given to ``python3 -c`` as text.
 """

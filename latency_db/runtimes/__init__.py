@@ -1,7 +1,7 @@
 """The runtimes that a target can name: one profiler each.
 
 A new runtime is one file here and one line in :mod:`latency_db.core.runtime_registry` (or an entry point of the group
-``nas.runtimes``). Imports all rooms of ``latency_db`` but ``remote``.
+``nas.runtimes``). Imports all packages of ``latency_db`` but ``remote``.
 """
 
 from __future__ import annotations

@@ -206,6 +206,9 @@ def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, 
     All optimisations are on, because the NCHWc layout is only in ALL (20.7 ms against 25.8 ms with EXTENDED). Spinning
     is off, since it would take the CPU from others. Denormals are zero, because activations of networks with random
     weights vanish, and the time of slow denormals is not that of the trained network.
+
+    Raises:
+        InputError: ONNX Runtime refuses the model, or its inputs do not fit the request.
     """
     session, info = _session(request, CPU, {}, CPU_ENTRIES)
     feeds = _feeds(session.get_inputs(), request)
@@ -214,12 +217,20 @@ def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, 
 
 
 def cuda_engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, Any]]:
-    """Load a model with the CUDA provider. fp32 allows TF32, the default of NVIDIA's libraries; settings record it."""
+    """Load a model with the CUDA provider. fp32 allows TF32, the default of NVIDIA's libraries; settings record it.
+
+    Raises:
+        InputError: The provider is missing or refuses the model, or its inputs do not fit the request.
+    """
     return _on_gpu(request, CUDA, {"enable_cuda_graph": "1", "use_tf32": "1", "cudnn_conv_algo_search": "EXHAUSTIVE"})
 
 
 def tensorrt_engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, Any]]:
-    """Load a model with the TensorRT provider, whose timings of kernels are cached on disk."""
+    """Load a model with the TensorRT provider, whose timings of kernels are cached on disk.
+
+    Raises:
+        InputError: The provider is missing or refuses the model, or its inputs do not fit the request.
+    """
     cache = cache_dir() / "onnxruntime-tensorrt"
     cache.mkdir(exist_ok=True)
     flags = {f"trt_{precision}_enable": str(int(request["precision"] == precision)) for precision in ("fp16", "int8")}

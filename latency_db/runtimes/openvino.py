@@ -134,6 +134,10 @@ def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, 
     The timing server pins the process, and denormals are zero (see
     :func:`latency_db.runtimes.onnxruntime.engine`). Compiled models are kept on disk for GPU and NPU, where compiling
     takes long; on a CPU it takes half a second, and a search would only fill the disk.
+
+    Raises:
+        InputError: No such device, an unsupported operator, convolutions that are computed in another precision, or
+            inputs that do not fit the request.
     """
     import numpy as np
 

@@ -164,7 +164,12 @@ def prepare() -> None:
 
 
 def engine(request: Mapping[str, Any]) -> tuple[TimedDeviceRun, dict[str, Any]]:
-    """Load the plan ``request["model"]`` on the device, with random input."""
+    """Load the plan ``request["model"]`` on the device, with random input.
+
+    Raises:
+        InputError: The plan is damaged, the library is missing, or there is no such device.
+        RuntimeFailure: The plan does not load on the device, or a run is refused.
+    """
     path = Path(request["model"])
     plan = Plan.from_bytes(path.read_bytes())
     cuda = open_cuda(request["device"])  # first: what TensorRT allocates is to be in this library's context
