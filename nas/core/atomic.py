@@ -1,4 +1,4 @@
-"""Writing files so that a crash, a full disk or a second reader never sees half of one."""
+"""Atomic writing of files: after a crash or on a full disk, a file is either complete or unchanged."""
 
 from __future__ import annotations
 
@@ -29,12 +29,19 @@ _HINTS = {
 def atomic_write(
     path: str | os.PathLike[str], content: str | bytes, write: Writer | None = None, durable: bool = True
 ) -> Path:
-    """Replace the file at ``path`` by ``content`` (text as UTF-8) as a whole, or leave it as it was and raise
-    :class:`InputError`.
+    """Replace the file at ``path`` by ``content`` atomically, and return the path.
 
-    The content goes to a temporary file in the same folder (made if need be), to the disk, then takes the name in one
-    step; a symbolic link keeps pointing where it did. ``write`` does the writing if given: a test passes one that
-    runs out of space. Without ``durable`` nothing waits for the disk: for what is of no use after a crash.
+    The content is written to a temporary file in the same folder, flushed to disk, and renamed. A missing folder is
+    made. A symbolic link at ``path`` is kept, and its target is replaced.
+
+    Args:
+        path: The file.
+        content: Bytes, or text that is encoded as UTF-8.
+        write: Function that writes the bytes to the open file; tests pass one that fails.
+        durable: Whether to wait until the content is on disk, so that it survives a power failure.
+
+    Raises:
+        InputError: if the file cannot be written; it is then unchanged.
     """
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.name}.{os.getpid()}-{time.monotonic_ns()}.tmp")

@@ -52,7 +52,7 @@ def mean(value: Tensor) -> Tensor:
 
 
 def any_process(flag: bool) -> bool:
-    """Whether ``flag`` is true in any process. All processes must call it."""
+    """Return whether ``flag`` is true in any process. All processes must call it."""
     if world_size() == 1:
         return flag
     found = torch.tensor(float(flag), device=_exchanged())
@@ -201,7 +201,7 @@ _stop: Event | None = None
 
 
 def stop_requested() -> bool:
-    """Whether the process that started this one asks it to stop."""
+    """Return whether the process that started this one has requested a stop."""
     return _stop is not None and _stop.is_set()
 
 

@@ -1,4 +1,4 @@
-"""One writer per output: a lock that a second process is refused."""
+"""A lock that admits one writing process per output."""
 
 from __future__ import annotations
 

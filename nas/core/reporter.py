@@ -1,4 +1,5 @@
-"""How long work reports to whoever runs it: notes, warnings and progress. Work returns values and never prints."""
+"""The interface by which long-running functions report notes, warnings and progress. They return values and never
+print."""
 
 from __future__ import annotations
 
@@ -8,45 +9,45 @@ from contextlib import contextmanager
 from nas.core.training_progress import Watch
 
 Update = Callable[[int, int, str], None]
-"""``update(done, total, text)``: units of work done, of how many, and what the last one was."""
+"""``update(done, total, text)``: units of work done, their total number, and a description of the last one."""
 
 
 class Reporter:
     """Receives notes and progress. This base class is silent; :class:`nas.core.console_reporter.ConsoleReporter` prints.
 
-    A subclass overrides :meth:`note` and :meth:`bars`; everything else is built on these two.
+    A subclass overrides :meth:`note` and :meth:`bars`; all other methods call these two.
     """
 
     interactive = False
-    """Whether a person watches a live display, so that progress needs no lines of its own."""
+    """Whether progress is shown on a live display, so that it needs no lines of its own."""
 
     def note(self, text: str) -> None:
-        """One line of information."""
+        """Report one line of information."""
 
     def warning(self, text: str) -> None:
-        """One line about something that deserves attention but does not end the work."""
+        """Report one line about a problem that does not end the work."""
         self.note(f"warning: {text}")
 
     @contextmanager
     def bars(self, titles: Sequence[str]) -> Iterator[list[Update]]:
-        """A progress bar per title, side by side; gives one :data:`Update` per title."""
+        """Show several progress bars together; yield one :data:`Update` per title."""
         yield [lambda done, total, text: None for _ in titles]
 
     @contextmanager
     def steps(self, title: str) -> Iterator[Update]:
-        """One progress bar whose updates carry a text."""
+        """Show one progress bar whose updates have a text; yield its :data:`Update`."""
         with self.bars([title]) as (update,):
             yield update
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Callable[[int, int], None]]:
-        """One progress bar without texts: ``update(done, total)``."""
+        """Show one progress bar without texts; yield ``update(done, total)``."""
         with self.steps(title) as update:
             yield lambda done, total: update(done, total, "")
 
     @contextmanager
     def trainings(self, titles: Sequence[str]) -> Iterator[list[Watch]]:
-        """A progress bar per training; gives one callback per training for ``nas.training.loop.fit``."""
+        """Show one progress bar per training; yield one callback per training for ``nas.training.loop.fit``."""
 
         def callback(update: Update) -> Watch:
             return lambda p: update(p.step, p.steps, p.text())
@@ -56,6 +57,6 @@ class Reporter:
 
     @contextmanager
     def training(self, title: str) -> Iterator[Watch]:
-        """A progress bar of one training."""
+        """Show the progress bar of one training; yield its callback."""
         with self.trainings([title]) as (callback,):
             yield callback

@@ -1,10 +1,10 @@
-"""Numbers as text, one form for each quantity.
+"""Formats of numbers as text, one per quantity.
 
 mAP, AP, F1, recall        share 0..1, three decimals      0.452
 difference of two of them  signed, new - old               -0.007
 count                      grouped, with its noun          1 class, 2,000 images
 parameters, MACs           decimal prefix                  12.2 M
-latency                    cut at its interval             1.84 ± 0.03 ms
+latency                    rounded to its interval         1.84 ± 0.03 ms
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from nas.core.estimate import Estimate
 
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
-#: Names that people know better by another one; anything else is shown as it is called.
 LABELS = {
     "latency_ms": "Latency",
     "map": "mAP 50–95",
@@ -26,15 +25,16 @@ LABELS = {
     "nwot": "NWOT score",
     "synflow": "Synflow score",
 }
+"""Names of estimates -> labels. An estimate without an entry is labelled with its name."""
 
 
 def label(name: str) -> str:
-    """How an estimate is called in tables and on axes."""
+    """Return the label of an estimate in tables and on axes."""
     return LABELS.get(name, name)
 
 
 def axis_label(name: str, unit: str) -> str:
-    """Label with its unit: ``Latency (ms)``."""
+    """Return the label of an estimate with its unit: ``Latency (ms)``."""
     return f"{label(name)} ({unit})" if unit else label(name)
 
 
@@ -61,7 +61,8 @@ def counted(count: int, noun: str, plural: str = "") -> str:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """Plain text with ``digits`` significant digits, from 10,000 on with a decimal prefix: ``0.712``, ``12.2 M``."""
+    """Format a number with ``digits`` significant digits, from 10,000 on with a decimal prefix: ``0.712``,
+    ``12.2 M``."""
     if abs(value) < 1e4:
         return _significant(value, digits)
     scale, prefix = next(
@@ -71,7 +72,7 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def compact(value: float) -> str:
-    """A round number as short as it goes, for ticks and bounds: ``2.5``, ``20 M``."""
+    """Format a round number without trailing zeros, for ticks and bounds: ``2.5``, ``20 M``."""
     if abs(value) < 1e4:
         return f"{value:.6g}"
     scale, prefix = next((scale, prefix) for scale, prefix in _PREFIXES if abs(value) >= scale)
@@ -79,10 +80,9 @@ def compact(value: float) -> str:
 
 
 def quantity(estimate: Estimate, interval: bool = True) -> str:
-    """The value with its unit and, where known, half the width of its 95 % interval: ``1.84 ± 0.03 ms``.
+    """Format a value with its unit and, if it has an interval, half the width of that interval: ``1.84 ± 0.03 ms``.
 
-    Both are cut where the interval makes further digits meaningless: at its first digit, or its second where the
-    first is a 1.
+    Both numbers are rounded to the first significant digit of the half width, or to the second if the first is a 1.
     """
     half = None if estimate.low is None or estimate.high is None else (estimate.high - estimate.low) / 2
     unit = f" {estimate.unit}" if estimate.unit else ""

@@ -1,4 +1,4 @@
-"""Trained detectors against a data set: one, or two on the same images."""
+"""Evaluation of a trained detector on a data set, and comparison of two detectors on the same images."""
 
 from __future__ import annotations
 
@@ -15,8 +15,16 @@ from nas.inference.model import load
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How to evaluate: device, images run at once, IoU and score of the confusions (None: where the mean F1 is
-    best), resamples and their seed."""
+    """Settings of an evaluation.
+
+    Args:
+        device: Device of the network: auto, cpu, cuda or cuda:1.
+        batch: Number of images per forward pass.
+        iou: IoU threshold of the confusion matrix.
+        score: Score threshold of the confusion matrix; None for the one with the highest mean F1.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the resamples.
+    """
 
     device: str = "auto"
     batch: int = 8
@@ -27,8 +35,11 @@ class EvaluationConfig:
 
 
 def evaluate_file(path: Path, data: DataPair, settings: EvaluationConfig, reporter: Reporter) -> EvaluationResult:
-    """Weights (``.safetensors``) or an export (``.onnx``) on the val split (``open_data(spec, val="test")`` puts
-    another there)."""
+    """Evaluate weights (``.safetensors``) or an export (``.onnx``) on the val split of ``data``.
+
+    ``open_data(spec, val="test")`` opens a data set with its test split as the val split. Raises InputError if the file
+    cannot be read, or if no resample has an object.
+    """
     model = load(path, settings.device)
     known = len(data.val.problems)
     with reporter.progress(f"evaluate {path.name}") as watch:
@@ -50,6 +61,9 @@ def evaluate_file(path: Path, data: DataPair, settings: EvaluationConfig, report
 def compare_files(
     a: EvaluationResult, other: Path, data: DataPair, settings: EvaluationConfig, reporter: Reporter
 ) -> tuple[EvaluationResult, Difference]:
-    """``a`` against another model on the same images."""
+    """Evaluate another model on the same images, and return its results and the difference of ``a`` to it.
+
+    Raises InputError as :func:`evaluate_file` and :func:`nas.evaluation.bootstrap.compare`.
+    """
     b = evaluate_file(other, data, settings, reporter)
     return b, compare(a.matches, b.matches, settings.resamples, settings.seed)

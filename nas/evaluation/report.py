@@ -1,5 +1,4 @@
-"""What an evaluation says beyond one number, worked out once for tables, files and the page: classes, curves,
-confusions, images."""
+"""Results of an evaluation for tables, files and the HTML report: classes, curves, confusion matrix and images."""
 
 from __future__ import annotations
 
@@ -25,9 +24,24 @@ from nas.inference.nms import Detections
 
 @dataclass(frozen=True)
 class ClassRow:
-    """A class: AP (0..1) over IoU 0.50:0.95, at 0.50, and of each size; objects marked and images that have any;
-    the score threshold of the best F1 at IoU 0.50, with what F1, precision and recall are there. None: nothing to
-    find, or nothing found."""
+    """Results of one class.
+
+    A share is None if the class has no objects (of the size); the last four values also if it has no detections.
+
+    Args:
+        name: Name of the class.
+        ap: AP (0..1), mean over IoU 0.50 to 0.95.
+        ap50: AP at IoU 0.50.
+        ap_small: AP of small objects.
+        ap_medium: AP of medium objects.
+        ap_large: AP of large objects.
+        boxes: Number of objects.
+        images: Number of images with objects.
+        best_score: Score threshold of the highest F1 at IoU 0.50.
+        f1: F1 at that threshold.
+        precision: Precision at that threshold.
+        recall: Recall at that threshold.
+    """
 
     name: str
     ap: float | None
@@ -45,8 +59,11 @@ class ClassRow:
 
 @dataclass(frozen=True, eq=False)
 class EvaluationResult:
-    """One detector on one data set. ``curves``: of the classes that have objects; ``mean``: of all of them;
-    ``verdicts``: per image, in its order."""
+    """Results of one detector on one data set.
+
+    ``curves`` are those of the classes with objects, and ``mean`` is their mean. ``verdicts`` are in the order of the
+    images.
+    """
 
     model: str
     runtime: str
@@ -62,7 +79,7 @@ class EvaluationResult:
     verdicts: tuple[Verdict, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: the metrics as ``nas train`` keeps them, the interval, the classes and what it was made with."""
+        """Return model, data set, metrics (with the keys of ``nas train``), interval and classes, JSON-ready."""
         data = self.dataset
         about = {
             "model": self.model,
@@ -86,8 +103,21 @@ def evaluation_of(
     resamples: int = 1000,
     seed: int = 0,
 ) -> EvaluationResult:
-    """Evaluate ``detections``. ``iou`` and ``score`` are those of the confusions; by default the score at which the
-    mean F1 of the classes is best."""
+    """Evaluate the detections of one model.
+
+    Args:
+        model: Name of the model.
+        runtime: Name of the runtime that computed the detections.
+        dataset: The data set.
+        detections: Image id -> detections, boxes in pixels of the image.
+        iou: IoU threshold of the confusion matrix.
+        score: Score threshold of the confusion matrix; by default the one with the highest mean F1 of the classes.
+        resamples: Number of bootstrap resamples for the interval of mAP.
+        seed: Seed of the resamples.
+
+    Raises:
+        InputError: if no resample has an object.
+    """
     metrics = evaluate(dataset, detections)
     matches = match(dataset, detections)
     curves, mean = curves_of(matches)
@@ -140,7 +170,7 @@ def _defined(value: float) -> float | None:
 
 
 def against_dict(against: tuple[str, Difference] | None) -> dict[str, Any]:
-    """The comparison with another model, by its name, as a part of the JSON; nothing for None."""
+    """Return the comparison with another model, given by its name, JSON-ready; an empty dict for None."""
     return {"against": {"model": against[0], **against[1].to_dict()}} if against else {}
 
 
@@ -151,10 +181,17 @@ def write_evaluation(
     seed: int = 0,
     against: tuple[str, Difference] | None = None,
 ) -> list[Path]:
-    """``metrics.json``, ``per_class.csv``, ``report.html`` (gives their paths) and ``images/``: so many of the
-    worst and as many at random.
+    """Write ``metrics.json``, ``per_class.csv`` and ``report.html``, and return their paths.
 
-    ``against``: name of another model and the difference to it.
+    Args:
+        folder: Folder of the files.
+        evaluation: Results to write.
+        images: Number of images with the lowest F1, and of random images, that are written to ``images/``.
+        seed: Seed of the random choice.
+        against: Name of another model and the difference to it.
+
+    Raises:
+        InputError: if a file cannot be written.
     """
     from nas.evaluation.report_html import write_report_html
     from nas.evaluation.report_images import write_images

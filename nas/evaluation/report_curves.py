@@ -1,7 +1,7 @@
-"""Precision by recall and F1 by score threshold at IoU 0.50, of each class and their mean.
+"""Curves of precision over recall and of F1 over the score threshold at IoU 0.50, per class and as a mean.
 
-All curves of an evaluation have the same score thresholds: an even grid, and the best threshold of each class. So the
-best F1 of a class, the mean curve and its best threshold are one computation; with one class they are equal.
+All curves of an evaluation have the same score thresholds: a uniform grid, and the best threshold of each class. With
+one class, the mean curve and its best threshold thus equal those of the class.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nas.evaluation.matching import RECALLS, Matches
 
 SCORES = np.linspace(0.0, 1.0, 201)
-"""Score thresholds of every curve, besides the best ones of the classes."""
+"""Score thresholds of every curve, in addition to the best ones of the classes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,12 +23,12 @@ class Curve:
     """The curves of one class, or the mean of all, at IoU 0.50.
 
     Attributes:
-        name: Of the class.
+        name: Name of the class.
         precision: Highest precision at each of ``RECALLS`` or any higher recall, [101]; AP50 is its mean.
         scores: Score thresholds, rising, [T]; detections with at least that score count.
-        f1: At ``scores``, [T].
+        f1: F1 at each of ``scores``, [T].
         best_f1: The highest F1.
-        best_score: The threshold at which it is reached.
+        best_score: The threshold with the highest F1.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""An evaluation as an HTML page: numbers, classes, curves, the confusion matrix, images. It opens without a network."""
+"""HTML report of an evaluation: numbers, classes, curves, confusion matrix and images. It needs no network access."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from nas.evaluation.report_images import Shown
 
 _PLOT_PX = 560
-"""About the width of a plot where two stand side by side."""
+"""Approximate width in pixels of one of two plots side by side."""
 LISTED = 20
 """Most classes in a legend, and in a confusion matrix with numbers; more are shown when the mouse is over them."""
 CurvePoints = Callable[["Curve"], tuple[Any, Any]]

@@ -1,4 +1,4 @@
-"""An evaluation as text: tables for terminals, a table for programs, and sentences."""
+"""Text of an evaluation: tables for terminals, CSV for programs, and sentences."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 def interval_text(estimate: Estimate) -> str:
-    """``0.452 (0.438–0.466)``; of a difference ``+0.012 (-0.003 to +0.027)``."""
+    """Format a value with its interval: ``0.452 (0.438–0.466)``, a difference as ``+0.012 (-0.003 to +0.027)``."""
     if estimate.name.endswith("difference"):
         return f"{estimate.value:+.3f} ({estimate.low:+.3f} to {estimate.high:+.3f})"
     return f"{estimate.value:.3f} ({estimate.low:.3f}–{estimate.high:.3f})"
 
 
 def difference_text(found: Difference, a: str, b: str) -> str:
-    """What the comparison says, in one sentence."""
+    """Describe the comparison of models ``a`` and ``b`` in one sentence."""
     verdict = "the interval leaves out 0" if found.certain else "could be chance: the interval holds 0"
     return (
         f"{a} - {b}: mAP {interval_text(found.difference)}; {verdict}; {a} is ahead in {found.ahead:.0%} of resamples"
@@ -47,7 +47,10 @@ def summary(metrics: Metrics, interval: Estimate) -> tuple[str, str]:
 
 
 def class_table(rows: tuple[ClassRow, ...], best: bool = False) -> TextTable:
-    """One line for each class; with ``best`` also the best F1 and its score, which do not fit on a narrow terminal."""
+    """Return a table with one line per class.
+
+    With ``best``, it has the best F1 and its score too, which do not fit on a narrow terminal.
+    """
     head = (
         "class",
         "AP",
@@ -68,7 +71,7 @@ def class_table(rows: tuple[ClassRow, ...], best: bool = False) -> TextTable:
 
 
 def class_csv(rows: tuple[ClassRow, ...]) -> str:
-    """``per_class.csv``: every field of :class:`ClassRow`, full precision, empty for None."""
+    """Return ``per_class.csv``: every field of :class:`ClassRow` with full precision, empty for None."""
     out = io.StringIO()
     writer = csv.DictWriter(out, list(asdict(rows[0])), lineterminator="\n")
     writer.writeheader()

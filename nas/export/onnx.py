@@ -1,5 +1,7 @@
-"""A trained detector as an ONNX file: images in, boxes and scores out, batch free, parity with torch checked at every
-export."""
+"""Export of trained detectors to ONNX: from images to boxes and scores, with a free batch size.
+
+Each export is compared with torch.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ from search_spaces.spaces import space_of
 
 OPSET = 17
 TOLERANCE = 1e-4
-"""Largest difference allowed between torch and the file: scores absolute, boxes as a part of the image size."""
+"""Largest permitted difference between torch and the file: scores absolute, boxes relative to the image size."""
 
 
 class _Predict(nn.Module):
@@ -44,12 +46,23 @@ class _Predict(nn.Module):
 def write_onnx(
     detector: Detector, path: Path, image_size: int, metadata: Mapping[str, str] | None = None, batch: int | None = None
 ) -> Path:
-    """Write a deployed detector: ``images`` (N, 3, S, S), RGB in 0..1, to ``boxes`` (N, A, 4), xyxy in pixels, and
+    """Write a deployed detector as an ONNX file, without a comparison with torch.
+
+    The input is ``images`` (N, 3, S, S), RGB in 0..1. The outputs are ``boxes`` (N, A, 4), xyxy in pixels, and
     ``scores`` (N, A, classes).
 
-    N is free unless ``batch`` fixes it. ``metadata`` goes into the file (classes, architecture), so that prediction
-    needs nothing else. Torch's older, tracing exporter is used because a search exports hundreds of candidates: about
-    a second each, where the ``dynamo`` one took more than ten for the same 89 convolutions (torch 2.13).
+    The tracing exporter of torch is used, since a search exports hundreds of candidates. It takes about a second for 89
+    convolutions, while the ``dynamo`` exporter took more than ten (torch 2.13).
+
+    Args:
+        detector: The deployed detector.
+        path: File to write.
+        image_size: S in pixels.
+        metadata: Metadata of the file (classes, architecture), from which prediction reads its settings.
+        batch: Fixed N; by default N is free.
+
+    Raises:
+        InputError: if the file cannot be written.
     """
     import onnx
 
@@ -68,7 +81,7 @@ def write_onnx(
 
 @contextlib.contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Only errors of torch's exporter are logged within the block."""
+    """Suppress log messages of torch's exporter, except errors, within the context."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -81,10 +94,10 @@ def _quiet_exporter() -> Iterator[None]:
 def export_onnx(detector: Detector, path: Path, image_size: int, metadata: Mapping[str, str] | None = None) -> float:
     """Write a deployed detector as ONNX and compare it with torch; return the largest difference (:func:`parity`).
 
-    The file takes its name only after the comparison, so that an export that fails leaves an earlier file as it was.
+    The file is renamed to ``path`` after the comparison, so that a failed export leaves an earlier file unchanged.
 
     Raises:
-        InputError: A weight is not finite, the file cannot be written, or it differs from torch by more than
+        InputError: if a weight is not finite, the file cannot be written, or it differs from torch by more than
             :data:`TOLERANCE`.
     """
     if broken := [
@@ -141,18 +154,18 @@ def parity(detector: Detector, path: Path, image_size: int, seed: int = 0) -> fl
 
 
 def _random_images(count: int, size: int, generator: torch.Generator) -> Tensor:
-    """(count, 3, size, size) in 0..1, smooth as images are.
+    """Return smooth random images (count, 3, size, size) in 0..1.
 
-    On white noise a network calibrated on images saturates, and float32 rounding alone passed the tolerance for 2
-    of 8 correct exports of untrained yolo-nano networks (2e-4; 5e-5 on these). A weight wrong by 1 % shows as 0.06 or
-    more.
+    On white noise, a network that was calibrated on images saturates: float32 rounding alone exceeded the tolerance for
+    2 of 8 correct exports of untrained yolo-nano networks (2e-4, against 5e-5 on smooth images). A weight with an error
+    of 1 % causes a difference of 0.06 or more.
     """
     coarse = torch.rand(count, 3, max(2, size // 8), max(2, size // 8), generator=generator)
     return nn.functional.interpolate(coarse, size=(size, size), mode="bilinear")
 
 
 def metadata_of(architecture: Architecture, classes: tuple[str, ...], image_size: int) -> dict[str, str]:
-    """What an exported file says of itself."""
+    """Return the metadata of an exported file."""
     head = space_of(architecture).graph(architecture).head
     return {
         "architecture": json.dumps(architecture.to_dict()),
@@ -172,11 +185,20 @@ def skeleton_onnx(
     batch: int = 1,
     direct: bool = True,
 ) -> Path:
-    """The deployed network with fresh weights, for timing: how long a network takes does not depend on what it has
-    learnt.
+    """Write the deployed network of an architecture with untrained weights, for latency measurements.
 
-    ``direct``: straight from the network definition, in milliseconds; a block with an operator that
-    :mod:`search_spaces.onnx_nodes` does not know goes through torch's exporter, about a second.
+    Args:
+        space: Search space of the architecture.
+        architecture: The architecture.
+        num_classes: Number of classes.
+        path: File to write.
+        image_size: Side of the images in pixels; by default that of the architecture.
+        batch: Batch size.
+        direct: Whether to build the file from the network definition, which takes milliseconds. A network with an
+            operator that :mod:`search_spaces.onnx_nodes` lacks is exported by torch, which takes about a second.
+
+    Raises:
+        InputError: if the architecture is no point of the space, or the file cannot be written.
     """
     if direct:
         with contextlib.suppress(UnknownOperator):
@@ -190,9 +212,11 @@ def skeleton_onnx(
 
 
 def draft_onnx(detector: Detector, path: Path, image_size: int, batch: int) -> Path:
-    """A deployed detector with its weights at a fixed batch, for one evaluation: not checked and not named as
-    :func:`export_onnx` does it, but in milliseconds (a second where a block has an operator that
-    :mod:`search_spaces.onnx` does not know)."""
+    """Write a deployed detector with its weights and a fixed batch size, for one evaluation.
+
+    The file has no metadata and is not compared with torch. Writing takes milliseconds, or about a second for a network
+    with an operator that :mod:`search_spaces.onnx_nodes` lacks. Raises InputError if the file cannot be written.
+    """
     with contextlib.suppress(UnknownOperator):
         return atomic_write(
             path, build_onnx(detector.graph, detector.num_classes, image_size, batch, detector), durable=False

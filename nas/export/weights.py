@@ -1,4 +1,4 @@
-"""A weights file as an ONNX file."""
+"""Export of weights files to ONNX."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Export:
     """An exported file.
 
     Attributes:
-        path: the ONNX file.
-        artifact: what the weights are of.
-        difference: largest difference of its outputs to those of torch.
+        path: The ONNX file.
+        artifact: Architecture, classes and origin of the weights.
+        difference: Largest difference between its outputs and those of torch (:func:`nas.export.onnx.parity`).
     """
 
     path: Path
