@@ -1,4 +1,4 @@
-"""Named bounds of one estimate, as text both ways: ``S=2ms,M=4ms,L=6ms``, or a reference model's value:
+"""Named bounds of one estimate, parsed from and written as text: ``S=2ms,M=4ms,L=6ms``, or values of reference models:
 ``S=ref:yolov8n,M=ref:yolo11s@320``."""
 
 from __future__ import annotations

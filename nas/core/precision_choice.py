@@ -1,7 +1,7 @@
-"""Precision as one more choice: the points of a search, each an architecture and the precision of its deployment.
+"""Precision as a choice of the search: each point has an architecture and the precision of its deployment.
 
-A point is a value of the wrapped space; the network depends on the architecture alone. With one precision, that of the
-target, nothing is wrapped, and a point is an architecture.
+The choice is added to the search space; the network depends on the architecture only. With a single precision, that of
+the target, the space is unchanged, and a point is an architecture.
 """
 
 from __future__ import annotations

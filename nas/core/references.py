@@ -1,4 +1,4 @@
-"""Models by name: a reference model, a family, a pattern, or a file. Imports no torch."""
+"""Lookup of models by name: a reference model, a family, a pattern, or a file. Imports no torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PUBLISHED_SIZE = 640
 
 
 class ClassesOfData(Protocol):
-    """What an architecture file keeps of a data set; :class:`nas.data.source.DataPair` has it."""
+    """The attributes of a data set that an architecture file records; :class:`nas.data.source.DataPair` has them."""
 
     @property
     def name(self) -> str:

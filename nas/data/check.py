@@ -34,7 +34,7 @@ Watch = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Report:
-    """What :func:`check` found.
+    """Results of :func:`check`.
 
     Attributes:
         name: of the data set.

@@ -1,4 +1,4 @@
-"""A detection data set: images with boxes, whatever files it was read from."""
+"""Detection data sets in memory: images with boxes, independent of the format of their files."""
 
 from __future__ import annotations
 

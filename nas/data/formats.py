@@ -1,7 +1,6 @@
 """The formats of data sets. A new one is one file here and one line in the table (or an entry point of the group).
 
-A format looks at a path and either knows what is there (``find``) or leaves it to the next one; then it reads one
-split at a time.
+``find`` of a format recognises a data set at a path, or returns None; ``read`` reads one of its splits.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is wrong with a data set, by kind and count. Training uses the rest, and the owner knows which files to repair."""
+"""Defects of a data set by kind, with counts and examples. The other images and boxes of the data set are used."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Images with labels mixed with images that a model has labelled: every box has a weight in the loss.
+"""Data sets of labelled and pseudo-labelled images, in which each box has a weight in the loss.
 
-A box's weight has to come through every augmentation with its box. Augmentations carry labels along; so a label takes
-its box's weight with it, in its upper 32 bits, from :meth:`MixedDataset.load` to the task that trains
-(:func:`unpack`). What is neither (transforms, loader, batches) need not know.
+The weight of a box is packed into the upper 32 bits of its label by :meth:`MixedDataset.load` and unpacked by the
+training task (:func:`unpack`). Transforms, loader and batches move labels with their boxes and thus need no change.
 """
 
 from __future__ import annotations

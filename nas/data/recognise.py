@@ -1,4 +1,4 @@
-"""Which data set is at a path, and what to do next where there is none or one without train and val."""
+"""Recognition of the data set at a path, with hints if there is none, or one without train and val."""
 
 from __future__ import annotations
 

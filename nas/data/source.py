@@ -1,12 +1,11 @@
-"""Opening data sets: ``open_data("shop/")`` gives the train and the val split of what ``--data`` names.
+"""Opening of data sets: ``open_data("shop/")`` returns the train and the val split of a specification (``--data``).
 
-A spec is one of
+A specification is one of
 
 - ``digits``: the embedded data set, 2,000 + 400 images of 128 px. ``digits@160:train=500,val=100,seed=1``: 160 px and
   other counts; each part is optional. A folder of that name is ``./digits``.
 - a folder with a COCO, Pascal VOC or YOLO data set. :data:`nas.data.formats.FORMATS` lists the formats,
-``docs/data.md``
-  the supported layouts.
+  ``docs/data.md`` the supported layouts.
 - a yaml that describes a COCO or YOLO data set. Relative paths in a yaml are relative to the yaml.
 """
 

@@ -1,4 +1,4 @@
-"""What a split is made of, in numbers: classes, sizes and shapes of boxes, sizes of images."""
+"""Statistics of a split: classes, sizes and aspect ratios of boxes, sizes of images."""
 
 from __future__ import annotations
 

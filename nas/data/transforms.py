@@ -1,8 +1,7 @@
-"""From an image of any size to the square canvas a network sees, boxes with it; by chance (augmentation) or not
-(letterbox).
+"""Transforms of images with boxes to square canvases, fixed (letterbox) or random (augmentation).
 
-All geometry of one image is one :class:`Placement`, so pixels and boxes cannot disagree, and detections find their
-way back.
+One :class:`Placement` defines the geometry of an image. It maps pixels and boxes to the canvas, and detections back to
+the image.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def _not_finite(tensors: Mapping[str, Tensor]) -> str:
 
 
 def is_supernet(path: Path) -> bool:
-    """Whether ``path`` holds the weights of a supernet; False for a file that holds no weights at all."""
+    """Return whether ``path`` contains the weights of a supernet; False for a file that is no weights file."""
     from safetensors import SafetensorError, safe_open
 
     try:

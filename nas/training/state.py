@@ -116,7 +116,7 @@ class TrainingState:
         stop_if_anywhere(flaw, self.step, files, self.saved, self.checkpoint)
 
     def evaluation_due(self, validation: Validation, epoch: int) -> bool:
-        """Whether the EMA weights are to be evaluated after this epoch and have not been."""
+        """Return whether an evaluation of the EMA weights is due after this epoch and has not been made yet."""
         return self.evaluated < self.step and validation.due(epoch)  # also false at step 0
 
     def evaluate(self, validation: Validation, epoch: int) -> dict[str, float]:

@@ -96,7 +96,7 @@ class Validation:
     _last: tuple[Detector, Metrics] | None = field(default=None, init=False)
 
     def due(self, epoch: int) -> bool:
-        """Whether the weights are evaluated after this epoch, counted from 0."""
+        """Return whether the weights are evaluated after this epoch, counted from 0."""
         return (epoch + 1) % self.every == 0
 
     def measure(self, ema: nn.Module) -> dict[str, float]:

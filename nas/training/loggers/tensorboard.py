@@ -1,5 +1,4 @@
-"""TensorBoard event files in ``<weights>.tensorboard/`` (extra ``tensorboard``); ``tensorboard --logdir`` of any
-folder above shows them."""
+"""A logger that writes TensorBoard event files in ``<weights>.tensorboard/`` (extra ``tensorboard``)."""
 
 from __future__ import annotations
 
@@ -12,7 +11,10 @@ from search_spaces.errors import InputError
 
 
 class TensorBoardLogger(Logger):
-    """Scalars by step. What a resumed training tells again, TensorBoard itself drops (``purge_step``)."""
+    """Writes one scalar per value and step. TensorBoard drops earlier values of repeated steps (``purge_step``).
+
+    Raises InputError if TensorBoard is not installed.
+    """
 
     def __init__(self, weights: Path, settings: dict[str, Any]) -> None:
         try:
@@ -24,7 +26,7 @@ class TensorBoardLogger(Logger):
         self._writer: Any = None
 
     def log(self, progress: Progress) -> None:
-        """One scalar per figure."""
+        """Write one scalar per value of a report."""
         if self._writer is None:
             self._writer = self._open(str(self._folder), purge_step=progress.step)
         for name, value in numbers(progress).items():
@@ -32,6 +34,6 @@ class TensorBoardLogger(Logger):
         self._writer.flush()
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write buffered values and close the file."""
         if self._writer is not None:
             self._writer.close()

@@ -1,5 +1,5 @@
-"""Weights & Biases (extra ``wandb``), offline in ``<weights>.wandb/`` unless ``WANDB_MODE`` says otherwise: nothing
-here talks to a network unasked."""
+"""A logger for Weights & Biases (extra ``wandb``). Runs are offline, in ``<weights>.wandb/``, unless the environment
+variable ``WANDB_MODE`` is set."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from search_spaces.errors import InputError
 
 
 class WandbLogger(Logger):
-    """A run per training, uploaded by ``wandb sync`` when a person wants it. Its id comes from the path of the
-    weights, so a resumed one is the same run."""
+    """Records one run per training; ``wandb sync`` uploads an offline run.
+
+    The id of the run is a hash of the path of the weights, so that a resumed training continues its run. Raises
+    InputError if wandb is not installed.
+    """
 
     def __init__(self, weights: Path, settings: dict[str, Any]) -> None:
         try:
@@ -27,7 +30,7 @@ class WandbLogger(Logger):
         self._run: Any = None
 
     def log(self, progress: Progress) -> None:
-        """All figures under the step."""
+        """Record all values of a report under its step."""
         if self._run is None:
             folder = self._weights.with_suffix(".wandb")
             folder.mkdir(parents=True, exist_ok=True)
@@ -44,6 +47,6 @@ class WandbLogger(Logger):
         self._run.log(numbers(progress), step=progress.step)
 
     def close(self) -> None:
-        """Write what is left."""
+        """End the run."""
         if self._run is not None:
             self._run.finish()
