@@ -1,7 +1,4 @@
-"""Rules of the house that a reader notices: words, docstrings, length of functions, the README.
-
-A rule that a package does not keep yet names the package in a list below. The lists only get shorter.
-"""
+"""Rules of the house that a reader notices: words, docstrings, length of functions, the README."""
 
 from __future__ import annotations
 
@@ -56,11 +53,6 @@ SERIALIZED = re.compile(
 """Keys of files, and options of recorded commands, of the version before."""
 OLD_NAMES = {"nas/cli/renamed.py", "nas/core/budgets.py"}
 """Files whose subject is an old name."""
-WORDS_NOT_YET = {
-    "nas/inference",
-    "nas/plotting",
-    "nas/pseudo_labels",
-}
 
 
 def home_made(file: Path) -> list[str]:
@@ -78,7 +70,7 @@ def homes(package: str) -> dict[str, list[str]]:
 @pytest.mark.parametrize("package", [*PACKAGES, "docs", "README.md", "CONTRIBUTING.md"])
 def test_words_are_those_of_the_field(package: str) -> None:
     found = homes(package)
-    assert not found or package in WORDS_NOT_YET, found
+    assert not found, found
 
 
 def test_a_home_made_term_is_found(tmp_path: Path) -> None:
@@ -116,16 +108,10 @@ def undocumented(package: str) -> list[str]:
     ]
 
 
-DOCSTRINGS_NOT_YET = {
-    "nas/inference",
-    "nas/plotting",
-}
-
-
 @pytest.mark.parametrize("package", PACKAGES)
 def test_everything_public_has_a_docstring(package: str) -> None:
     found = undocumented(package)
-    assert not found or package in DOCSTRINGS_NOT_YET, found
+    assert not found, found
 
 
 def own_statements(function: ast.FunctionDef) -> Iterator[ast.AST]:
@@ -168,17 +154,10 @@ def silent_raisers(package: str) -> list[str]:
     return found
 
 
-RAISES_NOT_YET = {
-    "nas/inference",
-    "nas/plotting",
-    "nas/pseudo_labels",
-}
-
-
 @pytest.mark.parametrize("package", PACKAGES)
 def test_what_raises_says_so(package: str) -> None:
     found = silent_raisers(package)
-    assert not found or package in RAISES_NOT_YET, found
+    assert not found, found
 
 
 ARRAYS = re.compile(r"\b(NDArray|Floats|Tensor|FloatArray|Array)\b")
@@ -201,26 +180,17 @@ def shapeless(package: str) -> list[str]:
     return found
 
 
-SHAPES_NOT_YET = {
-    "nas/inference",
-    "nas/pseudo_labels",
-}
-
-
 @pytest.mark.parametrize("package", PACKAGES)
 def test_arrays_have_shapes(package: str) -> None:
     found = shapeless(package)
-    assert not found or package in SHAPES_NOT_YET, found
+    assert not found, found
 
 
 # functions
 
 MOST_LINES = 60
-TABLES = {"nas/cli/registered.py: run", "benchmarks/search_quality.py: main"}
+TABLES = {"benchmarks/search_quality.py: main"}
 """Functions that are tables, or read like one."""
-LONG_NOT_YET = {
-    "nas/pseudo_labels/label.py: pseudo_label",
-}
 
 
 def long_functions() -> set[str]:
@@ -233,7 +203,7 @@ def long_functions() -> set[str]:
 
 
 def test_no_function_is_long() -> None:
-    assert long_functions() - TABLES - set(LONG_NOT_YET) == set()
+    assert long_functions() - TABLES == set()
 
 
 # the README

@@ -78,10 +78,12 @@ class OnnxBackend(Backend):
 
     @property
     def runtime(self) -> str:
+        """Return runtime, version and device, for example ``ONNX Runtime 1.20.0, CPU``."""
         used = self.session.get_providers()[0]
         return f"ONNX Runtime {self._version}, {self._NAMES.get(used, used)}"
 
     def run(self, images: NDArray[np.float32]) -> Raw:
+        """Run images float32 [N, 3, S, S] in 0..1, divided into the batches that the file takes."""
         if self._batch in (None, len(images)):
             return self._outputs(images)
         parts = [self._padded(images[i : i + self._batch]) for i in range(0, len(images), self._batch)]
@@ -168,9 +170,11 @@ class TorchBackend(Backend):
 
     @property
     def runtime(self) -> str:
+        """Return library, version and device, for example ``torch 2.6.0, CPU``."""
         return f"torch {self._torch.__version__}, {str(self._device).upper()}"
 
     def run(self, images: NDArray[np.float32]) -> Raw:
+        """Run images float32 [N, 3, S, S] in 0..1 as one batch."""
         with self._torch.inference_mode():
             boxes, scores = self.detector.predict(self._torch.from_numpy(images).to(self._device))
         return boxes.float().cpu().numpy(), scores.float().cpu().numpy()

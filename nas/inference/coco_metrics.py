@@ -68,11 +68,11 @@ class Metrics:
 
 
 def evaluate(dataset: DetectionDataset, detections: Mapping[int, Detections]) -> Metrics:
-    """COCO metrics of ``detections`` (image id -> found boxes in pixels of the original image). An image not named
-    in it counts as nothing found.
+    """Compute the COCO metrics of ``detections``: image id -> boxes in pixels of the original image.
 
-    Crowds are ignore regions, as COCO has it. A data set without an object to find is an error, since its AP is not 0
-    but undefined.
+    An image that is missing counts as one without detections. Crowds are ignored regions, as COCO defines them.
+
+    Raises InputError if the data set has no object: its AP is undefined, not 0.
     """
     if not any((~s.crowd).any() for s in dataset.samples):
         raise InputError(

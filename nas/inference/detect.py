@@ -32,14 +32,14 @@ __all__ = [
 ]
 
 Watch = Callable[[int, int], None]
-"""Told the images done and all of them."""
+"""Receives the number of images done and of all images."""
 
 
 def batches(
     dataset: DetectionDataset, image_size: int, batch_size: int = 50, limit: int | None = None, seed: int = 0
 ) -> Iterator[Batch]:
-    """The images without augmentation, in order; with ``limit`` about that many, drawn by ``seed`` (the same ones
-    every time)."""
+    """Yield the images without augmentation, in order; with ``limit`` about that many, a sample that follows from
+    ``seed``."""
     loader = Loader(dataset, LoaderConfig(batch_size, image_size, seed=seed, shuffle=limit is not None))
     wanted = len(dataset) if limit is None else limit
     for i, batch in enumerate(loader.epoch(0)):
@@ -49,7 +49,7 @@ def batches(
 
 
 def images_of(batches_: Iterable[Batch], device: torch.device) -> Iterator[Tensor]:
-    """Float images in 0..1 on ``device``."""
+    """Yield batches of images, float32 [N, 3, H, W] in 0..1, on ``device``."""
     return (batch.images.to(device).float() / 255.0 for batch in batches_)
 
 

@@ -133,7 +133,7 @@ class Model:
         )
 
     def labels_of(self, names: Sequence[str] | None) -> list[int] | None:
-        """Indices of class names; None for None. An unknown name is an error."""
+        """Return the indices of class names; None for None. Raises InputError for an unknown name."""
         for name in names or ():
             if name not in self.classes:
                 raise unknown("class", name, self.classes)
@@ -153,6 +153,6 @@ class Model:
         return evaluate(dataset, detect_all(self, dataset))
 
     def check_classes(self, classes: Sequence[str]) -> None:
-        """An error unless a data set has this model's classes, in their order."""
+        """Check the classes of a data set. Raises InputError unless they are this model's, in their order."""
         if tuple(classes) != self.classes:
             raise InputError(f"data set with classes {list(classes)}", f"those of {self.path}: {list(self.classes)}")

@@ -58,8 +58,8 @@ class Result:
         return [self.classes[label] for label in self.labels]
 
     def draw(self) -> NDArray[np.uint8]:
-        """The image with its boxes, uint8 [H', W', 3] RGB; a small image is enlarged so that the tags can be
-        read."""
+        """Draw the boxes and return the image, uint8 [H, W, 3] RGB; a small image is enlarged, so that tags are
+        readable."""
         return draw(self.image, self.boxes, self.scores, self.labels, self.classes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,7 +102,7 @@ class Result:
 
 
 def encode(suffix: str, rgb: NDArray[np.uint8]) -> bytes:
-    """An image uint8 [H, W, 3] RGB as the bytes of a file of that kind."""
+    """Encode an image, uint8 [H, W, 3] RGB, as a file of that kind. Raises InputError if OpenCV cannot."""
     options = [cv2.IMWRITE_JPEG_QUALITY, 90] if suffix in (".jpg", ".jpeg") else []
     try:
         done, encoded = cv2.imencode(suffix, rgb[:, :, ::-1], options)
@@ -116,7 +116,7 @@ def encode(suffix: str, rgb: NDArray[np.uint8]) -> bytes:
 
 
 def write_image(path: str | os.PathLike[str], rgb: NDArray[np.uint8]) -> Path:
-    """The image as a file, whole or not at all."""
+    """Write an image, uint8 [H, W, 3] RGB, to a file, whole or not at all, and return its path."""
     return atomic_write(path, encode(Path(path).suffix.lower(), rgb))
 
 

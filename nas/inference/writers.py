@@ -22,11 +22,13 @@ class ResultWriter(ABC):
 
     @abstractmethod
     def add(self, name: str, result: Result, frame: int | None = None) -> Path | None:
-        """One image, or a frame (from 0) of a video, that goes by ``name``; gives the file where it has one of its
-        own."""
+        """Add the result of an image, or of a frame (from 0) of a video, named ``name``.
+
+        Return its file, or None if results share one file.
+        """
 
     def close(self) -> list[Path]:
-        """Write what is for all of them together; called after an interruption too."""
+        """Write the files that results share, also after an interruption, and return them."""
         return []
 
 
@@ -34,6 +36,7 @@ class DrawnResults(ResultWriter):
     """``NAME.png``. The frames of a video go into a video: :class:`nas.inference.video.VideoWriter`."""
 
     def add(self, name: str, result: Result, frame: int | None = None) -> Path | None:
+        """Write the image with its boxes as PNG; frames of a video are left to the video."""
         return None if frame is not None else write_image(self.folder / f"{name}.png", result.draw())
 
 
@@ -45,10 +48,12 @@ class JsonResults(ResultWriter):
         self._results: list[dict[str, Any]] = []
 
     def add(self, name: str, result: Result, frame: int | None = None) -> Path | None:
+        """Keep the result for ``predictions.json``."""
         self._results.append({**result.to_dict(), **({} if frame is None else {"frame": frame})})
         return None
 
     def close(self) -> list[Path]:
+        """Write ``predictions.json``."""
         content = {"classes": list(self.classes), "results": self._results}
         return [atomic_write(self.folder / "predictions.json", json_text(content, indent=1) + "\n")]
 
@@ -62,12 +67,14 @@ class CocoResults(ResultWriter):
         self._coco = CocoWriter(classes)
 
     def add(self, name: str, result: Result, frame: int | None = None) -> Path | None:
+        """Keep the result for ``predictions.coco.json``."""
         height, width = result.image.shape[:2]
         where = result.path.as_posix() if result.path and frame is None else f"{name}_{frame or 0:06d}"
         self._coco.add(where, (width, height), result.boxes, result.labels, scores=result.scores)
         return None
 
     def close(self) -> list[Path]:
+        """Write ``predictions.coco.json``."""
         return [atomic_write(self.folder / "predictions.coco.json", self._coco.text())]
 
 
@@ -76,6 +83,7 @@ class YoloResults(ResultWriter):
     score, as training reads them, and ``classes.txt``."""
 
     def add(self, name: str, result: Result, frame: int | None = None) -> Path | None:
+        """Write the label file of the image or frame."""
         height, width = result.image.shape[:2]
         lines = []
         for (x1, y1, x2, y2), label in zip(result.boxes.astype(float).tolist(), result.labels.tolist(), strict=True):
@@ -85,6 +93,7 @@ class YoloResults(ResultWriter):
         return atomic_write(self.folder / "labels" / f"{stem}.txt", "".join(lines))
 
     def close(self) -> list[Path]:
+        """Write ``classes.txt``."""
         return [atomic_write(self.folder / "classes.txt", "".join(f"{printable(name)}\n" for name in self.classes))]
 
 

@@ -11,7 +11,7 @@ from nas.core.units import axis_label, compact
 from nas.plotting.labels import XY, Box
 from search_spaces.errors import InputError
 
-# Okabe and Ito's palette, told apart with any colour vision; in grey print the shapes and sizes differ.
+# Okabe and Ito's palette, distinguishable with any colour vision; in grey print the shapes and sizes differ.
 GREY, BLUE, VERMILION, GREEN = "#9AA3AD", "#0072B2", "#D55E00", "#009E73"
 INK, SOFT_INK, GRID, PAPER = "#1B2733", "#5D6B78", "#E6EAEE", "#FFFFFF"
 FONTS = ("Inter", "Helvetica Neue", "Arial", "Liberation Sans", "DejaVu Sans")
@@ -60,6 +60,7 @@ class Canvas:
 
     @property
     def area(self) -> Box:
+        """The rectangle between the axes, in pixels."""
         return Box(LEFT, self.top, WIDTH - RIGHT, self.bottom)
 
     def pixel(self, x: float, y: float) -> XY:
@@ -73,8 +74,11 @@ class Canvas:
 def cost_axis(
     cost: Objective, costs: Sequence[float], marks: Sequence[float], ends: Sequence[float], log: bool | None
 ) -> Axis:
-    """The axis that holds ``costs``, other ``marks`` and ``ends`` of intervals; with ``log=None`` logarithmic if the
-    costs differ by over 8 times."""
+    """Return the axis for ``costs``, other ``marks`` and ``ends`` of intervals.
+
+    With ``log=None``, the axis is logarithmic if the costs differ by more than 8 times. Raises InputError if the axis
+    has to be logarithmic and a value is not positive.
+    """
     log = (min((*costs, *marks)) > 0 and max(costs) > 8 * min(costs)) if log is None else log
     text = axis_label(cost.name, cost.unit) + (", logarithmic" if log else "")
     low, high = min((*costs, *marks, *ends)), max((*costs, *marks, *ends))

@@ -20,10 +20,12 @@ class Box:
 
     @classmethod
     def around(cls, centre: XY, width: float, height: float) -> Box:
+        """Return the box of a width and height around a point, in pixels."""
         x, y = centre
         return cls(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
 
     def holds(self, point: XY, margin: float = 0.0) -> bool:
+        """Return whether a point lies inside, or within ``margin`` pixels of it."""
         x, y = point
         return self.left - margin < x < self.right + margin and self.top - margin < y < self.bottom + margin
 
@@ -38,10 +40,12 @@ class Box:
         return [(x + (tx - x) * i / steps, y + (ty - y) * i / steps) for i in range(steps + 1)]
 
     def overlaps(self, other: Box, margin: float = 0.0) -> bool:
+        """Return whether two boxes overlap, or come closer than ``margin`` pixels."""
         apart_x = self.right + margin <= other.left or other.right + margin <= self.left
         return not (apart_x or self.bottom + margin <= other.top or other.bottom + margin <= self.top)
 
     def inside(self, area: Box) -> bool:
+        """Return whether the box lies within ``area``."""
         return (
             area.left <= self.left and self.right <= area.right and area.top <= self.top and self.bottom <= area.bottom
         )

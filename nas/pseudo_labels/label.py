@@ -52,7 +52,10 @@ class LabelThresholds:
                 raise InputError(f"score {value}", "a number over 0, at most 1")
 
     def thresholds(self, finder: Finder, data: DataPair | None, reporter: Reporter) -> dict[str, float]:
-        """Class -> least score, and what a person should know of it."""
+        """Return the lowest score of each class, and report how it was found.
+
+        Raises InputError for a class that the model does not have, and for a precision without a data set.
+        """
         classes = finder.backend.classes
         if unknown := [name for name, _ in self.by_class if name not in classes]:
             raise InputError(
@@ -80,10 +83,10 @@ def pseudo_label(
     reporter: Reporter,
     data: DataPair | None = None,
 ) -> tuple[int, int, int]:
-    """Label every image below ``images`` and write ``out``; (images, boxes, broken images).
+    """Label every image below ``images``, write ``out``, and return the numbers of images, boxes and broken images.
 
-    After a kill the same call goes on: ``<out>.part`` has a line per finished image. File names in ``out`` are
-    relative to its folder.
+    After a kill, the same call resumes: ``<out>.part`` has a line per finished image. File names in ``out`` are
+    relative to its folder. Raises InputError if there is no image, or if the options do not fit the model.
     """
     paths = list(images_in(images))
     if not paths:

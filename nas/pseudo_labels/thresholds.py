@@ -62,9 +62,11 @@ class Finder:
 def thresholds_for(
     precision: float, finder: Finder, data: DetectionDataset, progress: Callable[[int, int, str], None]
 ) -> tuple[dict[str, float], dict[str, int]]:
-    """Class -> the lowest score from which on what is found in a labelled split is right (an object of the class at
-    IoU :data:`RIGHT`) at least as often as ``precision``, and the number of boxes that say so. A class that is never
-    so, or not in the split, has :data:`LEFT_OUT`."""
+    """Return for each class the lowest score that gives at least ``precision``, and the number of boxes behind it.
+
+    A detection is right if it matches an object of its class at IoU :data:`RIGHT`. A class that never reaches the
+    precision, or is not in the split, has :data:`LEFT_OUT`. Raises InputError if ``precision`` is not in (0, 1].
+    """
     if not 0 < precision <= 1:
         raise InputError(f"precision {precision}", "a number over 0, at most 1")
     classes = finder.backend.classes
@@ -90,8 +92,17 @@ def judged(
     labels: NDArray[np.int64],
     crowd: NDArray[np.bool_],
 ) -> Iterator[tuple[int, float, bool]]:
-    """(the model's class, score, whether right) of each box found, best first, each object found once; ``label``: the
-    data set's class of each of the model's, -1 for none. Boxes that lie in a crowd of their class say nothing."""
+    """Yield (class of the model, score, whether right) of every detection, best first; each object is found once.
+
+    Detections inside of a crowd of their class are left out.
+
+    Args:
+        found: detections of one image.
+        label: the data set's class of each class of the model, [K]; -1 for none.
+        boxes: boxes of the objects, [N, 4], xyxy in pixels.
+        labels: their classes, [N].
+        crowd: whether each is a crowd, [N].
+    """
     free = ~crowd
     for k in np.argsort(-found.scores, kind="stable"):
         own, box = int(found.labels[k]), found.boxes[k]

@@ -23,6 +23,8 @@ def _light(match: re.Match[str]) -> str:
     return f"{branch}.{level}.convs.{2 * int(pair) + int(place)}.{kind}."
 
 
+MANY_LAYERS = 40
+"""YOLOv7 numbers every convolution and has more numbered layers than this; YOLOv5 numbers blocks and has fewer."""
 LAYER = re.compile(r"model\.(\d+)\.(.+)")
 UNITS: Rules = ((r"\bcv(\d)\b", r"conv\1"), (r"\bbn\b", "norm"))
 ATTENTION: Rules = ((r"\battn\b", "attention"), (r"\bproj\b", "project"), (r"\bpe\b", "position"), (r"\bffn\b", "mlp"))
@@ -57,8 +59,8 @@ SAME = {"a2c2f-large": "a2c2f", "decoupled-light": "decoupled"}
 class Ultralytics(WeightMap):
     """Maps YOLOv5u, YOLOv8, YOLO11, YOLO12 and YOLO26, whose heads have no anchor boxes.
 
-    With random weights, the outputs of YOLOv8n and YOLO26n equal those of ultralytics 8.4.190 within the rounding of
-    float32 (``tests/nas/pretrained``). The other networks are not compared.
+    With random weights, the outputs of the n sizes equal those of ultralytics 8.4.190 within the rounding of float32
+    (``tests/nas/pretrained``). The other sizes are not compared.
     """
 
     references: ClassVar[tuple[str, ...]] = ("YOLOv5u", "YOLOv8", "YOLO11", "YOLO12", "YOLO26")
@@ -109,9 +111,8 @@ class AnchorYolov5(Ultralytics):
 
     def num_classes(self, tensors: Mapping[str, Tensor]) -> int | None:
         """Return the number of classes: the bias of the first level has the shape (3 (5 + classes),), for 3 anchors."""
-        found = [t for n, t in tensors.items() if re.fullmatch(r"model\.\d+\.m\.0\.bias", n)]
-        layers = {m[1] for n in tensors if (m := LAYER.fullmatch(n))}
-        return len(found[0]) // 3 - 5 if found and len(layers) < 40 else None
+        classes, layers = anchor_head(tensors)
+        return classes if layers < MANY_LAYERS else None
 
     def renamed(self, tensors: Mapping[str, Tensor], detector: Detector) -> Tensors:
         """Rename tensors as :class:`Ultralytics`, and drop the anchors (levels, 3, 2) if they equal those of COCO."""
@@ -125,6 +126,18 @@ class AnchorYolov5(Ultralytics):
     def explain(self, unused: Sequence[str], misfits: Sequence[str]) -> str:
         """Return an explanation for anchors that were fitted to a data set."""
         return "its anchors are not those of COCO (autoanchor)" if any(n.endswith("anchors") for n in unused) else ""
+
+
+def anchor_head(tensors: Mapping[str, Tensor]) -> tuple[int | None, int]:
+    """Return the number of classes of a head with three anchors per position (None without one), and the number of
+    numbered layers.
+
+    Of each anchor, ``model.<i>.m.0.bias`` (3 (5 + classes),) has four rows for the box, one for the objectness, and
+    one per class.
+    """
+    found = [t for n, t in tensors.items() if re.fullmatch(r"model\.\d+\.m\.0\.bias", n)]
+    layers = {m[1] for n in tensors if (m := LAYER.fullmatch(n))}
+    return len(found[0]) // 3 - 5 if found else None, len(layers)
 
 
 def same_anchors(anchors: Tensor, strides: Sequence[int], family: str) -> bool:

@@ -12,7 +12,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from nas.pretrained.families.base import Rules, Tensors, WeightMap, input_parts, renamed, reordered
-from nas.pretrained.families.ultralytics import LAYER, same_anchors
+from nas.pretrained.families.ultralytics import LAYER, MANY_LAYERS, anchor_head, same_anchors
 from search_spaces.detector import Detector
 from search_spaces.graph import Node
 
@@ -48,9 +48,8 @@ class Yolov7(WeightMap):
 
         YOLOv5 has the same names; YOLOv7 has at least 40 numbered layers, YOLOv5 fewer.
         """
-        found = [t for n, t in tensors.items() if re.fullmatch(r"model\.\d+\.m\.0\.bias", n)]
-        layers = {m[1] for n in tensors if (m := LAYER.fullmatch(n))}
-        return len(found[0]) // 3 - 5 if found and len(layers) >= 40 else None
+        classes, layers = anchor_head(tensors)
+        return classes if layers >= MANY_LAYERS else None
 
     def renamed(self, tensors: Mapping[str, Tensor], detector: Detector) -> Tensors:
         """Rename tensors layer by layer, fold implicit knowledge, and reorder the input channels of weights
