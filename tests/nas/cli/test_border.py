@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.cli import main, resume_hint
+from nas.cli import resume_hint
 from nas.cli.border import guarded, stop_signals
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -132,21 +132,27 @@ def _ctrl_c() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_with_one_line_on_resuming(
-    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def run(args: object) -> int:
-        os.kill(os.getpid(), number)
-        time.sleep(5)
-        return 0
-
-    monkeypatch.setattr("nas.cli.search.run", run)
-    before = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGHUP)]
-    assert main(["search", "--data", "digits", "--out", "runs/shop"]) == 128 + number
+def test_a_signal_ends_with_one_line_on_resuming(number: signal.Signals) -> None:
+    """In a process of its own: a signal may end the one that runs the tests."""
+    code = f"""
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores Ctrl-C for commands in the background
+import nas.cli, nas.cli.search
+def run(args):
+    os.kill(os.getpid(), {int(number)})
+    time.sleep(5)
+    return 0
+nas.cli.search.run = run
+before = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGHUP)]
+status = nas.cli.main(["search", "--data", "digits", "--out", "runs/shop"])
+assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGHUP)] == before
+sys.exit(status)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     how = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
     line = f"nas search: {how}; finished candidates are kept; to resume: nas search --resume runs/shop"
-    assert capsys.readouterr().err.split("\n") == ["", line, ""]
-    assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGHUP)] == before
+    assert done.stderr.split("\n") == ["", line, ""]
+    assert done.returncode == 128 + number
 
 
 def test_a_terminated_process_says_how_to_resume() -> None:

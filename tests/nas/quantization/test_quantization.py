@@ -255,7 +255,7 @@ def test_blocks_left_float(tmp_path: Path) -> None:
         assert (
             n.name not in floats or made_by[n.input[0]] != "DequantizeLinear"
         )  # a float convolution reads what was never rounded
-    with pytest.raises(InputError, match="every convolution left float"):
+    with pytest.raises(InputError, match="every convolution kept in floating point"):
         s.write(tmp_path / "none.onnx", s.blocks.choices)
     with pytest.raises(InputError, match="block 'nonsense'"):
         s.write(tmp_path / "none.onnx", ["nonsense"])

@@ -73,12 +73,12 @@ def test_a_cheap_objective_is_asked_of_more_points_than_are_evaluated(tmp_path: 
     latency, score = CheapLatency(Context(space, 3)), FakeScore(Context(space, 3))
     study = open_study(tmp_path, "guided", space=space)
     study.run([latency, score], 12)
-    told, values = study._sampler._ahead[0]  # type: ignore[attr-defined]
+    told, values = study._sampler._cheap[0]  # type: ignore[attr-defined]
     assert len(score.asked) == 12 and len(latency.asked) == 12 + len(told) and len(told) > 60
     assert [numbers_of(study.parameters.point(params))[0] for params in told] == values.tolist()
     again = open_study(tmp_path, "guided", space=space)
     again.run([latency, score], 14)
-    more = again._sampler._ahead[0]  # type: ignore[attr-defined]
+    more = again._sampler._cheap[0]  # type: ignore[attr-defined]
     assert (
         all(params in told for params in more[0]) and len(score.asked) == 14
     )  # the same ones, without those that cannot be told
