@@ -18,7 +18,6 @@ from nas.core.notebook_reporter import default_reporter
 from nas.core.pareto import Archive
 from nas.core.reporter import Reporter
 from nas.inference import model as inference
-from nas.search.plan import SearchPlan
 from nas.search.report.front_files import Front, candidate_rows, read_front
 from nas.search.settings import SearchSettings
 from search_spaces.architecture import Architecture, Value
@@ -89,6 +88,8 @@ class Search:
             if name not in fields or name in values:
                 raise unknown("option of a search:", name, tuple(sorted(fields - set(values))))
         settings = SearchSettings(**{**values, **self.options, "recipe": recipe})
+        from nas.search.plan import SearchPlan  # imports torch
+
         SearchPlan.parse(settings).check()
         return settings
 
@@ -141,6 +142,8 @@ class Run:
         front = self._front()
         if front is not None:
             return _table(front.candidates, dict(front.chosen))
+        from nas.search.plan import SearchPlan  # imports torch
+
         archive = Archive(SearchPlan.parse(self.settings).aims.objectives)
         for candidate in self._study():
             archive.add(candidate)
