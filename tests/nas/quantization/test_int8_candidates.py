@@ -230,9 +230,7 @@ def test_a_bench_says_what_weights_lose(
     target = Target.parse("onnxruntime:int8")
     found = measure_drops(models, target, made.data, tmp_path, ConsoleReporter())
     said = capsys.readouterr().out
-    assert (
-        list(found) == ["S"] and "int8 accuracy of O: its classes are" in said and "0.000 in int8, no change" in said
-    )
+    assert list(found) == ["S"] and "int8 accuracy of O: its classes are" in said and "0.000 in int8, no change" in said
     drop = found["S"]
     assert (
         drop.images == len(made.data.val)
