@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 PINS = $(shell $(BIN)/python -c 'import sys; print("-c constraints.txt" if sys.version_info >= (3, 11) else "")')
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PINS)
 
+# Tests that send a signal to their own process come before those that share it with many others (pytest-xdist would lose a worker).
+ALONE = tests/nas/cli/test_border.py tests/nas/training/test_training.py tests/nas/training/test_progress_saved.py
+
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test lint constraints clean
 
@@ -24,8 +27,8 @@ quickstart: $(VENV)/.installed
 # Two processes share the files out. Tests that time something take turns (latency_db.core.cpu.exclusive locks the CPU), but others run beside them, so none of them
 # asserts more than an order of two figures, and that in one of several tries. `make test TEST_PROCESSES=0` runs all in one.
 test: lint
-	$(BIN)/python -m pytest -q tests/test_layers.py
-	OMP_NUM_THREADS=$(if $(filter 0,$(TEST_PROCESSES)),2,1) $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --durations=10
+	$(BIN)/python -m pytest -q tests/test_layers.py $(ALONE)
+	OMP_NUM_THREADS=$(if $(filter 0,$(TEST_PROCESSES)),2,1) $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --durations=10 $(ALONE:%=--ignore=%)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
