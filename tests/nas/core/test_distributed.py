@@ -256,11 +256,15 @@ def wait_for_stop(watch: Watch, path: Path | None = None) -> None:
 
 
 def test_ctrl_c_stops_all_after_a_step(tmp_path: Path) -> None:
-    def press(progress: Progress) -> None:
-        if progress.step == 3:
+    """Ctrl-C comes when both processes are under way, however long either took to start."""
+    reached = [0, 0]
+
+    def watch(index: int, progress: Progress) -> None:
+        reached[index] = progress.step
+        if min(reached) >= 3:
             raise KeyboardInterrupt
 
     paths = [tmp_path / str(i) for i in range(2)]
     with pytest.raises(KeyboardInterrupt):
-        run_each([partial(wait_for_stop, path=path) for path in paths], 2, [press, lambda p: None])
+        run_each([partial(wait_for_stop, path=path) for path in paths], 2, [partial(watch, i) for i in range(2)])
     assert all(0 < int(path.read_text()) < 599 for path in paths)
