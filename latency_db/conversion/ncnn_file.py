@@ -7,6 +7,8 @@ network up to the heads' last convolutions, and the tail stays an ONNX model of 
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +16,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latency_db.conversion.onnx_parts import check_operators, cut, decode_tail, input_shapes, read, replace
+from latency_db.conversion.onnx_parts import check_operators, cut, decode_tail, input_shapes, parsed, read, replace
 from search_spaces.errors import InputError
+from search_spaces.foreign_files import read_text
 
 if TYPE_CHECKING:
     import onnx
@@ -24,6 +27,9 @@ DECODING = {"Reshape", "Transpose", "Slice", "Split", "Gather", "TopK", "MatMul"
 """Operators of a decode tail that ncnn is not asked to compute; a tail without any of them is left in the network."""
 TIMEOUT_S = 600.0
 """How long pnnx may take: seconds for a detector."""
+MAX_PARAM_BYTES = 64 << 20
+PARAM, WEIGHTS, TAIL = "model.ncnn.param", "model.ncnn.bin", "decode.onnx"
+"""Names of deployed files: layers, weights, and the box decoding for ONNX Runtime."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,30 @@ def convert(model: Path, folder: Path, batch: int = 1, image_size: int | None = 
     onnx.save(proto, str(source))
     _run_pnnx(source, model.name)
     return NcnnFile(folder / "network.ncnn.param", folder / "network.ncnn.bin", inputs, outputs, tail)
+
+
+def write_files(file: NcnnFile, folder: Path) -> None:
+    """Copy a converted network to a folder, as :data:`PARAM`, :data:`WEIGHTS` and, with a decode tail, :data:`TAIL`."""
+    shutil.copyfile(file.param, folder / PARAM)
+    shutil.copyfile(file.weights, folder / WEIGHTS)
+    if file.tail is not None:
+        (folder / TAIL).write_bytes(file.tail.SerializeToString())
+
+
+def read_files(folder: Path) -> NcnnFile:
+    """Return the network that :func:`write_files` wrote; without a tail its outputs have ncnn's names.
+
+    Raises:
+        InputError: The files are missing, or no network of pnnx.
+    """
+    tail = parsed(folder / TAIL) if (folder / TAIL).exists() else None
+    names = read_text(folder / PARAM, MAX_PARAM_BYTES, "a network that pnnx converted").split()
+    outputs = tuple(f"out{i}" for i in range(len({n for n in names if re.fullmatch(r"out[0-9]+", n)})))
+    if tail is not None:
+        outputs = tuple(item.name for item in tail.graph.input)
+    if not outputs:
+        raise InputError(f"{folder / PARAM} has no outputs", "a network that pnnx converted")
+    return NcnnFile(folder / PARAM, folder / WEIGHTS, {}, outputs, tail)
 
 
 def _for_one_image(proto: onnx.ModelProto, inputs: dict[str, list[int]]) -> None:

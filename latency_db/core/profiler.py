@@ -242,6 +242,7 @@ class Profiler(ABC):
     default_device: ClassVar[str] = "cpu"
     measures: ClassVar[bool] = True  # False: it replays measurements (a recorded table)
     reads_onnx: ClassVar[bool] = True  # False: runs the networks of search spaces itself
+    deployed_as: ClassVar[str] = ""  # name of the main file of :meth:`write_files`; empty: no files of its own
 
     def __init__(self, target: Target, protocol: Protocol = SEARCHING) -> None:
         if target.runtime != self.runtime:
@@ -318,6 +319,28 @@ class Profiler(ABC):
         file. None if the runtime cannot do that.
         """
         return None
+
+    @classmethod
+    def write_files(cls, target: Target, model: Path, folder: Path) -> None:
+        """Convert an ONNX file to the runtime's own files in ``folder``, for the target's batch, size and precision.
+
+        Only a runtime with ``deployed_as`` has such files.
+
+        Raises:
+            InputError: The runtime has no files of its own, or cannot convert the model.
+        """
+        raise InputError(f"{cls.runtime} has no files of its own", "a runtime that converts models")
+
+    @classmethod
+    def open_files(cls, target: Target, folder: Path, outputs: Sequence[str]) -> InferenceSession | None:
+        """Return the model of files that :meth:`write_files` wrote, as a function that gives the outputs in that order.
+
+        None if the runtime cannot run on this machine (a plan for a GPU).
+
+        Raises:
+            InputError: The runtime has no files of its own, or cannot load these.
+        """
+        raise InputError(f"{cls.runtime} has no files of its own", "a runtime that converts models")
 
     @classmethod
     def compile_ahead(cls, target: Target, model: Path) -> Mapping[str, Any] | None:

@@ -9,11 +9,13 @@ The precision is ``high``, which is fp32; by default MNN computes in fp16 where 
 
 from __future__ import annotations
 
+import ctypes
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
@@ -39,6 +41,8 @@ CONVERT = (
     "import sys, _tools; _tools.mnnconvert(['mnnconvert', '-f', 'ONNX', '--modelFile', sys.argv[1], "
     "'--MNNModel', sys.argv[2], '--bizCode', 'none', '--keepInputFormat'])"
 )
+FILE = "model.mnn"
+"""Name of the deployed file."""
 TIMEOUT_S = 600.0
 """How long the converter may take: seconds for a detector."""
 
@@ -48,6 +52,7 @@ class Mnn(Profiler):
 
     runtime = "mnn"
     precisions = ("fp32",)
+    deployed_as = FILE
 
     def __init__(self, target: Target, protocol: Protocol = SEARCHING) -> None:
         super().__init__(target, protocol)
@@ -79,6 +84,28 @@ class Mnn(Profiler):
         with tempfile.TemporaryDirectory() as folder:
             network = _Network(model, Path(folder), target.batch, target.image_size, target.threads)
         return network.outputs
+
+    @classmethod
+    def write_files(cls, target: Target, model: Path, folder: Path) -> None:
+        """Convert an ONNX file to ``model.mnn``, box decoding included.
+
+        Raises:
+            InputError: MNN cannot convert the model.
+        """
+        proto = read(model)
+        check_operators(proto)
+        with tempfile.TemporaryDirectory() as scratch:
+            inputs = input_shapes(proto, target.batch, target.image_size)
+            shutil.copyfile(_converted(proto, inputs, Path(scratch), model.name), folder / FILE)
+
+    @classmethod
+    def open_files(cls, target: Target, folder: Path, outputs: Sequence[str]) -> InferenceSession:
+        """Load ``model.mnn``; return a function of images (batch, 3, H, W) that gives the outputs.
+
+        Raises:
+            InputError: MNN cannot load the file.
+        """
+        return _Loaded(folder / FILE, outputs, target.threads).outputs
 
     def measure(self, workload: Workload) -> Measurement:
         """Measure the latency of a workload by the CPU protocol.
@@ -120,22 +147,22 @@ def prepare() -> None:
     import onnx  # noqa: F401
 
 
-class _Network:
-    """A network converted and loaded into MNN."""
+class _Loaded:
+    """A file loaded into MNN."""
 
-    def __init__(self, model: Path, folder: Path, batch: int, image_size: int | None, threads: int) -> None:
+    def __init__(self, file: Path, outputs: Sequence[str], threads: int) -> None:
         import MNN
 
-        self._mnn = MNN
-        proto = read(model)
-        check_operators(proto)
-        self.inputs = input_shapes(proto, batch, image_size)
-        self._outputs = [item.name for item in proto.graph.output]
-        converted = _converted(proto, self.inputs, folder, model.name)
+        self._mnn, self._outputs = MNN, outputs
         self.settings: dict[str, Any] = {"backend": "CPU", "precision": "high", "numThread": threads}
         with _stdout_as_stderr():
-            self._interpreter = MNN.Interpreter(str(converted))
+            self._interpreter = MNN.Interpreter(str(file))
             self._session = self._interpreter.createSession(self.settings)
+        given = self._interpreter.getSessionInputAll(self._session)
+        self.inputs: dict[str, list[int]] = {name: [*tensor.getShape()] for name, tensor in given.items()}
+        made = self._interpreter.getSessionOutputAll(self._session)
+        if missing := [name for name in outputs if name not in made]:
+            raise InputError(f"{file} has no output {missing[0]}", f"outputs {', '.join(outputs)}")
 
     def feed(self, name: str, values: npt.NDArray[np.float32]) -> None:
         """Copy values (batch, …) to an input."""
@@ -166,10 +193,24 @@ class _Network:
         for name in self._outputs:
             tensor = self._interpreter.getSessionOutput(self._session, name)
             shape = tensor.getShape()
-            host = mnn.Tensor(shape, mnn.Halide_Type_Float, np.zeros(shape, np.float32), mnn.Tensor_DimensionType_Caffe)
+            whole = tensor.getDataType() == mnn.Halide_Type_Int
+            kind, dtype = (mnn.Halide_Type_Int, np.int32) if whole else (mnn.Halide_Type_Float, np.float32)
+            host = mnn.Tensor(shape, kind, np.zeros(shape, dtype), mnn.Tensor_DimensionType_Caffe)
             tensor.copyToHostTensor(host)
-            found.append(np.array(host.getNumpyData(), np.float32).reshape(shape))
+            found.append(np.array(host.getNumpyData(), dtype).reshape(shape))
         return found
+
+
+class _Network(_Loaded):
+    """A network converted and loaded into MNN."""
+
+    def __init__(self, model: Path, folder: Path, batch: int, image_size: int | None, threads: int) -> None:
+        proto = read(model)
+        check_operators(proto)
+        inputs = input_shapes(proto, batch, image_size)
+        outputs = [item.name for item in proto.graph.output]
+        super().__init__(_converted(proto, inputs, folder, model.name), outputs, threads)
+        self.inputs = inputs  # in the file's order
 
 
 def _converted(proto: Any, inputs: Mapping[str, list[int]], folder: Path, name: str) -> Path:
@@ -203,5 +244,6 @@ def _stdout_as_stderr() -> Iterator[None]:
         os.dup2(2, 1)
         yield
     finally:
+        ctypes.CDLL(None).fflush(None)  # what the library's C streams still hold
         os.dup2(kept, 1)
         os.close(kept)

@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latency_db.conversion.ncnn_file import NcnnFile, convert
+from latency_db.conversion.ncnn_file import PARAM, NcnnFile, convert, read_files, write_files
 from latency_db.conversion.onnx_file import naming_nodes, random_input
 from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import SEARCHING, Profiler, Protocol, Workload
@@ -45,6 +45,7 @@ class Ncnn(Profiler):
 
     runtime = "ncnn"
     precisions = ("fp32",)
+    deployed_as = PARAM
 
     def __init__(self, target: Target, protocol: Protocol = SEARCHING) -> None:
         super().__init__(target, protocol)
@@ -78,6 +79,35 @@ class Ncnn(Profiler):
             network = _Network(file, target.threads)
         decode = _decoder(file)
         return lambda images: decode(network.outputs([images]))
+
+    @classmethod
+    def write_files(cls, target: Target, model: Path, folder: Path) -> None:
+        """Convert an ONNX file: layers and weights for ncnn, and the box decoding as an ONNX file.
+
+        Raises:
+            InputError: pnnx cannot convert the model.
+        """
+        with tempfile.TemporaryDirectory() as scratch:
+            write_files(convert(model, Path(scratch), target.batch, target.image_size), folder)
+
+    @classmethod
+    def open_files(cls, target: Target, folder: Path, outputs: Sequence[str]) -> InferenceSession:
+        """Load files of :meth:`write_files`; return a function of images (batch, 3, H, W) that gives the outputs.
+
+        Raises:
+            InputError: ncnn cannot load the files.
+        """
+        file = read_files(folder)
+        network, decode = _Network(file, target.threads), _decoder(file)
+        order = [*range(len(outputs))]
+        if file.tail is not None:
+            order = [[item.name for item in file.tail.graph.output].index(name) for name in outputs]
+
+        def run(images: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+            found = decode(network.outputs([images]))
+            return [found[i] for i in order]
+
+        return run
 
     def measure(self, workload: Workload) -> Measurement:
         """Measure the latency of a workload by the CPU protocol.

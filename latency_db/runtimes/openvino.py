@@ -11,7 +11,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError
@@ -19,6 +19,8 @@ from importlib.metadata import version as package_version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from latency_db.conversion.onnx_file import input_shape, naming_nodes, random_input
 from latency_db.conversion.precision import converted
@@ -33,6 +35,8 @@ from latency_db.timing.timing_client import TimingClient
 from search_spaces.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from latency_db.core.profiler import InferenceSession
 
 # TensorRT's placement, but unsigned activations: signed ones are silently miscomputed through a split and a
@@ -45,6 +49,8 @@ COMPUTED = {"fp32": ("f32",), "fp16": ("f16",), "bf16": ("bf16",), "int8": ("u8"
 """Names of each precision in a compiled model."""
 INSTRUCTIONS = "ONEDNN_MAX_CPU_ISA"
 """The variable that limits the instruction sets of oneDNN, OpenVINO's library of kernels, read when it is loaded."""
+FILE = "model.xml"
+"""Name of the deployed file; its weights are in ``model.bin``."""
 DEVICE = re.compile(r"CPU|NPU|GPU(\.\d+)?")
 
 
@@ -57,6 +63,7 @@ class OpenVino(Profiler):
     runtime = "openvino"
     precisions = ("fp32", "fp16", "bf16", "int8")
     default_device = "CPU"
+    deployed_as = FILE
 
     def __init__(self, target: Target, protocol: Protocol = SEARCHING) -> None:
         super().__init__(target, protocol)
@@ -103,6 +110,35 @@ class OpenVino(Profiler):
         run = _compiled({"model": str(model), **asdict(target)})[0].create_infer_request()
         return lambda images: list(run.infer([images]).values())
 
+    @classmethod
+    def write_files(cls, target: Target, model: Path, folder: Path) -> None:
+        """Write ``model.xml`` and ``model.bin`` of an ONNX file; fp16 weights for an fp16 target.
+
+        Raises:
+            InputError: OpenVINO cannot read the model.
+        """
+        openvino = prepare()
+        with naming_nodes(str(model)):
+            read = openvino.Core().read_model(str(model))
+        request = asdict(target)
+        read.reshape({item.any_name: _shape(item, request) for item in read.inputs})
+        openvino.save_model(read, folder / FILE, compress_to_fp16=target.precision == "fp16")
+
+    @classmethod
+    def open_files(cls, target: Target, folder: Path, outputs: Sequence[str]) -> InferenceSession:
+        """Compile ``model.xml``; return a function of images (batch, 3, H, W) that gives the outputs.
+
+        Raises:
+            InputError: OpenVINO cannot compile the model, or computes its convolutions in another precision.
+        """
+        run = _compiled({"model": str(folder / FILE), **asdict(target)})[0].create_infer_request()
+
+        def session(images: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+            run.infer([images])
+            return [np.array(run.get_tensor(name).data) for name in outputs]
+
+        return session
+
     def measure(self, workload: Workload) -> Measurement:
         """Measure the model, converted to the target's precision, with the CPU protocol.
 
@@ -139,8 +175,6 @@ def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, 
         InputError: No such device, an unsupported operator, convolutions that are computed in another precision, or
             inputs that do not fit the request.
     """
-    import numpy as np
-
     compiled, shapes, config = _compiled(request)
     rng = np.random.default_rng(request["seed"])
     run = compiled.create_infer_request()

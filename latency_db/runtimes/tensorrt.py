@@ -12,11 +12,11 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from latency_db.conversion.onnx_file import random_input
 from latency_db.conversion.precision import converted
@@ -34,8 +34,18 @@ from latency_db.gpu.providers import PROVIDERS, is_installed, open_cuda
 from latency_db.timing.reference_model import GPU_REFERENCE, reference_model_file
 from search_spaces.errors import InputError
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from latency_db.core.profiler import InferenceSession
+
 INT8 = QuantizationScheme("s8")
 """The scheme of TensorRT's parser: symmetric signed activations per tensor, weights per channel, convolutions only."""
+
+
+PLAN = "model.plan"
+"""Name of the deployed file: the engine as the library deserializes it."""
 
 
 class _TensorRt(Profiler):
@@ -43,6 +53,7 @@ class _TensorRt(Profiler):
 
     precisions = ("fp32", "fp16", "int8")
     default_device = "cuda:0"
+    deployed_as = PLAN
     builds_on_gpu: ClassVar[bool]
 
     def __init__(self, target: Target, protocol: Protocol = SEARCHING, gpu: GpuProtocol | None = None) -> None:
@@ -66,6 +77,31 @@ class _TensorRt(Profiler):
     def quantization_scheme(cls, target: Target, device: DeviceFingerprint | None = None) -> QuantizationScheme:
         """Return :data:`INT8`, on every device."""
         return INT8
+
+    @classmethod
+    def write_files(cls, target: Target, model: Path, folder: Path) -> None:
+        """Compile an ONNX file to ``model.plan``; TensorRT needs its GPU for that, TensorRT-RTX does not.
+
+        Raises:
+            InputError: The library is missing, or cannot compile the model.
+            OutOfDeviceMemory: The GPU has too little memory to compile.
+        """
+        with converted(Workload("", model), target.precision, INT8) as ready:
+            plan, _ = compile_plan(ready.path(), cls.runtime, target.batch, target.image_size)
+        (folder / PLAN).write_bytes(plan.content)
+
+    @classmethod
+    def open_files(cls, target: Target, folder: Path, outputs: Sequence[str]) -> InferenceSession | None:
+        """Load ``model.plan`` on the target's GPU; None where there is none.
+
+        Raises:
+            InputError: The library is missing, or there is no such device.
+            RuntimeFailure: The plan does not load on the device, or a run is refused.
+        """
+        if no_driver():
+            return None
+        library, cuda = load_library(cls.runtime), open_cuda(target.device)
+        return plan_session(library, cuda, (folder / PLAN).read_bytes(), outputs)
 
     def fingerprint(self) -> DeviceFingerprint:
         """Return this machine with its GPU and driver."""
@@ -244,6 +280,56 @@ class _Keeping:
 
     def __call__(self) -> None:
         self._launch()
+
+
+def plan_session(library: Any, cuda: Cuda, content: bytes, outputs: Sequence[str]) -> InferenceSession:
+    """Return a plan as a function of images (batch, 3, H, W) that gives the outputs.
+
+    Args:
+        library: The library's module.
+        cuda: The device.
+        content: The engine.
+        outputs: Names of the outputs, in the order in which they are returned.
+
+    Raises:
+        RuntimeFailure: The engine does not load, or a run is refused.
+    """
+    import numpy as np
+
+    log = Log(library)
+    runtime = library.Runtime(log.listener)
+    loaded = runtime.deserialize_cuda_engine(content)
+    context = None if loaded is None else loaded.create_execution_context()
+    if loaded is None or context is None:
+        raise _refusal(log, f"this plan does not load on {cuda.device.name}")
+    given = _bind(library, loaded, context, cuda, 0)
+    (name,) = given
+    shapes = {o: [int(d) for d in context.get_tensor_shape(o)] for o in outputs}
+    kinds = {o: np.dtype(library.nptype(loaded.get_tensor_dtype(o))) for o in (name, *outputs)}
+
+    def run(images: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+        cuda.upload(context.get_tensor_address(name), np.ascontiguousarray(images, kinds[name]))
+        if not context.execute_async_v3(cuda.stream):
+            raise _refusal(log, "a run was refused")
+        cuda.synchronize()
+        found = []
+        for o in outputs:
+            array = np.empty(shapes[o], kinds[o])
+            cuda.download(array, context.get_tensor_address(o))
+            found.append(array)
+        return found
+
+    return _Session(run, runtime, loaded, context)
+
+
+class _Session:
+    """A function of arrays, with objects that must live as long."""
+
+    def __init__(self, run: InferenceSession, *alive: object) -> None:
+        self._run, self._alive = run, alive
+
+    def __call__(self, images: npt.NDArray[np.float32]) -> Sequence[npt.NDArray[np.float32]]:
+        return self._run(images)
 
 
 def kernels_file(plan: Path, gpu: CudaDevice) -> Path:

@@ -4,30 +4,82 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nas.export.deploy import DeployConfig
 
 EXAMPLES = """\
   nas export runs/digits/S.safetensors
-  nas export S.safetensors --out s.onnx --image-size 256"""
+  nas export S.safetensors --out s.onnx --image-size 256
+  nas export S.safetensors --to ncnn                        a folder for ncnn: S-ncnn/
+  nas export S.safetensors --nms --score 0.25               suppression inside the ONNX file
+  nas export S.safetensors --to openvino --layout yolo      what Frigate calls yolo-generic"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     parser.add_argument("weights", type=Path, help="trained weights (.safetensors)")
-    parser.add_argument("--out", type=Path, help="ONNX file (default: beside the weights)")
+    parser.add_argument(
+        "--to",
+        default="onnx",
+        metavar="FORMAT",
+        help="onnx, openvino, ncnn, mnn, tensorrt or tensorrt-rtx (default %(default)s)",
+    )
+    parser.add_argument("--out", type=Path, help="ONNX file or folder (default: beside the weights)")
     parser.add_argument("--image-size", type=int, help="side in pixels, a multiple of 32 (default: the architecture's)")
+    parser.add_argument("--precision", default="fp32", help="of the format's runtime (default %(default)s)")
+    parser.add_argument("--batch", type=int, help="images of one run (default: free in ONNX, else 1)")
+    parser.add_argument(
+        "--layout",
+        default="dense",
+        help="of the outputs: dense (boxes and scores) or yolo (one tensor, as servers such as Frigate read it)",
+    )
+    parser.add_argument("--nms", action="store_true", help="put suppression into the file")
+    parser.add_argument("--score", type=float, default=0.3, help="with --nms: least score (default %(default)s)")
+    parser.add_argument("--iou", type=float, default=0.6, help="with --nms: largest overlap (default %(default)s)")
+    parser.add_argument(
+        "--max-detections", type=int, default=300, help="with --nms: detections of an image (default %(default)s)"
+    )
+    parser.add_argument("--multi-label", action="store_true", help="with --nms: a box may be several classes")
 
 
 def run(args: argparse.Namespace) -> int:
     """Deploy, export, check."""
     from nas.cli.options import note_int8
     from nas.core.console_reporter import ConsoleReporter
+    from nas.export.deploy import export_model
     from nas.export.weights import export_weights
 
-    done = export_weights(args.weights, args.out, args.image_size)
+    config = _config(args)
     reporter = ConsoleReporter()
-    reporter.note(
-        f"written: {done.path} (largest difference to torch {done.difference:.1e}; batch free, images in 0..1, "
-        "boxes and scores out)"
+    if config.plain:
+        done = export_weights(args.weights, args.out, args.image_size)
+        reporter.note(
+            f"written: {done.path} (largest difference to torch {done.difference:.1e}; batch free, images in 0..1, "
+            "boxes and scores out)"
+        )
+        note_int8(reporter, done.artifact, args.weights)
+        return 0
+    deployed = export_model(args.weights, args.out, config)
+    checked = (
+        f"not checked: {deployed.runtime} cannot run on this machine"
+        if deployed.difference is None
+        else f"largest difference to torch {deployed.difference:.1e} in {deployed.runtime}"
     )
-    note_int8(reporter, done.artifact, args.weights)
+    reporter.note(f"written: {deployed.path} ({checked})")
+    note_int8(reporter, deployed.artifact, args.weights)
     return 0
+
+
+def _config(args: argparse.Namespace) -> DeployConfig:
+    from nas.export.deploy import DeployConfig
+    from nas.inference.nms import Suppression
+    from search_spaces.errors import InputError
+
+    if args.batch is not None and args.batch < 1:
+        raise InputError(f"--batch {args.batch}", "1 or more")
+    most = args.max_detections
+    suppression = Suppression(args.score, args.iou, most, max(1000, most), args.multi_label) if args.nms else None
+    sides = (args.image_size, args.image_size) if args.image_size else None
+    return DeployConfig(args.to, args.precision, sides, args.batch, args.layout, suppression)

@@ -41,6 +41,11 @@ def evaluate_file(path: Path, data: DataPair, settings: EvaluationConfig, report
     cannot be read, or if no resample has an object.
     """
     model = load(path, settings.device)
+    if (inside := model.backend.inside) is not None:
+        reporter.note(
+            f"the suppression is in the file: score {inside.score_threshold:g}, IoU {inside.iou_threshold:g}, "
+            f"{inside.max_detections} detections; files without it are evaluated from score 0.01 at IoU 0.7"
+        )
     known = len(data.val.problems)
     with reporter.progress(f"evaluate {path.name}") as watch:
         found = detect_all(model, data.val, settings.batch, watch=watch)

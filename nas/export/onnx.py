@@ -91,6 +91,18 @@ def _quiet_exporter() -> Iterator[None]:
         logger.setLevel(level)
 
 
+def check_finite(detector: Detector) -> None:
+    """Raise InputError if a weight of a detector is not finite; it names the first one."""
+    if broken := [
+        name for name, t in detector.state_dict().items() if t.is_floating_point() and not t.isfinite().all()
+    ]:
+        raise InputError(
+            f"weights that are not finite ({broken[0]} and {len(broken) - 1} more)",
+            "finite numbers",
+            "the training diverged or the weights are damaged: train again, or use an earlier checkpoint",
+        )
+
+
 def export_onnx(detector: Detector, path: Path, image_size: int, metadata: Mapping[str, str] | None = None) -> float:
     """Write a deployed detector as ONNX and compare it with torch; return the largest difference (:func:`parity`).
 
@@ -100,14 +112,7 @@ def export_onnx(detector: Detector, path: Path, image_size: int, metadata: Mappi
         InputError: if a weight is not finite, the file cannot be written, or it differs from torch by more than
             :data:`TOLERANCE`.
     """
-    if broken := [
-        name for name, t in detector.state_dict().items() if t.is_floating_point() and not t.isfinite().all()
-    ]:
-        raise InputError(
-            f"weights that are not finite ({broken[0]} and {len(broken) - 1} more)",
-            "finite numbers",
-            "the training diverged or the weights are damaged: train again, or use an earlier checkpoint",
-        )
+    check_finite(detector)
     target = Path(os.path.realpath(path))
     unchecked = target.with_name(f".{target.name}.{os.getpid()}.unchecked")
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -13,11 +12,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.inference.backend import Backend
+from nas.inference.deployed import METADATA, DeployedBackend, deployed_folder
+from nas.inference.layouts import OUTPUTS, Raw, to_raw
 from search_spaces.errors import InputError
 
-Raw = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""boxes [N, A, 4] xyxy in pixels of the canvas and scores [N, A, C] in 0..1, before suppression."""
-
+__all__ = ["BACKENDS", "Backend", "OnnxBackend", "Raw", "TorchBackend", "open_backend"]
 
 MAX_RUN_S = 600.0
 """Seconds that one run of an ONNX file may take."""
@@ -25,24 +25,6 @@ MAX_MEMORY = 8 << 30
 """Bytes of the CPU's memory that ONNX files may take when they run."""
 _FATAL = 4
 """ONNX Runtime's log level: its errors are raised, printing them too would only repeat them."""
-
-
-class Backend(ABC):
-    """A network with what its file says: class names in the order of the outputs, side of the canvas in pixels,
-    whether it gives one box per object."""
-
-    classes: tuple[str, ...]
-    image_size: int
-    end_to_end: bool
-
-    @property
-    @abstractmethod
-    def runtime(self) -> str:
-        """What runs it, for people: ``ONNX Runtime 1.20.0, CPU``."""
-
-    @abstractmethod
-    def run(self, images: NDArray[np.float32]) -> Raw:
-        """float32 [N, 3, S, S], RGB in 0..1, to :data:`Raw`."""
 
 
 class OnnxBackend(Backend):
@@ -73,7 +55,7 @@ class OnnxBackend(Backend):
                 f"{path} is no usable ONNX file ({_first_line(error)})", "a file that nas export wrote"
             ) from None
         self.classes, self.image_size, self.end_to_end = file.classes, file.image_size, file.end_to_end
-        self._batch = file.batch
+        self._batch, self._layout, self.inside = file.batch, file.layout, file.inside
         self._version = onnxruntime.__version__
 
     @property
@@ -106,17 +88,13 @@ class OnnxBackend(Backend):
         timer.daemon = True
         timer.start()
         try:
-            boxes, scores = self.session.run(["boxes", "scores"], {"images": images}, options)
+            arrays = self.session.run(list(OUTPUTS[self._layout]), {"images": images}, options)
         except Exception as error:  # noqa: BLE001 - as above
             reason = f"it took over {MAX_RUN_S:.0f} s" if options.terminate else _first_line(error)
             raise InputError(f"{self._path} cannot be run on {len(images)} images ({reason})") from None
         finally:
             timer.cancel()
-        if boxes.ndim != 3 or boxes.shape != (len(images), boxes.shape[1], 4):
-            raise InputError(f"{self._path} gives boxes of shape {boxes.shape}", f"({len(images)}, anchors, 4)")
-        if scores.shape != (expected := (len(images), boxes.shape[1], len(self.classes))):
-            raise InputError(f"{self._path} gives scores of shape {scores.shape}", f"{expected}")
-        return boxes, scores
+        return to_raw(self._layout, arrays, len(self.classes), len(images), str(self._path))
 
 
 @cache
@@ -184,13 +162,17 @@ BACKENDS: dict[str, type[Backend]] = {".onnx": OnnxBackend, ".safetensors": Torc
 
 
 def open_backend(path: Path, device: str = "auto") -> Backend:
-    """The network in a file; InputError for any other kind of file. ``device``: auto (a GPU where there is one), cpu,
-    cuda."""
+    """Return the network in a file, or in a folder that ``nas export --to`` wrote.
+
+    ``device``: auto (a GPU where there is one), cpu, cuda. Raises InputError for any other kind of file.
+    """
+    if deployed_folder(path) is not None:
+        return DeployedBackend(path, device)
     if path.suffix not in BACKENDS:
         raise InputError(
             f"model {path}",
-            f"a file ending in {' or '.join(BACKENDS)}",
-            "nas train writes weights, nas export ONNX files",
+            f"a file ending in {' or '.join(BACKENDS)}, or a folder with {METADATA}",
+            "nas train writes weights, nas export ONNX files and folders",
         )
     kind: type[OnnxBackend] | type[TorchBackend] = BACKENDS[path.suffix]  # type: ignore[assignment]
     return kind(path, device)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from nas.data.transforms import Placement
 from nas.inference.boxes import pairwise_iou
 from search_spaces.errors import InputError
+from search_spaces.json_checks import JsonObject
 
 NEVER = 1.0
 """An IoU threshold that nothing is over: no suppression."""
@@ -39,6 +40,17 @@ class Suppression:
         ):
             got = f"score {self.score_threshold}, IoU {self.iou_threshold}, {self.max_detections} detections of {self.max_candidates} candidates"
             raise InputError(got, "score and IoU of 0..1, 1 or more detections and candidates")
+
+    @classmethod
+    def from_json(cls, data: JsonObject) -> Suppression:
+        """Return the settings of a JSON object with the names of the fields; raises InputError for another."""
+        return cls(
+            data.number("score_threshold", 0, 1),
+            data.number("iou_threshold", 0, 1),
+            data.integer("max_detections", 1),
+            data.integer("max_candidates", 1),
+            data.boolean("multi_label"),
+        )
 
 
 EVALUATION = Suppression()

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nas.inference.layouts import OUTPUTS, layout_of
+from nas.inference.nms import Suppression
 from search_spaces.errors import InputError
 from search_spaces.foreign_files import UnreadableFile, read_bytes
-from search_spaces.json_checks import parse_json
+from search_spaces.json_checks import JsonObject, parse_json
 from search_spaces.text import brief
 
 if TYPE_CHECKING:
@@ -49,6 +51,8 @@ class CheckedOnnx:
         image_size: Side of the square input in pixels.
         end_to_end: Whether the network gives one box per object, so that nothing is to be suppressed.
         batch: Number of images of one run; None where it is free.
+        layout: Layout of the outputs, one of :data:`nas.inference.layouts.OUTPUTS`.
+        inside: Settings of the suppression in the file; None if the outputs are not suppressed.
     """
 
     source: bytes | str
@@ -56,6 +60,8 @@ class CheckedOnnx:
     image_size: int
     end_to_end: bool
     batch: int | None
+    layout: str = "dense"
+    inside: Suppression | None = None
 
 
 def check_onnx(path: Path) -> CheckedOnnx:
@@ -81,15 +87,16 @@ def check_onnx(path: Path) -> CheckedOnnx:
         external = _external_files(proto, path)
         if any(_has_subgraph(node) for node in proto.graph.node) or len(proto.functions):
             raise InputError("the graph has loops, branches or functions", "a plain graph")
-        batch = _check_interface(proto.graph, image_size, len(classes))
+        batch, layout = _check_interface(proto.graph, image_size, len(classes))
         _check_sizes(proto, image_size, batch)
+        inside = _inside(proto, path) if layout == "detections" else None
     except UnreadableFile:
         raise
     except InputError as error:
         text = str(error)
         raise InputError(text if text.startswith(str(path)) else f"{path}: {text}", hint=_HINT) from None
-    end_to_end = _entry(proto, "suppression") == "none"
-    return CheckedOnnx(str(path) if external else content, classes, image_size, end_to_end, batch)
+    end_to_end = _entry(proto, "suppression") == "none" or layout == "detections"
+    return CheckedOnnx(str(path) if external else content, classes, image_size, end_to_end, batch, layout, inside)
 
 
 _HINT = "nas export writes such files; export it again"
@@ -149,10 +156,17 @@ def _has_subgraph(node: onnx.NodeProto) -> bool:
     return any(attribute.HasField("g") or len(attribute.graphs) for attribute in node.attribute)
 
 
-def _check_interface(graph: onnx.GraphProto, image_size: int, classes: int) -> int | None:
-    """The batch size, None where it is free.
+def _inside(proto: onnx.ModelProto, path: Path) -> Suppression:
+    """The settings of the suppression in a file."""
+    settings = _entry(proto, "suppression_settings") or "null"
+    data = JsonObject.of(parse_json(settings, f"{path}: suppression_settings"), f"{path}: suppression_settings")
+    return Suppression.from_json(data)
 
-    Raises InputError unless the graph takes images (N, 3, S, S) and gives boxes (N, A, 4) and scores (N, A, classes).
+
+def _check_interface(graph: onnx.GraphProto, image_size: int, classes: int) -> tuple[int | None, str]:
+    """The batch size, None where it is free, and the layout of the outputs.
+
+    Raises InputError unless the graph takes images (N, 3, S, S) and gives the outputs of a layout.
     """
     constants = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in constants]
@@ -165,14 +179,27 @@ def _check_interface(graph: onnx.GraphProto, image_size: int, classes: int) -> i
         raise InputError(f"images of shape {_shape(inputs[0])}", f"(batch, 3, {image_size}, {image_size})")
     if batch is not None and not 1 <= batch <= MAX_BATCH:
         raise InputError(f"a batch of {batch}", f"1 to {MAX_BATCH}, or a free one")
-    outputs = {value.name: value for value in graph.output}
-    if len(graph.output) != 2 or outputs.keys() != {"boxes", "scores"} or not all(map(_is_float, graph.output)):
-        raise InputError(f"outputs {_listed(list(graph.output))}", "boxes and scores of float32")
-    for name, last in (("boxes", 4), ("scores", classes)):
-        shape = _shape(outputs[name])
-        if shape is not None and not fits(shape, last):
-            raise InputError(f"{name} of shape {shape}", f"(batch, anchors, {last}), at most {MAX_ANCHORS:,} anchors")
-    return batch
+    return batch, _check_outputs(list(graph.output), classes)
+
+
+def _check_outputs(outputs: list[onnx.ValueInfoProto], classes: int) -> str:
+    """The layout of a graph's outputs; raises InputError for other names, types or shapes."""
+    layout = layout_of([value.name for value in outputs])
+    integers = ("labels", "count")
+    floats = [value for value in outputs if value.name not in integers]
+    if layout is None or len(outputs) != len(OUTPUTS[layout]) or not all(map(_is_float, floats)):
+        raise InputError(f"outputs {_listed(outputs)}", "boxes and scores of float32")
+    for value in outputs:
+        shape = _shape(value)
+        if shape is None:
+            continue
+        if layout == "dense" and not fits(shape, last := 4 if value.name == "boxes" else classes):
+            raise InputError(
+                f"{value.name} of shape {shape}", f"(batch, anchors, {last}), at most {MAX_ANCHORS:,} anchors"
+            )
+        if any(length is not None and length > MAX_ANCHORS for length in shape):
+            raise InputError(f"{value.name} of shape {shape}", f"at most {MAX_ANCHORS:,} boxes")
+    return layout
 
 
 def fits(shape: Sequence[int | None], last: int) -> bool:

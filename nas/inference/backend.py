@@ -1,0 +1,31 @@
+"""The interface of a trained network, whatever file it is in."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.inference.layouts import Raw
+from nas.inference.nms import Suppression
+
+
+class Backend(ABC):
+    """A network with what its file says: class names in the order of the outputs, side of the canvas in pixels,
+    whether it gives one box per object."""
+
+    classes: tuple[str, ...]
+    image_size: int
+    end_to_end: bool
+    inside: Suppression | None = None
+    """Settings of the suppression in the file; None if the outputs are not suppressed."""
+
+    @property
+    @abstractmethod
+    def runtime(self) -> str:
+        """What runs it, for people: ``ONNX Runtime 1.20.0, CPU``."""
+
+    @abstractmethod
+    def run(self, images: NDArray[np.float32]) -> Raw:
+        """float32 [N, 3, S, S], RGB in 0..1, to :data:`Raw`."""
