@@ -189,7 +189,10 @@ class DeployedBackend(Backend):
         return f"{self._about.runtime} {RUNTIMES[self._about.runtime].version()}, {self._about.precision}"
 
     def run(self, images: NDArray[np.float32]) -> Raw:
-        """Run images float32 [N, 3, H, W] in 0..1, divided into the batches of the files."""
+        """Run images float32 [N, 3, H, W] in 0..1, divided into the batches of the files.
+
+        Raises InputError if the runtime fails, or its outputs have other shapes than the metadata says.
+        """
         size, parts = self._about.batch, []
         for start in range(0, len(images), size):
             part = images[start : start + size]

@@ -171,7 +171,13 @@ def _minimal(tmp_path: Path) -> Path:
 
 
 def test_what_cannot_be_exported_is_one_line(files: Files, tmp_path: Path) -> None:
-    for wrong in ({"format": "toaster"}, {"layout": "round"}, {"precision": "int8"}, {"precision": "fp16"}):
+    wrongs: list[dict[str, Any]] = [
+        {"format": "toaster"},
+        {"layout": "round"},
+        {"precision": "int8"},
+        {"precision": "fp16"},
+    ]
+    for wrong in wrongs:
         with pytest.raises(InputError):
             DeployConfig(**wrong)
     with pytest.raises(InputError, match="one of the two"):
@@ -235,7 +241,7 @@ def test_the_layout_for_servers_in_every_format(
 
 def suppression_graph(anchors: int, classes: int, settings: Suppression, fixed: bool) -> bytes:
     """Suppression alone: boxes and scores of all anchors are the inputs."""
-    ends = {"boxes": ["batch", anchors, 4], "scores": ["batch", anchors, classes]}
+    ends: dict[str, list[str | int]] = {"boxes": ["batch", anchors, 4], "scores": ["batch", anchors, classes]}
     values = [helper.make_tensor_value_info(name, 1, shape) for name, shape in ends.items()]
     inputs = [helper.make_tensor_value_info(f"in_{name}", 1, shape) for name, shape in ends.items()]
     nodes = [helper.make_node("Identity", [f"in_{name}"], [name]) for name in ends]
