@@ -21,7 +21,6 @@ VERBS = {
     "quickstart": "run the whole workflow on the embedded data set, in minutes on a CPU",
     "search": "find the Pareto front of a data set and a target, choose S, M and L",
     "select": "choose S, M and L anew from a finished search, with other budgets or goals",
-    "worker": "evaluate candidates of a running search, on this machine or another",
     "supernet": "train the shared weights that a search ranks candidates with",
     "train": "train an architecture",
     "import": "convert published weights of a YOLO (.pt, .onnx) into a weights file",
@@ -70,8 +69,11 @@ def parser_of(verb: str) -> argparse.ArgumentParser:
     Raises InputError if the verb is unknown.
     """
     if verb not in VERBS:
+        from nas.cli.renamed import REMOVED
         from search_spaces.registry import unknown
 
+        if verb in REMOVED:
+            raise InputError(f"nas {verb} is no verb any more", REMOVED[verb])
         raise unknown("verb", verb, tuple(VERBS))
     module = import_module(f"nas.cli.{MODULES[verb]}")
     parser = _Parser(

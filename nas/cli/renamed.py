@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 
 VERBS = {"spaces": "list"}
+REMOVED = {"worker": "nas search --workers N on one machine (docs/scaling.md)"}
+"""Verb that is gone -> what to use instead."""
 OPTIONS: dict[str, dict[str, str]] = {
     "search": {"--quote": "--estimate-cost", "--more": "--total-trials"},
     "onboard": {"--most": "--max-networks", "--within": "--tolerance"},

@@ -89,6 +89,8 @@ class Estimator(ABC):
         cheap: Whether the estimate depends on the architecture alone and takes at most about 0.1 s without a device.
             A search evaluates cheap objectives at many more points than it evaluates as candidates.
         sees_precision: Whether the estimate of one architecture differs between precisions of the target.
+        role: Where the estimate is made: ``driver`` (the process of the search), ``device`` (the target, for
+            measurements) or ``compute`` (a worker with the data and a GPU or CPU, for accuracies).
     """
 
     name: ClassVar[str]
@@ -97,6 +99,7 @@ class Estimator(ABC):
     rank: ClassVar[int] = 0
     cheap: ClassVar[bool] = False
     sees_precision: ClassVar[bool] = True
+    role: ClassVar[str] = "driver"
 
     def __init__(self, context: Context) -> None:
         self.context = context

@@ -25,6 +25,7 @@ class ByPrecision(Estimator):
         self.direction = first.direction  # type: ignore[misc]
         self.rank = first.rank  # type: ignore[misc]
         self.cheap = first.cheap  # type: ignore[misc]
+        self.role = first.role  # type: ignore[misc]
         self._made = dict(made)
 
     def __call__(self, point: Architecture) -> Estimate:

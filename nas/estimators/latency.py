@@ -22,6 +22,7 @@ class Latency(Estimator):
     """
 
     name, unit, direction, rank, registry_name = "latency_ms", "ms", "min", 1, "latency"
+    role = "device"
 
     def __init__(self, context: Context, protocol: Protocol = SEARCHING) -> None:
         super().__init__(context)

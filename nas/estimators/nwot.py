@@ -42,6 +42,7 @@ class Nwot(Estimator):
     """
 
     name, direction, rank, sees_precision = "nwot", "max", 1, False
+    role = "compute"
 
     def __call__(self, architecture: Architecture) -> Estimate:
         """Return the score of an architecture. Raises InputError if it is no point of the context's space."""

@@ -27,6 +27,7 @@ class SupernetMap(Estimator):
     """
 
     name, direction, rank, registry_name = "map", "max", 2, "supernet"
+    role = "compute"
     metric: ClassVar[str] = "map"
     area: ClassVar[str] = "all"
     iou: ClassVar[float | None] = None

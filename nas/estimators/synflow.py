@@ -19,6 +19,7 @@ class Synflow(Estimator):
     """
 
     name, direction, rank, sees_precision = "synflow", "max", 1, False
+    role = "compute"
 
     def __call__(self, architecture: Architecture) -> Estimate:
         """Return the score of an architecture. Raises InputError if it is no point of the context's space."""

@@ -1,11 +1,15 @@
-"""One candidate through its estimators, from cheap to expensive, as far as it is worth the cost."""
+"""One candidate through its estimators, from cheap to expensive, as far as it is worth the cost.
+
+The evaluation of a candidate is a chain of tasks, one per run of estimators of the same role. The estimates are made
+elsewhere (:mod:`nas.search.executors`); what they mean for the candidate is decided here, after each of them.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from itertools import groupby
+from typing import Any, TypeVar
 
 from optuna.trial import TrialState
 
@@ -13,8 +17,11 @@ from nas.core.estimate import Candidate, Estimate, Objective
 from nas.core.pareto import Floats
 from nas.estimators.base import Estimator
 from nas.search.pruner import Forecast, Pruner
+from nas.search.tasks import DRIVER, Step, Task, TaskRunner
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ class TrialOutcome:
 
 @dataclass(frozen=True)
 class FrontState:
-    """What is known when a candidate's evaluation begins.
+    """What is known of the other candidates.
 
     Args:
         values: (k, m) objectives of the Pareto front in natural units.
@@ -124,69 +131,111 @@ class CandidateEvaluator:
     ) -> None:
         self.estimators = sorted(estimators, key=lambda e: e.rank)
         self.objectives, self.bounds, self.pruner = tuple(objectives), tuple(bounds), pruner
+        self.driver = TaskRunner([e for e in estimators if e.role == DRIVER])
         names = {e.name for e in estimators}
         for wanted in (*(o.name for o in objectives), *(b.name for b in bounds)):
             if wanted not in names:
                 raise InputError(f"objective or bound on {wanted!r}", f"one of {', '.join(sorted(names))}")
 
+    def tasks(self, point: Architecture, number: int) -> list[Task]:
+        """Return the chain of tasks of a point of the search for the trial ``number``."""
+        groups = groupby(self.estimators, lambda e: e.role)
+        return [Task(number, role, tuple(e.name for e in group), point) for role, group in groups]
+
     def __call__(self, point: Architecture, number: int, front: FrontState) -> TrialOutcome:
-        """Evaluate one point of the search (:mod:`nas.core.precision_choice`) for the trial ``number``.
+        """Evaluate one point of the search (:mod:`nas.core.precision_choice`) for the trial ``number``, here.
 
         Errors of the candidate are part of the outcome; only KeyboardInterrupt and the like pass through.
         """
-        run = _Evaluation(self, front)
-        try:
-            for estimator in self.estimators:
-                run.step(estimator, point)
-        except BoundViolated as violated:
-            return TrialOutcome(TrialState.PRUNED, message=str(violated), record=run.record)
-        except Pruned as pruned:
-            expected = pruned.forecast.means
-            return TrialOutcome(TrialState.COMPLETE, message=str(pruned), expected=expected, record=run.record)
-        except Exception as error:  # noqa: BLE001 - a candidate's error is recorded with it, and the search continues
-            message = f"{type(error).__name__}: {error}".splitlines()[0]
-            return TrialOutcome(TrialState.FAIL, message=message, record=run.record)
-        return TrialOutcome(TrialState.COMPLETE, Candidate.of(point, tuple(run.estimates), number), record=run.record)
+        evaluation, runner = Evaluation(self, point, number, lambda: front), TaskRunner(self.estimators)
+        evaluation.run_here()
+        while evaluation.outcome is None:
+            evaluation.receive(runner.step(evaluation.task, evaluation.step))
+        return evaluation.outcome
 
 
-class _Evaluation:
-    """One candidate in evaluation."""
+class Evaluation:
+    """One candidate in evaluation: which step is next, and what the estimates so far mean.
 
-    def __init__(self, evaluator: CandidateEvaluator, front: FrontState) -> None:
-        self._evaluator, self._front = evaluator, front
+    Estimates of the role ``driver`` are made by :meth:`run_here`.
+
+    Args:
+        evaluator: Estimators, bounds and pruner.
+        point: The point of the search.
+        number: Number of the trial.
+        front: Returns what is known of the other candidates now.
+
+    Attributes:
+        task, step: The task under way and the position of its next step; meaningless once there is an outcome.
+        outcome: The result; None while something is left to do.
+    """
+
+    def __init__(
+        self, evaluator: CandidateEvaluator, point: Architecture, number: int, front: Callable[[], FrontState]
+    ) -> None:
+        self._evaluator, self._point, self._number, self._front = evaluator, point, number, front
+        self._tasks = evaluator.tasks(point, number)
         self._expensive = {o.name for o in evaluator.objectives}
-        self.estimates: list[Estimate] = []
+        self._estimates: list[Estimate] = []
         self._early: dict[str, float] = {}
         self._seconds: dict[str, float] = {}
         self._audited = False
+        self.task, self.step = self._tasks.pop(0), 0
+        self.outcome: TrialOutcome | None = None
+        self._guarded(self._before, self.task.names[0])
+
+    def receive(self, step: Step) -> None:
+        """Take the result of the next step of the task."""
+        self._guarded(self._take, step)
+        self.run_here()
+
+    def run_here(self) -> None:
+        """Make the estimates of the role ``driver`` that are next."""
+        while self.outcome is None and self.task.role == DRIVER:
+            self._guarded(self._take, self._evaluator.driver.step(self.task, self.step))
+
+    def _guarded(self, act: Callable[[T], None], argument: T) -> None:
+        """Act; the end of the candidate becomes its outcome."""
+        try:
+            act(argument)
+        except BoundViolated as violated:
+            self.outcome = TrialOutcome(TrialState.PRUNED, message=str(violated), record=self._record)
+        except Pruned as pruned:
+            means = pruned.forecast.means
+            self.outcome = TrialOutcome(TrialState.COMPLETE, None, str(pruned), means, self._record)
+
+    def _take(self, step: Step) -> None:
+        if step.estimate is None:
+            self.outcome = TrialOutcome(TrialState.FAIL, message=step.error, record=self._record)
+            return
+        estimate, names = step.estimate, self.task.names
+        self._seconds[estimate.name] = step.seconds
+        self.step += 1
+        if estimate.name not in names:
+            self._early[estimate.name] = estimate.value
+            self._check_promise()
+            return
+        self._estimates.append(estimate)
+        self._check_bounds(estimate)
+        if estimate.name != names[-1]:
+            self._before(names[names.index(estimate.name) + 1])
+        elif self._tasks:
+            self.task, self.step = self._tasks.pop(0), 0
+            self._before(self.task.names[0])
+        else:
+            candidate = Candidate.of(self._point, tuple(self._estimates), self._number)
+            self.outcome = TrialOutcome(TrialState.COMPLETE, candidate, record=self._record)
+
+    def _before(self, name: str) -> None:
+        if name in self._expensive:  # nothing else is expensive enough, and nothing else is forecast
+            self._check_promise()
 
     @property
-    def record(self) -> EvaluationRecord:
+    def _record(self) -> EvaluationRecord:
         """The course of the evaluation so far."""
-        replicates = {e.name: [float(f"{v:.5g}") for v in e.replicates] for e in self.estimates if e.replicates}
-        remarks = tuple(dict.fromkeys(line for e in self.estimates for line in e.remarks))
+        replicates = {e.name: [float(f"{v:.5g}") for v in e.replicates] for e in self._estimates if e.replicates}
+        remarks = tuple(dict.fromkeys(line for e in self._estimates for line in e.remarks))
         return EvaluationRecord(self._early, replicates, self._seconds, self._audited, remarks)
-
-    def step(self, estimator: Estimator, point: Architecture) -> None:
-        """Run one estimator with its early estimates."""
-        if estimator.name in self._expensive:  # nothing else is expensive enough, and nothing else is forecast
-            self._check_promise()
-        for estimate in self._timed(estimator.rungs(point)):
-            if estimate.name == estimator.name:
-                self.estimates.append(estimate)
-                self._check_bounds(estimate)
-            else:
-                self._early[estimate.name] = estimate.value
-                self._check_promise()
-
-    def _timed(self, rungs: Iterator[Estimate]) -> Iterator[Estimate]:
-        while True:
-            start = time.monotonic()
-            estimate = next(rungs, None)
-            if estimate is None:
-                return
-            self._seconds[estimate.name] = round(time.monotonic() - start, 4)
-            yield estimate
 
     def _check_bounds(self, estimate: Estimate) -> None:
         for bound in self._evaluator.bounds:
@@ -197,11 +246,12 @@ class _Evaluation:
         pruner = self._evaluator.pruner
         if pruner is None or self._audited:
             return
-        known = {**{e.name: e.value for e in self.estimates}, **self._early}
-        forecast = pruner.forecast(known, self._front.values)
+        front = self._front()
+        known = {**{e.name: e.value for e in self._estimates}, **self._early}
+        forecast = pruner.forecast(known, front.values)
         if forecast is None or forecast.promising:
             return
-        if pruner.audits(self._front.without_promise):
+        if pruner.audits(front.without_promise):
             self._audited = True
             return
         raise Pruned(forecast, list(known)[-1])

@@ -19,6 +19,7 @@ import math
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.storages.journal._file import BaseJournalFileLock as BaseJournalFileLock
 from optuna.study import Study
@@ -74,3 +75,8 @@ def contains(distribution: BaseDistribution, value: Any) -> bool:
     if isinstance(distribution, CategoricalDistribution) and value not in distribution.choices:
         return False
     return distribution._contains(distribution.to_internal_repr(value))
+
+
+def is_optunas(sampler: BaseSampler) -> bool:
+    """Return whether a sampler is one of Optuna's own: these keep nothing but random numbers between two proposals."""
+    return type(sampler).__module__.startswith("optuna.")

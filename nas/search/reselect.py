@@ -57,7 +57,8 @@ def select_again(
         with open_estimators(plan, len(classes), data, supernet) as estimators:
             plan = with_goals(plan, estimators, reporter)
             study = open_study(plan, storage, name)
-            result = finalize(FinishedStudy(plan, study, estimators, classes, data, run), reporter, out)
+            with study.driver:
+                result = finalize(FinishedStudy(plan, study, estimators, classes, data, run), reporter, out)
         if out is None and result.folder == run:
             plan.settings.write(run)
     return result

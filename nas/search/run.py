@@ -103,17 +103,19 @@ def _search(prepared: Prepared, folder: Path, reporter: Reporter) -> SearchResul
     with open_estimators(plan, len(prepared.classes), data, supernet) as estimators:
         plan = with_goals(plan, estimators, reporter)
         study = open_study(plan, plan.settings.storage_of(folder), plan.settings.study_name(folder))
-        _share(study, plan, identity, folder, source.path if source else None)
-        if supernet is not None and not study.candidates:
-            _report_ranking(plan, estimators, reporter)
-        run_study(study, plan, estimators, reporter, LiveFront(plan, study, folder, data.name if data else ""))
-        return finalize(FinishedStudy(plan, study, estimators, prepared.classes, data, folder), reporter)
+        with study.driver:
+            _describe(study, plan, identity, folder, source.path if source else None)
+            if supernet is not None and not study.candidates:
+                _report_ranking(plan, estimators, reporter)
+            live = LiveFront(plan, study, folder, data.name if data else "")
+            _run_study(study, plan, estimators, reporter, live)
+            return finalize(FinishedStudy(plan, study, estimators, prepared.classes, data, folder), reporter)
 
 
-def run_study(
-    study: Study, plan: SearchPlan, estimators: SearchEstimators, reporter: Reporter, live: LiveFront | None = None
-) -> int:
-    """Evaluate candidates until the plan has all that it wants; return how many were evaluated here.
+def _run_study(
+    study: Study, plan: SearchPlan, estimators: SearchEstimators, reporter: Reporter, live: LiveFront
+) -> None:
+    """Evaluate candidates until the plan has all that it wants.
 
     Args:
         study: The study.
@@ -126,22 +128,16 @@ def run_study(
     if len(study.history.progress) < settings.trials and cheap_estimators(study.objectives, candidate):
         with reporter.steps("cheap objectives") as update:
             study.warm_start(candidate, update)
-    own = 0
     with search_progress(reporter) as show:
 
         def watch(event: TrialEvent) -> None:
-            nonlocal own
-            own += 1
             show(event)
-            if live is not None:
-                live(event)
+            live(event)
 
-        first = plan.first if live is not None else ()
-        study.run(candidate, settings.trials, watch, first, settings.early_stop, plan.enough)
+        study.run(candidate, settings.trials, watch, plan.first, settings.early_stop, plan.enough)
     progress = study.history.progress
-    if live is not None and settings.stop and len(progress) < settings.trials:
+    if settings.stop and len(progress) < settings.trials:
         reporter.note(f"ended after {len(progress)} candidates (--stop {settings.stop}): {progress.rate_text}")
-    return own
 
 
 def open_study(plan: SearchPlan, storage: Path | str, name: str) -> Study:
@@ -181,8 +177,8 @@ def with_goals(plan: SearchPlan, estimators: SearchEstimators, reporter: Reporte
     return plan.with_references(goals=goals)
 
 
-def _share(study: Study, plan: SearchPlan, identity: StudyIdentity, folder: Path, weights: Path | None) -> None:
-    """Keep in the study what ``nas worker`` needs, and check what it keeps already."""
+def _describe(study: Study, plan: SearchPlan, identity: StudyIdentity, folder: Path, weights: Path | None) -> None:
+    """Keep in the study what it is about, and check what it keeps already."""
     name = plan.settings.study_name(folder)
     shared = replace(plan.settings, supernet=str(weights.resolve()) if weights else None, name=name)
     record = study.describe(replace(identity, settings=shared).to_dict())

@@ -28,11 +28,7 @@ def run_lock(folder: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise InputError(
-                    f"another nas search works in {folder}",
-                    "one at a time",
-                    f"to help it: nas worker {folder}",
-                ) from None
+                raise InputError(f"another nas search works in {folder}", "one at a time") from None
         yield
     finally:
         os.close(descriptor)

@@ -32,7 +32,7 @@ LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
 BUSY_S = 60.0
-"""Seconds that one of many workers waits for the others' writing to an SQLite file."""
+"""Seconds that a process waits for another's writing to an SQLite file."""
 PATIENCE_S = 600.0
 """Seconds for which a lost connection to a database server is tried again."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
@@ -177,16 +177,13 @@ def _open_url(url: str, write: bool) -> optuna.storages.BaseStorage | str:
 
 
 @contextlib.contextmanager
-def ask_lock(storage: Path | str) -> Iterator[None]:
-    """Hold a lock while a trial is asked for, or a study created, in an SQLite file.
-
-    SQLite has no row locks, so two processes could be given the same waiting trial, or create the tables twice.
-    """
+def creation_lock(storage: Path | str) -> Iterator[None]:
+    """Hold a lock while a study is created in an SQLite file, whose tables two processes could create twice."""
     path = make_url(storage).database if isinstance(storage, str) and storage.startswith("sqlite:") else None
     if not path or path == ":memory:" or not Path(path).parent.is_dir():
         yield
         return
-    with open(f"{path}.ask", "w") as file:
+    with open(f"{path}.create", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # freed by the kernel with the process
         yield
 

@@ -1,16 +1,20 @@
 """The study of a search: an Optuna study with ask, evaluate and tell; reopened, it resumes, and nothing is evaluated
-twice."""
+twice.
+
+One process writes the study (:mod:`nas.search.driver`). It asks for trials, hands the tasks of their candidates to an
+executor (:mod:`nas.search.executors`), decides after each estimate what is next, and records the outcomes.
+"""
 
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
@@ -19,15 +23,19 @@ from nas.core.pareto import Archive
 from nas.core.precision_choice import CHOICE, id_of
 from nas.estimators.base import Estimator
 from nas.search.cheap_objectives import Watch, evaluate_cheap_objectives
+from nas.search.driver import Driver
 from nas.search.evaluate_candidate import Bound, CandidateEvaluator
-from nas.search.heartbeat import Heartbeat, WorkerSampler, new_worker_name, workers
+from nas.search.evaluation_loop import EvaluationLoop
+from nas.search.executors.base import Executor
+from nas.search.executors.inline import InlineExecutor
+from nas.search.optuna_compat import is_optunas
 from nas.search.samplers import SAMPLERS, StudyInfo, WarmStarted
-from nas.search.storage import ask_lock, open_storage, quiet_optuna, storage_errors
+from nas.search.storage import creation_lock, open_storage, quiet_optuna, storage_errors
 from nas.search.study_history import StudyHistory
 from nas.search.study_reader import RECORD, REMEASURED, with_remeasured
 from nas.search.terminator import SearchProgress, never
 from nas.search.trial_parameters import TrialParameters
-from nas.search.trial_queue import LOOK_S, AskedTrial, TrialQueue
+from nas.search.trial_queue import AskedTrial, TrialQueue
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 from search_spaces.space import SearchSpace
@@ -36,8 +44,8 @@ HOPELESS = 8
 """Failures in a row from the beginning after which a search stops: the set-up is at fault, not a candidate."""
 MAX_DUPLICATES = 5
 """Known points in a row after which an unseen one is enqueued: samplers converge, and small spaces run out."""
-STREAM = 1_000_003
-"""Distance between the seeds of two workers' samplers."""
+STREAM, SEEDS = 1_000_003, 2**31
+"""Distance between the seeds of two proposals, and the number of seeds."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ class TrialEvent:
         message: Why there is no candidate.
         done, wanted: Trials done and wanted.
         archive: The Pareto front.
-        seconds: Duration of the evaluation.
+        seconds: Duration of the evaluation, waits for a worker included.
     """
 
     candidate: Candidate | None
@@ -89,6 +97,7 @@ class Study:
         sampler: Name in :data:`nas.search.samplers.SAMPLERS`.
         seed: Seed of the sampler.
         limits: Bounds, budgets and goals.
+        take_over: Whether the process of another machine that drove the study is known to have ended.
 
     Raises InputError if the storage is unusable or holds a study of another space or other objectives.
     """
@@ -102,26 +111,25 @@ class Study:
         sampler: str = "guided",
         seed: int = 0,
         limits: Limits = Limits(),
+        take_over: bool = False,
     ) -> None:
         self.space, self.objectives, self.limits, self.seed = space, tuple(objectives), limits, seed
-        self._storage, self.parameters = storage, TrialParameters(space)
-        make = SAMPLERS[sampler]
+        self._storage, self._make, self.parameters = storage, SAMPLERS[sampler], TrialParameters(space)
         with storage_errors(storage):
             self._study = self._opened(name)
-            trials = self._study.get_trials(deepcopy=False)
-            begun = len(workers(self._study.user_attrs))
+            self.driver = Driver(self._study, storage, take_over)
+            self.history = StudyHistory(self.objectives, seed, self.parameters)
+            self.queue = TrialQueue(self._study, self.driver, self.parameters, self.history, self.objectives)
+            self.queue.sync()
+        self._sampler = self._study.sampler = self._new_sampler()
+        self._warm = False
+
+    def _new_sampler(self) -> BaseSampler:
+        """Return the sampler with the random numbers of the next proposal."""
         log = tuple(i for i, o in enumerate(self.objectives) if o.logarithmic)
-        # A reopened study must not repeat the random numbers of its beginning, nor one worker those of another.
-        stream = len(trials) + STREAM * begun
-        info = StudyInfo(self.parameters.distributions, log, tuple(limits.budgets), tuple(limits.goals), stream)
-        self._sampler = make(seed, info)
-        self.worker = new_worker_name()
-        self._study.sampler = WorkerSampler(self._sampler, self.worker)
-        self._warm, self._duplicates = False, 0
-        self.history = StudyHistory(self.objectives, seed, self.parameters)
-        self.queue = TrialQueue(self._study, storage, self.worker, self.parameters, self.history, self.objectives)
-        with storage_errors(storage):
-            self.history.read(trials)
+        stream = self.history.asked * STREAM % SEEDS
+        budgets, goals = tuple(self.limits.budgets), tuple(self.limits.goals)
+        return self._make(self.seed, StudyInfo(self.parameters.distributions, log, budgets, goals, stream))
 
     def _opened(self, name: str) -> optuna.Study:
         directions = [
@@ -133,7 +141,7 @@ class Study:
             "objectives": [str(o) for o in self.objectives],
         }
         identity |= {CHOICE: list(self.space[CHOICE].values)} if CHOICE in self.parameters.choices else {}
-        with ask_lock(self._storage), quiet_optuna():
+        with creation_lock(self._storage), quiet_optuna():
             study = optuna.create_study(
                 storage=open_storage(self._storage), study_name=name, directions=directions, load_if_exists=True
             )
@@ -176,7 +184,7 @@ class Study:
         return self.history.failures
 
     def describe(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """Keep in the study what another worker must know to take part (JSON); an earlier record stays.
+        """Keep in the study what it is about (JSON); an earlier record stays.
 
         Returns the record that is kept.
         """
@@ -204,6 +212,7 @@ class Study:
         first: Sequence[Architecture] = (),
         early_stop: bool = False,
         enough: Callable[[SearchProgress], bool] = never,
+        executor: Executor | None = None,
     ) -> None:
         """Ask, evaluate and tell until so many points were tried, or ``enough`` returns True.
 
@@ -214,60 +223,47 @@ class Study:
             first: Points that are tried after the extremes of the space, with which a new study begins.
             early_stop: Whether unpromising candidates are pruned (:mod:`nas.search.pruner`).
             enough: Returns True to stop before all trials are run.
+            executor: Where estimates of devices and compute devices are made; None for this process. The caller
+                closes it.
 
-        Raises InputError if all first candidates fail, if the storage is lost, or if no estimator gives an objective
-        or a bound.
+        Raises InputError if all first candidates fail, if the storage is lost, if another process drives the study, or
+        if no estimator gives an objective or a bound.
         """
         pruner = self.history.pruner if early_stop else None
         evaluator = CandidateEvaluator(estimators, self.objectives, self.limits.bounds, pruner)
         wanted = min(trials, self.space.size)
         if len(self.history.known) < wanted:
             self.warm_start(estimators)
-        checked = [self.space.check(point) for point in first]
-        with storage_errors(self._storage, opened=True):
-            self._begin(checked)
-            with Heartbeat(self._study, self.worker):
-                while len(self.history.known) < wanted and not enough(self.history.progress):
-                    if (asked := self._ask(wanted)) is not None:
-                        event = self._evaluate(asked, evaluator, trials)
-                        watch(event)
-                        self._check_hope()
-
-    def _begin(self, first: Sequence[Architecture]) -> None:
-        self.queue.sync()
-        self.queue.recover()
-        extremes = () if self.history.known else (self.space.smallest, self.space.largest)
-        for point in dict.fromkeys((*extremes, *first)):
-            self.queue.enqueue(point)
-
-    def _ask(self, wanted: int) -> AskedTrial | None:
-        """Return a trial that only this worker evaluates; None if there is none for the moment.
-
-        While others evaluate the rest, this waits for a moment, and takes over what dead workers left.
-        """
-        waiting = any(t.state == TrialState.WAITING for t in self.history.open.values())
-        if not waiting and len(self.history.taken) >= wanted:
-            time.sleep(LOOK_S)
+        planned = [self.space.smallest, self.space.largest, *(self.space.check(point) for point in first)]
+        loop = EvaluationLoop(self.queue, self.history, evaluator, executor or InlineExecutor(estimators))
+        with storage_errors(self._storage, opened=True), self.driver:
             self.queue.sync()
             self.queue.recover()
-            return None
-        asked = self.queue.take(wanted)
-        self._duplicates = 0 if asked is not None else self._duplicates + 1
-        if self._duplicates >= MAX_DUPLICATES and len(self.history.taken) < wanted:
-            self.queue.enqueue(self._unseen_point())
-        return asked
+            with loop:
+                while True:
+                    more = not enough(self.history.progress)
+                    while more and loop.free and len(self.history.known) + len(loop) < wanted:
+                        if (asked := self._ask(planned)) is not None:
+                            loop.begin(asked)
+                    if not len(loop):
+                        return
+                    for outcome, seconds in loop.advance():
+                        done = len(self.history.known)
+                        watch(TrialEvent(outcome.candidate, outcome.message, done, trials, self.archive, seconds))
+                        self._check_hope()
 
-    def _evaluate(self, asked: AskedTrial, evaluator: CandidateEvaluator, wanted: int) -> TrialEvent:
-        """Evaluate the point of a trial and tell the outcome."""
-        start = time.monotonic()
-        try:
-            outcome = evaluator(asked.point, asked.trial.number, self.history.front)
-        except KeyboardInterrupt:
-            self.queue.give_back(asked)
-            raise
-        self.queue.tell(asked, outcome)
-        done, seconds = len(self.history.known), time.monotonic() - start
-        return TrialEvent(outcome.candidate, outcome.message, done, wanted, self.archive, seconds)
+    def _ask(self, planned: Sequence[Architecture]) -> AskedTrial | None:
+        """Return the next trial: of an interrupted point, of a planned one, else of the sampler's; None if the sampler
+        proposed a point that is evaluated or in flight."""
+        if not self.history.waiting:
+            taken = self.history.taken
+            if (point := next((p for p in planned if id_of(p) not in taken), None)) is not None:
+                self.queue.enqueue(point)
+            elif self.history.duplicates >= MAX_DUPLICATES:
+                self.queue.enqueue(self._unseen_point())
+        if is_optunas(self._sampler):
+            self._study.sampler = self._new_sampler()
+        return self.queue.take()
 
     def _check_hope(self) -> None:
         known = self.history.known

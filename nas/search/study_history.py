@@ -13,6 +13,9 @@ from nas.search.pruner import Pruner, PruningSavings, pruning_savings
 from nas.search.terminator import SearchProgress
 from nas.search.trial_parameters import TrialParameters
 
+INTERRUPTED = "interrupted"
+"""User attribute of a trial that ended without a result of its own; its point was enqueued again."""
+
 
 class StudyHistory:
     """The finished and unfinished trials of a study, updated by :meth:`read`.
@@ -23,6 +26,8 @@ class StudyHistory:
         archive: The Pareto front.
         pruner: Learns from the candidates that were evaluated to the end.
         progress: Hypervolume after every candidate.
+        duplicates: Trials in a row, up to now, whose point was evaluated or in flight already.
+        asked: Trials that asked the sampler, without interrupted ones: the same number after a kill as without it.
     """
 
     def __init__(self, objectives: Sequence[Objective], seed: int, parameters: TrialParameters) -> None:
@@ -32,6 +37,7 @@ class StudyHistory:
         self.progress = SearchProgress()
         self.known: dict[str, FrozenTrial] = {}
         self.open: dict[int, FrozenTrial] = {}
+        self.duplicates = self.asked = 0
         self._without_promise = 0
         self._read = 0
 
@@ -39,12 +45,17 @@ class StudyHistory:
         """Take over what is new in all trials of the study, in the order of their numbers."""
         for number in (*self.open, *range(self._read, len(trials))):
             trial = trials[number]
+            self.asked += number >= self._read
             if not trial.state.is_finished():
                 self.open[number] = trial
                 continue
             self.open.pop(number, None)
+            self.asked -= was_interrupted(trial)
             if has_result(trial):
                 self._add(trial)
+                self.duplicates = 0
+            else:
+                self.duplicates += "duplicate" in trial.user_attrs
         self._read = len(trials)
 
     def _add(self, trial: FrozenTrial) -> None:
@@ -64,6 +75,11 @@ class StudyHistory:
     def front(self) -> FrontState:
         """The Pareto front as the evaluation of a candidate needs it."""
         return FrontState(values_of(self.archive.front, self._objectives), self._without_promise)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether an enqueued point waits for its trial."""
+        return any(t.state == TrialState.WAITING for t in self.open.values())
 
     @property
     def claims(self) -> set[str]:
@@ -117,6 +133,13 @@ def has_result(trial: FrozenTrial) -> bool:
     return "candidate" in trial.user_attrs or "message" in trial.user_attrs
 
 
+def was_interrupted(trial: FrozenTrial) -> bool:
+    """Return whether a trial ended without a result, because its process was interrupted or (before version 0.2)
+    another worker evaluated its point."""
+    attributes = trial.user_attrs
+    return INTERRUPTED in attributes or ("worker" in attributes and not has_result(trial))
+
+
 def was_pruned(trial: FrozenTrial) -> bool:
     """Return whether the trial's candidate was pruned early: its values are a forecast."""
     return trial.state == TrialState.COMPLETE and "candidate" not in trial.user_attrs
@@ -124,4 +147,5 @@ def was_pruned(trial: FrozenTrial) -> bool:
 
 def record_of(trial: FrozenTrial) -> EvaluationRecord:
     """Return the course of a trial's evaluation; empty for a trial of an older version."""
-    return EvaluationRecord(**trial.user_attrs.get("course", {}))
+    kept = trial.user_attrs.get("course", {})
+    return EvaluationRecord(**{name: value for name, value in kept.items() if name not in ("state", "values")})

@@ -1,4 +1,4 @@
-"""What a study is about, kept in the study, and compared before anyone takes part in it or resumes it."""
+"""What a study is about, kept in the study, and compared before it is resumed."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class StudyIdentity:
     def check_device(self, other: StudyIdentity) -> None:
         """Raise InputError if the latencies of the study are those of another device."""
         if self.device and other.device and self.device != other.device:
-            hint = "run it on such a device (a board: --on ssh:…), or search anew here (with --latency predicted, any machine can take part)"
+            hint = "resume it on such a device (a board: --on ssh:…), or search anew here"
             raise InputError(
                 f"this device ({self.device}) is not the one whose latencies the study holds", other.device, hint
             )

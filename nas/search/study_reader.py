@@ -14,7 +14,7 @@ from nas.search.storage import open_storage, quiet_optuna, storage_errors
 from search_spaces.errors import InputError
 
 RECORD = "run"
-"""User attribute of a study: the record that others need to take part (:mod:`nas.search.study_identity`)."""
+"""User attribute of a study: the record of what it is about (:mod:`nas.search.study_identity`)."""
 REMEASURED = "remeasured"
 """User attribute of a study: id -> the second measurement of the cost of a candidate that was chosen."""
 FIRST = "_first"
@@ -76,29 +76,3 @@ def find_record(storage: Path | str, name: str) -> dict[str, Any] | None:
         study = load_readonly(storage, name)
         record = None if study is None else study.user_attrs.get(RECORD)
     return None if record is None else dict(record)
-
-
-def read_record(storage: Path | str, name: str | None) -> tuple[str, dict[str, Any]]:
-    """Return name and record of a study in a storage.
-
-    ``name`` may be None if the storage has one study. Raises InputError if there is no such study or no record.
-    """
-    with storage_errors(storage), quiet_optuna():
-        opened = open_storage(storage, write=False)
-        names = optuna.get_all_study_names(opened)
-        if name is None and len(names) == 1:
-            (name,) = names
-        if name not in names:
-            there = ", ".join(names[:8]) or "none"
-            raise InputError(
-                f"no study {name!r} in {storage}" if name else f"{len(names)} studies in {storage}",
-                f"--study with one of: {there}",
-            )
-        record = optuna.load_study(study_name=name, storage=opened).user_attrs.get(RECORD)
-    if record is None:
-        raise InputError(
-            f"the study {name!r} has no record of what is searched yet",
-            "a study that nas search has begun",
-            "wait until its supernet is trained",
-        )
-    return name, dict(record)

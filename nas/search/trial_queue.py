@@ -1,12 +1,9 @@
-"""Who evaluates what: the trials of a study are shared out among workers through the study alone."""
+"""The trials of a study as its driver takes and ends them."""
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -14,32 +11,29 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.core.estimate import Candidate, Objective
 from nas.core.precision_choice import id_of
+from nas.search.driver import Driver
 from nas.search.evaluate_candidate import TrialOutcome
-from nas.search.heartbeat import WorkerMonitor
-from nas.search.storage import ask_lock
-from nas.search.study_history import StudyHistory
+from nas.search.optuna_compat import set_trial_user_attr
+from nas.search.study_history import INTERRUPTED, StudyHistory
 from nas.search.trial_parameters import TrialParameters
 from search_spaces.architecture import Architecture
-
-LOOK_S = 0.5
-"""Seconds between two looks of an idle worker at the candidates of others."""
+from search_spaces.errors import InputError
 
 
 @dataclass(frozen=True)
 class AskedTrial:
-    """A running trial of this worker, and its point."""
+    """A running trial and its point."""
 
     trial: optuna.Trial
     point: Architecture
 
 
 class TrialQueue:
-    """Takes trials of an Optuna study for one worker, and records their outcomes.
+    """Takes trials of an Optuna study and records their outcomes; only the study's driver may.
 
     Args:
         study: The Optuna study.
-        storage: Its storage, as it was named.
-        worker: Name of this worker.
+        driver: The right to write it.
         parameters: The parameters of its space.
         history: Everything that is known of its trials, kept up to date here.
         objectives: Its objectives.
@@ -48,15 +42,13 @@ class TrialQueue:
     def __init__(
         self,
         study: optuna.Study,
-        storage: Path | str,
-        worker: str,
+        driver: Driver,
         parameters: TrialParameters,
         history: StudyHistory,
         objectives: Sequence[Objective],
     ) -> None:
-        self._study, self._storage, self._worker = study, storage, worker
+        self._study, self._driver = study, driver
         self._parameters, self._history, self._objectives = parameters, history, tuple(objectives)
-        self.monitor = WorkerMonitor(worker)
 
     def sync(self) -> None:
         """Read what happened in the study."""
@@ -68,94 +60,102 @@ class TrialQueue:
             self._study.enqueue_trial(self._parameters.params(point))
             self.sync()
 
-    def take(self, wanted: int) -> AskedTrial | None:
-        """Ask Optuna for a trial and make sure that its point is this worker's alone; None if it is not.
-
-        Workers may be given the same point at the same time. The one with the lowest trial number keeps it (Lamport's
-        bakery algorithm, doi:10.1145/361082.361093): every worker writes down its point, waits until all trials with
-        lower numbers did so, and gives up if one of them has the point. ``wanted`` is the number of points in all.
-        """
-        with contextlib.suppress(UpdateFinishedTrialError):  # counted as dead meanwhile
-            with ask_lock(self._storage):
-                trial = self._study.ask(self._parameters.distributions)
-            point = self._parameters.point(trial.params)
-            trial.set_user_attr("architecture", id_of(point))
-            if self._is_own(trial, id_of(point), wanted):
-                return AskedTrial(trial, point)
+    def take(self) -> AskedTrial | None:
+        """Ask Optuna for a trial; None if its point is evaluated or in flight already, which the sampler is shown."""
+        self._driver.check()
+        taken = self._history.taken if not self._history.waiting else self._history.known.keys()
+        trial = self._study.ask(self._parameters.distributions)
+        point = self._parameters.point(trial.params)
+        id_ = id_of(point)
+        trial.set_user_attr("architecture", id_)
+        if id_ not in taken:
+            self.sync()
+            return AskedTrial(trial, point)
+        self._tell_duplicate(trial, id_)
         self.sync()
         return None
 
-    def _is_own(self, trial: optuna.Trial, id_: str, wanted: int) -> bool:
-        claim = self._parameters.claim
-        while True:
-            self.sync()
-            lower = [t for t in self._history.open.values() if t.number < trial.number]
-            if not any(t.state == TrialState.RUNNING and claim(t) is None for t in lower):
-                break
-            self.recover()
-            time.sleep(LOOK_S / 10)
-        taken = {other: t.number for t in lower if (other := claim(t))}
-        known = self._history.known
-        if id_ in known:  # the sampler learns the known result once more; it counts as nothing
-            before = known[id_]
-            trial.set_user_attr("duplicate", before.number)
-            values = before.values if before.state == TrialState.COMPLETE else None
-            self._study.tell(trial, values, state=before.state, skip_if_finished=True)
-            return False
-        if id_ in taken:
-            trial.set_user_attr("duplicate", taken[id_])
-        elif len(known.keys() | taken.keys()) < wanted:
-            return True
-        self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
-        return False
+    def _tell_duplicate(self, trial: optuna.Trial | FrozenTrial, id_: str) -> None:
+        """Show the sampler the known result once more; it counts as nothing."""
+        before = self._history.known.get(id_)
+        number = (
+            next(t.number for t in self._history.open.values() if self._parameters.claim(t) == id_)
+            if (before is None)
+            else before.number
+        )
+        self._set(trial, "duplicate", number)
+        complete = before is not None and before.state == TrialState.COMPLETE
+        state = TrialState.FAIL if before is None else before.state
+        self._tell(trial.number, before.values if before is not None and complete else None, state)
 
     def tell(self, asked: AskedTrial, outcome: TrialOutcome) -> None:
-        """Record the outcome of a trial.
-
-        Does nothing if others finished the trial: this process was stopped for so long that they counted it as dead
-        and enqueued the point again.
-        """
+        """Record the outcome of a trial. Raises InputError if another process took the study over."""
+        self._driver.check()
         trial, candidate, values = asked.trial, outcome.candidate, outcome.expected
-        with contextlib.suppress(UpdateFinishedTrialError):
-            trial.set_user_attr("course", outcome.record.to_dict())
-            if candidate is None:
-                trial.set_user_attr("message", outcome.message)
-            else:
-                trial.set_user_attr("candidate", candidate.to_dict())
-                values = tuple(candidate[o.name].value for o in self._objectives)
-            self._study.tell(trial, values, state=outcome.state, skip_if_finished=True)
+        if candidate is not None:
+            values = tuple(candidate[o.name].value for o in self._objectives)
+        # The state and the values come first, so that a kill before the end loses nothing.
+        trial.set_user_attr("course", {**outcome.record.to_dict(), "state": outcome.state.name, "values": values})
+        if candidate is None:
+            trial.set_user_attr("message", outcome.message)
+        else:
+            trial.set_user_attr("candidate", candidate.to_dict())
+        self._tell(trial.number, values, outcome.state)
         self.sync()
 
     def give_back(self, asked: AskedTrial) -> None:
         """Record a trial as interrupted and enqueue its point again."""
         self._study.enqueue_trial(self._parameters.params(asked.point))
-        self._study.tell(asked.trial, state=TrialState.FAIL, skip_if_finished=True)
+        asked.trial.set_user_attr(INTERRUPTED, True)
+        self._tell(asked.trial.number, None, TrialState.FAIL)
 
     def recover(self) -> None:
-        """Record the trials of dead workers as interrupted and enqueue their points again.
-
-        Several workers may do so at once.
-        """
-        trials = self._history.open.values()
-        foreign = [t for t in trials if t.state == TrialState.RUNNING and t.user_attrs.get("worker") != self._worker]
-        attributes = self._study.user_attrs if foreign else {}
-        for trial in foreign:
-            if not self.monitor.alive(trial.user_attrs.get("worker"), attributes, trial.number):
-                self._take_over(trial)
-        if foreign:
+        """End the trials that an earlier driver left running: those with a result by their result, the others as
+        interrupted, with their points enqueued again in their order."""
+        left = [t for t in self._history.open.values() if t.state == TrialState.RUNNING]
+        for trial in left:
+            self._end(trial)
+        if left:
             self.sync()
 
-    def _take_over(self, trial: FrozenTrial) -> None:
-        values, state = None, TrialState.FAIL
-        if "candidate" in trial.user_attrs:  # killed between its last estimate and the telling
-            candidate = Candidate.from_dict(trial.user_attrs["candidate"])
-            values, state = [candidate[o.name].value for o in self._objectives], TrialState.COMPLETE
-        elif "message" not in trial.user_attrs and self._parameters.are_complete(trial.params):
+    def _end(self, trial: FrozenTrial) -> None:
+        attributes = trial.user_attrs
+        if "candidate" in attributes or "message" in attributes:  # killed between its last estimate and the telling
+            course = attributes.get("course", {})
+            state = TrialState[course["state"]] if "state" in course else None
+            values = course.get("values")
+            if state is None and "candidate" in attributes:  # of an older version
+                candidate = Candidate.from_dict(attributes["candidate"])
+                values = [candidate[o.name].value for o in self._objectives]
+                state = TrialState.COMPLETE
+            self._tell(trial.number, values, state or TrialState.FAIL)
+            return
+        id_ = attributes.get("architecture")
+        if id_ in self._history.known:  # killed while the sampler was shown a known result
+            self._tell_duplicate(trial, str(id_))
+            return
+        if self._parameters.are_complete(trial.params):
             # Enqueued first: a kill in between leads to a duplicate, which is noticed, instead of a loss.
-            point = self._parameters.point(trial.params)
-            claims = (self._parameters.claim(t) for t in self._history.open.values() if t.number != trial.number)
-            if id_of(point) not in self._history.known.keys() | set(claims):
-                self._study.enqueue_trial(self._parameters.params(point))
-                self.sync()
-        with contextlib.suppress(UpdateFinishedTrialError):  # another worker was first
-            self._study.tell(trial.number, values, state=state, skip_if_finished=True)
+            self._enqueue_again(trial)
+        self._set(trial, INTERRUPTED, True)
+        self._tell(trial.number, None, TrialState.FAIL)
+
+    def _enqueue_again(self, trial: FrozenTrial) -> None:
+        point = self._parameters.point(trial.params)
+        claims = (self._parameters.claim(t) for t in self._history.open.values() if t.number != trial.number)
+        if id_of(point) not in self._history.known.keys() | set(claims):
+            self._study.enqueue_trial(self._parameters.params(point))
+            self.sync()
+
+    def _set(self, trial: optuna.Trial | FrozenTrial, key: str, value: object) -> None:
+        if isinstance(trial, optuna.Trial):
+            trial.set_user_attr(key, value)
+        else:
+            set_trial_user_attr(self._study, trial, key, value)
+
+    def _tell(self, number: int, values: Sequence[float] | None, state: TrialState) -> None:
+        try:
+            self._study.tell(number, values, state=state)
+        except UpdateFinishedTrialError:
+            self._driver.check()
+            raise InputError("another process wrote to the study", "one search per study") from None

@@ -26,8 +26,8 @@ class StudyInfo:
         log: Positions of the objectives that enter by their logarithm, such as a latency.
         budgets: Upper bounds on the first objective, within each of which the best candidate is wanted.
         goals: Lower bounds on the second objective, each to be reached at the least cost.
-        stream: A number that differs whenever the study is opened again or by another worker. Samplers with one
-            stream of random numbers add it to the seed.
+        stream: A number that differs for every proposal. Samplers with one stream of random numbers add it to the seed;
+            they are made anew for each proposal, so that proposals after a kill are those without it.
     """
 
     space: Mapping[str, BaseDistribution] = field(default_factory=dict)

@@ -23,7 +23,7 @@ from nas.search.samplers.acquisition import MAX_CELLS, BudgetImprovement, Hyperv
 from nas.search.samplers.config import Params, SamplerConfig
 from nas.search.samplers.encoding import Encoding
 from nas.search.samplers.evolution import POOL, evolved_front, maximise
-from nas.search.samplers.history import Encoded, History, logarithms
+from nas.search.samplers.history import Encoded, History, logarithms, numbered
 from nas.search.samplers.surrogates import PosteriorSamples, Surrogates
 from nas.search.terminator import GAIN
 
@@ -53,7 +53,7 @@ class GuidedSampler(BaseSampler):
     5. Evolution over the whole space and one-change local search maximise the acquisition value
        (:mod:`~nas.search.samplers.evolution`).
 
-    Random numbers depend on ``seed`` and the trial's number only.
+    Random numbers depend on ``seed`` and the trial's number only, interrupted trials before it not counted.
 
     Example::
 
@@ -105,7 +105,7 @@ class GuidedSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """Return a uniform value: for parameters that not all trials have, and before there are any."""
-        rng = np.random.default_rng([self._seed, trial.number, *param_name.encode()])
+        rng = np.random.default_rng([self._seed, numbered(study, trial), *param_name.encode()])
         encoding = Encoding({param_name: param_distribution})
         return encoding.params(encoding.random(rng, 1)[0])[param_name]
 
@@ -122,8 +122,8 @@ class GuidedSampler(BaseSampler):
     def _next(self, study: Study, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
         surrogates = self._of_space(search_space)
         encoding = surrogates.encoding
-        rng = np.random.default_rng([self._seed, trial.number])
         history = History.of(study, trial, encoding, search_space, self._config.log, self._encoded)
+        rng = np.random.default_rng([self._seed, history.number])
         if len(history.values) < self._startup_count(encoding):
             return encoding.params(self._startup_point(rng, surrogates, history))
         point, gain = self._proposal(rng, surrogates, history)

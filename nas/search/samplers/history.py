@@ -16,6 +16,7 @@ from nas.core.pareto import non_dominated
 from nas.search.optuna_compat import constraints_of, contains
 from nas.search.samplers.acquisition import additive_epsilon
 from nas.search.samplers.encoding import Encoding
+from nas.search.study_history import was_interrupted
 
 Floats = NDArray[np.float64]
 Encoded = dict[tuple[str, int], Floats | None]
@@ -39,6 +40,8 @@ class History:
         constraints: Values by name, (n,), feasible at 0 and below; NaN where a trial has none.
         signs: 1 for an objective that the study minimises, -1 for one that it maximises, (m,).
         seen: Keys of all points above.
+        number: Number of the trial that is asked for, without the interrupted trials before it: random numbers that
+            depend on it are the same after a kill as without it.
     """
 
     points: Floats
@@ -48,6 +51,7 @@ class History:
     constraints: Mapping[str, Floats]
     signs: Floats
     seen: frozenset[tuple[float, ...]]
+    number: int = 0
 
     @classmethod
     def of(
@@ -86,6 +90,7 @@ class History:
             constraints={name: np.array([c.get(name, np.nan) for c in given]) for name in names},
             signs=signs,
             seen=frozenset(keys_of(np.array([row for _, row in trials]).reshape(shape))),
+            number=numbered(study, own),
         )
 
     def has(self, point: Floats) -> bool:
@@ -159,10 +164,15 @@ def _encoded_trials(
     return [(t, row) for t, row in found if row is not None]
 
 
+def numbered(study: Study, own: FrozenTrial) -> int:
+    """Return the number of a trial without the interrupted trials before it."""
+    return own.number - sum(was_interrupted(t) for t in study.get_trials(deepcopy=False)[: own.number])
+
+
 def _interrupted(trial: FrozenTrial) -> bool:
-    """Return whether a trial of :class:`nas.search.study.Study` has no outcome of its own: it was interrupted, or
-    another worker evaluated its architecture."""
-    return "worker" in trial.user_attrs and "message" not in trial.user_attrs
+    """Return whether a trial of :class:`nas.search.study.Study` has no outcome of its own: it was interrupted, or its
+    architecture was evaluated or in flight already."""
+    return was_interrupted(trial) or "duplicate" in trial.user_attrs
 
 
 def _within(trial: FrozenTrial, space: Mapping[str, BaseDistribution]) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
+from tests._workers import counted, killed
 
 from latency_db.core.profiler import Network
 from latency_db.database.db import LatencyDB
@@ -26,7 +27,6 @@ from nas.cli import main
 from search_spaces.errors import InputError
 from search_spaces.spaces import SPACES
 from tests._measured import DEVICE, measurement, row
-from tests._workers import counted, killed
 
 pytest.importorskip("psycopg", reason="pip install psycopg[binary]")
 ROOT = Path(__file__).resolve().parents[3]

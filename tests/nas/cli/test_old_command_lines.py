@@ -13,8 +13,10 @@ from nas.core.budgets import parse_request
 from search_spaces.errors import InputError
 
 LINES = (Path(__file__).parent / "command_lines_0_1.txt").read_text(encoding="utf-8").splitlines()
-COMMANDS = [line for line in LINES if not line.startswith(("#", "options "))]
+GONE = tuple(f"nas {verb}" for verb in renamed.REMOVED)
+COMMANDS = [line for line in LINES if not line.startswith(("#", "options ", *GONE))]
 OPTIONS = [line.removeprefix("options ").split(": ") for line in LINES if line.startswith("options ")]
+OPTIONS = [(verb, options) for verb, options in OPTIONS if verb not in renamed.REMOVED]
 
 
 def words(command: str) -> list[str]:
@@ -64,6 +66,13 @@ def test_old_names_are_gone_and_new_ones_exist(verb: str) -> None:
 def test_old_verbs_are_gone_and_new_ones_exist() -> None:
     assert set(renamed.VERBS.values()) <= set(VERBS)
     assert not set(renamed.VERBS) & set(VERBS)
+
+
+@pytest.mark.parametrize("command", [line for line in LINES if line.startswith(GONE)])
+def test_a_verb_that_is_gone_names_the_option_to_use_instead(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words(command)) == 2
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1 and "--workers N" in shown
 
 
 def test_a_notice_is_one_line_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,7 +47,6 @@ def search(folder: Path, trials: int) -> None:
         SPACE,
         [e.objective() for e in estimators],
         "nsga2",
-        seed=len(read(folder / "evaluated")),
     )
     print("ready", flush=True)  # noqa: T201 - to the test
     study.run(estimators, trials, lambda event: note("told", event.candidate.id if event.candidate else event.message))
@@ -89,13 +88,17 @@ def survives(folder: Path, kills: int, seed: int) -> None:
     candidates = [c.id for c in read_candidates(folder / "study.journal", "run")]
     evaluated = Counter(read(folder / "evaluated"))
     assert len(candidates) == len(set(candidates))
-    assert (
-        trials <= len(candidates) <= trials + kills
-    )  # a kill between the last estimate and the telling leaves one that counts on recovery
+    assert len(candidates) == trials
     assert set(candidates) == set(evaluated), "an interrupted candidate was not asked for again"
     assert sum(evaluated.values()) - len(evaluated) <= kills
     assert max(evaluated.values()) <= 1 + kills
     assert max(Counter(read(folder / "told")).values()) == 1
+
+    (folder / "whole").mkdir()
+    assert start(folder / "whole", trials).wait(60) == 0
+    assert [c.id for c in read_candidates(folder / "whole" / "study.journal", "run")] == candidates, (
+        "kills changed the search"
+    )
 
 
 def test_six_kills_at_random_moments(tmp_path: Path) -> None:

@@ -214,7 +214,6 @@ def test_a_run_from_its_settings_to_its_files(run: Path, capsys: pytest.CaptureF
     assert "precision" in csv.splitlines()[0] and ",int8," in csv
     assert "openvino:fp32,int8" in (run / "frontier.html").read_text()
 
-    assert main(["worker", str(run)]) == 0  # nothing is left to do
     assert main(["search", "--resume", str(run), "--total-trials", "34"]) == 0
     assert len(list(read_candidates(run / "study.journal", "run"))) > len(by_id)
     (run / "S-int8.quantization.json").write_text("{}")  # what else may lie there

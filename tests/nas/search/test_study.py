@@ -347,9 +347,7 @@ def test_half_a_last_line_is_dropped_and_the_search_goes_on(tmp_path: Path, cut:
     """What a power cut or a full disk leaves: the last record was never acknowledged, so its candidate is asked again
     and no other."""
     path = journal_of(tmp_path)
-    *lines, goodbye = path.read_bytes().splitlines(keepends=True)
-    assert b'"beat ' in goodbye  # what a process that is killed has no time for
-    path.write_bytes(b"".join(lines)[:-cut])
+    path.write_bytes(path.read_bytes()[:-cut])
     assert len(list(read_candidates(path, "run"))) == 3  # reading changes nothing
     latency, score = fakes()
     study = open_study(tmp_path)
