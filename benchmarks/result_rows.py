@@ -131,7 +131,7 @@ def workers(f: Figure) -> list[Row]:
     rows = [
         (f"parallel efficiency of {n} workers, evaluations of {f['seconds_of_an_evaluation']:g} s", _percent(e, 0))
         for n, e in f["efficiency"].items()
-        if n not in ("1", "4")
+        if n not in ("1", *f.get("goals", ("4",)))
     ]
     for n, row in f.get("share_of_hypervolume", {}).items():
         what = f"share of the hypervolume on YOLOBench after 50 and 100 trials, {n} evaluated at a time"

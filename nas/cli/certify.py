@@ -34,13 +34,14 @@ def run(args: argparse.Namespace) -> int:
     from nas.core.console_reporter import ConsoleReporter
     from nas.search.certificate import certificate_table, write_certificates
     from nas.search.certify import certify
+    from nas.search.settings import SearchSettings
     from search_spaces.errors import InputError
 
     if args.repeat < 1:
         raise InputError(f"--repeat {args.repeat}", "1 or more")
     reporter = ConsoleReporter()
     folder = existing(args.run, "run")
-    with measuring_on(args.on) as board:
+    with measuring_on(args.on or (None if args.target else SearchSettings.read(folder).on)) as board:
         certificates = certify(
             folder, args.repeat, reporter, args.target, args.latency_db, time_surroundings=board is None
         )

@@ -27,29 +27,32 @@ EXAMPLES = """\
   nas search --resume runs/digits                                                 (after Ctrl-C or a crash)
   nas search --resume runs/digits --total-trials 200                              (more candidates)"""
 
-RESUMABLE = ("total_trials", "budgets", "at_least", "stop", "device", "processes", "latency_db", "estimate_cost")
+KEPT = ("stop", "device", "processes", "workers", "on", "latency_db")
+RESUMABLE = ("total_trials", "budgets", "at_least", *KEPT, "estimate_cost")
 """Options that may be given with ``--resume``; all others belong to the run."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
-    from nas.cli.options import add_on
-
     _explicit(parser)
-    add_on(parser)
     parser.add_argument("--out", type=Path, help="folder of the run")
     parser.add_argument(
         "--resume",
         type=Path,
         metavar="RUN",
         help="resume a run with its own settings; of the other options only --total-trials, --budgets, "
-        "--at-least, --stop, --device, --processes, --latency-db and --on may be given",
+        "--at-least, --stop, --device, --processes, --workers, --latency-db and --on may be given",
+    )
+    parser.add_argument(
+        "--take-over",
+        action="store_true",
+        help="with a database: replace the process of another machine that searched in the study and has ended",
     )
 
 
 def _explicit(parser: argparse.ArgumentParser) -> ExplicitOptions:
     """Add the options that decide a search; only those that are given are in the parsed namespace."""
-    from nas.cli.options import add_data, add_device, add_largest_first, add_space
+    from nas.cli.options import add_data, add_device, add_largest_first, add_on, add_space
 
     options = ExplicitOptions(parser)
     add_space(options.as_parser())
@@ -61,6 +64,12 @@ def _explicit(parser: argparse.ArgumentParser) -> ExplicitOptions:
     _add_supernet(options)
     add_largest_first(options.as_parser())
     add_device(options.as_parser(), training=True)
+    options.add_argument(
+        "--workers",
+        metavar="N|auto",
+        help="estimate accuracies in so many processes of this machine, auto: one per GPU (docs/scaling.md)",
+    )
+    add_on(options.as_parser())
     options.add_argument(
         "--latency-db", help="file or database URL of latencies (default: one for all runs, in the cache folder)"
     )
@@ -238,12 +247,12 @@ def run(args: argparse.Namespace) -> int:
         values = {name: getattr(args, name, default) for name, default in options.defaults.items()}
         settings = _settings(values, given)
     reporter = ConsoleReporter()
-    with measuring_on(args.on):
-        plan = SearchPlan.parse(settings).check()
-        if only_estimate:
+    if only_estimate:
+        with measuring_on(settings.on):
+            plan = SearchPlan.parse(settings).check()
             reporter.table(estimate_cost(plan, args.resume, reporter).table())
-            return 0
-        result = search(settings, folder, reporter)
+        return 0
+    result = search(settings, folder, reporter, args.take_over)
     reporter.table(results_table([(p.name, p.candidate) for p in result.selection]))
     reporter.note(f"{result.folder}: {', '.join(result.files)}")
     return 0
@@ -268,8 +277,7 @@ def _resumed(args: argparse.Namespace, folder: Path, options: ExplicitOptions) -
             "start a new search for other settings; more candidates: --total-trials N",
         )
     settings = SearchSettings.read(folder)
-    kept = ("stop", "device", "processes", "latency_db")
-    changes: dict[str, Any] = {name: getattr(args, name) for name in given if name in kept}
+    changes: dict[str, Any] = {name: getattr(args, name) for name in given if name in KEPT}
     if "total_trials" in given:
         changes["trials"] = args.total_trials
     if "budgets" in given or "at_least" in given:
@@ -314,7 +322,8 @@ def _settings(values: Mapping[str, Any], given: Mapping[str, str]) -> SearchSett
         recipe = {"lr": TRAINED_LR, "largest_first": 0.0, **recipe}
     same = [
         *("space", "data", "num_classes", "limit", "latency", "accuracy", "trials", "sampler", "seed", "budgets"),
-        *("at_least", "supernet", "eval_images", "stop", "latency_db", "storage", "device", "processes"),
+        *("at_least", "supernet", "eval_images", "stop", "latency_db", "storage"),
+        *("device", "processes", "workers", "on"),
     ]
     return SearchSettings(
         **({name: values[name] for name in same} | where),

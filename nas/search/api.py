@@ -52,8 +52,7 @@ def search(
         budgets: Upper bounds of the first of two objectives for which the best of the second is wanted.
         sampler: Name in :data:`nas.search.samplers.SAMPLERS`.
         seed: Seed of the sampler.
-        storage: Journal file or Optuna URL; the same call resumes it, and other processes may call it at the same time
-            (docs/workers.md). None keeps nothing.
+        storage: Journal file or Optuna URL; the same call resumes it (docs/scaling.md). None keeps nothing.
         name: Name of the study in the storage.
         first: Architectures that are tried after the extremes of the space.
         watch: Called after every trial.

@@ -109,7 +109,7 @@ class Driver:
         self._own = DriverRecord.own()
         self._study.set_user_attr(DRIVER, asdict(self._own))
         try:
-            time.sleep(SETTLE_S)
+            _settle()
             self.check()
             yield
         finally:
@@ -146,6 +146,10 @@ def _locked(file: Path, name: str) -> Iterator[None]:
         opened.write(f"process {os.getpid()} on {platform.node()}")
         opened.flush()
         yield
+
+
+def _settle() -> None:
+    time.sleep(SETTLE_S)
 
 
 def _driven(name: str, who: str, hint: str = "more workers: --workers N or --ray ADDRESS of that search") -> InputError:

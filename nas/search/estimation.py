@@ -16,6 +16,7 @@ from nas.estimators.by_precision import by_precision
 from nas.estimators.latency import Latency
 from nas.profiling.default_database import default_latency_db
 from nas.search.plan import SearchPlan
+from nas.search.tasks import COMPUTE
 from nas.supernet.supernet import Supernet
 
 
@@ -55,19 +56,7 @@ def open_estimators(
         tempfile.TemporaryDirectory(prefix="nas-search-") as scratch,
         LatencyDB(settings.latency_db or default_latency_db()) as database,
     ):
-        context = Context(
-            space=plan.space,
-            num_classes=num_classes,
-            data=data,
-            target=plan.target,
-            database=database,
-            supernet=supernet,
-            device=settings.device,
-            eval_images=settings.eval_images,
-            seed=settings.seed,
-            scratch=Path(scratch),
-            compared_targets=tuple(plan.targets.values()),
-        )
+        context = replace(_context(plan, num_classes, data, supernet, scratch), database=database)
         made = {p: _made(replace(context, target=target), plan.estimators) for p, target in plan.targets.items()}
         candidate = [
             by_precision(dict(zip(made, same, strict=True)))
@@ -79,6 +68,48 @@ def open_estimators(
         finally:
             for estimator in (*candidate, latency):
                 estimator.close()
+
+
+@contextmanager
+def open_compute_estimators(
+    plan: SearchPlan, num_classes: int, data: DataPair | None, supernet: Supernet | None
+) -> Iterator[list[Estimator]]:
+    """Open those estimators of a plan that run on compute devices, without the device and the database.
+
+    Args:
+        plan: The plan.
+        num_classes: Number of classes of the detectors.
+        data: Data set of accuracies and int8 calibration.
+        supernet: Shared weights on their device.
+    """
+    kinds = [kind for name in plan.estimators if (kind := ESTIMATORS[name]).role == COMPUTE]
+    with tempfile.TemporaryDirectory(prefix="nas-worker-") as scratch:
+        context = _context(plan, num_classes, data, supernet, scratch)
+        made = {p: [kind(replace(context, target=target)) for kind in kinds] for p, target in plan.targets.items()}
+        estimators = [by_precision(dict(zip(made, same, strict=True))) for same in zip(*made.values(), strict=True)]
+        try:
+            yield estimators
+        finally:
+            for estimator in estimators:
+                estimator.close()
+
+
+def _context(
+    plan: SearchPlan, num_classes: int, data: DataPair | None, supernet: Supernet | None, scratch: str
+) -> Context:
+    settings = plan.settings
+    return Context(
+        space=plan.space,
+        num_classes=num_classes,
+        data=data,
+        target=plan.target,
+        supernet=supernet,
+        device=settings.device,
+        eval_images=settings.eval_images,
+        seed=settings.seed,
+        scratch=Path(scratch),
+        compared_targets=tuple(plan.targets.values()),
+    )
 
 
 def _made(context: Context, names: Sequence[str]) -> tuple[list[Estimator], Latency]:

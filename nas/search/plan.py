@@ -167,6 +167,8 @@ class SearchPlan:
         ):
             if value is not None and value < least:
                 raise InputError(f"{value} {name}", f"{least} or more")
+        if settings.workers not in (None, "auto") and not (settings.workers.isdecimal() and int(settings.workers)):
+            raise InputError(f"--workers {settings.workers}", "1 or more, or auto")
         for name in self.estimators:
             if reason := ESTIMATORS[name].available():
                 raise InputError(f"{name} cannot be estimated here: {reason}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from latency_db.remote.profiler import measuring_on
 from nas.core.references import unnamed_classes
 from nas.core.reporter import Reporter
 from nas.search.estimation import open_estimators
@@ -42,6 +43,11 @@ def select_again(
     changed = (budgets, at_least) != (old.budgets, old.at_least)
     settings = replace(old, budgets=budgets, at_least=at_least)
     settings = replace(settings, baselines={}, goals={}) if changed else settings
+    with measuring_on(settings.on):
+        return _select_again(run, settings, reporter, out)
+
+
+def _select_again(run: Path, settings: SearchSettings, reporter: Reporter, out: Path | None) -> SearchResult:
     plan = SearchPlan.parse(settings).check()
     storage, name = settings.storage_of(run), settings.study_name(run)
     data = open_training_data(settings.data, settings.limit, reporter) if settings.data else None

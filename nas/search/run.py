@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from latency_db.database.db import LatencyDB
+from latency_db.remote.profiler import measuring_on
 from nas.core.precision_choice import joined
 from nas.core.references import unnamed_classes
 from nas.core.reporter import Reporter
@@ -17,10 +18,12 @@ from nas.estimators.predicted_latency import PredictedLatency
 from nas.profiling.default_database import default_latency_db
 from nas.search.cheap_objectives import cheap_estimators
 from nas.search.estimation import SearchEstimators, open_estimators
+from nas.search.executors.base import Executor
 from nas.search.finalize import FinishedStudy, finalize
 from nas.search.finished_run import finished_result
 from nas.search.live_front import LiveFront
 from nas.search.measure_baseline import measure_baselines
+from nas.search.open_executor import open_executor
 from nas.search.plan import SearchPlan
 from nas.search.progress import search_progress
 from nas.search.ranking_check import check_ranking
@@ -52,16 +55,24 @@ class Prepared:
     supernet: SupernetSource | None
 
 
-def search(settings: SearchSettings, folder: Path, reporter: Reporter) -> SearchResult:
+def search(settings: SearchSettings, folder: Path, reporter: Reporter, take_over: bool = False) -> SearchResult:
     """Run a search in ``folder``, or resume it; S, M and L are measured again before they are written.
 
-    A finished search is left as it is, and its result is read. Raises InputError for settings that cannot be carried
-    out, a folder in which another search works, or a study that is about something else.
+    A finished search is left as it is, and its result is read.
+
+    Args:
+        settings: The settings.
+        folder: Folder of the run.
+        reporter: Receives notes and progress.
+        take_over: Whether the process of another machine that drove the study is known to have ended.
+
+    Raises InputError for settings that cannot be carried out, a folder or study in which another search works, or a
+    study that is about something else.
     """
-    plan = SearchPlan.parse(settings).check()
-    existed = folder.exists()
     with ExitStack() as stack:
-        if existed:
+        stack.enter_context(measuring_on(settings.on))
+        plan = SearchPlan.parse(settings).check()
+        if existed := folder.exists():
             stack.enter_context(run_lock(folder))
         if (result := _finished(plan, folder, reporter)) is not None:
             return result
@@ -70,7 +81,7 @@ def search(settings: SearchSettings, folder: Path, reporter: Reporter) -> Search
         if not existed:
             stack.enter_context(run_lock(folder))
         (folder / "candidate.onnx").unlink(missing_ok=True)  # left by a killed search of an older version
-        return _search(prepared, folder, reporter)
+        return _search(prepared, folder, reporter, take_over)
 
 
 def _finished(plan: SearchPlan, folder: Path, reporter: Reporter) -> SearchResult | None:
@@ -96,24 +107,31 @@ def _prepare(plan: SearchPlan, folder: Path, reporter: Reporter) -> Prepared:
     return Prepared(plan, data, classes, supernet)
 
 
-def _search(prepared: Prepared, folder: Path, reporter: Reporter) -> SearchResult:
+def _search(prepared: Prepared, folder: Path, reporter: Reporter, take_over: bool) -> SearchResult:
     plan, data, source = prepared.plan, prepared.data, prepared.supernet
     supernet = open_supernet(plan, source, data, reporter) if source is not None and data is not None else None
-    identity = identity_of(plan, data, source.path if source else None)
+    weights = source.path if source else None
+    identity = identity_of(plan, data, weights)
     with open_estimators(plan, len(prepared.classes), data, supernet) as estimators:
         plan = with_goals(plan, estimators, reporter)
-        study = open_study(plan, plan.settings.storage_of(folder), plan.settings.study_name(folder))
+        study = open_study(plan, plan.settings.storage_of(folder), plan.settings.study_name(folder), take_over)
         with study.driver:
-            _describe(study, plan, identity, folder, source.path if source else None)
+            _describe(study, plan, identity, folder, weights)
             if supernet is not None and not study.candidates:
                 _report_ranking(plan, estimators, reporter)
             live = LiveFront(plan, study, folder, data.name if data else "")
-            _run_study(study, plan, estimators, reporter, live)
+            with open_executor(plan, len(prepared.classes), weights, estimators.candidate, reporter) as executor:
+                _run_study(study, plan, estimators, reporter, live, executor)
             return finalize(FinishedStudy(plan, study, estimators, prepared.classes, data, folder), reporter)
 
 
 def _run_study(
-    study: Study, plan: SearchPlan, estimators: SearchEstimators, reporter: Reporter, live: LiveFront
+    study: Study,
+    plan: SearchPlan,
+    estimators: SearchEstimators,
+    reporter: Reporter,
+    live: LiveFront,
+    executor: Executor,
 ) -> None:
     """Evaluate candidates until the plan has all that it wants.
 
@@ -123,6 +141,7 @@ def _run_study(
         estimators: The estimators of a candidate.
         reporter: Receives the progress.
         live: Writes the front while the search runs.
+        executor: Where estimates are made.
     """
     settings, candidate = plan.settings, estimators.candidate
     if len(study.history.progress) < settings.trials and cheap_estimators(study.objectives, candidate):
@@ -134,14 +153,14 @@ def _run_study(
             show(event)
             live(event)
 
-        study.run(candidate, settings.trials, watch, plan.first, settings.early_stop, plan.enough)
+        study.run(candidate, settings.trials, watch, plan.first, settings.early_stop, plan.enough, executor)
     progress = study.history.progress
     if settings.stop and len(progress) < settings.trials:
         reporter.note(f"ended after {len(progress)} candidates (--stop {settings.stop}): {progress.rate_text}")
 
 
-def open_study(plan: SearchPlan, storage: Path | str, name: str) -> Study:
-    """Open the study of a plan, new or begun.
+def open_study(plan: SearchPlan, storage: Path | str, name: str, take_over: bool = False) -> Study:
+    """Open the study of a plan, new or begun; ``take_over`` as :func:`search` takes it.
 
     Raises InputError for a study whose int8 candidates have the accuracy of the floating-point subnet, as an earlier
     version evaluated them.
@@ -149,7 +168,7 @@ def open_study(plan: SearchPlan, storage: Path | str, name: str) -> Study:
     limits, settings = plan.limits, plan.settings
     budgets, goals = ([bound for _, bound in entries] if entries else () for entries in (limits.budgets, limits.goals))
     numbers = Limits(plan.bounds, budgets, goals)
-    study = Study(storage, name, plan.points, plan.objectives, settings.sampler, settings.seed, numbers)
+    study = Study(storage, name, plan.points, plan.objectives, settings.sampler, settings.seed, numbers, take_over)
     own = plan.target.precision
     in_int8 = [c for c in study.candidates if (c.precision or own) == "int8"] if "int8" in plan.targets else []
     if any(c[name].target is None for c in in_int8 for name in plan.accuracies if name in c):

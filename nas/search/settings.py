@@ -54,6 +54,8 @@ class SearchSettings:
         storage: Optuna storage URL; None for a journal in the run.
         device: Device of training and accuracy.
         processes: Processes of the supernet's training.
+        on: Board on which latency is measured (``ssh:user@host``); None for this machine.
+        workers: Worker processes of this machine for accuracies, a number or ``auto``; None for none.
         name: Name of the study; empty for the name of the run's folder.
     """
 
@@ -88,6 +90,8 @@ class SearchSettings:
     storage: str | None = None
     device: str = "auto"
     processes: int = 1
+    on: str | None = None
+    workers: str | None = None
     name: str = ""
 
     def write(self, folder: Path) -> None:

@@ -76,8 +76,7 @@ class TaskRunner:
             self.release(task)
             return Step(task, number, error=f"{type(error).__name__}: {error}".splitlines()[0])
         seconds = round(time.monotonic() - start, 4)
-        error = "" if estimate is not None else f"no final estimate of {task.names[-1]}"
-        return Step(task, number, estimate, seconds, error)
+        return Step(task, number, estimate, seconds, "" if estimate else f"no final estimate of {task.names[-1]}")
 
     def release(self, task: Task) -> None:
         """Drop what a task that ends still holds."""

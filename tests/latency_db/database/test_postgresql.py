@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
-from tests._workers import counted, killed
 
+from benchmarks.workers import killed, open_shared
 from latency_db.core.profiler import Network
 from latency_db.database.db import LatencyDB
 from latency_db.database.filters import MeasurementFilter, MergeCounts
@@ -256,6 +256,30 @@ def test_what_cannot_be_opened(server: Server, url: str) -> None:
         assert "secret" not in str(error.value)
 
 
-def test_workers_share_a_study_on_a_server_and_some_are_killed(url: str, tmp_path: Path) -> None:
-    killed(tmp_path, url, kills=1, trials=16, seconds=0.1, seed=3, workers=3)
-    counted(tmp_path, url, 16, kills=1)
+def test_workers_of_a_study_on_a_server_are_killed(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.search.driver.SETTLE_S", 0.1)
+    found = killed(tmp_path, url, kills=1, trials=10, seconds=0.1, seed=3, workers=2)
+    assert found["candidates"] == 10 and found["told_twice"] == 0 and found["lost"] <= 1
+
+
+def test_a_study_on_a_server_has_one_driver_and_a_killed_one_is_replaced(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.search.driver.SETTLE_S", 0.1)
+    program = f"""
+import time
+from benchmarks.workers import open_shared
+with open_shared({url!r}).driver:
+    print("held", flush=True)
+    time.sleep(60)
+"""
+    holder = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE)
+    assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+    study = open_shared(url)
+    with pytest.raises(InputError) as error, study.driver:
+        pass
+    one_line(error, f"process {holder.pid} on", "--take-over")
+    holder.kill()
+    holder.wait()
+    with study.driver:
+        study.driver.check()

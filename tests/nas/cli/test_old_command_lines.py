@@ -16,7 +16,7 @@ LINES = (Path(__file__).parent / "command_lines_0_1.txt").read_text(encoding="ut
 GONE = tuple(f"nas {verb}" for verb in renamed.REMOVED)
 COMMANDS = [line for line in LINES if not line.startswith(("#", "options ", *GONE))]
 OPTIONS = [line.removeprefix("options ").split(": ") for line in LINES if line.startswith("options ")]
-OPTIONS = [(verb, options) for verb, options in OPTIONS if verb not in renamed.REMOVED]
+OPTIONS = [entry for entry in OPTIONS if entry[0] not in renamed.REMOVED]
 
 
 def words(command: str) -> list[str]:

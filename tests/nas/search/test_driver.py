@@ -148,22 +148,20 @@ def test_a_dead_driver_of_this_machine_is_replaced_and_no_other(
 
 def test_of_two_that_begin_at_once_one_continues(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both find no record and write theirs; the last one is there when both read it back."""
-    barrier, held, refused = threading.Barrier(2), [], []
-    monkeypatch.setattr(driver.time, "sleep", lambda seconds: barrier.wait(30))
+    first, second = opened(database), opened(database, take_over=True)  # as if it had read before the first wrote
+    begun: list[None] = []
 
-    def drive(study: Study) -> None:
-        try:
-            with study.driver:
-                held.append(study)
-        except InputError as error:
-            refused.append(str(error))
+    def settle() -> None:
+        begun.append(None)
+        if len(begun) == 1:
+            second.driver.__enter__()
 
-    threads = [threading.Thread(target=drive, args=(study,)) for study in (opened(database), opened(database))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert len(held) == len(refused) == 1 and "took over" in refused[0]
+    monkeypatch.setattr(driver, "_settle", settle)
+    with pytest.raises(InputError, match="took over"):
+        first.run(fakes(), 3)
+    second.run(fakes(), 3)
+    second.driver.__exit__()
+    assert len(second.candidates) == 3
 
 
 def test_a_driver_whose_study_was_taken_over_ends_and_loses_only_what_was_in_flight(database: str) -> None:
@@ -171,12 +169,13 @@ def test_a_driver_whose_study_was_taken_over_ends_and_loses_only_what_was_in_fli
     latency, score = fakes()
 
     def robbed(architecture: Architecture) -> None:
+        mine.append(architecture.id)
         if len(mine) == 3:
             second.run((latency, score), 6)
 
     mine: list[str] = []
     with pytest.raises(InputError, match="took over the study"):
-        first.run(fakes(lambda a: (mine.append(a.id), robbed(a))[0]), 10)
+        first.run(fakes(robbed), 10)
     first.queue.sync()
     assert len(first.candidates) == len({c.id for c in first.candidates}) == 6
     assert mine[2] == score.asked[0]  # in flight: asked again first
