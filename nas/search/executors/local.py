@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, Pipe
 
 from nas.estimators.base import Estimator
 from nas.search.executors.pool import PoolExecutor, Worker, WorkerLost
@@ -49,14 +48,13 @@ class LocalWorker(Worker):
 
     def __init__(self, open_estimators: OpenEstimators, number: int) -> None:
         # Not multiprocessing's spawn, which runs the main script again: a user's script need not be written for that.
-        own, other = socket.socketpair()
+        self._connection, other = Pipe()
         with other:
             command = [sys.executable, "-c", f"from {__name__} import serve; serve({other.fileno()})"]
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=2, pass_fds=[other.fileno()], env=environment
             )
-        self._connection = Connection(own.detach())
         self._connection.send((open_estimators, number))
         opened = self._receive()
         if isinstance(opened, str):
