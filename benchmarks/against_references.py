@@ -107,7 +107,7 @@ def models(entrants: Sequence[Entrant], data: DataPair, accuracy: Mapping[str, S
     """As a bench takes them; ``accuracy`` gives mAP (0..1) per seed of those that were trained."""
     made = []
     for e in entrants:
-        network = Network(e.architecture, len(data.classes), int(e.architecture["image_size"]))
+        network = Network(e.architecture, len(data.classes), e.architecture.image_size)
         cost = trace(space_of(e.architecture).graph(e.architecture), network.classes)
         own = accuracy.get(e.name)
         source = f"mean of {len(own)} seeds" if own else ""

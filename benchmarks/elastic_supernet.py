@@ -49,7 +49,7 @@ def architectures(space: SearchSpace, count: int) -> dict[str, Architecture]:
     drawn = {f"random{i}": space.sample(rng) for i in range(count)}
     size = image_size_of(space)
     named = {"largest": space.largest, "smallest": space.smallest, **drawn}
-    return {name: a.replace(image_size=size) for name, a in named.items()}
+    return {name: a.replace(image_size=size.value) for name, a in named.items()}
 
 
 def accuracies(
@@ -59,7 +59,7 @@ def accuracies(
     found = {}
     with reporter.progress(what) as update:
         for done, (name, architecture) in enumerate(named.items(), 1):
-            detector, size = supernet.extract(architecture), int(architecture["image_size"])
+            detector, size = supernet.extract(architecture), architecture.image_size
             calibrate(detector, data, size)
             found[name] = detect_and_score(detector, data, size).map
             update(done, len(named))

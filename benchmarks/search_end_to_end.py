@@ -61,7 +61,7 @@ class TableLatency(Estimator):
         self.predictor = Predictor.fit(rows_of_measurements(m for _, m in read_table(table).rows))
 
     def __call__(self, architecture: Architecture) -> Estimate:
-        network = Network(architecture, self.context.num_classes, int(architecture["image_size"]))
+        network = Network(architecture, self.context.num_classes, architecture.image_size)
         return Estimate(
             self.name, self.predictor.predict(network_features(network, 1)).ms, self.unit, source="predicted"
         )

@@ -68,7 +68,7 @@ class Ready(Loader):
 
 def sized(model: BenchModel) -> Architecture:
     """The architecture at the size it takes part at."""
-    return model.network.architecture.replace(image_size=model.network.image_size)
+    return model.network.architecture.replace(image_size=model.network.image_size.value)
 
 
 def images_per_second(model: BenchModel, job: TrainJob, steps: int, ready: bool) -> float:

@@ -91,7 +91,7 @@ def steps(
         data.train,
         LoaderConfig(
             recipe.batch_size,
-            int(architecture["image_size"]),
+            architecture.image_size,
             data.augmentation,
             shuffle=True,
             drop_last=True,

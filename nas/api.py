@@ -22,6 +22,7 @@ from nas.search.report.front_files import Front, candidate_rows, read_front
 from nas.search.settings import SearchSettings
 from search_spaces.architecture import Architecture, Value
 from search_spaces.errors import InputError
+from search_spaces.image_size import AnySize, ImageSize
 from search_spaces.registry import unknown
 from search_spaces.spaces import SPACES
 
@@ -52,7 +53,7 @@ class Search:
             a reference; None spreads S, M and L over the front.
         trials: architectures to evaluate.
         space: name of the search space.
-        fixed: values that choices are restricted to: ``{"image_size": 320}``.
+        fixed: values that choices are restricted to: ``{"image_size": 320}``, ``{"image_size": ("256x448", 320)}``.
         accuracy: estimator of accuracy: ``supernet``, ``nwot``, ``synflow`` or ``elements``.
         epochs: of the supernet's training; None for the default.
         seed: of everything random.
@@ -213,10 +214,10 @@ class ArchitectureFile:
 class Model(inference.Model):
     """A trained detector: :meth:`predict`, :meth:`evaluate` and, of weights, :meth:`export`."""
 
-    def export(self, path: PathLike | None = None, image_size: int | None = None) -> Path:
+    def export(self, path: PathLike | None = None, image_size: AnySize | None = None) -> Path:
         """Export the weights to ONNX, checked against torch, and return the file's path.
 
-        ``path``: default beside the weights. ``image_size``: side in pixels, default the architecture's. Raises
+        ``path``: default beside the weights. ``image_size``: such as 320 or ``"384x640"``, default the architecture's. Raises
         InputError if the model is an export already, or if size or path cannot be used.
         """
         from nas.export.weights import export_weights
@@ -360,9 +361,11 @@ def _path_of(model: ArchitectureFile | PathLike) -> Path:
 def _values(space: str, name: str, value: Value | Sequence[Value]) -> tuple[Value, ...]:
     """Restriction of one choice. Raises InputError if the space does not have it."""
     wanted = tuple(value) if isinstance(value, (list, tuple)) else (value,)
-    known = SPACES[space][name].values
-    if wrong := [v for v in wanted if v not in known]:
-        raise InputError(f"{name} = {wrong}", f"some of {list(known)}")
+    choice = SPACES[space][name]
+    if choice.rectangles:  # "320x320" is the square 320
+        wanted = tuple(ImageSize.of(v).value if isinstance(v, str) else v for v in wanted)
+    if wrong := [v for v in wanted if not choice.takes(v)]:
+        raise InputError(f"{name} = {wrong}", f"some of {list(choice.values)}")
     return wanted
 
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from search_spaces.errors import InputError
+from search_spaces.image_size import ImageSize
 
 Value = int | float | str
 
@@ -28,6 +29,11 @@ class Architecture:
 
     def __getitem__(self, name: str) -> Value:
         return self._table[name]
+
+    @property
+    def image_size(self) -> ImageSize:
+        """Return the value of the choice ``image_size``. Raises KeyError if the space has no such choice."""
+        return ImageSize.of(self["image_size"])  # type: ignore[arg-type]
 
     @cached_property
     def _table(self) -> dict[str, Value]:

@@ -11,9 +11,8 @@ from search_spaces.errors import InputError
 from search_spaces.graph import IMAGE, Graph, Layout, Node
 from search_spaces.heads import HEADS
 from search_spaces.heads.base import Head, Predictions
+from search_spaces.image_size import STRIDE
 from search_spaces.layers import fuse
-
-STRIDE = 32  # the coarsest level; image sides are multiples of it
 
 
 def cell(node: Node, c_in: Layout, num_classes: int | None = None) -> nn.Module:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from search_spaces.architecture import Value
+from search_spaces.image_size import SizeField
 
 IMAGE = "image"
 Layout = tuple[int, ...]
@@ -63,7 +64,7 @@ class Graph:
 
     nodes: tuple[Node, ...]
     head: Node
-    image_size: int
+    image_size: SizeField = SizeField()
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)

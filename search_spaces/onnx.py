@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from search_spaces.detector import Detector, cell, channels
 from search_spaces.graph import IMAGE, Graph, Layout, Node
 from search_spaces.heads.base import Head
+from search_spaces.image_size import AnySize, ImageSize
 from search_spaces.layers import fuse
 from search_spaces.onnx_nodes import Array, Fragment, record
 from search_spaces.op import Shape
@@ -41,7 +42,7 @@ def _cell(node: Node, c_in: Layout, inputs: tuple[Shape, ...], batch: int, num_c
 
 @lru_cache(1_000)
 def _decode(
-    head: Node, c_in: Layout, levels: tuple[Shape, ...], batch: int, num_classes: int, image_size: int
+    head: Node, c_in: Layout, levels: tuple[Shape, ...], batch: int, num_classes: int, image_size: ImageSize
 ) -> Fragment:
     """From a head's maps (per level classes, boxes) to boxes and scores; on the CPU, because the grid's values are
     part of the file."""
@@ -52,21 +53,21 @@ def _decode(
 
     def call(*flat: Tensor) -> tuple[Tensor, Tensor]:
         pairs = tuple(zip(flat[0::2], flat[1::2], strict=True))
-        return module.decode(module.flatten(pairs, (image_size, image_size)))
+        return module.decode(module.flatten(pairs, image_size.shape))
 
     return record(module, maps, call)
 
 
 def build_onnx(
-    graph: Graph, num_classes: int, image_size: int | None = None, batch: int = 1, detector: Detector | None = None
+    graph: Graph, num_classes: int, image_size: AnySize | None = None, batch: int = 1, detector: Detector | None = None
 ) -> bytes:
-    """Write the deployed network as ONNX: ``images`` (batch, 3, S, S) to ``boxes`` (batch, A, 4), xyxy in pixels, and
+    """Write the deployed network as ONNX: ``images`` (batch, 3, H, W) to ``boxes`` (batch, A, 4), xyxy in pixels, and
     ``scores`` (batch, A, classes).
 
     Args:
         graph: the network.
         num_classes: of the head.
-        image_size: S in pixels; by default that of the graph.
+        image_size: H x W in pixels; by default that of the graph.
         batch: images at a time.
         detector: deployed network whose weights are written. By default weights are random, the same at each call, with
             the variance that keeps the size of activations (He et al., arXiv:1502.01852).
@@ -74,11 +75,11 @@ def build_onnx(
     Raises:
         UnknownOperator: a block uses an operator that is not in :data:`search_spaces.onnx_nodes.WRITERS`.
     """
-    size = image_size or graph.image_size
+    size = ImageSize.of(image_size or graph.image_size)
     c_in = channels(graph)
     parts = _Parts()
     cells = {} if detector is None else {n.name: detector.cell(n) for n in (*graph.nodes, graph.head)}
-    values: dict[str, tuple[str, Shape]] = {IMAGE: ("images", (3, size, size))}
+    values: dict[str, tuple[str, Shape]] = {IMAGE: ("images", (3, *size))}
     for n in graph.nodes:
         fragment = _cell(_anonymous(n), c_in[n.name], tuple(values[i][1] for i in n.inputs), batch, None)
         (name,) = parts.add(n.name, fragment, [values[i][0] for i in n.inputs], cells.get(n.name))
@@ -90,7 +91,7 @@ def build_onnx(
     decode = _decode(_anonymous(head), c_in[head.name], maps.shapes, batch, num_classes, size)
     parts.add(DECODE, decode, names, cells.get(head.name), ("boxes", "scores"))
     boxes, scores = decode.shapes
-    return parts.model(batch, {"images": (3, size, size)}, {"boxes": boxes, "scores": scores})
+    return parts.model(batch, {"images": (3, *size)}, {"boxes": boxes, "scores": scores})
 
 
 def _anonymous(n: Node) -> Node:

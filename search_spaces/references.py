@@ -103,8 +103,7 @@ def point_of(space: SearchSpace, name: str) -> Architecture:
             f"{name} is no point of {space.name}",
             f"one of {', '.join(known)}" if known else "a space that holds references",
         )
-    sizes = [int(v) for v in space["image_size"].values]
-    point = known[name].replace(image_size=min(sizes, key=lambda s: abs(s - int(own["image_size"]))))
+    point = known[name].replace(image_size=space.nearest_size(own.image_size).value)
     try:
         return space.check(point)
     except InputError as error:

@@ -24,5 +24,5 @@ def repeats(number: int, multiple: float) -> int:
 
 
 def image_size(values: tuple[int, ...] = IMAGE_SIZES) -> Choice:
-    """Make the choice of the image's side in pixels."""
-    return Choice("image_size", values, weights=False)
+    """Make the choice of the image size: squares of these sides in pixels, and every rectangle that networks take."""
+    return Choice("image_size", values, weights=False, rectangles=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from search_spaces.architecture import Architecture, Value
 from search_spaces.errors import InputError
 from search_spaces.graph import Graph
+from search_spaces.image_size import ImageSize
 from search_spaces.registry import unknown
 
 if TYPE_CHECKING:
@@ -24,13 +25,16 @@ class Choice:
     """One dimension. ``ordered``: every value contains the ones before it (a width, a depth); else the values are
     alternatives (a block type).
 
-    ``weights`` is false for a choice that changes no weight's shape (the image size).
+    ``weights`` is false for a choice that changes no weight's shape (the image size). ``rectangles``: besides
+    ``values``, the choice takes every rectangle ``"HEIGHTxWIDTH"`` that networks take. A search proposes rectangles
+    only from a restriction that lists them (:meth:`SearchSpace.restrict`).
     """
 
     name: str
     values: tuple[Value, ...]
     ordered: bool = True
     weights: bool = True
+    rectangles: bool = False
 
     def index(self, value: Value) -> int:
         """Return the position of ``value``. Raises InputError for an unknown one."""
@@ -38,6 +42,31 @@ class Choice:
             if known == value and type(known) is type(value):
                 return i
         raise unknown(f"value of {self.name!r}:", value, self.values)
+
+    def takes(self, value: Value) -> bool:
+        """Return whether the choice takes ``value``. Raises InputError for a rectangle that no network takes."""
+        listed = any(known == value and type(known) is type(value) for known in self.values)
+        return listed or (self.rectangles and _is_rectangle(value))
+
+    def check(self, value: Value) -> None:
+        """Raises InputError unless the choice takes ``value``."""
+        if not self.takes(value):
+            self.index(value)
+
+    def restrict(self, kept: tuple[Value, ...]) -> Choice:
+        """Return the choice among ``kept`` only, in the order of the space; rectangles are ordered by their area."""
+        values = [v for v in self.values if v in kept]
+        if rectangles := {v for v in kept if v not in values}:
+            values = sorted((*values, *rectangles), key=ImageSize.of)  # type: ignore[arg-type]
+        return replace(self, values=tuple(values), rectangles=False)
+
+
+def _is_rectangle(value: Value) -> bool:
+    """Whether a value is the canonical text of a rectangle that networks take. Raises InputError for a wrong size."""
+    if not isinstance(value, str):
+        return False
+    size = ImageSize.of(value).check()
+    return size.value == value
 
 
 def _prime(least: int) -> int:
@@ -109,7 +138,7 @@ class SearchSpace:
         if names != list(self._by_name):
             raise InputError(f"architecture with choices {names}", f"exactly {list(self._by_name)} in this order")
         for name, value in architecture.choices:
-            self[name].index(value)
+            self[name].check(value)
         return architecture
 
     def build(self, architecture: Architecture, num_classes: int = 80) -> Detector:
@@ -124,14 +153,23 @@ class SearchSpace:
         Its points are points of the whole. Raises InputError for an unknown name or value, or if no value is left.
         """
         for name, values in fixed.items():
+            for value in values:
+                self[name].check(value)
             if not values:
                 raise InputError(f"no value left for {name!r}", f"some of {self[name].values}")
-            for value in values:
-                self[name].index(value)
-        kept = tuple(
-            replace(c, values=tuple(v for v in c.values if v in fixed.get(c.name, c.values))) for c in self.choices
-        )
-        return replace(self, choices=kept)
+        return replace(self, choices=tuple(c.restrict(fixed[c.name]) if c.name in fixed else c for c in self.choices))
+
+    @property
+    def image_sizes(self) -> tuple[ImageSize, ...]:
+        """Return the values of the choice ``image_size``, smallest first."""
+        return tuple(ImageSize.of(v) for v in self["image_size"].values)  # type: ignore[arg-type]
+
+    def nearest_size(self, size: ImageSize) -> ImageSize:
+        """Return ``size`` if the space has it, else the size whose area is nearest, by its square root."""
+        choice = self["image_size"]
+        if size in self.image_sizes or (choice.rectangles and not size.is_square):
+            return size
+        return min(self.image_sizes, key=lambda own: abs(own.side - size.side))
 
     def _point(self, pick: Callable[[Choice], Value]) -> Architecture:
         return Architecture(self.name, self.version, tuple((c.name, pick(c)) for c in self.choices))

@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from search_spaces.detector import cell, channels
 from search_spaces.graph import IMAGE, Graph, Layout, Node
+from search_spaces.image_size import AnySize, ImageSize
 from search_spaces.layers import fuse
 from search_spaces.op import Cost, Op, Shape
 
@@ -203,7 +204,7 @@ def _peak(steps: list[_Step], given: dict[int, int], keep: set[int]) -> int:
     return peak
 
 
-def trace_groups(graph: Graph, num_classes: int, image_size: int | None = None) -> dict[str, Cost]:
+def trace_groups(graph: Graph, num_classes: int, image_size: AnySize | None = None) -> dict[str, Cost]:
     """Return the cost of every named group of cells in order of execution: stem, stage1, …, neck4.
 
     All levels of the head are one group, ``head``.
@@ -214,10 +215,10 @@ def trace_groups(graph: Graph, num_classes: int, image_size: int | None = None) 
     return {name: _sum(costs, max(c.peak_activations for c in costs)) for name, costs in groups.items()}
 
 
-def _cells(graph: Graph, num_classes: int, image_size: int | None) -> Iterable[tuple[Node, Cost]]:
-    size = image_size or graph.image_size
+def _cells(graph: Graph, num_classes: int, image_size: AnySize | None) -> Iterable[tuple[Node, Cost]]:
+    size = ImageSize.of(image_size or graph.image_size)
     c_in = channels(graph)
-    shapes: dict[str, Shape] = {IMAGE: (3, size, size)}
+    shapes: dict[str, Shape] = {IMAGE: (3, *size)}
     for n in (*graph.nodes, graph.head):
         is_head = n is graph.head
         anonymous = Node("", n.kind, tuple("" for _ in n.inputs), n.options)  # the memo must not depend on names
@@ -238,15 +239,15 @@ def _sum(costs: list[Cost], peak: int) -> Cost:
     )
 
 
-def trace(graph: Graph, num_classes: int, image_size: int | None = None) -> Cost:
+def trace(graph: Graph, num_classes: int, image_size: AnySize | None = None) -> Cost:
     """Return the cost of a whole network at batch 1, without decoding and non-maximum suppression.
 
-    ``image_size``: side in pixels; by default that of the graph.
+    ``image_size``: of the images; by default that of the graph.
     """
     nodes = (*graph.nodes, graph.head)
     last = {i: step for step, n in enumerate(nodes) for i in n.inputs}
-    size = image_size or graph.image_size
-    held = {IMAGE: 3 * size * size}
+    size = ImageSize.of(image_size or graph.image_size)
+    held = {IMAGE: 3 * size.area}
     peak, costs = 0, []
     for step, (n, cost) in enumerate(_cells(graph, num_classes, image_size)):
         costs.append(cost)

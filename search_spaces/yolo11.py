@@ -37,7 +37,7 @@ def network(a: Architecture, neck_kinds: tuple[str, str, str, str], head: str, *
     return Graph(
         (*nodes, *neck),
         node("head", head, ("pan2_block", "pan3_block", "pan4_block"), act="silu"),
-        int(a["image_size"]),
+        a.image_size,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from search_spaces.architecture import Architecture
 from search_spaces.graph import Graph
+from search_spaces.scaling import image_size
 from search_spaces.space import Choice, SearchSpace
 from search_spaces.yolo_nas import inner_choices, macro
 
@@ -37,7 +38,7 @@ YOLO_NANO = SearchSpace(
             },
         ),
         Choice("head_width", (0.5, 0.75, 1.0)),
-        Choice("image_size", (96, 128, 160, 192, 256, 320, 416, 512, 640), weights=False),
+        image_size((96, 128, 160, 192, 256, 320, 416, 512, 640)),
     ),
     graph=_graph,
 )

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from search_spaces.architecture import Architecture, Value
 from search_spaces.graph import Cell, Graph, Layout, backbone, node
 from search_spaces.necks import NECKS
+from search_spaces.scaling import image_size
 from search_spaces.space import Choice, SearchSpace
 
 STAGES = NECK = (1, 2, 3, 4)
@@ -43,7 +44,7 @@ def macro(architecture: Architecture, *, stem: int, outs: Layout, neck_outs: Lay
     neck = NECKS["pan-c2"](("stage1_block", "stage2_block", "stage3_block", "spp"), cells=cells)
     widths = tuple(multiple_of_8(base * float(a["head_width"])) for base in head)
     head_node = node("head", "dfl", ("neck2_block", "neck3_block", "neck4_block"), widths=widths)
-    return Graph((*nodes, *neck), head_node, int(a["image_size"]))
+    return Graph((*nodes, *neck), head_node, a.image_size)
 
 
 def multiple_of_8(width: float) -> int:
@@ -94,7 +95,7 @@ YOLO_NAS = SearchSpace(
             },
         ),
         Choice("head_width", (0.5, 0.75, 1.0)),
-        Choice("image_size", (320, 384, 448, 512, 576, 640), weights=False),
+        image_size((320, 384, 448, 512, 576, 640)),
     ),
     graph=_graph,
 )

@@ -63,7 +63,7 @@ def _graph(a: Architecture) -> Graph:
         neck = NECKS["pan-c2"]((c2, c3, c4, c5), cells=cells, act=act)
     levels = tuple(f"{'pan' if a['neck'] == 'pan' else 'neck'}{i}_block" for i in (2, 3, 4))
     return Graph(
-        (*nodes, *neck), _head(str(a["head"]), float(a["head_scale"]), levels, (p3, p4, p5), act), number("image_size")
+        (*nodes, *neck), _head(str(a["head"]), float(a["head_scale"]), levels, (p3, p4, p5), act), a.image_size
     )
 
 

@@ -39,7 +39,7 @@ def _graph(a: Architecture, scaled: bool = False) -> Graph:
     levels = ("pan2_block", "pan3_block", "pan4_block")
     anchors = node("head", "anchors", levels, **({"scaled": True} if scaled else {}))
     head = anchors if a["head"] == "anchors" else node("head", "decoupled", levels, act="silu")
-    return Graph((*nodes, *neck), head, int(a["image_size"]))
+    return Graph((*nodes, *neck), head, a.image_size)
 
 
 CHOICES = (

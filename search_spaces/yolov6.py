@@ -53,7 +53,7 @@ def _graph(a: Architecture, joined: bool = True) -> Graph:
         head = node("head", "decoupled", levels, act="silu")
     else:
         head = node("head", "sides" if stages == "rep" else "dfl", levels, widths=(w(128), w(256), w(512)), act="silu")
-    return Graph((*nodes, *neck), head, int(a["image_size"]))
+    return Graph((*nodes, *neck), head, a.image_size)
 
 
 CHOICES = (

@@ -36,7 +36,7 @@ def _graph(nodes: list[Node], ends: list[Node], a: Architecture, priors: str, sc
     head = node("head", "anchors", levels, priors=priors, **({"scaled": True} if scaled else {}))
     if a["head"] == "decoupled":
         head = node("head", "decoupled", levels, act="silu")
-    return Graph((*nodes, *ends), head, int(a["image_size"]))
+    return Graph((*nodes, *ends), head, a.image_size)
 
 
 def _base(a: Architecture, scaled: bool = False) -> Graph:

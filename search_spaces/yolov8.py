@@ -34,7 +34,7 @@ def _graph(a: Architecture) -> Graph:
     return Graph(
         (*nodes, *neck),
         node("head", "decoupled", ("pan2_block", "pan3_block", "pan4_block"), act="silu"),
-        int(a["image_size"]),
+        a.image_size,
     )
 
 

@@ -48,7 +48,7 @@ def _graph(a: Architecture) -> Graph:
     neck = NECKS["pan"](features, top=w(1024), cells=cells, reduce=True, light=light)
     kind = "sides-objectness-light" if light else "sides-objectness"
     head = node("head", kind, ("pan2_block", "pan3_block", "pan4_block"), width=w(256), act="silu")
-    return Graph((*nodes, *neck), head, int(a["image_size"]))
+    return Graph((*nodes, *neck), head, a.image_size)
 
 
 YOLOX = SearchSpace(

@@ -36,7 +36,7 @@ BINS = 512
 
 
 def int8(model: Path, out: Path, form: QuantizationScheme, calibration: Sequence[Images]) -> Path:
-    """Write a model in int8; ranges are the extremes over ``calibration``, arrays (N, 3, S, S) float32 in 0..1.
+    """Write a model in int8; ranges are the extremes over ``calibration``, arrays (N, 3, H, W) float32 in 0..1.
 
     Raises:
         InputError: Images do not fit the model's input, or the model has nothing to quantize.
@@ -62,7 +62,7 @@ class Calibrated:
         Args:
             model: The float ONNX file.
             form: The quantization scheme.
-            calibration: Images, arrays (N, 3, S, S) float32 in 0..1.
+            calibration: Images, arrays (N, 3, H, W) float32 in 0..1.
             calibrator: One of :data:`CALIBRATORS`.
 
         Raises:
@@ -227,7 +227,7 @@ def _batches(proto: onnx.ModelProto, calibration: Sequence[Images]) -> list[dict
     if len(inputs) != 1 or len(dims) != 4:
         raise InputError(
             f"a model with the inputs {[i.name for i in inputs]}",
-            "one input of images (N, 3, S, S) to calibrate int8 with",
+            "one input of images (N, 3, H, W) to calibrate int8 with",
         )
     if not calibration or not sum(len(c) for c in calibration):
         raise InputError("no images to calibrate int8 with", "at least one")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from latency_db.conversion.onnx_parts import check_operators, cut, decode_tail, input_shapes, parsed, read, replace
 from search_spaces.errors import InputError
 from search_spaces.foreign_files import read_text
+from search_spaces.image_size import AnySize
 
 if TYPE_CHECKING:
     import onnx
@@ -51,14 +52,14 @@ class NcnnFile:
     tail: onnx.ModelProto | None
 
 
-def convert(model: Path, folder: Path, batch: int = 1, image_size: int | None = None) -> NcnnFile:
+def convert(model: Path, folder: Path, batch: int = 1, image_size: AnySize | None = None) -> NcnnFile:
     """Convert an ONNX file for ncnn.
 
     Args:
         model: The file.
         folder: Folder of the converted files.
         batch: Images per run of the target; a free batch dimension takes it.
-        image_size: Side of the target's images in pixels; a free height or width takes it.
+        image_size: Of the target; a free height or width takes it.
 
     Raises:
         InputError: The file cannot be read, its shape is not the target's, or pnnx cannot convert it.

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from search_spaces.errors import InputError
+from search_spaces.image_size import AnySize, ImageSize
 
 # Messages of ONNX Runtime, OpenVINO and TensorRT about an operator that they lack.
 UNSUPPORTED_OPERATOR = re.compile(
@@ -19,18 +20,18 @@ UNSUPPORTED_OPERATOR = re.compile(
 )
 
 
-def input_shape(name: str, dims: Sequence[int | str | None], batch: int, image_size: int | None) -> list[int]:
+def input_shape(name: str, dims: Sequence[int | str | None], batch: int, image_size: AnySize | None) -> list[int]:
     """Return the shape to feed to one input.
 
-    A free first dimension becomes the batch, a free height or width of a 4-D input the image size (pixels).
+    A free first dimension becomes the batch, a free height or width of a 4-D input that of the image size.
 
     Raises:
         InputError: A dimension is fixed to another number, or is free and nothing sets it: another network would be
             timed than was asked for.
     """
     wanted: list[int | None] = [batch] + [None] * (len(dims) - 1)
-    if len(dims) == 4:
-        wanted[2:] = [image_size, image_size]
+    if len(dims) == 4 and image_size is not None:
+        wanted[2:] = ImageSize.of(image_size).shape
     shape = []
     for i, (dim, want) in enumerate(zip(dims, wanted, strict=False)):
         if isinstance(dim, int) and want is not None and dim != want:

@@ -12,6 +12,7 @@ import numpy as np
 from latency_db.conversion.onnx_file import input_shape
 from search_spaces.errors import InputError
 from search_spaces.foreign_files import open_file
+from search_spaces.image_size import AnySize
 
 if TYPE_CHECKING:
     import onnx
@@ -107,13 +108,13 @@ def check_operators(proto: onnx.ModelProto) -> None:
             raise InputError(f"operator {node.op_type} of node {node.name!r}", "an operator of ONNX")
 
 
-def input_shapes(proto: onnx.ModelProto, batch: int, image_size: int | None) -> dict[str, list[int]]:
+def input_shapes(proto: onnx.ModelProto, batch: int, image_size: AnySize | None) -> dict[str, list[int]]:
     """Return the shape of every input by name: as in the file, a free batch or image size as in the target.
 
     Args:
         proto: The model.
         batch: Images per run of the target.
-        image_size: Side of the target's images in pixels; None if it sets none.
+        image_size: Of the target; None if it sets none.
 
     Raises:
         InputError: A dimension is fixed to another number, or is free and nothing sets it

@@ -16,6 +16,7 @@ from latency_db.core.measurement import LatencyKey, Measurement
 from latency_db.core.target import Target
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
+from search_spaces.image_size import SizeField
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,54 +25,45 @@ if TYPE_CHECKING:
     from latency_db.core.quantization_scheme import QuantizationScheme
 
     InferenceSession = Callable[[npt.NDArray[np.float32]], Sequence[npt.NDArray[np.float32]]]
-    """Images (batch, 3, S, S) float32 in 0..1 -> the model's outputs, as the runtime computes them."""
+    """Images (batch, 3, H, W) float32 in 0..1 -> the model's outputs, as the runtime computes them."""
 
 
 class RuntimeFailure(InputError):
     """A run of a workload failed: its process died, ran out of memory or did not answer. The text is the runtime's."""
 
 
-STRIDE = 32
-"""Image sizes of all networks are multiples of this, the stride of their coarsest feature map."""
-
-
-def size_hint(size: object) -> str:
-    """Return a hint with the nearest image sizes below and above ``size`` that networks take."""
-    if not isinstance(size, int) or size < STRIDE:
-        return f"the smallest is {STRIDE}"
-    return f"for example {size // STRIDE * STRIDE} or {(size // STRIDE + 1) * STRIDE}"
-
-
 @dataclass(frozen=True)
 class Network:
-    """A network of a search space: architecture, number of classes, and image size in pixels.
+    """A network of a search space: architecture, number of classes, and image size.
 
     Besides the target, its latency depends on these alone.
 
     Raises:
-        InputError: The image size is not a multiple of :data:`STRIDE`, or there is no class.
+        InputError: A side of the image is not a multiple of 32, or there is no class.
     """
 
     architecture: Architecture
     classes: int
-    image_size: int
+    image_size: SizeField = SizeField()
 
     def __post_init__(self) -> None:
-        size = self.image_size
-        if not isinstance(size, int) or size < STRIDE or size % STRIDE:
-            raise InputError(f"image size {size} of a network", f"a multiple of {STRIDE}", size_hint(size))
+        self.image_size.check("a network")
         if not isinstance(self.classes, int) or self.classes < 1:
             raise InputError(f"{self.classes} classes of a network", "at least 1")
 
     @property
     def key(self) -> str:
-        """Content key, such as ``yolo-nano@1/ab12cd34ef56/c10/r128``."""
+        """Content key, such as ``yolo-nano@1/ab12cd34ef56/c10/r128`` or ``…/r256x448``."""
         a = self.architecture
         return f"{a.space}@{a.version}/{a.id}/c{self.classes}/r{self.image_size}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields, JSON-ready."""
-        return {"architecture": self.architecture.to_dict(), "classes": self.classes, "image_size": self.image_size}
+        return {
+            "architecture": self.architecture.to_dict(),
+            "classes": self.classes,
+            "image_size": self.image_size.value,
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Network:
@@ -81,7 +73,7 @@ class Network:
             InputError: The dictionary is no network.
         """
         try:
-            return cls(Architecture.from_dict(data["architecture"]), int(data["classes"]), int(data["image_size"]))
+            return cls(Architecture.from_dict(data["architecture"]), int(data["classes"]), data["image_size"])
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"not a network ({type(error).__name__}: {error})", "an object with architecture, classes, image_size"
@@ -97,7 +89,7 @@ class Workload:
         onnx: The ONNX file, or a function that writes it; called only if a runtime that reads ONNX measures it.
         network: The network of a search space, for runtimes that run it themselves and for predictors; None for a file.
         converted: The ONNX file is in the target's precision already.
-        calibration: Returns images as the network receives them, arrays (N, 3, S, S) float32 in 0..1; int8 needs them.
+        calibration: Returns images as the network receives them, arrays (N, 3, H, W) float32 in 0..1; int8 needs them.
     """
 
     key: str

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from latency_db.core.runtime_registry import RUNTIMES
 from search_spaces.errors import InputError
+from search_spaces.image_size import ImageSize, OptionalSizeField
 from search_spaces.registry import unknown
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 DEFAULT_DEVICE = "cpu"
 GRAMMAR = (
     "runtime[:precision][@image_size][/b<batch>][/t<threads>][/device], "
-    "for example onnxruntime:fp32 or tensorrt:fp16@640/b8/cuda:1"
+    "for example onnxruntime:fp32@384x640 or tensorrt:fp16@640/b8/cuda:1"
 )
 
 _RUNTIME = re.compile(r"[a-z][a-z0-9_-]*")
@@ -32,7 +33,7 @@ class Target:
         precision: One of :data:`PRECISIONS`.
         device: Device of the runtime, such as ``cuda:0``; empty becomes the runtime's default, so that both are one
             value. Of a recorded table its name.
-        image_size: Side of square images in pixels; None is the architecture's own.
+        image_size: Of the images, a square or height x width; None is the architecture's own.
         batch: Images per run.
         threads: CPU threads.
 
@@ -43,7 +44,7 @@ class Target:
     runtime: str
     precision: str = "fp32"
     device: str = ""
-    image_size: int | None = None
+    image_size: OptionalSizeField = OptionalSizeField()
     batch: int = 1
     threads: int = 1
 
@@ -56,8 +57,10 @@ class Target:
             object.__setattr__(self, "device", _default_device(self.runtime))
         if not _DEVICE.fullmatch(self.device) or _COUNT.fullmatch(self.device):
             raise InputError(f"device {self.device!r} of a target", "a word such as cpu, cuda:0 or GPU.1")
-        for name, number in (("image size", self.image_size), ("batch", self.batch), ("threads", self.threads)):
-            if number is not None and (not isinstance(number, int) or not 0 < number < 10**6):
+        sides = () if self.image_size is None else self.image_size.shape
+        numbers = (*(("image size", side) for side in sides), ("batch", self.batch), ("threads", self.threads))
+        for name, number in numbers:
+            if not isinstance(number, int) or not 0 < number < 10**6:
                 raise InputError(f"{name} {number!r} of a target", "a whole number from 1 to 999999")
 
     def __str__(self) -> str:
@@ -95,10 +98,18 @@ class Target:
             runtime,
             precision if colon else "fp32",
             options.get("device", ""),
-            _number(size, "image size", text) if at else None,
+            _size(size, text) if at else None,
             _number(options.get("batch", "b1")[1:], "batch", text),
             _number(options.get("threads", "t1")[1:], "threads", text),
         )
+
+
+def _size(size: str, text: str) -> ImageSize:
+    try:
+        return ImageSize.of(size)
+    except InputError:
+        wanted = "a whole number from 1 to 999999, or HEIGHTxWIDTH such as 384x640"
+        raise InputError(f"image size {size!r} in target {text!r}", wanted, f"a target is written {GRAMMAR}") from None
 
 
 def _number(digits: str, name: str, text: str) -> int:

@@ -20,6 +20,7 @@ from latency_db.core.cpu import cache_dir, exclusive
 from latency_db.engines.plans import Plan, PlanReport, compile_plan
 from latency_db.timing.timing_client import TimingClient
 from search_spaces.errors import InputError
+from search_spaces.image_size import OptionalSizeField
 
 LIMIT_BYTES = 8 << 30
 BUILD_TIMEOUT_S = 3600.0
@@ -45,7 +46,7 @@ class EngineJob:
         version: Version of the runtime.
         device: The GPU's name and driver, or "" for plans that run on any.
         batch: Images per run.
-        image_size: Side of the images in pixels; None if it is fixed in the model.
+        image_size: Of the images; None if it is fixed in the model.
         number: Distinguishes rebuilds of one network, from 0.
     """
 
@@ -54,7 +55,7 @@ class EngineJob:
     version: str
     device: str = ""
     batch: int = 1
-    image_size: int | None = None
+    image_size: OptionalSizeField = OptionalSizeField()
     number: int = 0
 
     @property
@@ -68,7 +69,8 @@ class EngineJob:
             content = hashlib.sha256(self.onnx.read_bytes()).hexdigest()
         except OSError as error:
             raise InputError(f"cannot read {self.onnx}: {error.strerror}") from None
-        parts = [content, self.runtime, self.version, self.device, self.batch, self.image_size, self.number]
+        size = None if self.image_size is None else self.image_size.value
+        parts = [content, self.runtime, self.version, self.device, self.batch, size, self.number]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -151,7 +153,7 @@ def _build(job: EngineJob, path: Path, timings: Path, lock: str) -> PlanReport:
     request = {
         "runtime": job.runtime,
         "batch": job.batch,
-        "image_size": job.image_size,
+        "image_size": None if job.image_size is None else job.image_size.value,
         "out": str(path),
         "timings": str(timings),
         "lock": lock,

@@ -22,6 +22,7 @@ from typing import Any
 from latency_db.conversion.onnx_file import input_shape
 from latency_db.gpu.cuda import OutOfDeviceMemory
 from search_spaces.errors import InputError
+from search_spaces.image_size import AnySize
 
 # The modules of each runtime and the distributions that bring them; the first one found is used.
 MODULES = {"tensorrt": ("tensorrt",), "tensorrt-rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
@@ -154,7 +155,7 @@ def compile_plan(
     onnx: Path,
     runtime: str = "tensorrt-rtx",
     batch: int = 1,
-    image_size: int | None = None,
+    image_size: AnySize | None = None,
     timing_cache: bytes | None = None,
 ) -> tuple[Plan, bytes | None]:
     """Compile an ONNX file for one input shape.
@@ -163,7 +164,7 @@ def compile_plan(
         onnx: The file; an optimisation profile sets a free batch or image size.
         runtime: ``tensorrt`` or ``tensorrt-rtx``.
         batch: Images per run.
-        image_size: Side of the images in pixels, if it is free in the file.
+        image_size: Of the images, if it is free in the file.
         timing_cache: Timing cache of earlier builds.
 
     Returns:
@@ -217,7 +218,7 @@ def _creation_flags(library: Any) -> int:
     return 1 << int(known["STRONGLY_TYPED"]) if "STRONGLY_TYPED" in known else 0
 
 
-def _fix_shapes(builder: Any, network: Any, config: Any, batch: int, image_size: int | None) -> None:
+def _fix_shapes(builder: Any, network: Any, config: Any, batch: int, image_size: AnySize | None) -> None:
     """Add an optimisation profile with the target's shape, for inputs with free dimensions."""
     profile, needed = builder.create_optimization_profile(), False
     for tensor in (network.get_input(i) for i in range(network.num_inputs)):

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from search_spaces.errors import InputError
+from search_spaces.image_size import AnySize, ImageSize, SizeField
 from search_spaces.op import Op
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Features:
         basis: Values in the order of :data:`BASIS`.
         summary: Values in the order of :data:`SUMMARY`.
         family: A search space or a YOLO version; its networks share a random effect.
-        image_size: Side of the images in pixels; networks of one size share a random effect.
+        image_size: Of the images; networks of one size share a random effect.
 
     Raises:
         InputError: A wrong number of values, or a value that is not finite.
@@ -51,7 +52,7 @@ class Features:
     basis: tuple[float, ...]
     summary: tuple[float, ...]
     family: str
-    image_size: int
+    image_size: SizeField = SizeField()
 
     def __post_init__(self) -> None:
         for name, values, names in (("basis", self.basis, BASIS), ("summary", self.summary, SUMMARY)):
@@ -68,26 +69,26 @@ class Features:
             "basis": list(self.basis),
             "summary": list(self.summary),
             "family": self.family,
-            "image_size": self.image_size,
+            "image_size": self.image_size.value,
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Features:
         """Return the features of a value of :meth:`to_dict`. Raises InputError for anything else."""
         try:
-            return cls(tuple(data["basis"]), tuple(data["summary"]), str(data["family"]), int(data["image_size"]))
+            return cls(tuple(data["basis"]), tuple(data["summary"]), str(data["family"]), data["image_size"])
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"not features of a network ({type(error).__name__}: {error})", "an object with basis, summary, family"
             ) from None
 
 
-def features(ops: Sequence[Op], image_size: int, batch: int = 1, family: str = "") -> Features:
+def features(ops: Sequence[Op], image_size: AnySize, batch: int = 1, family: str = "") -> Features:
     """Return the features of fused operations on ``batch`` images.
 
     Args:
         ops: Operations of ``search_spaces.trace``, at batch 1.
-        image_size: Side of the images in pixels.
+        image_size: Of the images.
         batch: Images in a batch.
         family: Networks of one family share a random effect.
 
@@ -97,7 +98,9 @@ def features(ops: Sequence[Op], image_size: int, batch: int = 1, family: str = "
     o = _Table.of(ops, batch)
     if not o.matrix.any():
         raise InputError("a network without convolutions", "at least one")
-    return Features(tuple(_basis(o).values()), tuple(_summary(o, image_size).values()), family, image_size)
+    return Features(
+        tuple(_basis(o).values()), tuple(_summary(o, ImageSize.of(image_size)).values()), family, image_size
+    )
 
 
 @lru_cache(20_000)
@@ -212,7 +215,7 @@ def _tiled(o: _Table, rows: int, columns: int) -> dict[str, float]:
     return out
 
 
-def _summary(o: _Table, image_size: int) -> dict[str, float]:
+def _summary(o: _Table, image_size: ImageSize) -> dict[str, float]:
     """Return the summary of a network, in natural logarithms and shares."""
     m = o.matrix
     macs = o.macs[m]
@@ -231,7 +234,7 @@ def _summary(o: _Table, image_size: int) -> dict[str, float]:
         "log positions, weighted by MACs": float(share @ np.log(o.positions[m])),
         "log MACs of a product, mean": float(logs.mean()),
         "log MACs of a product, deviation": float(logs.std()),
-        "log image size": math.log(image_size),
+        "log image size": math.log(image_size.side),
     }
 
 
@@ -241,4 +244,4 @@ def _up(values: Array, multiple: int) -> Array:
 
 _EXAMPLE = _Table.of((Op("conv", ((3, 8, 8),), (8, 8, 8), 1, 1, 1, 1536, 32),), 1)
 BASIS = tuple(_basis(_EXAMPLE))
-SUMMARY = tuple(_summary(_EXAMPLE, 8))
+SUMMARY = tuple(_summary(_EXAMPLE, ImageSize(8, 8)))

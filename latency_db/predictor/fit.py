@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from latency_db.predictor.features import BASIS, SUMMARY, Array, Features
 from latency_db.predictor.prior import Prior
+from search_spaces.image_size import ImageSize
 
 NORMAL = 1.959964
 TUNED_ON = 300
@@ -140,8 +141,13 @@ class _Encoding:
         summary = (np.array([f.summary for f in networks]) - self.centre) / self.scale
         family = [float(self.families.index(f.family)) if f.family in self.families else -1.0 for f in networks]
         return np.column_stack(
-            [summary, family, [float(f.image_size) for f in networks], *(other.residual(networks) for other in others)]
+            [summary, family, [_code(f.image_size) for f in networks], *(other.residual(networks) for other in others)]
         )
+
+
+def _code(size: ImageSize) -> float:
+    """Return a number that differs between image sizes: the process only compares sizes for equality."""
+    return float(size.height if size.is_square else size.height * 1_000_000 + size.width)
 
 
 def _process(inputs: Array, targets: Array, unseen: Array, noise: Array, others: int) -> Any:

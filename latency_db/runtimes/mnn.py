@@ -30,6 +30,7 @@ from latency_db.core.profiler import SEARCHING, Profiler, Protocol, Workload
 from latency_db.core.target import Target
 from latency_db.timing.cpu_timer import CpuTimer
 from search_spaces.errors import InputError
+from search_spaces.image_size import AnySize
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,7 +77,7 @@ class Mnn(Profiler):
 
     @classmethod
     def open_session(cls, target: Target, model: Path) -> InferenceSession:
-        """Convert and load a model; return a function of images (batch, 3, S, S) that gives boxes and scores.
+        """Convert and load a model; return a function of images (batch, 3, H, W) that gives boxes and scores.
 
         Raises:
             InputError: MNN cannot convert or load the model.

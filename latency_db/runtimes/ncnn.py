@@ -69,7 +69,7 @@ class Ncnn(Profiler):
 
     @classmethod
     def open_session(cls, target: Target, model: Path) -> InferenceSession:
-        """Convert and load a model; return a function of images (batch, 3, S, S) that gives boxes and scores.
+        """Convert and load a model; return a function of images (batch, 3, H, W) that gives boxes and scores.
 
         Raises:
             InputError: ncnn cannot convert or load the model.

@@ -136,7 +136,7 @@ class _OnnxRuntime(Profiler):
 
     @classmethod
     def open_session(cls, target: Target, model: Path) -> InferenceSession | None:
-        """Return a function of images (batch, 3, S, S) that gives the model's outputs; None unless on the CPU.
+        """Return a function of images (batch, 3, H, W) that gives the model's outputs; None unless on the CPU.
 
         Raises:
             InputError: ONNX Runtime cannot load the model.

@@ -102,12 +102,13 @@ class OpenVino(Profiler):
 
     @classmethod
     def open_session(cls, target: Target, model: Path) -> InferenceSession:
-        """Return a function of images (batch, 3, S, S) that gives the outputs of the compiled model.
+        """Return a function of images (batch, 3, H, W) that gives the outputs of the compiled model.
 
         Raises:
             InputError: OpenVINO cannot compile the model, or computes its convolutions in another precision.
         """
-        run = _compiled({"model": str(model), **asdict(target)})[0].create_infer_request()
+        request = {"model": str(model), **asdict(target), "image_size": target.image_size}
+        run = _compiled(request)[0].create_infer_request()
         return lambda images: list(run.infer([images]).values())
 
     @classmethod

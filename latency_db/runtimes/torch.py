@@ -239,7 +239,7 @@ def _detector(file: Path) -> tuple[Any, Any, tuple[int, ...]]:
 
     network = Network.from_dict(json.loads(file.read_text()))
     detector = space_of(network.architecture).build(network.architecture, network.classes).deploy()
-    return detector, detector.predict, (3, network.image_size, network.image_size)
+    return detector, detector.predict, (3, *network.image_size)
 
 
 def _reference_model(file: Path) -> tuple[Any, Any, tuple[int, ...]]:

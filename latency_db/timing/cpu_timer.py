@@ -206,7 +206,7 @@ class CpuTimer:
             "cpus": list(cpus),
             "threads": target.threads,
             "batch": target.batch,
-            "image_size": target.image_size,
+            "image_size": None if target.image_size is None else target.image_size.value,
             "precision": target.precision,
             "device": target.device,
             "seed": self._protocol.seed,

@@ -49,7 +49,7 @@ def measure_drops(
         for i, model in enumerate(with_weights, 1):
             conditions = {
                 **_conditions(Path(model.weights or ""), target, data),
-                "image_size": model.network.image_size,
+                "image_size": model.network.image_size.value,
             }
             known = next((line["drop"] for line in reversed(kept) if line["of"] == conditions), None)
             try:

@@ -11,10 +11,10 @@ from latency_db.core.profiler import Network
 from latency_db.core.target import Target
 from nas.bench.results import PUBLISHED, SUPERNET, TRAINED, Accuracy, BenchModel
 from nas.core.architecture_file import Artifact, read_artifact
-from nas.core.image_size import check_image_size
 from nas.core.references import COCO_CLASSES, PUBLISHED_SIZE, matching, reference_artifact, reference_of
 from nas.search.report.front_files import read_front
 from search_spaces.errors import InputError
+from search_spaces.image_size import AnySize, ImageSize
 from search_spaces.json_checks import JsonObject
 from search_spaces.references import FAMILIES, Published, references
 from search_spaces.spaces import space_of
@@ -33,7 +33,7 @@ class _Found:
 
 
 def resolve_models(
-    words: Sequence[str], num_classes: int | None = None, image_size: int | None = None, precision: str = "fp32"
+    words: Sequence[str], num_classes: int | None = None, image_size: AnySize | None = None, precision: str = "fp32"
 ) -> list[BenchModel]:
     """Resolve words to models, each once, under unique names.
 
@@ -42,7 +42,7 @@ def resolve_models(
     Args:
         words: references, families, patterns, files or folders of runs.
         num_classes: of all models; by default each has its own, a reference 80.
-        image_size: of all models, pixels; by default each has its own.
+        image_size: of all models; by default each has its own.
         precision: at which they will be timed.
 
     Raises:
@@ -136,11 +136,11 @@ def _longer(path: Path, name: str, full: bool) -> str:
     return str(path) if full else f"{path.resolve().parent.name}/{name}"
 
 
-def _model(found: _Found, name: str, num_classes: int | None, image_size: int | None) -> BenchModel:
+def _model(found: _Found, name: str, num_classes: int | None, image_size: AnySize | None) -> BenchModel:
     artifact = found.artifact
     architecture = artifact.architecture
-    own_size = int(architecture["image_size"])
-    size = check_image_size(image_size or own_size, name)
+    own_size = architecture.image_size
+    size = ImageSize.of(image_size or own_size).check(name)
     network = Network(architecture, num_classes or artifact.num_classes, size)
     cost = trace(space_of(architecture).graph(architecture), network.classes, network.image_size)
     known = reference_of(architecture)
@@ -150,7 +150,8 @@ def _model(found: _Found, name: str, num_classes: int | None, image_size: int | 
         found.accuracy is None
         and known
         and known.published
-        and (network.classes, network.image_size) == (COCO_CLASSES, PUBLISHED_SIZE)
+        and network.classes == COCO_CLASSES
+        and network.image_size == PUBLISHED_SIZE
     ):
         accuracy = _of_authors(known.published)
     weights = str(found.path) if found.path and found.path.suffix == ".safetensors" else None

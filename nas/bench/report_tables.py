@@ -132,7 +132,7 @@ def _row(entry: BenchEntry, bench: BenchResult) -> dict[str, object]:
         "map_source": accuracy and accuracy.source,
         "params": model.params,
         "macs": model.macs,
-        "image_size": model.network.image_size,
+        "image_size": model.network.image_size.value,
         "classes": model.network.classes,
         "architecture": model.network.architecture.id,
         "failure": entry.failure,

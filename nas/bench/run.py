@@ -28,7 +28,6 @@ from latency_db.runtimes import open_profiler
 from nas.bench.int8_drops import measure_drops
 from nas.bench.journal import BenchJournal
 from nas.bench.results import BenchModel, BenchRecord, BenchResult, BenchSettings, bench_result
-from nas.core.image_size import check_image_size
 from nas.core.reporter import Reporter
 from nas.data.source import DataPair
 from nas.profiling.interleaved import ROUND, Outcome, RoundEntrant, measure_round, round_order
@@ -59,7 +58,7 @@ class BenchRequest:
 
     def __post_init__(self) -> None:
         for model in self.models:
-            check_image_size(model.network.image_size, model.name)
+            model.network.image_size.check(model.name)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="onnx, openvino, ncnn, mnn, tensorrt or tensorrt-rtx (default %(default)s)",
     )
     parser.add_argument("--out", type=Path, help="ONNX file or folder (default: beside the weights)")
-    parser.add_argument("--image-size", type=int, help="side in pixels, a multiple of 32 (default: the architecture's)")
+    parser.add_argument("--image-size", metavar="HxW", help="320, or 384x640 (default: the architecture's)")
     parser.add_argument("--precision", default="fp32", help="of the format's runtime (default %(default)s)")
     parser.add_argument("--batch", type=int, help="images of one run (default: free in ONNX, else 1)")
     parser.add_argument(

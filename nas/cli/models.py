@@ -23,7 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="*", default=["all"], help="name, family or pattern (default: all)")
     parser.add_argument("--json", action="store_true", help="everything as JSON")
     parser.add_argument("--out", type=Path, help="write one model's architecture file here")
-    parser.add_argument("--image-size", type=int, help="with --out: side in pixels (default: the model's own)")
+    parser.add_argument("--image-size", metavar="HxW", help="with --out: 320, or 384x640 (default: the model's own)")
     parser.add_argument(
         "--num-classes",
         type=int,

@@ -19,7 +19,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of the run (default %(default)s); an interrupted run resumes",
     )
     parser.add_argument("--data", default="digits@96", help="data set (default %(default)s)")
-    parser.add_argument("--image-size", type=int, default=96, help="default %(default)s")
+    parser.add_argument("--image-size", default="96", metavar="HxW", help="320, or 384x640 (default %(default)s)")
     parser.add_argument("--trials", type=int, default=40, help="architectures to evaluate (default %(default)s)")
     parser.add_argument("--supernet-epochs", type=int, default=3, help="default %(default)s")
     parser.add_argument(

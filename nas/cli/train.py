@@ -42,9 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "a reference's name (nas models)",
     )
     add_data(parser)
-    parser.add_argument(
-        "--image-size", type=int, metavar="PX", help="side of the images in pixels (default: the architecture's)"
-    )
+    parser.add_argument("--image-size", metavar="HxW", help="320, or 384x640 (default: the architecture's)")
     parser.add_argument(
         "--reference",
         action="append",
@@ -105,7 +103,7 @@ def _train_several(args: argparse.Namespace) -> int:
         raise InputError("several architectures under torchrun", "one architecture, or nas train without torchrun")
     shown = ConsoleReporter()
     chosen = [resized(artifact, args.image_size) for artifact in _chosen(args.architecture)]
-    size = int(chosen[0].architecture["image_size"])
+    size = chosen[0].architecture.image_size
     references = [reference_artifact(name, image_size=size) for name in args.reference]
     default = args.architecture if args.architecture.is_dir() else args.architecture.parent
     folder = new_folder(args.out or default)

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from search_spaces.errors import InputError
+from search_spaces.image_size import OptionalSizeField
 from search_spaces.references import reference
 from search_spaces.registry import unknown
 
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
 _ENTRY = re.compile(r"([A-Za-z0-9_-]+)\s*=\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([^\s\d.]*)")
-_REFERENCE = re.compile(r"([A-Za-z0-9_-]+)\s*=\s*(?:ref|like):\s*([^@\s]+)(?:@([0-9]{1,5}))?")
+_REFERENCE = re.compile(r"([A-Za-z0-9_-]+)\s*=\s*(?:ref|like):\s*([^@\s]+)(?:@([0-9]{1,5}(?:x[0-9]{1,5})?))?")
 """``like:`` is what the version before wrote, in its ``run.json`` too."""
 _EXAMPLE = "NAME=NUMBER[UNIT] or NAME=ref:REFERENCE[@SIZE], comma-separated, for example S=2ms,M=4ms,L=ref:yolo-nas-s"
 
@@ -57,19 +58,19 @@ class Budgets:
 
 @dataclass(frozen=True)
 class ReferenceBound:
-    """A bound that is a reference model's value: its name, and its image size in pixels (None: the target's size,
+    """A bound that is a reference model's value: its name, and its image size (None: the target's size,
     else its own).
 
     Raises InputError for an unknown reference or a size that is no multiple of 32.
     """
 
     reference: str
-    image_size: int | None = None
+    image_size: OptionalSizeField = OptionalSizeField()
 
     def __post_init__(self) -> None:
         reference(self.reference)
-        if self.image_size is not None and (self.image_size < 32 or self.image_size % 32):
-            raise InputError(f"image size {self.image_size} of {self}", "a multiple of 32")
+        if self.image_size is not None:
+            self.image_size.check(str(self))
 
     def __str__(self) -> str:
         return f"ref:{self.reference}" + ("" if self.image_size is None else f"@{self.image_size}")
@@ -131,7 +132,7 @@ def parse_request(text: str, unit: str = "ms") -> BudgetRequest:
 
 def _entry(part: str, unit: str) -> tuple[str, float | ReferenceBound]:
     if found := _REFERENCE.fullmatch(part):
-        return found[1], ReferenceBound(found[2], int(found[3]) if found[3] else None)
+        return found[1], ReferenceBound(found[2], found[3])
     match = _ENTRY.fullmatch(part)
     if match is None:
         raise InputError(f"budget {part!r}", _EXAMPLE)

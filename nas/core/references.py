@@ -11,6 +11,7 @@ from typing import Protocol
 from nas.core.architecture_file import Artifact, DataRecord, StudyRecord, read_artifact
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
+from search_spaces.image_size import AnySize, ImageSize
 from search_spaces.references import FAMILIES, Reference, reference, references
 from search_spaces.registry import unknown
 from search_spaces.spaces import space_of
@@ -45,29 +46,27 @@ def unnamed_classes(count: int) -> tuple[str, ...]:
     return tuple(f"class{i}" for i in range(count))
 
 
-def reference_artifact(name: str, num_classes: int = COCO_CLASSES, image_size: int | None = None) -> Artifact:
+def reference_artifact(name: str, num_classes: int = COCO_CLASSES, image_size: AnySize | None = None) -> Artifact:
     """Return a reference model as the content of an architecture file, without study, data set and estimates.
 
-    ``image_size`` in pixels replaces the model's own. Raises InputError for an unknown name or a size that its space
+    ``image_size`` replaces the model's own. Raises InputError for an unknown name or a size that its space
     does not have.
     """
     architecture = reference(name).architecture
     if image_size is not None:
-        architecture = architecture.replace(image_size=image_size)
+        architecture = architecture.replace(image_size=ImageSize.of(image_size).value)
         space_of(architecture)
     return Artifact(name, architecture, (), NO_STUDY, unnamed_classes(num_classes), NO_DATA)
 
 
-def resized(artifact: Artifact, image_size: int | None) -> Artifact:
-    """Return the content of an architecture file at another image size in pixels; at None, as it is.
+def resized(artifact: Artifact, image_size: AnySize | None) -> Artifact:
+    """Return the content of an architecture file at another image size; at None, as it is.
 
     The estimates are dropped: they are of the other size. Raises InputError for a size that its space does not have.
     """
-    if image_size is None or image_size == artifact.architecture["image_size"]:
+    if image_size is None or ImageSize.of(image_size) == artifact.architecture.image_size:
         return artifact
-    if image_size < 32 or image_size % 32:
-        raise InputError(f"image size {image_size}", "a multiple of 32")
-    architecture = artifact.architecture.replace(image_size=image_size)
+    architecture = artifact.architecture.replace(image_size=ImageSize.of(image_size).check().value)
     space_of(architecture)
     return replace(artifact, architecture=architecture, estimates=())
 

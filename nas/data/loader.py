@@ -17,6 +17,7 @@ from nas.data.images import BrokenImage
 from nas.data.mosaic import Image, compose
 from nas.data.transforms import PAD, Augmentation, Placement, letterbox
 from search_spaces.errors import InputError
+from search_spaces.image_size import ImageSize, SizeField
 
 AHEAD = 3
 """Batches prepared ahead per worker."""
@@ -26,7 +27,7 @@ image."""
 FEW_BROKEN = 3
 
 SIDE_STEP = 32
-"""Canvas sides of ``multi_scale`` are multiples of it, as networks want them (px)."""
+"""Sides of the canvases of ``multi_scale`` are multiples of it, as networks want them (px)."""
 
 _Item = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64], Placement, list[int]]
 """A canvas with its boxes, where the image lies, and the ids of the images on it, the first one's first."""
@@ -34,7 +35,7 @@ _Item = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64], Placeme
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """B images on S x S canvases with M objects in all (crowds left out).
+    """B images on canvases of one size with M objects in all (crowds left out).
 
     images uint8 [B, 3, S, S] RGB; boxes float32 [M, 4] xyxy in pixels of the canvas; labels int64 [M]; image_index
     int64 [M] in 0..B-1, ascending; sample_ids and placements: per image, to carry detections back to the data set
@@ -66,7 +67,7 @@ class LoaderConfig:
 
     Attributes:
         batch_size: images in a batch, over all processes.
-        image_size: side of the square canvases in pixels.
+        image_size: of the canvases.
         augmentation: random changes of images and boxes; without any, images are letterboxed.
         seed: of order and augmentation; at least 0.
         shuffle: random order, and another image in the place of a broken one (training). Otherwise images come in the
@@ -75,13 +76,13 @@ class LoaderConfig:
         workers: threads that prepare batches ahead (OpenCV releases the interpreter's lock); 0: the caller's thread.
         share: (i, n): of every batch only the i-th of n equal parts, for one of n processes that train together.
         epochs: length of the whole training, which ``augmentation.close_mosaic`` counts back from.
-        accumulate: batches of one optimizer step; they share the side that ``augmentation.multi_scale`` chooses.
+        accumulate: batches of one optimizer step; they share the size that ``augmentation.multi_scale`` chooses.
 
     Raises InputError if a number is out of range or the batch cannot be divided into equal shares.
     """
 
     batch_size: int
-    image_size: int
+    image_size: SizeField = SizeField()
     augmentation: Augmentation = Augmentation.NONE
     seed: int = 0
     shuffle: bool = False
@@ -92,7 +93,7 @@ class LoaderConfig:
     accumulate: int = 1
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.image_size < 1 or self.workers < 0 or self.seed < 0:
+        if self.batch_size < 1 or min(self.image_size) < 1 or self.workers < 0 or self.seed < 0:
             raise InputError(
                 f"batch size {self.batch_size}, image size {self.image_size}, {self.workers} workers, seed {self.seed}",
                 "1, 1, 0 and 0 at least",
@@ -168,8 +169,8 @@ class Loader:
         count = self.config.batch_size // shares
         first = step * self.config.batch_size + rank * count
         positions = range(first, min(first + count, len(order)))
-        side, augmentation = self._side(epoch, step), self._augmentation(epoch)
-        items = [self._item(epoch, position, int(order[position]), side, augmentation) for position in positions]
+        size, augmentation = self._size(epoch, step), self._augmentation(epoch)
+        items = [self._item(epoch, position, int(order[position]), size, augmentation) for position in positions]
         images = np.stack([item[0] for item in items]).transpose(0, 3, 1, 2)
         return Batch(
             torch.from_numpy(np.ascontiguousarray(images)),
@@ -181,39 +182,41 @@ class Loader:
             tuple(id for item in items for id in item[4][1:]),
         )
 
-    def _side(self, epoch: int, step: int) -> int:
-        """Of the canvases of one step's batches, in every process the same."""
+    def _size(self, epoch: int, step: int) -> ImageSize:
+        """Size of the canvases of one step's batches, in every process the same."""
         low, high = self.config.augmentation.multi_scale
         if low == high == 1:
             return self.config.image_size
-        first, last = (max(1, round(factor * self.config.image_size / SIDE_STEP)) for factor in (low, high))
+        longest = max(self.config.image_size)
+        first, last = (max(1, round(factor * longest / SIDE_STEP)) for factor in (low, high))
         rng = np.random.default_rng(
             (self.config.seed, epoch, step // self.config.accumulate, SIDE_STEP)
         )  # four numbers: no image's generator
-        return SIDE_STEP * int(rng.integers(first, last, endpoint=True))
+        steps = int(rng.integers(first, last, endpoint=True))
+        return ImageSize(*(SIDE_STEP * max(1, round(steps * side / longest)) for side in self.config.image_size))
 
     def _augmentation(self, epoch: int) -> Augmentation:
         if self.config.epochs is not None and epoch >= self.config.epochs - self.config.augmentation.close_mosaic:
             return replace(self.config.augmentation, mosaic=0.0, mixup=0.0)
         return self.config.augmentation
 
-    def _item(self, epoch: int, position: int, index: int, side: int, augmentation: Augmentation) -> _Item:
+    def _item(self, epoch: int, position: int, index: int, size: ImageSize, augmentation: Augmentation) -> _Item:
         rng = np.random.default_rng((self.config.seed, epoch, position))
         used: list[int] = []
         first = self._image(index, rng, used)
         if first is None:
             sample = self.dataset.samples[index]
-            canvas = np.full((side, side, 3), PAD, np.uint8)
+            canvas = np.full((*size, 3), PAD, np.uint8)
             empty = (np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
-            return canvas, *empty, letterbox(sample.width, sample.height, side), [sample.id]
+            return canvas, *empty, letterbox(sample.width, sample.height, size), [sample.id]
 
         def another() -> Image:
             found = self._image(int(rng.integers(len(self.dataset))), rng, used)
             return found or Image(
-                np.full((side, side, 3), PAD, np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+                np.full((*size, 3), PAD, np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
             )
 
-        return *compose(first, another, side, augmentation, rng), used
+        return *compose(first, another, size, augmentation, rng), used
 
     def _image(self, index: int, rng: np.random.Generator, used: list[int]) -> Image | None:
         """An image without its crowds, its id added to ``used``. Of a broken one another that is drawn, or, without

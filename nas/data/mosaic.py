@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.data.transforms import Augmentation, Frame, Placement, augment, place, recolour, visible
+from search_spaces.image_size import AnySize, ImageSize
 
 CENTRE = (0.25, 0.75)
 """Where the four images of a mosaic meet: a share of the canvas, drawn for each axis."""
@@ -30,11 +31,12 @@ Canvas = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64], Placem
 
 
 def compose(
-    first: Image, another: Callable[[], Image], size: int, augmentation: Augmentation, rng: np.random.Generator
+    first: Image, another: Callable[[], Image], size: AnySize, augmentation: Augmentation, rng: np.random.Generator
 ) -> Canvas:
     """Augment an image; with probability ``mosaic`` with three others beside it, with probability ``mixup`` with a
     second such canvas over it. ``another`` returns a random image.
     """
+    size = ImageSize.of(size)
     canvas, boxes, labels, placement = _layer(first, another, size, augmentation, rng)
     if augmentation.mixup and rng.random() < augmentation.mixup:
         over, more, named, _ = _layer(another(), another, size, augmentation, rng)
@@ -44,25 +46,28 @@ def compose(
 
 
 def _layer(
-    first: Image, another: Callable[[], Image], size: int, augmentation: Augmentation, rng: np.random.Generator
+    first: Image, another: Callable[[], Image], size: ImageSize, augmentation: Augmentation, rng: np.random.Generator
 ) -> Canvas:
     if augmentation.mosaic and rng.random() < augmentation.mosaic:
         return mosaic([first, another(), another(), another()], size, augmentation, rng)
     return augment(*first, size, augmentation, rng)
 
 
-def mosaic(images: list[Image], size: int, augmentation: Augmentation, rng: np.random.Generator) -> Canvas:
+def mosaic(images: list[Image], size: AnySize, augmentation: Augmentation, rng: np.random.Generator) -> Canvas:
     """Lay four images, each augmented by itself, around a random point and cut them off where the next begins.
 
     Which image is in which quarter is random. The placement returned is that of the first image.
     """
-    meet_x, meet_y = (round(float(share) * size) for share in rng.uniform(*CENTRE, 2))
-    canvas = np.empty((size, size, 3), np.uint8)
+    high, wide = ImageSize.of(size)
+    meet_x, meet_y = (
+        round(float(share) * side) for share, side in zip(rng.uniform(*CENTRE, 2), (wide, high), strict=True)
+    )
+    canvas = np.empty((high, wide, 3), np.uint8)
     parts: list[tuple[NDArray[np.float32], NDArray[np.int64]]] = []
     placements: list[Placement] = []
     for quarter, (rgb, boxes, labels) in zip(rng.permutation(4).tolist(), images, strict=True):
         right, below = bool(quarter % 2), quarter >= 2
-        frame = (meet_x if right else 0, meet_y if below else 0, size if right else meet_x, size if below else meet_y)
+        frame = (meet_x if right else 0, meet_y if below else 0, wide if right else meet_x, high if below else meet_y)
         placement = _cornered(
             place(rgb.shape[1], rgb.shape[0], size, augmentation, rng), rgb.shape[1], rgb.shape[0], frame, right, below
         )
@@ -78,7 +83,7 @@ def _cornered(placement: Placement, width: int, height: int, frame: Frame, right
     """Moved so that the image begins (or ends) where the four meet, as it is seen on the canvas."""
     wide, high = max(1, round(width * placement.scale_x)), max(1, round(height * placement.scale_y))
     seen_left = frame[0] if right else frame[2] - wide
-    left = placement.size - seen_left - wide if placement.mirrored else seen_left
+    left = placement.size.width - seen_left - wide if placement.mirrored else seen_left
     top = frame[1] if below else frame[3] - high
     pivot = (left + wide / 2, top + high / 2) if placement.turn else placement.pivot
     return replace(placement, left=left, top=top, pivot=pivot)

@@ -1,4 +1,4 @@
-"""Transforms of images with boxes to square canvases, fixed (letterbox) or random (augmentation).
+"""Transforms of images with boxes to canvases of one size, fixed (letterbox) or random (augmentation).
 
 One :class:`Placement` defines the geometry of an image. It maps pixels and boxes to the canvas, and detections back to
 the image.
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
+from search_spaces.image_size import AnySize, ImageSize
 from search_spaces.registry import unknown
 
 PAD = 114
@@ -26,7 +27,7 @@ Recolour = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class Placement:
-    """Where an image lies on a canvas of ``size`` x ``size`` pixels: canvas x = image x * scale_x + left, then
+    """Where an image lies on a canvas of ``size``: canvas x = image x * scale_x + left, then
     turned, then mirrored if ``mirrored``.
 
     ``left`` and ``top`` are whole pixels and may be negative (the image reaches out). The two scales differ by
@@ -34,7 +35,7 @@ class Placement:
     about ``pivot``, a point of the canvas. A box that was turned is the upright one around its corners.
     """
 
-    size: int
+    size: ImageSize
     scale_x: float
     scale_y: float
     left: int
@@ -49,20 +50,20 @@ class Placement:
         if self.turn is not None:
             placed = self._turned(placed, self._matrix)
         if self.mirrored:
-            placed[:, [0, 2]] = self.size - placed[:, [2, 0]]
+            placed[:, [0, 2]] = self.size.width - placed[:, [2, 0]]
         return placed.astype(np.float32)
 
     def inverse(self, boxes: NDArray[np.floating]) -> NDArray[np.float32]:
         """Map boxes [N, 4] xyxy from pixels of the canvas to pixels of the image, not clipped."""
         placed = np.array(boxes, np.float64).reshape(-1, 4)
         if self.mirrored:
-            placed[:, [0, 2]] = self.size - placed[:, [2, 0]]
+            placed[:, [0, 2]] = self.size.width - placed[:, [2, 0]]
         if self.turn is not None:
             placed = self._turned(placed, np.linalg.inv(self._matrix))
         return ((placed - self._offsets) / self._scales).astype(np.float32)
 
     def paste(self, rgb: NDArray[np.uint8], recolour: Recolour = lambda pixels: pixels) -> NDArray[np.uint8]:
-        """Lay an image uint8 [H, W, 3] on a canvas uint8 [size, size, 3] with border :data:`PAD`.
+        """Lay an image uint8 [H, W, 3] on a canvas uint8 [height, width, 3] of ``size`` with border :data:`PAD`.
 
         ``recolour`` changes the image, not the border.
         """
@@ -75,11 +76,11 @@ class Placement:
         if self.turn is not None:
             canvas = self._lay_turned(recolour(rgb))
             return np.ascontiguousarray(canvas[:, ::-1]) if self.mirrored else canvas
-        canvas = np.full((self.size, self.size, 3), PAD, np.uint8)
+        canvas = np.full((*self.size, 3), PAD, np.uint8)
         x1, y1, x2, y2 = self._seen(width, height)
         part = rgb[y1 - self.top : y2 - self.top, x1 - self.left : x2 - self.left]
         if self.mirrored:  # before the colours: OpenCV rounds the last pixels of a row in another way
-            x1, x2, part = self.size - x2, self.size - x1, part[:, ::-1]
+            x1, x2, part = self.size.width - x2, self.size.width - x1, part[:, ::-1]
         canvas[y1:y2, x1:x2] = recolour(part)
         return canvas
 
@@ -92,7 +93,7 @@ class Placement:
         border = (PAD, PAD, PAD)
         return np.asarray(
             cv2.warpAffine(
-                np.ascontiguousarray(rgb), affine, (self.size, self.size), flags=cv2.INTER_LINEAR, borderValue=border
+                np.ascontiguousarray(rgb), affine, self.size.shape[::-1], flags=cv2.INTER_LINEAR, borderValue=border
             ),
             np.uint8,
         )
@@ -108,9 +109,9 @@ class Placement:
 
     def _seen(self, width: int, height: int) -> tuple[int, int, int, int]:
         """xyxy on the canvas before mirroring; empty where the image lies wholly outside."""
-        x1, y1 = (min(max(start, 0), self.size) for start in (self.left, self.top))
+        x1, y1 = min(max(self.left, 0), self.size.width), min(max(self.top, 0), self.size.height)
         x2, y2 = self.left + max(1, round(width * self.scale_x)), self.top + max(1, round(height * self.scale_y))
-        return x1, y1, max(x1, min(x2, self.size)), max(y1, min(y2, self.size))
+        return x1, y1, max(x1, min(x2, self.size.width)), max(y1, min(y2, self.size.height))
 
     @property
     def _scales(self) -> NDArray[np.float64]:
@@ -121,17 +122,24 @@ class Placement:
         return np.array([self.left, self.top, self.left, self.top], np.float64)
 
 
-def letterbox(width: int, height: int, size: int) -> Placement:
-    """Place the whole image as large as it fits, centred."""
-    return _placed(width, height, size, min(size / width, size / height), 0.0, 0.0)
+def letterbox(width: int, height: int, size: AnySize) -> Placement:
+    """Place the whole image of ``width`` x ``height`` as large as it fits on a canvas of ``size``, centred."""
+    canvas = ImageSize.of(size)
+    return _placed(width, height, canvas, _fitting(width, height, canvas), 0.0, 0.0)
 
 
-def _placed(width: int, height: int, size: int, scale: float, shift_x: float, shift_y: float) -> Placement:
+def _fitting(width: int, height: int, canvas: ImageSize) -> float:
+    """Return the scale at which an image just fits."""
+    return min(canvas.width / width, canvas.height / height)
+
+
+def _placed(width: int, height: int, canvas: ImageSize, scale: float, shift_x: float, shift_y: float) -> Placement:
     """Scaled about the centre, then shifted by pixels; rounded to whole pixels so that no second interpolation is
     needed."""
     new_width, new_height = max(1, round(width * scale)), max(1, round(height * scale))
-    left, top = round((size - new_width) / 2 + shift_x), round((size - new_height) / 2 + shift_y)
-    return Placement(size, new_width / width, new_height / height, left, top)
+    left = round((canvas.width - new_width) / 2 + shift_x)
+    top = round((canvas.height - new_height) / 2 + shift_y)
+    return Placement(canvas, new_width / width, new_height / height, left, top)
 
 
 MOST_DEGREES = {"degrees": 180.0, "shear": 45.0}
@@ -148,8 +156,8 @@ class Augmentation:
 
     Off by default: with ``affine``, a rotation by up to ``degrees`` and a shear by up to ``shear`` degrees along each
     axis; ``swap``, red and blue exchanged; ``mosaic`` and ``mixup`` (:mod:`nas.data.mosaic`), both left out in the
-    last ``close_mosaic`` epochs; ``multi_scale``, the range of factors on the image size from which the side of every
-    step's canvases is drawn, in multiples of 32 px.
+    last ``close_mosaic`` epochs; ``multi_scale``, the range of factors on the image size from which the size of every
+    step's canvases is sampled, in multiples of 32 px.
     """
 
     flip: float = 0.5
@@ -215,18 +223,22 @@ Augmentation.DEFAULT = Augmentation()
 Augmentation.UNMIRRORED = Augmentation(flip=0, scale=(0.75, 1.33), translate=0.1)
 
 
-def place(width: int, height: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> Placement:
-    """Letterbox an image of ``width`` x ``height`` on ``size`` px; at random scale it about the centre, shift, turn
+def place(width: int, height: int, size: AnySize, augmentation: Augmentation, rng: np.random.Generator) -> Placement:
+    """Letterbox an image of ``width`` x ``height`` on a canvas of ``size``; at random scale it about the centre, shift, turn
     and mirror it. The scale is log-uniform: halving is as likely as doubling.
     """
-    scale, shift_x, shift_y, turn = min(size / width, size / height), 0.0, 0.0, None
+    canvas = ImageSize.of(size)
+    scale, shift_x, shift_y, turn = _fitting(width, height, canvas), 0.0, 0.0, None
     if rng.random() < augmentation.affine:
         low, high = np.log(augmentation.scale)
         scale *= float(np.exp(rng.uniform(low, high)))
-        shift_x, shift_y = rng.uniform(-augmentation.translate, augmentation.translate, 2) * size
+        shift_x, shift_y = rng.uniform(-augmentation.translate, augmentation.translate, 2) * (
+            canvas.width,
+            canvas.height,
+        )
         if augmentation.degrees or augmentation.shear:
             turn = _drawn_turn(augmentation, rng)
-    placement = _placed(width, height, size, scale, float(shift_x), float(shift_y))
+    placement = _placed(width, height, canvas, scale, float(shift_x), float(shift_y))
     mirrored = bool(rng.random() < augmentation.flip)
     pivot = (placement.left + width * placement.scale_x / 2, placement.top + height * placement.scale_y / 2)
     return replace(placement, mirrored=mirrored, turn=turn, pivot=pivot if turn else (0.0, 0.0))
@@ -247,13 +259,13 @@ Frame = tuple[int, int, int, int]
 
 
 def visible(
-    boxes: NDArray[np.float32], augmentation: Augmentation, size: int, frame: Frame | None = None
+    boxes: NDArray[np.float32], augmentation: Augmentation, size: AnySize, frame: Frame | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Clip boxes [N, 4] xyxy to the canvas of ``size`` px, or to ``frame``, and decide which of them are kept.
+    """Clip boxes [N, 4] xyxy to the canvas of ``size``, or to ``frame``, and decide which of them are kept.
 
     Returns all boxes [N, 4], kept or not, and which to keep [N].
     """
-    left, top, right, bottom = frame or (0, 0, size, size)
+    left, top, right, bottom = frame or (0, 0, *ImageSize.of(size).shape[::-1])
     low, high = (np.array(corner * 2, np.float32) for corner in ((left, top), (right, bottom)))
     clipped = np.clip(boxes, low, high)
     sides = clipped[:, 2:] - clipped[:, :2]
@@ -290,7 +302,7 @@ def augment(
     rgb: NDArray[np.uint8],
     boxes: NDArray[np.float32],
     labels: NDArray[np.int64],
-    size: int,
+    size: AnySize,
     augmentation: Augmentation,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64], Placement]:
@@ -300,12 +312,12 @@ def augment(
         rgb: uint8 [H, W, 3].
         boxes: float32 [N, 4] xyxy in pixels of the image.
         labels: int64 [N].
-        size: side of the canvas in pixels.
+        size: of the canvas.
         augmentation: what may happen.
         rng: source of all randomness.
 
     Returns:
-        The canvas uint8 [size, size, 3], boxes [M, 4] on it with M <= N, labels [M], and the placement.
+        The canvas uint8 [height, width, 3], boxes [M, 4] on it with M <= N, labels [M], and the placement.
     """
     placement = place(rgb.shape[1], rgb.shape[0], size, augmentation, rng)
     canvas = placement.paste(rgb, lambda pixels: recolour(pixels, augmentation, rng))

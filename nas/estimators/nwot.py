@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from nas.core.estimate import Estimate
 from nas.estimators.base import Estimator
 from search_spaces.architecture import Architecture
+from search_spaces.image_size import STRIDE, ImageSize
 
 BATCH, SIZE = 8, 160
 INITIALISATIONS = 3
@@ -36,7 +37,7 @@ class Nwot(Estimator):
     YOLOBench's own column: 0.92 over 64 architectures (``results/proxy_correlation.json``); lower with merged
     branches, normally distributed images or one initialisation.
 
-    Computed at ``min(image size, 160)`` px and extended by ``2 * 8 * ln(size / 160)``: with a 2-D map every kernel
+    Computed at ``min(image size, 160)`` px (a rectangle: of that area) and extended by ``2 * 8 * ln(size / 160)``: with a 2-D map every kernel
     entry grows with the square of the side, which adds that to the log-determinant of an 8 x 8 matrix (YOLOBench
     re-run: Kendall tau 0.985 against the full size).
     """
@@ -46,14 +47,14 @@ class Nwot(Estimator):
 
     def __call__(self, architecture: Architecture) -> Estimate:
         """Return the score of an architecture. Raises InputError if it is no point of the context's space."""
-        size = int(architecture["image_size"])
-        side = min(size, SIZE)
+        size = architecture.image_size
+        small = _reduced(size)
         with torch.random.fork_rng(devices=[]), torch.inference_mode():
             torch.manual_seed(self.context.seed)
-            score = mean(self._score(architecture, side) for _ in range(INITIALISATIONS))
-        return Estimate(self.name, score + 2 * BATCH * math.log(size / side))
+            score = mean(self._score(architecture, small) for _ in range(INITIALISATIONS))
+        return Estimate(self.name, score + 2 * BATCH * math.log(size.side / small.side))
 
-    def _score(self, architecture: Architecture, side: int) -> float:
+    def _score(self, architecture: Architecture, size: ImageSize) -> float:
         detector = self.context.space.build(architecture, self.context.num_classes).eval()
         kernel = torch.zeros(BATCH, BATCH, dtype=torch.float64)
 
@@ -63,8 +64,14 @@ class Nwot(Estimator):
         for module in detector.modules():
             if isinstance(module, nn.Conv2d):
                 module.register_forward_hook(count)
-        detector(torch.rand(BATCH, 3, side, side))
+        detector(torch.rand(BATCH, 3, *size))
         return float(torch.linalg.slogdet(kernel).logabsdet)
+
+
+def _reduced(size: ImageSize) -> ImageSize:
+    """Return the size at which the score is computed: at most the area of :data:`SIZE` px squared, about as wide."""
+    factor = min(1.0, SIZE / size.side)
+    return ImageSize(*(max(1, round(side * factor / STRIDE)) * STRIDE for side in size))
 
 
 def agreement(x: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ class PredictedLatency(Estimator):
         """Predict the latency of an architecture."""
         target = self.context.target
         assert target is not None
-        size = target.image_size or int(architecture["image_size"])
+        size = target.image_size or architecture.image_size
         network = Network(self.context.space.check(architecture), self.context.num_classes, size)
         p = self.predictor.predict(network_features(network, target.batch))
         ms, low, high = (self._speed * value for value in (p.ms, p.low_ms, p.high_ms))

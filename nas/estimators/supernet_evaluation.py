@@ -22,6 +22,7 @@ from nas.quantization.candidate import IMAGES, open_int8_candidate
 from nas.supernet.batchnorm import recalibrate
 from search_spaces.architecture import Architecture
 from search_spaces.detector import Detector
+from search_spaces.image_size import ImageSize
 
 Detect = Callable[[Batch], dict[int, Detections]]
 """Detections of a batch by sample id."""
@@ -80,7 +81,7 @@ class SupernetEvaluator:
 
     def _evaluated(self, architecture: Architecture) -> Generator[tuple[int, Metrics], None, Metrics]:
         assert self._context.supernet is not None
-        size = int(architecture["image_size"])
+        size = architecture.image_size
         calibration, val = self._images.of_size(size)
         with torch.random.fork_rng(devices=[]):  # initial weights are random numbers, replaced by the supernet's
             detector = self._context.supernet.extract(architecture)
@@ -97,8 +98,10 @@ class SupernetEvaluator:
         self._found = found
         return evaluate(self._val, found)
 
-    def _opened(self, detector: Detector, size: int, calibration: Sequence[Batch]) -> AbstractContextManager[Detect]:
-        """Return a function from a batch to detections of a deployed detector; ``size`` in pixels."""
+    def _opened(
+        self, detector: Detector, size: ImageSize, calibration: Sequence[Batch]
+    ) -> AbstractContextManager[Detect]:
+        """Return a function from a batch to detections of a deployed detector for images of ``size``."""
         return nullcontext(lambda batch: detect(detector, batch, self._sizes, RANKING))
 
 
@@ -108,7 +111,7 @@ class Int8SupernetEvaluator(SupernetEvaluator):
     _where = ""
 
     @contextmanager
-    def _opened(self, detector: Detector, size: int, calibration: Sequence[Batch]) -> Iterator[Detect]:
+    def _opened(self, detector: Detector, size: ImageSize, calibration: Sequence[Batch]) -> Iterator[Detect]:
         target, end_to_end = self._context.target, detector.head.end_to_end
         assert target is not None
         with open_int8_candidate(detector, target, size, [b.images.numpy() for b in calibration]) as served:
@@ -130,10 +133,10 @@ class EvaluationImages:
         self._context = context
         self._train = context.data.train
         self.val = mixed(first_samples(context.data.val, context.eval_images), context.seed)
-        self._decoded: dict[int, tuple[list[Batch], list[Batch]]] = {}
+        self._decoded: dict[ImageSize, tuple[list[Batch], list[Batch]]] = {}
 
-    def of_size(self, size: int) -> tuple[list[Batch], list[Batch]]:
-        """Return calibration and val batches at ``size`` pixels."""
+    def of_size(self, size: ImageSize) -> tuple[list[Batch], list[Batch]]:
+        """Return calibration and val batches of images of ``size``."""
         if size not in self._decoded:
             calibration = list(
                 batches(self._train, size, limit=self._context.calibration_images, seed=self._context.seed)

@@ -24,6 +24,7 @@ from search_spaces.architecture import Architecture
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
 from search_spaces.heads import HEADS
+from search_spaces.image_size import AnySize, ImageSize
 from search_spaces.onnx import build_onnx
 from search_spaces.onnx_nodes import UnknownOperator
 from search_spaces.space import SearchSpace
@@ -44,11 +45,15 @@ class _Predict(nn.Module):
 
 
 def write_onnx(
-    detector: Detector, path: Path, image_size: int, metadata: Mapping[str, str] | None = None, batch: int | None = None
+    detector: Detector,
+    path: Path,
+    image_size: AnySize,
+    metadata: Mapping[str, str] | None = None,
+    batch: int | None = None,
 ) -> Path:
     """Write a deployed detector as an ONNX file, without a comparison with torch.
 
-    The input is ``images`` (N, 3, S, S), RGB in 0..1. The outputs are ``boxes`` (N, A, 4), xyxy in pixels, and
+    The input is ``images`` (N, 3, H, W), RGB in 0..1. The outputs are ``boxes`` (N, A, 4), xyxy in pixels, and
     ``scores`` (N, A, classes).
 
     The tracing exporter of torch is used, since a search exports hundreds of candidates. It takes about a second for 89
@@ -57,7 +62,7 @@ def write_onnx(
     Args:
         detector: The deployed detector.
         path: File to write.
-        image_size: S in pixels.
+        image_size: H x W in pixels.
         metadata: Metadata of the file (classes, architecture), from which prediction reads its settings.
         batch: Fixed N; by default N is free.
 
@@ -68,7 +73,7 @@ def write_onnx(
 
     model = _Predict(detector).eval()
     free = {} if batch else {name: {0: "batch"} for name in ("images", "boxes", "scores")}
-    example = torch.zeros(batch or 2, 3, image_size, image_size, device=next(detector.parameters()).device)
+    example = torch.zeros(batch or 2, 3, *ImageSize.of(image_size), device=next(detector.parameters()).device)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), _quiet_exporter(), torch.no_grad():
         warnings.simplefilter("ignore")  # deprecation of the tracing exporter, remarks on intended constants
         file = Path(folder) / "model.onnx"
@@ -103,7 +108,9 @@ def check_finite(detector: Detector) -> None:
         )
 
 
-def export_onnx(detector: Detector, path: Path, image_size: int, metadata: Mapping[str, str] | None = None) -> float:
+def export_onnx(
+    detector: Detector, path: Path, image_size: AnySize, metadata: Mapping[str, str] | None = None
+) -> float:
     """Write a deployed detector as ONNX and compare it with torch; return the largest difference (:func:`parity`).
 
     The file is renamed to ``path`` after the comparison, so that a failed export leaves an earlier file unchanged.
@@ -132,10 +139,10 @@ def export_onnx(detector: Detector, path: Path, image_size: int, metadata: Mappi
     return worst
 
 
-def parity(detector: Detector, path: Path, image_size: int, seed: int = 0) -> float:
+def parity(detector: Detector, path: Path, image_size: AnySize, seed: int = 0) -> float:
     """Return the largest difference between an ONNX file in ONNX Runtime and the detector in torch.
 
-    Scores are compared absolutely, boxes relative to the image size, on random images at batch 1 and 3. Torch computes
+    Scores are compared absolutely, boxes relative to the longer side of the image, on random images at batch 1 and 3. Torch computes
     in float64, so that the difference is the file's error and not the sum of two float32 roundings.
 
     Raises InputError if an output of either is not finite: a comparison with NaN would find no difference.
@@ -145,38 +152,39 @@ def parity(detector: Detector, path: Path, image_size: int, seed: int = 0) -> fl
     reference = copy.deepcopy(detector).cpu().double().eval()
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     generator = torch.Generator().manual_seed(seed)
-    worst = 0.0
+    size, worst = ImageSize.of(image_size), 0.0
     for batch in (1, 3):
-        images = _random_images(batch, image_size, generator)
+        images = _random_images(batch, size, generator)
         found = session.run(["boxes", "scores"], {"images": images.numpy()})
         with torch.no_grad():
             wanted = [t.numpy() for t in reference.predict(images.double())]
-        for name, a, b, unit in zip(("boxes", "scores"), found, wanted, (image_size, 1), strict=True):
+        for name, a, b, unit in zip(("boxes", "scores"), found, wanted, (max(size), 1), strict=True):
             if not (np.isfinite(a).all() and np.isfinite(b).all()):
                 raise InputError(f"{name} of {path.name} or of torch that are not finite", "numbers")
             worst = max(worst, float(np.abs(a - b).max()) / unit)
     return worst
 
 
-def _random_images(count: int, size: int, generator: torch.Generator) -> Tensor:
-    """Return smooth random images (count, 3, size, size) in 0..1.
+def _random_images(count: int, size: ImageSize, generator: torch.Generator) -> Tensor:
+    """Return smooth random images (count, 3, height, width) in 0..1.
 
     On white noise, a network that was calibrated on images saturates: float32 rounding alone exceeded the tolerance for
     2 of 8 correct exports of untrained yolo-nano networks (2e-4, against 5e-5 on smooth images). A weight with an error
     of 1 % causes a difference of 0.06 or more.
     """
-    coarse = torch.rand(count, 3, max(2, size // 8), max(2, size // 8), generator=generator)
-    return nn.functional.interpolate(coarse, size=(size, size), mode="bilinear")
+    coarse = torch.rand(count, 3, *(max(2, side // 8) for side in size), generator=generator)
+    return nn.functional.interpolate(coarse, size=size.shape, mode="bilinear")
 
 
-def metadata_of(architecture: Architecture, classes: tuple[str, ...], image_size: int) -> dict[str, str]:
+def metadata_of(architecture: Architecture, classes: tuple[str, ...], image_size: AnySize) -> dict[str, str]:
     """Return the metadata of an exported file."""
-    head = space_of(architecture).graph(architecture).head
+    head, size = space_of(architecture).graph(architecture).head, ImageSize.of(image_size)
+    fit = "longest side to image_size" if size.is_square else "scaled to fit image_size (height x width)"
     return {
         "architecture": json.dumps(architecture.to_dict()),
         "classes": json.dumps(list(classes)),
-        "image_size": str(image_size),
-        "preprocessing": "RGB, longest side to image_size, centre pad 114, / 255",
+        "image_size": str(size),
+        "preprocessing": f"RGB, {fit}, centre pad 114, / 255",
         "suppression": "none" if HEADS[head.kind].end_to_end else "nms",
     }
 
@@ -186,7 +194,7 @@ def skeleton_onnx(
     architecture: Architecture,
     num_classes: int,
     path: Path,
-    image_size: int | None = None,
+    image_size: AnySize | None = None,
     batch: int = 1,
     direct: bool = True,
 ) -> Path:
@@ -197,7 +205,7 @@ def skeleton_onnx(
         architecture: The architecture.
         num_classes: Number of classes.
         path: File to write.
-        image_size: Side of the images in pixels; by default that of the architecture.
+        image_size: Of the images; by default that of the architecture.
         batch: Batch size.
         direct: Whether to build the file from the network definition, which takes milliseconds. A network with an
             operator that :mod:`search_spaces.onnx_nodes` lacks is exported by torch, which takes about a second.
@@ -213,10 +221,10 @@ def skeleton_onnx(
     torch.manual_seed(0)
     detector = space.build(architecture, num_classes)
     torch.random.set_rng_state(generator_state)
-    return write_onnx(detector.deploy(), path, image_size or int(architecture["image_size"]), batch=batch)
+    return write_onnx(detector.deploy(), path, image_size or architecture.image_size, batch=batch)
 
 
-def draft_onnx(detector: Detector, path: Path, image_size: int, batch: int) -> Path:
+def draft_onnx(detector: Detector, path: Path, image_size: AnySize, batch: int) -> Path:
     """Write a deployed detector with its weights and a fixed batch size, for one evaluation.
 
     The file has no metadata and is not compared with torch. Writing takes milliseconds, or about a second for a network

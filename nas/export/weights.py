@@ -8,9 +8,10 @@ from pathlib import Path
 from nas.core.architecture_file import Artifact
 from nas.core.paths import new_file
 from nas.export.onnx import export_onnx, metadata_of
-from nas.inference.onnx_checks import MAX_SIDE, STRIDE
+from nas.inference.onnx_checks import MAX_SIDE
 from nas.supernet.weights import load_detector
 from search_spaces.errors import InputError
+from search_spaces.image_size import STRIDE, AnySize, ImageSize
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,16 @@ class Export:
     difference: float
 
 
-def export_weights(weights: Path, out: Path | None = None, image_size: int | None = None) -> Export:
+def export_weights(weights: Path, out: Path | None = None, image_size: AnySize | None = None) -> Export:
     """Export trained weights to ONNX, checked against torch.
 
-    ``out``: default beside the weights. ``image_size``: side in pixels, default the architecture's. Raises InputError
+    ``out``: default beside the weights. ``image_size``: default the architecture's. Raises InputError
     if the weights, the size or the path cannot be used, or if the check fails.
     """
     detector, artifact, _ = load_detector(weights)
     path = out or weights.with_suffix(".onnx")
-    size = image_size or int(artifact.architecture["image_size"])
-    if not STRIDE <= size <= MAX_SIDE or size % STRIDE:
+    size = ImageSize.of(image_size or artifact.architecture.image_size)
+    if max(size.check()) > MAX_SIDE:
         raise InputError(f"image size {size}", f"a multiple of {STRIDE} from {STRIDE} to {MAX_SIDE}")
     new_file(path, ".onnx")
     metadata = metadata_of(artifact.architecture, artifact.classes, size)

@@ -16,6 +16,7 @@ from nas.inference.backend import Backend
 from nas.inference.deployed import METADATA, DeployedBackend, deployed_folder
 from nas.inference.layouts import OUTPUTS, Raw, to_raw
 from search_spaces.errors import InputError
+from search_spaces.image_size import ImageSize
 
 __all__ = ["BACKENDS", "Backend", "OnnxBackend", "Raw", "TorchBackend", "open_backend"]
 
@@ -143,7 +144,7 @@ class TorchBackend(Backend):
         detector, artifact, _ = load_detector(path)
         self.detector = detector.to(self._device).deploy()
         self.classes = artifact.classes
-        self.image_size = int(artifact.architecture["image_size"])
+        self.image_size = artifact.architecture.image_size
         self.end_to_end = detector.head.end_to_end
 
     @property

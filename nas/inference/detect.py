@@ -16,6 +16,7 @@ from nas.data.loader import Batch, Loader, LoaderConfig
 from nas.inference.coco_metrics import Metrics, evaluate
 from nas.inference.nms import EVALUATION, NEVER, RANKING, Detections, Suppression, in_image
 from search_spaces.detector import Detector
+from search_spaces.image_size import AnySize
 
 if TYPE_CHECKING:
     from nas.inference.model import Model
@@ -36,7 +37,7 @@ Watch = Callable[[int, int], None]
 
 
 def batches(
-    dataset: DetectionDataset, image_size: int, batch_size: int = 50, limit: int | None = None, seed: int = 0
+    dataset: DetectionDataset, image_size: AnySize, batch_size: int = 50, limit: int | None = None, seed: int = 0
 ) -> Iterator[Batch]:
     """Yield the images without augmentation, in order; with ``limit`` about that many, a sample that follows from
     ``seed``."""

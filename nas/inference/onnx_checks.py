@@ -7,7 +7,6 @@ An ONNX file is a program from outside. Its metadata size buffers, its graph dec
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from nas.inference.layouts import OUTPUTS, layout_of
 from nas.inference.nms import Suppression
 from search_spaces.errors import InputError
 from search_spaces.foreign_files import UnreadableFile, read_bytes
+from search_spaces.image_size import STRIDE, ImageSize
 from search_spaces.json_checks import JsonObject, parse_json
 from search_spaces.text import brief
 
@@ -27,7 +27,6 @@ MAX_FILE_BYTES = 2 << 30
 """Largest ONNX file (protobuf ends there) and largest file of weights beside it."""
 MAX_SIDE = 4096
 """Largest image size in pixels."""
-STRIDE = 32
 """Image sizes are multiples of it: the largest stride of a detector."""
 MAX_CLASSES = 100_000
 MAX_ANCHORS = 1 << 20
@@ -48,7 +47,7 @@ class CheckedOnnx:
     Attributes:
         source: What a session is opened with: the content, or the path where weights lie in a file beside it.
         classes: Class names in the order of the scores.
-        image_size: Side of the square input in pixels.
+        image_size: Of the input.
         end_to_end: Whether the network gives one box per object, so that nothing is to be suppressed.
         batch: Number of images of one run; None where it is free.
         layout: Layout of the outputs, one of :data:`nas.inference.layouts.OUTPUTS`.
@@ -57,7 +56,7 @@ class CheckedOnnx:
 
     source: bytes | str
     classes: tuple[str, ...]
-    image_size: int
+    image_size: ImageSize
     end_to_end: bool
     batch: int | None
     layout: str = "dense"
@@ -111,7 +110,7 @@ def _text(value: str | bytes) -> str:
     return value if isinstance(value, str) else value.decode(errors="replace")
 
 
-def _metadata(proto: onnx.ModelProto, path: Path) -> tuple[tuple[str, ...], int]:
+def _metadata(proto: onnx.ModelProto, path: Path) -> tuple[tuple[str, ...], ImageSize]:
     """Class names and image size."""
     names, size = _entry(proto, "classes"), _entry(proto, "image_size")
     if names is None or size is None:
@@ -121,9 +120,17 @@ def _metadata(proto: onnx.ModelProto, path: Path) -> tuple[tuple[str, ...], int]
         raise InputError(f"classes are {brief(classes)}", f"1 to {MAX_CLASSES:,} names")
     if odd := [name for name in classes if not isinstance(name, str) or not name]:
         raise InputError(f"a class is called {brief(odd[0])}", "names")
-    if not re.fullmatch(r"[0-9]{1,6}", size) or not STRIDE <= int(size) <= MAX_SIDE or int(size) % STRIDE:
-        raise InputError(f"image_size is {brief(size)}", f"a multiple of {STRIDE} from {STRIDE} to {MAX_SIDE}")
-    return tuple(classes), int(size)
+    return tuple(classes), _image_size(size)
+
+
+def _image_size(text: str) -> ImageSize:
+    try:
+        size = ImageSize.of(text)
+        if max(size.check()) <= MAX_SIDE:
+            return size
+    except InputError:
+        pass
+    raise InputError(f"image_size is {brief(text)}", f"a multiple of {STRIDE} from {STRIDE} to {MAX_SIDE}, or HxW")
 
 
 def _external_files(proto: onnx.ModelProto, path: Path) -> bool:
@@ -163,20 +170,18 @@ def _inside(proto: onnx.ModelProto, path: Path) -> Suppression:
     return Suppression.from_json(data)
 
 
-def _check_interface(graph: onnx.GraphProto, image_size: int, classes: int) -> tuple[int | None, str]:
+def _check_interface(graph: onnx.GraphProto, image_size: ImageSize, classes: int) -> tuple[int | None, str]:
     """The batch size, None where it is free, and the layout of the outputs.
 
-    Raises InputError unless the graph takes images (N, 3, S, S) and gives the outputs of a layout.
+    Raises InputError unless the graph takes images (N, 3, H, W) and gives the outputs of a layout.
     """
     constants = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in constants]
     if [value.name for value in inputs] != ["images"] or not _is_float(inputs[0]):
         raise InputError(f"inputs {_listed(inputs)}", "one input images of float32")
     batch, *sides = _shape(inputs[0]) or [None]
-    if len(sides) != 3 or any(
-        given not in (None, want) for given, want in zip(sides, (3, image_size, image_size), strict=False)
-    ):
-        raise InputError(f"images of shape {_shape(inputs[0])}", f"(batch, 3, {image_size}, {image_size})")
+    if len(sides) != 3 or any(given not in (None, want) for given, want in zip(sides, (3, *image_size), strict=False)):
+        raise InputError(f"images of shape {_shape(inputs[0])}", f"(batch, 3, {image_size.height}, {image_size.width})")
     if batch is not None and not 1 <= batch <= MAX_BATCH:
         raise InputError(f"a batch of {batch}", f"1 to {MAX_BATCH}, or a free one")
     return batch, _check_outputs(list(graph.output), classes)
@@ -222,7 +227,7 @@ def _listed(values: Sequence[onnx.ValueInfoProto]) -> str:
     return brief([value.name for value in values])
 
 
-def _check_sizes(proto: onnx.ModelProto, image_size: int, batch: int | None) -> None:
+def _check_sizes(proto: onnx.ModelProto, image_size: ImageSize, batch: int | None) -> None:
     """Raise InputError for a tensor that needs over :data:`MAX_TENSOR_BYTES` for one image, as far as shapes follow from
     those of the inputs and of small constants."""
     import onnx
@@ -231,7 +236,7 @@ def _check_sizes(proto: onnx.ModelProto, image_size: int, batch: int | None) -> 
     light.CopyFrom(proto) if proto.ByteSize() < _SMALL**2 else _without_weights(proto, light)
     for value in light.graph.input:
         if value.name == "images":
-            shape = onnx.helper.make_tensor_value_info("images", 1, [batch or 1, 3, image_size, image_size])
+            shape = onnx.helper.make_tensor_value_info("images", 1, [batch or 1, 3, *image_size])
             value.CopyFrom(shape)
     del light.graph.value_info[:]
     try:

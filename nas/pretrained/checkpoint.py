@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nas.pretrained.pickles import Stub, read_checkpoint
 from search_spaces.errors import InputError
+from search_spaces.image_size import STRIDE, ImageSize
 
 SUFFIXES = (".pt", ".pth", ".onnx", ".safetensors")
 MAX_MODULES = 100_000
@@ -34,14 +35,14 @@ class Checkpoint:
     Args:
         tensors: Parameters and buffers by name; floating-point tensors are float32.
         classes: Class names in the order of the outputs; empty if the file has none.
-        image_size: Side of the training images in pixels; None if the file does not state it.
+        image_size: Of the training images; None if the file does not state it.
         licence: Licence that the file states; None if it states none.
         folded: Whether BatchNorm is folded into the convolutions (ONNX).
     """
 
     tensors: Mapping[str, Tensor]
     classes: tuple[str, ...] = ()
-    image_size: int | None = None
+    image_size: ImageSize | None = None
     licence: str | None = None
     folded: bool = False
 
@@ -139,11 +140,12 @@ def _text(found: object) -> str | None:
     return "".join(c for c in found[:200] if c.isprintable()) or None if isinstance(found, str) else None
 
 
-def _image_size(found: object) -> int | None:
-    """Return an image side in pixels, a multiple of 32 up to 8192, from a number or a square pair; None otherwise."""
-    if isinstance(found, list | tuple) and len(set(map(str, found))) == 1:
-        found = found[0]
-    return found if type(found) is int and 32 <= found <= 8192 and found % 32 == 0 else None
+def _image_size(found: object) -> ImageSize | None:
+    """Return the image size, multiples of 32 up to 8192, of a side or of a height and width; None otherwise."""
+    sides = found if isinstance(found, list | tuple) else (found,)
+    if len(sides) not in (1, 2) or any(type(s) is not int or s % STRIDE or not STRIDE <= s <= 8192 for s in sides):
+        return None
+    return ImageSize(*map(int, (sides[0], sides[-1])))
 
 
 def _safetensors(path: Path) -> Checkpoint:

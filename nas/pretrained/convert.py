@@ -26,6 +26,7 @@ from nas.pretrained.families.base import Tensors, WeightMap, with_identity_norms
 from nas.supernet.weights import digest_of, save_detector
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
+from search_spaces.image_size import ImageSize
 from search_spaces.references import FAMILIES, Reference, references
 from search_spaces.spaces import space_of
 
@@ -75,7 +76,7 @@ class Imported:
         tensors: Number of imported tensors.
         parameters: Number of parameters of the network.
         classes: Class names in the order of the outputs.
-        image_size: Side of the images in pixels.
+        image_size: Of the images.
         licence: Licence of the weights.
         folded: Whether BatchNorm was folded into the convolutions of the file.
     """
@@ -85,7 +86,7 @@ class Imported:
     tensors: int
     parameters: int
     classes: tuple[str, ...]
-    image_size: int
+    image_size: ImageSize
     licence: str
     folded: bool
 
@@ -237,10 +238,10 @@ def _short(names: Iterable[str]) -> list[str]:
 
 def _detector(checkpoint: Checkpoint, fit: Fit, path: Path) -> tuple[Detector, Artifact]:
     architecture = fit.reference.architecture
-    size = checkpoint.image_size or PUBLISHED_SIZE
+    size = checkpoint.image_size or ImageSize.of(PUBLISHED_SIZE)
     space = space_of(architecture)
-    if size in space["image_size"].values:
-        architecture = architecture.replace(image_size=size)
+    if space.nearest_size(size) == size:
+        architecture = architecture.replace(image_size=size.value)
     named = len(checkpoint.classes) == fit.num_classes
     classes = checkpoint.classes if named else unnamed_classes(fit.num_classes)
     detector = space.build(architecture, len(classes))
@@ -258,7 +259,7 @@ def _summary(checkpoint: Checkpoint, fit: Fit, detector: Detector, artifact: Art
         len(fit.tensors),
         sum(p.numel() for p in detector.parameters()),
         artifact.classes,
-        int(artifact.architecture["image_size"]),
+        artifact.architecture.image_size,
         licence,
         checkpoint.folded,
     )

@@ -27,7 +27,6 @@ from latency_db.predictor.database import rows_of
 from latency_db.predictor.features import Features, network_features
 from latency_db.predictor.model import Predictor, spread
 from latency_db.runtimes import open_profiler
-from nas.core.image_size import check_image_size
 from nas.core.reporter import Reporter, Update
 from nas.data.source import DataPair, open_data
 from nas.profiling.workload import latency_workload
@@ -79,7 +78,7 @@ class OnboardingRequest:
 
     def __post_init__(self) -> None:
         if self.target.image_size is not None:
-            check_image_size(self.target.image_size, f"target {self.target}")
+            self.target.image_size.check(f"target {self.target}")
 
 
 @dataclass(frozen=True)
@@ -200,7 +199,7 @@ def pool_of_networks(space: SearchSpace, num_classes: int, target: Target, seed:
             break
         a = space.sample(rng)
         points[a.id] = a
-    return [Network(a, num_classes, target.image_size or int(a["image_size"])) for a in points.values()]
+    return [Network(a, num_classes, target.image_size or a.image_size) for a in points.values()]
 
 
 def _chosen(

@@ -11,11 +11,11 @@ from latency_db.conversion.onnx_parts import parsed
 from latency_db.core.profiler import Network, Workload
 from latency_db.core.target import Target
 from nas.core.architecture_file import Artifact
-from nas.core.image_size import check_image_size
 from nas.core.references import artifact_of
 from nas.profiling.calibration import calibration_images
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
+from search_spaces.image_size import ImageSize
 from search_spaces.space import SearchSpace
 from search_spaces.spaces import space_of
 
@@ -44,7 +44,7 @@ def latency_workload(
     Raises:
         InputError: if the image size is not a multiple of 32.
     """
-    size = check_image_size(target.image_size or int(architecture["image_size"]), f"target {target}")
+    size = (target.image_size or architecture.image_size).check(f"target {target}")
     network = Network(architecture, num_classes, size)
     images = partial(calibration_images, data, size) if data else None
     model = partial(_skeleton, space, architecture, num_classes, scratch / "candidate.onnx", size, target.batch)
@@ -52,7 +52,7 @@ def latency_workload(
 
 
 def _skeleton(
-    space: SearchSpace, architecture: Architecture, num_classes: int, path: Path, size: int, batch: int
+    space: SearchSpace, architecture: Architecture, num_classes: int, path: Path, size: ImageSize, batch: int
 ) -> Path:
     from nas.export.onnx import skeleton_onnx  # imports torch
 
@@ -77,7 +77,7 @@ def workload_of(path: Path, target: Target, scratch: Path, data: DataPair | None
         workload = Workload.of_file(path)
         if data is None:
             return workload
-        return replace(workload, calibration=lambda: calibration_images(data, input_side(path, target)))
+        return replace(workload, calibration=lambda: calibration_images(data, input_size(path, target)))
     artifact = _artifact(path)
     space = space_of(artifact.architecture)
     return latency_workload(space, artifact.architecture, artifact.num_classes, target, scratch, data)
@@ -91,19 +91,20 @@ def _artifact(path: Path) -> Artifact:
     return artifact_of(path)
 
 
-def input_side(path: Path, target: Target) -> int:
-    """Read the side in pixels of the square images that an ONNX file takes.
+def input_size(path: Path, target: Target) -> ImageSize:
+    """Read the size of the images that an ONNX file takes.
 
     Where the file leaves it free, it is the target's.
 
     Raises:
-        InputError: if the file cannot be read, its input is no image, or its sides differ or are unknown.
+        InputError: if the file cannot be read, its input is no image, or its size is unknown or not the target's.
     """
     inputs = parsed(path).graph.input
     dims = [d.dim_value for d in inputs[0].type.tensor_type.shape.dim] if inputs else []
-    side = next((d for d in dims[2:4] if d), target.image_size)
-    if len(dims) != 4 or side is None or any(d not in (0, side) for d in dims[2:4]):
+    free = target.image_size.shape if target.image_size else (0, 0)
+    sides = [dim or side for dim, side in zip(dims[2:4], free, strict=False)]
+    if len(dims) != 4 or not all(sides) or (target.image_size and tuple(sides) != free):
         raise InputError(
-            f"{path.name} takes images of {dims[2:4]}", "one fixed square size, or one in the target: …@640"
+            f"{path.name} takes images of {dims[2:4]}", "one fixed size, or one in the target: …@640 or …@384x640"
         )
-    return check_image_size(side, path.name)
+    return ImageSize(*sides).check(path.name)

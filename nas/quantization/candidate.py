@@ -21,6 +21,7 @@ from nas.export.onnx import draft_onnx
 from nas.quantization.model import FEW, scheme_of
 from nas.quantization.runtime_accuracy import RuntimeModel
 from search_spaces.detector import Detector
+from search_spaces.image_size import AnySize
 
 IMAGES = FEW
 """Calibration images: the fewest for which ``nas quantize`` gives no warning."""
@@ -31,15 +32,15 @@ do not depend on it."""
 
 @contextmanager
 def open_int8_candidate(
-    detector: Detector, target: Target, image_size: int, images: Sequence[NDArray[np.uint8]]
+    detector: Detector, target: Target, image_size: AnySize, images: Sequence[NDArray[np.uint8]]
 ) -> Iterator[RuntimeModel]:
     """Calibrate a deployed detector by a target's quantization scheme and open it in its runtime.
 
     Args:
         detector: deployed.
         target: at int8.
-        image_size: side of the input, pixels.
-        images: batches (N, 3, S, S) in 0..255, S = ``image_size``; the first :data:`IMAGES` images calibrate,
+        image_size: of the input.
+        images: batches (N, 3, H, W) in 0..255, H x W = ``image_size``; the first :data:`IMAGES` images calibrate,
             by their extremes.
 
     Yields:

@@ -19,7 +19,6 @@ from latency_db.runtimes import RUNTIMES
 from nas.core.architecture_file import Artifact
 from nas.core.atomic import atomic_write
 from nas.core.compute import device_of
-from nas.core.image_size import check_image_size
 from nas.core.reporter import Reporter
 from nas.data.dataset import DetectionDataset
 from nas.data.source import DataPair
@@ -33,6 +32,7 @@ from nas.supernet.batchnorm import recalibrate
 from nas.supernet.weights import load_detector
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
+from search_spaces.image_size import AnySize, ImageSize
 from search_spaces.registry import unknown
 from search_spaces.spaces import space_of
 
@@ -78,7 +78,7 @@ class CalibratedDetector:
         calibrated: the file with the ranges.
         blocks: what may be kept in floating point as one.
         val: images that accuracy is measured on.
-        image_size: side of the input, pixels.
+        image_size: of the input.
         warnings: of the calibration.
         metadata: of the exported file.
     """
@@ -91,7 +91,7 @@ class CalibratedDetector:
     calibrated: Calibrated
     blocks: QuantizationBlocks
     val: DetectionDataset
-    image_size: int
+    image_size: ImageSize
     warnings: tuple[str, ...]
     metadata: Mapping[str, str]
 
@@ -188,7 +188,7 @@ def calibrate_detector(
     """
     reporter = reporter or Reporter()
     detector, artifact, record = load_detector(weights)
-    size = check_image_size(target.image_size or int(artifact.architecture["image_size"]), f"target {target}")
+    size = (target.image_size or artifact.architecture.image_size).check(f"target {target}")
     scheme = scheme_of(target)
     if "metrics" not in record:  # a training recalibrates before it evaluates
         reporter.note(f"recalibrating BatchNorm on {RECALIBRATION} images")
@@ -213,11 +213,11 @@ def calibrate_detector(
     )
 
 
-def calibration_batches(data: DataPair, size: int, calibration: CalibrationConfig) -> list[Any]:
+def calibration_batches(data: DataPair, size: AnySize, calibration: CalibrationConfig) -> list[Any]:
     """Read the calibration images, the same ones each time.
 
     Returns:
-        Arrays (N, 3, ``size``, ``size``) float32 in 0..1, ``calibration.images`` images in all, not augmented.
+        Arrays (N, 3, H, W) float32 in 0..1, ``calibration.images`` images in all, not augmented.
     """
     count = min(calibration.images, len(data.train))
     per_batch = min(count, 25)

@@ -83,7 +83,7 @@ class QatTask(Task):
         self.distil = distil
 
     def losses(self, images: Tensor, truth: Truth, step: int) -> Iterator[tuple[Tensor, Terms]]:
-        """Yield the sum of detection loss and distillation, a scalar, with its terms, for images (N, 3, S, S)."""
+        """Yield the sum of detection loss and distillation, a scalar, with its terms, for images (N, 3, H, W)."""
         student = self.detector(images)
         loss, terms, matched = self.loss(student, truth)
         with torch.no_grad():

@@ -15,6 +15,7 @@ from nas.inference.boxes import paired_iou
 from nas.inference.coco_metrics import Detections, Metrics, evaluate
 from nas.inference.detect import batches, sort_out
 from search_spaces.errors import InputError
+from search_spaces.image_size import AnySize
 
 Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]
 SUBSTITUTE = "onnxruntime"
@@ -63,7 +64,7 @@ class RuntimeModel:
 
 
 def runtime_accuracy(
-    served: RuntimeModel, dataset: DetectionDataset, image_size: int, end_to_end: bool = False
+    served: RuntimeModel, dataset: DetectionDataset, image_size: AnySize, end_to_end: bool = False
 ) -> Metrics:
     """Compute COCO metrics over a data set, each image once, as for torch."""
     sizes = {sample.id: (sample.width, sample.height) for sample in dataset.samples}

@@ -9,6 +9,7 @@ from typing import Any
 from nas.core.estimate import Estimate, speed_up
 from nas.core.units import label, number, quantity
 from nas.search.selection import Selection
+from search_spaces.image_size import ImageSize
 from search_spaces.json_checks import check_fields, check_type
 
 
@@ -18,7 +19,7 @@ class Baseline:
 
     Args:
         name: Name of the reference.
-        image_size: Image size in pixels.
+        image_size: Image size.
         latency: Latency in ms.
         params: Deployed parameters.
         macs: Multiply-accumulates at the image size.
@@ -26,7 +27,7 @@ class Baseline:
     """
 
     name: str
-    image_size: int
+    image_size: ImageSize
     latency: Estimate
     params: int
     macs: int
@@ -40,7 +41,7 @@ class Baseline:
         accuracy = {} if self.accuracy is None else {"accuracy": self.accuracy.to_dict()}
         return {
             "name": self.name,
-            "image_size": self.image_size,
+            "image_size": self.image_size.value,
             "latency": self.latency.to_dict(),
             "params": self.params,
             "macs": self.macs,
@@ -52,10 +53,11 @@ class Baseline:
         """Restore a baseline from :meth:`to_dict`. Raises InputError for a missing, unknown or wrongly typed field."""
         given = check_fields(data, ("name", "image_size", "latency", "params", "macs"), "baseline", ("accuracy",))
         check_type(given["name"], str, "name of a baseline")
-        for field in ("image_size", "params", "macs"):
+        for field in ("params", "macs"):
             check_type(given[field], int, f"{field} of a baseline")
         accuracy = {"accuracy": Estimate.from_dict(given["accuracy"])} if "accuracy" in given else {}
-        return cls(**{**given, "latency": Estimate.from_dict(given["latency"]), **accuracy})
+        size = ImageSize.of(given["image_size"])
+        return cls(**{**given, "image_size": size, "latency": Estimate.from_dict(given["latency"]), **accuracy})
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def measure_baseline(bound: ReferenceBound, context: Context) -> Baseline:
     assert database is not None
     architecture = reference(bound.reference).architecture
     space = space_of(architecture)
-    size = bound.image_size or target.image_size or int(architecture["image_size"])
+    size = bound.image_size or target.image_size or architecture.image_size
     sized = replace(target, image_size=size)
     # A target without an image size stays so: the nominal speed is that of all networks on it.
     where = sized if target.image_size else target

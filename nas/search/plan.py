@@ -10,7 +10,6 @@ from latency_db.runtimes import RUNTIMES, open_profiler
 from nas.core.budgets import BudgetRequest, Budgets, parse_request
 from nas.core.compute import device_of
 from nas.core.estimate import Objective
-from nas.core.image_size import check_image_size
 from nas.core.precision_choice import joined, with_precisions
 from nas.estimators import ESTIMATORS
 from nas.search.baseline import Baseline
@@ -195,7 +194,7 @@ class SearchPlan:
                 "two or more, the target's among them",
             )
         if self.target.image_size is not None:
-            check_image_size(self.target.image_size, f"target {self.target}")
+            self.target.image_size.check(f"target {self.target}")
         for target in self.targets.values():
             open_profiler(target).close()
         int8 = self.targets.get("int8")

@@ -24,6 +24,7 @@ from nas.training.data import open_training_data
 from nas.training.job import TrainJob
 from nas.training.recipe import Recipe
 from nas.training.train_detector import final_candidate, train_detectors
+from search_spaces.image_size import SizeField
 from search_spaces.spaces import SPACES
 
 RESTRICTED = {
@@ -46,7 +47,7 @@ class QuickstartConfig:
 
     Attributes:
         data: data set.
-        image_size: side of the images in pixels.
+        image_size: of the images.
         trials: architectures to evaluate.
         supernet_epochs: epochs of the supernet.
         epochs: epochs of each chosen architecture, from the supernet's weights.
@@ -54,7 +55,7 @@ class QuickstartConfig:
     """
 
     data: str = "digits@96"
-    image_size: int = 96
+    image_size: SizeField = SizeField(96)
     trials: int = 40
     supernet_epochs: int = 3
     epochs: int = 4
@@ -62,7 +63,7 @@ class QuickstartConfig:
 
     def search_settings(self) -> SearchSettings:
         """Return the settings of the search. Raises InputError for an image size that the space lacks."""
-        space = SPACES["yolo-nano"].restrict({"image_size": (self.image_size,), **RESTRICTED})
+        space = SPACES["yolo-nano"].restrict({"image_size": (self.image_size.value,), **RESTRICTED})
         settings = SearchSettings(
             fixed={name: space[name].values for name in ("image_size", *RESTRICTED)},
             data=self.data,
@@ -126,7 +127,7 @@ def _train(
 def _export(folder: Path, artifacts: Sequence[Artifact], reporter: Reporter) -> None:
     for artifact in artifacts:
         detector, _, _ = load_detector(folder / f"{artifact.name}.safetensors")
-        size = int(artifact.architecture["image_size"])
+        size = artifact.architecture.image_size
         metadata = metadata_of(artifact.architecture, artifact.classes, size)
         worst = export_onnx(detector.deploy(), folder / f"{artifact.name}.onnx", size, metadata)
         reporter.note(f"{artifact.name}.onnx: largest difference to torch {worst:.1e}")

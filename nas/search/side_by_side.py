@@ -72,7 +72,7 @@ def _accuracy(plan: SearchPlan, baseline: Baseline, estimators: SearchEstimators
         point = point_of(plan.space, baseline.name)
     except InputError:
         return None
-    if int(point["image_size"]) != baseline.image_size:
+    if point.image_size != baseline.image_size:
         return None
     precision = plan.target.precision if plan.settings.precisions else None
     return estimators.of(plan.aims.gain.name)(joined(point, precision))

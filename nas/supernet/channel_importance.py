@@ -35,8 +35,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from search_spaces.detector import STRIDE, Detector
+from search_spaces.detector import Detector
 from search_spaces.graph import Layout
+from search_spaces.image_size import STRIDE
 
 Label = tuple[int, int]
 """A channel as a pair: number of its part, and its index in the part."""

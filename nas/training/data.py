@@ -14,6 +14,7 @@ from nas.data.source import DataPair, open_data
 from nas.data.transforms import Augmentation
 from nas.training.recipe import Recipe
 from search_spaces.errors import InputError
+from search_spaces.image_size import AnySize, ImageSize
 from search_spaces.space import SearchSpace
 
 MAX_LOADERS = 8
@@ -37,12 +38,12 @@ def reporting_new_problems(data: DataPair, reporter: Reporter) -> Iterator[None]
             reporter.note(f"data: {line}")
 
 
-def image_size_of(space: SearchSpace) -> int:
-    """Return the image size in pixels that a supernet is trained at: the largest of the space."""
-    return int(space["image_size"].values[-1])
+def image_size_of(space: SearchSpace) -> ImageSize:
+    """Return the image size that a supernet is trained at: the largest of the space."""
+    return space.image_sizes[-1]
 
 
-def training_batches(data: DataPair, recipe: Recipe, image_size: int, augment: bool, device: str = "cpu") -> Loader:
+def training_batches(data: DataPair, recipe: Recipe, image_size: AnySize, augment: bool, device: str = "cpu") -> Loader:
     """Return this process's share of the training batches.
 
     A GPU takes images faster than one thread prepares them. On a CPU, more threads would only take cores from the
@@ -51,7 +52,7 @@ def training_batches(data: DataPair, recipe: Recipe, image_size: int, augment: b
     Args:
         data: data set; batches come from its train split.
         recipe: batch size, number of epochs, seed and augmentation.
-        image_size: side of the square images in pixels.
+        image_size: of the images.
         augment: whether images are augmented.
         device: the device that trains.
 

@@ -26,6 +26,7 @@ from search_spaces.detector import Detector, channels, run
 from search_spaces.errors import InputError
 from search_spaces.graph import Layout
 from search_spaces.heads.base import Predictions, decode_boxes
+from search_spaces.image_size import AnySize, ImageSize
 
 MIN_CONFIDENCE = 0.05
 """Confidence of the teacher from which an anchor point is distilled. Below it are thousands of points of background,
@@ -102,8 +103,8 @@ def open_teacher(
     return Teacher(detector.to(device), f"{path.name} {digest_of(path)}", columns)
 
 
-def check_pair(student: Detector, teacher: Teacher, image_size: int, features: bool) -> None:
-    """Raises InputError unless student and teacher have the same number of anchor points at ``image_size`` px, and,
+def check_pair(student: Detector, teacher: Teacher, image_size: AnySize, features: bool) -> None:
+    """Raises InputError unless student and teacher have the same number of anchor points at ``image_size``, and,
     where ``features`` are compared, neck outputs of the same sizes."""
     (own, own_maps), (goal, goal_maps) = (_shapes(d, image_size) for d in (student, teacher.detector))
     if own != goal:
@@ -120,10 +121,12 @@ def check_pair(student: Detector, teacher: Teacher, image_size: int, features: b
         )
 
 
-def _shapes(detector: Detector, image_size: int) -> tuple[int, list[tuple[int, int]]]:
+def _shapes(detector: Detector, image_size: AnySize) -> tuple[int, list[tuple[int, int]]]:
     """Return the number of anchor points, and height and width of each neck output, on the meta device."""
     skeleton = copy.deepcopy(detector).to("meta").eval()
-    predictions, features = predictions_and_features(skeleton, torch.zeros(1, 3, image_size, image_size, device="meta"))
+    predictions, features = predictions_and_features(
+        skeleton, torch.zeros(1, 3, *ImageSize.of(image_size), device="meta")
+    )
     return int(predictions.logits.shape[1]), [(int(f.shape[2]), int(f.shape[3])) for f in features]
 
 

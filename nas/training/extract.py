@@ -43,7 +43,7 @@ def extract_detector(
             f"{supernet} knows {len(classes)} classes ({', '.join(classes[:3])}, …), {data.name} has {len(data.classes)}",
             "the data set that the supernet was trained on",
         )
-    size = int(artifact.architecture["image_size"])
+    size = artifact.architecture.image_size
     with exclusive_output(out):
         detector = shared.extract(artifact.architecture).to(device_of(device))
         calibrate(detector, data, size)

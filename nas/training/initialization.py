@@ -19,6 +19,7 @@ from nas.training.job import TrainJob, initial_weights
 from nas.training.tasks import DetectorTask
 from nas.training.transfer import TransferReport, transfer
 from search_spaces.detector import Detector
+from search_spaces.image_size import ImageSize
 from search_spaces.spaces import space_of
 
 CALIBRATION_IMAGES = 400
@@ -52,14 +53,14 @@ def build_task(detector: Detector, artifact: Artifact, job: TrainJob, steps: int
     weighted = isinstance(data.train, MixedDataset)
     if job.teacher is None:
         return DetectorTask(detector, identity, recipe.loss(), job.layers, weighted)
-    device, size = next(detector.parameters()).device, int(artifact.architecture["image_size"])
+    device, size = next(detector.parameters()).device, artifact.architecture.image_size
     images = partial(_calibration_images, data, size, device)
     teacher = open_teacher(job.teacher, artifact.classes, device, images)
     check_pair(detector, teacher, size, recipe.distill_features > 0)
     return DistillationTask(detector, identity, teacher, recipe, steps, job.layers, weighted)
 
 
-def _calibration_images(data: DataPair, size: int, device: torch.device) -> Iterator[Tensor]:
+def _calibration_images(data: DataPair, size: ImageSize, device: torch.device) -> Iterator[Tensor]:
     return images_of(batches(data.train, size, limit=CALIBRATION_IMAGES), device)
 
 

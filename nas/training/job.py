@@ -21,6 +21,7 @@ from nas.training.logging_config import LoggingConfig
 from nas.training.recipe import Recipe
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
+from search_spaces.image_size import AnySize
 from search_spaces.spaces import space_of
 
 
@@ -87,8 +88,8 @@ class TrainJob:
         """The augmentation of the train images."""
         return self.data.augmentation.changed(self.recipe.augmentation) if self.augment else Augmentation.NONE
 
-    def batches(self, image_size: int) -> Loader:
-        """Return the training batches of this process, ``image_size`` px. Raises InputError if the train split does
+    def batches(self, image_size: AnySize) -> Loader:
+        """Return the training batches of this process, of ``image_size``. Raises InputError if the train split does
         not fill one batch."""
         return training_batches(self.data, self.recipe, image_size, self.augment, self.compute.device)
 

@@ -67,8 +67,7 @@ def place_of(artifact: Artifact, space: SearchSpace) -> Architecture:
     """
     architecture = artifact.architecture
     if architecture.space == space.name:
-        sizes = [int(v) for v in space["image_size"].values]
-        return space.check(architecture.replace(image_size=_nearest(sizes, int(architecture["image_size"]))))
+        return space.check(_at_nearest_size(architecture, space))
     reference = reference_of(architecture)
     if reference is None:
         raise InputError(
@@ -77,8 +76,8 @@ def place_of(artifact: Artifact, space: SearchSpace) -> Architecture:
     return point_of(space, reference.name)
 
 
-def _nearest(sizes: list[int], wanted: int) -> int:
-    return min(sizes, key=lambda size: abs(size - wanted))
+def _at_nearest_size(architecture: Architecture, space: SearchSpace) -> Architecture:
+    return architecture.replace(image_size=space.nearest_size(architecture.image_size).value)
 
 
 def derived_space(
@@ -103,8 +102,7 @@ def derived_space(
         else:
             values[choice.name] = tuple(v for v in choice.values if NARROWEST * float(own) <= float(v) <= float(own))
     restricted = space.restrict(values)
-    sizes = [int(v) for v in restricted["image_size"].values]
-    restricted.check(point.replace(image_size=_nearest(sizes, int(point["image_size"]))))
+    restricted.check(_at_nearest_size(point, restricted))
     return restricted
 
 

@@ -165,7 +165,7 @@ def _fit_detector(artifact: Artifact, job: TrainJob, path: Path, watch: Watch) -
     torch.manual_seed(recipe.seed)
     detector, report = initialize(artifact, job.init)
     detector.to(device_of(job.compute.device))
-    size = int(artifact.architecture["image_size"])
+    size = artifact.architecture.image_size
     loader = job.batches(size)
     steps = len(loader) // recipe.accumulate * recipe.epochs
     record = {**job.provenance(), **job.ancestors(), "augmentation": job.augmentation.to_dict()}

@@ -17,6 +17,7 @@ from nas.inference.detect import batches, detect, images_of
 from nas.inference.nms import Detections
 from nas.supernet.batchnorm import recalibrate
 from search_spaces.detector import Detector
+from search_spaces.image_size import AnySize
 
 CALIBRATION_IMAGES = 400
 """Train images that set the BatchNorm statistics."""
@@ -24,8 +25,8 @@ BATCH = 50
 """Images per batch."""
 
 
-def calibrate(detector: Detector, data: DataPair, image_size: int, frozen: Sequence[nn.Module] = ()) -> None:
-    """Set the BatchNorm statistics of a detector from :data:`CALIBRATION_IMAGES` train images at ``image_size`` px, in
+def calibrate(detector: Detector, data: DataPair, image_size: AnySize, frozen: Sequence[nn.Module] = ()) -> None:
+    """Set the BatchNorm statistics of a detector from :data:`CALIBRATION_IMAGES` train images at ``image_size``, in
     place, except those of ``frozen`` parts."""
     device = next(detector.parameters()).device
     recalibrate(detector, images_of(batches(data.train, image_size, limit=CALIBRATION_IMAGES), device), frozen)
@@ -34,7 +35,7 @@ def calibrate(detector: Detector, data: DataPair, image_size: int, frozen: Seque
 def validate(
     detector: Detector,
     data: DataPair,
-    image_size: int,
+    image_size: AnySize,
     frozen: Sequence[nn.Module] = (),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Metrics:
@@ -46,7 +47,7 @@ def validate(
     Args:
         detector: the network, on the device that evaluates it.
         data: calibration images come from its train split.
-        image_size: side of the square input in pixels.
+        image_size: of the input.
         frozen: parts that keep their BatchNorm statistics.
         progress: receives the number of evaluated images and of all images.
     """
@@ -57,7 +58,7 @@ def validate(
 def detect_and_score(
     detector: Detector,
     data: DataPair,
-    image_size: int,
+    image_size: AnySize,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Metrics:
     """Return COCO metrics on the whole val split, with the BatchNorm statistics as they are (see :func:`validate`)."""
@@ -81,7 +82,7 @@ class Validation:
     Attributes:
         every: epochs between two evaluations.
         data: data set.
-        image_size: side of the square input in pixels.
+        image_size: of the input.
         detector_of: makes the detector that is evaluated from the EMA model, which must stay as it is.
         keep_best: receives the detector of the best mAP so far and its metrics, in rank 0.
         frozen: returns the parts of the detector that keep their BatchNorm statistics.
@@ -89,7 +90,7 @@ class Validation:
 
     every: int
     data: DataPair
-    image_size: int
+    image_size: AnySize
     detector_of: Callable[[nn.Module], Detector] = copy.deepcopy  # type: ignore[assignment]  # of a detector
     keep_best: Callable[[Detector, Metrics], None] | None = None
     frozen: Callable[[Detector], Sequence[nn.Module]] = lambda detector: ()

@@ -157,7 +157,7 @@ def test_networks_of_a_space(name: str) -> None:
                 if option in ("out", "hidden", "widths") and not (option == "hidden" and n.kind == "bepc3"):
                     widths: tuple[Any, ...] = value if isinstance(value, tuple) else (value,)
                     assert all(w % 8 == 0 and w > 0 for w in widths), (n, option)
-        assert graph.image_size % 32 == 0
+        assert all(side % 32 == 0 for side in graph.image_size)
         known = [IMAGE]
         for n in (*graph.nodes, graph.head):
             assert set(n.inputs) <= set(known), n

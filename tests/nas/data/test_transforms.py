@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from nas.data.transforms import PAD, Augmentation, Placement, augment, jitter_hsv, letterbox, place, visible
 from search_spaces.errors import InputError
+from search_spaces.image_size import ImageSize
 
 SIZES = [(640, 480), (480, 640), (333, 517), (128, 128), (1, 900), (31, 7)]
 
@@ -151,7 +152,7 @@ def test_jitter_leaves_the_border_grey() -> None:
 
 
 def test_image_wholly_off_the_canvas() -> None:
-    placement = Placement(32, 1.0, 1.0, 100, -50)
+    placement = Placement(ImageSize(32, 32), 1.0, 1.0, 100, -50)
     assert (placement.paste(np.zeros((10, 10, 3), np.uint8)) == PAD).all()
 
 
@@ -185,7 +186,7 @@ def test_turned_boxes_enclose_the_turned_pixels(changes: dict[str, float], flip:
 
 def test_a_quarter_turn_is_exact_and_finds_its_way_back() -> None:
     rgb = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
-    placement = Placement(64, 1.0, 1.0, 0, 0, turn=(0.0, -1.0, 1.0, 0.0), pivot=(32.0, 32.0))
+    placement = Placement(ImageSize(64, 64), 1.0, 1.0, 0, 0, turn=(0.0, -1.0, 1.0, 0.0), pivot=(32.0, 32.0))
     np.testing.assert_array_equal(placement.paste(rgb), np.rot90(rgb, -1))
     box = np.array([[4, 10, 20, 30]], np.float32)
     assert placement.boxes(box).tolist() == [[34, 4, 54, 20]]

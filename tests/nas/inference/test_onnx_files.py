@@ -100,7 +100,7 @@ def refused(path: Path, message: str) -> None:
     """Loading, or else running it once, is one line that names the file."""
     with pytest.raises(InputError, match=message) as caught:
         backend = OnnxBackend(path, "cpu")
-        backend.run(np.zeros((1, 3, backend.image_size, backend.image_size), np.float32))
+        backend.run(np.zeros((1, 3, *backend.image_size), np.float32))
     text = str(caught.value)
     assert str(path) in text and "\n" not in text and len(text) < 700
 

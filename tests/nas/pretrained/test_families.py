@@ -13,6 +13,7 @@ from nas.pretrained.convert import import_weights, weights_file
 from nas.pretrained.families.base import with_identity_norms
 from nas.supernet.weights import load_detector
 from search_spaces.errors import InputError
+from search_spaces.image_size import ImageSize
 from search_spaces.layers import BN_EPS, ConvNormAct
 from tests._published import CLASSES, RECORDED, image, sampled, state_of
 
@@ -90,7 +91,7 @@ def test_half_precision_and_facts_of_the_file(yolov8n: dict[str, torch.Tensor], 
     done = import_weights(tmp_path / "a.pt", tmp_path / "a.safetensors")
     assert (done.classes, done.image_size, done.licence) == (
         tuple(f"kind {i}" for i in range(CLASSES)),
-        320,
+        ImageSize(320, 320),
         "AGPL-3.0 License",
     )
     detector, artifact, _ = load_detector(tmp_path / "a.safetensors")
@@ -168,7 +169,7 @@ def test_folded_batch_norm_of_an_onnx_file(yolov8n: dict[str, torch.Tensor], tmp
     onnx.save(model, tmp_path / "a.onnx")
     done = import_weights(tmp_path / "a.onnx", tmp_path / "b.safetensors")
     assert done.folded
-    assert (done.image_size, done.classes[1]) == (96, "k1")
+    assert (done.image_size, done.classes[1]) == (ImageSize(96, 96), "k1")
     with torch.no_grad():
         a, b = (load_detector(tmp_path / f"{n}.safetensors")[0].predict(image()) for n in "ab")
     assert (a[0] - b[0]).abs().max() < BOXES_WITHIN

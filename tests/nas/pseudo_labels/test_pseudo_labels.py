@@ -32,6 +32,7 @@ from nas.pseudo_labels.thresholds import LEFT_OUT, Finder, judged, lowest, thres
 from nas.training.loss import DetectionLoss, Truth
 from search_spaces.errors import InputError
 from search_spaces.heads.base import Predictions, grid
+from search_spaces.image_size import ImageSize
 
 SIDE = 64
 CLASSES = ("cat", "dog")
@@ -46,7 +47,7 @@ class Bright(Backend):
 
     table: dict[int, Found]
     classes: tuple[str, ...] = CLASSES
-    image_size: int = SIDE
+    image_size: ImageSize = ImageSize(SIDE, SIDE)  # noqa: RUF009 - a value
     end_to_end: bool = False
     asked: int = 0
     dies_at: int = -1

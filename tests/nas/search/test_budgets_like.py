@@ -23,6 +23,7 @@ from nas.search.baseline import Baseline, Comparison
 from nas.search.report.front_files import read_front
 from nas.search.settings import SearchSettings
 from search_spaces.errors import InputError
+from search_spaces.image_size import ImageSize
 from search_spaces.references import references
 from search_spaces.spaces import SPACES
 from tests._measured import DEVICE, measurement
@@ -150,7 +151,7 @@ def test_ratio_of_two_latencies_with_its_interval() -> None:
 
 
 def test_a_comparison_says_both_sides() -> None:
-    baseline = Baseline(SMALL, 640, latency(12.7, 0.1), 4_000_000, 8_000_000_000)
+    baseline = Baseline(SMALL, ImageSize(640, 640), latency(12.7, 0.1), 4_000_000, 8_000_000_000)
     faster = Comparison("S", latency(10, 0.1), 3e6, 6e9, baseline)
     assert str(faster).startswith(f"S: 1.27x faster than {SMALL} at 640 px on onnxruntime:fp32 ")
     assert str(faster).endswith("(10.00 ± 0.10 ms against 12.70 ± 0.10 ms), 0.75x its parameters, 0.75x its MACs")

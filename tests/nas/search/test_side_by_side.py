@@ -24,6 +24,7 @@ from nas.search.selection import Pick, Selection
 from nas.search.settings import SearchSettings
 from nas.search.side_by_side import ROUNDS, compare_side_by_side
 from search_spaces.architecture import Architecture
+from search_spaces.image_size import ImageSize
 from search_spaces.references import point_of
 from tests._fakes import HashLatency
 from tests._measured import measurement
@@ -43,7 +44,7 @@ class Accuracy(Estimator):
 
 
 def the_plan() -> SearchPlan:
-    baseline = Baseline(REFERENCE, 640, latency(20.0), 3_000_000, 8_000_000_000)
+    baseline = Baseline(REFERENCE, ImageSize(640, 640), latency(20.0), 3_000_000, 8_000_000_000)
     settings = SearchSettings(
         space="yolov8",
         accuracy="elements",
@@ -95,7 +96,9 @@ def test_both_are_measured_in_the_same_rounds(monkeypatch: pytest.MonkeyPatch) -
 def test_a_reference_outside_the_space_has_no_accuracy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(side_by_side, "measure_round", lambda order, protocol: iter(()))
     plan = the_plan()
-    small = replace(plan.settings.baselines["S"], image_size=320)  # not the size that the space has it at
+    small = replace(
+        plan.settings.baselines["S"], image_size=ImageSize(320, 320)
+    )  # not the size that the space has it at
     plan = plan.with_references(baselines={"S": small})
     with opened(plan) as (selection, estimators):
         (found,) = compare_side_by_side(plan, selection, estimators, 3, None, Reporter())
