@@ -205,7 +205,7 @@ class _Loaded:
 class _Network(_Loaded):
     """A network converted and loaded into MNN."""
 
-    def __init__(self, model: Path, folder: Path, batch: int, image_size: int | None, threads: int) -> None:
+    def __init__(self, model: Path, folder: Path, batch: int, image_size: AnySize | None, threads: int) -> None:
         proto = read(model)
         check_operators(proto)
         inputs = input_shapes(proto, batch, image_size)

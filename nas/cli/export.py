@@ -81,5 +81,4 @@ def _config(args: argparse.Namespace) -> DeployConfig:
         raise InputError(f"--batch {args.batch}", "1 or more")
     most = args.max_detections
     suppression = Suppression(args.score, args.iou, most, max(1000, most), args.multi_label) if args.nms else None
-    sides = (args.image_size, args.image_size) if args.image_size else None
-    return DeployConfig(args.to, args.precision, sides, args.batch, args.layout, suppression)
+    return DeployConfig(args.to, args.precision, args.image_size, args.batch, args.layout, suppression)

@@ -37,7 +37,7 @@ _Item = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64], Placeme
 class Batch:
     """B images on canvases of one size with M objects in all (crowds left out).
 
-    images uint8 [B, 3, S, S] RGB; boxes float32 [M, 4] xyxy in pixels of the canvas; labels int64 [M]; image_index
+    images uint8 [B, 3, H, W] RGB; boxes float32 [M, 4] xyxy in pixels of the canvas; labels int64 [M]; image_index
     int64 [M] in 0..B-1, ascending; sample_ids and placements: per image, to carry detections back to the data set
     (``placements[i].inverse``). ``partners``: ids of all other images that lie on the canvases (mosaic, mixup).
     """

@@ -23,10 +23,11 @@ from nas.export.runtime_check import difference
 from nas.inference.deployed import METADATA, Deployed
 from nas.inference.layouts import OUTPUTS
 from nas.inference.nms import Suppression
-from nas.inference.onnx_checks import MAX_SIDE, STRIDE
+from nas.inference.onnx_checks import MAX_SIDE
 from nas.supernet.weights import load_detector
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
+from search_spaces.image_size import STRIDE, ImageSize, OptionalSizeField
 from search_spaces.registry import unknown
 
 FORMATS = {
@@ -61,7 +62,7 @@ class DeployConfig:
     Args:
         format: One of :data:`FORMATS`.
         precision: Precision of the runtime.
-        image_size: Height and width of the input in pixels; None for the architecture's.
+        image_size: Of the input; None for the architecture's.
         batch: Images of one run; None leaves it free in ONNX and is 1 elsewhere.
         layout: One of :data:`LAYOUTS`.
         suppression: Settings of suppression in the file; None leaves it to the reader.
@@ -74,7 +75,7 @@ class DeployConfig:
 
     format: str = "onnx"
     precision: str = "fp32"
-    image_size: tuple[int, int] | None = None
+    image_size: OptionalSizeField = OptionalSizeField()
     batch: int | None = None
     layout: str = "dense"
     suppression: Suppression | None = None
@@ -140,21 +141,21 @@ def export_model(weights: Path, out: Path | None = None, config: DeployConfig = 
     detector, artifact, _ = load_detector(weights)
     detector = detector.deploy()
     check_finite(detector)
-    height, width = _sides(config, artifact)
+    size = _size(config, artifact)
     target = Target(runtime.runtime, config.precision, config.device, batch=config.batch or 1)
     with tempfile.TemporaryDirectory() as scratch:
         model = Path(scratch) / "model.onnx"
-        _write(model, detector, artifact, config, (height, width))
+        _write(model, detector, artifact, config, size)
         if config.format == "onnx":
             final = new_file(out or weights.with_suffix(".onnx"), ".onnx")
-            worst = _check(model, detector, config, target, (height, width))
+            worst = _check(model, detector, config, target, size)
             _move(model, final)
         else:
             final = out or weights.with_name(f"{weights.stem}-{config.format}")
             with _unfinished(final) as folder:
                 runtime.write_files(target, model, folder)
-                worst = _check(folder, detector, config, target, (height, width))
-                _metadata(detector, artifact, config, target, (height, width), worst).write(folder)
+                worst = _check(folder, detector, config, target, size)
+                _metadata(detector, artifact, config, target, size, worst).write(folder)
     return DeployedExport(final, artifact, worst, f"{runtime.runtime} {runtime.version()}")
 
 
@@ -165,31 +166,27 @@ def _missing(runtime: type[Profiler]) -> str | None:
     return installed(runtime.runtime) if runtime.runtime in MODULES else runtime.available()
 
 
-def _sides(config: DeployConfig, artifact: Artifact) -> tuple[int, int]:
-    """Height and width of the input. Raises InputError unless they are multiples of the stride."""
-    own = int(artifact.architecture["image_size"])
-    sides = config.image_size or (own, own)
-    if any(not STRIDE <= side <= MAX_SIDE or side % STRIDE for side in sides):
-        text = "x".join(map(str, sides if sides[0] != sides[1] else sides[:1]))
-        raise InputError(f"image size {text}", f"a multiple of {STRIDE} from {STRIDE} to {MAX_SIDE}")
-    if sides[0] != sides[1]:
-        raise InputError(f"image size {sides[0]}x{sides[1]}", "a square")
-    return sides
+def _size(config: DeployConfig, artifact: Artifact) -> ImageSize:
+    """Size of the input. Raises InputError unless its sides are multiples of the stride."""
+    size = config.image_size or artifact.architecture.image_size
+    if max(size.check()) > MAX_SIDE:
+        raise InputError(f"image size {size}", f"a multiple of {STRIDE} from {STRIDE} to {MAX_SIDE}")
+    return size
 
 
-def _write(model: Path, detector: Detector, artifact: Artifact, config: DeployConfig, sides: tuple[int, int]) -> None:
+def _write(model: Path, detector: Detector, artifact: Artifact, config: DeployConfig, size: ImageSize) -> None:
     """Write the ONNX file that the runtime converts: the network with the wanted outputs."""
     import onnx
 
     batch = config.batch if config.format == "onnx" else config.batch or 1
-    metadata = metadata_of(artifact.architecture, artifact.classes, sides[0])
-    write_onnx(detector, model, sides[0], metadata | ({"suppression": "inside"} if config.suppression else {}), batch)
+    metadata = metadata_of(artifact.architecture, artifact.classes, size)
+    write_onnx(detector, model, size, metadata | ({"suppression": "inside"} if config.suppression else {}), batch)
     if config.outputs == "dense":
         return
     proto = onnx.load(str(model))
     if config.suppression:
         with torch.no_grad():
-            anchors = detector.predict(torch.zeros(1, 3, *sides))[0].shape[1]
+            anchors = detector.predict(torch.zeros(1, 3, *size))[0].shape[1]
         fixed = config.format in FIXED_SHAPES
         to_detections(proto, detector.num_classes, anchors, config.suppression, detector.head.end_to_end, fixed)
     else:
@@ -197,15 +194,13 @@ def _write(model: Path, detector: Detector, artifact: Artifact, config: DeployCo
     model.write_bytes(proto.SerializeToString())
 
 
-def _check(
-    files: Path, detector: Detector, config: DeployConfig, target: Target, sides: tuple[int, int]
-) -> float | None:
+def _check(files: Path, detector: Detector, config: DeployConfig, target: Target, size: ImageSize) -> float | None:
     """The largest difference to torch; None where the runtime cannot run. Raises InputError if it is too large."""
     runtime, outputs = config.runtime, OUTPUTS[config.outputs]
     session = runtime.open_files(target, files, outputs) if files.is_dir() else runtime.open_session(target, files)
     if session is None:
         return None
-    worst = difference(session, detector, config.outputs, (target.batch, *sides), config.suppression)
+    worst = difference(session, detector, config.outputs, (target.batch, *size.shape), config.suppression)
     if not worst <= (limit := tolerance(config.format, config.precision)):
         raise InputError(
             f"exported {config.format} file differs from torch by {worst:.2g}",
@@ -220,7 +215,7 @@ def _metadata(
     artifact: Artifact,
     config: DeployConfig,
     target: Target,
-    sides: tuple[int, int],
+    size: ImageSize,
     worst: float | None,
 ) -> Deployed:
     return Deployed(
@@ -228,8 +223,7 @@ def _metadata(
         version=config.runtime.version(),
         precision=config.precision,
         classes=artifact.classes,
-        height=sides[0],
-        width=sides[1],
+        image_size=size,
         batch=target.batch,
         layout=config.outputs,
         end_to_end=detector.head.end_to_end or config.suppression is not None,

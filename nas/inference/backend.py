@@ -9,14 +9,15 @@ from numpy.typing import NDArray
 
 from nas.inference.layouts import Raw
 from nas.inference.nms import Suppression
+from search_spaces.image_size import ImageSize
 
 
 class Backend(ABC):
-    """A network with what its file says: class names in the order of the outputs, side of the canvas in pixels,
+    """A network with what its file says: class names in the order of the outputs, size of the canvas,
     whether it gives one box per object."""
 
     classes: tuple[str, ...]
-    image_size: int
+    image_size: ImageSize
     end_to_end: bool
     inside: Suppression | None = None
     """Settings of the suppression in the file; None if the outputs are not suppressed."""
@@ -28,4 +29,4 @@ class Backend(ABC):
 
     @abstractmethod
     def run(self, images: NDArray[np.float32]) -> Raw:
-        """float32 [N, 3, S, S], RGB in 0..1, to :data:`Raw`."""
+        """float32 [N, 3, H, W], RGB in 0..1, to :data:`Raw`."""

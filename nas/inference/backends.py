@@ -16,7 +16,6 @@ from nas.inference.backend import Backend
 from nas.inference.deployed import METADATA, DeployedBackend, deployed_folder
 from nas.inference.layouts import OUTPUTS, Raw, to_raw
 from search_spaces.errors import InputError
-from search_spaces.image_size import ImageSize
 
 __all__ = ["BACKENDS", "Backend", "OnnxBackend", "Raw", "TorchBackend", "open_backend"]
 
@@ -66,7 +65,7 @@ class OnnxBackend(Backend):
         return f"ONNX Runtime {self._version}, {self._NAMES.get(used, used)}"
 
     def run(self, images: NDArray[np.float32]) -> Raw:
-        """Run images float32 [N, 3, S, S] in 0..1, divided into the batches that the file takes."""
+        """Run images float32 [N, 3, H, W] in 0..1, divided into the batches that the file takes."""
         if self._batch in (None, len(images)):
             return self._outputs(images)
         parts = [self._padded(images[i : i + self._batch]) for i in range(0, len(images), self._batch)]
@@ -153,7 +152,7 @@ class TorchBackend(Backend):
         return f"torch {self._torch.__version__}, {str(self._device).upper()}"
 
     def run(self, images: NDArray[np.float32]) -> Raw:
-        """Run images float32 [N, 3, S, S] in 0..1 as one batch."""
+        """Run images float32 [N, 3, H, W] in 0..1 as one batch."""
         with self._torch.inference_mode():
             boxes, scores = self.detector.predict(self._torch.from_numpy(images).to(self._device))
         return boxes.float().cpu().numpy(), scores.float().cpu().numpy()

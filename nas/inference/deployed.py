@@ -18,9 +18,10 @@ from latency_db.runtimes import RUNTIMES
 from nas.inference.backend import Backend
 from nas.inference.layouts import OUTPUTS, Raw, to_raw
 from nas.inference.nms import Suppression
-from nas.inference.onnx_checks import MAX_BATCH, MAX_CLASSES, MAX_FILE_BYTES, MAX_SIDE, STRIDE
+from nas.inference.onnx_checks import MAX_BATCH, MAX_CLASSES, MAX_FILE_BYTES, MAX_SIDE
 from search_spaces.errors import InputError
 from search_spaces.foreign_files import read_bytes
+from search_spaces.image_size import STRIDE, ImageSize
 from search_spaces.json_checks import JsonObject, read_json
 
 METADATA = "metadata.json"
@@ -48,8 +49,7 @@ class Deployed:
         version: Version of the runtime that converted it.
         precision: Precision of the target.
         classes: Class names in the order of the labels.
-        height: Rows of the input in pixels.
-        width: Columns of the input in pixels.
+        image_size: Of the input.
         batch: Images of one run.
         layout: One of :data:`nas.inference.layouts.OUTPUTS`.
         end_to_end: Whether the network gives one box per object.
@@ -62,8 +62,7 @@ class Deployed:
     version: str
     precision: str
     classes: tuple[str, ...]
-    height: int
-    width: int
+    image_size: ImageSize
     batch: int
     layout: str
     end_to_end: bool
@@ -86,7 +85,7 @@ class Deployed:
             "runtime_version": self.version,
             "precision": self.precision,
             "classes": list(self.classes),
-            "input": {"name": "images", "shape": [self.batch, 3, self.height, self.width]},
+            "input": {"name": "images", "shape": [self.batch, 3, *self.image_size]},
             "preprocessing": dict(PREPROCESSING),
             "layout": self.layout,
             "outputs": list(OUTPUTS[self.layout]),
@@ -114,14 +113,14 @@ class Deployed:
             )
         if not 1 <= len(classes) <= MAX_CLASSES or not all(classes):
             raise InputError(f"{path}: {len(classes)} classes", f"1 to {MAX_CLASSES:,} names")
-        batch, height, width = _shape(data.object("input"))
+        batch, image_size = _shape(data.object("input"))
         files = {name: data.object("files").text(name) for name in data.object("files").entries}
         for name, digest in files.items():
             if Path(name).name != name or _digest(folder / name) != digest:
                 raise InputError(f"{folder / name} is not the file of {path}", "the exported files", "export it again")
         return cls(
             runtime=runtime, version=data.text("runtime_version"), precision=precision, classes=classes,
-            height=height, width=width, batch=batch, layout=layout,
+            image_size=image_size, batch=batch, layout=layout,
             end_to_end=data.boolean("one_box_per_object"),
             suppression=Suppression.from_json(data.object("suppression")) if data.has("suppression") else None,
             checked=data.number("largest_difference_to_torch") if data.has("largest_difference_to_torch") else None,
@@ -139,15 +138,15 @@ class Deployed:
         return folder / METADATA
 
 
-def _shape(data: JsonObject) -> tuple[int, int, int]:
-    """(batch, height, width) of the input."""
+def _shape(data: JsonObject) -> tuple[int, ImageSize]:
+    """Batch and image size of the input."""
     shape = data.array("shape")
     sides = [x for x in shape if isinstance(x, int) and not isinstance(x, bool)]
     if len(shape) != 4 or len(sides) != 4 or not 1 <= sides[0] <= MAX_BATCH or sides[1] != 3:
         raise InputError(f"{data.where}: shape {shape}", "batch, 3, height, width")
     if any(not STRIDE <= side <= MAX_SIDE or side % STRIDE for side in sides[2:]):
         raise InputError(f"{data.where}: shape {shape}", f"sides that are multiples of {STRIDE} up to {MAX_SIDE}")
-    return sides[0], sides[2], sides[3]
+    return sides[0], ImageSize(*sides[2:])
 
 
 def _digest(path: Path) -> str:
@@ -180,7 +179,7 @@ class DeployedBackend(Backend):
             )
         self._session = session
         self.classes, self.end_to_end = self._about.classes, self._about.end_to_end
-        self.image_size = square_side(self._about, folder)
+        self.image_size = self._about.image_size
         self.inside = self._about.suppression
 
     @property
@@ -204,10 +203,3 @@ class DeployedBackend(Backend):
                 raise InputError(f"{self._path} cannot be run on {len(images)} images ({error})") from None
             parts.append(to_raw(self._about.layout, arrays, len(self.classes), len(part), str(self._path)))
         return np.concatenate([boxes for boxes, _ in parts]), np.concatenate([scores for _, scores in parts])
-
-
-def square_side(about: Deployed, folder: Path) -> int:
-    """Return the side of a square input in pixels; raises InputError for a rectangle."""
-    if about.height != about.width:
-        raise InputError(f"{folder} takes {about.height} x {about.width} pixels", "a square input")
-    return about.height

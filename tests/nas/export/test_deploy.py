@@ -29,6 +29,7 @@ from nas.inference.model import Model, load
 from nas.inference.nms import EVALUATION, SHOWN, Detections, Suppression, nms
 from nas.profiling.workload import workload_of
 from search_spaces.errors import InputError
+from search_spaces.image_size import ImageSize
 from tests._detectors import SIZE, Files, detector_files
 from tests._models import QUICK
 
@@ -166,7 +167,7 @@ def _minimal(tmp_path: Path) -> Path:
 
     tmp_path.mkdir(exist_ok=True)
     (tmp_path / "model.mnn").write_bytes(b"no model")
-    Deployed("mnn", "1", "fp32", ("a",), 96, 96, 1, "dense", False, None, None).write(tmp_path)
+    Deployed("mnn", "1", "fp32", ("a",), ImageSize(96, 96), 1, "dense", False, None, None).write(tmp_path)
     return tmp_path
 
 
@@ -183,7 +184,7 @@ def test_what_cannot_be_exported_is_one_line(files: Files, tmp_path: Path) -> No
     with pytest.raises(InputError, match="one of the two"):
         DeployConfig(layout="yolo", suppression=SHOWN)
     with pytest.raises(InputError, match="multiple of 32"):
-        export_model(files.weights, tmp_path / "x.onnx", DeployConfig(layout="yolo", image_size=(100, 100)))
+        export_model(files.weights, tmp_path / "x.onnx", DeployConfig(layout="yolo", image_size=100))
     assert not list(tmp_path.iterdir())
 
 
