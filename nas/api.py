@@ -105,7 +105,7 @@ class Search:
         settings, path = self.settings(), Path(folder)
         if (path / "run.json").exists():
             stored = SearchSettings.read(path)
-            stored = replace(stored, workers=settings.workers)  # where the work is done may change
+            stored = replace(stored, workers=settings.workers, ray=settings.ray)  # where the work is done may change
             differ = [name for name in _plain(settings) if _plain(settings)[name] != _plain(stored)[name]]
             if differ:
                 raise InputError(f"{path} holds a run with another {', '.join(differ)}", "a new folder")

@@ -15,6 +15,7 @@ from latency_db.core.quantization_scheme import QuantizationScheme
 from latency_db.core.runtime_registry import RUNTIMES
 from latency_db.core.target import Target
 from latency_db.remote.board import Board
+from latency_db.remote.ray_board import PREFIX, RayBoard
 from latency_db.runtimes import opened_by
 from search_spaces.errors import InputError
 from search_spaces.text import brief
@@ -33,7 +34,7 @@ class RemoteProfiler(Profiler):
     runtime = "remote"
     precisions = ()
 
-    def __init__(self, board: Board, target: Target, protocol: Protocol = SEARCHING) -> None:
+    def __init__(self, board: Board | RayBoard, target: Target, protocol: Protocol = SEARCHING) -> None:
         # Not super().__init__(): it checks this machine; the board checks itself.
         self.target = target
         self.protocol = protocol
@@ -103,7 +104,7 @@ class RemoteProfiler(Profiler):
 
 
 @contextmanager
-def measuring_on(address: str | None) -> Iterator[Board | None]:
+def measuring_on(address: str | None) -> Iterator[Board | RayBoard | None]:
     """Have :func:`latency_db.runtimes.open_profiler` measure on a board while the context lasts; None: on this machine.
 
     Raises:
@@ -112,7 +113,7 @@ def measuring_on(address: str | None) -> Iterator[Board | None]:
     if address is None:
         yield None
         return
-    with Board(address) as board:
+    with RayBoard(address) if address.startswith(PREFIX) else Board(address) as board:
         board.facts()
         opener: Callable[[Target, Protocol | None], Profiler] = lambda target, protocol: RemoteProfiler(  # noqa: E731
             board, target, protocol or SEARCHING

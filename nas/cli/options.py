@@ -66,7 +66,18 @@ def add_data(parser: argparse.ArgumentParser, required: bool = True) -> None:
 def add_on(parser: argparse.ArgumentParser) -> None:
     """Add --on."""
     parser.add_argument(
-        "--on", metavar="BOARD", help="measure on another machine: ssh:user@host[:port][?python=PATH] (docs/boards.md)"
+        "--on",
+        metavar="BOARD",
+        help="measure on another machine: ssh:user@host[:port][?python=PATH] (docs/boards.md), or ray:RESOURCE (docs/scaling.md)",
+    )
+
+
+def add_ray(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add --ray; ``what`` is done on the cluster."""
+    parser.add_argument(
+        "--ray",
+        metavar="auto|ADDRESS",
+        help=f"{what} on the nodes of a Ray cluster; auto: the one that this machine belongs to (docs/scaling.md)",
     )
 
 

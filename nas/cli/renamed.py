@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 VERBS = {"spaces": "list"}
-REMOVED = {"worker": "nas search --workers N on one machine (docs/scaling.md)"}
+REMOVED = {"worker": "nas search --workers N on one machine, --ray ADDRESS on many (docs/scaling.md)"}
 """Verb that is gone -> what to use instead."""
 OPTIONS: dict[str, dict[str, str]] = {
     "search": {"--quote": "--estimate-cost", "--more": "--total-trials"},

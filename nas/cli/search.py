@@ -27,7 +27,7 @@ EXAMPLES = """\
   nas search --resume runs/digits                                                 (after Ctrl-C or a crash)
   nas search --resume runs/digits --total-trials 200                              (more candidates)"""
 
-KEPT = ("stop", "device", "processes", "workers", "on", "latency_db")
+KEPT = ("stop", "device", "processes", "workers", "ray", "on", "latency_db")
 RESUMABLE = ("total_trials", "budgets", "at_least", *KEPT, "estimate_cost")
 """Options that may be given with ``--resume``; all others belong to the run."""
 
@@ -41,7 +41,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="RUN",
         help="resume a run with its own settings; of the other options only --total-trials, --budgets, "
-        "--at-least, --stop, --device, --processes, --workers, --latency-db and --on may be given",
+        "--at-least, --stop, --device, --processes, --workers, --ray, --latency-db and --on may be given",
     )
     parser.add_argument(
         "--take-over",
@@ -52,7 +52,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def _explicit(parser: argparse.ArgumentParser) -> ExplicitOptions:
     """Add the options that decide a search; only those that are given are in the parsed namespace."""
-    from nas.cli.options import add_data, add_device, add_largest_first, add_on, add_space
+    from nas.cli.options import add_data, add_device, add_largest_first, add_on, add_ray, add_space
 
     options = ExplicitOptions(parser)
     add_space(options.as_parser())
@@ -69,6 +69,7 @@ def _explicit(parser: argparse.ArgumentParser) -> ExplicitOptions:
         metavar="N|auto",
         help="estimate accuracies in so many processes of this machine, auto: one per GPU (docs/scaling.md)",
     )
+    add_ray(options.as_parser(), "estimate accuracies")
     add_on(options.as_parser())
     options.add_argument(
         "--latency-db", help="file or database URL of latencies (default: one for all runs, in the cache folder)"
@@ -323,7 +324,7 @@ def _settings(values: Mapping[str, Any], given: Mapping[str, str]) -> SearchSett
     same = [
         *("space", "data", "num_classes", "limit", "latency", "accuracy", "trials", "sampler", "seed", "budgets"),
         *("at_least", "supernet", "eval_images", "stop", "latency_db", "storage"),
-        *("device", "processes", "workers", "on"),
+        *("device", "processes", "workers", "ray", "on"),
     ]
     return SearchSettings(
         **({name: values[name] for name in same} | where),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
   nas train runs/digits/S.json --data digits --init runs/digits/supernet.safetensors
   nas train runs/digits --data digits --init supernet --reference yolov8n    (S, M, L and a reference, side by side)
+  nas train runs/coco/S.json runs/coco/M.json --data coco.yaml --ray auto     (on the GPUs of a Ray cluster)
   nas train runs/coco/M.json --data coco.yaml --epochs 100 --batch-size 64 --device cuda --out M.safetensors
   nas train yolov8n --data shop/ --image-size 320 --epochs 100               (a reference; nas models lists them)
   nas train S.json --data shop/ --recipe finetune --set mosaic=0.5 --eval-every 5 --keep best
@@ -32,14 +33,16 @@ PICKS = ("S", "M", "L")
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
-    from nas.cli.options import add_data, add_device, add_logging, add_recipe
+    from nas.cli.options import add_data, add_device, add_logging, add_ray, add_recipe
     from nas.cli.transfer_options import add_transfer_options
 
     parser.add_argument(
-        "architecture",
+        "architectures",
+        metavar="ARCHITECTURE",
+        nargs="+",
         type=Path,
-        help="architecture file that nas search wrote (S.json), the folder of a search (S, M and L side by side), or "
-        "a reference's name (nas models)",
+        help="architecture files that nas search wrote (S.json), the folder of a search (S, M and L side by side), or "
+        "names of references (nas models)",
     )
     add_data(parser)
     parser.add_argument("--image-size", metavar="HxW", help="320, or 384x640 (default: the architecture's)")
@@ -54,6 +57,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_logging(parser)
     add_transfer_options(parser)
     add_device(parser, training=True)
+    add_ray(parser, "train several architectures side by side")
     parser.add_argument(
         "--out",
         type=Path,
@@ -66,8 +70,10 @@ def run(args: argparse.Namespace) -> int:
     """Train one architecture or several; under torchrun, take part as one of its processes."""
     from nas.core import distributed as processes
 
+    args.architecture = args.architectures[0]  # whose folder gives names without a folder
+    several = len(args.architectures) > 1 or args.architecture.is_dir() or args.reference or args.ray
     with processes.join_torchrun(args.device):
-        return _train_several(args) if args.architecture.is_dir() or args.reference else _train_one(args)
+        return _train_several(args) if several else _train_one(args)
 
 
 def _train_one(args: argparse.Namespace) -> int:
@@ -102,7 +108,7 @@ def _train_several(args: argparse.Namespace) -> int:
     if processes.world_size() > 1:
         raise InputError("several architectures under torchrun", "one architecture, or nas train without torchrun")
     shown = ConsoleReporter()
-    chosen = [resized(artifact, args.image_size) for artifact in _chosen(args.architecture)]
+    chosen = [resized(artifact, args.image_size) for path in args.architectures for artifact in _chosen(path)]
     size = chosen[0].architecture.image_size
     references = [reference_artifact(name, image_size=size) for name in args.reference]
     default = args.architecture if args.architecture.is_dir() else args.architecture.parent
@@ -112,7 +118,18 @@ def _train_several(args: argparse.Namespace) -> int:
     if job.init is not None and is_supernet(job.init):
         plain = replace(plain, init=None)  # the weights of a supernet fit the architectures of its space
     jobs = [job] * len(chosen) + [plain] * len(references)
-    metrics = train_detectors([*chosen, *references], jobs, folder, shown)
+    every = [*chosen, *references]
+    if len({artifact.name for artifact in every}) < len(every):
+        raise InputError("two architectures of the same name", "different names: the weights would be one file")
+    if args.ray is None:
+        metrics = train_detectors(every, jobs, folder, shown)
+    else:
+        from nas.training.train_on_ray import DataSpec, train_on_ray
+
+        if args.pseudo:
+            raise InputError("--pseudo with --ray", "one of the two")
+        data = DataSpec(args.data, args.limit, job.data.fingerprint)
+        metrics = train_on_ray(every, jobs, folder, data, args.ray, shown)
     rows = [
         (
             artifact.name,
@@ -121,7 +138,7 @@ def _train_several(args: argparse.Namespace) -> int:
             one.provenance()["from"],
             str(folder / f"{artifact.name}.safetensors"),
         )
-        for artifact, one, m in zip([*chosen, *references], jobs, metrics, strict=True)
+        for artifact, one, m in zip(every, jobs, metrics, strict=True)
     ]
     shown.table(TextTable(("name", "mAP50-95", "mAP50", "initial weights", "file"), tuple(rows)))
     for artifact in chosen:

@@ -66,7 +66,8 @@ class EvaluationLoop:
     def advance(self) -> list[tuple[TrialOutcome, float]]:
         """Return the outcomes, with seconds, of the candidates that have one; wait for a result if none has."""
         if not any(f.evaluation.outcome for f in self._in_flight.values()):
-            step = self._executor.result()
+            if (step := self._executor.result()) is None:
+                return []
             evaluation = self._in_flight[step.task.trial].evaluation
             evaluation.receive(step)
             if evaluation.outcome is not None or evaluation.task != step.task:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,11 +23,49 @@ from nas.search.settings import SearchSettings
 from nas.search.tasks import COMPUTE, DEVICE
 from nas.supernet.weights import load_supernet
 from nas.training.data import open_training_data
+from search_spaces.errors import InputError
+
+
+@dataclass(frozen=True)
+class WorkerSetting:
+    """What a worker needs to open its estimators in another process.
+
+    Args:
+        settings: Settings of the search.
+        num_classes: Number of classes of the detectors.
+        weights: File of the supernet; None without.
+        data: Fingerprint of the data set; None without.
+    """
+
+    settings: SearchSettings
+    num_classes: int
+    weights: Path | None
+    data: str | None
+
+    @contextmanager
+    def open(self, device: str, weights: Path | None, check: bool = False) -> Iterator[list[Estimator]]:
+        """Open the estimators of the role ``compute``.
+
+        Args:
+            device: Device of accuracies.
+            weights: File of the supernet here.
+            check: Whether to compare the data set with the driver's.
+
+        Raises InputError if the data set is missing or differs.
+        """
+        plan = SearchPlan.parse(replace(self.settings, device=device))
+        spec, limit = self.settings.data, self.settings.limit
+        data = open_training_data(spec, limit, Reporter()) if spec else None
+        if check and data is not None and data.fingerprint != self.data:
+            raise InputError(f"data set {spec} differs from the driver's", "the same images and boxes at the same path")
+        supernet = load_supernet(weights)[0].to(device_of(device)) if weights is not None else None
+        with open_compute_estimators(plan, self.num_classes, data, supernet) as estimators:
+            yield estimators
 
 
 @contextmanager
 def open_executor(
-    plan: SearchPlan, num_classes: int, weights: Path | None, estimators: Sequence[Estimator], reporter: Reporter
+    plan: SearchPlan, setting: WorkerSetting, estimators: Sequence[Estimator], reporter: Reporter
 ) -> Iterator[Executor]:
     """Open the executor of a search.
 
@@ -35,22 +73,28 @@ def open_executor(
 
     Args:
         plan: The plan.
-        num_classes: Number of classes of the detectors.
-        weights: File of the supernet; None without.
+        setting: What workers need besides.
         estimators: All estimators of a candidate, open in this process.
         reporter: Receives a note about the workers.
     """
-    device = [e for e in estimators if e.role == DEVICE]
-    devices = worker_devices(plan)
+    device, devices = [e for e in estimators if e.role == DEVICE], worker_devices(plan)
     executor: Executor
-    if not any(e.role == COMPUTE for e in estimators) or (len(devices) == 1 and not apart(plan, devices[0])):
+    if not any(e.role == COMPUTE for e in estimators):
+        executor = InlineExecutor(estimators)
+    elif plan.settings.ray is not None:
+        from nas.search.executors.ray import RayExecutor
+
+        asked = plan.settings.workers or "auto"
+        most = None if asked == "auto" else int(asked)
+        executor = RayExecutor(plan.settings.ray, device, partial(_open_on_node, setting), setting.weights, most)
+        reporter.note(f"accuracies: {executor.workers} workers on the Ray cluster {plan.settings.ray}")
+    elif len(devices) == 1 and not apart(plan, devices[0]):
         executor = InlineExecutor(estimators)
     else:
         reporter.note(f"accuracies: {len(devices)} worker{'s' if len(devices) > 1 else ''} ({', '.join(devices)})")
         if device and any(not apart(plan, name) for name in devices):
             reporter.warning("latency is measured on hardware that workers compute on, which may disturb it")
-        opening = partial(open_compute, plan.settings, num_classes, weights, devices)
-        executor = LocalExecutor(device, opening, len(devices))
+        executor = LocalExecutor(device, partial(_open_here, setting, devices), len(devices))
     try:
         yield executor
     finally:
@@ -64,7 +108,8 @@ def worker_devices(plan: SearchPlan) -> tuple[str, ...]:
     if devices == ["cuda"]:
         everything = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
         devices = [name for name in everything if apart(plan, name)] or everything
-    count = {None: 1, "auto": len(devices)}.get(settings.workers) or int(settings.workers or 1)
+    asked = settings.workers or "1"
+    count = len(devices) if asked == "auto" else int(asked)
     return tuple(devices[i % len(devices)] for i in range(count))
 
 
@@ -77,23 +122,23 @@ def apart(plan: SearchPlan, device: str) -> bool:
 
 
 @contextmanager
-def open_compute(
-    settings: SearchSettings, num_classes: int, weights: Path | None, devices: Sequence[str], number: int
-) -> Iterator[list[Estimator]]:
-    """Open the estimators of one worker, which has its own process.
-
-    Args:
-        settings: Settings of the search.
-        num_classes: Number of classes of the detectors.
-        weights: File of the supernet; None without.
-        devices: Device of each worker.
-        number: Number of this worker.
-    """
-    settings = replace(settings, device=devices[number % len(devices)])
-    plan, device = SearchPlan.parse(settings), device_of(settings.device)
-    if device.type == "cpu":
+def _open_here(setting: WorkerSetting, devices: Sequence[str], number: int) -> Iterator[list[Estimator]]:
+    """Open the estimators of one worker of this machine, which has its own process."""
+    device = devices[number % len(devices)]
+    if device == "cpu":
         torch.set_num_threads(threads_of(len(devices)))
-    data = open_training_data(settings.data, settings.limit, Reporter()) if settings.data else None
-    supernet = load_supernet(weights)[0].to(device) if weights is not None else None
-    with open_compute_estimators(plan, num_classes, data, supernet) as estimators:
+    with setting.open(device, setting.weights) as estimators:
+        yield estimators
+
+
+@contextmanager
+def _open_on_node(setting: WorkerSetting, weights: Path | None, check: bool) -> Iterator[list[Estimator]]:
+    """Open the estimators of a worker on a node of a Ray cluster, on the GPU that Ray gave it.
+
+    Raises InputError if the data is to be checked and differs from the driver's.
+    """
+    device = str(device_of("auto"))
+    if device == "cpu":
+        torch.set_num_threads(1)
+    with setting.open(device, weights, check) as estimators:
         yield estimators

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from latency_db.database.db import LatencyDB
 from latency_db.remote.profiler import measuring_on
+from latency_db.remote.ray_connection import connect
 from nas.core.precision_choice import joined
 from nas.core.references import unnamed_classes
 from nas.core.reporter import Reporter
@@ -23,7 +24,7 @@ from nas.search.finalize import FinishedStudy, finalize
 from nas.search.finished_run import finished_result
 from nas.search.live_front import LiveFront
 from nas.search.measure_baseline import measure_baselines
-from nas.search.open_executor import open_executor
+from nas.search.open_executor import WorkerSetting, open_executor
 from nas.search.plan import SearchPlan
 from nas.search.progress import search_progress
 from nas.search.ranking_check import check_ranking
@@ -70,6 +71,8 @@ def search(settings: SearchSettings, folder: Path, reporter: Reporter, take_over
     study that is about something else.
     """
     with ExitStack() as stack:
+        if settings.ray is not None:
+            connect(settings.ray)
         stack.enter_context(measuring_on(settings.on))
         plan = SearchPlan.parse(settings).check()
         if existed := folder.exists():
@@ -120,7 +123,9 @@ def _search(prepared: Prepared, folder: Path, reporter: Reporter, take_over: boo
             if supernet is not None and not study.candidates:
                 _report_ranking(plan, estimators, reporter)
             live = LiveFront(plan, study, folder, data.name if data else "")
-            with open_executor(plan, len(prepared.classes), weights, estimators.candidate, reporter) as executor:
+            fingerprint = data.fingerprint if data else None
+            setting = WorkerSetting(plan.settings, len(prepared.classes), weights, fingerprint)
+            with open_executor(plan, setting, estimators.candidate, reporter) as executor:
                 _run_study(study, plan, estimators, reporter, live, executor)
             return finalize(FinishedStudy(plan, study, estimators, prepared.classes, data, folder), reporter)
 

@@ -54,8 +54,9 @@ class SearchSettings:
         storage: Optuna storage URL; None for a journal in the run.
         device: Device of training and accuracy.
         processes: Processes of the supernet's training.
-        on: Board on which latency is measured (``ssh:user@host``); None for this machine.
-        workers: Worker processes of this machine for accuracies, a number or ``auto``; None for none.
+        on: Board on which latency is measured (``ssh:user@host``, ``ray:RESOURCE``); None for this machine.
+        workers: Workers for accuracies, a number or ``auto``; None for none, or all that a Ray cluster has room for.
+        ray: Address of the Ray cluster of the workers; None for this machine.
         name: Name of the study; empty for the name of the run's folder.
     """
 
@@ -92,6 +93,7 @@ class SearchSettings:
     processes: int = 1
     on: str | None = None
     workers: str | None = None
+    ray: str | None = None
     name: str = ""
 
     def write(self, folder: Path) -> None:

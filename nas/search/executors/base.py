@@ -20,8 +20,8 @@ class Executor(Protocol):
     def release(self, task: Task) -> None:
         """Free the slot of a task that ends."""
 
-    def result(self) -> Step:
-        """Wait for the next result.
+    def result(self) -> Step | None:
+        """Wait for the next result; None if the capacity has changed meanwhile.
 
         Raises InputError if no worker can be opened.
         """

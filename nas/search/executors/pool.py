@@ -6,8 +6,10 @@ keeps its slot from its first step to its release. A step whose worker was lost 
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,10 +18,14 @@ from nas.estimators.base import Estimator
 from nas.search.tasks import COMPUTE, DEVICE, Step, Task, TaskRunner
 from search_spaces.errors import InputError
 
+LOG = logging.getLogger(__name__)
+
 LOSSES = 3
 """Workers that one task may lose before its candidate counts as failed: it may be what kills them."""
 END_S = 30.0
 """Seconds for which a step under way is waited for at the end, such as a measurement, whose device is locked."""
+AGAIN_S = 2.0
+"""Seconds between two tries to open a worker that was lost several times before it was ready."""
 AHEAD = 1
 """Candidates beyond the slots, so that a slot that becomes free has its next task at once."""
 
@@ -73,7 +79,7 @@ class PoolExecutor:
         self._waiting: list[tuple[Task, int]] = []
         self._holders: dict[Task, _Slot] = {}
         self._losses: Counter[Task] = Counter()
-        self._results: queue.Queue[Step | BaseException] = queue.Queue()
+        self._results: queue.Queue[Step | BaseException | None] = queue.Queue()
         self._slots: list[_Slot] = []
         self._closed = False
         if device:
@@ -83,12 +89,17 @@ class PoolExecutor:
 
     @property
     def capacity(self) -> int:
-        """Slots, and one candidate more."""
-        return len(self._slots) + AHEAD
+        """Slots whose worker is open, and one candidate more."""
+        return sum(slot.ready for slot in self._slots) + AHEAD
+
+    @property
+    def workers(self) -> int:
+        """Slots for accuracies, whose workers are open, being opened, or waited for."""
+        return sum(slot.role == COMPUTE for slot in self._slots)
 
     def add_worker(self) -> None:
         """Add a slot for accuracies."""
-        number = sum(slot.role == COMPUTE for slot in self._slots)
+        number = self.workers
         self._add(COMPUTE, lambda: self._open_worker(number))
 
     def _add(self, role: str, open_worker: Callable[[], Worker]) -> None:
@@ -109,8 +120,8 @@ class PoolExecutor:
             self._losses.pop(task, None)
             self._changed.notify_all()
 
-    def result(self, timeout_s: float | None = None) -> Step:
-        """Wait for the next result.
+    def result(self, timeout_s: float | None = None) -> Step | None:
+        """Wait for the next result; None if a worker has become ready meanwhile.
 
         Raises InputError if a worker cannot be opened, queue.Empty after ``timeout_s`` seconds.
         """
@@ -142,8 +153,12 @@ class PoolExecutor:
                 self._changed.wait()
         return None
 
-    def give(self, result: Step | BaseException) -> None:
-        """Take a result from a slot."""
+    def has_other(self, slot: _Slot) -> bool:
+        """Return whether another slot of the same role has an open worker."""
+        return any(other.ready and other.role == slot.role for other in self._slots if other is not slot)
+
+    def give(self, result: Step | BaseException | None) -> None:
+        """Take a result from a slot; None tells that its worker is ready."""
         self._results.put(result)
 
     def lost(self, task: Task, number: int) -> None:
@@ -177,14 +192,22 @@ class _Slot(threading.Thread):
 
     def run(self) -> None:
         """Take steps and run them until the pool is closed."""
-        while not self._pool.closed and self._openings < LOSSES:
+        while not self._pool.closed and (self._openings < LOSSES or self._pool.has_other(self)):
+            time.sleep(AGAIN_S if self._openings >= LOSSES else 0)
             self._openings += 1
             try:
                 worker = self._worker = self._open_worker()
                 self._openings = 0
+                self._pool.give(None)
                 self._work(worker)
             except WorkerLost:
                 continue
+            except InputError as error:
+                if not self._pool.has_other(self):
+                    self._pool.give(error)
+                    return
+                LOG.warning("%s: %s; the search continues without it", self.name, error)
+                return
             except BaseException as error:  # noqa: BLE001 - raised in the driver, which ends
                 self._pool.give(error)
                 return
@@ -192,6 +215,11 @@ class _Slot(threading.Thread):
                 self.end()
         if not self._pool.closed:
             self._pool.give(InputError(f"{LOSSES} workers ended before they were ready", hint="see their messages"))
+
+    @property
+    def ready(self) -> bool:
+        """Whether the worker is open."""
+        return self._worker is not None
 
     def _work(self, worker: Worker) -> None:
         while (job := self._pool.take(self)) is not None:

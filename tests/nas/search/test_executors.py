@@ -166,11 +166,12 @@ def test_an_interruption_gives_back_everything_in_flight(tmp_path: Path) -> None
     executor = Threads([latency], [RunnerHere([score])])
     results: list[Step] = []
 
-    def interrupted() -> Step:
+    def interrupted() -> Step | None:
         if len(results) == 9:
             raise KeyboardInterrupt
-        results.append(PoolExecutor.result(executor))
-        return results[-1]
+        if (step := PoolExecutor.result(executor)) is not None:
+            results.append(step)
+        return step
 
     executor.result = interrupted  # type: ignore[method-assign, assignment]
     study = study_of(tmp_path)
