@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from optuna.trial import TrialState
 
@@ -17,11 +17,34 @@ from nas.core.estimate import Candidate, Estimate, Objective
 from nas.core.pareto import Floats
 from nas.estimators.base import Estimator
 from nas.search.pruner import Forecast, Pruner
-from nas.search.tasks import DRIVER, Step, Task, TaskRunner
+from nas.search.tasks import COMPUTE, DRIVER, Step, Task, TaskRunner
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class KnownAccuracy:
+    """One accuracy of one architecture.
+
+    Args:
+        estimate: With its bootstrap replicates and remarks.
+        early: Early estimates by name (``map@62``).
+    """
+
+    estimate: Estimate
+    early: Mapping[str, float]
+
+
+class KnownAccuracies(Protocol):
+    """Accuracies that are known already (:mod:`nas.search.accuracy_cache`)."""
+
+    def find(self, names: Sequence[str], point: Architecture) -> Sequence[KnownAccuracy] | None:
+        """Return the accuracies of a point of the search in the order of their names; None unless all are known."""
+
+    def put(self, known: Sequence[KnownAccuracy], point: Architecture) -> None:
+        """Keep accuracies of a point of the search."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +141,7 @@ class CandidateEvaluator:
         objectives: Objectives of the study, a subset of the estimates.
         bounds: Constraints on estimates.
         pruner: Forecasts of the study; None to evaluate every candidate to the end.
+        accuracies: Accuracies that are known already; None to evaluate all.
 
     Raises InputError if an objective or a bound is on something that no estimator gives.
     """
@@ -128,9 +152,11 @@ class CandidateEvaluator:
         objectives: Sequence[Objective],
         bounds: Sequence[Bound] = (),
         pruner: Pruner | None = None,
+        accuracies: KnownAccuracies | None = None,
     ) -> None:
         self.estimators = sorted(estimators, key=lambda e: e.rank)
         self.objectives, self.bounds, self.pruner = tuple(objectives), tuple(bounds), pruner
+        self.accuracies = accuracies
         self.driver = TaskRunner([e for e in estimators if e.role == DRIVER])
         names = {e.name for e in estimators}
         for wanted in (*(o.name for o in objectives), *(b.name for b in bounds)):
@@ -180,9 +206,10 @@ class Evaluation:
         self._early: dict[str, float] = {}
         self._seconds: dict[str, float] = {}
         self._audited = False
-        self.task, self.step = self._tasks.pop(0), 0
+        self._known: Sequence[KnownAccuracy] = ()
         self.outcome: TrialOutcome | None = None
-        self._guarded(self._before, self.task.names[0])
+        self.task, self.step = self._tasks[0], 0
+        self._guarded(self._begin, self._tasks.pop(0))
 
     def receive(self, step: Step) -> None:
         """Take the result of the next step of the task."""
@@ -190,9 +217,13 @@ class Evaluation:
         self.run_here()
 
     def run_here(self) -> None:
-        """Make the estimates of the role ``driver`` that are next."""
-        while self.outcome is None and self.task.role == DRIVER:
-            self._guarded(self._take, self._evaluator.driver.step(self.task, self.step))
+        """Make the estimates of the role ``driver`` that are next, and take those that are known already."""
+        while self.outcome is None and (self._known or self.task.role == DRIVER):
+            if self._known:
+                estimate = self._known[self.step].estimate
+                self._guarded(self._take, Step(self.task, self.step, estimate))
+            else:
+                self._guarded(self._take, self._evaluator.driver.step(self.task, self.step))
 
     def _guarded(self, act: Callable[[T], None], argument: T) -> None:
         """Act; the end of the candidate becomes its outcome."""
@@ -216,18 +247,38 @@ class Evaluation:
             self._check_promise()
             return
         self._estimates.append(estimate)
+        if estimate.name == names[-1]:
+            self._keep()
         self._check_bounds(estimate)
         if estimate.name != names[-1]:
             self._before(names[names.index(estimate.name) + 1])
         elif self._tasks:
-            self.task, self.step = self._tasks.pop(0), 0
-            self._before(self.task.names[0])
+            self._begin(self._tasks.pop(0))
         else:
             candidate = Candidate.of(self._point, tuple(self._estimates), self._number)
             self.outcome = TrialOutcome(TrialState.COMPLETE, candidate, record=self._record)
 
+    def _begin(self, task: Task) -> None:
+        """Begin a task; if all its accuracies are known, they are taken without a forecast."""
+        self.task, self.step, accuracies = task, 0, self._evaluator.accuracies
+        found = accuracies.find(task.names, self._point) if accuracies and task.role == COMPUTE else None
+        self._known = found or ()
+        for known in self._known:
+            self._early.update(known.early)
+        self._before(task.names[0])
+
+    def _keep(self) -> None:
+        """Keep the accuracies of the task that has ended."""
+        accuracies, names = self._evaluator.accuracies, self.task.names
+        if accuracies is None or self.task.role != COMPUTE or self._known:
+            return
+        made = [e for e in self._estimates if e.name in names]
+        early = {e.name: {n: v for n, v in self._early.items() if n.startswith(f"{e.name}@")} for e in made}
+        accuracies.put([KnownAccuracy(e, early[e.name]) for e in made], self._point)
+
     def _before(self, name: str) -> None:
-        if name in self._expensive:  # nothing else is expensive enough, and nothing else is forecast
+        # Nothing else is expensive enough, and nothing else is forecast.
+        if name in self._expensive and not self._known:
             self._check_promise()
 
     @property

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from latency_db.database.db import LatencyDB
@@ -17,6 +18,7 @@ from nas.data.source import DataPair
 from nas.estimators.base import Context
 from nas.estimators.predicted_latency import PredictedLatency
 from nas.profiling.default_database import default_latency_db
+from nas.search.accuracy_cache import AccuracyCache
 from nas.search.cheap_objectives import cheap_estimators
 from nas.search.estimation import SearchEstimators, open_estimators
 from nas.search.executors.base import Executor
@@ -27,7 +29,7 @@ from nas.search.measure_baseline import measure_baselines
 from nas.search.open_executor import WorkerSetting, open_executor
 from nas.search.plan import SearchPlan
 from nas.search.progress import search_progress
-from nas.search.ranking_check import check_ranking
+from nas.search.ranking_check import RankingCheck, check_ranking
 from nas.search.result import SearchResult
 from nas.search.run_lock import run_lock
 from nas.search.run_supernet import SupernetSource, open_supernet, supernet_source
@@ -118,15 +120,16 @@ def _search(prepared: Prepared, folder: Path, reporter: Reporter, take_over: boo
     with open_estimators(plan, len(prepared.classes), data, supernet) as estimators:
         plan = with_goals(plan, estimators, reporter)
         study = open_study(plan, plan.settings.storage_of(folder), plan.settings.study_name(folder), take_over)
-        with study.driver:
+        with study.driver, ExitStack() as stack:
             _describe(study, plan, identity, folder, weights)
-            if supernet is not None and not study.candidates:
-                _report_ranking(plan, estimators, reporter)
+            accuracies = stack.enter_context(AccuracyCache(plan, identity)) if supernet is not None else None
+            if accuracies is not None and not study.candidates:
+                _report_ranking(plan, estimators, accuracies, reporter)
             live = LiveFront(plan, study, folder, data.name if data else "")
             fingerprint = data.fingerprint if data else None
             setting = WorkerSetting(plan.settings, len(prepared.classes), weights, fingerprint)
             with open_executor(plan, setting, estimators.candidate, reporter) as executor:
-                _run_study(study, plan, estimators, reporter, live, executor)
+                _run_study(study, plan, estimators, reporter, live, executor, accuracies)
             return finalize(FinishedStudy(plan, study, estimators, prepared.classes, data, folder), reporter)
 
 
@@ -137,6 +140,7 @@ def _run_study(
     reporter: Reporter,
     live: LiveFront,
     executor: Executor,
+    accuracies: AccuracyCache | None,
 ) -> None:
     """Evaluate candidates until the plan has all that it wants.
 
@@ -147,6 +151,7 @@ def _run_study(
         reporter: Receives the progress.
         live: Writes the front while the search runs.
         executor: Where estimates are made.
+        accuracies: Accuracies that earlier searches with the same supernet evaluated; None without a supernet.
     """
     settings, candidate = plan.settings, estimators.candidate
     if len(study.history.progress) < settings.trials and cheap_estimators(study.objectives, candidate):
@@ -158,7 +163,7 @@ def _run_study(
             show(event)
             live(event)
 
-        study.run(candidate, settings.trials, watch, plan.first, settings.early_stop, plan.enough, executor)
+        study.run(candidate, settings.trials, watch, plan.first, settings.early_stop, plan.enough, executor, accuracies)
     progress = study.history.progress
     if settings.stop and len(progress) < settings.trials:
         reporter.note(f"ended after {len(progress)} candidates (--stop {settings.stop}): {progress.rate_text}")
@@ -216,10 +221,17 @@ def _report_prediction_error(plan: SearchPlan, num_classes: int, reporter: Repor
             reporter.note(PredictedLatency(Context(plan.space, num_classes, target=target, database=database)).note)
 
 
-def _report_ranking(plan: SearchPlan, estimators: SearchEstimators, reporter: Reporter) -> None:
-    """Report whether the supernet's accuracies rank candidates reliably."""
+def _report_ranking(
+    plan: SearchPlan, estimators: SearchEstimators, accuracies: AccuracyCache, reporter: Reporter
+) -> None:
+    """Report whether the supernet's accuracies rank candidates reliably, checked once per supernet and space."""
     if plan.aims.gain.name not in plan.accuracies:
         return
-    found = check_ranking(estimators.of(plan.aims.gain.name), plan.points, plan.settings.seed, reporter)
+    what = f"ranking by {plan.aims.gain.name} in {plan.points.name} {[list(c.values) for c in plan.points.choices]}"
+    if (known := accuracies.find_text(what)) is not None:
+        found = None if known == "null" else RankingCheck(**json.loads(known))
+    else:
+        found = check_ranking(estimators.of(plan.aims.gain.name), plan.points, plan.settings.seed, reporter)
+        accuracies.put_text(what, json.dumps(None if found is None else asdict(found)))
     if found is not None:
         (reporter.note if found.reliable else reporter.warning)(str(found))

@@ -24,7 +24,7 @@ from nas.core.precision_choice import CHOICE, id_of
 from nas.estimators.base import Estimator
 from nas.search.cheap_objectives import Watch, evaluate_cheap_objectives
 from nas.search.driver import Driver
-from nas.search.evaluate_candidate import Bound, CandidateEvaluator
+from nas.search.evaluate_candidate import Bound, CandidateEvaluator, KnownAccuracies
 from nas.search.evaluation_loop import EvaluationLoop
 from nas.search.executors.base import Executor
 from nas.search.executors.inline import InlineExecutor
@@ -213,6 +213,7 @@ class Study:
         early_stop: bool = False,
         enough: Callable[[SearchProgress], bool] = never,
         executor: Executor | None = None,
+        accuracies: KnownAccuracies | None = None,
     ) -> None:
         """Ask, evaluate and tell until so many points were tried, or ``enough`` returns True.
 
@@ -225,12 +226,13 @@ class Study:
             enough: Returns True to stop before all trials are run.
             executor: Where estimates of devices and compute devices are made; None for this process. The caller
                 closes it.
+            accuracies: Accuracies that are known already; None to evaluate all.
 
         Raises InputError if all first candidates fail, if the storage is lost, if another process drives the study, or
         if no estimator gives an objective or a bound.
         """
         pruner = self.history.pruner if early_stop else None
-        evaluator = CandidateEvaluator(estimators, self.objectives, self.limits.bounds, pruner)
+        evaluator = CandidateEvaluator(estimators, self.objectives, self.limits.bounds, pruner, accuracies)
         wanted = min(trials, self.space.size)
         if len(self.history.known) < wanted:
             self.warm_start(estimators)

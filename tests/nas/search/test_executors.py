@@ -28,6 +28,12 @@ CONTEXT = Context(TINY, 3)
 SMALLEST, LARGEST = TINY.smallest, TINY.largest
 
 
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal syncs every record; what a kill leaves is the matter of test_kill.py."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
 class OnDevice(FakeLatency):
     role = "device"
 
