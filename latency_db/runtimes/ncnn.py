@@ -76,7 +76,7 @@ class Ncnn(Profiler):
         """
         with tempfile.TemporaryDirectory() as folder:
             file = convert(model, Path(folder), target.batch, target.image_size)
-            network = _Network(file, target.threads)
+            network = NcnnNetwork(file, target.threads)
         decode = _decoder(file)
         return lambda images: decode(network.outputs([images]))
 
@@ -136,7 +136,7 @@ def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, 
     model = Path(request["model"])
     with tempfile.TemporaryDirectory() as folder, naming_nodes(str(model)):
         file = convert(model, Path(folder), request["batch"], request["image_size"])
-        network = _Network(file, request["threads"])
+        network = NcnnNetwork(file, request["threads"])
     rng = np.random.default_rng(request["seed"])
     step = network.prepared([random_input(name, "float32", shape, rng) for name, shape in file.inputs.items()])
     info = {**network.options, "inputs": file.inputs, "decoding": "not timed" if file.tail else "none"}
@@ -150,7 +150,7 @@ def prepare() -> None:
     import onnx  # noqa: F401
 
 
-class _Network:
+class NcnnNetwork:
     """A network loaded into ncnn."""
 
     def __init__(self, file: NcnnFile, threads: int) -> None:
@@ -172,6 +172,14 @@ class _Network:
         """Copy the inputs (batch, …) into ncnn; return a function that computes all their images."""
         images = [[self._ncnn.Mat(x[i]).clone() for x in inputs] for i in range(len(inputs[0]))]
         return lambda: [self._run(image) for image in images]
+
+    def extractor(self, inputs: Sequence[npt.NDArray[np.float32]]) -> Any:
+        """Return ncnn's extractor of one image (1, …), which keeps every intermediate result."""
+        extractor = self._net.create_extractor()
+        extractor.set_light_mode(False)
+        for i, x in enumerate(inputs):
+            extractor.input(f"in{i}", self._ncnn.Mat(x[0]).clone())
+        return extractor
 
     def outputs(self, inputs: Sequence[npt.NDArray[np.float32]]) -> list[npt.NDArray[np.float32]]:
         """Compute the outputs (batch, …) of inputs (batch, …)."""

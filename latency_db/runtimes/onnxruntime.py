@@ -210,10 +210,23 @@ def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, 
     Raises:
         InputError: ONNX Runtime refuses the model, or its inputs do not fit the request.
     """
-    session, info = _session(request, CPU, {}, CPU_ENTRIES)
-    feeds = _feeds(session.get_inputs(), request)
+    session, feeds, info = cpu_session(request)
     info["inputs"] = {name: list(value.shape) for name, value in feeds.items()}
     return lambda: session.run(None, feeds), info
+
+
+def cpu_session(
+    request: Mapping[str, Any], profile: str | None = None
+) -> tuple[Any, dict[str, npt.NDArray[np.generic]], dict[str, Any]]:
+    """Load ``request["model"]`` on the CPU as :func:`engine` does; return the session, random inputs and the settings.
+
+    ``profile``: prefix of the file that ONNX Runtime writes the times of its operations to; None without.
+
+    Raises:
+        InputError: ONNX Runtime refuses the model, or its inputs do not fit the request.
+    """
+    session, info = _session(request, CPU, {}, CPU_ENTRIES, profile)
+    return session, _feeds(session.get_inputs(), request), info
 
 
 def cuda_engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, Any]]:
@@ -282,9 +295,13 @@ def _on_gpu(
 
 
 def _session(
-    request: Mapping[str, Any], provider: Provider, options: Mapping[str, str], entries: Mapping[str, str]
+    request: Mapping[str, Any],
+    provider: Provider,
+    options: Mapping[str, str],
+    entries: Mapping[str, str],
+    profile: str | None = None,
 ) -> tuple[Any, dict[str, Any]]:
-    """Return a session on ``provider`` alone, and its settings."""
+    """Return a session on ``provider`` alone, and its settings; ``profile`` is the prefix of a profile's file."""
     import onnxruntime as ort
 
     if provider.name not in (there := ort.get_available_providers()):
@@ -297,6 +314,8 @@ def _session(
     settings.log_severity_level = 3
     for name, value in entries.items():
         settings.add_session_config_entry(name, value)
+    if profile is not None:
+        settings.enable_profiling, settings.profile_file_prefix = True, profile
     with naming_nodes(request["model"]):
         session = ort.InferenceSession(request["model"], settings, providers=[(provider.name, dict(options))])
     if (

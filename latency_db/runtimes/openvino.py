@@ -177,11 +177,7 @@ def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, 
             inputs that do not fit the request.
     """
     compiled, shapes, config = _compiled(request)
-    rng = np.random.default_rng(request["seed"])
-    run = compiled.create_infer_request()
-    for item in compiled.inputs:
-        name = item.any_name
-        run.get_tensor(name).data[:] = random_input(name, item.get_element_type().to_dtype(), shapes[name], rng)
+    run = _with_inputs(compiled, shapes, request["seed"])
     info = {name: _plain(compiled.get_property(name)) for name in config if name != "CACHE_DIR"}
     info |= {
         "devices": list(compiled.get_property("EXECUTION_DEVICES")),
@@ -191,8 +187,34 @@ def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, 
     return lambda: run.infer(share_outputs=True), info
 
 
-def _compiled(request: Mapping[str, Any]) -> tuple[Any, dict[str, list[int]], dict[str, Any]]:
+def infer_request(request: Mapping[str, Any], profile: bool = False) -> Any:
+    """Return OpenVINO's inference request for ``request["model"]`` with random inputs.
+
+    ``profile``: whether it counts the time of every operation (``profiling_info``).
+
+    Raises:
+        InputError: As :func:`engine`.
+    """
+    compiled, shapes, _ = _compiled(request, profile)
+    return _with_inputs(compiled, shapes, request["seed"])
+
+
+def _with_inputs(compiled: Any, shapes: Mapping[str, list[int]], seed: int) -> Any:
+    """Return an inference request whose inputs are random."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    run = compiled.create_infer_request()
+    for item in compiled.inputs:
+        name = item.any_name
+        run.get_tensor(name).data[:] = random_input(name, item.get_element_type().to_dtype(), shapes[name], rng)
+    return run
+
+
+def _compiled(request: Mapping[str, Any], profile: bool = False) -> tuple[Any, dict[str, list[int]], dict[str, Any]]:
     """Return the model compiled for the request's device, precision, batch and threads, its input shapes and settings.
+
+    ``profile``: with counters of time.
 
     Raises:
         InputError: No such device, an unsupported operator, or convolutions that are computed in another precision.
@@ -216,7 +238,7 @@ def _compiled(request: Mapping[str, Any]) -> tuple[Any, dict[str, list[int]], di
     shapes = {item.any_name: _shape(item, request) for item in model.inputs}
     model.reshape(shapes)
     with naming_nodes(request["model"]):
-        compiled = core.compile_model(model, device, config)
+        compiled = core.compile_model(model, device, {**config, "PERF_COUNT": True} if profile else config)
     layers = _precisions(compiled)
     if device == "CPU" and not any(p in COMPUTED[precision] for p in layers):
         raise InputError(

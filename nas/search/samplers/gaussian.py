@@ -154,6 +154,11 @@ class GaussianProcess:
         own = 0.5 * self._y @ self._weights + np.log(np.diag(self._factor)).sum() + 0.5 * (away**2).sum()
         return float(own + len(self._y) * math.log(self._scale))
 
+    @property
+    def noise_deviation(self) -> float:
+        """Standard deviation of the observation noise, in the unit of the targets."""
+        return self._scale * math.sqrt(self._nugget(self.hyperparameters))
+
     def _fitted(self, steps: int) -> Hyperparameters:
         """Return a local optimum of the hyperparameters, from the best of several starts.
 
