@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from latency_db.core.measurement import Measurement
     from nas.inference.coco_metrics import Metrics
+    from nas.search.explain.explanation import Explanation
     from search_spaces.detector import Detector
 
 PathLike = str | os.PathLike[str]
@@ -172,6 +173,18 @@ class Run:
         from nas.search.run_frontier import run_frontier
 
         return frontier_figure(run_frontier(self.folder, title, log_x))
+
+    def explain(self, name: str) -> Explanation:
+        """Explain a chosen network: what one step of each of its choices would change, and what it came from.
+
+        ``table`` of the result is a DataFrame. Raises InputError for an unknown name, or a run with too few candidates
+        for a surrogate.
+        """
+        from nas.search.explain.explanation import explain
+
+        if name not in self.names:
+            raise unknown("architecture of the run", name, self.names)
+        return explain(self.folder, name)
 
     def _front(self) -> Front | None:
         path = self.folder / "front.json"

@@ -16,12 +16,14 @@ class NodeCost:
     """Cost of a node at the shapes of the file.
 
     Args:
+        name: Name of the node.
         kind: Operator.
         macs: Multiply-accumulates of a convolution or a product of matrices, else 0.
         bytes: Bytes of inputs, weights and outputs in float32; a lower precision moves fewer.
         out_channels: Channels of the output of a convolution, else 0.
     """
 
+    name: str
     kind: str
     macs: int
     bytes: int
@@ -63,4 +65,4 @@ def _cost(node: Any, shapes: Mapping[str, Sequence[int]]) -> NodeCost:
         macs, channels = math.prod(weight) * spatial * result[0], int(result[1])
     elif node.op_type in ("MatMul", "Gemm") and len(inputs) > 1 and outputs:
         macs = math.prod(outputs[0]) * int(inputs[0][-1])
-    return NodeCost(node.op_type, int(macs), elements * FLOAT_BYTES, channels)
+    return NodeCost(node.name, node.op_type, int(macs), elements * FLOAT_BYTES, channels)

@@ -7,6 +7,7 @@ operations (``gap_ms``) is what the runs take beyond the operations.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -30,6 +31,8 @@ ENGINES = {
 RUNS = 60
 SMALL = 32
 """Image size of the network that the overhead of a profile is measured on: its operations take next to nothing."""
+COMPUTING = re.compile("conv|matmul|gemm|fullyconnected|innerproduct", re.IGNORECASE)
+"""Kinds of operations that multiply and accumulate, as the runtimes name them."""
 LAYOUT = "layout"
 """Stage of operations that a runtime adds, such as changes of the memory layout."""
 
@@ -163,6 +166,8 @@ def _profile(
     operations, stage = [], ""
     for row in answer["operations"]:
         cost = find_cost(str(row["name"]), costs) if "macs" not in row else None
+        if cost is not None and cost.macs and not COMPUTING.search(str(row["kind"])):
+            cost = None  # a change of layout is named by the convolution that it is made for
         own = row.get("stage") or stage_of(str(row["name"]), costs)
         stage = own or stage
         operations.append(
@@ -197,9 +202,10 @@ def find_cost(name: str, costs: Mapping[str, NodeCost]) -> NodeCost | None:
 
 def stage_of(name: str, costs: Mapping[str, NodeCost]) -> str:
     """Return the part of the network that an operation belongs to, from its name; empty if the name has none."""
-    cell = name.partition("/")[0]
     stages = {known.partition("/")[0] for known in costs if "/" in known}
-    return cell.split("_")[0] if cell in stages else ""
+    cost = find_cost(name, costs)
+    cells = [text.partition("/")[0] for text in (name, cost.name if cost else "")]
+    return next((cell.split("_")[0] for cell in cells if cell in stages), "")
 
 
 def quartiles(samples: list[float]) -> tuple[float, float, float]:

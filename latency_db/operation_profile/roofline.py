@@ -95,13 +95,13 @@ class MachineRun:
         """Return the fields of a :class:`Roofline`."""
         import numpy as np
 
-        side = 768
+        side = 384
         rng = np.random.default_rng(0)
         a, b = (rng.standard_normal((side, side)).astype(np.float32) for _ in range(2))
         out = np.empty_like(a)
-        rate = side**3 / _best(lambda: np.matmul(a, b, out=out), 0.4)
+        rate = side**3 / _best(lambda: np.matmul(a, b, out=out), 0.6)
         bandwidth = []
-        for count in (16 << 20, 24 << 10):  # 192 MiB in three arrays, and 288 KiB
+        for count in (8 << 20, 24 << 10):  # 96 MiB in three arrays, and 288 KiB
             x, y = (np.ones(count, np.float32) for _ in range(2))
             z = np.empty_like(x)
 

@@ -82,8 +82,7 @@ class ProfiledRun(ABC):
             self.profiled()
         for _ in range(max(1, -(-runs // BLOCK))):
             self()
-            for _ in range(BLOCK):
-                plain.append(self._run_ms())
+            plain += [self._run_ms() for _ in range(BLOCK)]
             for _ in range(BLOCK):
                 self.profiled()
         low, middle, high = quartiles(plain)
@@ -116,8 +115,11 @@ def write_chain(path: Path) -> Path:
         weights.append(numpy_helper.from_array(np.zeros(8, np.float32), f"b{i}"))
         nodes.append(helper.make_node("Conv", [last, f"w{i}", f"b{i}"], [f"c{i}"], f"chain/Conv_{i}"))
         pooled = "boxes" if i == CHAIN - 1 else f"p{i}"
-        pool = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
-        nodes.append(helper.make_node("MaxPool", [f"c{i}"], [pooled], f"chain/MaxPool_{i}", **pool))
+        nodes.append(
+            helper.make_node(
+                "MaxPool", [f"c{i}"], [pooled], f"chain/MaxPool_{i}", kernel_shape=[3, 3], pads=[1, 1, 1, 1]
+            )
+        )
         last, channels = pooled, 8
     shape = [1, 3, CHAIN_SIZE, CHAIN_SIZE]
     image = helper.make_tensor_value_info("images", TensorProto.FLOAT, shape)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,7 @@ from latency_db.operation_profile.self_timed import ProfiledRun
 
 def prepare() -> None:
     """Import what the engine needs."""
-    import numpy  # noqa: F401
-    import tensorrt  # noqa: F401
+    import_module("tensorrt")
 
 
 def engine(request: Mapping[str, Any]) -> tuple[ProfiledRun, dict[str, Any]]:
@@ -60,15 +60,14 @@ class TensorRtRun(ProfiledRun):
     """A plan of TensorRT in two execution contexts."""
 
     def __init__(self, request: Mapping[str, Any]) -> None:
-        import tensorrt as trt
-
+        trt: Any = import_module("tensorrt")
         from latency_db.gpu.providers import open_cuda
 
         self._request, self.threads = dict(request), 0  # the CPU only waits
         self._cuda = open_cuda(request["device"])
         self._times = times = LayerTimes()
 
-        class Profiler(trt.IProfiler):  # type: ignore[misc]
+        class Profiler(trt.IProfiler):
             """Passes every reported layer on."""
 
             def __init__(self) -> None:

@@ -38,6 +38,8 @@ VERBS = {
     "device": "check a board over ssh: Python, runtimes, clocks, throttling, free disk",
     "db": "list, show, export, import and merge measured latencies",
     "plot": "draw the Pareto front of a run again",
+    "report": "write one page that explains the result of a search; watch a running one",
+    "dashboard": "look at the trials of a search in optuna-dashboard",
     "data": "check a data set; write a data set as a COCO folder",
     "list": "list search spaces, blocks, runtimes, estimators, samplers, data formats, recipes",
 }

@@ -35,7 +35,7 @@ from nas.search.samplers.encoding import Encoding
 
 Floats = NDArray[np.float64]
 
-POINTS = 1024
+POINTS = 512
 REPLICATES = 200
 FOLDS = 5
 
@@ -142,6 +142,7 @@ def explained_share(run: RunData, objective: Objective, surrogates: RunSurrogate
     for k in range(FOLDS):
         rest, out = fold != k, fold == k
         if out.any():
-            predicted[out] = Surrogate(objective, inputs[rest], groups, values[rest]).mean(inputs[out])
+            fitted = Surrogate(objective, inputs[rest], groups, values[rest], surrogates.of[objective.name])
+            predicted[out] = fitted.mean(inputs[out])
     spread = float(((scaled - scaled.mean()) ** 2).sum())
     return 0.0 if spread <= 0 else 1 - float(((scaled - predicted) ** 2).sum()) / spread

@@ -78,11 +78,26 @@ class Surrogate:
         points: Encoded candidates, (n, D), auxiliary inputs included.
         groups: The parameter that each column belongs to, (D,).
         values: The objective of the candidates, (n,), in natural units.
+        like: A surrogate whose warp and hyperparameters are kept; None to fit them.
     """
 
-    def __init__(self, objective: Objective, points: Floats, groups: NDArray[np.intp], values: Floats) -> None:
+    def __init__(
+        self,
+        objective: Objective,
+        points: Floats,
+        groups: NDArray[np.intp],
+        values: Floats,
+        like: Surrogate | None = None,
+    ) -> None:
         self.objective = objective
+        self._warp: OutputWarp | None
+        self.process: GaussianProcess
         scaled = np.log(np.maximum(values, 1e-300)) if objective.logarithmic else values * objective.sign
+        if like is not None:
+            warped = scaled if like._warp is None else like._warp(scaled)
+            self._warp = like._warp
+            self.process = GaussianProcess(points, warped, groups, like.process.hyperparameters, steps=0)
+            return
         warps: Sequence[OutputWarp | None] = (None,) if objective.logarithmic else OutputWarp.choices(scaled)
         fits = [
             (warp, GaussianProcess(points, scaled if warp is None else warp(scaled), groups, steps=30))

@@ -1,0 +1,131 @@
+"""Stock networks on the target of a run, as points of reference."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from latency_db.core.profiler import Protocol
+from latency_db.database.db import LatencyDB
+from latency_db.runtimes import RUNTIMES, open_profiler
+from nas.core.estimate import Estimate
+from nas.core.reporter import Reporter
+from nas.estimators.base import Context
+from nas.profiling.default_database import default_latency_db
+from nas.search.explain.run_data import RunData
+from search_spaces.errors import InputError
+from search_spaces.references import reference
+from search_spaces.spaces import space_of
+
+DEFAULT = ("yolov5n", "yolov8n", "yolo11n")
+"""Stock networks of a report, unless others are named."""
+QUICK = Protocol(min_rounds=8, max_rounds=30, half_width=0.05, max_s=2.0)
+
+
+@dataclass(frozen=True)
+class StockNetwork:
+    """A published network on the run's target, at the run's image size and with its classes.
+
+    Args:
+        name: Name of the reference.
+        image_size: Image size in pixels.
+        latency: Latency in ms.
+        params: Deployed parameters.
+        macs: Multiply-accumulates.
+        accuracy: Accuracy by the search's own estimate; None where it is unknown.
+        published_map: COCO mAP50-95 in percent that its authors published, at 640 px on another data set; None without.
+    """
+
+    name: str
+    image_size: int
+    latency: Estimate
+    params: int
+    macs: int
+    accuracy: Estimate | None
+    published_map: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "name": self.name,
+            "image_size": self.image_size,
+            "latency": self.latency.to_dict(),
+            "params": self.params,
+            "macs": self.macs,
+            "accuracy": None if self.accuracy is None else self.accuracy.to_dict(),
+            "published_map": self.published_map,
+        }
+
+
+def stock_networks(run: RunData, names: Sequence[str], reporter: Reporter) -> tuple[StockNetwork, ...]:
+    """Return stock networks measured on a run's target: those of its budgets, and others by name.
+
+    A measurement in the run's latency database is used; else the network is measured now, and kept there. A target
+    that does not measure here, or a network that cannot be measured, is left out with a warning.
+    """
+    found = {b.name: _of_budget(b) for b in run.plan.settings.baselines.values()}
+    for comparison in run.front_file.comparisons if run.front_file else ():
+        found[comparison.baseline.name] = _of_budget(comparison.baseline)
+    wanted = [name for name in names if name not in found]
+    target = run.plan.target
+    if wanted and RUNTIMES[target.runtime].measures and RUNTIMES[target.runtime].available() is None:
+        with reporter.steps("stock networks") as update:
+            for i, name in enumerate(wanted):
+                update(i, len(wanted), name)
+                try:
+                    found[name] = _measured(run, name)
+                except InputError as error:
+                    reporter.warning(f"{name} is left out: {error}")
+            update(len(wanted), len(wanted), "")
+    return tuple(sorted(found.values(), key=lambda s: s.latency.value))
+
+
+def _of_budget(baseline: Any) -> StockNetwork:
+    return StockNetwork(
+        baseline.name,
+        baseline.image_size,
+        baseline.latency,
+        baseline.params,
+        baseline.macs,
+        baseline.accuracy,
+        _published(baseline.name),
+    )
+
+
+def _published(name: str) -> float | None:
+    published = reference(name).published
+    return None if published is None else published.map50_95
+
+
+def _measured(run: RunData, name: str) -> StockNetwork:
+    """Measure a stock network, or read its measurement. Raises InputError if it cannot be measured."""
+    from search_spaces.trace import trace  # imports torch
+
+    architecture = reference(name).architecture
+    space = space_of(architecture)
+    size = _image_size(run)
+    target = run.plan.target
+    settings = run.plan.settings
+    with (
+        tempfile.TemporaryDirectory(prefix="nas-stock-") as scratch,
+        LatencyDB(settings.latency_db or default_latency_db()) as database,
+        open_profiler(target, QUICK) as profiler,
+    ):
+        sized = replace(target, image_size=size)
+        context = Context(space, run.num_classes, None, sized, database, scratch=Path(scratch))
+        workload = context.workload(architecture)
+        m = database.measure_cached(profiler, workload)
+        nominal = profiler.nominal_reference_ms() or database.nominal_reference_ms(profiler.key(workload.key))
+    m = m if nominal is None else m.at_nominal_speed(nominal)
+    cost = trace(space.graph(architecture), run.num_classes, size)
+    latency = Estimate("latency_ms", m.median_ms, "ms", m.low_ms, m.high_ms, m.source, str(m.target))
+    return StockNetwork(name, size, latency, cost.params, cost.macs, None, _published(name))
+
+
+def _image_size(run: RunData) -> int:
+    """Return the image size of the run: the target's, else that of the largest pick or candidate."""
+    pick = run.selection.picks[-1].candidate if run.selection and run.selection.picks else run.candidates[0]
+    return run.plan.target.image_size or int(pick.architecture["image_size"])
