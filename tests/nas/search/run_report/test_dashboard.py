@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 import pytest
 from optuna.artifacts import get_all_artifact_meta
@@ -42,19 +44,15 @@ def test_trials_have_the_values_of_their_choices(run: RunData) -> None:
 
 def test_the_server_shows_the_study(run: RunData, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page's interface answers with the readable parameters; no port is opened."""
-    import json
-
     from optuna_dashboard import wsgi
 
     answers: dict[str, Any] = {}
 
     def ask(storage: Any, host: str, port: int, artifact_store: Any) -> None:
         app: Callable[..., Any] = wsgi(storage, artifact_store)
-        environ = {
-            "REQUEST_METHOD": "GET", "PATH_INFO": "/api/studies/0", "QUERY_STRING": "", "SERVER_NAME": host,
-            "SERVER_PORT": str(port), "wsgi.url_scheme": "http", "SERVER_PROTOCOL": "HTTP/1.1",
-        }  # fmt: skip
-        body = b"".join(app(environ, lambda status, headers: answers.update(status=status)))
+        environ: dict[str, Any] = {"PATH_INFO": "/api/studies/0"}
+        setup_testing_defaults(environ)
+        body = b"".join(app(environ, lambda status, headers, error=None: answers.update(status=status)))
         answers["study"] = json.loads(body)
 
     settings = run.plan.settings
