@@ -98,7 +98,7 @@ class Ncnn(Profiler):
             InputError: ncnn cannot load the files.
         """
         file = read_files(folder)
-        network, decode = _Network(file, target.threads), _decoder(file)
+        network, decode = NcnnNetwork(file, target.threads), _decoder(file)
         order = [*range(len(outputs))]
         if file.tail is not None:
             order = [[item.name for item in file.tail.graph.output].index(name) for name in outputs]

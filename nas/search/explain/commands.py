@@ -28,6 +28,7 @@ PLAIN = {
     "stop": "--stop",
     "latency_db": "--latency-db",
     "storage": "--storage",
+    "on": "--on",
     "device": "--device",
     "processes": "--processes",
 }

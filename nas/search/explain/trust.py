@@ -17,6 +17,7 @@ from typing import Any
 from latency_db.core.measurement import LatencyKey, Measurement
 from latency_db.database.db import LatencyDB
 from latency_db.database.filters import MeasurementFilter
+from latency_db.runtimes import RUNTIMES, open_profiler
 from nas.profiling.default_database import default_latency_db
 from nas.search.explain.commands import commands_of
 from nas.search.explain.run_data import RunData
@@ -134,6 +135,25 @@ def measurements_of(run: RunData) -> list[tuple[LatencyKey, Measurement]]:
         for key, m in sorted(rows, key=lambda row: row[1].time)
         if key.target in targets and any(key.workload.startswith(w) for w in wanted)
     ]
+
+
+def why_not_here(run: RunData, rows: Sequence[tuple[LatencyKey, Measurement]]) -> str:
+    """Return why this machine cannot add measurements to those of a run; empty where it can.
+
+    ``rows``: the run's measurements (:func:`measurements_of`).
+    """
+    if run.plan.settings.on:
+        return f"the run was measured on {run.plan.settings.on}"
+    target = run.plan.target
+    if not RUNTIMES[target.runtime].measures or (reason := RUNTIMES[target.runtime].available()):
+        return f"{target} is not measured here" + (f": {reason}" if RUNTIMES[target.runtime].measures else "")
+    devices = {key.device for key, _ in rows}
+    try:
+        with open_profiler(target) as profiler:
+            own = profiler.fingerprint().id
+    except InputError as error:
+        return str(error)
+    return "" if not devices or own in devices else "the run was measured on another device"
 
 
 def _median(values: Sequence[object]) -> float | None:

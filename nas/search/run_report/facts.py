@@ -22,7 +22,7 @@ from nas.search.explain.importance import importances
 from nas.search.explain.run_data import RunData, read_run, without_first
 from nas.search.explain.search_history import search_history
 from nas.search.explain.surrogate import RunSurrogates
-from nas.search.explain.trust import manifest, measurements_of, trust
+from nas.search.explain.trust import manifest, measurements_of, trust, why_not_here
 from nas.search.run_report.network_diagram import network_parts, with_differences
 from nas.search.run_report.operations import Operations, operations_of
 from nas.search.run_report.stock import DEFAULT, stock_networks
@@ -57,8 +57,9 @@ def report_facts(folder: Path, config: ReportConfig, reporter: Reporter) -> dict
     """
     run = read_run(folder)
     rows = measurements_of(run)
-    operations = _operations(run, config, reporter)
-    stock = stock_networks(run, config.stock, reporter)
+    elsewhere = why_not_here(run, rows)
+    operations = _operations(run, config, elsewhere, reporter)
+    stock = stock_networks(run, config.stock, elsewhere, reporter)
     picks = list(run.selection or ())
     explanations, importance, note = _explanations(run) if config.explain else ([], [], "")
     parts = with_differences([network_parts(run, p.candidate) for p in picks])
@@ -90,10 +91,10 @@ def write_facts(path: Path, facts: Mapping[str, Any]) -> Path:
     return atomic_write(path, json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _operations(run: RunData, config: ReportConfig, reporter: Reporter) -> Operations:
+def _operations(run: RunData, config: ReportConfig, elsewhere: str, reporter: Reporter) -> Operations:
     kept = _kept_operations(run.folder / REPORT_FILE)
     if config.profile:
-        return operations_of(run, reporter, kept)
+        return operations_of(run, elsewhere, reporter, kept)
     return kept or Operations({}, None, "not profiled")
 
 

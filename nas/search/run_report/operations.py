@@ -57,16 +57,21 @@ class Operations:
         return cls(profiles, roofline, str(data["missing"]))
 
 
-def operations_of(run: RunData, reporter: Reporter, kept: Operations | None = None) -> Operations:
+def operations_of(run: RunData, elsewhere: str, reporter: Reporter, kept: Operations | None = None) -> Operations:
     """Profile the chosen networks of a run on its target.
 
-    ``kept``: an earlier result, whose profiles are not measured again. A network that cannot be profiled is left out
-    with a warning.
+    A network that cannot be profiled is left out with a warning.
+
+    Args:
+        run: The run.
+        elsewhere: Why nothing can be measured here; empty where it can.
+        reporter: Receives the progress.
+        kept: An earlier result, whose profiles are not measured again.
     """
     picks = {p.candidate.id: p.candidate for p in run.selection or ()}
     profiles = {id_: p for id_, p in kept.profiles.items() if id_ in picks} if kept is not None else {}
     target = run.plan.target
-    if reason := why_unprofiled(target):
+    if profiles.keys() != picks.keys() and (reason := elsewhere or why_unprofiled(target)):
         return Operations({}, None, reason)
     if run.plan.settings.precisions or target.precision == "int8":
         return Operations({}, None, "networks in int8 are not profiled: that needs the calibration of the data set")

@@ -10,7 +10,7 @@ from typing import Any
 
 from latency_db.core.profiler import Protocol
 from latency_db.database.db import LatencyDB
-from latency_db.runtimes import RUNTIMES, open_profiler
+from latency_db.runtimes import open_profiler
 from nas.core.estimate import Estimate
 from nas.core.reporter import Reporter
 from nas.estimators.base import Context
@@ -60,18 +60,23 @@ class StockNetwork:
         }
 
 
-def stock_networks(run: RunData, names: Sequence[str], reporter: Reporter) -> tuple[StockNetwork, ...]:
+def stock_networks(run: RunData, names: Sequence[str], missing: str, reporter: Reporter) -> tuple[StockNetwork, ...]:
     """Return stock networks measured on a run's target: those of its budgets, and others by name.
 
-    A measurement in the run's latency database is used; else the network is measured now, and kept there. A target
-    that does not measure here, or a network that cannot be measured, is left out with a warning.
+    A measurement in the run's latency database is used; else the network is measured now, and kept there. A network
+    that cannot be measured is left out with a warning.
+
+    Args:
+        run: The run.
+        names: Names of references.
+        missing: Why nothing can be measured here; empty where it can.
+        reporter: Receives the progress.
     """
     found = {b.name: _of_budget(b) for b in run.plan.settings.baselines.values()}
     for comparison in run.front_file.comparisons if run.front_file else ():
         found[comparison.baseline.name] = _of_budget(comparison.baseline)
     wanted = [name for name in names if name not in found]
-    target = run.plan.target
-    if wanted and RUNTIMES[target.runtime].measures and RUNTIMES[target.runtime].available() is None:
+    if wanted and not missing:
         with reporter.steps("stock networks") as update:
             for i, name in enumerate(wanted):
                 update(i, len(wanted), name)
