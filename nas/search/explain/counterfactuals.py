@@ -142,7 +142,7 @@ def measured_changes(run: RunData, candidate: Candidate, other: str) -> dict[str
 
 
 def _computed(surrogates: RunSurrogates, before: Architecture, after: Architecture) -> dict[str, Difference]:
-    (macs, params, *_), (macs_after, params_after, *_) = surrogates.computed(before), surrogates.computed(after)
+    (macs, params), (macs_after, params_after) = surrogates.computed(before), surrogates.computed(after)
     changes = dict(zip(COMPUTED, (params_after - params, macs_after - macs), strict=True))
     return {name: Difference(float(change), None, None, "computed") for name, change in changes.items()}
 

@@ -4,7 +4,7 @@
 symbol      shape     meaning
 ==========  ========  =============================================================================================
 ``x``       (n, d)    points of the search, encoded (:class:`nas.search.samplers.encoding.Encoding`)
-``z``       (n, k)    auxiliary inputs: logarithms of MACs, parameters, elements written and number of operations
+``z``       (n, 2)    auxiliary inputs: logarithms of MACs and of parameters
 ``y``       (n,)      an objective in the scale of the model: the logarithm of a time, the accuracy itself
 ``f_s``     function  posterior sample s of the Gaussian process given all evaluated candidates
 ``e, e'``   scalars   observation noise of two measurements, N(0, v) with the noise variance v of the process
@@ -13,6 +13,10 @@ symbol      shape     meaning
 The predicted difference between a neighbour x' and a network x, as two measurements would show it, is
 ``f_s(x') + e' - f_s(x) - e`` over all samples s: its median, and the 2.5 and 97.5 % quantiles as interval. Of a time
 the difference is that of the logarithms, applied to the measured time of x.
+
+The interval is widened about the median by ``max(1, q / 1.96)``, where q is the 95 % quantile of the standardised
+leave-one-out residuals ``|y_i - mean_i| / deviation_i`` of the process: a model that is too sure of its own data is not
+believed elsewhere.
 """
 
 from __future__ import annotations
@@ -41,8 +45,6 @@ LEAST = 8
 """Smallest number of candidates that a surrogate is fitted on."""
 COMPUTED = ("params", "macs")
 """Estimates that are computed exactly from an architecture."""
-SHRINK = 0.25
-"""Factor of the auxiliary inputs, so that they span about the unit range of the other inputs."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Surrogate:
         scaled = np.log(np.maximum(values, 1e-300)) if objective.logarithmic else values * objective.sign
         if like is not None:
             warped = scaled if like._warp is None else like._warp(scaled)
-            self._warp = like._warp
+            self._warp, self._targets = like._warp, warped
             self.process = GaussianProcess(points, warped, groups, like.process.hyperparameters, steps=0)
             return
         warps: Sequence[OutputWarp | None] = (None,) if objective.logarithmic else OutputWarp.choices(scaled)
@@ -106,6 +108,14 @@ class Surrogate:
         self._warp, self.process = min(
             fits, key=lambda fit: fit[1].loss + (0.0 if fit[0] is None else fit[0].loss(scaled))
         )
+        self._targets = scaled if self._warp is None else self._warp(scaled)
+
+    @cached_property
+    def widening(self) -> float:
+        """Factor of the intervals, from the leave-one-out residuals of the process."""
+        mean, deviation = self.process.leave_one_out()
+        residuals = np.abs(self._targets - mean) / deviation
+        return max(1.0, float(np.quantile(residuals, 0.95)) / 1.96)
 
     def sampled(self, inputs: Floats, seed: int, noise: bool) -> Floats:
         """Return posterior samples (n, samples) at inputs (n, D), in the model's scale with the warp undone.
@@ -134,6 +144,7 @@ class Surrogate:
         """
         change = after - before
         low, middle, high = (float(q) for q in np.quantile(change, (0.025, 0.5, 0.975)))
+        low, high = middle - self.widening * (middle - low), middle + self.widening * (high - middle)
         low, high = min(low, middle - 1.96 * minimum), max(high, middle + 1.96 * minimum)
         if self.objective.logarithmic:
             low, middle, high = (estimate.value * math.expm1(min(c, 50.0)) for c in (low, middle, high))
@@ -156,7 +167,11 @@ class RunSurrogates:
         self.run, self._auxiliary = run, auxiliary
         self.parameters = TrialParameters(run.plan.points)
         self.encoding = Encoding(self.parameters.distributions)
-        self._computed: dict[str, tuple[float, float, float, float]] = {}
+        self._computed: dict[str, tuple[float, float]] = {
+            c.architecture.id: (c["macs"].value, c["params"].value)
+            for c in run.candidates
+            if all(name in c for name in COMPUTED)
+        }
 
     @cached_property
     def of(self) -> Mapping[str, Surrogate]:
@@ -174,11 +189,11 @@ class RunSurrogates:
         x, groups = self.encoding.embed(encoded), self.encoding.groups
         if not self._auxiliary:
             return x, groups
-        extra = np.log(np.array([self.computed(p) for p in points])) * SHRINK
+        extra = np.log(np.array([self.computed(p) for p in points], np.float64))
         return append_inputs(x, groups, extra)
 
-    def computed(self, point: Architecture) -> tuple[float, float, float, float]:
-        """Return MACs, parameters, elements written and number of operations of a point of the search."""
+    def computed(self, point: Architecture) -> tuple[float, float]:
+        """Return MACs and parameters of a point of the search."""
         from nas.core.precision_choice import split
         from search_spaces.trace import trace  # imports torch
 
@@ -187,7 +202,7 @@ class RunSurrogates:
             target = self.run.plan.target
             size = target.image_size or int(architecture["image_size"])
             cost = trace(self.run.plan.space.graph(architecture), self.run.num_classes, size)
-            self._computed[architecture.id] = (cost.macs, cost.params, cost.activations, len(cost.ops))
+            self._computed[architecture.id] = (cost.macs, cost.params)
         return self._computed[architecture.id]
 
     def changes(

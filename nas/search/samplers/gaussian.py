@@ -159,6 +159,16 @@ class GaussianProcess:
         """Standard deviation of the observation noise, in the unit of the targets."""
         return self._scale * math.sqrt(self._nugget(self.hyperparameters))
 
+    def leave_one_out(self) -> tuple[Floats, Floats]:
+        """Return mean and standard deviation (n,) of each target given all others, observation noise included.
+
+        ``mean_i = y_i - (K^-1 y)_i / (K^-1)_ii`` and ``deviation_i^2 = 1 / (K^-1)_ii`` (Rasmussen and Williams, Gaussian
+        Processes for Machine Learning, section 5.4.2), in the unit of the targets.
+        """
+        inverse = np.diag(cho_solve((self._factor, True), np.eye(len(self._y))))
+        mean = self._y - self._weights / inverse
+        return self._mean + self._scale * mean, self._scale / np.sqrt(inverse)
+
     def _fitted(self, steps: int) -> Hyperparameters:
         """Return a local optimum of the hyperparameters, from the best of several starts.
 
