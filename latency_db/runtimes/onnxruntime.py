@@ -218,7 +218,8 @@ def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, 
 def cpu_session(
     request: Mapping[str, Any], profile: str | None = None
 ) -> tuple[Any, dict[str, npt.NDArray[np.generic]], dict[str, Any]]:
-    """Load ``request["model"]`` on the CPU as :func:`engine` does; return the session, random inputs and the settings.
+    """Load ``request["model"]`` on the CPU as :func:`engine` does; return the session, random inputs (each with the
+    shape of the model's input) and the settings.
 
     ``profile``: prefix of the file that ONNX Runtime writes the times of its operations to; None without.
 
