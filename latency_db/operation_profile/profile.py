@@ -153,7 +153,8 @@ def profile_operations(
     with converted(workload, target.precision, runtime.quantization_scheme(target)) as ready:
         model = ready.path()
         with TimingClient(ENGINES[target.runtime]) as client:
-            client.load(model, {**asdict(target), "cpus": [], "seed": 0})
+            size = None if target.image_size is None else target.image_size.value
+            client.load(model, {**asdict(target), "image_size": size, "cpus": [], "seed": 0})
             given = None if small is None else [str(small.path().resolve()), SMALL]
             answer = client.ask("time", {"runs": runs, "small": given})
         costs = costs_of(model)

@@ -200,7 +200,7 @@ class RunSurrogates:
         architecture, _ = split(point)
         if architecture.id not in self._computed:
             target = self.run.plan.target
-            size = target.image_size or int(architecture["image_size"])
+            size = target.image_size or architecture.image_size
             cost = trace(self.run.plan.space.graph(architecture), self.run.num_classes, size)
             self._computed[architecture.id] = (cost.macs, cost.params)
         return self._computed[architecture.id]

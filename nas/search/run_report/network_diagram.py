@@ -53,7 +53,7 @@ def network_parts(run: RunData, candidate: Candidate) -> tuple[NetworkPart, ...]
     from search_spaces.trace import trace_groups  # imports torch
 
     graph = run.plan.space.graph(candidate.architecture)
-    size = run.plan.target.image_size or int(candidate.architecture["image_size"])
+    size = run.plan.target.image_size or candidate.architecture.image_size
     costs = trace_groups(graph, run.num_classes, size)
     found = []
     for name, nodes in _groups(graph).items():
@@ -72,7 +72,7 @@ def network_parts(run: RunData, candidate: Candidate) -> tuple[NetworkPart, ...]
                 _number(options.get("hidden")),
                 0 if is_head else channels,
                 (height, width),
-                0 if is_head else size // max(1, height),
+                0 if is_head else size.height // max(1, height),
                 others,
                 cost.macs,
                 cost.params,

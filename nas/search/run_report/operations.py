@@ -15,6 +15,7 @@ from nas.core.reporter import Reporter
 from nas.estimators.base import Context
 from nas.search.explain.run_data import RunData
 from search_spaces.errors import InputError
+from search_spaces.image_size import optional_size
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,8 @@ def _profile(run: RunData, candidate: Candidate) -> OperationProfile:
         for name, size in (("network", target.image_size), ("small", SMALL)):
             folder = Path(scratch) / name
             folder.mkdir()
-            context = Context(run.plan.space, run.num_classes, target=replace(target, image_size=size), scratch=folder)
+            context = Context(
+                run.plan.space, run.num_classes, target=replace(target, image_size=optional_size(size)), scratch=folder
+            )
             workloads.append(context.workload(candidate.architecture))
         return profile_operations(workloads[0], target, small=workloads[1])

@@ -17,6 +17,7 @@ from nas.estimators.base import Context
 from nas.profiling.default_database import default_latency_db
 from nas.search.explain.run_data import RunData
 from search_spaces.errors import InputError
+from search_spaces.image_size import ImageSize
 from search_spaces.references import reference
 from search_spaces.spaces import space_of
 
@@ -31,7 +32,7 @@ class StockNetwork:
 
     Args:
         name: Name of the reference.
-        image_size: Image size in pixels.
+        image_size: Image size.
         latency: Latency in ms.
         params: Deployed parameters.
         macs: Multiply-accumulates.
@@ -40,7 +41,7 @@ class StockNetwork:
     """
 
     name: str
-    image_size: int
+    image_size: ImageSize
     latency: Estimate
     params: int
     macs: int
@@ -51,7 +52,7 @@ class StockNetwork:
         """Return the JSON form."""
         return {
             "name": self.name,
-            "image_size": self.image_size,
+            "image_size": self.image_size.value,
             "latency": self.latency.to_dict(),
             "params": self.params,
             "macs": self.macs,
@@ -130,7 +131,7 @@ def _measured(run: RunData, name: str) -> StockNetwork:
     return StockNetwork(name, size, latency, cost.params, cost.macs, None, _published(name))
 
 
-def _image_size(run: RunData) -> int:
+def _image_size(run: RunData) -> ImageSize:
     """Return the image size of the run: the target's, else that of the largest pick or candidate."""
     pick = run.selection.picks[-1].candidate if run.selection and run.selection.picks else run.candidates[0]
-    return run.plan.target.image_size or int(pick.architecture["image_size"])
+    return run.plan.target.image_size or pick.architecture.image_size

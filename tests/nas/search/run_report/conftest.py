@@ -21,6 +21,7 @@ from nas.search.run_report.facts import ReportConfig, report_facts, write_facts
 from nas.search.run_report.operations import Operations
 from nas.search.run_report.page import write_page
 from nas.search.run_report.stock import StockNetwork
+from search_spaces.image_size import ImageSize
 from tests._report_run import TARGET, make_run
 
 
@@ -39,7 +40,7 @@ def made_operations(run: RunData) -> Operations:
 
 def made_stock(value: float, name: str) -> StockNetwork:
     return StockNetwork(
-        name, 96, Estimate("latency_ms", value, "ms", value * 0.99, value * 1.01, "measured", TARGET), 10**6, 10**8, None, 37.3
+        name, ImageSize(96, 96), Estimate("latency_ms", value, "ms", value * 0.99, value * 1.01, "measured", TARGET), 10**6, 10**8, None, 37.3
     )  # fmt: skip
 
 
