@@ -31,7 +31,7 @@ from nas.search.report.frontier import frontier_data
 from nas.search.settings import SearchSettings
 from nas.search.storage import open_storage, quiet_optuna, storage_errors
 from nas.search.study_identity import StudyIdentity
-from nas.search.study_reader import read_candidates, read_record
+from nas.search.study_reader import find_record, read_candidates
 from nas.search.trial_parameters import TrialParameters
 from search_spaces.errors import InputError
 
@@ -174,13 +174,26 @@ def dashboard_study(
     if reason := why_no_dashboard():
         raise InputError(reason)
     if settings is None or name is None:
-        name, record = read_record(storage, name)
-        settings = StudyIdentity.from_dict(record, name).settings
+        name, settings = _found(storage, name)
     plan = SearchPlan.parse(settings)
     with tempfile.TemporaryDirectory(prefix="nas-dashboard-") as folder:
         shown = DashboardStudy(storage, name, plan, Path(folder))
         shown.refresh()
         yield shown
+
+
+def _found(storage: Path | str, name: str | None) -> tuple[str, SearchSettings]:
+    """Return name and settings of a study; ``name`` may be None if the storage has one study."""
+    with storage_errors(storage), quiet_optuna():
+        names = optuna.get_all_study_names(open_storage(storage, write=False))
+    if name is None and len(names) == 1:
+        (name,) = names
+    record = None if name is None else find_record(storage, name)
+    if name is None or record is None:
+        there = ", ".join(names[:8]) or "none"
+        what = f"no search named {name!r} in {storage}" if name else f"{len(names)} studies in {storage}"
+        raise InputError(what, f"--study with one of: {there}")
+    return name, StudyIdentity.from_dict(record, name).settings
 
 
 def serve(

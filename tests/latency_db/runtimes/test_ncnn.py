@@ -29,7 +29,7 @@ def test_every_block_and_head_equals_torch(kind: str, act: str, tmp_path: Path) 
     made = cell(kind, act, tmp_path)
     file = convert(made.path, tmp_path, BATCH)
     assert list(file.inputs) == list(made.inputs)
-    found = runtime._decoder(file)(runtime._Network(file, 1).outputs(list(made.inputs.values())))
+    found = runtime._decoder(file)(runtime.NcnnNetwork(file, 1).outputs(list(made.inputs.values())))
     assert_near(found, made.wanted)
 
 
@@ -57,7 +57,7 @@ def test_a_file_that_reshapes_to_its_batch_is_converted_for_one_image(tmp_path: 
     model.write_bytes(build_onnx(space.graph(space.smallest), CLASSES, 64, 3))
     file = convert(model, tmp_path, batch=3)
     assert file.inputs == {"images": [3, 3, 64, 64]} and file.tail is not None
-    assert len(runtime._Network(file, 1).outputs([np.zeros((3, 3, 64, 64), np.float32)])[0]) == 3
+    assert len(runtime.NcnnNetwork(file, 1).outputs([np.zeros((3, 3, 64, 64), np.float32)])[0]) == 3
 
 
 def test_an_operator_of_onnx_that_ncnn_lacks_is_one_line(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_an_operator_of_onnx_that_ncnn_lacks_is_one_line(tmp_path: Path) -> None
     model.write_bytes(proto.SerializeToString())
     with pytest.raises(InputError) as error:
         file = convert(model, tmp_path)
-        runtime._Network(file, 1)
+        runtime.NcnnNetwork(file, 1)
     assert "\n" not in str(error.value)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import nas
 from nas.cli.search import _explicit, _settings
@@ -84,7 +85,7 @@ def test_sobol_indices_of_a_function_with_known_variances() -> None:
 
     encoding = Encoding({"x": IntDistribution(0, 4), "y": IntDistribution(0, 4), "z": IntDistribution(0, 4)})
 
-    def f(p: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    def f(p: NDArray[np.float64]) -> NDArray[np.float64]:
         x, y = p[:, 0], p[:, 1]
         return np.asarray(4 * x + 2 * y + 3 * x * y)
 
