@@ -113,10 +113,22 @@ def measuring_on(address: str | None) -> Iterator[Board | RayBoard | None]:
     if address is None:
         yield None
         return
+    with open_board(address) as board, opened_by(board_opener(board)):
+        yield board
+
+
+@contextmanager
+def open_board(address: str) -> Iterator[Board | RayBoard]:
+    """Open the board at an address (``ssh:…``, ``ray:RESOURCE``).
+
+    Raises:
+        InputError: The address is none of a board, or the board cannot be used.
+    """
     with RayBoard(address) if address.startswith(PREFIX) else Board(address) as board:
         board.facts()
-        opener: Callable[[Target, Protocol | None], Profiler] = lambda target, protocol: RemoteProfiler(  # noqa: E731
-            board, target, protocol or SEARCHING
-        )
-        with opened_by(opener):
-            yield board
+        yield board
+
+
+def board_opener(board: Board | RayBoard) -> Callable[[Target, Protocol | None], Profiler]:
+    """Return what opens profilers that measure on a board, for :func:`latency_db.runtimes.opened_by`."""
+    return lambda target, protocol: RemoteProfiler(board, target, protocol or SEARCHING)

@@ -63,13 +63,10 @@ def add_data(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument("--limit", type=int, help="use at most so many images of each split")
 
 
-def add_on(parser: argparse.ArgumentParser) -> None:
-    """Add --on."""
-    parser.add_argument(
-        "--on",
-        metavar="BOARD",
-        help="measure on another machine: ssh:user@host[:port][?python=PATH] (docs/boards.md), or ray:RESOURCE (docs/scaling.md)",
-    )
+def add_on(parser: argparse.ArgumentParser, **more: Any) -> None:
+    """Add --on; ``more`` as ``add_argument`` takes it."""
+    text = "measure on another machine: ssh:user@host[:port][?python=PATH] (docs/boards.md), or ray:RESOURCE"
+    parser.add_argument("--on", metavar="BOARD", help=f"{text} (docs/scaling.md)", **more)
 
 
 def add_ray(parser: argparse.ArgumentParser, what: str) -> None:

@@ -24,6 +24,7 @@ EXAMPLES = """\
   nas search --data shop/ --minimize latency-p99 --maximize supernet-small --stop auto --out runs/small
   nas search --data shop/ --target openvino --precision fp32,int8 --out runs/both  (both precisions on one front)
   nas search --data shop/ --recipe small --set mosaic=0.3 --out runs/recipe       (the supernet's training)
+  nas search --data shop/ --target onnxruntime --on ssh:pi@pi --target tensorrt:fp16 --on ssh:jetson --out runs/devices
   nas search --resume runs/digits                                                 (after Ctrl-C or a crash)
   nas search --resume runs/digits --total-trials 200                              (more candidates)"""
 
@@ -50,6 +51,25 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+class TargetOption(argparse.Action):
+    """Collects every ``--target``."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        """Add a target."""
+        namespace.target = [*getattr(namespace, "target", ()), values]
+
+
+class BoardOption(argparse.Action):
+    """Collects every ``--on`` at the place of the ``--target`` before it; None for a target without one."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        """Add a board. Raises InputError for a second one of the same target."""
+        boards, place = [*getattr(namespace, "on", ())], max(1, len(getattr(namespace, "target", ())))
+        if len(boards) >= place:
+            raise InputError(f"--on {values} after --on {boards[-1]}", "one board per --target, after it")
+        namespace.on = [*boards, *(None for _ in range(place - len(boards) - 1)), values]
+
+
 def _explicit(parser: argparse.ArgumentParser) -> ExplicitOptions:
     """Add the options that decide a search; only those that are given are in the parsed namespace."""
     from nas.cli.options import add_data, add_device, add_largest_first, add_on, add_ray, add_space
@@ -70,7 +90,7 @@ def _explicit(parser: argparse.ArgumentParser) -> ExplicitOptions:
         help="estimate accuracies in so many processes of this machine, auto: one per GPU (docs/scaling.md)",
     )
     add_ray(options.as_parser(), "estimate accuracies")
-    add_on(options.as_parser())
+    add_on(options.as_parser(), action=BoardOption)
     options.add_argument(
         "--latency-db", help="file or database URL of latencies (default: one for all runs, in the cache folder)"
     )
@@ -81,8 +101,10 @@ def _explicit(parser: argparse.ArgumentParser) -> ExplicitOptions:
 def _add_objectives(options: ExplicitOptions) -> None:
     options.add_argument(
         "--target",
+        action=TargetOption,
         default="onnxruntime",
-        help="target of the latencies: runtime[:precision][@size][/b8][/t2] (default %(default)s, in fp32)",
+        help="target of the latencies: runtime[:precision][@size][/b8][/t2] (default %(default)s, in fp32); repeatable, "
+        "each with its own --on: every candidate is measured on all devices, and each gets its own S, M and L",
     )
     options.add_argument(
         "--precision",
@@ -254,6 +276,12 @@ def run(args: argparse.Namespace) -> int:
             reporter.table(estimate_cost(plan, args.resume, reporter).table())
         return 0
     result = search(settings, folder, reporter, args.take_over)
+    if settings.others:
+        from nas.search.finalize_devices import TABLE, read_device_table
+
+        reporter.table(read_device_table(folder))
+        reporter.note(f"{folder}: {TABLE}, and a run of each device in its own folder")
+        return 0
     reporter.table(results_table([(p.name, p.candidate) for p in result.selection]))
     reporter.note(f"{result.folder}: {', '.join(result.files)}")
     return 0
@@ -278,7 +306,11 @@ def _resumed(args: argparse.Namespace, folder: Path, options: ExplicitOptions) -
             "start a new search for other settings; more candidates: --total-trials N",
         )
     settings = SearchSettings.read(folder)
-    changes: dict[str, Any] = {name: getattr(args, name) for name in given if name in KEPT}
+    changes: dict[str, Any] = {name: getattr(args, name) for name in given if name in KEPT and name != "on"}
+    if "on" in given:
+        if settings.others or len(args.on) > 1:
+            raise InputError("--on with the --resume of several devices", "no --on: each keeps its own")
+        changes["on"] = args.on[0]
     if "total_trials" in given:
         changes["trials"] = args.total_trials
     if "budgets" in given or "at_least" in given:
@@ -310,7 +342,9 @@ def _settings(values: Mapping[str, Any], given: Mapping[str, str]) -> SearchSett
     )
     if values["max_activation_mb"] is not None:
         bounds += (f"engine_activations_mib<={values['max_activation_mb'] * 1e6 / 2**20:.6g}",)
-    target, precisions = _precisions(values["target"], values["precisions"])
+    first, *others = values["target"] if isinstance(values["target"], list) else [values["target"]]
+    boards = [*(values["on"] or ()), *(None for _ in others), None]
+    target, precisions = _precisions(first, values["precisions"])
     seeded = tuple(values["seed_with"].split(",")) if values["seed_with"] else ()
     recipe = _recipe(values, given)
     if values["init"] is None:
@@ -324,11 +358,13 @@ def _settings(values: Mapping[str, Any], given: Mapping[str, str]) -> SearchSett
     same = [
         *("space", "data", "num_classes", "limit", "latency", "accuracy", "trials", "sampler", "seed", "budgets"),
         *("at_least", "supernet", "eval_images", "stop", "latency_db", "storage"),
-        *("device", "processes", "workers", "ray", "on"),
+        *("device", "processes", "workers", "ray"),
     ]
     return SearchSettings(
         **({name: values[name] for name in same} | where),
         target=target,
+        on=boards[0],
+        others=tuple(_device(text, board) for text, board in zip(others, boards[1:], strict=False)),
         precisions=precisions,
         minimize=tuple(values["minimize"] or ()),
         maximize=tuple(values["maximize"] or ()),
@@ -402,6 +438,13 @@ def _precisions(target: str, names: str | None) -> tuple[str, tuple[str, ...]]:
             "each precision once, the target's among them, or a target without one",
         )
     return str(replace(where, precision=own)), asked if len(asked) > 1 else ()
+
+
+def _device(target: str, board: str | None) -> str:
+    """Return the text of a further device."""
+    from latency_db.core.target import Target
+
+    return f"{Target.parse(target)}{f' on {board}' if board else ''}"
 
 
 def _compared(text: str, sign: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from nas.estimators.base import Context, Estimator
 from nas.estimators.by_precision import by_precision
 from nas.estimators.latency import Latency
 from nas.profiling.default_database import default_latency_db
+from nas.search.devices import open_device_latencies
 from nas.search.plan import SearchPlan
 from nas.search.tasks import COMPUTE
 from nas.supernet.supernet import Supernet
@@ -27,10 +28,12 @@ class SearchEstimators:
     Args:
         candidate: All estimators of a candidate.
         latency: Measures latencies; one of ``candidate`` if the search measures its candidates.
+        supernet: Shared weights on their device; None without.
     """
 
     candidate: Sequence[Estimator]
     latency: Estimator
+    supernet: Supernet | None = None
 
     def of(self, name: str) -> Estimator:
         """Return the estimator of an estimate; the measured latency before a predicted one."""
@@ -55,6 +58,7 @@ def open_estimators(
     with (
         tempfile.TemporaryDirectory(prefix="nas-search-") as scratch,
         LatencyDB(settings.latency_db or default_latency_db()) as database,
+        ExitStack() as stack,
     ):
         context = replace(_context(plan, num_classes, data, supernet, scratch), database=database)
         made = {p: _made(replace(context, target=target), plan.estimators) for p, target in plan.targets.items()}
@@ -64,7 +68,8 @@ def open_estimators(
         ]
         latency = by_precision({p: measuring for p, (_, measuring) in made.items()})
         try:
-            yield SearchEstimators(candidate, latency)
+            others = stack.enter_context(open_device_latencies(plan.devices, context)) if settings.others else []
+            yield SearchEstimators([*candidate, *others], latency, supernet)
         finally:
             for estimator in (*candidate, latency):
                 estimator.close()

@@ -20,7 +20,7 @@ from nas.search.executors.inline import InlineExecutor
 from nas.search.executors.local import LocalExecutor, threads_of
 from nas.search.plan import SearchPlan
 from nas.search.settings import SearchSettings
-from nas.search.tasks import COMPUTE, DEVICE
+from nas.search.tasks import COMPUTE, DRIVER
 from nas.supernet.weights import load_supernet
 from nas.training.data import open_training_data
 from search_spaces.errors import InputError
@@ -77,7 +77,7 @@ def open_executor(
         estimators: All estimators of a candidate, open in this process.
         reporter: Receives a note about the workers.
     """
-    device, devices = [e for e in estimators if e.role == DEVICE], worker_devices(plan)
+    device, devices = [e for e in estimators if e.role not in (DRIVER, COMPUTE)], worker_devices(plan)
     executor: Executor
     if not any(e.role == COMPUTE for e in estimators):
         executor = InlineExecutor(estimators)
@@ -115,10 +115,10 @@ def worker_devices(plan: SearchPlan) -> tuple[str, ...]:
 
 def apart(plan: SearchPlan, device: str) -> bool:
     """Return whether latencies are measured on other hardware than a compute device of this machine."""
-    settings, target = plan.settings, plan.target
-    if settings.on is not None or settings.latency != "measured" or not RUNTIMES[target.runtime].measures:
+    if plan.settings.latency != "measured":
         return True
-    return target.device.lower() != device and f"{target.device}:0" != device
+    here = [d.target for d in plan.devices if d.on is None and RUNTIMES[d.target.runtime].measures]
+    return all(target.device.lower() != device and f"{target.device}:0" != device for target in here)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from nas.core.estimate import Objective
 from nas.core.precision_choice import joined, with_precisions
 from nas.estimators import ESTIMATORS
 from nas.search.baseline import Baseline
+from nas.search.devices import Device, check_devices
 from nas.search.evaluate_candidate import Bound
 from nas.search.objectives import LATENCIES, Aims, estimators_of, parse_bound
 from nas.search.samplers import SAMPLERS
@@ -26,6 +27,8 @@ from search_spaces.references import point_of
 from search_spaces.registry import unknown
 from search_spaces.space import SearchSpace
 from search_spaces.spaces import SPACES
+
+MAX_OBJECTIVES = 4
 
 
 @dataclass(frozen=True)
@@ -98,9 +101,16 @@ class SearchPlan:
         return str(self.target).replace(self.target.precision, ",".join(self.targets), 1)
 
     @property
+    def devices(self) -> tuple[Device, ...]:
+        """The devices that candidates are measured on, the target's first."""
+        first = Device(self.target, self.settings.on, 1)
+        return (first, *(Device.parse(text, number) for number, text in enumerate(self.settings.others, 2)))
+
+    @property
     def objectives(self) -> tuple[Objective, ...]:
-        """Objectives, costs first."""
-        return self.aims.objectives
+        """Objectives, costs first; of several devices a latency each."""
+        first, *rest = self.aims.objectives
+        return (first, *(device.objective for device in self.devices[1:]), *rest)
 
     @property
     def estimators(self) -> tuple[str, ...]:
@@ -197,13 +207,26 @@ class SearchPlan:
             self.target.image_size.check(f"target {self.target}")
         for target in self.targets.values():
             open_profiler(target).close()
-        int8 = self.targets.get("int8")
+        if settings.others:
+            self._check_devices()
+        int8 = next((d.target for d in self.devices if d.target.precision == "int8"), self.targets.get("int8"))
         if int8 is not None and RUNTIMES[int8.runtime].measures and not settings.data:
             raise InputError(
                 f"{int8} without --data", "a data set", "int8 takes the ranges of activations from its images"
             )
         if settings.precisions:
             self._check_precision_choice()
+
+    def _check_devices(self) -> None:
+        """Refuse what a search for several devices does not support: its only costs are their latencies."""
+        settings, text = self.settings, f"{1 + len(self.settings.others)} devices"
+        if settings.precisions:
+            raise InputError(f"--precision {','.join(settings.precisions)} for {text}", "one precision per target")
+        if settings.latency != "measured" or self.aims.minimize != ("latency",):
+            raise InputError(f"{text} where latency is not the only measured cost", "--latency measured, no --minimize")
+        if len(self.objectives) > MAX_OBJECTIVES:
+            raise InputError(f"{text} and {len(self.aims.maximize)} accuracies", f"{MAX_OBJECTIVES} objectives in all")
+        check_devices(self.devices)
 
     def _check_precision_choice(self) -> None:
         """Refuse objectives that are the same at every precision: they leave nothing to choose between, or hide what a

@@ -23,11 +23,12 @@ from nas.search.cheap_objectives import cheap_estimators
 from nas.search.estimation import SearchEstimators, open_estimators
 from nas.search.executors.base import Executor
 from nas.search.finalize import FinishedStudy, finalize
+from nas.search.finalize_devices import finalize_devices
 from nas.search.finished_run import finished_result
 from nas.search.live_front import LiveFront
 from nas.search.measure_baseline import measure_baselines
 from nas.search.open_executor import WorkerSetting, open_executor
-from nas.search.plan import SearchPlan
+from nas.search.plan import SearchPlan, SelectionLimits
 from nas.search.progress import search_progress
 from nas.search.ranking_check import RankingCheck, check_ranking
 from nas.search.result import SearchResult
@@ -106,9 +107,10 @@ def _prepare(plan: SearchPlan, folder: Path, reporter: Reporter) -> Prepared:
     if settings.latency == "predicted":
         _report_prediction_error(plan, len(classes), reporter)
     supernet = supernet_source(plan, data, folder) if plan.needs_supernet and data is not None else None
-    if plan.budgets and plan.budgets.references and not settings.baselines:
+    if plan.budgets and plan.budgets.references and not settings.baselines and not settings.others:
         plan = plan.with_references(baselines=measure_baselines(plan, len(classes), data, reporter))
-    plan.check_budgets()
+    if not settings.others:  # the run of each device measures its own reference models
+        plan.check_budgets()
     return Prepared(plan, data, classes, supernet)
 
 
@@ -130,7 +132,10 @@ def _search(prepared: Prepared, folder: Path, reporter: Reporter, take_over: boo
             setting = WorkerSetting(plan.settings, len(prepared.classes), weights, fingerprint)
             with open_executor(plan, setting, estimators.candidate, reporter) as executor:
                 _run_study(study, plan, estimators, reporter, live, executor, accuracies)
-            return finalize(FinishedStudy(plan, study, estimators, prepared.classes, data, folder), reporter)
+            done = FinishedStudy(plan, study, estimators, prepared.classes, data, folder)
+            if plan.settings.others:
+                return finalize_devices(done, source, reporter)[0][1]
+            return finalize(done, reporter)
 
 
 def _run_study(
@@ -175,7 +180,8 @@ def open_study(plan: SearchPlan, storage: Path | str, name: str, take_over: bool
     Raises InputError for a study whose int8 candidates have the accuracy of the floating-point subnet, as an earlier
     version evaluated them.
     """
-    limits, settings = plan.limits, plan.settings
+    settings = plan.settings
+    limits = SelectionLimits() if settings.others else plan.limits  # each device has its own
     budgets, goals = ([bound for _, bound in entries] if entries else () for entries in (limits.budgets, limits.goals))
     numbers = Limits(plan.bounds, budgets, goals)
     study = Study(storage, name, plan.points, plan.objectives, settings.sampler, settings.seed, numbers, take_over)

@@ -30,6 +30,7 @@ class SearchSettings:
         num_classes: Number of classes without a data set.
         limit: Largest number of images per split; None for all.
         target: Target of the latencies.
+        others: Further devices, each ``TARGET`` or ``TARGET on BOARD``: every candidate is measured on all.
         precisions: Precisions that the search chooses among, the target's included; empty: the target's alone.
         latency: ``measured`` or ``predicted``.
         accuracy: Registry name of the accuracy estimator.
@@ -66,6 +67,7 @@ class SearchSettings:
     num_classes: int | None = None
     limit: int | None = None
     target: str = "onnxruntime:fp32"
+    others: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ()
     latency: str = "measured"
     accuracy: str = "supernet"

@@ -16,7 +16,7 @@ from typing import Any
 import optuna
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from nas.core.estimate import Candidate, Estimate, Objective
 from nas.core.pareto import Archive
@@ -192,6 +192,13 @@ class Study:
             if RECORD not in self._study.user_attrs:
                 self._study.set_user_attr(RECORD, dict(record))
             return dict(self._study.user_attrs[RECORD])
+
+    def adopt(self, trials: Sequence[FrozenTrial]) -> None:
+        """Add finished trials of another study, as far as their points are not evaluated here."""
+        with storage_errors(self._storage, opened=True):
+            new = [t for t in trials if t.user_attrs["architecture"] not in self.history.known]
+            self._study.add_trials(new)
+            self.queue.sync()
 
     def warm_start(self, estimators: Sequence[Estimator], watch: Watch = lambda done, total, names: None) -> None:
         """Give the sampler the cheap objectives at many points, once; the same points whenever the study is opened.

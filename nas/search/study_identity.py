@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from latency_db.core.target import Target
-from latency_db.runtimes import open_profiler
 from nas.data.source import DataPair
 from nas.search.plan import SearchPlan
 from nas.search.settings import SearchSettings
@@ -19,6 +19,7 @@ from search_spaces.errors import InputError
 COMPARED = (
     *("space", "fixed", "num_classes", "precisions", "latency", "accuracy", "minimize", "maximize", "bounds"),
     "eval_images",
+    "others",
 )
 """Settings that candidates of one study have in common."""
 
@@ -104,11 +105,14 @@ def check_existing_study(identity: StudyIdentity, storage: Path | str, name: str
 
 
 def device_id(plan: SearchPlan) -> str | None:
-    """Return the fingerprint of this machine's device if latencies are measured on it."""
+    """Return the fingerprints of the devices that latencies are measured on; None if none are."""
     if plan.settings.latency != "measured":
         return None
-    with open_profiler(plan.target) as profiler:
-        return profiler.fingerprint().id
+    found = []
+    for device in plan.devices:
+        with device.measured() if device.number > 1 else nullcontext():
+            found.append(device.fingerprint())
+    return " ".join(found)
 
 
 def _plain(value: Any) -> Any:

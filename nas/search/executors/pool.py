@@ -13,9 +13,10 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from nas.estimators.base import Estimator
-from nas.search.tasks import COMPUTE, DEVICE, Step, Task, TaskRunner
+from nas.search.tasks import COMPUTE, Step, Task, TaskRunner
 from search_spaces.errors import InputError
 
 LOG = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class PoolExecutor:
     """An executor of slots, each with a worker of one role.
 
     Args:
-        device: Estimators of the device, which are measured from this process, one at a time.
+        device: Estimators of the devices, which are measured from this process, each device one at a time.
         open_worker: Opens a worker for accuracies; its argument is the slot's number.
         workers: Number of these.
     """
@@ -82,8 +83,8 @@ class PoolExecutor:
         self._results: queue.Queue[Step | BaseException | None] = queue.Queue()
         self._slots: list[_Slot] = []
         self._closed = False
-        if device:
-            self._add(DEVICE, lambda: RunnerHere(device))
+        for role in dict.fromkeys(e.role for e in device):
+            self._add(role, partial(RunnerHere, [e for e in device if e.role == role]))
         for _ in range(workers):
             self.add_worker()
 
