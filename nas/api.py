@@ -243,14 +243,15 @@ class Model(inference.Model):
     def metrics(self) -> Metrics:
         """COCO metrics that the training measured on the whole val split.
 
-        Raises InputError if nothing is recorded beside the weights.
+        Raises InputError if nothing is recorded beside the weights, or the record cannot be read.
         """
         from nas.inference.coco_metrics import Metrics
+        from search_spaces.json_checks import JsonObject, read_json
 
         path = self.path.with_suffix(".metrics.json")
         if not path.exists():
             raise InputError(f"no metrics beside {self.path}", hint="model.evaluate(data) measures them")
-        return Metrics(**json.loads(path.read_text(encoding="utf-8"))["metrics"])
+        return Metrics.from_dict(JsonObject.of(read_json(path), str(path)).object("metrics").entries, str(path))
 
 
 def load(path: PathLike, device: str = "auto") -> Model:

@@ -25,9 +25,11 @@ from nas.supernet.batchnorm import recalibrate
 from nas.supernet.supernet import Supernet
 from nas.supernet.weights import load_detector, load_supernet
 from search_spaces.spaces import SPACES
+from tests._progress import recorded
 
 DATA = "digits@96:train=32,val=8"
 TRIALS = 6
+BRIEF = Protocol(min_rounds=3, max_rounds=6, half_width=0.2, max_s=2.0, warmup_s=0.1)
 SETTINGS = ["--data", DATA, "--image-size", "96", "--trials", str(TRIALS), "--supernet-epochs", "1", "--epochs", "1"]
 
 
@@ -36,14 +38,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """``nas quickstart`` as small as it gets; what is reported is measured to a coarser interval, which is no matter
     here."""
     folder = tmp_path_factory.mktemp("quickstart")
-    brief = Protocol(min_rounds=3, max_rounds=6, half_width=0.2, max_s=2.0, warmup_s=0.1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NAS_CACHE", str(folder / "cache"))
         patch.setenv("COLUMNS", "200")
-        patch.setattr("nas.estimators.latency.FINALIST", brief)
-        patch.setattr("latency_db.core.profiler.FINALIST", brief)
-        patch.setattr("nas.search.certify.FINALIST", brief)
+        patch.setattr("nas.estimators.latency.FINALIST", BRIEF)
+        patch.setattr("latency_db.core.profiler.FINALIST", BRIEF)
+        patch.setattr("nas.search.certify.FINALIST", BRIEF)
+        reporter = recorded(patch)
         assert main(["quickstart", *SETTINGS, "--out", str(folder / "run")]) == 0
+        reporter.check(
+            "supernet", "checking the ranking of the supernet", "search", "measuring the chosen again", "train "
+        )
         yield folder / "run"
 
 
@@ -118,7 +123,11 @@ def test_evaluate_gives_the_metrics_of_the_training(run: Path, capsys: pytest.Ca
         assert metrics[key] == pytest.approx(value, abs=1e-6), key
 
 
-def test_export_predict_measure_and_plot(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_predict_measure_and_plot(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.profiling.measure.FINALIST", BRIEF)
+    reporter = recorded(monkeypatch)
     name = names(run)[0]
     onnx = tmp_path / "again.onnx"
     assert main(["export", str(run / f"{name}.safetensors"), "--out", str(onnx), "--image-size", "128"]) == 0
@@ -134,12 +143,16 @@ def test_export_predict_measure_and_plot(run: Path, tmp_path: Path, capsys: pyte
         assert main(["measure", str(run / model), "--json", "--latency-db", str(tmp_path / "latency.sqlite")]) == 0
         (record,) = json.loads(capsys.readouterr().out)
         assert record["low_ms"] <= record["median_ms"] <= record["high_ms"]
+    reporter.check(f"export {name}.safetensors", f"measuring {name}.onnx on onnxruntime:fp32")
 
     assert main(["plot", str(run), "--out", str(tmp_path / "plots"), "--title", "Again"]) == 0
     assert {p.name for p in (tmp_path / "plots").iterdir()} == {"frontier.html", "frontier.png"}
 
 
-def test_certify(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_certify(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reporter = recorded(monkeypatch)
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     assert main(["certify", str(copy), "--repeat", "2", "--latency-db", str(tmp_path / "latency.sqlite")]) in (
@@ -147,6 +160,7 @@ def test_certify(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         1,
     )  # busy machines may differ
     assert "end to end" in capsys.readouterr().out
+    reporter.check("measuring again")
     found = json.loads((copy / "certificate.json").read_text())
     assert [c["name"] for c in found] == names(run)
     for c in found:

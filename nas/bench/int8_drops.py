@@ -47,6 +47,7 @@ def measure_drops(
     with_weights = [model for model in models if model.weights is not None]
     with reporter.steps("int8 accuracy") as update:
         for i, model in enumerate(with_weights, 1):
+            update(i - 1, len(with_weights), model.name)
             conditions = {
                 **_conditions(Path(model.weights or ""), target, data),
                 "image_size": model.network.image_size.value,

@@ -12,6 +12,7 @@ from latency_db.core.target import Target
 from nas.bench.results import PUBLISHED, SUPERNET, TRAINED, Accuracy, BenchModel
 from nas.core.architecture_file import Artifact, read_artifact
 from nas.core.references import COCO_CLASSES, PUBLISHED_SIZE, matching, reference_artifact, reference_of
+from nas.inference.coco_metrics import interval_of
 from nas.search.report.front_files import read_front
 from search_spaces.errors import InputError
 from search_spaces.image_size import AnySize, ImageSize
@@ -106,8 +107,10 @@ def _trained(artifact: Artifact, record: dict[str, object], path: Path) -> Accur
     name = (
         artifact.data.name if fingerprint == artifact.data.fingerprint else f"data set {fingerprint[:8] or 'unknown'}"
     )
-    value = JsonObject(metrics, f"{path}: metrics").number("map", 0, 1)
-    return Accuracy(100 * value, TRAINED, name, fingerprint, str(path))
+    checked = JsonObject(metrics, f"{path}: metrics")
+    ends = interval_of(checked)
+    interval = None if ends is None else (100 * ends[0], 100 * ends[1])
+    return Accuracy(100 * checked.number("map", 0, 1), TRAINED, name, fingerprint, str(path), interval)
 
 
 def _estimated(artifact: Artifact, path: Path, precision: str) -> Accuracy | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import platform
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -100,14 +100,20 @@ def run_bench(
     journal = BenchJournal(request.folder)
     records = journal.begin(settings)
     plan = measurement_plan(settings)
-    with tempfile.TemporaryDirectory() as scratch:
-        for number, outcome in _outcomes(request, settings, records, protocol, Path(scratch)):
+    with tempfile.TemporaryDirectory() as scratch, reporter.steps("bench") as update:
+
+        def begin(number: int, entrant: RoundEntrant) -> None:
+            position = plan.index(PlannedMeasurement(number, entrant.name, str(entrant.target)))
+            update(position, len(plan), f"{entrant.name} on {entrant.target}")
+
+        for number, outcome in _outcomes(request, settings, records, protocol, Path(scratch), begin):
             record = _record(number, outcome)
             records.append(record)
             journal.append(record)
             if database is not None and record.measurement is not None and outcome.profiler.measures:
                 database.put(outcome.profiler.key(record.measurement.workload), record.measurement)
             reporter.note(_progress(record, plan, records, settings))
+        update(len(plan), len(plan), "")
     if all(record.measurement is None for record in records):
         raise InputError(f"none of {len(request.models)} models could be measured, the first: {records[0].failure}")
     second = request.targets[1] if len(request.targets) > 1 else None
@@ -118,16 +124,22 @@ def run_bench(
 
 
 def _outcomes(
-    request: BenchRequest, settings: BenchSettings, records: list[BenchRecord], protocol: Protocol, scratch: Path
+    request: BenchRequest,
+    settings: BenchSettings,
+    records: list[BenchRecord],
+    protocol: Protocol,
+    scratch: Path,
+    begin: Callable[[int, RoundEntrant], None],
 ) -> Iterator[tuple[int, Outcome]]:
-    """Measure what the records lack, round by round; ``records`` grows while this runs."""
+    """Measure what the records lack, round by round; ``records`` grows while this runs. ``begin`` is called with the
+    number of the round right before each measurement."""
     entrants = [
         RoundEntrant(model.name, target, partial(_workload, model, target, request.data, scratch))
         for model in request.models
         for target in request.targets
     ]
     for number in range(settings.rounds):
-        due = partial(_due, number, records)
+        due = partial(_due, number, records, begin)
         seeded = replace(protocol, seed=settings.seed + number)
         for outcome in measure_round(round_order(entrants, settings.seed, number), seeded, due):
             yield number, outcome
@@ -145,9 +157,14 @@ def _record(number: int, outcome: Outcome) -> BenchRecord:
     return BenchRecord(number, name, target, outcome.measurement, failure, outcome.seconds)
 
 
-def _due(number: int, records: Sequence[BenchRecord], entrant: RoundEntrant) -> bool:
-    """Whether a measurement is still missing, and the model has not failed on the target."""
-    return _missing(PlannedMeasurement(number, entrant.name, str(entrant.target)), records)
+def _due(
+    number: int, records: Sequence[BenchRecord], begin: Callable[[int, RoundEntrant], None], entrant: RoundEntrant
+) -> bool:
+    """Whether a measurement is still missing, and the model has not failed on the target; if so, announce it."""
+    due = _missing(PlannedMeasurement(number, entrant.name, str(entrant.target)), records)
+    if due:
+        begin(number, entrant)
+    return due
 
 
 def _missing(planned: PlannedMeasurement, records: Sequence[BenchRecord]) -> bool:

@@ -53,15 +53,20 @@ def run(args: argparse.Namespace) -> int:
 
     config = _config(args)
     reporter = ConsoleReporter()
+    with reporter.progress(f"export {args.weights.name} and compare it with torch") as update:
+        update(0, 1)
+        if config.plain:
+            done = export_weights(args.weights, args.out, args.image_size)
+        else:
+            deployed = export_model(args.weights, args.out, config)
+        update(1, 1)
     if config.plain:
-        done = export_weights(args.weights, args.out, args.image_size)
         reporter.note(
             f"written: {done.path} (largest difference to torch {done.difference:.1e}; batch free, images in 0..1, "
             "boxes and scores out)"
         )
         note_int8(reporter, done.artifact, args.weights)
         return 0
-    deployed = export_model(args.weights, args.out, config)
     checked = (
         f"not checked: {deployed.runtime} cannot run on this machine"
         if deployed.difference is None

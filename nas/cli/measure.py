@@ -45,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
     """Measure, store, print."""
     import json
 
+    from rich.console import Console
+
     from latency_db.core.target import Target
     from latency_db.database.db import LatencyDB
     from latency_db.remote.profiler import measuring_on
@@ -57,18 +59,24 @@ def run(args: argparse.Namespace) -> int:
 
     if args.repeat < 1:
         raise InputError(f"--repeat {args.repeat}", "1 or more")
-    reporter = None if args.json else ConsoleReporter()
+    reporter = ConsoleReporter(Console(stderr=True, highlight=False)) if args.json else ConsoleReporter()
     target = Target.parse(args.target)
     model = existing_model(args.model)
     name = args.latency_db or default_latency_db()
     measured = []
-    with LatencyDB(name) as database, measuring_on(args.on):
+    with (
+        LatencyDB(name) as database,
+        measuring_on(args.on),
+        reporter.progress(f"measuring {model.name} on {target}") as update,
+    ):
+        update(0, args.repeat)
         data = open_data(args.data) if args.data else None
         for m, nominal in measurements(model, target, database, data, args.repeat):
             measured.append(m)
-            if reporter is not None:
+            update(len(measured), args.repeat)
+            if not args.json:
                 reporter.note(f"{len(measured)}/{args.repeat}: {_line(m, nominal)}")
-    if reporter is None:
+    if args.json:
         print(json.dumps([m.to_dict() for m in measured], indent=2))
     elif args.repeat > 1:
         reporter.note(f"{args.repeat} times on {target}: {_spread(measured)}")

@@ -1,6 +1,7 @@
 """A reporter for terminals and notebooks.
 
-Notes are lines. Progress is shown as live bars with an ETA, or as a line every few seconds where there is no terminal.
+Notes are lines. Progress is shown as live bars with an ETA. Where there is no terminal, it is a line at the start, so
+that a unit of minutes is announced, and a line every few seconds.
 All texts pass :func:`search_spaces.text.printable`: file names, class names and messages of libraries come from outside.
 """
 
@@ -73,16 +74,18 @@ class ConsoleReporter(Reporter):
         title, clock = printable(title), _Clock()
         task = progress.add_task(title, total=None, text="starting", clock=clock)
         printed: float | None = None
-        complete = False
+        announced = complete = False
 
         def update(done: int, total: int, text: str) -> None:
-            nonlocal printed, complete
+            nonlocal printed, announced, complete
             now, text = time.monotonic(), printable(text)
             clock.update(done, total, now)
             progress.update(task, completed=done, total=total, text=text)
             ended = done == total and not complete
-            if not self.console.is_terminal and done and (ended or printed is None or now - printed >= EVERY_S):
-                printed, complete = now, done == total
+            due = printed is None or now - printed >= EVERY_S if done else not announced
+            announced = True
+            if not self.console.is_terminal and (ended or due):
+                printed, complete = now if done else None, done == total
                 remaining = clock.remaining(now)
                 eta = "" if remaining is None or done == total else f"ETA {remaining:.0f} s  "
                 self.note(f"{title} {done}/{total}  {eta}{text}")

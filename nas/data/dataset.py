@@ -242,15 +242,24 @@ class DetectionDataset:
         """Return this split as a COCO object. Category id = class index + 1; boxes xywh in pixels as checked."""
         return self.coco().content()
 
-    def coco(self, names: Mapping[int, str] | None = None) -> CocoWriter:
+    def coco(self, names: Mapping[int, str] | None = None, numbers: Mapping[int, int] | None = None) -> CocoWriter:
         """Return this split in a :class:`nas.data.coco_writer.CocoWriter`.
 
-        ``names``: image id -> file name; by default the name of its file.
+        ``names``: image id -> file name; by default the name of its file. ``numbers``: image id -> id that is written;
+        by default the same.
         """
         writer = CocoWriter(self.classes, {"description": f"{self.name} {self.split}"})
         for s in self.samples:
             name = s.path.name if names is None else names[s.id]
-            writer.add(name, (s.width, s.height), s.boxes, s.labels, id=s.id, crowd=s.crowd, areas=s.areas)
+            writer.add(
+                name,
+                (s.width, s.height),
+                s.boxes,
+                s.labels,
+                id=numbers[s.id] if numbers else s.id,
+                crowd=s.crowd,
+                areas=s.areas,
+            )
         return writer
 
     @cached_property

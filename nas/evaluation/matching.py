@@ -13,7 +13,7 @@ symbol        meaning
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,7 +48,7 @@ class Matches:
 
     Args:
         classes: Class names.
-        images: Ids of the images, ascending, int64 [I].
+        images: Ids of the images, ascending, int64 [I]; Python integers where int64 cannot hold one.
         truths: Number of objects per image and class, without crowds and objects outside the area range, int32 [I, C].
         image: Index into ``images`` of each detection, int32 [D].
         label: Class of each detection, int16 [D].
@@ -59,7 +59,7 @@ class Matches:
     """
 
     classes: tuple[str, ...]
-    images: NDArray[np.int64]
+    images: NDArray[np.int64] | NDArray[np.object_]
     truths: NDArray[np.int32]
     image: NDArray[np.int32]
     label: NDArray[np.int16]
@@ -106,9 +106,13 @@ def match(dataset: DetectionDataset, detections: Mapping[int, Detections], area:
     ]
     order = np.lexsort((columns[0], -columns[2], columns[1]))  # stable: within an image, as they were found
     image, label, score, hit, ignored = (column[order] for column in columns)
-    return Matches(
-        dataset.classes, np.array([s.id for s in samples], np.int64), truths, image, label, score, hit, ignored
-    )
+    return Matches(dataset.classes, _ids(samples), truths, image, label, score, hit, ignored)
+
+
+def _ids(samples: Sequence[Sample]) -> NDArray[np.int64] | NDArray[np.object_]:
+    ids = [sample.id for sample in samples]
+    kept = all(-(2**63) <= id < 2**63 for id in ids)
+    return np.array(ids, np.int64) if kept else np.array(ids, np.object_)
 
 
 @dataclass(frozen=True, eq=False)

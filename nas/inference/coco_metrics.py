@@ -46,16 +46,23 @@ class Metrics:
     ar_medium: float | None
     ar_large: float | None
     per_class: tuple[tuple[str, float | None], ...]
+    map_interval: tuple[float, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, ``per_class`` as name: AP."""
-        return {**asdict(self), "per_class": dict(self.per_class)}
+        """JSON-ready, ``per_class`` as name: AP; ``map_interval`` only where it was computed."""
+        numbers = asdict(self)
+        interval = numbers.pop("map_interval")
+        return {
+            **numbers,
+            "per_class": dict(self.per_class),
+            **({} if interval is None else {"map_interval": list(interval)}),
+        }
 
     @classmethod
     def from_dict(cls, data: object, where: str = "metrics") -> Metrics:
         """Inverse of :meth:`to_dict`; ``where`` names the place that ``data`` was read from.
 
-        Raises InputError if a number is missing, not finite or not in 0..1.
+        Raises InputError if a number is missing, not finite or not in 0..1, or if an interval is not two such numbers.
         """
         given = JsonObject.of(data, where)
         by_class = given.object("per_class")
@@ -64,25 +71,43 @@ class Metrics:
             optional = name.rpartition("_")[2] in ("small", "medium", "large") and not given.has(name)
             numbers[name] = None if optional else given.number(name, 0, 1)
         classes = [(name, by_class.number(name, 0, 1) if by_class.has(name) else None) for name in by_class.entries]
-        return cls(**numbers, per_class=tuple(classes))
+        return cls(**numbers, per_class=tuple(classes), map_interval=interval_of(given))
+
+
+def interval_of(metrics: JsonObject) -> tuple[float, float] | None:
+    """Return the 95 % interval of mAP, low and high in 0..1, that metrics hold; None if they hold none.
+
+    Raises InputError unless it is two finite numbers in 0..1, the lower one first.
+    """
+    if not metrics.has("map_interval"):
+        return None
+    ends = dict(zip(("low", "high"), metrics.array("map_interval"), strict=False))
+    checked = JsonObject(ends, f"{metrics.where}: map_interval")
+    low, high = checked.number("low", 0, 1), checked.number("high", 0, 1)
+    if len(metrics.array("map_interval")) != 2 or low > high:
+        raise InputError(f"{metrics.where}: map_interval is {metrics.array('map_interval')!r:.80}", "low and high")
+    return low, high
 
 
 def evaluate(dataset: DetectionDataset, detections: Mapping[int, Detections]) -> Metrics:
     """Compute the COCO metrics of ``detections``: image id -> boxes in pixels of the original image.
 
-    An image that is missing counts as one without detections. Crowds are ignored regions, as COCO defines them.
+    An image that is missing counts as one without detections. Crowds are ignored regions, as COCO defines them. Ids may
+    be any integers: the evaluator, which stores ids as float64, receives the numbers 1, 2, … in the order of the ids.
 
-    Raises InputError if the data set has no object: its AP is undefined, not 0.
+    Raises InputError if the data set has no object (its AP is undefined, not 0), or if a detection is of an image that
+    the data set lacks, is not finite, or has a label without a class.
     """
     if not any((~s.crowd).any() for s in dataset.samples):
         raise InputError(
             f"the {dataset.split} split of {dataset.name} has no object to find", "at least one that is not a crowd"
         )
-    rows = _rows(dataset, detections)
+    numbered = {id: number for number, id in enumerate(sorted(s.id for s in dataset.samples), 1)}
+    rows = _rows(dataset, detections, numbered)
     # an import of 0.2 s that only an evaluation needs
     from faster_coco_eval import COCO, COCOeval_faster
 
-    truth = COCO(dataset.to_coco(), print_function=_silent)
+    truth = COCO(dataset.coco(numbers=numbered).content(), print_function=_silent)
     found = truth.loadRes(rows if len(rows) else [])
     evaluator = COCOeval_faster(truth, found, iouType="bbox", print_function=_silent)
     evaluator.evaluate()
@@ -94,15 +119,16 @@ def evaluate(dataset: DetectionDataset, detections: Mapping[int, Detections]) ->
     return Metrics(**numbers, per_class=_per_class(dataset.classes, evaluator.eval["precision"]))
 
 
-def _rows(dataset: DetectionDataset, detections: Mapping[int, Detections]) -> NDArray[np.float64]:
-    """All detections as [N, 7]: image id, x, y, width, height, score, category id. Checked: a NaN score would
+def _rows(
+    dataset: DetectionDataset, detections: Mapping[int, Detections], numbered: Mapping[int, int]
+) -> NDArray[np.float64]:
+    """All detections as [N, 7]: number of the image, x, y, width, height, score, category id. Checked: a NaN score would
     silently be sorted first."""
-    known = {s.id for s in dataset.samples}
     blocks = [np.zeros((0, 7))]
     for id, found in detections.items():
-        if id not in known:
+        if id not in numbered:
             raise InputError(
-                f"detections for image {id}", f"one of the {len(known)} images of {dataset.name}/{dataset.split}"
+                f"detections for image {id}", f"one of the {len(numbered)} images of {dataset.name}/{dataset.split}"
             )
         boxes = found.boxes.astype(np.float64)
         if not (np.isfinite(boxes).all() and np.isfinite(found.scores).all()):
@@ -116,7 +142,9 @@ def _rows(dataset: DetectionDataset, detections: Mapping[int, Detections]) -> ND
                 f"labels {found.labels.min()}..{found.labels.max()} in image {id}", f"0..{len(dataset.classes) - 1}"
             )
         sides = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None)
-        blocks.append(np.column_stack([np.full(len(found), id), boxes[:, :2], sides, found.scores, found.labels + 1]))
+        blocks.append(
+            np.column_stack([np.full(len(found), numbered[id]), boxes[:, :2], sides, found.scores, found.labels + 1])
+        )
     return np.concatenate(blocks)
 
 

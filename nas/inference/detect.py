@@ -99,6 +99,7 @@ def detect_all(
     sizes = {sample.id: (sample.width, sample.height) for sample in dataset.samples}
     suppression = model.suppression(suppression)
     found: dict[int, Detections] = {}
+    watch(0, len(dataset))
     for batch in batches(dataset, model.backend.image_size, batch_size):
         boxes, scores = model.backend.run(batch.images.numpy().astype(np.float32) / np.float32(255))
         found |= sort_out(boxes, scores, batch, sizes, suppression)

@@ -138,6 +138,7 @@ def interleaved(
         InputError: if a file cannot be measured.
     """
     measured: dict[str, list[Measurement]] = {name: [] for name in files}
+    update(0, rounds, "")
     for number in range(rounds):
         for name, m in one_round(files, seed + number).items():
             measured[name].append(m)

@@ -143,6 +143,7 @@ class _Session:
         self.pool = pool_of_networks(request.space, request.num_classes, request.target, request.seed)
         self.described: list[Features] = []
         with reporter.progress(f"describing networks of {request.space.name}") as update:
+            update(0, len(self.pool))
             for i, network in enumerate(self.pool, 1):
                 self.described.append(network_features(network, request.target.batch))
                 update(i, len(self.pool))

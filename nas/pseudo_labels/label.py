@@ -114,6 +114,7 @@ def pseudo_label(
     if math.isinf(least):
         raise InputError("thresholds that leave every class out", "a lower --precision, or --score")
     with reporter.steps("pseudo-label") as progress:
+        progress(0, len(paths), "")
         for i, path in enumerate(paths, 1):
             name = path.relative_to(images).as_posix()
             if name not in done:

@@ -72,6 +72,7 @@ def thresholds_for(
     classes = finder.backend.classes
     label = np.array([data.classes.index(name) if name in data.classes else -1 for name in classes])
     verdicts: list[list[tuple[float, bool]]] = [[] for _ in classes]
+    progress(0, len(data.samples), "")
     for i, sample in enumerate(data.samples):
         try:
             rgb, boxes, labels, crowd = data.load(i)

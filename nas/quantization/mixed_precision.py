@@ -215,6 +215,7 @@ class _BlockSearch:
 
     def _measure_sensitivity(self) -> None:
         with self.reporter.steps("sensitivity") as update:
+            update(0, len(self.blocks), "")
             for i, name in enumerate(self.blocks, 1):
                 self.alone[name] = self.measurements.alone(name)
                 update(i, len(self.blocks), f"{name}: distortion {self.alone[name][0]:.3f}")
@@ -222,6 +223,7 @@ class _BlockSearch:
     def _measure_gains(self) -> None:
         """Measure the latency with each block alone in floating point; these points have no accuracy."""
         with self.reporter.steps("gain of each block") as update:
+            update(0, len(self.blocks), "")
             for i, name in enumerate(self.blocks, 1):
                 blocks = frozenset({name})
                 latency = self.measurements.latency(blocks)
@@ -236,6 +238,7 @@ class _BlockSearch:
         start = self.measurements.start(along, lambda: [self.heuristic, *spread_along_path(self._model(), along)])
         total = len({none, *start}) + self.search.trials
         with self.reporter.steps("sets of blocks") as update:
+            update(0, total, "")
             for blocks in start:
                 self.points[blocks] = self.measurements.point(blocks)
                 update(len(self.points), max(total, len(self.points)), _row(self.points[blocks], self.float_map))

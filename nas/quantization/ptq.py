@@ -113,6 +113,7 @@ def evaluate_quantized(
     where = ""
     with reporter.steps("accuracy") as update:
         for name, (path, target) in files.items():
+            update(len(found), len(files), name)
             model = RuntimeModel(path, target)
             metrics, where = detector.accuracy(model), model.where
             found.append((name, path, metrics))

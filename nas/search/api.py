@@ -71,10 +71,11 @@ def search(
             print(candidate.id, candidate["cost"].value, candidate["gain"].value)
     """
     limits, enough = Limits(bounds, budgets), StopRule.parse(stop) if stop else never
-    with tempfile.TemporaryDirectory() as scratch, search_progress(reporter or _stderr()) as show:
+    with tempfile.TemporaryDirectory() as scratch:
         where = storage if storage is not None else Path(scratch) / "study.journal"
         study = Study(where, name, space, [o.objective() for o in objectives], sampler, seed, limits)
-        study.run([*objectives, *others], trials, _both(show, watch), first, early_stop, enough)
+        with search_progress(reporter or _stderr(), len(study.history.progress), trials) as show:
+            study.run([*objectives, *others], trials, _both(show, watch), first, early_stop, enough)
     return study
 
 

@@ -11,9 +11,14 @@ from nas.search.study import TrialEvent
 
 
 @contextmanager
-def search_progress(reporter: Reporter) -> Iterator[Callable[[TrialEvent], None]]:
-    """Give a callback for :meth:`nas.search.study.Study.run`: trials, front, hypervolume and last candidate."""
+def search_progress(reporter: Reporter, done: int, trials: int) -> Iterator[Callable[[TrialEvent], None]]:
+    """Give a callback for :meth:`nas.search.study.Study.run`: trials, front, hypervolume and last candidate.
+
+    ``done`` of ``trials`` are evaluated already.
+    """
     with reporter.steps("search") as update:
+        if done < trials:
+            update(done, trials, "")
 
         def callback(event: TrialEvent) -> None:
             update(event.done, event.wanted, _text(event))

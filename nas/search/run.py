@@ -162,7 +162,7 @@ def _run_study(
     if len(study.history.progress) < settings.trials and cheap_estimators(study.objectives, candidate):
         with reporter.steps("cheap objectives") as update:
             study.warm_start(candidate, update)
-    with search_progress(reporter) as show:
+    with search_progress(reporter, len(study.history.progress), settings.trials) as show:
 
         def watch(event: TrialEvent) -> None:
             show(event)
@@ -201,14 +201,18 @@ def with_goals(plan: SearchPlan, estimators: SearchEstimators, reporter: Reporte
     if not plan.goals or not plan.goals.references or plan.settings.goals:
         return plan
     estimator = estimators.of(plan.aims.gain.name)
-    goals = {}
-    for name, bound in plan.goals.references.items():
-        precision = plan.target.precision if plan.settings.precisions else None
-        estimate = estimator(joined(point_of(plan.space, bound.reference), precision))
-        reporter.note(
-            f"goal {name}: {bound.reference} has {quantity(estimate)} {label(estimate.name)} by the same estimate"
-        )
-        goals[name] = estimate.value
+    goals: dict[str, float] = {}
+    references = plan.goals.references
+    with reporter.steps("estimating the reference models of the goals") as update:
+        for name, bound in references.items():
+            update(len(goals), len(references), bound.reference)
+            precision = plan.target.precision if plan.settings.precisions else None
+            estimate = estimator(joined(point_of(plan.space, bound.reference), precision))
+            reporter.note(
+                f"goal {name}: {bound.reference} has {quantity(estimate)} {label(estimate.name)} by the same estimate"
+            )
+            goals[name] = estimate.value
+            update(len(goals), len(references), bound.reference)
     return plan.with_references(goals=goals)
 
 

@@ -89,11 +89,9 @@ def digest_of(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _read(path: Path, kind: str) -> tuple[dict[str, Tensor], JsonObject]:
-    """Return the tensors and the checked metadata of a weights file.
-
-    Raises InputError if the file is no readable weights file of this kind, or a weight is not finite.
-    """
+def _read_header(path: Path, kind: str) -> JsonObject:
+    """Return the checked metadata of a weights file. Raises InputError if the file is no readable weights file of this
+    kind."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -103,7 +101,6 @@ def _read(path: Path, kind: str) -> tuple[dict[str, Tensor], JsonObject]:
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
         raise InputError(f"weights file {path} cannot be read ({error})", "a whole .safetensors file") from None
     if (header.get("format"), header.get("kind")) != (FORMAT, kind):
@@ -112,14 +109,26 @@ def _read(path: Path, kind: str) -> tuple[dict[str, Tensor], JsonObject]:
             f"those of a {kind}",
             "give the file that this verb needs",
         )
+    fields = {k: parse_json(v, f"{path}: {k}") for k, v in header.items() if k not in ("format", "kind")}
+    return JsonObject(fields, str(path))
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a weights file. Raises InputError if they cannot be read, or one is not finite."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"weights file {path} cannot be read ({error})", "a whole .safetensors file") from None
     if bad := _not_finite(tensors):
         raise InputError(
             f"{path} holds weights that are not finite ({bad})",
             "finite numbers",
             "the training diverged or the file is damaged: train again, or use an earlier checkpoint",
         )
-    fields = {k: parse_json(v, f"{path}: {k}") for k, v in header.items() if k not in ("format", "kind")}
-    return tensors, JsonObject(fields, str(path))
+    return tensors
 
 
 def save_detector(path: Path, detector: Detector, artifact: Artifact, record: Mapping[str, Any]) -> Path:
@@ -133,14 +142,15 @@ def load_detector(path: Path) -> tuple[Detector, Artifact, dict[str, Any]]:
 
     Raises InputError if the file cannot be read, is damaged, or has a weight that is not finite.
     """
-    tensors, header = _read(path, "detector")
+    header = _read_header(path, "detector")
     try:
         artifact = Artifact.from_dict(header.entries.get("artifact"))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+    record, tensors = _record(header), _read_tensors(path)
     detector = space_of(artifact.architecture).build(artifact.architecture, artifact.num_classes)
     _load(detector, tensors, path)
-    return detector.eval(), artifact, _record(header)
+    return detector.eval(), artifact, record
 
 
 def save_supernet(path: Path, supernet: Supernet, classes: tuple[str, ...], record: Mapping[str, Any]) -> Path:
@@ -163,7 +173,7 @@ def load_supernet(path: Path) -> tuple[Supernet, tuple[str, ...], dict[str, Any]
     Raises InputError if the file cannot be read, is damaged, is of another version of the space, or has a weight that
     is not finite.
     """
-    tensors, header = _read(path, "supernet")
+    header = _read_header(path, "supernet")
     version, classes = header.integer("version"), header.texts("classes")
     try:
         space = SPACES[header.text("space")].at_version(version)
@@ -180,9 +190,10 @@ def load_supernet(path: Path) -> tuple[Supernet, tuple[str, ...], dict[str, Any]
         space = space.restrict({name: tuple(values.array(name)) for name in values.entries})
     except (InputError, TypeError) as error:  # TypeError: an array or object as a value
         raise InputError(f"{path}: values of the space cannot be used ({error})") from None
+    record, tensors = _record(header), _read_tensors(path)
     supernet = Supernet(space, len(classes))
     _load(supernet, tensors, path)
-    return supernet, classes, _record(header)
+    return supernet, classes, record
 
 
 def _record(header: JsonObject) -> dict[str, Any]:
@@ -195,11 +206,17 @@ def _record(header: JsonObject) -> dict[str, Any]:
 
 
 def _check_metrics(metrics: JsonObject) -> None:
-    """Raises InputError unless metrics are numbers from 0 to 1 or null, and ``per_class`` an object of such."""
+    """Check the metrics of a record; NaN and text are found here and not where they are computed with.
+
+    Raises InputError unless they are numbers from 0 to 1 or null, ``per_class`` an object of such, and
+    ``map_interval`` an array of such.
+    """
     classes = metrics.object("per_class") if "per_class" in metrics.entries else JsonObject({}, metrics.where)
-    for part in (metrics, classes):
+    ends = metrics.array("map_interval") if metrics.has("map_interval") else []
+    interval = JsonObject({str(i): end for i, end in enumerate(ends)}, f"{metrics.where}: map_interval")
+    for part in (metrics, classes, interval):
         for name in part.entries:
-            if part.has(name) and (name != "per_class" or part is classes):
+            if part.has(name) and not (part is metrics and name in ("per_class", "map_interval")):
                 part.number(name, 0, 1)
 
 

@@ -46,9 +46,10 @@ def extract_detector(
     size = artifact.architecture.image_size
     with exclusive_output(out):
         detector = shared.extract(artifact.architecture).to(device_of(device))
-        calibrate(detector, data, size)
+        with reporter.progress(f"calibrate BatchNorm of {artifact.name}") as update:
+            calibrate(detector, data, size, progress=update)
         with reporter.progress(f"evaluate {artifact.name}") as update:
-            metrics = detect_and_score(detector, data, size, update)
+            metrics = detect_and_score(detector, data, size, update, interval=True)
         found: dict[str, Any] = {
             "metrics": metrics.to_dict(),
             "from": f"supernet {digest_of(supernet)}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -163,14 +163,17 @@ def _fit_detector(artifact: Artifact, job: TrainJob, path: Path, watch: Watch) -
     """
     data, recipe = job.data, job.recipe
     torch.manual_seed(recipe.seed)
-    detector, report = initialize(artifact, job.init)
+    detector, transfer = initialize(artifact, job.init)
     detector.to(device_of(job.compute.device))
     size = artifact.architecture.image_size
     loader = job.batches(size)
     steps = len(loader) // recipe.accumulate * recipe.epochs
     record = {**job.provenance(), **job.ancestors(), "augmentation": job.augmentation.to_dict()}
     if job.init is not None:
-        record["transfer"] = report.to_dict()
+        record["transfer"] = transfer.to_dict()
+
+    def phase(name: str) -> Callable[[int, int], None]:
+        return partial(_report_phase, watch, name, steps, recipe.epochs)
 
     def write(file: Path, trained: Detector, metrics: Metrics | None) -> None:
         measured = {} if metrics is None else {"metrics": metrics.to_dict()}
@@ -188,14 +191,14 @@ def _fit_detector(artifact: Artifact, job: TrainJob, path: Path, watch: Watch) -
         calibrate(trained, data, size, job.frozen_cells(trained))
         if not processes.rank():
             write(path, trained, None)
-    metrics = detect_and_score(trained, data, size, partial(_report_evaluation, watch, steps, recipe.epochs))
+    metrics = detect_and_score(trained, data, size, phase("evaluating"), interval=True)
     if not processes.rank():
         write(path, trained, metrics)
     processes.gather(None)  # no process continues before the file is written
 
 
-def _report_evaluation(watch: Watch, steps: int, epochs: int, done: int, total: int) -> None:
-    watch(Progress(steps, steps, epochs - 1, {}, 0.0, tick=True, phase=f"evaluating {done}/{total} images"))
+def _report_phase(watch: Watch, name: str, steps: int, epochs: int, done: int, total: int) -> None:
+    watch(Progress(steps, steps, epochs - 1, {}, 0.0, tick=True, phase=f"{name} {done}/{total} images"))
 
 
 def _copy(ema: torch.nn.Module) -> Detector:
@@ -205,4 +208,5 @@ def _copy(ema: torch.nn.Module) -> Detector:
 def final_candidate(artifact: Artifact, metrics: Metrics) -> Candidate:
     """Return the architecture as a candidate whose mAP is that of its trained weights instead of the estimate."""
     candidate = Candidate(artifact.architecture, artifact.estimates, artifact.study.trial)
-    return candidate.with_estimate(Estimate("map", metrics.map, source="trained"))
+    low, high = metrics.map_interval or (None, None)
+    return candidate.with_estimate(Estimate("map", metrics.map, low=low, high=high, source="trained"))

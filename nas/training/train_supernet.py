@@ -10,7 +10,7 @@ import torch
 from nas.core import distributed as processes
 from nas.core.compute import device_of
 from nas.core.reporter import Reporter
-from nas.core.training_progress import Watch
+from nas.core.training_progress import Progress, Watch
 from nas.supernet.supernet import Supernet
 from nas.supernet.weights import load_supernet, save_supernet
 from nas.training.checkpoint import remove_checkpoint
@@ -67,6 +67,8 @@ def _train(space: SearchSpace, job: TrainJob, path: Path, reporter: Reporter) ->
 def _fit_supernet(space: SearchSpace, job: TrainJob, path: Path, watch: Watch) -> None:
     data, recipe = job.data, job.recipe
     torch.manual_seed(recipe.seed)
+    if job.init is not None:
+        watch(Progress(0, 1, 0, {}, 0.0, tick=True, phase=f"copying the weights of {job.init.name}"))
     supernet = initial_supernet(space, data.classes, job.init).to(device_of(job.compute.device))
     values = {c.name: c.values for c in space.choices}
     size = image_size_of(space)

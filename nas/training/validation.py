@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nas.core import distributed as processes
 from nas.data.loader import Loader, LoaderConfig
 from nas.data.source import DataPair
+from nas.evaluation.bootstrap import map_interval
+from nas.evaluation.matching import match
 from nas.inference.coco_metrics import Metrics, evaluate
 from nas.inference.detect import batches, detect, images_of
 from nas.inference.nms import Detections
@@ -25,11 +27,34 @@ BATCH = 50
 """Images per batch."""
 
 
-def calibrate(detector: Detector, data: DataPair, image_size: AnySize, frozen: Sequence[nn.Module] = ()) -> None:
-    """Set the BatchNorm statistics of a detector from :data:`CALIBRATION_IMAGES` train images at ``image_size``, in
-    place, except those of ``frozen`` parts."""
+def calibrate(
+    detector: Detector,
+    data: DataPair,
+    image_size: AnySize,
+    frozen: Sequence[nn.Module] = (),
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Set the BatchNorm statistics of a detector from :data:`CALIBRATION_IMAGES` train images, in place.
+
+    Args:
+        detector: the network.
+        data: its train split has the images.
+        image_size: of the input in pixels.
+        frozen: parts that keep their statistics.
+        progress: receives the number of images done and of all images, before each batch.
+    """
     device = next(detector.parameters()).device
-    recalibrate(detector, images_of(batches(data.train, image_size, limit=CALIBRATION_IMAGES), device), frozen)
+    images = images_of(batches(data.train, image_size, limit=CALIBRATION_IMAGES), device)
+    recalibrate(detector, _counted(images, min(CALIBRATION_IMAGES, len(data.train)), progress), frozen)
+
+
+def _counted(images: Iterable[Tensor], total: int, progress: Callable[[int, int], None]) -> Iterator[Tensor]:
+    done = 0
+    for batch in images:
+        progress(min(done, total), total)
+        yield batch
+        done += len(batch)
+    progress(total, total)
 
 
 def validate(
@@ -60,19 +85,32 @@ def detect_and_score(
     data: DataPair,
     image_size: AnySize,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    interval: bool = False,
 ) -> Metrics:
-    """Return COCO metrics on the whole val split, with the BatchNorm statistics as they are (see :func:`validate`)."""
+    """Return COCO metrics on the whole val split, with the BatchNorm statistics as they are (see :func:`validate`).
+
+    ``interval``: also compute the 95 % bootstrap interval of mAP over the images, the same as ``nas evaluate``.
+    """
     sizes = {sample.id: (sample.width, sample.height) for sample in data.val.samples}
     found: dict[int, Detections] = {}
     done = 0
+    progress(done, len(data.val))
     for batch in Loader(data.val, LoaderConfig(BATCH, image_size)).epoch(0, processes.rank(), processes.world_size()):
         found |= detect(detector, batch, sizes)
         done = min(done + len(batch) * processes.world_size(), len(data.val))
         progress(done, len(data.val))
     parts = processes.gather(found)
-    return processes.broadcast_from_first(
-        lambda: evaluate(data.val, {id: d for part in parts for id, d in part.items()})
-    )
+
+    def score() -> Metrics:
+        merged = {id: d for part in parts for id, d in part.items()}
+        metrics = evaluate(data.val, merged)
+        if not interval:
+            return metrics
+        estimate = map_interval(match(data.val, merged))
+        ends = None if estimate.low is None or estimate.high is None else (estimate.low, estimate.high)
+        return replace(metrics, map_interval=ends)
+
+    return processes.broadcast_from_first(score)
 
 
 @dataclass

@@ -38,6 +38,7 @@ from search_spaces.references import FAMILIES, references
 from search_spaces.spaces import SPACES, space_of
 from tests._bench import FP32, INT8, OWN, measured, ms_of
 from tests._measured import DEVICE, measurement
+from tests._progress import Recording
 
 NANO = SPACES["yolo-nano"]
 TINY = NANO.smallest
@@ -59,7 +60,8 @@ def artifact(name: str, architecture: Architecture = TINY, *estimates: Estimate,
 def weights(path: Path, a: Artifact, percent: float, fingerprint: str = DATA.fingerprint) -> Path:
     torch.manual_seed(0)
     detector = space_of(a.architecture).build(a.architecture, a.num_classes)
-    return save_detector(path, detector, a, {"metrics": {"map": percent / 100}, "data": fingerprint})
+    metrics = {"map": percent / 100, "map_interval": [percent / 100 - 0.04, percent / 100 + 0.03]}
+    return save_detector(path, detector, a, {"metrics": metrics, "data": fingerprint})
 
 
 @pytest.fixture
@@ -112,6 +114,8 @@ def test_a_run_takes_part_with_its_trained_weights_where_it_has_them(run: Path) 
         "trained",
         "shop",
     ) and small.accuracy.percent == pytest.approx(71.5)
+    assert small.accuracy.share_interval == pytest.approx((0.675, 0.745))
+    assert small.accuracy.text == "0.715 (0.675–0.745)"
     assert large.accuracy.kind == "supernet" and large.accuracy.percent == pytest.approx(60)
     assert small.accuracy.scale != large.accuracy.scale
     assert resolve_models([str(run)], image_size=128)[0].accuracy is None
@@ -237,6 +241,8 @@ def test_a_whole_bench(bureau: type[Bureau], tmp_path: Path, capsys: pytest.Capt
         assert entry.verdict == "clean" and entry.latency.target == FP32
     assert len({p.seed for p in bureau.opened}) == 3 and {p.processes for p in bureau.opened} == {1}
     lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("bench 0/")  # the first measurement is announced before it is made
+    lines = [line for line in lines if not line.startswith("bench ")]
     assert (
         len(lines) == 3 * len(OWN)
         and "ETA" in lines[0]
@@ -262,7 +268,9 @@ def test_what_an_interrupted_bench_has_can_be_read_without_measuring(bureau: typ
 
 def test_figures_are_kept_in_the_database_too(bureau: type[Bureau], tmp_path: Path) -> None:
     with LatencyDB(tmp_path / "l.sqlite") as database:
-        run_bench(BenchRequest(OWN, TARGETS[:1], tmp_path / "out", rounds=1), ConsoleReporter(), database)
+        reporter = Recording()
+        run_bench(BenchRequest(OWN, TARGETS[:1], tmp_path / "out", rounds=1), reporter, database)
+        reporter.check("bench")
         assert {m.workload for m in database.all()} == {m.network.key for m in OWN}
 
 

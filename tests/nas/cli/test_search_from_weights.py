@@ -7,14 +7,25 @@ from pathlib import Path
 
 import pytest
 
+from latency_db.core.profiler import Protocol
 from nas.cli import main
 from nas.supernet.weights import load_detector
+from tests._progress import recorded
 from tests.nas.training.test_supernet_initialization import saved
 
 DATA = "digits@64:train=32,val=8"
 
 
-def test_a_search_from_weights_and_what_is_extracted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+BRIEF = Protocol(min_rounds=3, max_rounds=6, half_width=0.2, max_s=1.0, warmup_s=0.1)
+"""Latencies to a coarse interval: the values are no matter here."""
+
+
+def test_a_search_from_weights_and_what_is_extracted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.estimators.latency.FINALIST", BRIEF)
+    monkeypatch.setattr("latency_db.core.profiler.SEARCHING", BRIEF)
+    reporter = recorded(monkeypatch)
     init, run = saved("yolov8n", tmp_path), tmp_path / "run"
     options = ["--epochs", "1", "--batch-size", "16", "--trials", "2", "--latency-db", str(tmp_path / "db.sqlite")]
     search = ["search", "--init", str(init), "--data", DATA, "--fix", "image_size=96", *options, "--out", str(run)]
@@ -29,7 +40,9 @@ def test_a_search_from_weights_and_what_is_extracted(tmp_path: Path, capsys: pyt
     assert "without further training" in capsys.readouterr().out
     _, artifact, record = load_detector(run / f"{names[0]}.safetensors")
     assert artifact.architecture.space == "yolo-universal-nano"
-    assert "map" in record["metrics"]
+    assert "map" in record["metrics"] and len(record["metrics"]["map_interval"]) == 2
+    reporter.check("supernet", "checking the ranking", "search", "measuring the chosen again, each in a fresh process")
+    reporter.check(f"calibrate BatchNorm of {names[0]}", f"evaluate {names[0]}")
 
 
 @pytest.mark.parametrize(

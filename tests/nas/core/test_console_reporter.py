@@ -48,6 +48,13 @@ def test_a_terminal_shows_no_count_without_a_total() -> None:
     assert "None" not in shown and "-:--:--" not in shown and "1/40" in shown and "ETA" in shown
 
 
+def test_a_unit_of_minutes_is_announced_where_there_is_no_terminal() -> None:
+    out = io.StringIO()
+    with ConsoleReporter(Console(file=out, width=120)).steps("measuring again") as update:
+        update(0, 3, "S on openvino:fp32")
+        assert out.getvalue() == "measuring again 0/3  S on openvino:fp32\n"
+
+
 def test_lines_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     now, out = [0.0], io.StringIO()
     monkeypatch.setattr("nas.core.console_reporter.time.monotonic", lambda: now[0])
@@ -59,5 +66,6 @@ def test_lines_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         now[0] += 11
         update(40, 40, "evaluating 9/9 images")
     lines = out.getvalue().splitlines()
+    assert lines.pop(0) == "train S 0/40  "
     assert lines[0] == "train S 1/40  ETA 39 s  " and lines[-1].endswith("evaluating 9/9 images")
     assert len(lines) == 6 and not any("None" in line for line in lines)

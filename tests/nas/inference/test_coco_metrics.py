@@ -7,6 +7,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -333,3 +334,30 @@ def test_metrics_of_a_file_are_checked(name: str, value: object) -> None:
     for given in (None, list[int](), dict[str, int](), "x"):
         with pytest.raises(InputError):
             Metrics.from_dict(given)
+
+
+@pytest.mark.parametrize("ids", [(2**53, 2**53 + 1, 2**53 + 2), (2**63, 2**64, 2**127), (-(10**90), -1, 10**90)])
+def test_ids_are_any_integers(ids: tuple[int, ...]) -> None:
+    """float64, in which the evaluator stores ids, holds them to 2^53: the images would be taken for one, or for none."""
+    box = Annotation((10, 10, 40, 40), 0)
+    data = data_set({id: [box] for id in ids})
+    detections = {id: found((10, 10, 40, 40, 0.9, 0)) for id in ids[:2]}
+    expected = evaluate(data_set({1: [box], 2: [box], 3: [box]}), {1: detections[ids[0]], 2: detections[ids[1]]})
+    assert evaluate(data, detections) == expected
+    matches = match(data, detections)
+    assert matches.images.tolist() == list(ids)
+    assert float(average_precision(matches)[0]) == pytest.approx(expected.map)
+    with pytest.raises(InputError, match="detections for image 7"):
+        evaluate(data, {7: detections[ids[0]]})
+
+
+def test_an_interval_of_map_is_kept_and_checked() -> None:
+    data = data_set({1: [Annotation((10, 10, 40, 40), 0)]})
+    metrics = replace(evaluate(data, {1: found((10, 10, 40, 40, 0.9, 0))}), map_interval=(0.25, 0.75))
+    content = json.loads(json.dumps(metrics.to_dict()))
+    assert content["map_interval"] == [0.25, 0.75]
+    assert Metrics.from_dict(content) == metrics
+    assert "map_interval" not in evaluate(data, {}).to_dict()  # nothing invented where none was computed
+    for wrong in ([0.7, 0.2], [0.2], [0.1, 0.2, 0.3], [0.1, 1.5], ["a", "b"], 0.5, {"low": 0}, [None, 1]):
+        with pytest.raises(InputError, match="map_interval"):
+            Metrics.from_dict({**content, "map_interval": wrong})

@@ -23,6 +23,7 @@ from search_spaces.spaces import SPACES
 from search_spaces.trace import trace
 from tests._fakes import tiny_space
 from tests._measured import measurement
+from tests._progress import Recording
 
 TARGET = Target("onnxruntime")
 SPACE = tiny_space()
@@ -71,7 +72,9 @@ def device(monkeypatch: pytest.MonkeyPatch) -> type[Physics]:
 
 def test_the_goal_is_reached_with_few_and_nothing_is_measured_twice(device: type[Physics], tmp_path: Path) -> None:
     with LatencyDB(tmp_path / "db.sqlite") as database:
-        done = onboard(OnboardingRequest(SPACE, 10, TARGET, OnboardingGoal(0.10)), database, ConsoleReporter())
+        reporter = Recording()
+        done = onboard(OnboardingRequest(SPACE, 10, TARGET, OnboardingGoal(0.10)), database, reporter)
+        reporter.check("networks measured", "describing networks")
         assert done.reached and done.share >= 0.95 and FIRST <= done.measured < 72
         assert len(set(device.asked)) == len(device.asked) == done.measured
         again = onboard(OnboardingRequest(SPACE, 10, TARGET, OnboardingGoal(0.10)), database, ConsoleReporter())

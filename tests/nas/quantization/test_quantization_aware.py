@@ -30,6 +30,7 @@ from nas.quantization.runtime_accuracy import distortion
 from nas.training.loss import Truth
 from nas.training.recipe import Recipe
 from search_spaces.errors import InputError
+from tests._progress import Recording
 from tests._quantized import SIZE, shelf, subject
 
 ROUNDING = Rounding(0.1, 128, (0, 255))
@@ -141,7 +142,9 @@ def test_qat_beside_its_control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     settings = QuantizationSettings(CalibrationConfig(16), rounds=0)
     target = Target.parse(f"onnxruntime:int8@{SIZE}")
     request = QuantizationRequest(shelf().weights, shelf().data, target, out, settings)
-    report = quantize_aware(request, QatConfig(device="cpu"), ConsoleReporter())
+    reporter = Recording()
+    report = quantize_aware(request, QatConfig(device="cpu"), reporter)
+    reporter.check("accuracy", "qat, 1 epochs")
     assert not lint(out).errors
     assert [v.name for v in (report.before, report.after, *report.others)] == [
         "fp32",

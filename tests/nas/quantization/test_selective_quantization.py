@@ -36,6 +36,7 @@ from nas.quantization.measurements import SelectionMeasurements
 from nas.quantization.mixed_precision import HEURISTIC, SelectionConfig, search_float_blocks, write_selection
 from nas.quantization.model import CalibratedDetector, CalibrationConfig
 from search_spaces.errors import InputError
+from tests._progress import Recording
 from tests._quantized import shelf, subject
 
 BLOCKS = tuple("abcdefgh")
@@ -200,7 +201,9 @@ def test_a_selection_is_measured_kept_and_goes_on(
     kept = journal.read_text()
     journal.write_text(kept + '{"kind": "accur')  # torn by a kill
     monkeypatch.setattr(probing, "one_round", timed)
-    found = search_float_blocks(few, probe(), search, 1, ConsoleReporter())
+    reporter = Recording()
+    found = search_float_blocks(few, probe(), search, 1, reporter)
+    reporter.check("sensitivity", "gain of each block", "sets of blocks", "latency of")
     assert journal.read_text().startswith(kept)
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
     kinds = [(line["kind"], *(str(line.get(name)) for name in ("left_float", "block", "number"))) for line in lines[1:]]

@@ -17,7 +17,6 @@ from nas.cli import main
 from nas.core.architecture_file import read_artifact
 from nas.core.estimate import Estimate
 from nas.core.pareto import front_of
-from nas.core.reporter import Reporter
 from nas.estimators import ESTIMATORS
 from nas.estimators.base import Estimator
 from nas.search.plan import SearchPlan
@@ -28,6 +27,7 @@ from nas.search.study_reader import read_candidates
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 from tests._fakes import HashLatency, numbers_of
+from tests._progress import Recording
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -323,21 +323,11 @@ def test_settings_of_the_version_before_are_read(tmp_path: Path) -> None:
 def test_progress_of_the_second_measurements(search: Callable[..., int], tmp_path: Path) -> None:
     from nas.search.run import search as run_search
 
-    lines: list[tuple[str, int, int]] = []
-
-    class Counting(Reporter):
-        def bars(self, titles):  # type: ignore[no-untyped-def]
-            from contextlib import contextmanager
-
-            @contextmanager
-            def counted():  # type: ignore[no-untyped-def]
-                yield [lambda done, total, text, title=title: lines.append((title, done, total)) for title in titles]
-
-            return counted()
-
     settings = SearchSettings(
         accuracy="elements", num_classes=2, trials=12, sampler="random", latency_db=str(tmp_path / "db.sqlite")
     )
-    result = run_search(settings, tmp_path / "run", Counting())
-    measured = [(done, total) for title, done, total in lines if title.startswith("measuring the chosen again")]
-    assert measured[0][0] == 0 and measured[-1][0] == measured[-1][1] >= len(result.selection)
+    reporter = Recording()
+    result = run_search(settings, tmp_path / "run", reporter)
+    reporter.check("measuring the chosen again")
+    (reports,) = [r for title, r in reporter.phases.items() if title.startswith("measuring the chosen again")]
+    assert reports[-1][0] >= len(result.selection)

@@ -28,6 +28,7 @@ from search_spaces.image_size import ImageSize
 from search_spaces.references import point_of
 from tests._fakes import HashLatency
 from tests._measured import measurement
+from tests._progress import Recording
 
 REFERENCE = "yolov8n"
 
@@ -81,7 +82,9 @@ def test_both_are_measured_in_the_same_rounds(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(side_by_side, "measure_round", rounds)
     plan = the_plan()
     with opened(plan) as (selection, estimators):
-        (found,) = compare_side_by_side(plan, selection, estimators, 3, None, Reporter())
+        reporter = Recording()
+        (found,) = compare_side_by_side(plan, selection, estimators, 3, None, reporter)
+        reporter.check("comparing with the reference models")
     assert len(orders) == ROUNDS and {tuple(sorted(o)) for o in orders} == {("S", f"reference {REFERENCE}@640")}
     assert len({tuple(o) for o in orders}) > 1  # in random orders
     assert found.name == "S" and found.speed_up.value == pytest.approx(2.5)

@@ -16,6 +16,7 @@ from nas.training.recipe import Recipe
 from nas.training.supernet_budget import EPOCHS, MIN_STEPS
 from search_spaces.architecture import Architecture
 from tests._fakes import numbers_of, tiny_space
+from tests._progress import Recording
 
 SPACE = tiny_space()
 
@@ -57,7 +58,9 @@ class Half(Estimator):
 
 
 def test_a_supernet_that_has_not_learnt_is_reported() -> None:
-    learnt, noise = (check_ranking(Half(signal), SPACE, 0, Reporter()) for signal in (0.99, 0.0))
+    reporter = Recording()
+    learnt, noise = (check_ranking(Half(signal), SPACE, 0, reporter) for signal in (0.99, 0.0))
+    reporter.check("checking the ranking of the supernet")
     assert learnt is not None and learnt.reliable and "unreliable" not in str(learnt)
     assert noise is not None and not noise.reliable
     assert "--epochs N" in str(noise) and "--accuracy nwot" in str(noise) and "accuracy of the largest" in str(noise)

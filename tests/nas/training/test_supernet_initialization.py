@@ -32,6 +32,7 @@ from nas.training.train_supernet import train_supernet
 from search_spaces.errors import InputError
 from search_spaces.references import reference
 from search_spaces.spaces import SPACES, space_of
+from tests._progress import Recording
 from tests._published import value_of
 
 CLASSES = ("cat", "dog", "owl")
@@ -134,9 +135,10 @@ def test_every_descendant_names_its_ancestor(tmp_path: Path) -> None:
     init = save_detector(tmp_path / "imported.safetensors", detector, artifact, {"imported": ancestor})
     space = space_from(init, None, ["image_size=96"])
     job = TrainJob(data, Recipe(epochs=1, batch_size=16), init, compute=ComputeConfig("cpu"))
-    train_supernet(space, job, tmp_path / "supernet.safetensors", Reporter())
+    reporter = Recording()
+    train_supernet(space, job, tmp_path / "supernet.safetensors", reporter)
     small = Artifact("S", space.smallest, (), NO_STUDY, data.classes, DataRecord(data.name, data.fingerprint))
-    extract_detector(small, tmp_path / "supernet.safetensors", data, tmp_path / "S.safetensors", Reporter(), "cpu")
+    extract_detector(small, tmp_path / "supernet.safetensors", data, tmp_path / "S.safetensors", reporter(), "cpu")
     again = replace(job, init=tmp_path / "S.safetensors")
     train_detector(small, again, tmp_path / "trained.safetensors", Reporter())
     for name in ("imported", "supernet", "S", "trained"):

@@ -11,16 +11,20 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+import nas
+from nas.bench.models import resolve_models
 from nas.core.architecture_file import Artifact, DataRecord
 from nas.core.console_reporter import ConsoleReporter
 from nas.core.output_lock import output_lock
 from nas.core.references import NO_STUDY
 from nas.data.source import DataPair, open_data
+from nas.evaluation.evaluate import EvaluationConfig, evaluate_file
+from nas.inference.coco_metrics import Metrics
 from nas.supernet.weights import load_detector
 from nas.training import train_detector as module
 from nas.training.job import ComputeConfig, TrainJob
 from nas.training.recipe import Recipe
-from nas.training.train_detector import train_detector, train_detectors
+from nas.training.train_detector import final_candidate, train_detector, train_detectors
 from nas.training.train_supernet import train_supernet
 from search_spaces.errors import InputError
 from search_spaces.spaces import SPACES
@@ -61,6 +65,19 @@ def test_an_architecture_is_trained_on_any_data(trained: Path, data: DataPair) -
     assert found.classes == data.classes and found.data == DataRecord(data.name, data.fingerprint)
     assert detector.head.num_classes == len(data.classes) == len(record["metrics"]["per_class"])
     assert {p.name for p in trained.parent.iterdir()} == {"S.safetensors", "S.metrics.json", "S.log.csv"}
+
+
+def test_weights_keep_the_interval_of_their_map(trained: Path, data: DataPair) -> None:
+    """Written by the training, the same as by ``nas evaluate``, so that a bench and a plot of weights files show it."""
+    metrics = load_detector(trained)[2]["metrics"]
+    config = EvaluationConfig("cpu")
+    evaluated = evaluate_file(trained, data, config, ConsoleReporter(Console(quiet=True)))
+    assert metrics["map_interval"] == pytest.approx([evaluated.interval.low, evaluated.interval.high], abs=1e-6)
+    (model,) = resolve_models([str(trained)])
+    assert model.accuracy is not None and model.accuracy.share_interval == pytest.approx(metrics["map_interval"])
+    found = final_candidate(artifact(), Metrics.from_dict(metrics))["map"]
+    assert [found.low, found.high] == metrics["map_interval"]
+    assert nas.load(trained).metrics == Metrics.from_dict(metrics)
 
 
 def test_a_finished_training_is_not_repeated(trained: Path, job: TrainJob) -> None:
@@ -137,7 +154,7 @@ def test_weights_are_there_before_their_evaluation(
 ) -> None:
     path = tmp_path / "S.safetensors"
 
-    def fail(*args: object) -> None:
+    def fail(*args: object, **more: object) -> None:
         raise RuntimeError("metrics of these ids")
 
     with monkeypatch.context() as patch:
