@@ -69,6 +69,17 @@ def depthwise2d(channels: Layout, kernel: int, stride: int = 1, bias: bool = Fal
     return conv
 
 
+def grouped2d(c_in: Layout, c_out: Layout, kernel: int = 1, bias: bool = False) -> nn.Conv2d:
+    """Make a Conv2d with a group for each part: part i of the output reads part i of the input, all parts of an axis
+    equally wide. "Same" padding (kernel odd).
+
+    The second axis of its weight is one part of the input.
+    """
+    conv = Conv2d(sum(c_in), sum(c_out), kernel, 1, kernel // 2, groups=len(c_in), bias=bias)
+    conv.layouts = (c_out, c_in[:1])  # type: ignore[assignment]
+    return conv
+
+
 def conv_transpose2d(c_in: Layout, c_out: Layout, kernel: int, stride: int) -> nn.ConvTranspose2d:
     """Make a transposed conv with bias, tagged with its layouts."""
     conv = nn.ConvTranspose2d(sum(c_in), sum(c_out), kernel, stride)
@@ -137,14 +148,33 @@ def _conv_like(conv: nn.Conv2d, merged: Callable[[], tuple[Tensor, Tensor]]) -> 
 class ConvNormAct(nn.Module):
     """Conv without bias, BatchNorm, activation: (N, sum(c_in), H, W) -> (N, sum(c_out), ceil(H/s), ceil(W/s)).
 
-    ``depthwise``: each channel by itself (``c_in`` and ``c_out`` are one).
+    Args:
+        c_in: channels of each part of the input.
+        c_out: channels of each part of the output.
+        kernel: side of the kernel.
+        stride: of the conv.
+        act: name of the activation.
+        depthwise: each channel by itself (``c_in`` and ``c_out`` are one).
+        grouped: each part by itself, at stride 1.
     """
 
     def __init__(
-        self, c_in: Layout, c_out: Layout, kernel: int = 1, stride: int = 1, act: str = "relu", depthwise: bool = False
+        self,
+        c_in: Layout,
+        c_out: Layout,
+        kernel: int = 1,
+        stride: int = 1,
+        act: str = "relu",
+        depthwise: bool = False,
+        grouped: bool = False,
     ) -> None:
         super().__init__()
-        self.conv = depthwise2d(c_out, kernel, stride) if depthwise else conv2d(c_in, c_out, kernel, stride)
+        if depthwise:
+            self.conv = depthwise2d(c_out, kernel, stride)
+        elif grouped:
+            self.conv = grouped2d(c_in, c_out, kernel)
+        else:
+            self.conv = conv2d(c_in, c_out, kernel, stride)
         self.norm = batch_norm(c_out)
         self.act = activation(act)
 

@@ -195,6 +195,15 @@ def _max_pool(w: Writer, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: 
     )
 
 
+def _avg_pool(w: Writer, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: list[Tensor]) -> list[str]:
+    x, kernel, stride, padding, ceil, padded = _defaulted(args, None, None, [], [0, 0], False, True)[:6]
+    pads = list(padding) * 2
+    how = {"ceil_mode": int(ceil), "count_include_pad": int(padded)}
+    return w.emit(
+        "AveragePool", [w.name(x)], kernel_shape=list(kernel), strides=list(stride or kernel), pads=pads, **how
+    )
+
+
 def _cat(w: Writer, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: list[Tensor]) -> list[str]:
     axis = (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % out[0].dim()
     return w.emit("Concat", [w.name(t) for t in args[0]], axis=axis)
@@ -277,6 +286,7 @@ WRITERS: dict[str, Write] = {
     "mul": _binary("Mul"),
     "div": _binary("Div"),
     "cat": _cat,
+    "avg_pool2d": _avg_pool,
     "max_pool2d": _max_pool,
     "max_pool2d_with_indices": _max_pool,
     **dict.fromkeys(("view", "_unsafe_view", "reshape", "_reshape_copy", "squeeze", "unsqueeze"), _reshape),

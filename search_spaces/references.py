@@ -23,6 +23,7 @@ FAMILIES: Registry[Mapping[str, Architecture]] = Registry(
         "YOLOX": "search_spaces.yolox:REFERENCES",
         "YOLOv7": "search_spaces.yolov7:REFERENCES",
         "YOLOv8": "search_spaces.yolov8:REFERENCES",
+        "YOLOv9": "search_spaces.yolov9:REFERENCES",
         "YOLO-NAS": "search_spaces.yolo_nas:REFERENCES",
         "YOLO11": "search_spaces.yolo11:REFERENCES",
         "YOLO12": "search_spaces.yolo12:REFERENCES",

@@ -18,6 +18,8 @@ SPACES: Registry[SearchSpace] = Registry(
         "yolov7": "search_spaces.yolov7:YOLOV7",
         "yolov7-tiny": "search_spaces.yolov7:YOLOV7_TINY",
         "yolov8": "search_spaces.yolov8:YOLOV8",
+        "yolov9": "search_spaces.yolov9:YOLOV9",
+        "yolov9-c": "search_spaces.yolov9:YOLOV9_C",
         "yolox": "search_spaces.yolox:YOLOX",
         "yolo11": "search_spaces.yolo11:YOLO11",
         "yolo12": "search_spaces.yolo12:YOLO12",

@@ -60,6 +60,9 @@ BLOCK_CASES = {
     "a2c2f-large": Case(((16,),), {"out": (16,), "hidden": (32, 64), "depth": (1, 2)}, (4,), 4),
     "r2c2f": Case(((8, 16, 24), (8, 16)), DEEP, (8, 8), 8),
     "elan": Case(((8, 16), (4, 8)), {**DEEP, "inner": (4, 8)}, (8, 8), 8),
+    "gelan": Case(((8, 16), (4, 8)), DEEP, (8, 8), 8),
+    "aconv": Case(((8, 16), (4, 8)), {"out": (8, 16)}, (8, 8), 4),
+    "adown": Case(((8, 16),), {"out": (8, 16)}, (8,), 4, {"pooled": True}),
     "spp": Case(((8, 16, 24),), {"out": (8, 16)}, (8,), 8),
     "sppf": Case(((8, 16, 24),), {"out": (8, 16)}, (8,), 8),
     "sppcsp": Case(((8, 16, 24),), {"out": (8, 16), "hidden": (4, 8)}, (8,), 8),
@@ -71,6 +74,7 @@ HEAD_CASES = {
     "sides": Case(((8, 16), (4, 8)), {"widths": ((8, 8), (8, 16), (16, 24))}, (8, 4), 8),
     "decoupled": Case(PYRAMID, {"bins": (8,), "scale": (0.5, 1.0, 1.5)}, (8, 4, 2), 8),
     "decoupled-light": Case(PYRAMID, {"bins": (8,), "scale": (0.5, 1.0, 1.5)}, (8, 4, 2), 8),
+    "decoupled-grouped": Case(PYRAMID, {"bins": (4,)}, (8, 4, 2), 8),
     "dual-light": Case(PYRAMID, {}, (8, 4, 2), 8),
     "sides-objectness": Case(PYRAMID, {"width": (8, 16)}, (8, 4, 2), 8),
     "sides-objectness-light": Case(PYRAMID, {"width": (8, 16)}, (8, 4, 2), 8),
@@ -171,8 +175,9 @@ def mask_like(largest: nn.Module, small: nn.Module, rule=positions) -> None:  # 
         out_own, into_own = axes_of(own[name]) if name in own else ((), ())
         assert into is not None and into_own is not None
         keep_in, keep_out = (rule(into, into_own), rule(out, out_own)) if name in own else ([], [])
-        if isinstance(layer, nn.Conv2d) and layer.groups > 1:  # each channel by itself
-            keep_in = keep_out
+        if isinstance(layer, nn.Conv2d) and layer.groups > 1:  # each channel, or each part, by itself
+            wide = layer.in_channels // layer.groups
+            keep_in = keep_out if wide == 1 else [g * wide + i for g in range(layer.groups) for i in keep_in]
         layer.register_forward_pre_hook(lambda _, args, kept=keep_in: (_mask(args[0], kept),))
         layer.register_forward_hook(lambda _, args, y, kept=keep_out: _mask(y, kept))
     theirs = dict(small.named_parameters())

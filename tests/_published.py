@@ -112,7 +112,7 @@ class _Absences:
 ABSENT = {
     *("torchvision", "addict", "tensorboard", "huggingface_hub", "seaborn", "IPython", "git", "fire", "boto3", "sahi"),
     *("roboflow", "albumentations", "lightning", "supervision", "typer", "ipywidgets", "pandas", "thop", "onnxsim"),
-    *("matplotlib",),
+    *("matplotlib", "requests", "hydra", "loguru", "wandb"),
 }
 
 
@@ -196,6 +196,35 @@ def yolo_nas(name: str) -> tuple[nn.Module, Callable[[nn.Module], tuple[Tensor, 
     return fill(model, lambda n: "proj" in n or "id_tensor" in n), outputs
 
 
+def yolov9(name: str) -> tuple[nn.Module, Callable[[nn.Module], tuple[Tensor, Tensor]]]:
+    from omegaconf import OmegaConf  # type: ignore[import-not-found]
+    from yolo.model.yolo import create_model  # type: ignore[import-not-found]
+
+    folder = Path(sys.modules["yolo"].__path__[0])
+    config = OmegaConf.load(folder / "config" / "model" / f"v9-{name[-1]}.yaml")
+    model = create_model(config, False, CLASSES).model
+
+    def outputs(module: nn.Module) -> tuple[Tensor, Tensor]:
+        found: dict[int, Any] = {0: image()}
+        for index, layer in enumerate(module, start=1):  # type: ignore[arg-type]
+            source = layer.source
+            given = [found[i] for i in source] if isinstance(source, list) else found[source]
+            found[-1] = found[index] = layer(given)
+            if layer.tags == "Main":
+                break
+        boxes, scores = [], []
+        for classes, _, sides in found[-1]:  # (1, K, h, w) and (1, 4, h, w) in strides
+            stride = SIDE // classes.shape[-1]
+            y, x = torch.meshgrid(torch.arange(classes.shape[-2]), torch.arange(classes.shape[-1]), indexing="ij")
+            points = (torch.stack([x, y], -1).reshape(-1, 2) + 0.5) * stride
+            left_top, right_bottom = (sides[0].flatten(1).T * stride).chunk(2, 1)
+            boxes.append(torch.cat([points - left_top, points + right_bottom], 1))
+            scores.append(classes[0].flatten(1).T.sigmoid())
+        return torch.cat(boxes), torch.cat(scores)
+
+    return fill(model, lambda n: "anc2vec" in n), outputs
+
+
 ORIGINALS: dict[str, tuple[str, Callable[[str], Any]]] = {
     **dict.fromkeys(("yolov5nu", "yolov8n", "yolo11n", "yolo12n", "yolo26n"), ("ultralytics", ultralytics)),
     **dict.fromkeys(("yolov8m", "yolo11m", "yolo12l", "yolo26m"), ("ultralytics", ultralytics)),
@@ -203,6 +232,7 @@ ORIGINALS: dict[str, tuple[str, Callable[[str], Any]]] = {
     **dict.fromkeys(("yolov6n", "yolov6m", "yolov6l"), ("yolov6detect", yolov6)),
     "yolo-nas-s": ("modern-yolonas", yolo_nas),
     "yolo-nas-m": ("modern-yolonas", yolo_nas),
+    **dict.fromkeys(("yolov9s", "yolov9m", "yolov9c"), ("YOLO", yolov9)),
 }
 """Reference -> the package that has it, and how it is built there."""
 

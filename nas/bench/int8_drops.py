@@ -65,6 +65,7 @@ def measure_drops(
             reporter.note(
                 f"int8 accuracy of {model.name}: mAP {share(drop.before / 100)} in fp32, {share(drop.after / 100)} in int8, {change}"
             )
+        update(len(with_weights), len(with_weights), "")
     return found
 
 

@@ -163,6 +163,7 @@ class SelectionMeasurements:
     ) -> tuple[list[Estimate], Estimate]:
         """Time sets and the float model in interleaved ``rounds``; return the latencies of both."""
         names = {f"set{i}": sorted(plan) for i, plan in enumerate(plans)}
+        update(0, rounds, "")
         for number in range(rounds):
             if self._find("round", number=number, sets=names) is None:
                 files = {

@@ -152,7 +152,7 @@ class _FineTuning:
         task = QatTask(student.to(device), teacher, identity, recipe.loss(), self.config.distil)
         checkpoint = folder / f"{self.kind}.ckpt"
         with reporter.training(f"{self.kind}, {recipe.epochs} epochs") as watch:
-            averaged = fit(task, loader, recipe, checkpoint, watch, save_every=50)
+            averaged = fit(task, loader, recipe, checkpoint, watch, save_every=50, ticks=True)
         assert isinstance(averaged, Detector)
         export_onnx(plain(averaged).cpu().eval(), path, base.image_size, {**base.metadata, TUNED: identity})
         checkpoint.unlink(missing_ok=True)

@@ -52,6 +52,7 @@ _KEPT = (
     "hardtanh",
     "leaky_relu",
     "max_pool2d",
+    "avg_pool2d",
     "upsample",
     "clone",
     "alias",

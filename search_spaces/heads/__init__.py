@@ -16,6 +16,7 @@ HEADS: Registry[type[Head]] = Registry(
         "sides": "search_spaces.heads.dfl:SidesHead",
         "decoupled": "search_spaces.heads.decoupled:Decoupled",
         "decoupled-light": "search_spaces.heads.decoupled:DecoupledLight",
+        "decoupled-grouped": "search_spaces.heads.grouped:GroupedHead",
         "dual-light": "search_spaces.heads.decoupled:DualLight",
         "sides-objectness": "search_spaces.heads.objectness:ObjectnessHead",
         "sides-objectness-light": "search_spaces.heads.objectness:ObjectnessHeadLight",

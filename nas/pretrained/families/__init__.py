@@ -20,6 +20,7 @@ WEIGHT_MAPS: Registry[type[WeightMap]] = Registry(
         "yolo-nas": "nas.pretrained.families.yolo_nas:YoloNas",
         "yolov6": "nas.pretrained.families.yolov6:Yolov6",
         "yolov7": "nas.pretrained.families.yolov7:Yolov7",
+        "yolov9": "nas.pretrained.families.yolov9:Yolov9",
     },
 )
 """Name -> class of the name map."""

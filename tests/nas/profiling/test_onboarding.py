@@ -74,7 +74,8 @@ def test_the_goal_is_reached_with_few_and_nothing_is_measured_twice(device: type
     with LatencyDB(tmp_path / "db.sqlite") as database:
         reporter = Recording()
         done = onboard(OnboardingRequest(SPACE, 10, TARGET, OnboardingGoal(0.10)), database, reporter)
-        reporter.check("networks measured", "describing networks")
+        reporter.check("describing networks")
+        reporter.check("networks measured", ended=False)  # the goal is reached before the most networks
         assert done.reached and done.share >= 0.95 and FIRST <= done.measured < 72
         assert len(set(device.asked)) == len(device.asked) == done.measured
         again = onboard(OnboardingRequest(SPACE, 10, TARGET, OnboardingGoal(0.10)), database, ConsoleReporter())

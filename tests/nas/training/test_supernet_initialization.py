@@ -138,7 +138,7 @@ def test_every_descendant_names_its_ancestor(tmp_path: Path) -> None:
     reporter = Recording()
     train_supernet(space, job, tmp_path / "supernet.safetensors", reporter)
     small = Artifact("S", space.smallest, (), NO_STUDY, data.classes, DataRecord(data.name, data.fingerprint))
-    extract_detector(small, tmp_path / "supernet.safetensors", data, tmp_path / "S.safetensors", reporter(), "cpu")
+    extract_detector(small, tmp_path / "supernet.safetensors", data, tmp_path / "S.safetensors", reporter, "cpu")
     again = replace(job, init=tmp_path / "S.safetensors")
     train_detector(small, again, tmp_path / "trained.safetensors", Reporter())
     for name in ("imported", "supernet", "S", "trained"):
