@@ -32,7 +32,9 @@ class Recording(Reporter):
             assert found, f"no progress of {title!r}, only of {sorted(self.phases)}"
             for reports in found:
                 assert reports and reports[0][0] < reports[0][1], f"{title!r} is silent until a unit is done: {reports}"
-                assert not ended or reports[-1][0] == reports[-1][1] > 0, f"{title!r} does not reach its end: {reports[-1]}"
+                assert not ended or reports[-1][0] == reports[-1][1] > 0, (
+                    f"{title!r} does not reach its end: {reports[-1]}"
+                )
 
 
 def recorded(patch: pytest.MonkeyPatch) -> Recording:

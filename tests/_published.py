@@ -1,8 +1,10 @@
 """Networks of the original packages with weights that follow from their names, and what these compute.
 
 ``python -m tests._published NAME…`` writes the records that ``tests/nas/pretrained`` compares with, in an environment
-that has the packages (ultralytics, yolov5, yolov6detect, modern-yolonas; development only, torchvision may be absent).
-The packages are used as they are; nothing of them is copied.
+that has the packages (development only, torchvision may be absent): ultralytics, yolov5, yolov6detect, modern-yolonas,
+yolov7detect, and for YOLOv9 a clone of MultimediaTechLab/YOLO on the path, with omegaconf and einops.
+``pytest -m interop`` compares with whichever of them are there. The packages are used as they are; nothing of them is
+copied.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import types
 import zlib
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -196,6 +198,77 @@ def yolo_nas(name: str) -> tuple[nn.Module, Callable[[nn.Module], tuple[Tensor, 
     return fill(model, lambda n: "proj" in n or "id_tensor" in n), outputs
 
 
+class _Layers(list):  # type: ignore[type-arg]
+    """Layers in the form that the package yolov7detect is configured with: [inputs, repeats, module, arguments].
+
+    The package has no configuration of a network; this one is written from the paper's figures."""
+
+    def add(self, source: Any, module: str, *arguments: Any) -> int:
+        self.append([source, 1, module, list(arguments)])
+        return len(self) - 1
+
+    def conv(self, source: int, out: int, kernel: int = 1, stride: int = 1) -> int:
+        return self.add(source, "Conv", out, kernel, stride)
+
+    def elan(self, hidden: int, out: int, inner: int, taken: list[int]) -> int:
+        self.conv(-1, hidden)
+        self.conv(-2, hidden)
+        for _ in range(4):
+            self.conv(-1, inner, 3)
+        self.add(taken, "Concat", 1)
+        return self.conv(-1, out)
+
+    def halve(self, out: int, *others: int) -> int:
+        self.add(-1, "MP")
+        self.conv(-1, out)
+        self.conv(-3, out)
+        self.conv(-1, out, 3, 2)
+        return self.add([-1, -3, *others], "Concat", 1)
+
+    def up(self, out: int, side: int) -> int:
+        self.conv(-1, out)
+        self.add(-1, "nn.Upsample", None, 2, "nearest")
+        self.conv(side, out)
+        return self.add([-1, -2], "Concat", 1)
+
+
+def yolov7(name: str) -> tuple[nn.Module, Callable[[nn.Module], tuple[Tensor, Tensor]]]:
+    from yolov7.models.yolo import Model  # type: ignore[import-not-found]
+
+    body, some, every = _Layers(), [-1, -3, -5, -6], [-1, -2, -3, -4, -5, -6]
+    body.conv(-1, 32, 3)
+    body.conv(-1, 64, 3, 2)
+    body.conv(-1, 64, 3)
+    body.conv(-1, 128, 3, 2)
+    body.elan(64, 256, 64, some)
+    body.halve(128)
+    c3 = body.elan(128, 512, 128, some)
+    body.halve(256)
+    c4 = body.elan(256, 1024, 256, some)
+    body.halve(512)
+    body.elan(256, 1024, 256, some)
+    top = body.add(-1, "SPPCSPC", 512)
+    body.up(256, c4)
+    middle = body.elan(256, 256, 128, every)
+    body.up(128, c3)
+    fine = body.elan(128, 128, 64, every)
+    body.halve(128, middle)
+    p4 = body.elan(256, 256, 128, every)
+    body.halve(256, top)
+    p5 = body.elan(512, 512, 256, every)
+    ends = [body.add(p, "RepConv", c, 3, 1) for p, c in ((fine, 256), (p4, 512), (p5, 1024))]
+    body.add(ends, "IDetect", "nc", "anchors")
+    anchors = [[12, 16, 19, 36, 40, 28], [36, 75, 76, 55, 72, 146], [142, 110, 192, 243, 459, 401]]
+    config = {"nc": CLASSES, "depth_multiple": 1.0, "width_multiple": 1.0, "anchors": anchors}
+    model = Model({**config, "backbone": list(body), "head": []}, ch=3, nc=CLASSES)
+
+    def outputs(module: nn.Module) -> tuple[Tensor, Tensor]:
+        dense = module(image())[0][0]
+        return corners(dense[:, :4]), dense[:, 4:5] * dense[:, 5:]
+
+    return fill(model, lambda n: "anchor" in n), outputs
+
+
 def yolov9(name: str) -> tuple[nn.Module, Callable[[nn.Module], tuple[Tensor, Tensor]]]:
     from omegaconf import OmegaConf  # type: ignore[import-not-found]
     from yolo.model.yolo import create_model  # type: ignore[import-not-found]
@@ -225,14 +298,19 @@ def yolov9(name: str) -> tuple[nn.Module, Callable[[nn.Module], tuple[Tensor, Te
     return fill(model, lambda n: "anc2vec" in n), outputs
 
 
+SIZES = "nsmlx"
 ORIGINALS: dict[str, tuple[str, Callable[[str], Any]]] = {
-    **dict.fromkeys(("yolov5nu", "yolov8n", "yolo11n", "yolo12n", "yolo26n"), ("ultralytics", ultralytics)),
-    **dict.fromkeys(("yolov8m", "yolo11m", "yolo12l", "yolo26m"), ("ultralytics", ultralytics)),
-    "yolov5n": ("yolov5", yolov5),
-    **dict.fromkeys(("yolov6n", "yolov6m", "yolov6l"), ("yolov6detect", yolov6)),
-    "yolo-nas-s": ("modern-yolonas", yolo_nas),
-    "yolo-nas-m": ("modern-yolonas", yolo_nas),
-    **dict.fromkeys(("yolov9s", "yolov9m", "yolov9c"), ("YOLO", yolov9)),
+    **{
+        f"{family}{size}": ("ultralytics", ultralytics)
+        for family in ("yolov8", "yolo11", "yolo12", "yolo26")
+        for size in SIZES
+    },
+    **{f"yolov5{size}u": ("ultralytics", ultralytics) for size in SIZES},
+    **{f"yolov5{size}": ("yolov5", yolov5) for size in SIZES},
+    **{f"yolov6{size}": ("yolov6detect", yolov6) for size in "nsml"},
+    **{f"yolo-nas-{size}": ("modern-yolonas", yolo_nas) for size in "sml"},
+    "yolov7": ("yolov7detect", yolov7),
+    **{f"yolov9{size}": ("YOLO", yolov9) for size in "smc"},
 }
 """Reference -> the package that has it, and how it is built there."""
 
@@ -245,7 +323,31 @@ def state_of(record: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
         yield name, value_of(name, sides)
 
 
-def record(name: str) -> None:
+MODULES = {
+    **{name: (name,) for name in ("ultralytics", "yolov5")},
+    "yolov6detect": ("yolov6",),
+    "modern-yolonas": ("modern_yolonas",),
+    "yolov7detect": ("yolov7",),
+    "YOLO": ("yolo", "omegaconf", "einops"),
+}
+"""Package -> the modules that it needs."""
+
+
+def installed(name: str) -> bool:
+    """Whether the package of a reference can be imported here."""
+    return all(find_spec(module) is not None for module in MODULES[ORIGINALS[name][0]])
+
+
+def version_of(package: str) -> str:
+    """Its version; a clone that is on the path has none."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "clone"
+
+
+def record(name: str, folder: Path = RECORDED, weights: bool = False) -> None:
+    """Write ``<name>.json`` and, with ``weights``, the checkpoint ``<name>.pt``."""
     package, build = ORIGINALS[name]
     model, outputs = build(name)
     with torch.no_grad():
@@ -254,18 +356,22 @@ def record(name: str) -> None:
         f"{n} {'x'.join(map(str, t.shape))}".rstrip() for n, t in model.state_dict().items() if t.is_floating_point()
     ]
     content = {
-        "package": f"{package} {version(package)}",
+        "package": f"{package} {version_of(package)}",
         "parameters": sum(p.numel() for p in model.parameters()),
         "outputs": sampled(boxes, scores),
         "constants": {n: t.tolist() for n, t in model.state_dict().items() if n.endswith(("anchors", "anchor_grid"))},
         "tensors": tensors,
     }
-    RECORDED.mkdir(exist_ok=True)
-    (RECORDED / f"{name}.json").write_text(json.dumps(content, indent=0) + "\n")
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(content, indent=0) + "\n")
+    if weights:
+        torch.save({"model": model.state_dict()}, folder / f"{name}.pt")
 
 
 if __name__ == "__main__":
     prepare()
-    for wanted in sys.argv[1:] or ORIGINALS:
-        record(wanted)
+    arguments = sys.argv[1:]
+    where = Path(arguments.pop(arguments.index("--out") + 1)) if "--out" in arguments else None
+    for wanted in [a for a in arguments if a != "--out"] or ORIGINALS:
+        record(wanted, where or RECORDED, weights=where is not None)
         print("recorded", wanted)  # noqa: T201

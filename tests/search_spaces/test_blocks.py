@@ -204,9 +204,7 @@ def test_operations_chain(kind: str) -> None:
         if op.kind in ("conv", "deconv"):
             (c, h, w), (k, y, x) = op.inputs[0], op.output
             assert (y, x) == (
-                (h * op.stride, w * op.stride)
-                if op.kind == "deconv"
-                else (-(-h // op.stride), -(-w // op.stride))
+                (h * op.stride, w * op.stride) if op.kind == "deconv" else (-(-h // op.stride), -(-w // op.stride))
             )
             assert op.macs == (h * w if op.kind == "deconv" else y * x) * c * k * op.kernel**2 // op.groups
             assert op.params >= c * k * op.kernel**2 // op.groups + k

@@ -25,6 +25,8 @@ KINDS: dict[str, Rules] = {
     "adown": ((r"^conv[12]\.", "conv."), *NORM),
     "elan": (
         (r"^conv2\.", "groups.0.0."),
+        (r"^first\.", "conv1."),
+        (r"^second\.", "conv2."),
         (r"^conv3\.", "groups.1.0."),
         (r"^conv4\.", "merge."),
         *NORM,
@@ -52,7 +54,10 @@ KINDS: dict[str, Rules] = {
     ),
 }
 """Kind of a node -> rules for the rest of a name."""
-READERS: dict[str, str] = {"gelan": r"conv1\.conv\.weight", "decoupled-grouped": r"(box|label)\.{0}\.convs\.0\.conv\.weight"}
+READERS: dict[str, str] = {
+    "gelan": r"conv1\.conv\.weight",
+    "decoupled-grouped": r"(box|label)\.{0}\.convs\.0\.conv\.weight",
+}
 """Kind of a node -> names of the convolutions that read its inputs; ``{0}``: number of the input."""
 
 
@@ -93,31 +98,43 @@ class Yolov9(WeightMap):
                 out[name] = tensor
             else:
                 layers.setdefault(int(match[1]), {})[match[2]] = tensor
-        names = {id(module): name for name, module in detector.cells.items()}
-        prefixes = {n.name: f"cells.{names[id(detector.cell(n))]}." for n in (*detector.graph.nodes, detector.graph.head)}
-        for (number, layer), node in zip(_halves(layers), self._nodes(detector), strict=False):
-            for rest, tensor in layer.items():
-                found = {rest: tensor}
-                if node.kind == "elan" and rest.startswith("conv1."):
-                    first, second = tensor.chunk(2)
-                    found = {rest: first, rest.replace("conv1.", "conv2-", 1): second}
-                for key, value in found.items():
-                    place = renamed(key, KINDS.get(node.kind, ())).replace("conv2-", "conv2.", 1)
-                    out[prefixes[node.name] + place] = value
-        used = len(list(self._nodes(detector)))
-        for number, layer in list(_halves(layers))[used:]:
+        nodes, halves = _nodes(detector), _halves(layers)
+        prefixes = _prefixes(detector)
+        for (_, layer), node in zip(halves, nodes, strict=False):
+            for rest, tensor in _two_convs(layer).items() if node.kind == "elan" else layer.items():
+                out[prefixes[node.name] + renamed(rest, KINDS.get(node.kind, ()))] = tensor
+        for number, layer in halves[len(nodes) :]:
             out |= {f"{number}.{rest}": tensor for rest, tensor in layer.items()}
         return _interleaved(out, detector, prefixes)
-
-    @staticmethod
-    def _nodes(detector: Detector) -> Sequence[Node]:
-        return [n for n in (*detector.graph.nodes, detector.graph.head) if any(True for _ in detector.cell(n).parameters())]
 
     def explain(self, unused: Sequence[str], misfits: Sequence[str]) -> str:
         """Return an explanation for class branches that are wider than those of the published T."""
         if any("label" in n for n in misfits):
             return "the class branches are wider than those of the published YOLOv9-T"
         return ""
+
+
+def _nodes(detector: Detector) -> list[Node]:
+    """Return the nodes with weights in the order of execution."""
+    nodes = (*detector.graph.nodes, detector.graph.head)
+    return [node for node in nodes if any(True for _ in detector.cell(node).parameters())]
+
+
+def _prefixes(detector: Detector) -> dict[str, str]:
+    """Return the prefix of the tensors of each node."""
+    names = {id(module): name for name, module in detector.cells.items()}
+    return {n.name: f"cells.{names[id(detector.cell(n))]}." for n in (*detector.graph.nodes, detector.graph.head)}
+
+
+def _two_convs(layer: Tensors) -> Tensors:
+    """Return the layer of an ELAN with its first convolution, whose output is split, as the two ``first`` and
+    ``second``."""
+    found = {n: t for n, t in layer.items() if not n.startswith("conv1.")}
+    for name, tensor in layer.items():
+        if name.startswith("conv1."):
+            rest = name.removeprefix("conv1.")
+            found[f"first.{rest}"], found[f"second.{rest}"] = tensor.chunk(2)
+    return found
 
 
 def _halves(layers: Mapping[int, Tensors]) -> list[tuple[int, Tensors]]:
@@ -137,21 +154,17 @@ def _interleaved(tensors: Tensors, detector: Detector, prefixes: Mapping[str, st
     j of the last half 2 j + 1; in the layer that writes them and in all others that read them."""
     out = dict(tensors)
     nodes = (*detector.graph.nodes, detector.graph.head)
-    outs = {n.name: n for n in nodes}
+    wide = {n.name: int(dict(n.options).get("out", 0)) for n in nodes}  # type: ignore[arg-type]
     for source in {n.inputs[0] for n in nodes if n.kind == "adown"}:
-        wide = int(dict(outs[source].options)["out"])  # type: ignore[arg-type]
-        order = torch.arange(wide).view(2, wide // 2).t().flatten()
-        for name in [n for n in out if n.startswith(f"{prefixes[source]}merge.")]:
-            if out[name].dim() and out[name].shape[0] == wide:
-                out[name] = out[name][order]
-        for reader in nodes:
-            if reader.kind in READERS and source in reader.inputs:
-                at = reader.inputs.index(source)
-                start = sum(int(dict(outs[i].options)["out"]) for i in reader.inputs[:at]) if reader.kind == "gelan" else 0  # type: ignore[arg-type]
-                pattern = re.escape(prefixes[reader.name]) + READERS[reader.kind].replace("{0}", str(at))
-                for name in [n for n in out if re.fullmatch(pattern, n)]:
-                    if out[name].shape[1] >= start + wide:
-                        columns = torch.arange(out[name].shape[1])
-                        columns[start : start + wide] = start + order
-                        out[name] = out[name][:, columns]
+        order = torch.arange(wide[source]).view(2, -1).t().flatten()
+        for name in [n for n in out if n.startswith(f"{prefixes[source]}merge.") and len(out[n]) == wide[source]]:
+            out[name] = out[name][order]
+        for reader in [n for n in nodes if n.kind in READERS and source in n.inputs]:
+            at = reader.inputs.index(source)
+            start = sum(wide[i] for i in reader.inputs[:at]) if reader.kind == "gelan" else 0
+            pattern = re.escape(prefixes[reader.name]) + READERS[reader.kind].replace("{0}", str(at))
+            for name in [n for n in out if re.fullmatch(pattern, n) and out[n].shape[1] >= start + len(order)]:
+                columns = torch.arange(out[name].shape[1])
+                columns[start : start + len(order)] = start + order
+                out[name] = out[name][:, columns]
     return out
