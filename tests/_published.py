@@ -279,7 +279,8 @@ def yolov9(name: str) -> tuple[nn.Module, Callable[[nn.Module], tuple[Tensor, Te
 
     def outputs(module: nn.Module) -> tuple[Tensor, Tensor]:
         found: dict[int, Any] = {0: image()}
-        for index, layer in enumerate(module, start=1):  # type: ignore[arg-type]
+        layer: Any
+        for index, layer in enumerate(module.children(), start=1):
             source = layer.source
             given = [found[i] for i in source] if isinstance(source, list) else found[source]
             found[-1] = found[index] = layer(given)
