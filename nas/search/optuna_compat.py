@@ -8,6 +8,7 @@ need                      Optuna 4            Optuna 5
 constraint values         system attributes   ``Trial.set_constraint``, ``FrozenTrial.constraints``
 attributes by a sampler   the storage behind a study, private in both
 custom journal lock       the base class of the public locks, private in both
+calls of a database       the cache in front of it calls some of its private methods in both
 value inside a            ``BaseDistribution._contains``, private in both
 distribution
 ========================  ==================  =============================================
@@ -27,6 +28,9 @@ from optuna.trial import FrozenTrial, Trial
 
 CONSTRAINTS = "constraints"
 """System attribute of constraint values: a list in Optuna 4, ``constraints:NAME`` each in Optuna 5."""
+
+CACHE_CALLS = ("_create_new_trial", "_set_trial_param", "_get_trials", "_get_best_trial_id", "_get_stale_trial_ids")
+"""Private methods of ``RDBStorage`` that the cache in front of it calls."""
 
 
 def storage_of(study: Study) -> BaseStorage:

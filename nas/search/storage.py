@@ -10,13 +10,14 @@ import fcntl
 import json
 import logging
 import os
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial, wraps
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -25,7 +26,7 @@ from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from nas.search.optuna_compat import BaseJournalFileLock
+from nas.search.optuna_compat import CACHE_CALLS, BaseJournalFileLock
 from search_spaces.errors import InputError
 
 LOG = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
 """Back-off between two tries: doubled from the first to the longest."""
 CREATIONS = 4
 """Tries to create the tables of a database beside other processes."""
+_INSIDE = threading.local()
+"""Whether a thread is inside a call that is tried again."""
 _LOST = (
     "connect",
     "server closed",
@@ -78,34 +81,45 @@ class RetryingStorage(RDBStorage):
     """A database storage that survives a restart of its server.
 
     Connections are tested before use. A call that fails because the connection is lost is repeated with exponential
-    back-off for up to :data:`PATIENCE_S` seconds; each wait is logged as a warning.
+    back-off for up to :data:`PATIENCE_S` seconds; each wait is logged as a warning. So is the opening of a database
+    that this process has opened before; the first opening fails at once.
     """
 
-    _opened = False
+    _known: ClassVar[set[str]] = set()
+    """URLs that this process has opened."""
 
     def __init__(self, url: str) -> None:
+        self.url = url
+        self._opened = url in self._known
         for left in range(CREATIONS - 1, -1, -1):
             try:
-                super().__init__(url, engine_kwargs={"pool_pre_ping": True})
+                self.retry(partial(super().__init__, url, engine_kwargs={"pool_pre_ping": True}))
                 break
             except SQLAlchemyError as error:  # two processes that create the tables at once
                 if "already exists" not in str(error) or not left:
                     raise
                 time.sleep(FIRST_WAIT_S)
         self._opened = True
+        self._known.add(url)
 
     def retry(self, call: Callable[[], T]) -> T:
-        """Return the result of ``call``, tried again while the connection is lost."""
+        """Return the result of ``call``, tried again while the connection is lost; a call inside another one is tried
+        again as part of that one."""
+        if getattr(_INSIDE, "entered", False):
+            return call()
         end, wait = time.monotonic() + PATIENCE_S, FIRST_WAIT_S
         while True:
+            _INSIDE.entered = True
             try:
                 return call()
             except (StorageInternalError, SQLAlchemyError) as error:
                 if not self._opened or not connection_lost(error) or time.monotonic() + wait > end:
                     raise
-                LOG.warning("study storage %s: connection lost, next try in %.0f s", _shown(self.url), wait)
-                time.sleep(wait)
-                wait = min(2 * wait, LONGEST_WAIT_S)
+                LOG.warning("study storage %s: connection lost, next try in %.1f s", _shown(self.url), wait)
+            finally:
+                _INSIDE.entered = False
+            time.sleep(wait)
+            wait = min(2 * wait, LONGEST_WAIT_S)
 
 
 def _retrying(name: str) -> Callable[..., Any]:
@@ -118,8 +132,8 @@ def _retrying(name: str) -> Callable[..., Any]:
     return call
 
 
-for _name in BaseStorage.__dict__:
-    if not _name.startswith("_") and callable(getattr(RDBStorage, _name, None)):
+for _name in (*(name for name in dir(BaseStorage) if not name.startswith("_")), *CACHE_CALLS):
+    if callable(getattr(RDBStorage, _name, None)):
         setattr(RetryingStorage, _name, _retrying(_name))
 
 

@@ -3,16 +3,12 @@ installed (Debian: postgresql)."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -27,6 +23,7 @@ from nas.cli import main
 from search_spaces.errors import InputError
 from search_spaces.spaces import SPACES
 from tests._measured import DEVICE, measurement, row
+from tests._postgresql import Server, running
 
 pytest.importorskip("psycopg", reason="pip install psycopg[binary]")
 ROOT = Path(__file__).resolve().parents[3]
@@ -35,70 +32,10 @@ NETWORKS = [Network(NANO.smallest.replace(width=width), 3, 96) for width in NANO
 ROWS = [row(n, measurement(n, 1.0 + i, anchor={"wall_ms": 1.5, "cpu_ms": 1.0 + i})) for i, n in enumerate(NETWORKS)]
 
 
-def programs() -> Path | None:
-    """The folder of initdb and pg_ctl; Debian keeps them out of PATH, by version."""
-    places = [Path(found).parent for found in [shutil.which("initdb")] if found]
-    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: int(p.parent.name))
-    return next((p for p in reversed(places) if (p / "initdb").exists() and (p / "pg_ctl").exists()), None)
-
-
-@dataclass
-class Server:
-    """One cluster in a folder of its own, reached by a socket in it alone."""
-
-    folder: Path
-    programs: Path
-    user: dict[str, Any]
-
-    def run(self, program: str, *args: str) -> None:
-        command = [str(self.programs / program), "-D", str(self.folder / "data"), *args]
-        with (self.folder.parent / f"{self.folder.name}.log").open(
-            "a"
-        ) as log:  # the server inherits it: a pipe would never end
-            subprocess.run(command, check=True, stdout=log, stderr=log, cwd="/", timeout=60, **self.user)
-
-    def start(self) -> None:
-        self.run("pg_ctl", "-w", "start", "-o", f"-k {self.folder} -c listen_addresses= -c fsync=off")
-
-    def stop(self) -> None:
-        self.run("pg_ctl", "-w", "-m", "fast", "stop")
-
-    def url(self, database: str) -> str:
-        return f"postgresql://nas@/{database}?host={self.folder}"
-
-    def sql(self, database: str, statement: str) -> list[Any]:
-        engine = create_engine(
-            self.url(database).replace("postgresql:", "postgresql+psycopg:"), isolation_level="AUTOCOMMIT"
-        )
-        with engine.connect() as connection:
-            done = connection.execute(text(statement))
-            found = list(done.all()) if done.returns_rows else []
-        engine.dispose()
-        return found
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    found = programs()
-    if found is None:
-        pytest.skip("no PostgreSQL server here: apt-get install postgresql")
-    # Neither pytest's folder, which others may not enter, nor a long path, which a socket may not have.
-    folder = Path(tempfile.mkdtemp(prefix="pg"))
-    root = hasattr(os, "geteuid") and os.geteuid() == 0
-    user: dict[str, Any] = (
-        {"user": "nobody", "group": "nogroup", "extra_groups": []} if root else {}
-    )  # the server refuses to be root
-    if root:
-        shutil.chown(folder, "nobody", "nogroup")
-    started = Server(folder, found, user)
-    try:
-        started.run("initdb", "-U", "nas", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
-        started.start()
+    with running() as started:
         yield started
-        started.stop()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.with_name(f"{folder.name}.log").unlink(missing_ok=True)
 
 
 @pytest.fixture

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.storages import JournalStorage
+from optuna.storages import JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
@@ -137,3 +139,11 @@ def test_samplers_and_storage_run_with_a_supported_version(version: str, tmp_pat
     command = [sys.executable, "-m", "pytest", "-q", "-x", *tests]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_every_private_method_that_the_cache_calls_is_known() -> None:
+    """A call that is not known would not be tried again when the connection to the database is lost."""
+    cached = get_storage("sqlite://")
+    called = set(re.findall(r"self\._backend\.(_\w+)", inspect.getsource(type(cached))))
+    assert called and called <= set(optuna_compat.CACHE_CALLS)
+    assert all(callable(getattr(RDBStorage, name, None)) for name in called)
