@@ -22,6 +22,8 @@ MAX_BYTES = 64 << 20
 """Largest JSON text that is parsed unless the caller gives another bound."""
 MAX_DEPTH = 64
 """Deepest nesting of arrays and objects."""
+MOST = 2**63 - 1
+"""Largest magnitude of a whole number among settings: what fixed-width integers hold."""
 MAX_DIGITS = 400
 """Most characters of a number; the longest float needs 309 digits before its point."""
 
@@ -188,6 +190,30 @@ def check_type(value: object, kind: type, what: str) -> None:
     """Raise InputError unless ``value`` is of this type; a boolean is not a number."""
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise InputError(f"{what} is {brief(value)}", f"a JSON {JSON_TYPES[kind]}")
+
+
+def check_like(value: object, default: object, what: str) -> None:
+    """Raise InputError unless ``value`` has the type of ``default``: a boolean, a whole number, a finite number, a
+    string, an object, or a pair of finite numbers for a tuple."""
+    if isinstance(default, bool):
+        right, expected = isinstance(value, bool), "true or false"
+    elif isinstance(default, int):
+        right, expected = isinstance(value, int) and not isinstance(value, bool), "a whole number"
+    elif isinstance(default, float):
+        right, expected = _is_number(value), "a finite number"
+    elif isinstance(default, tuple):
+        pair = isinstance(value, (list, tuple)) and len(value) == 2
+        right, expected = pair and all(map(_is_number, value)), "two finite numbers"  # type: ignore[call-overload]
+    elif isinstance(default, Mapping):
+        right, expected = isinstance(value, Mapping), "an object"
+    else:
+        right, expected = isinstance(value, type(default)), f"a {type(default).__name__}"
+    if not right or (isinstance(value, int) and abs(value) > MOST):
+        raise InputError(f"{what} = {brief(value)}", expected)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and _is_finite(value)
 
 
 def brief_list(names: list[str], most: int = 5) -> str:

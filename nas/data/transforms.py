@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
 from search_spaces.image_size import AnySize, ImageSize
+from search_spaces.json_checks import check_like
 from search_spaces.registry import unknown
 
 PAD = 114
@@ -200,11 +201,13 @@ class Augmentation:
     def changed(self, values: Mapping[str, Any]) -> Augmentation:
         """Return the augmentation with some values replaced by name; pairs may be lists, as in JSON.
 
-        Raises InputError for an unknown name or a value out of range.
+        Raises InputError for an unknown name, or a value of another type or out of range.
         """
         names = tuple(field.name for field in fields(self))
         if wrong := [name for name in values if name not in names]:
             raise unknown("augmentation", wrong[0], names)
+        for name, value in values.items():
+            check_like(value, getattr(Augmentation.DEFAULT, name), f"augmentation {name}")
         plain: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
         }

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import logging
 import os
 import threading
@@ -52,7 +51,11 @@ _LOST = (
     "timeout",
     "ssl syscall",
 )
-_DAMAGED = (json.JSONDecodeError, UnicodeDecodeError, KeyError, ValueError, AssertionError, TypeError, AttributeError)
+_DAMAGED = (
+    *(ValueError, LookupError, ArithmeticError, AssertionError, TypeError, AttributeError, RecursionError),
+    optuna.exceptions.OptunaError,
+)
+"""What Optuna raises for a journal whose lines are JSON but not its own."""
 
 
 class KernelLock(BaseJournalFileLock):

@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.errors import InputError
+from search_spaces.json_checks import brief_list, check_like
 from search_spaces.registry import Registry, unknown
+from search_spaces.text import printable
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -121,10 +123,12 @@ class Recipe:
 
     def changed(self, values: Mapping[str, Any]) -> Recipe:
         """Return the recipe with some values replaced; values of the augmentation are merged. Raises InputError for an
-        unknown name."""
+        unknown name, or a value of another type or out of range."""
         own = {f.name for f in fields(self)}
         if extra := values.keys() - own:
-            raise InputError(f"recipe with {sorted(extra)}", f"only {sorted(own)}")
+            raise InputError(f"recipe with {brief_list(sorted(map(printable, extra)))}", f"only {sorted(own)}")
+        for name, value in values.items():
+            check_like(value, getattr(Recipe, name, {}), f"recipe: {name}")
         return replace(self, **{**values, "augmentation": {**self.augmentation, **values.get("augmentation", {})}})
 
     def to_dict(self) -> dict[str, Any]:
@@ -133,8 +137,8 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
-        """Return the recipe of :meth:`to_dict`; missing values have their defaults. Raises InputError for an unknown
-        name."""
+        """Return the recipe of :meth:`to_dict`; missing values have their defaults. Raises InputError as
+        :meth:`changed`."""
         return cls().changed(data)
 
 

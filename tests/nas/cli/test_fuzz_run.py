@@ -16,6 +16,7 @@ from nas.estimators import ESTIMATORS
 from nas.search.baseline import Baseline
 from nas.search.plan import SearchPlan
 from nas.search.settings import SearchSettings
+from nas.search.study_reader import read_candidates
 from search_spaces.errors import InputError
 from tests._fakes import tiny_space
 from tests._fuzz import bounded, json_bytes, json_mutations, mutations
@@ -101,9 +102,28 @@ def test_every_reader_of_a_run(kind: str, run: Path, capsys: pytest.CaptureFixtu
         if kind == "bytes"
         else map(json_bytes, json_mutations(json.loads(content), COUNT, seed=7))
     )
+    used = 0
     for i, changed in enumerate(changes):
         path.write_bytes(changed)
+        with bounded():
+            used += READERS[0](run) is not None
         with bounded():
             READERS[i % len(READERS)](run)
         errors = capsys.readouterr().err.splitlines()
         assert len(errors) <= 1 and "Traceback" not in "".join(errors), errors
+    assert COUNT // 50 < used < COUNT * 9 // 10, "mutations that spoil nothing, or everything, test nothing"
+
+
+def test_lines_of_a_study(run: Path) -> None:
+    """The journal of Optuna: its candidates are read, or the journal is refused in one line."""
+    (run / "run.json").write_bytes(CONTENT.setdefault(run, (run / "run.json").read_bytes()))
+    path, used = run / "study.journal", 0
+    content = path.read_bytes()
+    for changed in mutations(content, COUNT, seed=8):
+        path.write_bytes(changed)
+        with bounded():
+            used += len(list(read_candidates(path, "run"))) > 0
+        with bounded():
+            assert nas.open_run(run).candidates is not None
+    path.write_bytes(content)
+    assert used > COUNT // 50
