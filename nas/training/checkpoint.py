@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,12 @@ import torch
 from nas.core import distributed as processes
 from nas.training.recipe import Recipe
 from search_spaces.errors import InputError
+from search_spaces.text import brief
 
 SETTINGS = ("identity", "recipe", "steps", "processes", "augmentation")
 """Settings that must be equal to resume from a checkpoint."""
+_FINGERPRINT = re.compile(r"\b[0-9a-f]{16}\b")
+"""Fingerprint of a data set in an identity."""
 ADDED = frozenset({"augmentation", "random", "pending", "best", "evaluated"})
 """Entries that older checkpoints lack."""
 
@@ -72,16 +76,32 @@ def read_checkpoint(
             theirs = {**Recipe().to_dict(), **theirs}  # older files lack the values at their defaults
             theirs, mine = _differences(theirs, mine)
         if theirs != mine and not (name in ADDED and theirs is None):
-            raise InputError(
-                f"checkpoint {path} is of {name} {theirs!r}",
-                repr(mine),
-                "use another folder, or the settings it began with",
-            )
+            raise _other_training(path, name, theirs, mine)
     # a loss term has another name in older checkpoints
     state["pending"] = [
         {("distill" if k == "taught" else k): v for k, v in t.items()} for t in state.get("pending", [])
     ]
     return state
+
+
+def _other_training(path: Path, name: str, theirs: object, mine: object) -> InputError:
+    """Return the error for a checkpoint whose setting ``name`` has another value."""
+    if isinstance(theirs, str) and isinstance(mine, str):
+        (theirs_own, _, theirs_from), (mine_own, _, mine_from) = theirs.partition(" from "), mine.partition(" from ")
+        advice = "use another folder, or remove the checkpoint to begin anew"
+        if theirs_own == mine_own:
+            return InputError(f"checkpoint {path} began from {brief(theirs_from)}", brief(mine_from), advice)
+        if theirs_from == mine_from and _FINGERPRINT.sub("", theirs_own) == _FINGERPRINT.sub("", mine_own):
+            return InputError(
+                f"checkpoint {path} is of another state of the data set",
+                "the same images, labels and classes as when the training began",
+                advice,
+            )
+    return InputError(
+        f"checkpoint {path} is of {name} {brief(theirs)}",
+        brief(mine),
+        "use another folder, or the settings it began with",
+    )
 
 
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -77,6 +77,8 @@ def _check_provenance(path: Path, record: Mapping[str, Any], job: TrainJob) -> N
             different = next((n for n in value if found.get(n) != value[n]), None)
             if different is not None:
                 raise _occupied(path, f"{different} = {found.get(different)!r} and not {value[different]!r}")
+        elif name == "data" and found != value:
+            raise _occupied(path, "another state of the data set: its images, labels or classes differ")
         elif found != value and not (found is None and name in ("from", "augmentation")):
             raise _occupied(path, f"{name} {_short(found)} and not {_short(value)}")
 

@@ -72,7 +72,9 @@ def frontier_data(
     labels = placed(canvas, texts, [ABOVE] * len(chosen) + [BELOW] * len(references), occupied)
     return FrontierData(
         title=title,
-        subtitle=_subtitle(target, data_set, len(points), len(highlighted), hypervolume),
+        subtitle=_subtitle(
+            target, data_set, len(points), len(highlighted), hypervolume, _origin(candidates, gain, picks)
+        ),
         canvas=canvas,
         candidates=tuple(points.values()),
         front=tuple(highlighted),
@@ -125,10 +127,26 @@ def _point(candidate: Candidate, cost: Objective, gain: Objective) -> Point:
     return Point(candidate.id, x.value, y.value, _interval(x), _interval(y), (*lines, space, *choices), precision)
 
 
-def _subtitle(target: str, data_set: str, count: int, on_front: int, hypervolume: float | None) -> tuple[str, ...]:
+def _origin(candidates: Sequence[Candidate], gain: Objective, picks: Sequence[Pick]) -> str:
+    """Return whose accuracies are drawn, where some are the supernet's; an empty string if none is.
+
+    The supernet's mAP, before a training of its own, is a prediction of what a candidate reaches.
+    """
+    newest = {c.id: c for c in candidates} | {pick.candidate.id: pick.candidate for pick in picks}
+    sources = {c[gain.name].source for c in newest.values() if gain.name in c}
+    if not gain.name.startswith("map") or "predicted" not in sources:
+        return ""
+    trained = [pick.name for pick in picks if pick.candidate[gain.name].source == "trained"]
+    others = f", of {', '.join(trained)} that of trained weights" if trained else ", before training"
+    return f"{label(gain.name)} is the supernet's{others}"
+
+
+def _subtitle(
+    target: str, data_set: str, count: int, on_front: int, hypervolume: float | None, origin: str
+) -> tuple[str, ...]:
     parts = [f"target {target}" if target else "", f"data {data_set}" if data_set else ""]
     parts += [f"{count:,} candidate{'s' * (count != 1)}, {on_front:,} on the front"]
-    parts += ["" if hypervolume is None else f"hypervolume {number(hypervolume)}"]
+    parts += ["" if hypervolume is None else f"hypervolume {number(hypervolume)}", origin]
     return tuple(textwrap.wrap("  ·  ".join(part for part in parts if part), 150, max_lines=2, placeholder=" …"))
 
 

@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -49,6 +50,24 @@ def data(n: int = 120, seed: int = 1, budgets: str = "S=1.2,M=2.5,L=4.5", **opti
         **options,
     }
     return frontier_data(pool, COST, GAIN, **given)  # type: ignore[arg-type]
+
+
+def test_the_subtitle_says_whose_map_is_drawn() -> None:
+    """The supernet's mAP is no mAP of trained networks, and a picture that is passed on must say so."""
+
+    def of(source: str, c: Candidate) -> Candidate:
+        return c.with_estimate(replace(c["map"], source=source))
+
+    pool = [of("predicted", c) for c in candidates(30)]
+    chosen = select(pool, "latency_ms", "map", parse_budgets("S=1.2,L=4.5"))
+    drawn = frontier_data(pool, COST, GAIN, selection=chosen)
+    assert "mAP 50–95 is the supernet's, before training" in " ".join(drawn.subtitle)
+    picks = [replace(pick, candidate=of("trained", pick.candidate)) for pick in chosen]
+    drawn = frontier_data(pool, COST, GAIN, selection=replace(chosen, picks=tuple(picks)))
+    assert "is the supernet's, of S, L that of trained weights" in " ".join(drawn.subtitle)
+    for source in ("trained", "table"):
+        drawn = frontier_data([of(source, c) for c in candidates(30)], COST, GAIN)
+        assert "supernet" not in " ".join(drawn.subtitle)
 
 
 # numbers

@@ -112,3 +112,22 @@ def test_other_augmentation_is_another_training(tmp_path: Path) -> None:
     other = Loader(data.train, replace(config, augmentation=config.augmentation.changed({"flip": 0.5})))
     with pytest.raises(InputError, match="of augmentation"):
         fit(Toy(), other, recipe, path)
+
+
+@pytest.mark.parametrize(
+    ("identity", "words"),
+    [
+        ("detector ab 0123456789abcdef from scratch", "another state of the data set"),
+        ("detector ab 00000000deadbeef from weights 0123456789abcdef", "began from 'scratch'"),
+        ("detector cd 00000000deadbeef from scratch", "is of identity"),
+    ],
+)
+def test_a_checkpoint_of_something_else_says_what_differs(identity: str, words: str, tmp_path: Path) -> None:
+    """Two hashes side by side explain nothing: labels that were edited are named."""
+    data = open_data(DATA, cache=tmp_path / "cache")
+    path, recipe, task = tmp_path / "a.ckpt", Recipe(epochs=1, batch_size=4, precision="fp32"), Toy()
+    task.identity = "detector ab 00000000deadbeef from scratch"
+    fit(task, batches(data, recipe), recipe, path)
+    task.identity = identity
+    with pytest.raises(InputError, match=words):
+        fit(task, batches(data, recipe), recipe, path)
