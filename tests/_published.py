@@ -16,6 +16,7 @@ import sys
 import types
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -28,6 +29,8 @@ from torch import Tensor, nn
 RECORDED = Path(__file__).parent / "nas" / "pretrained" / "recorded"
 CLASSES = 5
 SIDE = 96
+DTYPE = [torch.float32]
+"""Of the image."""
 EVERY = 97
 """Every so many-th number of the outputs is recorded."""
 
@@ -45,9 +48,21 @@ def value_of(name: str, shape: tuple[int, ...]) -> Tensor:
     return 1 + 0.1 * noise if name.endswith("weight") else 0.1 * noise
 
 
-def image() -> Tensor:
+def image(dtype: torch.dtype | None = None) -> Tensor:
     """(1, 3, SIDE, SIDE) in 0..1."""
-    return torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    return torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)).to(dtype or DTYPE[-1])
+
+
+def settle(module: nn.Module, outputs: Callable[[nn.Module], object]) -> None:
+    """Set the statistics of every BatchNorm by the image, as a training would: activations keep their size, and no
+    output is saturated."""
+    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    module.train()
+    with torch.no_grad(), suppress(Exception):  # in training mode some heads have other outputs
+        outputs(module)
+    module.eval()
 
 
 def fill(module: nn.Module, fixed: Callable[[str], bool]) -> nn.Module:
@@ -348,9 +363,14 @@ def version_of(package: str) -> str:
 
 
 def record(name: str, folder: Path = RECORDED, weights: bool = False) -> None:
-    """Write ``<name>.json`` and, with ``weights``, the checkpoint ``<name>.pt``."""
+    """Write ``<name>.json``; with ``weights`` also the checkpoint ``<name>.pt``, and outputs in double precision."""
     package, build = ORIGINALS[name]
     model, outputs = build(name)
+    if weights:  # in double precision, in which rounding hides nothing
+        settle(model, outputs)
+        torch.save({"model": model.state_dict()}, folder / f"{name}.pt")
+        DTYPE.append(torch.float64)
+        model.double()
     with torch.no_grad():
         boxes, scores = outputs(model)
     tensors = [
@@ -365,8 +385,6 @@ def record(name: str, folder: Path = RECORDED, weights: bool = False) -> None:
     }
     folder.mkdir(exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(content, indent=0) + "\n")
-    if weights:
-        torch.save({"model": model.state_dict()}, folder / f"{name}.pt")
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from nas.pretrained.families.base import Rules, Tensors, WeightMap, renamed
 from search_spaces.detector import Detector
 
 NODES: Rules = (
-    (r"^backbone\.stem\.", "stem-repvgg.conv."),
-    (r"^backbone\.ERBlock_(\d)\.0\.", lambda m: f"stage{int(m[1]) - 1}_down-repvgg.conv."),
+    (r"^backbone\.stem\.", "stem-?.conv."),
+    (r"^backbone\.ERBlock_(\d)\.0\.", lambda m: f"stage{int(m[1]) - 1}_down-?.conv."),
     (r"^backbone\.ERBlock_(\d)\.1\.", lambda m: f"stage{int(m[1]) - 1}_block-?."),
     (r"^backbone\.ERBlock_5\.2\.", "spp-?."),
     (r"^neck\.reduce_layer([01])\.", lambda m: f"neck{int(m[1]) + 1}_reduce-conv.conv."),
@@ -43,14 +43,22 @@ PARTS: Rules = (
     (r"\bblock\.(conv|bn)\.", r"\1."),
     (r"\bbn\.", "norm."),
 )
+
+
+def _csp(family: str) -> Rules:
+    """Rules for a CSP layer, M's with RepVGG blocks and L's with plain convolutions."""
+    return (
+        (rf"-{family}\.cv(\d)\.", rf"-{family}.conv\1."),
+        (rf"-{family}\.m\.conv1\.", f"-{family}.bottlenecks.0."),
+        (rf"-{family}\.m\.block\.(\d+)\.", lambda m: f"-{family}.bottlenecks.{int(m[1]) + 1}."),
+        (r"(bottlenecks\.\d+)\.conv(\d)\.", r"\1.unit\2."),
+    )
+
+
 BLOCKS: dict[str, Rules] = {
     "rep": ((r"-rep\.conv1\.", "-rep.first."), (r"-rep\.block\.(\d+)\.", r"-rep.more.\1.")),
-    "bepc3": (
-        (r"-bepc3\.cv(\d)\.", r"-bepc3.conv\1."),
-        (r"-bepc3\.m\.conv1\.", "-bepc3.bottlenecks.0."),
-        (r"-bepc3\.m\.block\.(\d+)\.", lambda m: f"-bepc3.bottlenecks.{int(m[1]) + 1}."),
-        (r"(bottlenecks\.\d+)\.conv(\d)\.", r"\1.unit\2."),
-    ),
+    "bepc3": _csp("bepc3"),
+    "csp": _csp("csp"),
     "sppf": ((r"-sppf\.(?:sppf\.|cspsppf\.)?cv(\d)\.", r"-sppf.conv\1."),),
     "sppcsp": (
         (r"-sppcsp\.(?:cspsppf\.)?cv1\.", "-sppcsp.before.0."),
@@ -62,7 +70,7 @@ BLOCKS: dict[str, Rules] = {
         (r"-sppcsp\.(?:cspsppf\.)?cv7\.", "-sppcsp.merge."),
     ),
 }
-SWAPPED = re.compile(r"bepc3\.conv3\.conv\.weight|sppcsp\.merge\.conv\.weight")
+SWAPPED = re.compile(r"(?:bepc3|-csp)\.conv3\.conv\.weight|sppcsp\.merge\.conv\.weight")
 """Weights whose two halves of input channels are in the opposite order."""
 
 
@@ -86,7 +94,8 @@ class Yolov6(WeightMap):
         The classifier has one of two names, depending on the size.
         """
         found = tensors.get("detect.cls_preds.0.bias", tensors.get("detect.cls_preds_af.0.bias"))
-        return None if found is None or "backbone.ERBlock_2.0.rbr_dense.conv.weight" not in tensors else len(found)
+        is_own = any(name.startswith("backbone.ERBlock_2.0.") for name in tensors)
+        return len(found) if found is not None and is_own else None
 
     def renamed(self, tensors: Mapping[str, Tensor], detector: Detector) -> Tensors:
         """Rename tensors, and reorder channels where the published network concatenates in another order.
@@ -128,7 +137,7 @@ def _with_joined_parts(tensors: Tensors, detector: Detector) -> Tensors:
                 name.endswith("weight") and tensor.dim() == 4 and (".more." in name if rows else inputs[0] in joined)
             )
         for axis, permuted in ((0, rows), (1, columns)):
-            if permuted:
+            if permuted and tensor.shape[axis] % 2 == 0:  # an odd number is of another size, and does not fit
                 half = torch.arange(tensor.shape[axis]).reshape(2, -1)
                 tensor = tensor.index_select(axis, half.T.flatten().to(tensor.device))
         out[name] = tensor

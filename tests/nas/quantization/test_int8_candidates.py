@@ -50,7 +50,7 @@ from search_spaces.spaces import SPACES
 from search_spaces.trace import trace
 from tests._bench import INT8, OWN, example
 from tests._measured import measurement, row
-from tests._progress import Recording
+from tests._progress import recorded
 from tests._quantized import DATA, SIZE, shelf
 
 NANO = SPACES["yolo-nano"]
@@ -229,8 +229,8 @@ def test_a_bench_says_what_weights_lose(
     )
     models = [own(made.weights), own(others, "O"), replace(own(made.weights), name="none", weights=None)]
     target = Target.parse("onnxruntime:int8")
-    reporter = Recording()
-    found = measure_drops(models, target, made.data, tmp_path, reporter)
+    reporter = recorded(monkeypatch)
+    found = measure_drops(models, target, made.data, tmp_path, ConsoleReporter())
     reporter.check("int8 accuracy")
     said = capsys.readouterr().out
     assert list(found) == ["S"] and "int8 accuracy of O: its classes are" in said and "0.000 in int8, no change" in said
