@@ -43,6 +43,11 @@ def frozen_trial(trial: Trial) -> FrozenTrial:
     return trial._cached_frozen_trial
 
 
+def trial_id(trial: FrozenTrial) -> int:
+    """Return the id of a trial in its storage, which is not its number in the study."""
+    return trial._trial_id
+
+
 def set_trial_user_attr(study: Study, trial: FrozenTrial, key: str, value: Any) -> None:
     """Set a user attribute of a running trial, of which a sampler holds only a frozen copy."""
     study._storage.set_trial_user_attr(trial._trial_id, key, value)

@@ -26,6 +26,7 @@ from nas.core.estimate import Candidate
 from nas.core.reporter import Reporter
 from nas.core.units import label, quantity
 from nas.plotting.frontier import write_frontier
+from nas.search.optuna_compat import trial_id
 from nas.search.plan import SearchPlan
 from nas.search.report.frontier import frontier_data
 from nas.search.settings import SearchSettings
@@ -127,7 +128,7 @@ class DashboardStudy:
         message = trial.user_attrs.get("message")
         if message:
             number = len(self.study.get_trials(deepcopy=False)) - 1
-            copied = optuna.trial.Trial(self.study, self.study.trials[number]._trial_id)
+            copied = optuna.trial.Trial(self.study, trial_id(self.study.trials[number]))
             save_note(copied, str(message))
 
     def _draw(self) -> None:

@@ -18,6 +18,7 @@ from nas.search.plan import SearchPlan
 from nas.search.settings import SearchSettings
 from nas.search.study_reader import read_candidates
 from search_spaces.errors import InputError
+from search_spaces.image_size import ImageSize
 from tests._fakes import tiny_space
 from tests._fuzz import bounded, json_bytes, json_mutations, mutations
 
@@ -37,6 +38,8 @@ WORK = (
     "nas.search.cost_estimate.estimate_cost",
     "nas.search.certify.open_profiler",
     "nas.plotting.frontier.write_frontier",
+    "nas.search.run_report.facts._explanations",
+    "nas.search.run_report.dashboard.serve",
 )
 FIXED = [part for c in tiny_space().choices for part in ("--fix", f"{c.name}={','.join(map(str, c.values))}")]
 
@@ -55,7 +58,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         full = replace(
             SearchSettings.read(folder),
             budgets="S=2ms,L=ref:yolov8n",
-            baselines={"L": Baseline("yolov8n", 640, Estimate("latency_ms", 3.0, "ms", 2.9, 3.1), 3_000_000, 10**9)},
+            baselines={
+                "L": Baseline(
+                    "yolov8n", ImageSize(640, 640), Estimate("latency_ms", 3.0, "ms", 2.9, 3.1), 3_000_000, 10**9
+                )
+            },
             bounds=("params<=1e9",),
             recipe={"epochs": 3, "augmentation": {"mosaic": 0.5}},
             stop="auto",
@@ -86,6 +93,8 @@ READERS: tuple[Callable[[Path], object], ...] = (
     verb("plot", "{run}"),
     verb("certify", "{run}", "--repeat", "1"),
     verb("extract", "{run}"),
+    verb("report", "{run}", "--json", "--no-profile", "--stock", "none"),
+    verb("dashboard", "{run}"),
     lambda run: (nas.open_run(run).front, nas.open_run(run).candidates, nas.open_run(run).settings),
 )
 
