@@ -317,6 +317,18 @@ def pretrained(f: Figure) -> list[Row]:
     ]
 
 
+def rectangles(f: Figure) -> list[Row]:
+    """Range of mAP and latency of both fronts."""
+    return [
+        (
+            f"front of {kind}, {f['data_name']}: latency and mAP50-95 of its ends",
+            f"{f[kind][0]['ms']:.2f} ms, {100 * f[kind][0]['map']:.1f} % to {f[kind][-1]['ms']:.2f} ms, "
+            f"{100 * f[kind][-1]['map']:.1f} %",
+        )
+        for kind in ("squares", "rectangles")
+    ]
+
+
 def elastic(f: Figure) -> list[Row]:
     """mAP of architectures straight from the supernets: largest, smallest, mean of random ones."""
     rows = []
@@ -467,6 +479,7 @@ THEMES: Mapping[str, Mapping[str, tuple[str, Rows]]] = {
         "measure_repeatability": ("repeated measurements", repeatability),
         "contention": ("detection of other load", contention),
         "against_other_tools": ("other tools on the same file", other_tools),
+        "rectangles": ("squares and rectangles on wide images", rectangles),
         "profiling_throughput": ("cost of a measurement", throughput),
         "latency_predictor": ("predicted latency, YOLOBench", predictor),
         "latency_predictor_measured": ("predicted latency, `yolo-nano` at 96 to 640 px", predictor_measured),
