@@ -1,10 +1,11 @@
-"""TensorRT-RTX plans of the references in fp32, fp16 and int8, built ahead of time with no GPU: seconds and memory.
+"""TensorRT-RTX plans of the references in fp32, fp16 and int8, built ahead of time with no GPU: seconds, memory and types of convolutions.
 
 ``python -m benchmarks.aot_build all --repeat 1``
 
 Each build has a process of its own and one core; seconds are the builder's alone, without starting the process and
 reading the file. Memory is what the builder logs; a search bounds it with ``nas search --max-activation-mb``. int8 is
-calibrated on one random image: memory does not depend on the ranges.
+calibrated on one random image: memory does not depend on the ranges. What is not int8 is fp16; ``convolutions`` counts
+the convolutions that the builder received by precision.
 """
 
 from __future__ import annotations
@@ -47,20 +48,25 @@ def build(model: Path, folder: Path, repeat: int) -> dict[str, Any]:
     }
     return {
         "build_s": median(r.build_s for r in reports),
+        "convolutions": last.convolutions,
         **{f"{name}_mib": None if b is None else b / 2**20 for name, b in sizes.items()},
     }
 
 
 def goals_of(figure: Mapping[str, Any]) -> list[Goal]:
-    """Every plan compiles."""
-    plans = [plan for plans in figure["networks"].values() for plan in plans.values()]
+    """Every plan compiles, and no convolution of an int8 or fp16 plan is fp32."""
+    networks = figure["networks"].values()
+    plans = [plan for plans in networks for plan in plans.values()]
+    lower = [plans[p] for plans in networks for p in ("fp16", "int8") if "convolutions" in plans.get(p, {})]
+    fp32 = sum(n for plan in lower for name, n in plan["convolutions"].items() if "fp32" in name)
     return [
+        *([Goal("fp32 convolutions in fp16 and int8 plans of references", fp32, "<= 0")] if lower else []),
         Goal(
             "reference networks that compile without a GPU",
             sum("failed" not in p for p in plans),
             f">= {len(plans)}",
             f"of {len(plans)}",
-        )
+        ),
     ]
 
 

@@ -35,12 +35,13 @@ from nas.data.dataset import DetectionDataset
 from nas.data.source import open_data
 from nas.export.onnx import skeleton_onnx
 from nas.search.report.front_files import read_front
+from search_spaces.architecture import Value
 from search_spaces.image_size import ImageSize
 from search_spaces.spaces import SPACES
 
 PAIRS = ((192, "128x192"), (256, "160x256"), (320, "192x320"), (416, "256x416"))
 """Sizes of one scale: a square, and the least rectangle that holds 16:9 of the same width."""
-KINDS = {"squares": tuple(s for s, _ in PAIRS), "rectangles": tuple(r for _, r in PAIRS)}
+KINDS: Mapping[str, Sequence[Value]] = {"squares": tuple(s for s, _ in PAIRS), "rectangles": tuple(r for _, r in PAIRS)}
 LATENCY, ACCURACY = "latency_ms", "map"
 KEPT = 0.5
 """Share of a box's area that must be left after the crop."""
@@ -51,7 +52,8 @@ GOAL = 0.75
 def cropped(data: DetectionDataset, size: ImageSize, folder: Path) -> None:
     """Write a split, cropped about the centre of each image, as images and one COCO file."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for index, sample in enumerate(data.samples):
         rgb, boxes, labels, crowd = data.load(index)
         high, wide = min(size.height, rgb.shape[0]), min(size.width, rgb.shape[1])
@@ -84,12 +86,13 @@ def wide_data(spec: str, crop: str | None, folder: Path) -> str:
 
 def front(args: argparse.Namespace, data: str, kind: str, reporter: ConsoleReporter) -> tuple[Candidate, ...]:
     """Search among the sizes of one kind and return its front."""
+    fixed: dict[str, Value | Sequence[Value]] = {"image_size": KINDS[kind]}
     search = nas.Search(
         data=data,
         target=args.target,
         trials=args.trials,
         space=args.space,
-        fixed={"image_size": KINDS[kind]},
+        fixed=fixed,
         epochs=args.epochs,
         seed=args.seed,
     )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from latency_db.conversion.half import half
 from latency_db.conversion.onnx_parts import decode_tail, last_convs, read
 from latency_db.core.quantization_scheme import QuantizationScheme
 from search_spaces.errors import InputError
@@ -146,6 +147,8 @@ class Calibrated:
         if not form.outputs:
             _reconnect(quantized, {*spared})
         quantizer.model.topological_sort()
+        if form.rest == "fp16":
+            quantized = half(quantized, decode_tail(self.proto))
         out.write_bytes(quantized.SerializeToString())
         return out
 

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from latency_db.conversion.half import half, is_half
 from latency_db.conversion.int8 import int8
-from latency_db.conversion.onnx_parts import cut, decode_tail, join, parsed, read
+from latency_db.conversion.onnx_parts import decode_tail, parsed, read
 from latency_db.core.profiler import Workload
 from latency_db.core.quantization_scheme import QuantizationScheme
 from search_spaces.errors import InputError
@@ -58,25 +59,17 @@ def converted(workload: Workload, precision: str, scheme: QuantizationScheme | N
 def fp16(model: Path, out: Path) -> Path:
     """Write the model in float16 and return ``out``; inputs, outputs and the decode tail stay float32.
 
-    Box sides are pixels, which float16 represents coarsely. The part before the tail is converted alone: with the
-    tail's nodes excluded instead, the library would round to float16 between any two of them.
-
     Raises:
         InputError: The file is no ONNX file, or its opset is too old.
     """
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
     proto = read(model)
-    body, tail = cut(proto, decode_tail(proto))
-    out.write_bytes(join(convert_float_to_float16(body, keep_io_types=True), tail).SerializeToString())
+    out.write_bytes(half(proto, decode_tail(proto)).SerializeToString())
     return out
 
 
 def _has(model: Path, precision: str) -> bool:
     """Return whether a file is in this precision already."""
-    import onnx
-
-    graph = parsed(model).graph
+    proto = parsed(model)
     if precision == "int8":
-        return any(n.op_type in ("QuantizeLinear", "DequantizeLinear") for n in graph.node)
-    return any(t.data_type == onnx.TensorProto.FLOAT16 for t in graph.initializer)
+        return any(n.op_type in ("QuantizeLinear", "DequantizeLinear") for n in proto.graph.node)
+    return is_half(proto)

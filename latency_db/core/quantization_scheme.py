@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from latency_db.core.device import DeviceFingerprint
 from search_spaces.errors import InputError
 from search_spaces.registry import unknown
 
 KINDS = ("s8", "u8")
+RESTS = ("fp32", "fp16")
 
 
 VNNI = ("avx512_vnni", "avx_vnni", "amx_int8")
@@ -31,9 +33,10 @@ class QuantizationScheme:
         outputs: Q/DQ nodes also after each operator, not only before it.
         last_convs: The heads' last convolutions are quantized, too.
         weight_bits: 8, or 7 for CPUs that add products of 8 bits in 16 (:meth:`on`).
+        rest: Precision of what is not int8, but for the decode tail: fp32, or fp16 on GPUs.
 
     Raises:
-        InputError: An unknown type, weight bits other than 7 and 8, or ``outputs`` with ``last_convs``, which would
+        InputError: An unknown type or precision, weight bits other than 7 and 8, or ``outputs`` with ``last_convs``, which would
             quantize what the decode tail reads.
     """
 
@@ -46,6 +49,7 @@ class QuantizationScheme:
     outputs: bool = False
     last_convs: bool = True
     weight_bits: int = 8
+    rest: str = "fp32"
 
     def __post_init__(self) -> None:
         for kind in (self.activation, self.weight):
@@ -56,13 +60,19 @@ class QuantizationScheme:
                 "a quantization scheme with outputs and last_convs",
                 "one of them: the decode tail reads the last convolutions' outputs",
             )
+        if self.rest not in RESTS:
+            raise unknown("precision beside int8:", self.rest, RESTS)
         if self.weight_bits not in (7, 8):
             raise InputError(f"{self.weight_bits} bits of weights", "7 or 8")
 
     @property
     def id(self) -> str:
         """Six hex digits of the SHA-256 of all fields, a part of the database's keys."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:6]
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:6]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields, JSON-ready; ``rest`` only if it is not fp32, as in files of earlier versions."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("rest", "fp32")}
 
     def on(self, cpu: DeviceFingerprint) -> QuantizationScheme:
         """Return the scheme with as many weight bits as that CPU multiplies without overflow.

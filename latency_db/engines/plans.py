@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
@@ -46,7 +46,8 @@ class PlanReport:
 
     ``activation_bytes`` is all device memory of a run besides weights, inputs and outputs; ``scratch_bytes``, a part
     of it, what the hungriest layer needs. TensorRT-RTX compiles a whole network to one layer, so there the two are
-    one figure. ``tf32``: whether fp32 layers may use TF32 (the default).
+    one figure. ``tf32``: whether fp32 layers may use TF32 (the default). ``convolutions``: their number by precision,
+    int8 where the input is quantized, from the layers that the builder received.
     """
 
     version: str
@@ -57,6 +58,7 @@ class PlanReport:
     weights_bytes: int | None
     activation_bytes: int | None
     scratch_bytes: int | None
+    convolutions: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -202,11 +204,41 @@ def compile_plan(
     content = bytes(memoryview(plan))
     tf32 = bool(config.get_flag(library.BuilderFlag.TF32))
     figures = {field: log.figure(name) for field, name in FIGURES.items()}
+    counts = convolutions(library, network)
     report = PlanReport(
-        str(library.__version__), round(seconds, 3), len(content), int(network.num_layers), tf32, **figures
+        str(library.__version__),
+        round(seconds, 3),
+        len(content),
+        int(network.num_layers),
+        tf32,
+        **figures,
+        convolutions=counts,
     )
     timings = None if is_rtx(library) else bytes(memoryview(config.get_timing_cache().serialize()))
     return Plan(content, report), timings
+
+
+def convolutions(library: Any, network: Any) -> dict[str, int]:
+    """Count the convolutions of a strongly typed network by precision: ``int8``, ``fp16`` or ``fp32``.
+
+    A convolution is int8 if a dequantizing layer makes its input. Another has the type of its output; that of an int8
+    convolution is the type of its scales, which is counted with it: ``int8`` in fp16 networks, ``int8, fp32 output``
+    in others.
+    """
+    kind = library.LayerType
+    layers = [network.get_layer(i) for i in range(network.num_layers)]
+    made = {layer.get_output(k).name: layer for layer in layers for k in range(layer.num_outputs)}
+    counts: dict[str, int] = {}
+    for layer in layers:
+        if layer.type not in (kind.CONVOLUTION, kind.DECONVOLUTION):
+            continue
+        output = "fp16" if layer.get_output(0).dtype == library.DataType.HALF else "fp32"
+        before = made.get(layer.get_input(0).name)
+        name = output
+        if before is not None and before.type == kind.DEQUANTIZE:
+            name = "int8" if output == "fp16" else "int8, fp32 output"
+        counts[name] = counts.get(name, 0) + 1
+    return counts
 
 
 def _creation_flags(library: Any) -> int:

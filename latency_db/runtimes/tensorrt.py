@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 
     from latency_db.core.profiler import InferenceSession
 
-INT8 = QuantizationScheme("s8")
-"""The scheme of TensorRT's parser: symmetric signed activations per tensor, weights per channel, convolutions only."""
+INT8 = QuantizationScheme("s8", rest="fp16")
+"""The scheme of TensorRT's parser: symmetric signed activations per tensor, weights per channel, convolutions only;
+the rest of the network is fp16."""
 
 
 PLAN = "model.plan"

@@ -26,11 +26,11 @@ class SharedEvaluators:
             self._images = make()
         return self._images
 
-    def supernet(self, int8_target: str | None, make: Callable[[], SupernetEvaluator]) -> SupernetEvaluator:
-        """Return the evaluator of subnets in floating point (None) or on an int8 target."""
-        if int8_target not in self._supernet:
-            self._supernet[int8_target] = make()
-        return self._supernet[int8_target]
+    def supernet(self, target: str | None, make: Callable[[], SupernetEvaluator]) -> SupernetEvaluator:
+        """Return the evaluator of subnets in floating point (None) or in the precision of a target."""
+        if target not in self._supernet:
+            self._supernet[target] = make()
+        return self._supernet[target]
 
     def nominal_ms(self, targets: tuple[str, ...], look_up: Callable[[], float | None]) -> float | None:
         """Return the reference model's nominal time in ms over ``targets``; ``look_up`` is called until it is known."""

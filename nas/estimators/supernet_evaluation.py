@@ -1,4 +1,4 @@
-"""Evaluation of candidates with the supernet's weights, in floating point or in int8."""
+"""Evaluation of candidates with the supernet's weights, in floating point, or in the precision of a target."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nas.evaluation.bootstrap import resamples
 from nas.evaluation.matching import average_precision, match
 from nas.inference.coco_metrics import Detections, Metrics, evaluate
 from nas.inference.detect import RANKING, batches, detect, images_of, sort_out
-from nas.quantization.candidate import IMAGES, open_int8_candidate
+from nas.quantization.candidate import IMAGES, open_candidate
 from nas.supernet.batchnorm import recalibrate
 from search_spaces.architecture import Architecture
 from search_spaces.detector import Detector
@@ -105,8 +105,8 @@ class SupernetEvaluator:
         return nullcontext(lambda batch: detect(detector, batch, self._sizes, RANKING))
 
 
-class Int8SupernetEvaluator(SupernetEvaluator):
-    """Evaluates the quantized subnet, in the quantization scheme of the target's runtime."""
+class TargetSupernetEvaluator(SupernetEvaluator):
+    """Evaluates the subnet in int8 or fp16, as the target's runtime computes it."""
 
     _where = ""
 
@@ -114,13 +114,16 @@ class Int8SupernetEvaluator(SupernetEvaluator):
     def _opened(self, detector: Detector, size: ImageSize, calibration: Sequence[Batch]) -> Iterator[Detect]:
         target, end_to_end = self._context.target, detector.head.end_to_end
         assert target is not None
-        with open_int8_candidate(detector, target, size, [b.images.numpy() for b in calibration]) as served:
+        with open_candidate(detector, target, size, [b.images.numpy() for b in calibration]) as served:
             self._where = served.where
             yield lambda batch: sort_out(*served(batch), batch, self._sizes, RANKING, end_to_end)
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Where the quantized subnets are evaluated."""
+        """Where the subnets are evaluated."""
+        target = self._context.target
+        if target is not None and target.precision == "fp16":
+            return (f"accuracy in fp16: each candidate evaluated in {self._where}",) if self._where else ()
         line = f"accuracy in int8: each candidate calibrated on at most {IMAGES} images and evaluated in {self._where}"
         return (line,) if self._where else ()
 

@@ -1,5 +1,5 @@
-"""Accuracy of candidates with the supernet's weights: of the floating-point subnet, or of the quantized one for int8
-targets."""
+"""Accuracy of candidates with the supernet's weights: of the floating-point subnet, or in the precision of the
+target."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 
 from nas.core.estimate import Estimate
 from nas.estimators.base import Context, Estimator, needed
-from nas.estimators.supernet_evaluation import Int8SupernetEvaluator, SupernetEvaluator
+from nas.estimators.supernet_evaluation import SupernetEvaluator, TargetSupernetEvaluator
+from nas.quantization.candidate import is_lower_precision
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 
@@ -22,8 +23,9 @@ class SupernetMap(Estimator):
     """mAP50-95 (0..1) of the extracted subnet on the val split, BatchNorm recalibrated.
 
     On an int8 target the subnet is quantized first in the scheme of the target's runtime, calibrated on the first
-    images of the BatchNorm recalibration and evaluated as that runtime computes it. fp16 and bf16 count as accurate as
-    fp32. The 95 % interval is normal, with the standard deviation of the bootstrap replicates.
+    images of the BatchNorm recalibration and evaluated as that runtime computes it. On an fp16 target of a runtime that
+    reads ONNX it is evaluated with the roundings of float16. Other fp16 and bf16 count as accurate as fp32. The 95 %
+    interval is normal, with the standard deviation of the bootstrap replicates.
     """
 
     name, direction, rank, registry_name = "map", "max", 2, "supernet"
@@ -38,8 +40,8 @@ class SupernetMap(Estimator):
         needed(context.supernet, name, "trained supernet", "train one: nas supernet, or let nas search do it")
         needed(context.data, name, "data set", "name one: --data digits")
         target = context.target
-        self._target = str(target) if target is not None and target.precision == "int8" else None
-        kind = SupernetEvaluator if self._target is None else Int8SupernetEvaluator
+        self._target = str(target) if target is not None and is_lower_precision(target) else None
+        kind = SupernetEvaluator if self._target is None else TargetSupernetEvaluator
         self._evaluator = context.shared.supernet(self._target, partial(kind, context))
 
     def __call__(self, architecture: Architecture) -> Estimate:

@@ -1,4 +1,4 @@
-"""Quantized candidates of a search: calibrated and opened in seconds, for one evaluation.
+"""Candidates of a search in int8 or fp16: converted and opened in seconds, for one evaluation.
 
 :mod:`nas.quantization.model` does the same for trained weights, with more images, a linter and a file that stays.
 """
@@ -31,17 +31,17 @@ do not depend on it."""
 
 
 @contextmanager
-def open_int8_candidate(
+def open_candidate(
     detector: Detector, target: Target, image_size: AnySize, images: Sequence[NDArray[np.uint8]]
 ) -> Iterator[RuntimeModel]:
-    """Calibrate a deployed detector by a target's quantization scheme and open it in its runtime.
+    """Open a deployed detector in a target's precision and runtime; int8 is calibrated in its quantization scheme.
 
     Args:
         detector: deployed.
-        target: at int8.
+        target: at int8 or fp16.
         image_size: of the input.
         images: batches (N, 3, H, W) in 0..255, H x W = ``image_size``; the first :data:`IMAGES` images calibrate,
-            by their extremes.
+            by their extremes. fp16 needs none.
 
     Yields:
         The network in the runtime, usable within the context.
@@ -53,5 +53,15 @@ def open_int8_candidate(
     calibration = np.concatenate(list(images))[:IMAGES].astype(np.float32) / np.float32(255)
     with tempfile.TemporaryDirectory() as folder:
         model = draft_onnx(detector.cpu(), Path(folder) / "float.onnx", image_size, BATCH)
-        written = Calibrated.of(model, scheme_of(computing), [calibration]).write(Path(folder) / "int8.onnx")
-        yield RuntimeModel(written, replace(computing, image_size=None, batch=BATCH))
+        if computing.precision == "int8":
+            model = Calibrated.of(model, scheme_of(computing), [calibration]).write(Path(folder) / "int8.onnx")
+        yield RuntimeModel(model, replace(computing, image_size=None, batch=BATCH))
+
+
+def is_lower_precision(target: Target) -> bool:
+    """Return whether accuracy on a target is that of its own numbers: int8, and fp16 of runtimes that read ONNX.
+
+    PyTorch's fp16 and every bf16 count as accurate as fp32.
+    """
+    computing = RUNTIMES[target.runtime].stands_for(target)
+    return computing.precision == "int8" or (computing.precision == "fp16" and RUNTIMES[computing.runtime].reads_onnx)

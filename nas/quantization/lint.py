@@ -86,7 +86,7 @@ class Int8Record:
 
     def to_json(self) -> str:
         """Return the value of the file's metadata entry :data:`METADATA`."""
-        return json.dumps({"target": self.target, "form": asdict(self.scheme), "left_float": list(self.kept_float)})
+        return json.dumps({"target": self.target, "form": self.scheme.to_dict(), "left_float": list(self.kept_float)})
 
     @classmethod
     def of(cls, proto: onnx.ModelProto) -> Int8Record | None:
@@ -105,8 +105,8 @@ class Int8Record:
 
 def _scheme_of(record: JsonObject) -> QuantizationScheme:
     """Read a quantization scheme; InputError for unknown, missing or wrongly typed entries."""
-    names = tuple(f.name for f in fields(QuantizationScheme))
-    check_fields(record.entries, names, record.where)
+    names = tuple(f.name for f in fields(QuantizationScheme) if f.name != "rest")
+    check_fields(record.entries, names, record.where, ("rest",))
     return QuantizationScheme(
         activation=record.text("activation"),
         weight=record.text("weight"),
@@ -117,6 +117,7 @@ def _scheme_of(record: JsonObject) -> QuantizationScheme:
         outputs=record.boolean("outputs"),
         last_convs=record.boolean("last_convs"),
         weight_bits=record.integer("weight_bits"),
+        rest=record.text("rest") if record.has("rest") else "fp32",
     )
 
 

@@ -218,7 +218,7 @@ class SelectionMeasurements:
 def _settings(detector: CalibratedDetector, data: DataPair, subset: int) -> dict[str, Any]:
     """Everything that decides what is measured; the first line of the journal."""
     runtime = RUNTIMES[detector.target.runtime]
-    scheme = asdict(detector.scheme)
+    scheme = detector.scheme.to_dict()
     return {
         "selective": VERSION,
         "architecture": detector.artifact.architecture.id,

@@ -110,8 +110,8 @@ class CalibratedDetector:
 
     @property
     def float_target(self) -> Target:
-        """The same runtime in fp32."""
-        return replace(self.target, precision="fp32")
+        """The same runtime in floating point: the precision of what the scheme does not quantize."""
+        return replace(self.target, precision=self.scheme.rest)
 
     def write(self, out: Path, kept_float: Collection[str] = ()) -> LintReport:
         """Write the int8 file, lint it, and return the linter's report.

@@ -24,7 +24,7 @@ from nas.quantization.runtime_accuracy import RuntimeModel
 from nas.supernet.weights import load_detector
 from nas.training.data import check_classes
 
-FLOAT, INT8 = "fp32", "int8"
+INT8 = "int8"
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def evaluate_quantized(
     """Evaluate and time the written file beside the float one and the others; write the report beside it."""
     settings = request.settings
     files: dict[str, tuple[Path, Target]] = {
-        FLOAT: (detector.model, detector.float_target),
+        detector.float_target.precision: (detector.model, detector.float_target),
         INT8: (request.out, detector.target),
         **written.others,
     }

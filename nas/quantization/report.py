@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class QuantizationReport:
         data: name of the data set.
         val_images: number of images that accuracy is measured on.
         evaluated_in: the runtime that computed the accuracy.
-        before: the float model in fp32.
+        before: the float model, in the precision of what the scheme does not quantize (fp32, or fp16 on GPUs).
         after: the file that was written.
         lint: precision of every layer, and findings.
         kept_float: blocks kept in floating point.
@@ -94,7 +94,7 @@ class QuantizationReport:
         names = ("name", "mode", "target", "calibrator", "images", "data", "val_images", "evaluated_in")
         return {
             **{name: getattr(self, name) for name in (*names, "unmeasured", "compiled", "details")},
-            "form": asdict(self.scheme),
+            "form": self.scheme.to_dict(),
             "drop": map_drop(self.before.metrics, self.after.metrics),
             "speed_up": ratio and ratio.to_dict(),
             "float": self.before.to_dict(),

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from latency_db.conversion.half import is_half, rounded
+from latency_db.conversion.onnx_parts import parsed
+from latency_db.conversion.precision import converted
+from latency_db.core.profiler import Workload
 from latency_db.core.target import Target
 from latency_db.runtimes import RUNTIMES
 from nas.data.dataset import DetectionDataset
@@ -17,6 +23,9 @@ from nas.inference.detect import batches, sort_out
 from search_spaces.errors import InputError
 from search_spaces.image_size import AnySize
 
+if TYPE_CHECKING:
+    from latency_db.core.profiler import InferenceSession
+
 Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]
 SUBSTITUTE = "onnxruntime"
 
@@ -25,7 +34,8 @@ class RuntimeModel:
     """An ONNX file in a target's runtime, with the settings that it is timed with.
 
     Where the runtime cannot be run on images here (an engine for a GPU), ONNX Runtime on the CPU computes the same
-    graph, and the attribute ``where`` says so.
+    graph, with the roundings of float16 (:func:`latency_db.conversion.half.rounded`), and the attribute ``where``
+    says so. A float32 file is converted first if the target is at fp16.
     """
 
     def __init__(self, model: Path, target: Target) -> None:
@@ -34,7 +44,7 @@ class RuntimeModel:
         self.where = f"{target.runtime} {runtime.version()}"
         if session is None:
             runtime = RUNTIMES[SUBSTITUTE]
-            session = runtime.open_session(Target(SUBSTITUTE, batch=target.batch, threads=target.threads), model)
+            session = _substitute(model, target)
             self.where = f"{SUBSTITUTE} {runtime.version()} in the place of {target.runtime}"
         assert session is not None
         self._session = session
@@ -61,6 +71,19 @@ class RuntimeModel:
                 "the network has diverged, or a scale is wrong",
             )
         return boxes, scores
+
+
+def _substitute(model: Path, target: Target) -> InferenceSession | None:
+    """Open a file as a GPU would compute it, in ONNX Runtime on the CPU."""
+    with tempfile.TemporaryDirectory() as name:
+        file = Path(name) / model.name
+        precision = target.precision if target.precision == "fp16" else ""
+        with converted(Workload("", model), precision) as ready:
+            proto = parsed(ready.path())
+        if is_half(proto):
+            file.write_bytes(rounded(proto).SerializeToString())
+            model = file
+        return RUNTIMES[SUBSTITUTE].open_session(Target(SUBSTITUTE, batch=target.batch, threads=target.threads), model)
 
 
 def runtime_accuracy(

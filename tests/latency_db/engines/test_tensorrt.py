@@ -73,6 +73,8 @@ def test_every_precision_compiles_without_a_gpu(model: Path) -> None:
         assert report.activation_bytes is not None and report.activation_bytes >= (report.scratch_bytes or 0) > 0
         assert report.weights_bytes is not None
         weights[precision] = report.weights_bytes
+        assert set(report.convolutions) == {"fp32": {"fp32"}, "fp16": {"fp16"}, "int8": {"int8", "fp16"}}[precision]
+        assert report.convolutions.get("int8", 0) > 10 * report.convolutions.get("fp16", 0) or precision != "int8"
         assert Plan.from_bytes(plan.to_bytes()) == plan
     params = 4 * sum(p.numel() for p in NANO.build(NANO.smallest, 10).deploy().parameters())
     assert weights["fp32"] == pytest.approx(params, rel=0.1)
@@ -101,7 +103,8 @@ def test_every_family_of_references_compiles_without_a_gpu(family: str, tmp_path
     onnx = skeleton_onnx(space, a, 5, tmp_path / "m.onnx", 64)
     images = np.random.default_rng(0).random((2, 3, 64, 64), dtype=np.float32)
     with converted(Workload("w", onnx, calibration=lambda: [images]), "int8", INT8) as ready:
-        assert compile_plan(ready.path())[0].report.weights_bytes
+        report = compile_plan(ready.path())[0].report
+    assert report.weights_bytes and report.convolutions["int8"] > 10 and set(report.convolutions) <= {"int8", "fp16"}
 
 
 def test_a_free_batch_gets_a_profile(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -39,19 +40,21 @@ from nas.estimators.supernet_map import SupernetMap
 from nas.export.onnx import write_onnx
 from nas.inference.coco_metrics import evaluate
 from nas.inference.detect import RANKING, batches, images_of, sort_out
-from nas.quantization.candidate import IMAGES, open_int8_candidate
+from nas.quantization.candidate import IMAGES, is_lower_precision, open_candidate
+from nas.quantization.lint import METADATA, Int8Record
 from nas.quantization.model import scheme_of
 from nas.quantization.runtime_accuracy import RuntimeModel, distortion
 from nas.supernet.batchnorm import recalibrate
 from nas.supernet.supernet import Supernet
 from nas.supernet.weights import load_detector, save_detector
 from search_spaces.detector import Detector
+from search_spaces.errors import InputError
 from search_spaces.spaces import SPACES
 from search_spaces.trace import trace
 from tests._bench import INT8, OWN, example
 from tests._measured import measurement, row
 from tests._progress import recorded
-from tests._quantized import DATA, SIZE, shelf
+from tests._quantized import DATA, SIZE, shelf, subject
 
 NANO = SPACES["yolo-nano"]
 SPACE = NANO.restrict({c.name: c.values[:2] if c.name == "width" else c.values[:1] for c in NANO.choices})
@@ -102,7 +105,7 @@ def test_a_candidate_is_what_quantize_would_make_of_it(target: str, tmp_path: Pa
     Calibrated.of(tmp_path / "float.onnx", scheme_of(where), calibration).write(tmp_path / "int8.onnx")
     expected = RuntimeModel(tmp_path / "int8.onnx", where)(batch)
     exact = RuntimeModel(tmp_path / "float.onnx", replace(where, precision="fp32"))(batch)
-    with open_int8_candidate(detector, replace(where, image_size=320), SIDE, images()) as served:
+    with open_candidate(detector, replace(where, image_size=320), SIDE, images()) as served:
         found = served(batch)
         assert where.runtime in served.where or served.where.endswith(f"in the place of {where.runtime}")
     assert distortion(expected, found) < 0.02 * distortion(expected, exact)
@@ -122,7 +125,7 @@ def test_the_estimate_is_of_the_quantized_network() -> None:
     val = shelf().data.val
     sizes = {s.id: (s.width, s.height) for s in val.samples}
     (batch,) = batches(val, SIDE)
-    with open_int8_candidate(extracted(), Target.parse(name), SIDE, images()) as served:
+    with open_candidate(extracted(), Target.parse(name), SIDE, images()) as served:
         found = sort_out(*served(batch), batch, sizes, RANKING)
     assert estimate.value == pytest.approx(evaluate(val, found).map, abs=1e-9)
     kept = estimator._evaluator._found
@@ -138,13 +141,49 @@ def test_the_estimate_is_of_the_quantized_network() -> None:
     assert in_float(SPACE.smallest) == SupernetMap(context(None))(SPACE.smallest)
 
 
+@pytest.mark.parametrize("name", ["tensorrt-rtx:fp16", "tensorrt:fp16"])
+def test_accuracy_at_fp16_is_of_the_rounded_numbers(name: str) -> None:
+    where, detector, (batch,) = Target.parse(name), extracted(), batches(shelf().data.val, SIDE)
+    with torch.inference_mode():
+        exact = tuple(t.numpy() for t in detector.predict(batch.images.float() / 255))
+    with open_candidate(detector, where, SIDE, images()) as served:
+        assert served.where.startswith("onnxruntime") and served.where.endswith(f"in the place of {where.runtime}")
+        found = served(batch)
+    assert 0 < distortion((exact[0], exact[1]), found) < 0.05
+    estimator = SupernetMap(context(name))
+    estimate = estimator(SPACE.smallest)
+    assert estimate.target == name and "accuracy in fp16" in estimate.remarks[0]
+    exactly = SupernetMap(context(None))(SPACE.smallest)
+    assert estimate.value == pytest.approx(exactly.value, abs=0.05)
+    assert [is_lower_precision(Target.parse(t)) for t in ("torch:fp16/cuda:0", "openvino:bf16", name)] == [0, 0, 1]
+
+
+def test_a_network_that_overflows_float16_is_refused() -> None:
+    detector = extracted()
+    with torch.no_grad():
+        next(m for m in detector.modules() if isinstance(m, torch.nn.Conv2d)).weight.mul_(1e7)
+    with (
+        open_candidate(detector, Target.parse("tensorrt-rtx:fp16"), SIDE, images()) as served,
+        pytest.raises(InputError, match="NaN or infinite"),
+    ):
+        served(next(batches(shelf().data.val, SIDE)))
+
+
+def test_int8_of_tensorrt_is_compared_with_fp16() -> None:
+    detector = subject("tensorrt-rtx:int8")
+    assert detector.float_target.precision == "fp16" == detector.scheme.rest
+    assert subject("onnxruntime:int8").float_target.precision == "fp32"
+    record = Int8Record(str(detector.target), detector.scheme)
+    proto = onnx.ModelProto()
+    onnx.helper.set_model_props(proto, {METADATA: record.to_json()})
+    assert Int8Record.of(proto) == record
+
+
 def test_all_numbers_of_an_evaluation_are_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     of = context("onnxruntime:int8")
     first, second = ESTIMATORS["supernet"](of), ESTIMATORS["supernet-50"](of)
     assert first(SPACE.smallest).value <= second(SPACE.smallest).value
-    monkeypatch.setattr(
-        "nas.estimators.supernet_evaluation.open_int8_candidate", None
-    )  # a second evaluation would fail
+    monkeypatch.setattr("nas.estimators.supernet_evaluation.open_candidate", None)  # a second evaluation would fail
     found = second(SPACE.smallest)
     assert found.target == "onnxruntime:int8" and len(found.replicates) in (0, 64)
 
