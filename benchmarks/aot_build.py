@@ -1,4 +1,5 @@
-"""TensorRT-RTX plans of the references in fp32, fp16 and int8, built ahead of time with no GPU: seconds, memory and types of convolutions.
+"""TensorRT-RTX plans of the references in fp32, fp16 and int8, built ahead of time with no GPU: seconds, memory and
+types of convolutions.
 
 ``python -m benchmarks.aot_build all --repeat 1``
 
