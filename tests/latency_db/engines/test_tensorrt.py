@@ -380,15 +380,16 @@ def test_activation_memory_follows_precision_and_size(tmp_path: Path) -> None:
 def test_the_option_of_nas_search_becomes_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from nas.cli import main
     from nas.search.objectives import parse_bound
+    from nas.search.plan import SearchPlan
     from nas.search.settings import SearchSettings
 
     kept: list[SearchSettings] = []
 
-    def stop(settings: SearchSettings, *more: object) -> None:
-        kept.append(settings)
+    def stop(plan: SearchPlan, *more: object) -> None:
+        kept.append(plan.settings)
         raise InputError("enough")
 
-    monkeypatch.setattr("nas.search.run.search", stop)
+    monkeypatch.setattr("nas.search.run._prepare", stop)
     options = ["search", "--accuracy", "nwot", "--out", str(tmp_path / "run"), "--max-activation-mb", "4.194304"]
     monkeypatch.setattr(EngineActivations, "available", classmethod(lambda cls: "tensorrt_rtx not installed"))
     assert main(options) == 2 and not kept
