@@ -202,20 +202,21 @@ def compile_plan(
             hint="choose another precision or target",
         )
     content = bytes(memoryview(plan))
-    tf32 = bool(config.get_flag(library.BuilderFlag.TF32))
-    figures = {field: log.figure(name) for field, name in FIGURES.items()}
-    counts = convolutions(library, network)
-    report = PlanReport(
-        str(library.__version__),
-        round(seconds, 3),
-        len(content),
-        int(network.num_layers),
-        tf32,
-        **figures,
-        convolutions=counts,
-    )
     timings = None if is_rtx(library) else bytes(memoryview(config.get_timing_cache().serialize()))
-    return Plan(content, report), timings
+    return Plan(content, _report(library, network, config, log, seconds, len(content))), timings
+
+
+def _report(library: Any, network: Any, config: Any, log: Log, seconds: float, size: int) -> PlanReport:
+    """Return the report of a plan of ``size`` bytes that was built in ``seconds``."""
+    return PlanReport(
+        version=str(library.__version__),
+        build_s=round(seconds, 3),
+        plan_bytes=size,
+        layers=int(network.num_layers),
+        tf32=bool(config.get_flag(library.BuilderFlag.TF32)),
+        **{field: log.figure(name) for field, name in FIGURES.items()},
+        convolutions=convolutions(library, network),
+    )
 
 
 def convolutions(library: Any, network: Any) -> dict[str, int]:
