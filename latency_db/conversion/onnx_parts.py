@@ -60,7 +60,7 @@ def read(path: Path) -> onnx.ModelProto:
         n.op_type == "BatchNormalization" or (n.op_type in LAYERS and n.input[1] not in weights)
         for n in proto.graph.node
     ):
-        proto = _folded(path)
+        proto = folded(path)
     return named(proto)
 
 
@@ -81,8 +81,8 @@ def named(proto: onnx.ModelProto) -> onnx.ModelProto:
     return proto
 
 
-def _folded(path: Path) -> onnx.ModelProto:
-    """Return the model after ONNX Runtime's basic optimisation: constants folded, BatchNorms merged."""
+def folded(path: Path) -> onnx.ModelProto:
+    """Return a model after ONNX Runtime's basic optimisation: constants folded, BatchNorms merged."""
     import onnx
     import onnxruntime as ort
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 RUNTIMES: Registry[type[Profiler]] = Registry(
     "nas.runtimes",
     {
+        "litert": "latency_db.runtimes.litert:LiteRt",
         "mnn": "latency_db.runtimes.mnn:Mnn",
         "ncnn": "latency_db.runtimes.ncnn:Ncnn",
         "onnxruntime": "latency_db.runtimes.onnxruntime:OnnxRuntime",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from latency_db.core.runtime_registry import RUNTIMES
 
-__all__ = ["RUNTIMES", "open_profiler", "opened_by"]
+__all__ = ["RUNTIMES", "is_redirected", "open_profiler", "opened_by"]
 
 if TYPE_CHECKING:
     from latency_db.core.profiler import Profiler, Protocol
@@ -31,6 +31,11 @@ def opened_by(opener: Callable[[Target, Protocol | None], Profiler]) -> Iterator
         yield
     finally:
         _OPENERS.remove(opener)
+
+
+def is_redirected() -> bool:
+    """Return whether :func:`opened_by` is in force: :func:`open_profiler` may then measure on another machine."""
+    return bool(_OPENERS)
 
 
 def open_profiler(target: Target, protocol: Protocol | None = None) -> Profiler:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from latency_db.core import cpu
@@ -56,6 +57,8 @@ class CpuTimer:
         self._answer_s = answer_s
         self._threads = 0 if own_device else target.threads
         self._reference: TimingClient | None = None
+        self.extra: dict[str, Any] = {}
+        """Added to the request that loads a model; the engine then reports details of the runs when they are over."""
 
     def measure(self, workload: Workload, version: str, fingerprint: DeviceFingerprint) -> Measurement:
         """Measure one workload.
@@ -136,7 +139,7 @@ class CpuTimer:
             InputError: The model cannot be loaded.
             RuntimeFailure: A run failed.
         """
-        settings = client.load(model, self._load_request(cpus, self._target))
+        settings = client.load(model, self._load_request(cpus, self._target) | self.extra)
         watch.lap("start_and_load")
         reference = self._ready_reference(cpus)
         watch.lap("anchor")
@@ -148,12 +151,15 @@ class CpuTimer:
             runs, spent = client.ask("warm", {"runs": part.warmup_runs, "seconds": part.warmup_s})
             protocol = part.for_runs_of(spent / runs)
             watch.lap("warmup")
+            if self.extra:
+                client.ask("time", {})  # of the warm-up
             start = cpu.cpu_times()
             blocks, references, converged = run_rounds(
                 lambda: _block(client, protocol), lambda: _block(reference, part), protocol, self._threads
             )
             watch.lap("timing")
             after = cpu.cpu_times()
+            details = client.ask("time", {}) if self.extra else None
             states = (state, read_state(cpus))
         return CpuSession(
             blocks=blocks,
@@ -166,6 +172,7 @@ class CpuTimer:
             throttled=cpu.throttle_count(cpus) - throttled + was_throttled(*states),
             states=states,
             load=[load, cpu.load_average()],
+            details=details,
         )
 
     def _summarise(self, sessions: Sequence[CpuSession]) -> tuple[Summary, dict[str, Any]]:
@@ -188,6 +195,7 @@ class CpuTimer:
             "busy_elsewhere": round(elsewhere, 4),
             "throttle_events": sum(s.throttled for s in sessions),
             "load": sessions[0].load,
+            **_details([s.details for s in sessions if s.details]),
             "system_state": {
                 "before": sessions[0].states[0].to_dict(),
                 "after": sessions[-1].states[1].to_dict(),
@@ -204,6 +212,7 @@ class CpuTimer:
     def _load_request(self, cpus: tuple[int, ...], target: Target) -> dict[str, Any]:
         return {
             "cpus": list(cpus),
+            "runtime": target.runtime,
             "threads": target.threads,
             "batch": target.batch,
             "image_size": None if target.image_size is None else target.image_size.value,
@@ -233,6 +242,19 @@ class CpuTimer:
         self._reference = None
 
 
+def _details(of_sessions: Sequence[dict[str, dict[str, float]]]) -> dict[str, Any]:
+    """The median over the processes of each step, by clock; nothing if there are no steps."""
+    if not of_sessions:
+        return {}
+    first = of_sessions[0]
+    return {
+        "details": {
+            clock: {name: median(s[clock][name] for s in of_sessions) for name in steps}
+            for clock, steps in first.items()
+        }
+    }
+
+
 def _block(client: TimingClient, protocol: Protocol) -> Block:
     rows = client.ask("block", {"runs": protocol.block, "settle": protocol.settle})
     return [Sample(wall, cpu_ms, switches, delay) for wall, cpu_ms, switches, delay in rows]
@@ -253,6 +275,7 @@ class CpuSession:
         throttled: Thermal throttling events.
         load: Load averages before and after.
         states: Clocks, temperatures and throttling before and after.
+        details: Median ms of the steps of a run by clock and name; None if the engine has no steps.
     """
 
     blocks: list[Block]
@@ -265,6 +288,7 @@ class CpuSession:
     throttled: int
     load: list[float | None]
     states: tuple[SystemState, SystemState] = (SystemState(), SystemState())
+    details: dict[str, dict[str, float]] | None = None
 
 
 class _Stopwatch:

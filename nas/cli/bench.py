@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from latency_db.core.target import Target
     from nas.bench.results import BenchModel
     from nas.core.budgets import BudgetRequest
+    from nas.data.source import DataPair
+    from nas.profiling.scene import Scene
 
 EXAMPLES = """\
   nas bench all --out runs/bench                                        (every reference; nas models lists them)
@@ -39,6 +41,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         help="images to calibrate int8 with and to evaluate it on (digits, a COCO or YOLO folder, or a yaml)",
+    )
+    parser.add_argument(
+        "--end-to-end",
+        action="store_true",
+        help="measure from a decoded image to detections, on images of --data: letterboxing, network, suppression",
     )
     parser.add_argument(
         "--num-classes", type=int, help="number of classes of all models (default: each its own, references 80)"
@@ -77,9 +84,11 @@ def _bench(args: argparse.Namespace) -> int:
     from nas.bench.report import bench_data, write_bench
     from nas.bench.report_tables import bench_notes, bench_table
     from nas.bench.run import BenchRequest, run_bench
+    from nas.bench.steps import steps_of, steps_table, write_steps
     from nas.core.console_reporter import ConsoleReporter
     from nas.data.source import open_data
     from nas.profiling.default_database import default_latency_db
+    from nas.profiling.end_to_end import measuring_end_to_end
     from search_spaces.errors import InputError
 
     if args.num_classes is not None and args.num_classes < 1:
@@ -91,13 +100,32 @@ def _bench(args: argparse.Namespace) -> int:
     reporter = ConsoleReporter()
     with LatencyDB(args.latency_db or default_latency_db()) as database:
         request = BenchRequest(models, targets, args.out, args.rounds, args.seed, data)
-        done = run_bench(request, reporter, database)
+        with measuring_end_to_end(_scene(args, data)):
+            done = run_bench(request, reporter, database)
     written = write_bench(args.out, done, bench_data(done, wanted, log_x=not args.linear, title=args.title))
     reporter.table(bench_table(done))
     for line in bench_notes(done):
         reporter.note(line)
+    if args.end_to_end:
+        steps = steps_of(args.out, str(targets[0]))
+        reporter.table(steps_table(steps))
+        written = [*written, write_steps(args.out, steps)]
     reporter.note("written: " + ", ".join(str(path) for path in written))
     return 1 if done.failures else 0
+
+
+def _scene(args: argparse.Namespace, data: DataPair | None) -> Scene | None:
+    """The scene of --end-to-end; an error without --data, or on a board."""
+    from nas.profiling.scene import Scene
+    from search_spaces.errors import InputError
+
+    if not args.end_to_end:
+        return None
+    if data is None:
+        raise InputError("--end-to-end without --data", "a data set", "its val images and objects are measured on")
+    if args.on:
+        raise InputError(f"--end-to-end with --on {args.on}", "one of the two", "the steps are those of this machine")
+    return Scene.of(data.val)
 
 
 def _targets(target: Target, args: argparse.Namespace) -> list[Target]:

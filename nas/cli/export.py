@@ -24,7 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--to",
         default="onnx",
         metavar="FORMAT",
-        help="onnx, openvino, ncnn, mnn, tensorrt or tensorrt-rtx (default %(default)s)",
+        help="onnx, openvino, ncnn, mnn, litert, tensorrt or tensorrt-rtx (default %(default)s)",
     )
     parser.add_argument("--out", type=Path, help="ONNX file or folder (default: beside the weights)")
     parser.add_argument("--image-size", metavar="HxW", help="320, or 384x640 (default: the architecture's)")

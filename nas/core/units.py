@@ -17,6 +17,7 @@ _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 LABELS = {
     "latency_ms": "Latency",
+    "latency_end_to_end_ms": "End-to-end latency",
     "map": "mAP 50–95",
     "map50": "mAP 50",
     "params": "Parameters",

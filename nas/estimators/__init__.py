@@ -20,6 +20,7 @@ ESTIMATORS: Registry[type[Estimator]] = Registry(
         "engine-activations": "nas.estimators.engine_memory:EngineActivations",
         "engine-weights": "nas.estimators.engine_memory:EngineWeights",
         "latency": "nas.estimators.latency:Latency",
+        "latency-end-to-end": "nas.estimators.end_to_end_latency:EndToEndLatency",
         "latency-p99": "nas.estimators.latency:TailLatency",
         "throughput": "nas.estimators.latency:Throughput",
         "energy": "nas.estimators.latency:Energy",

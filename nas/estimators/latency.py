@@ -4,7 +4,7 @@ database."""
 from __future__ import annotations
 
 from latency_db.core.measurement import Measurement
-from latency_db.core.profiler import FINALIST, SEARCHING, Protocol
+from latency_db.core.profiler import FINALIST, SEARCHING, Profiler, Protocol
 from latency_db.gpu import nvml
 from latency_db.runtimes import open_profiler
 from nas.core.estimate import Estimate
@@ -28,8 +28,12 @@ class Latency(Estimator):
         super().__init__(context)
         needed(context.target, self.registry_name, "target", "name one: --target onnxruntime:fp32")
         needed(context.database, self.registry_name, "latency database", "name one: --latency-db FILE")
-        assert context.target is not None
-        self.profiler = open_profiler(context.target, protocol)
+        self.profiler = self.open(protocol)
+
+    def open(self, protocol: Protocol) -> Profiler:
+        """Return the profiler of the context's target."""
+        assert self.context.target is not None
+        return open_profiler(self.context.target, protocol)
 
     def __call__(self, architecture: Architecture) -> Estimate:
         """Return the latency from the database, else measure it."""
@@ -37,8 +41,7 @@ class Latency(Estimator):
 
     def remeasure(self, architecture: Architecture) -> Estimate:
         """Measure again in fresh processes, to the tighter interval of reported latencies."""
-        assert self.context.target is not None
-        with open_profiler(self.context.target, FINALIST) as profiler:
+        with self.open(FINALIST) as profiler:
             finalist, self.profiler = self.profiler, profiler
             try:
                 return self._estimate(self._measure(architecture, fresh=True))

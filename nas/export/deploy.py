@@ -35,6 +35,7 @@ FORMATS = {
     "openvino": "openvino",
     "ncnn": "ncnn",
     "mnn": "mnn",
+    "litert": "litert",
     "tensorrt": "tensorrt",
     "tensorrt-rtx": "tensorrt-rtx",
 }

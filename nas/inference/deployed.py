@@ -29,7 +29,6 @@ VERSION = 1
 """Version of the metadata's fields."""
 PREPROCESSING: Mapping[str, object] = {
     "colour": "RGB",
-    "tensor": "nchw",
     "type": "float32",
     "divide_by": 255,
     "resize": "keep the aspect ratio, longest side that fits",
@@ -77,6 +76,7 @@ class Deployed:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of ``metadata.json``."""
+        last = RUNTIMES[self.runtime].channels_last
         inside = None if self.suppression is None else asdict(self.suppression)
         return {
             "format": "hw-nas-yolo deployed model",
@@ -85,8 +85,11 @@ class Deployed:
             "runtime_version": self.version,
             "precision": self.precision,
             "classes": list(self.classes),
-            "input": {"name": "images", "shape": [self.batch, 3, *self.image_size]},
-            "preprocessing": dict(PREPROCESSING),
+            "input": {
+                "name": "images",
+                "shape": [self.batch, *self.image_size, 3] if last else [self.batch, 3, *self.image_size],
+            },
+            "preprocessing": {**PREPROCESSING, "tensor": "nhwc" if last else "nchw"},
             "layout": self.layout,
             "outputs": list(OUTPUTS[self.layout]),
             "one_box_per_object": self.end_to_end,
@@ -113,7 +116,7 @@ class Deployed:
             )
         if not 1 <= len(classes) <= MAX_CLASSES or not all(classes):
             raise InputError(f"{path}: {len(classes)} classes", f"1 to {MAX_CLASSES:,} names")
-        batch, image_size = _shape(data.object("input"))
+        batch, image_size = _shape(data.object("input"), RUNTIMES[runtime].channels_last)
         files = {name: data.object("files").text(name) for name in data.object("files").entries}
         for name, digest in files.items():
             if Path(name).name != name or _digest(folder / name) != digest:
@@ -138,9 +141,11 @@ class Deployed:
         return folder / METADATA
 
 
-def _shape(data: JsonObject) -> tuple[int, ImageSize]:
+def _shape(data: JsonObject, channels_last: bool) -> tuple[int, ImageSize]:
     """Batch and image size of the input."""
     shape = data.array("shape")
+    if channels_last and len(shape) == 4:
+        shape = [shape[0], shape[3], *shape[1:3]]
     sides = [x for x in shape if isinstance(x, int) and not isinstance(x, bool)]
     if len(shape) != 4 or len(sides) != 4 or not 1 <= sides[0] <= MAX_BATCH or sides[1] != 3:
         raise InputError(f"{data.where}: shape {shape}", "batch, 3, height, width")

@@ -13,13 +13,16 @@ from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import FINALIST
 from latency_db.core.target import Target
 from latency_db.database.db import LatencyDB
-from latency_db.runtimes import open_profiler
+from latency_db.runtimes import is_redirected, open_profiler
 from nas.core.architecture_file import Artifact, read_artifact
 from nas.core.estimate import Estimate
 from nas.core.precision_choice import id_of, joined
 from nas.core.reporter import Reporter
 from nas.data.source import open_data
+from nas.estimators.end_to_end_latency import EndToEndLatency
 from nas.profiling.default_database import default_latency_db
+from nas.profiling.end_to_end import EndToEndParts, measuring_end_to_end
+from nas.profiling.scene import Scene
 from nas.profiling.workload import workload_of
 from nas.search.certificate import Certificate, PipelineTimes
 from nas.search.plan import SearchPlan
@@ -56,17 +59,21 @@ def certify(
     artifacts = chosen(run)
     plan = SearchPlan.parse(SearchSettings.read(run))
     settings = plan.settings
-    reported = {a.name: _latency(a, run) for a in artifacts}
+    whole = plan.aims.cost.name == EndToEndLatency.name
+    if whole and is_redirected():
+        raise InputError("end-to-end latency on another machine", "this one", "leave --on out")
+    reported = {a.name: _latency(a, run, EndToEndLatency.name if whole else "latency_ms") for a in artifacts}
     where = {
         a.name: Target.parse(target) if target else plan.targets.get(a.precision or "", plan.target) for a in artifacts
     }
     measured: dict[str, list[Measurement]] = {a.name: [] for a in artifacts}
     quantizes = any(t.precision == "int8" for t in where.values())
-    images = open_data(settings.data, limit=settings.limit) if settings.data and quantizes else None
+    images = open_data(settings.data, limit=settings.limit) if settings.data and (quantizes or whole) else None
     with (
         tempfile.TemporaryDirectory() as scratch,
         LatencyDB(database or settings.latency_db or default_latency_db()) as kept,
         reporter.steps("measuring again") as update,
+        measuring_end_to_end(Scene.of(images.val) if whole and images else None),
     ):
         workloads = {
             a.name: workload_of(run / f"{a.name}.json", where[a.name], Path(scratch), images) for a in artifacts
@@ -79,9 +86,11 @@ def certify(
             measured[name].append(m)
             update(done, len(jobs), f"{name} {m.median_ms:.3f} ms")
             figures = f"{m.median_ms:.3f} ms ± {m.half_width:.1%}, {m.runs} runs, {m.clock} clock, {m.verdict}"
-            reporter.note(f"{i + 1}/{repeat} {name}: {figures}")
+            steps = EndToEndParts.of(m)
+            reporter.note(f"{i + 1}/{repeat} {name}: {figures}{f'; {steps.text()}' if steps else ''}")
     parts = {
-        a.name: _parts(run / f"{a.name}.onnx", settings, reporter) if time_surroundings else None for a in artifacts
+        a.name: _parts(run / f"{a.name}.onnx", settings, reporter) if time_surroundings and not whole else None
+        for a in artifacts
     }
     ids = {a.name: id_of(joined(a.architecture, a.precision if settings.precisions else None)) for a in artifacts}
     return [Certificate(name, id_, reported[name], tuple(measured[name]), parts[name]) for name, id_ in ids.items()]
@@ -99,9 +108,9 @@ def chosen(run: Path) -> list[Artifact]:
     return [read_artifact(run / f"{name}.json") for name, _ in front.chosen]
 
 
-def _latency(artifact: Artifact, run: Path) -> Estimate:
+def _latency(artifact: Artifact, run: Path, name: str) -> Estimate:
     for estimate in artifact.estimates:
-        if estimate.name == "latency_ms":
+        if estimate.name == name:
             return estimate
     raise InputError(f"{run / artifact.name}.json has no latency", "an architecture file that nas search wrote")
 

@@ -34,7 +34,7 @@ from tests._detectors import SIZE, Files, detector_files
 from tests._models import QUICK
 
 FOLDERS = [name for name in FORMATS if name != "onnx"]
-CPU = ("openvino", "ncnn", "mnn")
+CPU = ("openvino", "ncnn", "mnn", "litert")
 
 
 def convertible(format_: str) -> None:
@@ -80,7 +80,9 @@ def test_a_deployed_folder_predicts_and_evaluates_as_the_weights(
     deployed: Path, files: Files, images: list[NDArray[np.uint8]], plain: Model
 ) -> None:
     about = json.loads((deployed / METADATA).read_text())
-    assert about["classes"] == list(plain.classes) and about["input"]["shape"] == [1, 3, SIZE, SIZE]
+    last = about["preprocessing"]["tensor"] == "nhwc"
+    assert last == (about["runtime"] == "litert") and about["classes"] == list(plain.classes)
+    assert about["input"]["shape"] == ([1, SIZE, SIZE, 3] if last else [1, 3, SIZE, SIZE])
     assert about["outputs"] == ["boxes", "scores"] and about["suppression"] is None
     assert about["largest_difference_to_torch"] <= 1e-3
     assert about["preprocessing"]["interpolation"] == {"smaller": "area", "larger": "bilinear"}
