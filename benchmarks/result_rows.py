@@ -433,6 +433,35 @@ def other_tools(f: Figure) -> list[Row]:
 Rows = Callable[[Figure], Sequence[Row]]
 
 
+def end_to_end_steps(f: Figure) -> list[Row]:
+    """Steps of every network, the fastest first."""
+    return [
+        (
+            f"{name}: preprocessing, network, suppression, end to end",
+            ", ".join(
+                _milliseconds(f["models"][name][part]) for part in ("preprocessing", "network", "suppression", "total")
+            ),
+        )
+        for name in f["by_total"]
+    ]
+
+
+def cpu_runtimes(f: Figure) -> list[Row]:
+    """The fastest runtime of every network, beside ONNX Runtime."""
+    return [
+        (
+            f"{name} at {row['size']} px: fastest CPU runtime",
+            f"{f['fastest'][name]}, {_milliseconds(row[f['fastest'][name]]['ms'])}"
+            + (
+                f" ({f['speed_up_over_onnxruntime'][name]:.2f}× ONNX Runtime)"
+                if name in f["speed_up_over_onnxruntime"]
+                else ""
+            ),
+        )
+        for name, row in f["models"].items()
+    ]
+
+
 def nothing(f: Figure) -> list[Row]:
     """No figure besides the goals."""
     return []
@@ -477,6 +506,9 @@ THEMES: Mapping[str, Mapping[str, tuple[str, Rows]]] = {
     },
     "Latency": {
         "measure_repeatability": ("repeated measurements", repeatability),
+        "end_to_end_latency": ("from a decoded image to detections, ONNX Runtime at 320 px", end_to_end_steps),
+        "runtimes_cpu": ("the same networks in all CPU runtimes, fp32, one thread", cpu_runtimes),
+        "suppression_inside": ("suppression inside the file, 200 images", nothing),
         "contention": ("detection of other load", contention),
         "against_other_tools": ("other tools on the same file", other_tools),
         "rectangles": ("squares and rectangles on wide images", rectangles),

@@ -180,7 +180,7 @@ def draw(figure: Mapping[str, Any], path: Path) -> Path:
     axes.set_xlabel("Latency, ms (fp32, one thread, box decoding included, 95 % intervals)")
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.12), ncols=len(CPU_RUNTIMES), frameon=False)
+    chart.legend(loc="outside upper center", ncols=len(CPU_RUNTIMES), frameon=False)
     chart.savefig(path, dpi=120)
     plt.close(chart)
     return path

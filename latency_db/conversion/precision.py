@@ -51,7 +51,8 @@ def converted(workload: Workload, precision: str, scheme: QuantizationScheme | N
                 f"int8 of {workload.key} without images", "some to calibrate the ranges of activations with", hint
             )
         else:
-            assert scheme is not None
+            if scheme is None:
+                raise InputError(f"int8 of {workload.key} as an ONNX file", "a runtime that reads int8 ONNX files")
             int8(model, out, scheme, workload.calibration())
         yield replace(workload, onnx=out)
 

@@ -14,13 +14,23 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from latency_db.conversion.onnx_parts import check_operators, folded, input_shapes, read, replace
+from latency_db.conversion.onnx_parts import (
+    check_operators,
+    decode_tail,
+    folded,
+    input_shapes,
+    last_convs,
+    named,
+    read,
+    replace,
+)
 from search_spaces.errors import InputError
 from search_spaces.image_size import AnySize
 
@@ -37,6 +47,27 @@ SAME, VALID = 0, 1
 RELU = 1
 
 
+FOLDED = {"Constant", "ConstantOfShape", "Shape", "Gather", "Cast", "Range"}
+"""Operators that compute shapes or constants: ONNX Runtime folds them, once the shapes are fixed."""
+SIGNATURE = "serving_default"
+"""Name of the file's only signature."""
+
+
+@dataclass(frozen=True)
+class TfliteFile:
+    """A translated network.
+
+    Attributes:
+        content: The file.
+        inputs: Name -> shape in the file, channels last.
+        body: Names of the values before the heads' last convolutions, which int8 may round.
+    """
+
+    content: bytes
+    inputs: dict[str, list[int]]
+    body: tuple[str, ...]
+
+
 def convert(model: Path, batch: int = 1, image_size: AnySize | None = None) -> bytes:
     """Return an ONNX file as TFLite, with fixed shapes.
 
@@ -44,6 +75,15 @@ def convert(model: Path, batch: int = 1, image_size: AnySize | None = None) -> b
         model: The file.
         batch: Images per run of the target; a free batch dimension takes it.
         image_size: Size of the target's images; a free height or width takes it.
+
+    Raises:
+        InputError: As :func:`translate`.
+    """
+    return translate(model, batch, image_size).content
+
+
+def translate(model: Path, batch: int = 1, image_size: AnySize | None = None) -> TfliteFile:
+    """Translate an ONNX file, with fixed shapes; ``batch`` and ``image_size`` as for :func:`convert`.
 
     Raises:
         InputError: The file cannot be read, its shape is not the target's, or an operator has no translation.
@@ -56,11 +96,16 @@ def convert(model: Path, batch: int = 1, image_size: AnySize | None = None) -> b
             dim.dim_value = size
     for item in proto.graph.output:
         item.type.tensor_type.ClearField("shape")
-    if any(n.op_type not in WRITERS for n in proto.graph.node):
+    unknown = {n.op_type for n in proto.graph.node if n.op_type not in WRITERS}
+    if unknown and unknown <= FOLDED:
         with tempfile.TemporaryDirectory() as scratch:  # what computes shapes, and constants of torch's exporter
             (path := Path(scratch) / model.name).write_bytes(proto.SerializeToString())
-            proto = folded(path)
-    return _Translation(proto, inputs).content()
+            proto = named(folded(path))
+    outside = decode_tail(proto) | last_convs(proto)
+    body = tuple(o for n in proto.graph.node if n.name not in outside for o in n.output)
+    translation = _Translation(proto, inputs)
+    shapes = {name: list(translation.order(shape, len(shape) == 4)) for name, shape in inputs.items()}
+    return TfliteFile(translation.content(), shapes, body)
 
 
 class _Translation:
@@ -192,7 +237,7 @@ class _Translation:
         sub, model, signature = s.SubGraphT(), s.ModelT(), s.SignatureDefT()
         sub.tensors, sub.operators, sub.name = self.tensors, self.operators, "main"
         sub.inputs, sub.outputs = self.inputs, list(outputs.values())
-        signature.signatureKey, signature.subgraphIndex = "serving_default", 0
+        signature.signatureKey, signature.subgraphIndex = SIGNATURE, 0
         signature.inputs = [self._mapped(n, i) for n, i in zip(self.names, self.inputs, strict=True)]
         signature.outputs = [self._mapped(n, i) for n, i in outputs.items()]
         model.version, model.description, model.subgraphs = 3, "hw-nas-yolo", [sub]

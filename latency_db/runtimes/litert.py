@@ -7,7 +7,10 @@ with fixed shapes, box decoding included (:mod:`latency_db.conversion.tflite_fil
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from importlib.util import find_spec
@@ -15,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latency_db.conversion.onnx_file import naming_nodes, random_input
-from latency_db.conversion.tflite_file import convert
+from latency_db.conversion.tflite_file import SIGNATURE, convert
+from latency_db.conversion.tflite_int8 import missing, quantized
 from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import SEARCHING, Profiler, Protocol, Workload
 from latency_db.core.target import Target
@@ -30,20 +34,21 @@ if TYPE_CHECKING:
 
 FILE = "model.tflite"
 """Name of the deployed file."""
-SIGNATURE = "serving_default"
 
 
 class LiteRt(Profiler):
-    """Times ONNX files with LiteRT on the CPU, in fp32."""
+    """Times ONNX files with LiteRT on the CPU, in fp32, or in int8 by LiteRT's own quantizer."""
 
     runtime = "litert"
-    precisions = ("fp32",)
+    precisions = ("fp32", "int8")
     deployed_as, channels_last = FILE, True
 
     def __init__(self, target: Target, protocol: Protocol = SEARCHING) -> None:
         super().__init__(target, protocol)
         if target.device != "cpu":
             raise InputError(f"device {target.device} of {target}", "cpu")
+        if target.precision == "int8" and (reason := missing()):
+            raise InputError(f"{target}: {reason}")
         self._timer = CpuTimer(f"{__name__}:engine", target, protocol)
 
     @classmethod
@@ -65,8 +70,10 @@ class LiteRt(Profiler):
         """Translate and load a model; return a function of images (batch, 3, H, W) that gives boxes and scores.
 
         Raises:
-            InputError: The model cannot be translated, or LiteRT cannot load it.
+            InputError: The model cannot be translated, LiteRT cannot load it, or the target is at int8, which needs
+                images.
         """
+        _check_float(target)
         network = _Network(convert(model, target.batch, target.image_size), target.threads)
         return network.outputs
 
@@ -75,9 +82,21 @@ class LiteRt(Profiler):
         """Translate an ONNX file to ``model.tflite``, box decoding included; its input has channels last.
 
         Raises:
-            InputError: The model cannot be translated.
+            InputError: The model cannot be translated, or the target is at int8: :meth:`write_int8`.
         """
+        _check_float(target)
         (folder / FILE).write_bytes(convert(model, target.batch, target.image_size))
+
+    @classmethod
+    def write_int8(
+        cls, target: Target, model: Path, folder: Path, calibration: Sequence[npt.NDArray[np.float32]]
+    ) -> None:
+        """Quantize an ONNX file to ``model.tflite``; ``calibration``: images, arrays (N, 3, H, W) in 0..1.
+
+        Raises:
+            InputError: The quantizer is not installed, or the model cannot be translated or quantized.
+        """
+        (folder / FILE).write_bytes(quantized(model, calibration, target.batch, target.image_size))
 
     @classmethod
     def open_files(cls, target: Target, folder: Path, outputs: Sequence[str]) -> InferenceSession:
@@ -92,10 +111,24 @@ class LiteRt(Profiler):
         """Measure the latency of a workload by the CPU protocol.
 
         Raises:
-            InputError: The model cannot be translated or loaded.
+            InputError: The model cannot be translated, quantized or loaded, or int8 has no images.
             RuntimeFailure: A run failed.
         """
-        return self._timer.measure(workload, self.version(), self.fingerprint())
+        with self._ready(workload) as ready:
+            return self._timer.measure(ready, self.version(), self.fingerprint())
+
+    @contextmanager
+    def _ready(self, workload: Workload) -> Iterator[Workload]:
+        """The workload; at int8 with a TFLite file in the place of its ONNX file."""
+        if self.target.precision != "int8":
+            yield workload
+            return
+        if workload.calibration is None:
+            hint = "give a data set: --data digits, a COCO or YOLO folder, or a yaml"
+            raise InputError(f"int8 of {workload.key} without images", "some to calibrate with", hint)
+        with tempfile.TemporaryDirectory() as folder:
+            self.write_int8(self.target, workload.path(), Path(folder), workload.calibration())
+            yield replace(workload, onnx=Path(folder) / FILE, converted=True)
 
     def close(self) -> None:
         """End the processes of the timer; may be called twice."""
@@ -113,8 +146,12 @@ def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, 
     import numpy as np
 
     model = Path(request["model"])
-    with naming_nodes(str(model)):
-        network = _Network(convert(model, request["batch"], request["image_size"]), request["threads"])
+    if model.suffix == ".tflite":
+        content = model.read_bytes()
+    else:
+        with naming_nodes(str(model)):
+            content = convert(model, request["batch"], request["image_size"])
+    network = _Network(content, request["threads"])
     rng = np.random.default_rng(request["seed"])
     for name, shape in network.inputs.items():
         network.feed(name, random_input(name, "float32", shape, rng))
@@ -126,6 +163,16 @@ def prepare() -> None:
     import ai_edge_litert.interpreter  # noqa: F401
     import flatbuffers  # noqa: F401
     import onnx  # noqa: F401
+
+
+def _check_float(target: Target) -> None:
+    """Raise InputError for int8: LiteRT's quantizer needs images besides the model."""
+    if target.precision == "int8":
+        raise InputError(
+            f"a float model on {target}",
+            "litert:fp32",
+            "int8 of LiteRT: nas export --to litert --precision int8 --data DATA",
+        )
 
 
 class _Network:

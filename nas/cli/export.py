@@ -13,6 +13,7 @@ EXAMPLES = """\
   nas export runs/digits/S.safetensors
   nas export S.safetensors --out s.onnx --image-size 256
   nas export S.safetensors --to ncnn                        a folder for ncnn: S-ncnn/
+  nas export S.safetensors --to litert --precision int8 --data shop/
   nas export S.safetensors --nms --score 0.25               suppression inside the ONNX file
   nas export S.safetensors --to openvino --layout yolo      what Frigate calls yolo-generic"""
 
@@ -29,6 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="ONNX file or folder (default: beside the weights)")
     parser.add_argument("--image-size", metavar="HxW", help="320, or 384x640 (default: the architecture's)")
     parser.add_argument("--precision", default="fp32", help="of the format's runtime (default %(default)s)")
+    parser.add_argument("--data", help="litert in int8: images of its train split calibrate the ranges of activations")
     parser.add_argument("--batch", type=int, help="images of one run (default: free in ONNX, else 1)")
     parser.add_argument(
         "--layout",
@@ -68,7 +70,9 @@ def run(args: argparse.Namespace) -> int:
         note_int8(reporter, done.artifact, args.weights)
         return 0
     checked = (
-        f"not checked: {deployed.runtime} cannot run on this machine"
+        "int8: nas evaluate computes its accuracy"
+        if config.precision == "int8"
+        else f"not checked: {deployed.runtime} cannot run on this machine"
         if deployed.difference is None
         else f"largest difference to torch {deployed.difference:.1e} in {deployed.runtime}"
     )
@@ -78,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _config(args: argparse.Namespace) -> DeployConfig:
+    from nas.data.source import open_data
     from nas.export.deploy import DeployConfig
     from nas.inference.nms import Suppression
     from search_spaces.errors import InputError
@@ -86,4 +91,7 @@ def _config(args: argparse.Namespace) -> DeployConfig:
         raise InputError(f"--batch {args.batch}", "1 or more")
     most = args.max_detections
     suppression = Suppression(args.score, args.iou, most, max(1000, most), args.multi_label) if args.nms else None
-    return DeployConfig(args.to, args.precision, args.image_size, args.batch, args.layout, suppression)
+    data = open_data(args.data) if args.data else None
+    return DeployConfig(
+        args.to, args.precision, args.image_size, args.batch, args.layout, suppression, calibration=data
+    )

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from latency_db.core.profiler import Profiler
@@ -17,6 +18,7 @@ from latency_db.core.target import Target
 from latency_db.runtimes import RUNTIMES
 from nas.core.architecture_file import Artifact
 from nas.core.paths import new_file, new_folder
+from nas.data.source import DataPair
 from nas.export.onnx import TOLERANCE, check_finite, metadata_of, write_onnx
 from nas.export.outputs import to_detections, to_yolo
 from nas.export.runtime_check import difference
@@ -40,6 +42,9 @@ FORMATS = {
     "tensorrt-rtx": "tensorrt-rtx",
 }
 """Format -> runtime that runs it."""
+INT8 = ("litert",)
+"""Formats that are quantized here, by the runtime's own quantizer; of others ``nas quantize`` writes int8."""
+CALIBRATION_IMAGES = 100
 FIXED_SHAPES = ("tensorrt", "tensorrt-rtx")
 """Formats whose suppression is computed with fixed shapes (:func:`nas.export.outputs.to_detections`)."""
 LAYOUTS = ("dense", "yolo")
@@ -68,6 +73,7 @@ class DeployConfig:
         layout: One of :data:`LAYOUTS`.
         suppression: Settings of suppression in the file; None leaves it to the reader.
         device: Device of the runtime; empty for its default.
+        calibration: Data set whose train images calibrate int8.
 
     Raises:
         InputError: The format or layout is unknown, the runtime has no such precision, or suppression and a layout are
@@ -81,15 +87,22 @@ class DeployConfig:
     layout: str = "dense"
     suppression: Suppression | None = None
     device: str = ""
+    calibration: DataPair | None = None
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
             raise unknown("format", self.format, tuple(FORMATS))
         if self.layout not in LAYOUTS:
             raise unknown("layout", self.layout, LAYOUTS)
-        possible = [p for p in self.runtime.precisions if p != "int8" and (self.format != "onnx" or p == "fp32")]
+        int8 = self.format in INT8 and self.outputs == "dense"
+        possible = [p for p in self.runtime.precisions if p == "fp32" or (self.format != "onnx" and p != "int8")]
+        possible += ["int8"] if int8 else []
         if self.precision not in possible:
             raise InputError(f"{self.format} in {self.precision}", " or ".join(possible), "int8: nas quantize")
+        if self.precision == "int8" and self.calibration is None:
+            raise InputError(
+                f"{self.format} in int8 without images", "some to calibrate with", "give a data set: --data"
+            )
         if self.suppression and self.layout != "dense":
             raise InputError(f"suppression in a file of layout {self.layout}", "one of the two")
 
@@ -154,10 +167,24 @@ def export_model(weights: Path, out: Path | None = None, config: DeployConfig = 
         else:
             final = out or weights.with_name(f"{weights.stem}-{config.format}")
             with _unfinished(final) as folder:
-                runtime.write_files(target, model, folder)
+                _convert(config, target, model, folder, size)
                 worst = _check(folder, detector, config, target, size)
                 _metadata(detector, artifact, config, target, size, worst).write(folder)
     return DeployedExport(final, artifact, worst, f"{runtime.runtime} {runtime.version()}")
+
+
+def _convert(config: DeployConfig, target: Target, model: Path, folder: Path, size: ImageSize) -> None:
+    """Write the runtime's files; at int8 calibrated with images of the train split."""
+    if config.precision != "int8":
+        config.runtime.write_files(target, model, folder)
+        return
+    from latency_db.runtimes.litert import LiteRt
+    from nas.inference.detect import batches
+
+    assert config.calibration is not None
+    parts = batches(config.calibration.train, size, limit=min(CALIBRATION_IMAGES, len(config.calibration.train)))
+    images = [batch.images.numpy().astype(np.float32) / np.float32(255) for batch in parts]
+    LiteRt.write_int8(target, model, folder, images)
 
 
 def _missing(runtime: type[Profiler]) -> str | None:
@@ -198,6 +225,8 @@ def _write(model: Path, detector: Detector, artifact: Artifact, config: DeployCo
 def _check(files: Path, detector: Detector, config: DeployConfig, target: Target, size: ImageSize) -> float | None:
     """The largest difference to torch; None where the runtime cannot run. Raises InputError if it is too large."""
     runtime, outputs = config.runtime, OUTPUTS[config.outputs]
+    if config.precision == "int8":
+        return None  # rounding is no error of the conversion: nas evaluate says what it costs
     session = runtime.open_files(target, files, outputs) if files.is_dir() else runtime.open_session(target, files)
     if session is None:
         return None

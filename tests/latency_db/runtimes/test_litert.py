@@ -1,4 +1,4 @@
-"""LiteRT computes every block, head and family as torch does, in fp32, decoding included."""
+"""LiteRT computes every block, head and family as torch does, in fp32, decoding included; int8 by its own quantizer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import numpy as np
 import onnx
 import pytest
 
+from latency_db.conversion.onnx_parts import last_convs, read
 from latency_db.conversion.tflite_file import WRITERS, convert
+from latency_db.conversion.tflite_int8 import _extremes, quantized
 from latency_db.core.target import Target
 from latency_db.runtimes import RUNTIMES
 from latency_db.runtimes import litert as runtime
@@ -71,7 +73,46 @@ def test_an_operator_without_translation_is_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_only_the_cpu_in_fp32() -> None:
+def test_int8_computes_the_body_in_int8_and_the_decoding_in_fp32(tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_quantizer")
+    made = smallest("yolo-nano", tmp_path)
+    rng = np.random.default_rng(0)
+    images = [rng.random((3, *made.inputs["images"].shape[1:]), np.float32) for _ in range(2)]
+    network = runtime._Network(quantized(made.path, [*images, made.inputs["images"]], BATCH), 1)
+    kinds = {item["name"]: item["dtype"] for item in network._interpreter.get_tensor_details()}
+    details = network._interpreter._get_ops_details()
+    types = {item["index"]: item["dtype"] for item in network._interpreter.get_tensor_details()}
+    convs = [types[op["inputs"][0]] for op in details if op["op_name"] in ("CONV_2D", "DEPTHWISE_CONV_2D")]
+    last = len(last_convs(read(made.path)))
+    assert convs.count(np.int8) == len(convs) - last > 10
+    assert kinds["boxes"] == kinds["scores"] == kinds["images"] == np.float32
+    boxes, scores = network.outputs(made.inputs["images"])
+    assert np.abs(scores - made.wanted[1]).max() < 0.2 and np.abs(boxes - made.wanted[0]).mean() < 4
+    for wrong in ([], [images[0][:, :, :32]]):
+        with pytest.raises(InputError, match="images"):
+            quantized(made.path, wrong, BATCH)
+
+
+def test_the_extremes_of_all_images_are_the_range() -> None:
+    found = [{"x": {"min": np.array([[a]]), "max": np.array([[b]])}} for a, b in ((-1, 2), (-3, 1), (0, 5))]
+    merged = _extremes(found)
+    assert merged["x"]["min"] == -3 and merged["x"]["max"] == 5
+
+
+def test_int8_needs_images_and_its_quantizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = write_model(tmp_path / "m.onnx", 1)
+    for work in (
+        lambda: RUNTIMES["litert"].open_session(Target("litert", "int8"), model),
+        lambda: RUNTIMES["litert"].write_files(Target("litert", "int8"), model, tmp_path),
+    ):
+        with pytest.raises(InputError, match="--data"):
+            work()
+    monkeypatch.setattr(runtime, "missing", lambda: "ai-edge-quantizer not installed")
+    with pytest.raises(InputError, match="ai-edge-quantizer"):
+        RUNTIMES["litert"](Target("litert", "int8"))
+
+
+def test_only_the_cpu_in_fp32_and_int8() -> None:
     for target in (Target("litert", device="cuda:0"), Target("litert", "fp16")):
         with pytest.raises(InputError, match=r"cuda:0|fp16"):
             RUNTIMES["litert"](target)

@@ -190,6 +190,18 @@ def test_what_cannot_be_exported_is_one_line(files: Files, tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
+def test_int8_of_litert_keeps_the_accuracy(files: Files, plain: Model, tmp_path: Path) -> None:
+    convertible("litert")
+    pytest.importorskip("ai_edge_quantizer")
+    with pytest.raises(InputError, match="without images"):
+        DeployConfig("litert", "int8")
+    done = export_model(files.weights, tmp_path / "S", DeployConfig("litert", "int8", calibration=files.data))
+    assert done.difference is None and json.loads((done.path / METADATA).read_text())["precision"] == "int8"
+    model = load(done.path)
+    assert "int8" in model.runtime
+    assert model.evaluate(files.data).map == pytest.approx(plain.evaluate(files.data).map, abs=0.02)
+
+
 # one tensor, as servers read it
 
 
