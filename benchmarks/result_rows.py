@@ -478,6 +478,8 @@ THEMES: Mapping[str, Mapping[str, tuple[str, Rows]]] = {
         "sampler_overhead": ("samplers' own time", sampler_overhead),
         "study_overhead_random": ("study and database", nothing),
         "workers": ("many workers on one study", workers),
+        "roles": ("latency and accuracy on different hardware", nothing),
+        "ray_cluster": ("a Ray cluster whose nodes and workers are killed", nothing),
         "against_references": ("searched networks and width-scaled references, one recipe and budget", contest),
     },
     "Supernet and training-free scores": {
@@ -509,6 +511,7 @@ THEMES: Mapping[str, Mapping[str, tuple[str, Rows]]] = {
         "end_to_end_latency": ("from a decoded image to detections, ONNX Runtime at 320 px", end_to_end_steps),
         "runtimes_cpu": ("the same networks in all CPU runtimes, fp32, one thread", cpu_runtimes),
         "suppression_inside": ("suppression inside the file, 200 images", nothing),
+        "ssh_device": ("a board over SSH", nothing),
         "contention": ("detection of other load", contention),
         "against_other_tools": ("other tools on the same file", other_tools),
         "rectangles": ("squares and rectangles on wide images", rectangles),

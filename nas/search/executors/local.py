@@ -93,17 +93,19 @@ def serve(descriptor: int) -> None:
     """Answer steps over a socket until the driver closes it or ends; Ctrl-C is the driver's matter."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = Connection(descriptor)
-    try:
-        open_estimators, number = connection.recv()
-        with open_estimators(number) as estimators:
-            runner = TaskRunner(estimators)
-            connection.send(None)
-            while (job := connection.recv()) is not None:
-                connection.send(runner.step(*job))
-    except (EOFError, OSError):
-        return
-    except InputError as error:
-        connection.send(str(error))
+    with contextlib.suppress(EOFError, OSError), contextlib.ExitStack() as stack:
+        try:
+            open_estimators, number = connection.recv()
+            runner = TaskRunner(stack.enter_context(open_estimators(number)))
+        except InputError as error:
+            return connection.send(str(error))
+        except (EOFError, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001 - it reaches the user as one line
+            return connection.send(f"{type(error).__name__}: {error}".splitlines()[0])
+        connection.send(None)
+        while (job := connection.recv()) is not None:
+            connection.send(runner.step(*job))
 
 
 def threads_of(workers: int) -> int:

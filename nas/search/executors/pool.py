@@ -21,7 +21,7 @@ from search_spaces.errors import InputError
 
 LOG = logging.getLogger(__name__)
 
-LOSSES = 3
+LOSSES = 5
 """Workers that one task may lose before its candidate counts as failed: it may be what kills them."""
 END_S = 30.0
 """Seconds for which a step under way is waited for at the end, such as a measurement, whose device is locked."""

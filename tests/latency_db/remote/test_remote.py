@@ -6,8 +6,6 @@ ONNX Runtime only.
 
 from __future__ import annotations
 
-import getpass
-import importlib.util
 import json
 import logging
 import os
@@ -16,17 +14,15 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 import latency_db.core.profiler
 import latency_db.remote.profiler
+from benchmarks.sshd import Sshd, loopback_board, missing
 from latency_db.core.device import DeviceFingerprint
 from latency_db.core.profiler import Protocol, RuntimeFailure, Workload
 from latency_db.core.target import Target
@@ -42,110 +38,22 @@ from nas.cli import main
 from search_spaces.errors import InputError
 from tests._models import write_model
 
-SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/sbin")
 TARGET = Target("onnxruntime")
 SHORT = Protocol(warmup_runs=1, warmup_s=0.0, block=2, settle=0, min_rounds=2, max_rounds=2, max_s=1.0)
 QUICK = Backoff(30.0, 0.1, 0.5)
-BOARD_PACKAGES = ("numpy", "onnxruntime", "google", "flatbuffers", "packaging")
-
-
-@dataclass
-class Sshd:
-    """An SSH server with its own keys, and a home folder for who logs in."""
-
-    folder: Path
-    port: int
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
-
-    @property
-    def home(self) -> Path:
-        return self.folder / "home"
-
-    @property
-    def address(self) -> str:
-        return f"ssh:{getpass.getuser()}@127.0.0.1:{self.port}?python={self.folder}/python"
-
-    def start(self) -> None:
-        assert SSHD is not None
-        log = (self.folder / "sshd.log").open("ab")
-        self.processes.append(subprocess.Popen([SSHD, "-D", "-e", "-f", self.folder / "sshd_config"], stderr=log))
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.05)
-        pytest.fail(f"sshd did not start: {(self.folder / 'sshd.log').read_text()}")
-
-    def stop(self) -> None:
-        for process in self.processes:
-            process.terminate()
-            process.wait()
-        self.processes.clear()
-
-    def use(self, monkeypatch: pytest.MonkeyPatch, known_hosts: str = "known_hosts", key: str = "id") -> None:
-        """Have our client use the keys of the test; the user's own configuration is not read."""
-        options = (
-            f"-o UserKnownHostsFile={self.folder / known_hosts} -o GlobalKnownHostsFile=none -o IdentitiesOnly=yes"
-        )
-        monkeypatch.setenv(COMMAND, f"ssh -F none -i {self.folder / key} {options}")
-
-
-def make_key(path: Path) -> str:
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True, stdin=subprocess.DEVNULL)
-    return path.with_suffix(".pub").read_text()
-
-
-def make_python(folder: Path) -> None:
-    """A Python that finds numpy and ONNX Runtime, and nothing else of this environment."""
-    site = folder / "site"
-    site.mkdir()
-    for package in BOARD_PACKAGES:
-        if spec := importlib.util.find_spec(package):
-            place = Path(next(iter(spec.submodule_search_locations or [])))
-            (site / package).symlink_to(place)
-            for beside in [*place.parent.glob(f"{package}*.dist-info"), *place.parent.glob(f"{package}.libs")]:
-                (site / beside.name).symlink_to(beside)
-    base = getattr(sys, "_base_executable", sys.executable)
-    script = folder / "python"
-    script.write_text(f'#!/bin/sh\nPYTHONPATH="$PYTHONPATH:{site}" PYTHONNOUSERSITE=1 exec {base} "$@"\n')
-    script.chmod(0o755)
 
 
 @pytest.fixture(scope="module")
 def sshd() -> Iterator[Sshd]:
-    if SSHD is None or shutil.which("ssh") is None or shutil.which("ssh-keygen") is None:
-        pytest.skip("no SSH server here: apt-get install openssh-server openssh-client")
-    folder = Path(tempfile.mkdtemp(prefix="sshd"))
-    (folder / "home").mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    host_key = make_key(folder / "host")
-    (folder / "authorized_keys").write_text(make_key(folder / "id"))
-    make_key(folder / "stranger")
-    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}")
-    (folder / "changed_hosts").write_text(f"[127.0.0.1]:{port} {(folder / 'stranger.pub').read_text()}")
-    (folder / "no_hosts").write_text("")
-    make_python(folder)
-    (folder / "sshd_config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized_keys\n"
-        f"PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
-        f"PermitRootLogin prohibit-password\nSetEnv HOME={folder}/home\n"
-    )
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(exist_ok=True)  # sshd's empty folder for separated privileges
-    server = Sshd(folder, port)
-    try:
-        server.start()
+    if (reason := missing()) is not None:
+        pytest.skip(reason)
+    with loopback_board() as server:
         yield server
-    finally:
-        server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
 def board(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
-    sshd.use(monkeypatch)
+    monkeypatch.setenv(COMMAND, sshd.command())
     with Board(sshd.address, QUICK) as opened:
         yield opened
 
@@ -278,7 +186,7 @@ def test_measure_on_a_board(
 
 
 def test_profilers_are_opened_on_the_board_while_the_context_lasts(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
-    sshd.use(monkeypatch)
+    monkeypatch.setenv(COMMAND, sshd.command())
     with measuring_on(sshd.address):
         assert isinstance(open_profiler(TARGET, SHORT), RemoteProfiler)
     with measuring_on(None), open_profiler(TARGET, SHORT) as profiler:
@@ -347,7 +255,7 @@ def test_an_unknown_or_changed_host_key_and_a_wrong_key_are_refused(
         ("known_hosts", "stranger", "refuses to log in"),
     ):
         content = (sshd.folder / known).read_bytes()
-        sshd.use(monkeypatch, known, key)
+        monkeypatch.setenv(COMMAND, sshd.command(known, key))
         with Board(sshd.address, QUICK) as board, pytest.raises(InputError, match=words) as error:
             board.facts()
         assert not isinstance(error.value, RuntimeFailure) and str(error.value).isprintable()
@@ -418,7 +326,7 @@ def test_a_search_measures_on_the_board(sshd: Sshd, tmp_path: Path, monkeypatch:
             super().__init__(board, target, SHORT)
 
     monkeypatch.setattr(latency_db.remote.profiler, "RemoteProfiler", Short)
-    sshd.use(monkeypatch)
+    monkeypatch.setenv(COMMAND, sshd.command())
     database = tmp_path / "l.sqlite"
     options = (
         f"--space yolo-nano --fix image_size=96 --accuracy nwot --num-classes 3 --trials 2 --latency-db {database}"

@@ -15,8 +15,9 @@ import pytest
 from benchmarks.workers import killed
 from nas.core.estimate import Estimate
 from nas.estimators.base import Context, Estimator
+from nas.search.executors import pool
 from nas.search.executors.local import LocalExecutor
-from nas.search.executors.pool import LOSSES, PoolExecutor, RunnerHere, Worker, WorkerLost
+from nas.search.executors.pool import PoolExecutor, RunnerHere, Worker, WorkerLost
 from nas.search.study import Study
 from nas.search.tasks import Step, Task, TaskRunner
 from search_spaces.architecture import Architecture
@@ -62,6 +63,12 @@ def open_score(number: int) -> Iterator[list[Estimator]]:
 @contextmanager
 def open_nothing(number: int) -> Iterator[list[Estimator]]:
     raise InputError("no data set here")
+    yield []
+
+
+@contextmanager
+def open_broken(number: int) -> Iterator[list[Estimator]]:
+    raise RuntimeError("CUDA out of memory\nand a second line")
     yield []
 
 
@@ -197,13 +204,16 @@ def test_an_interruption_gives_back_everything_in_flight(tmp_path: Path) -> None
 # processes
 
 
-def test_a_process_evaluates_in_rungs_and_a_deadly_candidate_fails(tmp_path: Path) -> None:
+def test_a_process_evaluates_in_rungs_and_a_deadly_candidate_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "LOSSES", 2)
     latency = OnDevice(CONTEXT)
     executor = LocalExecutor([latency], open_deadly, 1)
     study = study_of(tmp_path)
     study.run([latency, InRungs(CONTEXT)], 4, executor=executor)
     executor.close()
-    assert study.failures == [(LARGEST.id, f"{LOSSES} workers ended while they evaluated it")]
+    assert study.failures == [(LARGEST.id, "2 workers ended while they evaluated it")]
     assert len(study.candidates) == 3
     assert all(list(r.early) == ["score@10"] for i, r in study.history.records.items() if i != LARGEST.id)
 
@@ -211,6 +221,10 @@ def test_a_process_evaluates_in_rungs_and_a_deadly_candidate_fails(tmp_path: Pat
 def test_a_worker_that_cannot_open_is_one_line(tmp_path: Path) -> None:
     executor = LocalExecutor([], open_nothing, 1)
     with pytest.raises(InputError, match="worker 0: no data set here"):
+        study_of(tmp_path).run([FakeLatency(CONTEXT), InRungs(CONTEXT)], 4, executor=executor)
+    executor.close()
+    executor = LocalExecutor([], open_broken, 1)
+    with pytest.raises(InputError, match="worker 0: RuntimeError: CUDA out of memory"):
         study_of(tmp_path).run([FakeLatency(CONTEXT), InRungs(CONTEXT)], 4, executor=executor)
     executor.close()
     with pytest.raises(InputError, match="0 workers"):
