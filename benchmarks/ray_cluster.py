@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from benchmarks import ray_cluster  # workers import what they run, which is no part of the main module
-
-    ray_cluster.main()
+    import_module("benchmarks.ray_cluster").main()  # workers import what they run, which the main module cannot give

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from benchmarks import roles  # workers import what they run, which is no part of the main module
-
-    roles.main()
+    import_module("benchmarks.roles").main()  # workers import what they run, which the main module cannot give

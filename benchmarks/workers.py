@@ -27,6 +27,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -298,6 +299,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from benchmarks import workers  # workers import what they run, which is no part of the main module
-
-    workers.main()
+    import_module("benchmarks.workers").main()  # workers import what they run, which the main module cannot give
