@@ -5,8 +5,8 @@ each other value. The efficiency of a step is the accuracy per unit of cost that
 
     efficiency = change of gain / change of cost
 
-A step down is worth it where little accuracy is lost for the time saved (a small efficiency), a step up where much
-accuracy is gained for the time spent (a large one).
+A step that saves cost is worth it where little gain is lost for it (a small efficiency), a step that costs where much is
+gained (a large one). Where the interval of the cost's change contains 0, the step is open: its efficiency means nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from search_spaces.architecture import Architecture, Value
 from search_spaces.space import Choice
 
 UP, DOWN, OTHER = "up", "down", "other"
+SAVES, COSTS, OPEN = "saves", "costs", "open"
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,14 @@ class Counterfactual:
         change = self.best(cost).value
         return None if change == 0 else self.best(gain).value / change
 
+    def effect(self, cost: str) -> str:
+        """Return what the step does to the cost: ``saves``, ``costs``, or ``open`` where its interval contains 0."""
+        change = self.best(cost)
+        low, high = (change.value if end is None else end for end in (change.low, change.high))
+        if high < 0:
+            return SAVES
+        return COSTS if low > 0 else OPEN
+
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
         parts = {name: getattr(self, name) for name in ("predicted", "measured", "computed")}
@@ -86,8 +95,8 @@ def steps_of(choice: Choice, value: Value) -> list[tuple[str, Value]]:
 def counterfactuals(run: RunData, candidate: Candidate, surrogates: RunSurrogates) -> tuple[Counterfactual, ...]:
     """Return all counterfactuals of a candidate: steps that help most first.
 
-    The order: steps that cost less by rising efficiency (accuracy lost per time saved), then steps that cost more by
-    falling efficiency (accuracy gained per time spent).
+    The order: steps that save cost by rising efficiency (accuracy lost per time saved), steps that cost by falling
+    efficiency (accuracy gained per time spent), open steps by falling gain.
     """
     point = candidate.point
     neighbours: list[tuple[Choice, str, Value, Architecture]] = [
@@ -116,9 +125,10 @@ def ordered(found: Sequence[Counterfactual], cost: str, gain: str) -> tuple[Coun
     """Return counterfactuals with those that help most first, as :func:`counterfactuals` describes."""
 
     def key(one: Counterfactual) -> tuple[int, float]:
-        cheaper = one.best(cost).value < 0
-        efficiency = one.efficiency(cost, gain) or 0.0
-        return (0, efficiency) if cheaper else (1, -efficiency)
+        effect, efficiency = one.effect(cost), one.efficiency(cost, gain) or 0.0
+        if effect == OPEN:
+            return 2, -one.best(gain).value
+        return (0, efficiency) if effect == SAVES else (1, -efficiency)
 
     return tuple(sorted(found, key=key))
 

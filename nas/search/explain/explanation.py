@@ -46,7 +46,7 @@ class Explanation:
         """One row per counterfactual.
 
         Columns: ``choice``, ``before``, ``after``, ``step``, ``id``; for cost and gain the change (``.change``), its 95 %
-        interval (``.low``, ``.high``) and ``.source``; ``efficiency`` (gain per unit of cost); ``params.change``,
+        interval (``.low``, ``.high``) and ``.source``; ``effect`` (saves, costs, open); ``efficiency`` (gain per unit of cost); ``params.change``,
         ``macs.change``; ``verified``.
         """
         import pandas as pd
@@ -58,6 +58,7 @@ class Explanation:
                 change = one.best(name)
                 row[f"{name}.change"] = change.value
                 row |= {f"{name}.{part}": getattr(change, part) for part in ("low", "high", "source")}
+            row["effect"] = one.effect(self.cost)
             row["efficiency"] = one.efficiency(self.cost, self.gain)
             row |= {f"{name}.change": change.value for name, change in one.computed.items() if name != self.cost}
             rows.append({**row, "verified": one.verified})
@@ -73,7 +74,8 @@ class Explanation:
             "budget": self.budget,
             "values": dict(self.values),
             "counterfactuals": [
-                {**c.to_dict(), "efficiency": c.efficiency(self.cost, self.gain)} for c in self.counterfactuals
+                {**c.to_dict(), "effect": c.effect(self.cost), "efficiency": c.efficiency(self.cost, self.gain)}
+                for c in self.counterfactuals
             ],
             "waterfall": None if self.waterfall is None else self.waterfall.to_dict(),
         }

@@ -35,7 +35,9 @@ from nas.training.data import open_training_data
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 
-ROUNDS = 5
+ROUNDS = 4
+SHORT = replace(ROUND, max_s=4.0)
+"""Protocol of one measurement: the rounds together give the interval."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ def _costs(
             for number in range(ROUNDS):
                 update(number, ROUNDS)
                 order = round_order(entrants, plan.settings.seed, number)
-                for outcome in measure_round(order, replace(ROUND, seed=plan.settings.seed + number)):
+                for outcome in measure_round(order, replace(SHORT, seed=plan.settings.seed + number)):
                     if outcome.measurement is not None:
                         rounds[outcome.entrant.name].append(outcome.measurement)
             update(ROUNDS, ROUNDS)

@@ -18,7 +18,8 @@ from nas.search.explain.run_data import RunData
 from nas.search.explain.surrogate import Difference, RunSurrogates
 from search_spaces.architecture import Architecture, Value
 
-ORDERS = 24
+ORDERS = 12
+"""Orders of a waterfall: half of them random, and each reversed."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ def waterfall(run: RunData, candidate: Candidate, surrogates: RunSurrogates, see
     end = candidate.point
     names = [c.name for c in run.plan.points.choices if start[c.name] != end[c.name]]
     rng = np.random.default_rng(seed)
-    orders = [rng.permutation(len(names)) for _ in range(ORDERS if len(names) > 1 else 1)]
+    half = [rng.permutation(len(names)) for _ in range(ORDERS // 2 if len(names) > 1 else 1)]
+    orders = [*half, *(order[::-1] for order in half)] if len(names) > 1 else half
     points, places = _visited(start, end, names, orders)
     inputs, _ = surrogates.inputs(points)
     steps: dict[str, dict[str, Difference]] = {n: {} for n in names}

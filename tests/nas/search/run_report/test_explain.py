@@ -56,12 +56,14 @@ def test_every_step_of_every_choice_once_and_in_order(run: RunData, surrogates: 
     expected = {(c.name, v) for c in run.plan.points.choices for _, v in steps_of(c, pick.architecture[c.name])}
     assert {(f.choice, f.after) for f in found} == expected
     assert len(found) == len(expected)
-    cheaper = [f.best("latency_ms").value < 0 for f in found]
-    assert cheaper == sorted(cheaper, reverse=True)
-    efficiencies = [f.efficiency("latency_ms", "map") or 0 for f in found]
-    saved, spent = efficiencies[: sum(cheaper)], efficiencies[sum(cheaper) :]
-    assert saved == sorted(saved)
-    assert spent == sorted(spent, reverse=True)
+    effects = [f.effect("latency_ms") for f in found]
+    assert effects == sorted(effects, key=["saves", "costs", "open"].index)
+    assert {"saves", "costs"} <= set(effects)
+    efficiencies = {
+        e: [f.efficiency("latency_ms", "map") or 0 for f in found if f.effect("latency_ms") == e] for e in effects
+    }
+    assert efficiencies["saves"] == sorted(efficiencies["saves"])
+    assert efficiencies["costs"] == sorted(efficiencies["costs"], reverse=True)
 
 
 def test_steps_of_ordered_choices_and_alternatives() -> None:

@@ -84,7 +84,7 @@ function traces() {
   const found = [
     { x: line.map((c) => VALUE(c, view.x)), y: line.map((c) => VALUE(c, view.y)), type: "scatter", mode: "lines", line: { color: css(BLUE), width: 1.6, shape: view.x === COST && view.y === GAIN ? "hv" : "linear" }, hoverinfo: "skip", showlegend: false },
     { ...xy(rest), mode: "markers", name: "Candidate", marker: { color: css("--grey"), size: 7, opacity: .55 } },
-    { ...xy(front), mode: "markers", name: "Pareto front", marker: { color: css(BLUE), size: 9, line: { color: css("--paper"), width: 1 } }, error_x: bars(front, view.x, css(BLUE)), error_y: bars(front, view.y, css(BLUE)) },
+    { ...xy(front), mode: "markers", name: "Pareto front", marker: { color: css(BLUE), size: 9, line: { color: css("--paper"), width: 1 } }, error_x: bars(front, view.x, css("--blue-soft")), error_y: bars(front, view.y, css("--blue-soft")) },
   ];
   const stock = F.stock.map(stockPoint).filter(Boolean);
   if (stock.length) found.push({ x: stock.map((s) => s.x.value), y: stock.map((s) => (s.y ? s.y.value : floor())), type: "scatter", mode: "markers", name: "Stock network", cliponaxis: false, marker: { symbol: "diamond", size: 11, color: css("--paper"), line: { color: css(GREEN), width: 2 } }, hoverinfo: "text", hovertext: stock.map((s) => `<b>${safe(s.s.name)}</b> at ${s.s.image_size} px<br>${safe(labelOf(view.x))} ${safe(quantity(s.x))}<br>${s.y ? `${safe(labelOf(GAIN))} ${safe(quantity(s.y))}` : "accuracy on this data set not measured"}`) });
@@ -219,7 +219,7 @@ function update() {
 function stockTable() {
   if (!F.stock.length) return;
   const rows = F.stock.map((s) => el("tr", {}, el("td", {}, s.name), el("td", { class: "num" }, quantity(s.latency)), el("td", { class: "num wide" }, number(s.params)), el("td", { class: "num wide" }, number(s.macs)), F.picks.map((p) => el("td", { class: "num ratio" }, ratio(s, BY_ID[p.id]))), el("td", { class: "num" }, s.accuracy ? number(s.accuracy.value) : "–"), el("td", { class: "num wide" }, s.published_map === null ? "–" : `${s.published_map}\u202f%`)));
-  put("stock", el("h3", {}, "Stock networks on the same target"), el("p", { class: "small soft" }, `At ${F.stock[0].image_size} px with the ${RUN.classes.length} classes of this data set. “S is” tells how many times faster (or slower) the chosen network is. Published COCO accuracy is at 640 px and on other images: it does not compare with this data set.`),
+  put("stock", el("h3", {}, "Stock networks on the same target"), el("p", { class: "small soft" }, `At ${F.stock[0].image_size} px with the ${RUN.classes.length === 1 ? "one class" : `${RUN.classes.length} classes`} of this data set. “S is” tells how many times faster (or slower) the chosen network is. Published COCO accuracy is at 640 px and on other images: it does not compare with this data set.`),
     el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, el("th", {}, "Network"), el("th", { class: "num" }, "Latency"), el("th", { class: "num wide" }, "Parameters"), el("th", { class: "num wide" }, "MACs"), F.picks.map((p) => el("th", { class: "num" }, `${p.name} is`)), el("th", { class: "num" }, labelOf(GAIN)), el("th", { class: "num wide" }, "COCO, published"))), el("tbody", {}, rows))));
 }
 function ratio(s, c) {

@@ -1,7 +1,7 @@
 // Three questions, counterfactuals, waterfall.
 function questions() {
   const unit = unitOf(COST), typical = F.picks.length ? VALUE(BY_ID[F.picks[Math.floor(F.picks.length / 2)].id], COST) : VALUE(FRONT[0], COST);
-  const fair = 10 ** Math.floor(Math.log10(typical / 4)), step = typical > 2 && IS_TIME ? 1 : Number(fair.toPrecision(1));
+  const step = typical > 2 && IS_TIME ? 1 : Number((typical / 4).toPrecision(1));
   const why = el("div", { class: "question" }, el("h3", {}, F.picks.length ? `Why is ${F.picks[0].name} not ${IS_TIME ? "faster" : "cheaper"}?` : "Why not faster?"), whyNotFaster());
   const amount = el("input", { type: "number", min: 0, step: "any", value: step, id: "less" });
   const lost = el("ul", { id: "less-answer" });
@@ -29,9 +29,11 @@ function whyNotFaster() {
     : RUN.at_least ? "It is the cheapest network that reaches its goal." : "Without budgets, the smallest pick is the fastest useful network: at least a third of the way from the lowest to the highest accuracy of the front.";
   rows.push(line(pick.name, rule));
   const next = FRONT.filter((k) => VALUE(k, COST) < cost).pop();
-  rows.push(next ? line("→", `The next faster network of the front takes ${number(VALUE(next, COST))} ${unitOf(COST)} and loses ${number(VALUE(c, GAIN) - VALUE(next, GAIN), 2)} ${labelOf(GAIN)}.`) : line("→", "No evaluated network is faster without being dominated: it is the fast end of the front."));
-  const down = found ? found.counterfactuals.filter((k) => best(k, COST).value < 0) : [];
+  if (!c.on_front) rows.push(line("!", "By the newest measurements it is just behind the front: the difference is within the intervals."));
+  rows.push(next ? line("→", `The next faster network of the front takes ${number(VALUE(next, COST))} ${unitOf(COST)}, with ${signed(VALUE(next, GAIN) - VALUE(c, GAIN), 2)} ${labelOf(GAIN)}.`) : line("→", "No evaluated network is faster without being dominated: it is the fast end of the front."));
+  const down = found ? found.counterfactuals.filter((k) => k.effect === "saves") : [];
   for (const k of down.slice(0, 2)) rows.push(line("–", `${choiceName(k.choice)} ${k.before} → ${k.after} would save ${number(-best(k, COST).value, 2)} ${unitOf(COST)} (${range(best(k, COST))}) for ${change(best(k, GAIN), "")} ${labelOf(GAIN)} (${range(best(k, GAIN))}; ${best(k, GAIN).source}).`));
+  if (found && !down.length) rows.push(line("–", "No single step of one choice would be faster for certain: every interval contains no change."));
   return el("ul", {}, rows);
 }
 function lessAnswer(list, amount) {
@@ -73,16 +75,22 @@ function why(i) {
   if (!e) { put("why-body", el("p", { class: "soft" }, `No explanation: ${F.explain_note || "it was left out"}.`)); return; }
   const rows = e.counterfactuals, sx = scaleOf(rows, COST), sy = scaleOf(rows, GAIN), measured = rows.filter((k) => Object.keys(k.measured).length).length;
   const head = el("tr", {}, ["One step", `${labelOf(COST)} (${unitOf(COST)})`, labelOf(GAIN)].map((t) => el("th", {}, t)), el("th", { class: "num wide" }, `${labelOf(GAIN)} per ${unitOf(COST) || "unit"}`), el("th", { class: "num wide" }, "Parameters"), el("th", { class: "num wide" }, "MACs"), el("th", {}, ""));
-  const body = rows.map((k) => {
+  const row = (k) => {
     const x = best(k, COST), y = best(k, GAIN), tag = k.verified ? "verified" : Object.keys(k.measured).length ? "measured" : "predicted";
     return el("tr", {}, el("td", { class: "step" }, el("b", {}, choiceName(k.choice)), " ", el("span", {}, `${k.before} → ${k.after}`)), el("td", { class: "bars", "data-label": labelOf(COST) }, delta(x, sx, "less")), el("td", { class: "bars", "data-label": labelOf(GAIN) }, delta(y, sy, "more")), el("td", { class: "num wide" }, k.efficiency === null ? "–" : number(k.efficiency, 2)), el("td", { class: "num wide" }, k.computed.params ? count(k.computed.params.value) : "–"), el("td", { class: "num wide" }, k.computed.macs ? count(k.computed.macs.value) : "–"), el("td", {}, el("span", { class: `tag ${tag === "predicted" ? "" : "measured"}` }, tag)));
-  });
-  const cheaper = rows.filter((k) => best(k, COST).value < 0 && best(k, GAIN).value >= 0).length;
-  const certain = rows.filter((k) => best(k, COST).value < 0 && best(k, GAIN).low !== null && best(k, GAIN).low > 0).length;
+  };
+  const of = (effect) => rows.filter((k) => k.effect === effect), open = of("open");
+  const title = (text) => el("tr", { class: "title" }, el("td", { colspan: 7 }, text));
+  const group = (text, list) => (list.length ? [title(text), list.map(row)] : []);
+  const word = IS_TIME ? "time" : lower(labelOf(COST));
+  const body = [group(`Saves ${word}: the least accuracy lost for it first`, of("saves")), group(`Costs ${word}: the most accuracy gained for it first`, of("costs"))];
+  const later = open.length ? el("details", { open: body.flat(2).length === 0 }, el("summary", {}, `${open.length} steps whose change of ${lower(labelOf(COST))} is open: its interval contains 0`), el("table", { class: "steps" }, el("thead", {}, head.cloneNode(true)), el("tbody", {}, open.map(row)))) : null;
+  const cheaper = of("saves").filter((k) => best(k, GAIN).value >= 0).length;
+  const certain = of("saves").filter((k) => best(k, GAIN).low !== null && best(k, GAIN).low > 0).length;
   put("why-body",
-    el("p", { class: "intro" }, `What one step of each choice of ${e.name} would change. First the steps that save time, those that lose the least accuracy for it on top; then the steps that cost time, those that gain the most for it on top. Bars are changes, whiskers their 95 % intervals: predicted by the surrogate models of the search${measured ? `, measured for ${measured} of ${rows.length}` : ""}. ` + (certain ? `${certain} would be faster and more accurate with 95 % confidence: a longer search, or nas report --verify, would tell.` : cheaper ? `${cheaper} may be faster without losing accuracy, within the uncertainty of the prediction: nas report --verify measures them.` : "No single step is predicted to be faster and as accurate.")),
+    el("p", { class: "intro" }, `What one step of each choice of ${e.name} would change. Bars are changes, whiskers their 95 % intervals: predicted by the surrogate models of the search${measured ? `, measured for ${measured} of ${rows.length}` : ""}. ` + (certain ? `${certain} would be faster and more accurate with 95 % confidence: a longer search, or nas report --verify, would tell.` : cheaper ? `${cheaper} may be faster without losing accuracy, within the uncertainty of the prediction: nas report --verify measures them.` : "No single step is predicted to be faster and as accurate.")),
     el("p", { class: "key" }, el("span", {}, el("i", { style: { background: "var(--blue)" } }), "better"), el("span", {}, el("i", { style: { background: "var(--pick)" } }), "worse"), el("span", {}, "whisker: 95 % interval")),
-    el("table", { class: "steps" }, el("thead", {}, head), el("tbody", {}, body)),
+    body.flat(2).length ? el("table", { class: "steps" }, el("thead", {}, head), el("tbody", {}, body)) : null, later,
     fall(e));
 }
 function delta(d, scale, good) { return el("div", { class: "delta" }, axisBar(d, scale, good), el("div", { class: "num" }, change(d), el("small", {}, range(d)))); }
@@ -98,8 +106,10 @@ function fall(e) {
     if (Math.abs(w.unexplained[name]) > 0) parts.push(["Not explained by the model", w.unexplained[name], null]);
     let at = w.values[name].value;
     const ends = [at]; for (const [, v] of parts) ends.push(ends[ends.length - 1] + v);
-    const lo = Math.min(0, ...ends), hi = Math.max(0, ...ends), X = (v) => (100 * (v - lo)) / (hi - lo || 1);
-    const total = (text, v) => [el("span", { class: "total" }, text), el("div", { class: "axis" }, el("i", { class: "fill sum", style: { left: `${Math.min(X(0), X(v))}%`, width: `${Math.abs(X(v) - X(0))}%` } })), el("span", { class: "num total" }, `${number(v)} ${unitOf(name)}`)];
+    // bars from zero where the differences are large beside the totals; else an axis around them, and totals as marks
+    const least = Math.min(...ends), most = Math.max(...ends), cut = least > .6 * most, pad = .06 * (most - least || 1);
+    const lo = cut ? least - pad : Math.min(0, least), hi = cut ? most + pad : Math.max(0, most), X = (v) => (100 * (v - lo)) / (hi - lo || 1);
+    const total = (text, v) => [el("span", { class: "total" }, text), el("div", { class: "axis" }, el("i", { class: "fill sum", style: cut ? { left: `calc(${X(v)}% - 2px)`, width: "4px" } : { left: `${Math.min(X(0), X(v))}%`, width: `${Math.abs(X(v) - X(0))}%` } })), el("span", { class: "num total" }, `${number(v)} ${unitOf(name)}`)];
     const rows = [...total(w.start, at)];
     for (const [text, v, d] of parts) {
       const a = X(at), b = X(at + v), worse = good === "less" ? v > 0 : v < 0;
@@ -107,7 +117,7 @@ function fall(e) {
       at += v;
     }
     rows.push(...total(e.name, at));
-    return el("div", {}, el("h3", {}, titled(name)), el("div", { class: "fall" }, rows));
+    return el("div", {}, el("h3", {}, titled(name)), el("div", { class: "fall" }, rows), cut ? el("p", { class: "small soft", style: { "margin-top": "6px" } }, `The axis does not begin at zero: it spans ${number(lo)} to ${number(hi)}.`) : null);
   };
   return el("div", {}, el("h3", { style: { "font-size": "17px", "margin-top": "32px" } }, `What makes ${e.name}`), el("p", { class: "small soft" }, `${intro} The parts are Shapley values of the surrogate; ${w.values[COST].source === "predicted" ? `the start is predicted` : "the start was evaluated"}.`), el("div", { class: "cols" }, column(COST, "less"), column(GAIN, "more")));
 }
