@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import math
 import shlex
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +17,26 @@ from numpy.typing import NDArray
 
 import nas
 from nas.cli.search import _explicit, _settings
+from nas.core.estimate import Estimate
+from nas.core.reporter import Reporter
+from nas.search.explain import verify as verify_module
 from nas.search.explain.commands import search_options
 from nas.search.explain.counterfactuals import counterfactuals, measured_changes, steps_of
+from nas.search.explain.explanation import explain
 from nas.search.explain.importance import sobol_indices
 from nas.search.explain.run_data import RunData, read_run
 from nas.search.explain.search_history import read_log, search_history
 from nas.search.explain.surrogate import Difference, RunSurrogates
 from nas.search.explain.trust import file_sha256, manifest, trust
 from nas.search.explain.verified import read_verified, write_verified
+from nas.search.explain.verify import verified_table, verify
 from nas.search.explain.waterfall import waterfall
 from nas.search.samplers.encoding import Encoding
+from nas.search.settings import SearchSettings
+from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 from search_spaces.space import Choice
-from tests._report_run import accuracy_of, latency_of
+from tests._report_run import CLASSES, accuracy_of, latency_of
 
 
 def test_counterfactuals_are_right_within_their_intervals(run: RunData, surrogates: RunSurrogates) -> None:
@@ -142,6 +152,35 @@ def test_verified_counterfactuals_are_kept_and_marked(run: RunData, surrogates: 
     assert kept[run.pick("S").id][step.id] == change
     assert "other" in kept[run.pick("S").id]
     assert read_verified(tmp_path / "none") == {}
+
+
+def test_verifying_measures_the_most_interesting_once(
+    run: RunData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Figures of the formulas stand for measurements; a second call takes other steps."""
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder, folder)
+    settings = replace(SearchSettings.read(folder), data=None, num_classes=len(CLASSES))
+    settings.write(folder)
+
+    def figures(name: str, unit: str, of: Callable[[Architecture], float]) -> Callable[..., list[Estimate]]:
+        return lambda run, points, *_: [Estimate(name, of(p), unit, of(p) - 0.01, of(p) + 0.01) for p in points]
+
+    monkeypatch.setattr(verify_module, "_costs", figures("latency_ms", "ms", latency_of))
+    monkeypatch.setattr(verify_module, "_gains", figures("map", "", accuracy_of))
+    first, second = verify(folder, 4, Reporter()), verify(folder, 4, Reporter())
+    keys = [{(s.name, s.counterfactual.id) for s in steps} for steps in (first, second)]
+    assert [len(k) for k in keys] == [4, 4]
+    assert not keys[0] & keys[1]
+    explained = explain(folder, first[0].name)
+    marked = {c.id for c in explained.counterfactuals if c.verified}
+    assert {id_ for name, id_ in (*keys[0], *keys[1]) if name == first[0].name} == marked
+    step = next(c for c in explained.counterfactuals if c.verified)
+    a = run.pick(first[0].name).architecture
+    true = latency_of(a.replace(**{step.choice: step.after})) - latency_of(a)
+    assert step.best("latency_ms").value == pytest.approx(true)
+    assert step.best("latency_ms").source == "measured"
+    assert "predicted" in verified_table(first).headers[2]
 
 
 def test_the_command_gives_the_settings_back(run: RunData) -> None:

@@ -5,6 +5,7 @@ const RUN = F.run, COST = RUN.cost, GAIN = RUN.gain;
 const COLUMNS = Object.fromEntries(F.columns.map((c) => [c.name, c]));
 const BY_ID = Object.fromEntries(F.candidates.map((c) => [c.id, c]));
 const $ = (id) => document.getElementById(id);
+const NARROW = innerWidth < 760;
 const NS = "http://www.w3.org/2000/svg";
 
 function el(tag, given, ...children) {

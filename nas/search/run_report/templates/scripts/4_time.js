@@ -33,7 +33,7 @@ function power(k) { return k >= -2 && k <= 3 ? String(10 ** k) : `10${String(k).
 function roofline(p) {
   const r = F.operations.roofline;
   if (!r) return el("p", { class: "soft" }, "Not measured.");
-  const W = 560, H = 330, L = 52, B = 46, T = 12, R = 14;
+  const W = NARROW ? 358 : 560, H = NARROW ? 280 : 330, L = 52, B = 46, T = 12, R = 14;
   const ops = p.operations.filter((o) => o.macs && o.bytes && o.ms);
   if (!ops.length) return el("p", { class: "soft" }, "The runtime’s operations have no known cost.");
   const xs = ops.map((o) => o.macs / o.bytes), ys = ops.map((o) => o.macs / o.ms / 1e6), peak = r.macs_per_s / 1e9;

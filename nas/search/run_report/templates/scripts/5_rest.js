@@ -1,6 +1,6 @@
 // The search, trust, themes, and the start of the page.
 function lineChart(series, { x, y, percentY = false, step = false, zero = false }) {
-  const W = 560, H = 250, L = 56, B = 42, T = 10, R = 14, all = series.flatMap((s) => s.points);
+  const W = NARROW ? 358 : 560, H = NARROW ? 210 : 250, L = 56, B = 42, T = 10, R = 14, all = series.flatMap((s) => s.points);
   if (!all.length) return el("p", { class: "soft" }, "No points.");
   const [x0, x1] = extent([...all.map((p) => p[0]), ...(zero ? [0] : [])]), lo = Math.min(...all.map((p) => p[1])), hi = Math.max(...all.map((p) => p[1]));
   const y0 = percentY ? 0 : Math.min(0, lo), y1 = percentY ? 1 : hi > y0 ? hi : y0 + 1;
