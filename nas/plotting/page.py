@@ -59,8 +59,8 @@ def _safe_text(value: object) -> object:
 
 
 def escaped(text: str) -> str:
-    """Return text from outside as it may stand in a label of plotly, which takes HTML."""
-    return html.escape(printable(text))
+    """Return text from outside as it may stand in a label of plotly, which takes HTML without entities of quotes."""
+    return html.escape(printable(text), quote=False)
 
 
 def plot_html(figure: go.Figure, name: str, script: bool = True, height: str | None = None) -> Markup:

@@ -6,6 +6,7 @@ const COLUMNS = Object.fromEntries(F.columns.map((c) => [c.name, c]));
 const BY_ID = Object.fromEntries(F.candidates.map((c) => [c.id, c]));
 const $ = (id) => document.getElementById(id);
 const NARROW = innerWidth < 760;
+const SUP = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
 const NS = "http://www.w3.org/2000/svg";
 
 function el(tag, given, ...children) {

@@ -19,7 +19,7 @@ function header() {
   put("headline", RUN.finished ? `${words[shown] || `${shown} networks`} for ${where}` : `A search under way on ${where}`);
   const device = F.trust.device.accelerator || F.trust.device.cpu || "";
   const parts = [
-    `Of ${number(RUN.architectures, 2).replace("\u202f", " ")} possible networks of the space ${RUN.space}, the search evaluated ${F.candidates.length}; ${FRONT.length} of them form the Pareto front of ${lower(labelOf(COST))} and ${labelOf(GAIN)}.`,
+    `Of ${words2(RUN.architectures)} possible networks of the space ${RUN.space}, the search evaluated ${F.candidates.length}; ${FRONT.length} of them form the Pareto front of ${lower(labelOf(COST))} and ${labelOf(GAIN)}.`,
     device ? ` Measured on ${device}` : "", device && RUN.data ? `, accuracy on ${RUN.data}.` : device ? "." : RUN.data ? ` Accuracy on ${RUN.data}.` : "",
     RUN.accuracy === "supernet" ? " Accuracy is that of the supernet’s weights, before the networks are trained." : "",
   ];
@@ -36,6 +36,11 @@ function header() {
   const intro = `Each point is an evaluated network; to the left is ${IS_TIME ? "faster" : "cheaper"}, up is more accurate. Bars are 95 % intervals. ` + (F.stock.length ? "Diamonds are stock networks measured on the same target; those whose accuracy on this data set is unknown stand on the axis." : "");
   put("front-intro", intro);
   put("footer", `Written ${F.written.replace("T", " ").slice(0, 16)} UTC by nas report. All figures are in report.json beside this page. The page needs no network.`);
+}
+function words2(value) {
+  const scales = [[1e12, "trillion"], [1e9, "billion"], [1e6, "million"]], [scale, name] = scales.find(([s]) => value >= s) || [1, ""];
+  if (value >= 1e15) return `10${String(Math.round(Math.log10(value))).split("").map((d) => SUP[d]).join("")}`;
+  return name ? `${significant(value / scale, 2)} ${name}` : value.toLocaleString("en");
 }
 function splitUnit(text) {
   const at = text.search(/ ±|\u202f/);
@@ -218,9 +223,10 @@ function update() {
 
 function stockTable() {
   if (!F.stock.length) return;
-  const rows = F.stock.map((s) => el("tr", {}, el("td", {}, s.name), el("td", { class: "num" }, quantity(s.latency)), el("td", { class: "num wide" }, number(s.params)), el("td", { class: "num wide" }, number(s.macs)), F.picks.map((p) => el("td", { class: "num ratio" }, ratio(s, BY_ID[p.id]))), el("td", { class: "num" }, s.accuracy ? number(s.accuracy.value) : "–"), el("td", { class: "num wide" }, s.published_map === null ? "–" : `${s.published_map}\u202f%`)));
+  const known = F.stock.some((s) => s.accuracy);
+  const rows = F.stock.map((s) => el("tr", {}, el("td", {}, s.name), el("td", { class: "num" }, quantity(s.latency)), el("td", { class: "num wide" }, number(s.params)), el("td", { class: "num wide" }, number(s.macs)), F.picks.map((p) => el("td", { class: "num ratio" }, ratio(s, BY_ID[p.id]))), el("td", { class: `num ${known ? "" : "wide"}` }, s.accuracy ? number(s.accuracy.value) : "–"), el("td", { class: "num wide" }, s.published_map === null ? "–" : `${s.published_map}\u202f%`)));
   put("stock", el("h3", {}, "Stock networks on the same target"), el("p", { class: "small soft" }, `At ${F.stock[0].image_size} px with the ${RUN.classes.length === 1 ? "one class" : `${RUN.classes.length} classes`} of this data set. “S is” tells how many times faster (or slower) the chosen network is. Published COCO accuracy is at 640 px and on other images: it does not compare with this data set.`),
-    el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, el("th", {}, "Network"), el("th", { class: "num" }, "Latency"), el("th", { class: "num wide" }, "Parameters"), el("th", { class: "num wide" }, "MACs"), F.picks.map((p) => el("th", { class: "num" }, `${p.name} is`)), el("th", { class: "num" }, labelOf(GAIN)), el("th", { class: "num wide" }, "COCO, published"))), el("tbody", {}, rows))));
+    el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, el("th", {}, "Network"), el("th", { class: "num" }, "Latency"), el("th", { class: "num wide" }, "Parameters"), el("th", { class: "num wide" }, "MACs"), F.picks.map((p) => el("th", { class: "num" }, `${p.name} is`)), el("th", { class: `num ${known ? "" : "wide"}` }, labelOf(GAIN)), el("th", { class: "num wide" }, "COCO, published"))), el("tbody", {}, rows))));
 }
 function ratio(s, c) {
   const own = c.estimates.latency_ms;

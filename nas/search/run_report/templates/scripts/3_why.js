@@ -29,7 +29,7 @@ function whyNotFaster() {
     : RUN.at_least ? "It is the cheapest network that reaches its goal." : "Without budgets, the smallest pick is the fastest useful network: at least a third of the way from the lowest to the highest accuracy of the front.";
   rows.push(line(pick.name, rule));
   const next = FRONT.filter((k) => VALUE(k, COST) < cost).pop();
-  if (!c.on_front) rows.push(line("!", "By the newest measurements it is just behind the front: the difference is within the intervals."));
+  if (!c.on_front) rows.push(line("!", "By the newest measurements it is behind the front: another candidate is at least as fast and as accurate."));
   rows.push(next ? line("→", `The next faster network of the front takes ${number(VALUE(next, COST))} ${unitOf(COST)}, with ${signed(VALUE(next, GAIN) - VALUE(c, GAIN), 2)} ${labelOf(GAIN)}.`) : line("→", "No evaluated network is faster without being dominated: it is the fast end of the front."));
   const down = found ? found.counterfactuals.filter((k) => k.effect === "saves") : [];
   for (const k of down.slice(0, 2)) rows.push(line("–", `${choiceName(k.choice)} ${k.before} → ${k.after} would save ${number(-best(k, COST).value, 2)} ${unitOf(COST)} (${range(best(k, COST))}) for ${change(best(k, GAIN), "")} ${labelOf(GAIN)} (${range(best(k, GAIN))}; ${best(k, GAIN).source}).`));

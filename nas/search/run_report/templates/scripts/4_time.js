@@ -28,7 +28,6 @@ function time(i) {
     el("div", { class: "cols" }, el("div", {}, el("h3", { style: { "margin-top": 0 } }, "By stage"), el("div", { class: "hbars stages" }, heads, rows)), el("div", {}, el("h3", { style: { "margin-top": 0 } }, "Roofline of one core, measured"), roofline(p))),
     el("h3", {}, "The slowest operations"), table);
 }
-const SUP = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
 function power(k) { return k >= -2 && k <= 3 ? String(10 ** k) : `10${String(k).split("").map((d) => SUP[d]).join("")}`; }
 function roofline(p) {
   const r = F.operations.roofline;
@@ -104,7 +103,7 @@ function diagram(network) {
     const at = place[p.name], h = at.height || H, changed = p.differs.length > 0, share = weight(p) / sum;
     const bold = (field) => (p.differs.includes(field) ? 700 : 400), mid = at.y + h / 2;
     const first = [svg("tspan", { "font-weight": bold("kind") }, p.kind), p.depth ? svg("tspan", { "font-weight": bold("depth") }, ` ×${p.depth}`) : null, p.hidden ? svg("tspan", { "font-weight": bold("hidden") }, ` (${p.hidden})`) : null];
-    const second = p === head ? [`${number(p.params, 2)} parameters`] : [svg("tspan", { "font-weight": bold("channels") }, `${p.channels} ch`), ` · ${p.size[0]}×${p.size[1]}`];
+    const second = p === head ? [`${number(p.params, 2)} params`] : [svg("tspan", { "font-weight": bold("channels") }, `${p.channels} ch`), ` · ${p.size[0]}×${p.size[1]}`];
     nodes.push(svg("g", {}, svg("title", {}, `${p.name}: ${percent(share, 1)} of the ${profile ? "time" : "multiply-accumulates"}, ${number(p.macs)} MACs, ${number(p.params)} parameters`),
       svg("rect", { x: at.x, y: at.y, width: W, height: h, rx: 6, fill: "var(--paper)", stroke: changed ? "var(--pick)" : "var(--grey)", "stroke-width": changed ? 1.8 : 1 }),
       svg("rect", { x: at.x, y: at.y, width: W, height: h, rx: 6, fill: "var(--blue)", "fill-opacity": (.5 * weight(p)) / most }),
