@@ -42,7 +42,7 @@ def decided(measured: Difference) -> bool:
 
 def figure_of(steps: Sequence[VerifiedStep], cost: str, gain: str) -> dict[str, Any]:
     """Return the counts and every step."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "pick": s.name,
             "choice": s.counterfactual.choice,
