@@ -62,7 +62,12 @@ class Setting:
     @property
     def size(self) -> int:
         """Side of the images of the search in pixels."""
-        return 64 if self.rehearse else 320
+        return 96 if self.rehearse else 320
+
+    @property
+    def batch(self) -> list[str]:
+        """The batch of trainings, as options."""
+        return ["--batch-size", "8"] if self.rehearse else []
 
     @property
     def device(self) -> str:
@@ -162,7 +167,7 @@ def search(setting: Setting) -> Any:
     epochs, trials, images = ("1", "2", "24") if setting.rehearse else ("6", "40", "1000")
     words = ["search", "--data", setting.data, "--limit", images, "--fix", f"image_size={setting.size}"]
     words += ["--target", setting.target("tensorrt-rtx:fp16").partition("@")[0], "--epochs", epochs, "--trials", trials]
-    words += ["--device", setting.device, "--eval-images", "16" if setting.rehearse else "200"]
+    words += ["--device", setting.device, "--eval-images", "16" if setting.rehearse else "200", *setting.batch]
     return nas(setting, [*words, "--out", str(setting.run)]) | {"front": _json(setting.run / "front.json")}
 
 
@@ -175,7 +180,9 @@ def certificate(setting: Setting) -> Any:
 def training(setting: Setting) -> Any:
     """S, M and L and two references, trained side by side."""
     words = ["train", str(setting.run), "--data", setting.data, "--init", "supernet", "--device", setting.device]
-    words += ["--epochs", "1", "--limit", "16"] if setting.rehearse else ["--epochs", "8", "--limit", "1000"]
+    words += (
+        ["--epochs", "1", "--limit", "16", *setting.batch] if setting.rehearse else ["--epochs", "8", "--limit", "1000"]
+    )
     names = ("yolov8n",) if setting.rehearse else ("yolov8n", "yolo11n")
     for name in names:
         words += ["--reference", name]
@@ -209,7 +216,13 @@ def onnxruntime_cuda(setting: Setting) -> Any:
 def two_processes(setting: Setting) -> Any:
     """Training in two processes: on two GPUs by torchrun, in a rehearsal on the CPU."""
     words = ["train", "yolov8n", "--data", setting.data, "--image-size", str(setting.size), "--epochs", "1"]
-    words += ["--limit", "16" if setting.rehearse else "500", "--out", str(setting.out / "two" / "yolov8n.safetensors")]
+    words += [
+        *setting.batch,
+        "--limit",
+        "16" if setting.rehearse else "500",
+        "--out",
+        str(setting.out / "two" / "yolov8n.safetensors"),
+    ]
     if setting.rehearse:
         return nas(setting, [*words, "--processes", "2", "--device", "cpu"])
     if len(_cuda_in_torch()["devices"]) < 2:
