@@ -23,7 +23,7 @@ from nas.data.source import cache_folder
 from nas.pretrained.checkpoint import SUFFIXES, Checkpoint, open_checkpoint
 from nas.pretrained.families import WEIGHT_MAPS
 from nas.pretrained.families.base import Tensors, WeightMap, with_identity_norms
-from nas.supernet.weights import digest_of, save_detector
+from nas.supernet.weights import digest_of, load_detector, save_detector
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
 from search_spaces.image_size import ImageSize
@@ -118,8 +118,10 @@ def import_weights(path: Path, out: Path, accept_licence: bool = False) -> Impor
 
     Raises:
         InputError: if the file is damaged, belongs to no known family or does not fit exactly (the message names the
-            tensors that do not fit), or if a restricted licence is not accepted.
+            tensors that do not fit), if a restricted licence is not accepted, or if ``out`` holds anything but an
+            earlier import of the same file.
     """
+    _check_free(out, path)
     checkpoint = open_checkpoint(path)
     weight_map, fit = best_fit(checkpoint, path)
     if not fit.exact:
@@ -133,6 +135,18 @@ def import_weights(path: Path, out: Path, accept_licence: bool = False) -> Impor
     imported = _summary(checkpoint, fit, detector, artifact, licence)
     save_detector(out, detector, artifact, {"imported": _record(path, imported)})
     return imported
+
+
+def _check_free(out: Path, source: Path) -> None:
+    """Raise InputError if ``out`` exists and is no import of ``source``: weights are never replaced by others."""
+    if not out.exists():
+        return
+    try:
+        imported = load_detector(out)[2].get("imported")
+    except InputError:
+        imported = None
+    if not isinstance(imported, dict) or imported.get("sha256_16") != digest_of(source):
+        raise InputError(f"{out} exists, and is no import of {source}", "an --out that does not exist")
 
 
 def weights_file(path: Path, accept_licence: bool = False) -> Path:

@@ -22,9 +22,13 @@ from nas.data.source import DataPair
 from nas.pseudo_labels.thresholds import LEFT_OUT, Finder, thresholds_for
 from nas.supernet.weights import digest_of
 from search_spaces.errors import InputError
-from search_spaces.json_checks import JsonObject
+from search_spaces.json_checks import JsonObject, read_json
 
 VERSION = 1
+DESCRIPTION = "pseudo-labels"
+"""Description in the json, by which earlier labels are recognised."""
+MAX_LABELS = 1 << 30
+"""Bytes of earlier labels that are read, at most."""
 NAMED = 20
 """Broken images that are named one by one; all are counted."""
 
@@ -86,12 +90,14 @@ def pseudo_label(
     """Label every image below ``images``, write ``out``, and return the numbers of images, boxes and broken images.
 
     After a kill, the same call resumes: ``<out>.part`` has a line per finished image. File names in ``out`` are
-    relative to its folder. Raises InputError if there is no image, or if the options do not fit the model.
+    relative to its folder. Raises InputError if there is no image, if the options do not fit the model, or if ``out``
+    holds anything but earlier pseudo-labels.
     """
     paths = list(images_in(images))
     if not paths:
         raise InputError(f"no image in {images}", f"files ending in {', '.join(sorted(SUFFIXES))}")
     journal = Journal(out.with_name(out.name + ".part"))
+    _check_replaceable(out)
     asked = _asked(model, finder, wanted, data)
     begun = _begun(journal, asked)
     if not begun:
@@ -130,6 +136,19 @@ def pseudo_label(
     for line in broken[:NAMED]:
         reporter.note(f"{images / line['file']}: {line['broken']}, left out")
     return len(chosen) - len(broken), sum(not a["iscrowd"] for a in content["annotations"]), len(broken)
+
+
+def _check_replaceable(out: Path) -> None:
+    """Raise InputError if ``out`` exists and holds no pseudo-labels: labels of a person are never replaced."""
+    if not out.exists():
+        return
+    try:
+        content = read_json(out, max_bytes=MAX_LABELS)
+    except InputError:
+        content = None
+    info = content.get("info") if isinstance(content, Mapping) else None
+    if not isinstance(info, Mapping) or info.get("description") != DESCRIPTION:
+        raise InputError(f"{out} exists, and holds no pseudo-labels", "an --out that does not exist")
 
 
 def _asked(model: Path, finder: Finder, wanted: LabelThresholds, data: DataPair | None) -> dict[str, Any]:
@@ -179,7 +198,7 @@ def _coco(
     whole = [line for line in lines if "broken" not in line]
     place = _relative(images.resolve(), out.resolve().parent)
     unsure = LEFT_OUT if info["ignore_from"] is None else float(info["ignore_from"])
-    writer = CocoWriter(classes, {"description": "pseudo-labels", **info})
+    writer = CocoWriter(classes, {"description": DESCRIPTION, **info})
     limit = np.array(limits, np.float64)
     for line in whole:
         scores, labels = np.array(line["scores"], np.float64), np.array(line["labels"], np.int64)

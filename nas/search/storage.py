@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import sqlite3
 import threading
 import time
 import warnings
@@ -25,8 +26,10 @@ from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from latency_db.database.sqlite_file import open_readonly
 from nas.search.optuna_compat import CACHE_CALLS, BaseJournalFileLock
 from search_spaces.errors import InputError
+from search_spaces.text import printable
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -186,6 +189,8 @@ def _open_url(url: str, write: bool) -> optuna.storages.BaseStorage | str:
         path = make_url(url).database
         if not write and path and not Path(path).is_file():
             raise InputError(f"no study file {path}", "the storage of a search that has begun")
+        if path and path != ":memory:":
+            _check_study_file(Path(path))
         if write:
             _write_ahead(url)
         return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": BUSY_S}})
@@ -218,10 +223,26 @@ def quiet_optuna() -> Iterator[None]:
         optuna.logging.set_verbosity(verbosity)
 
 
+def _check_study_file(path: Path) -> None:
+    """Raise InputError if a file is there and is no database of studies: tables are never mixed with others."""
+    if not path.is_file():
+        return
+    try:
+        with contextlib.closing(open_readonly(path)) as connection:
+            tables = {str(row[0]) for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is damaged or no database ({printable(error)})", "a database of studies") from None
+    if tables and "studies" not in tables:
+        names = ", ".join(sorted(printable(name) for name in tables)[:3])
+        raise InputError(
+            f"{path} is another program's database (tables {names})",
+            "a database of studies, or a new file",
+            "name another file with --storage",
+        )
+
+
 def _write_ahead(url: str) -> None:
     """Switch an SQLite file to its write-ahead log, in which others read while one writes."""
-    import sqlite3
-
     path = make_url(url).database
     if path and path != ":memory:":
         with (

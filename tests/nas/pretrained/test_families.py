@@ -196,3 +196,17 @@ def test_a_bias_before_a_norm_is_folded_into_its_mean(stem: str) -> None:
     x = torch.rand(2, 3, 9, 9)
     with torch.no_grad():
         assert torch.allclose(ours(x), norm(conv(x)), atol=1e-5)
+
+
+def test_an_import_never_replaces_other_weights(yolov8n: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    out = tmp_path / "S.safetensors"
+    torch.save({"model": yolov8n}, tmp_path / "a.pt")
+    torch.save({"model": {n: t + 1 for n, t in yolov8n.items()}}, tmp_path / "b.pt")
+    import_weights(tmp_path / "a.pt", out)
+    import_weights(tmp_path / "a.pt", out)  # the same again
+    before = out.read_bytes()
+    for content in (before, b"my notes"):
+        out.write_bytes(content)
+        with pytest.raises(InputError, match="exists, and is no import of"):
+            import_weights(tmp_path / "b.pt", out)
+        assert out.read_bytes() == content

@@ -252,6 +252,18 @@ def test_thresholds_that_make_no_sense(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("content", ["my notes", '{"images": [], "annotations": [], "categories": []}', "[]"])
+def test_labels_of_a_person_are_never_replaced(content: str, tmp_path: Path) -> None:
+    folder(tmp_path)
+    out = tmp_path / "out" / "pseudo.json"
+    label(tmp_path, Bright(TABLE), LabelThresholds())
+    label(tmp_path, Bright(TABLE), LabelThresholds())  # its own are made anew
+    out.write_text(content)
+    with pytest.raises(InputError, match="holds no pseudo-labels"):
+        label(tmp_path, Bright(TABLE), LabelThresholds())
+    assert out.read_text() == content
+
+
 # Training with it
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from nas.estimators.base import Context
 from nas.search import storage as storages
-from nas.search.storage import RetryingStorage, connection_lost, storage_errors
+from nas.search.storage import RetryingStorage, connection_lost, open_storage, storage_errors
 from nas.search.study import Study
 from search_spaces.errors import InputError
 from tests._fakes import FakeLatency, FakeScore, tiny_space
@@ -141,3 +142,24 @@ def test_optuna_s_verbosity_and_warnings_are_as_before(tmp_path: Path) -> None:
         (FakeLatency(Context(TINY, 3)), FakeScore(Context(TINY, 3))), 3
     )
     assert optuna.logging.get_verbosity() == verbosity and warnings.filters == filters
+
+
+@pytest.mark.parametrize("write", [True, False])
+def test_another_programs_database_gets_no_studies(write: bool, tmp_path: Path) -> None:
+    import sqlite3
+
+    for name, statement in (
+        ("other", "CREATE TABLE bookmarks (url TEXT)"),
+        ("latency", "CREATE TABLE measurements (a)"),
+    ):
+        path = tmp_path / f"{name}.db"
+        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(statement)
+        before = path.read_bytes()
+        with pytest.raises(InputError, match="another program's database .tables"):
+            open_storage(f"sqlite:///{path}", write=write)
+        assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir() if name in p.name] == [path.name]
+    (tmp_path / "text.db").write_text("my notes")
+    with pytest.raises(InputError, match="damaged or no database") as error:
+        open_storage(f"sqlite:///{tmp_path / 'text.db'}", write=write)
+    assert "sqlalche" not in str(error.value) and (tmp_path / "text.db").read_text() == "my notes"
