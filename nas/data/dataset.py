@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from nas.data.coco_writer import CocoWriter
 from nas.data.images import read_image
 from nas.data.problems import Problems
+from nas.data.transforms import AREA
 from search_spaces.errors import InputError
 from search_spaces.text import brief
 
@@ -156,7 +157,7 @@ class _Cache:
 
 class DetectionDataset:
     """Named, split, with ordered class names; ``load(i)`` decodes an image. ``cache_bytes`` keeps decoded images
-    in memory up to that size."""
+    in memory up to that size. ``interpolation`` says how loaders shrink the images."""
 
     def __init__(
         self,
@@ -166,6 +167,7 @@ class DetectionDataset:
         samples: Iterable[Sample],
         problems: Problems | None = None,
         cache_bytes: int = 0,
+        interpolation: str = AREA,
     ) -> None:
         self.name = name
         self.split = split
@@ -173,6 +175,7 @@ class DetectionDataset:
         self.samples = tuple(samples)
         self.problems = Problems() if problems is None else problems
         self._cache = _Cache(cache_bytes)
+        self.interpolation = interpolation
         self._check()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -223,7 +226,16 @@ class DetectionDataset:
 
     def cached(self, cache_bytes: int) -> DetectionDataset:
         """Return the same data set, keeping decoded images in memory up to ``cache_bytes``."""
-        return DetectionDataset(self.name, self.split, self.classes, self.samples, self.problems, cache_bytes)
+        how = self.interpolation
+        return DetectionDataset(self.name, self.split, self.classes, self.samples, self.problems, cache_bytes, how)
+
+    def interpolated(self, how: str) -> DetectionDataset:
+        """Return the data set with images that are shrunk as ``how`` says (:data:`nas.data.transforms.INTERPOLATIONS`);
+        itself if it is so already."""
+        if how == self.interpolation:
+            return self
+        limit = self._cache.limit
+        return DetectionDataset(self.name, self.split, self.classes, self.samples, self.problems, limit, how)
 
     def load(self, index: int) -> Loaded:
         """Decode an image. Returns RGB uint8 [H, W, 3], boxes float32 [N, 4] xyxy px, labels int64 [N], crowd bool [N].

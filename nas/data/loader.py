@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nas.data.dataset import DetectionDataset
 from nas.data.images import BrokenImage
 from nas.data.mosaic import Image, compose
-from nas.data.transforms import PAD, Augmentation, Placement, letterbox
+from nas.data.transforms import LINEAR, PAD, Augmentation, Placement, letterbox
 from search_spaces.errors import InputError
 from search_spaces.image_size import ImageSize, SizeField
 
@@ -207,8 +207,8 @@ class Loader:
         if first is None:
             sample = self.dataset.samples[index]
             canvas = np.full((*size, 3), PAD, np.uint8)
-            empty = (np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
-            return canvas, *empty, letterbox(sample.width, sample.height, size), [sample.id]
+            empty, how = (np.zeros((0, 4), np.float32), np.zeros(0, np.int64)), self.dataset.interpolation
+            return canvas, *empty, letterbox(sample.width, sample.height, size, how), [sample.id]
 
         def another() -> Image:
             found = self._image(int(rng.integers(len(self.dataset))), rng, used)
@@ -231,7 +231,7 @@ class Loader:
                 index = int(rng.integers(len(self.dataset)))  # ends: _report raises before all are broken
                 continue
             used.append(self.dataset.samples[index].id)
-            return Image(rgb, boxes[~crowd], labels[~crowd])
+            return Image(rgb, boxes[~crowd], labels[~crowd], self.dataset.interpolation == LINEAR)
 
     def files(self, batch: Batch) -> list[str]:
         """Return the names of the images on the canvases of a batch, those of ``sample_ids`` first."""

@@ -19,11 +19,13 @@ CENTRE = (0.25, 0.75)
 
 
 class Image(NamedTuple):
-    """uint8 [H, W, 3] RGB with boxes float32 [N, 4] xyxy px and labels int64 [N]."""
+    """uint8 [H, W, 3] RGB with boxes float32 [N, 4] xyxy px and labels int64 [N]; ``linear``: shrunk by linear
+    interpolation."""
 
     rgb: NDArray[np.uint8]
     boxes: NDArray[np.float32]
     labels: NDArray[np.int64]
+    linear: bool = False
 
 
 Canvas = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64], Placement]
@@ -50,7 +52,7 @@ def _layer(
 ) -> Canvas:
     if augmentation.mosaic and rng.random() < augmentation.mosaic:
         return mosaic([first, another(), another(), another()], size, augmentation, rng)
-    return augment(*first, size, augmentation, rng)
+    return augment(first.rgb, first.boxes, first.labels, size, augmentation, rng, first.linear)
 
 
 def mosaic(images: list[Image], size: AnySize, augmentation: Augmentation, rng: np.random.Generator) -> Canvas:
@@ -65,12 +67,13 @@ def mosaic(images: list[Image], size: AnySize, augmentation: Augmentation, rng: 
     canvas = np.empty((high, wide, 3), np.uint8)
     parts: list[tuple[NDArray[np.float32], NDArray[np.int64]]] = []
     placements: list[Placement] = []
-    for quarter, (rgb, boxes, labels) in zip(rng.permutation(4).tolist(), images, strict=True):
+    for quarter, (rgb, boxes, labels, linear) in zip(rng.permutation(4).tolist(), images, strict=True):
         right, below = bool(quarter % 2), quarter >= 2
         frame = (meet_x if right else 0, meet_y if below else 0, wide if right else meet_x, high if below else meet_y)
         placement = _cornered(
             place(rgb.shape[1], rgb.shape[0], size, augmentation, rng), rgb.shape[1], rgb.shape[0], frame, right, below
         )
+        placement = replace(placement, linear=linear)
         rows, columns = slice(frame[1], frame[3]), slice(frame[0], frame[2])
         canvas[rows, columns] = placement.paste(rgb, lambda pixels: recolour(pixels, augmentation, rng))[rows, columns]
         placed, keep = visible(placement.boxes(boxes), augmentation, size, frame)

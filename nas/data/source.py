@@ -15,7 +15,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nas.data.coco import Coco
@@ -76,6 +76,13 @@ class DataPair:
     def classes(self) -> tuple[str, ...]:
         """Class names in the order of their labels."""
         return self.train.classes
+
+    def interpolated(self, how: str) -> DataPair:
+        """Return the data set with images that are shrunk as ``how`` says
+        (:data:`nas.data.transforms.INTERPOLATIONS`)."""
+        if how == self.train.interpolation == self.val.interpolation:
+            return self
+        return replace(self, train=self.train.interpolated(how), val=self.val.interpolated(how))
 
     @property
     def fingerprint(self) -> str:

@@ -29,4 +29,6 @@ def first_of(dataset: DetectionDataset, end: int, begin: int = 0) -> DetectionDa
 
 
 def _with(dataset: DetectionDataset, samples: Sequence[Sample]) -> DetectionDataset:
-    return DetectionDataset(dataset.name, dataset.split, dataset.classes, samples, dataset.problems)
+    return DetectionDataset(
+        dataset.name, dataset.split, dataset.classes, samples, dataset.problems, 0, dataset.interpolation
+    )

@@ -22,6 +22,10 @@ from search_spaces.registry import unknown
 PAD = 114
 """Grey of the border; the value YOLO-NAS (and every YOLO since v5) was trained with."""
 
+AREA, LINEAR = "area", "linear"
+INTERPOLATIONS = (AREA, LINEAR)
+"""How images are shrunk: by averaging areas, or by linear interpolation as Ultralytics does it."""
+
 Recolour = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 """Pixels [H, W, 3] -> the same in other colours."""
 
@@ -33,7 +37,8 @@ class Placement:
 
     ``left`` and ``top`` are whole pixels and may be negative (the image reaches out). The two scales differ by
     rounding only. ``turn``: where there is one, the rows of the 2 x 2 matrix that rotates and shears the image
-    about ``pivot``, a point of the canvas. A box that was turned is the upright one around its corners.
+    about ``pivot``, a point of the canvas. A box that was turned is the upright one around its corners. ``linear``:
+    images are shrunk by linear interpolation, as for networks that were trained so, and not by averaging areas.
     """
 
     size: ImageSize
@@ -42,6 +47,7 @@ class Placement:
     left: int
     top: int
     mirrored: bool = False
+    linear: bool = False
     turn: tuple[float, float, float, float] | None = None
     pivot: tuple[float, float] = (0.0, 0.0)
 
@@ -72,7 +78,7 @@ class Placement:
         new_width, new_height = max(1, round(width * self.scale_x)), max(1, round(height * self.scale_y))
         if (new_width, new_height) != (width, height):
             # averaging when shrinking: plain bilinear would skip pixels and make thin strokes flicker
-            method = cv2.INTER_AREA if new_width < width else cv2.INTER_LINEAR
+            method = cv2.INTER_AREA if new_width < width and not self.linear else cv2.INTER_LINEAR
             rgb = np.asarray(cv2.resize(rgb, (new_width, new_height), interpolation=method), np.uint8)
         if self.turn is not None:
             canvas = self._lay_turned(recolour(rgb))
@@ -123,10 +129,12 @@ class Placement:
         return np.array([self.left, self.top, self.left, self.top], np.float64)
 
 
-def letterbox(width: int, height: int, size: AnySize) -> Placement:
-    """Place the whole image of ``width`` x ``height`` as large as it fits on a canvas of ``size``, centred."""
+def letterbox(width: int, height: int, size: AnySize, interpolation: str = AREA) -> Placement:
+    """Place the whole image of ``width`` x ``height`` as large as it fits on a canvas of ``size``, centred;
+    ``interpolation``: one of :data:`INTERPOLATIONS`."""
     canvas = ImageSize.of(size)
-    return _placed(width, height, canvas, _fitting(width, height, canvas), 0.0, 0.0)
+    placement = _placed(width, height, canvas, _fitting(width, height, canvas), 0.0, 0.0)
+    return replace(placement, linear=interpolation == LINEAR)
 
 
 def _fitting(width: int, height: int, canvas: ImageSize) -> float:
@@ -308,6 +316,7 @@ def augment(
     size: AnySize,
     augmentation: Augmentation,
     rng: np.random.Generator,
+    linear: bool = False,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64], Placement]:
     """Place, recolour and clip one image with its boxes.
 
@@ -318,11 +327,12 @@ def augment(
         size: of the canvas.
         augmentation: what may happen.
         rng: source of all randomness.
+        linear: whether the image is shrunk by linear interpolation.
 
     Returns:
         The canvas uint8 [height, width, 3], boxes [M, 4] on it with M <= N, labels [M], and the placement.
     """
-    placement = place(rgb.shape[1], rgb.shape[0], size, augmentation, rng)
+    placement = replace(place(rgb.shape[1], rgb.shape[0], size, augmentation, rng), linear=linear)
     canvas = placement.paste(rgb, lambda pixels: recolour(pixels, augmentation, rng))
     placed, keep = visible(placement.boxes(boxes), augmentation, size)
     return canvas, placed[keep], labels[keep], placement

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from nas.inference.deployed import METADATA, Deployed
 from nas.inference.layouts import OUTPUTS
 from nas.inference.nms import Suppression
 from nas.inference.onnx_checks import MAX_SIDE
-from nas.supernet.weights import load_detector
+from nas.supernet.weights import interpolation_in, load_detector
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
 from search_spaces.image_size import STRIDE, ImageSize, OptionalSizeField
@@ -152,14 +152,15 @@ def export_model(weights: Path, out: Path | None = None, config: DeployConfig = 
     runtime = config.runtime
     if runtime.deployed_as and (reason := _missing(runtime)):
         raise InputError(f"export to {config.format}: {reason}")
-    detector, artifact, _ = load_detector(weights)
+    detector, artifact, record = load_detector(weights)
+    how = interpolation_in(record, str(weights))
     detector = detector.deploy()
     check_finite(detector)
     size = _size(config, artifact)
     target = Target(runtime.runtime, config.precision, config.device, batch=config.batch or 1)
     with tempfile.TemporaryDirectory() as scratch:
         model = Path(scratch) / "model.onnx"
-        _write(model, detector, artifact, config, size)
+        _write(model, detector, artifact, config, size, how)
         if config.format == "onnx":
             final = new_file(out or weights.with_suffix(".onnx"), ".onnx")
             worst = _check(model, detector, config, target, size)
@@ -169,7 +170,8 @@ def export_model(weights: Path, out: Path | None = None, config: DeployConfig = 
             with _unfinished(final) as folder:
                 _convert(config, target, model, folder, size)
                 worst = _check(folder, detector, config, target, size)
-                _metadata(detector, artifact, config, target, size, worst).write(folder)
+                about = _metadata(detector, artifact, config, target, size, worst)
+                replace(about, interpolation=how).write(folder)
     return DeployedExport(final, artifact, worst, f"{runtime.runtime} {runtime.version()}")
 
 
@@ -202,12 +204,14 @@ def _size(config: DeployConfig, artifact: Artifact) -> ImageSize:
     return size
 
 
-def _write(model: Path, detector: Detector, artifact: Artifact, config: DeployConfig, size: ImageSize) -> None:
+def _write(
+    model: Path, detector: Detector, artifact: Artifact, config: DeployConfig, size: ImageSize, interpolation: str
+) -> None:
     """Write the ONNX file that the runtime converts: the network with the wanted outputs."""
     import onnx
 
     batch = config.batch if config.format == "onnx" else config.batch or 1
-    metadata = metadata_of(artifact.architecture, artifact.classes, size)
+    metadata = metadata_of(artifact.architecture, artifact.classes, size, interpolation)
     write_onnx(detector, model, size, metadata | ({"suppression": "inside"} if config.suppression else {}), batch)
     if config.outputs == "dense":
         return

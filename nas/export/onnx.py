@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.core.atomic import atomic_write
+from nas.data.transforms import AREA
 from search_spaces.architecture import Architecture
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
@@ -176,15 +177,18 @@ def _random_images(count: int, size: ImageSize, generator: torch.Generator) -> T
     return nn.functional.interpolate(coarse, size=size.shape, mode="bilinear")
 
 
-def metadata_of(architecture: Architecture, classes: tuple[str, ...], image_size: AnySize) -> dict[str, str]:
-    """Return the metadata of an exported file."""
+def metadata_of(
+    architecture: Architecture, classes: tuple[str, ...], image_size: AnySize, interpolation: str = AREA
+) -> dict[str, str]:
+    """Return the metadata of an exported file; ``interpolation``: how its images are shrunk."""
     head, size = space_of(architecture).graph(architecture).head, ImageSize.of(image_size)
     fit = "longest side to image_size" if size.is_square else "scaled to fit image_size (height x width)"
     return {
         "architecture": json.dumps(architecture.to_dict()),
         "classes": json.dumps(list(classes)),
         "image_size": str(size),
-        "preprocessing": f"RGB, {fit}, centre pad 114, / 255",
+        "preprocessing": f"RGB, {fit}, centre pad 114, / 255" + ("" if interpolation == AREA else ", shrunk linearly"),
+        **({} if interpolation == AREA else {"interpolation": interpolation}),
         "suppression": "none" if HEADS[head.kind].end_to_end else "nms",
     }
 

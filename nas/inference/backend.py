@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.data.transforms import AREA
 from nas.inference.layouts import Raw
 from nas.inference.nms import Suppression
 from search_spaces.image_size import ImageSize
@@ -19,6 +20,8 @@ class Backend(ABC):
     classes: tuple[str, ...]
     image_size: ImageSize
     end_to_end: bool
+    interpolation: str = AREA
+    """How images are shrunk to the canvas, one of :data:`nas.data.transforms.INTERPOLATIONS`."""
     inside: Suppression | None = None
     """Settings of the suppression in the file; None if the outputs are not suppressed."""
 

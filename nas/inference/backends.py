@@ -55,6 +55,7 @@ class OnnxBackend(Backend):
                 f"{path} is no usable ONNX file ({_first_line(error)})", "a file that nas export wrote"
             ) from None
         self.classes, self.image_size, self.end_to_end = file.classes, file.image_size, file.end_to_end
+        self.interpolation = file.interpolation
         self._batch, self._layout, self.inside = file.batch, file.layout, file.inside
         self._version = onnxruntime.__version__
 
@@ -137,10 +138,11 @@ class TorchBackend(Backend):
         import torch
 
         from nas.core.compute import device_of
-        from nas.supernet.weights import load_detector
+        from nas.supernet.weights import interpolation_in, load_detector
 
         self._torch, self._device = torch, device_of(device)
-        detector, artifact, _ = load_detector(path)
+        detector, artifact, record = load_detector(path)
+        self.interpolation = interpolation_in(record, str(path))
         self.detector = detector.to(self._device).deploy()
         self.classes = artifact.classes
         self.image_size = artifact.architecture.image_size

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from latency_db.core.target import PRECISIONS, Target
 from latency_db.runtimes import RUNTIMES
+from nas.data.transforms import AREA, INTERPOLATIONS
 from nas.inference.backend import Backend
 from nas.inference.layouts import OUTPUTS, Raw, to_raw
 from nas.inference.nms import Suppression
@@ -23,6 +24,7 @@ from search_spaces.errors import InputError
 from search_spaces.foreign_files import read_bytes
 from search_spaces.image_size import STRIDE, ImageSize
 from search_spaces.json_checks import JsonObject, read_json
+from search_spaces.text import brief
 
 METADATA = "metadata.json"
 VERSION = 1
@@ -55,6 +57,7 @@ class Deployed:
         suppression: Settings of the suppression in the file; None if there is none.
         checked: Largest difference to torch in this runtime; None if the runtime could not be run.
         architecture: JSON of the architecture; None if it is unknown.
+        interpolation: How images are shrunk, one of :data:`nas.data.transforms.INTERPOLATIONS`.
     """
 
     runtime: str
@@ -68,6 +71,7 @@ class Deployed:
     suppression: Suppression | None
     checked: float | None
     architecture: Any = None
+    interpolation: str = AREA
 
     @property
     def target(self) -> Target:
@@ -89,7 +93,11 @@ class Deployed:
                 "name": "images",
                 "shape": [self.batch, *self.image_size, 3] if last else [self.batch, 3, *self.image_size],
             },
-            "preprocessing": {**PREPROCESSING, "tensor": "nhwc" if last else "nchw"},
+            "preprocessing": {
+                **PREPROCESSING,
+                "tensor": "nhwc" if last else "nchw",
+                "interpolation": {"smaller": self.interpolation, "larger": "bilinear"},
+            },
             "layout": self.layout,
             "outputs": list(OUTPUTS[self.layout]),
             "one_box_per_object": self.end_to_end,
@@ -116,6 +124,9 @@ class Deployed:
             )
         if not 1 <= len(classes) <= MAX_CLASSES or not all(classes):
             raise InputError(f"{path}: {len(classes)} classes", f"1 to {MAX_CLASSES:,} names")
+        interpolation = data.object("preprocessing").object("interpolation").text("smaller")
+        if interpolation not in INTERPOLATIONS:
+            raise InputError(f"{path}: interpolation {brief(interpolation)}", f"one of {', '.join(INTERPOLATIONS)}")
         batch, image_size = _shape(data.object("input"), RUNTIMES[runtime].channels_last)
         files = {name: data.object("files").text(name) for name in data.object("files").entries}
         for name, digest in files.items():
@@ -127,7 +138,7 @@ class Deployed:
             end_to_end=data.boolean("one_box_per_object"),
             suppression=Suppression.from_json(data.object("suppression")) if data.has("suppression") else None,
             checked=data.number("largest_difference_to_torch") if data.has("largest_difference_to_torch") else None,
-            architecture=data.entries.get("architecture"),
+            architecture=data.entries.get("architecture"), interpolation=interpolation,
         )  # fmt: skip
 
     def write(self, folder: Path) -> Path:
@@ -185,7 +196,7 @@ class DeployedBackend(Backend):
         self._session = session
         self.classes, self.end_to_end = self._about.classes, self._about.end_to_end
         self.image_size = self._about.image_size
-        self.inside = self._about.suppression
+        self.inside, self.interpolation = self._about.suppression, self._about.interpolation
 
     @property
     def runtime(self) -> str:

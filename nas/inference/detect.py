@@ -96,6 +96,7 @@ def detect_all(
     in which nothing was found.
     """
     model.check_classes(dataset.classes)
+    dataset = dataset.interpolated(model.backend.interpolation)
     sizes = {sample.id: (sample.width, sample.height) for sample in dataset.samples}
     suppression = model.suppression(suppression)
     found: dict[int, Detections] = {}

@@ -42,7 +42,7 @@ class Model:
     def __init__(self, path: Path, device: str = "auto") -> None:
         self.path = path
         self.backend = open_backend(path, device)
-        self.preprocess = Preprocessor(self.backend.image_size)
+        self.preprocess = Preprocessor(self.backend.image_size, self.backend.interpolation)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nas.data.transforms import AREA, INTERPOLATIONS
 from nas.inference.layouts import OUTPUTS, layout_of
 from nas.inference.nms import Suppression
 from search_spaces.errors import InputError
@@ -52,6 +53,7 @@ class CheckedOnnx:
         batch: Number of images of one run; None where it is free.
         layout: Layout of the outputs, one of :data:`nas.inference.layouts.OUTPUTS`.
         inside: Settings of the suppression in the file; None if the outputs are not suppressed.
+        interpolation: How images are shrunk, one of :data:`nas.data.transforms.INTERPOLATIONS`.
     """
 
     source: bytes | str
@@ -61,6 +63,7 @@ class CheckedOnnx:
     batch: int | None
     layout: str = "dense"
     inside: Suppression | None = None
+    interpolation: str = AREA
 
 
 def check_onnx(path: Path) -> CheckedOnnx:
@@ -89,13 +92,16 @@ def check_onnx(path: Path) -> CheckedOnnx:
         batch, layout = _check_interface(proto.graph, image_size, len(classes))
         _check_sizes(proto, image_size, batch)
         inside = _inside(proto, path) if layout == "detections" else None
+        interpolation = _interpolation(proto)
     except UnreadableFile:
         raise
     except InputError as error:
         text = str(error)
         raise InputError(text if text.startswith(str(path)) else f"{path}: {text}", hint=_HINT) from None
     end_to_end = _entry(proto, "suppression") == "none" or layout == "detections"
-    return CheckedOnnx(str(path) if external else content, classes, image_size, end_to_end, batch, layout, inside)
+    return CheckedOnnx(
+        str(path) if external else content, classes, image_size, end_to_end, batch, layout, inside, interpolation
+    )
 
 
 _HINT = "nas export writes such files; export it again"
@@ -103,6 +109,13 @@ _HINT = "nas export writes such files; export it again"
 
 def _entry(proto: onnx.ModelProto, key: str) -> str | None:
     return next((_text(entry.value) for entry in proto.metadata_props if entry.key == key), None)
+
+
+def _interpolation(proto: onnx.ModelProto) -> str:
+    found = _entry(proto, "interpolation") or AREA
+    if found not in INTERPOLATIONS:
+        raise InputError(f"interpolation {brief(found)}", f"one of {', '.join(INTERPOLATIONS)}")
+    return found
 
 
 def _text(value: str | bytes) -> str:

@@ -20,6 +20,7 @@ from torch import Tensor
 from nas.core.architecture_file import Artifact, DataRecord
 from nas.core.references import NO_STUDY, unnamed_classes
 from nas.data.source import cache_folder
+from nas.data.transforms import AREA
 from nas.pretrained.checkpoint import SUFFIXES, Checkpoint, open_checkpoint
 from nas.pretrained.families import WEIGHT_MAPS
 from nas.pretrained.families.base import Tensors, WeightMap, with_identity_norms
@@ -133,7 +134,8 @@ def import_weights(path: Path, out: Path, accept_licence: bool = False) -> Impor
         )
     detector, artifact = _detector(checkpoint, fit, path)
     imported = _summary(checkpoint, fit, detector, artifact, licence)
-    save_detector(out, detector, artifact, {"imported": _record(path, imported)})
+    how = {} if weight_map.interpolation == AREA else {"interpolation": weight_map.interpolation}
+    save_detector(out, detector, artifact, {"imported": _record(path, imported), **how})
     return imported
 
 

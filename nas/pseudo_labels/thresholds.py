@@ -40,7 +40,7 @@ class Finder:
     def __call__(self, rgb: NDArray[np.uint8], least: float) -> Detections:
         """What is found in an image uint8 [H, W, 3] with a score of ``least`` or more, in its pixels, best first,
         each anchor as one class."""
-        images, placement = Preprocessor(self.backend.image_size)(rgb)
+        images, placement = Preprocessor(self.backend.image_size, self.backend.interpolation)(rgb)
         views = [self._seen(images, least)]
         if self.merge is not None:
             mirrored = self._seen(np.ascontiguousarray(images[..., ::-1]), least)

@@ -29,7 +29,7 @@ from nas.quantization.blocks import QuantizationBlocks
 from nas.quantization.lint import METADATA, Int8Record, LintReport, require_clean
 from nas.quantization.runtime_accuracy import RuntimeModel, runtime_accuracy
 from nas.supernet.batchnorm import recalibrate
-from nas.supernet.weights import load_detector
+from nas.supernet.weights import interpolation_in, load_detector
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
 from search_spaces.image_size import AnySize, ImageSize
@@ -195,6 +195,8 @@ def calibrate_detector(
     reporter = reporter or Reporter()
     detector, artifact, record = load_detector(weights)
     size = (target.image_size or artifact.architecture.image_size).check(f"target {target}")
+    how = interpolation_in(record, str(weights))
+    data = data.interpolated(how)
     scheme = scheme_of(target)
     if "metrics" not in record:  # a training recalibrates before it evaluates
         reporter.note(f"recalibrating BatchNorm on {RECALIBRATION} images")
@@ -202,7 +204,7 @@ def calibrate_detector(
         recalibrate(detector.to(device_of(device)), train)
         detector.cpu()
     detector.deploy()
-    metadata = metadata_of(artifact.architecture, artifact.classes, size)
+    metadata = metadata_of(artifact.architecture, artifact.classes, size, how)
     model = float_model or folder / f"{weights.stem}-float.onnx"
     if float_model is None:
         reporter.note("exporting the float network")

@@ -19,10 +19,10 @@ from nas.search.executors.base import Executor
 from nas.search.executors.inline import InlineExecutor
 from nas.search.executors.local import LocalExecutor, threads_of
 from nas.search.plan import SearchPlan
+from nas.search.run_supernet import search_data
 from nas.search.settings import SearchSettings
 from nas.search.tasks import COMPUTE, DRIVER
 from nas.supernet.weights import load_supernet
-from nas.training.data import open_training_data
 from search_spaces.errors import InputError
 
 
@@ -54,8 +54,7 @@ class WorkerSetting:
         Raises InputError if the data set is missing or differs.
         """
         plan = SearchPlan.parse(replace(self.settings, device=device))
-        spec, limit = self.settings.data, self.settings.limit
-        data = open_training_data(spec, limit, Reporter()) if spec else None
+        spec, data = self.settings.data, search_data(self.settings, Reporter(), weights)
         if check and data is not None and data.fingerprint != self.data:
             raise InputError(f"data set {spec} differs from the driver's", "the same images and boxes at the same path")
         supernet = load_supernet(weights)[0].to(device_of(device)) if weights is not None else None

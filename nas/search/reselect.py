@@ -15,10 +15,9 @@ from nas.search.plan import SearchPlan
 from nas.search.result import SearchResult
 from nas.search.run import open_study, with_goals
 from nas.search.run_lock import run_lock
-from nas.search.run_supernet import open_supernet, supernet_source
+from nas.search.run_supernet import open_supernet, search_data, supernet_source
 from nas.search.settings import SearchSettings
 from nas.search.study_identity import check_existing_study, identity_of
-from nas.training.data import open_training_data
 from search_spaces.errors import InputError
 
 
@@ -50,7 +49,7 @@ def select_again(
 def _select_again(run: Path, settings: SearchSettings, reporter: Reporter, out: Path | None) -> SearchResult:
     plan = SearchPlan.parse(settings).check()
     storage, name = settings.storage_of(run), settings.study_name(run)
-    data = open_training_data(settings.data, settings.limit, reporter) if settings.data else None
+    data = search_data(settings, reporter)
     classes = data.classes if data else unnamed_classes(settings.num_classes or 80)
     with run_lock(run):
         check_existing_study(identity_of(plan, data), storage, name)

@@ -33,11 +33,10 @@ from nas.search.progress import search_progress
 from nas.search.ranking_check import RankingCheck, check_ranking
 from nas.search.result import SearchResult
 from nas.search.run_lock import run_lock
-from nas.search.run_supernet import SupernetSource, open_supernet, supernet_source
+from nas.search.run_supernet import SupernetSource, open_supernet, search_data, supernet_source
 from nas.search.settings import RUN_FILE, SearchSettings
 from nas.search.study import Limits, Study, TrialEvent
 from nas.search.study_identity import StudyIdentity, check_existing_study, identity_of
-from nas.training.data import open_training_data
 from search_spaces.errors import InputError
 from search_spaces.references import point_of
 
@@ -101,7 +100,7 @@ def _finished(plan: SearchPlan, folder: Path, reporter: Reporter) -> SearchResul
 def _prepare(plan: SearchPlan, folder: Path, reporter: Reporter) -> Prepared:
     """Open the data, find the supernet, measure reference models: everything that may fail comes before the work."""
     settings = plan.settings
-    data = open_training_data(settings.data, settings.limit, reporter) if settings.data else None
+    data = search_data(settings, reporter)
     classes = data.classes if data else unnamed_classes(settings.num_classes or 80)
     check_existing_study(identity_of(plan, data), settings.storage_of(folder), settings.study_name(folder))
     if settings.latency == "predicted":

@@ -9,10 +9,11 @@ from nas.core.compute import device_of
 from nas.core.reporter import Reporter
 from nas.data.source import DataPair
 from nas.search.plan import SearchPlan
+from nas.search.settings import SearchSettings
 from nas.search.supernet_budget import SupernetBudget, supernet_budget
 from nas.supernet.supernet import Supernet
-from nas.supernet.weights import load_supernet
-from nas.training.data import image_size_of, training_batches
+from nas.supernet.weights import interpolation_of, load_supernet
+from nas.training.data import image_size_of, open_training_data, training_batches
 from nas.training.job import TrainJob
 from nas.training.train_supernet import train_supernet
 from search_spaces.errors import InputError
@@ -31,6 +32,19 @@ class SupernetSource:
 
     path: Path
     ready: Supernet | None
+
+
+def search_data(settings: SearchSettings, reporter: Reporter, supernet: Path | None = None) -> DataPair | None:
+    """Open the data set of a search, with images that are shrunk as its weights expect them; None if it has none.
+
+    ``supernet``: file of the supernet on this machine; by default the weights that the settings name. Raises InputError
+    if the data set or the weights cannot be read.
+    """
+    if settings.data is None:
+        return None
+    named = settings.supernet or settings.init
+    weights = supernet or (Path(named) if named else None)
+    return open_training_data(settings.data, settings.limit, reporter).interpolated(interpolation_of(weights))
 
 
 def supernet_source(plan: SearchPlan, data: DataPair, folder: Path) -> SupernetSource:

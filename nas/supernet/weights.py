@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from nas.core.architecture_file import Artifact
 from nas.core.atomic import atomic_write
+from nas.data.transforms import AREA, INTERPOLATIONS
 from nas.supernet.supernet import Supernet
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
@@ -74,6 +75,32 @@ def ancestors_of(path: Path) -> list[dict[str, Any]]:
         return []
     own = [record["imported"]] if isinstance(record.get("imported"), dict) else []
     return own + [a for a in record.get("ancestors") or [] if isinstance(a, dict)]
+
+
+def interpolation_of(path: Path | None) -> str:
+    """Return how images are shrunk for the networks of a weights file (:data:`nas.data.transforms.INTERPOLATIONS`).
+
+    The file says it if it descends from published weights; ``area`` for all others, for None, and for a file that is no
+    weights file. Raises InputError for another text.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get("record", "{}")
+    except (SafetensorError, OSError, TypeError):  # TypeError: None
+        return AREA
+    record = parse_json(text, f"{path}: record")
+    return interpolation_in(record if isinstance(record, dict) else {}, str(path))
+
+
+def interpolation_in(record: Mapping[str, Any], where: str) -> str:
+    """Return the interpolation of a record, ``area`` by default. Raises InputError that names ``where`` for another
+    text than those of :data:`nas.data.transforms.INTERPOLATIONS`."""
+    found = record.get("interpolation", AREA)
+    if found not in INTERPOLATIONS:
+        raise InputError(f"{where}: interpolation {brief(found)}", f"one of {', '.join(INTERPOLATIONS)}")
+    return str(found)
 
 
 def digest_of(path: Path) -> str:

@@ -9,8 +9,9 @@ from nas.core.architecture_file import Artifact
 from nas.core.compute import device_of
 from nas.core.reporter import Reporter
 from nas.data.source import DataPair
+from nas.data.transforms import AREA
 from nas.inference.coco_metrics import Metrics
-from nas.supernet.weights import ancestors_of, digest_of, load_supernet, save_detector
+from nas.supernet.weights import ancestors_of, digest_of, interpolation_in, load_supernet, save_detector
 from nas.training.output import exclusive_output
 from nas.training.validation import calibrate, detect_and_score
 from search_spaces.errors import InputError
@@ -43,6 +44,8 @@ def extract_detector(
             f"{supernet} knows {len(classes)} classes ({', '.join(classes[:3])}, …), {data.name} has {len(data.classes)}",
             "the data set that the supernet was trained on",
         )
+    how = interpolation_in(record, str(supernet))
+    data = data.interpolated(how)
     size = artifact.architecture.image_size
     with exclusive_output(out):
         detector = shared.extract(artifact.architecture).to(device_of(device))
@@ -56,5 +59,6 @@ def extract_detector(
             "supernet": record,
         }
         found |= {"ancestors": ancestors} if (ancestors := ancestors_of(supernet)) else {}
+        found |= {} if how == AREA else {"interpolation": how}
         save_detector(out, detector, artifact, found)
     return metrics

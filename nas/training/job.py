@@ -13,8 +13,8 @@ from nas.core.architecture_file import Artifact
 from nas.core.compute import device_of
 from nas.data.loader import Loader
 from nas.data.source import DataPair
-from nas.data.transforms import Augmentation
-from nas.supernet.weights import ancestors_of, digest_of, is_supernet
+from nas.data.transforms import AREA, Augmentation
+from nas.supernet.weights import ancestors_of, digest_of, interpolation_of, is_supernet
 from nas.training.data import training_batches
 from nas.training.layers import LayerConfig, nodes_of
 from nas.training.logging_config import LoggingConfig
@@ -91,19 +91,25 @@ class TrainJob:
     def batches(self, image_size: AnySize) -> Loader:
         """Return the training batches of this process, of ``image_size``. Raises InputError if the train split does
         not fill one batch."""
-        return training_batches(self.data, self.recipe, image_size, self.augment, self.compute.device)
+        return training_batches(self.images, self.recipe, image_size, self.augment, self.compute.device)
 
     def frozen_cells(self, detector: Detector) -> list[nn.Module]:
         """Return the cells of ``detector`` that keep their weights and BatchNorm statistics."""
         return [detector.cell(node) for node in nodes_of(detector.graph, self.layers.frozen)]
 
+    @property
+    def images(self) -> DataPair:
+        """The data set with images that are shrunk as the initial weights expect them."""
+        return self.data.interpolated(interpolation_of(self.init))
+
     def ancestors(self) -> dict[str, Any]:
-        """Return the published weights that initial weights and teacher descend from, as an entry of a record; empty
-        if there are none."""
+        """Return the published weights that initial weights and teacher descend from, and the interpolation of their
+        images, as entries of a record; empty if there are none."""
         found: list[dict[str, Any]] = []
         for path in (self.init, self.teacher):
             found += [a for a in ancestors_of(path) if a not in found] if path is not None else []
-        return {"ancestors": found} if found else {}
+        how = interpolation_of(self.init)
+        return ({"ancestors": found} if found else {}) | ({} if how == AREA else {"interpolation": how})
 
     def provenance(self) -> dict[str, Any]:
         """Return what the weights record of their training (JSON-ready). A training of equal provenance gives equal

@@ -161,7 +161,7 @@ def _fit_detector(artifact: Artifact, job: TrainJob, path: Path, watch: Watch) -
 
     Weights that an earlier call wrote but did not evaluate are evaluated only.
     """
-    data, recipe = job.data, job.recipe
+    data, recipe = job.images, job.recipe
     torch.manual_seed(recipe.seed)
     detector, transfer = initialize(artifact, job.init)
     detector.to(device_of(job.compute.device))

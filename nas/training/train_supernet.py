@@ -65,7 +65,7 @@ def _train(space: SearchSpace, job: TrainJob, path: Path, reporter: Reporter) ->
 
 
 def _fit_supernet(space: SearchSpace, job: TrainJob, path: Path, watch: Watch) -> None:
-    data, recipe = job.data, job.recipe
+    data, recipe = job.images, job.recipe
     torch.manual_seed(recipe.seed)
     if job.init is not None:
         watch(Progress(0, 1, 0, {}, 0.0, tick=True, phase=f"copying the weights of {job.init.name}"))

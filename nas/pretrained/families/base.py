@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from nas.data.transforms import AREA
 from search_spaces.detector import Detector
 from search_spaces.layers import BN_EPS
 
@@ -26,6 +27,7 @@ class WeightMap(ABC):
     - ``references``: Families of :data:`search_spaces.references.FAMILIES` whose networks the files contain.
     - ``licence``: Licence of the published weights, used if a file does not state one.
     - ``restricted``: Whether the licence forbids most uses, so that an import requires the user's acceptance.
+    - ``interpolation``: How the published networks' images are shrunk (:data:`nas.data.transforms.INTERPOLATIONS`).
     - ``dropped``: Regular expressions of tensors without a counterpart (constants, parts used in training only).
     """
 
@@ -33,6 +35,7 @@ class WeightMap(ABC):
     licence: ClassVar[str]
     restricted: ClassVar[bool] = False
     dropped: ClassVar[tuple[str, ...]] = ()
+    interpolation: ClassVar[str] = AREA
 
     @abstractmethod
     def num_classes(self, tensors: Mapping[str, Tensor]) -> int | None:

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from nas.data.transforms import LINEAR
 from nas.pretrained.families.base import Rules, Tensors, WeightMap, renamed
 from search_spaces.detector import Detector
 from search_spaces.heads.anchors import PRIORS
@@ -64,6 +65,7 @@ class Ultralytics(WeightMap):
     """
 
     references: ClassVar[tuple[str, ...]] = ("YOLOv5u", "YOLOv8", "YOLO11", "YOLO12", "YOLO26")
+    interpolation = LINEAR
     licence = "AGPL-3.0 (Ultralytics, which extends it to fine-tuned weights), or Ultralytics' enterprise licence"
     dropped: ClassVar[tuple[str, ...]] = (r".*\bdfl\.conv\.weight", r".*\banchors", r".*\bstride", r".*\bstrides")
 

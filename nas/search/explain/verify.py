@@ -30,8 +30,7 @@ from nas.search.explain.explanation import explanation_of
 from nas.search.explain.run_data import RunData, read_run
 from nas.search.explain.surrogate import Difference, RunSurrogates
 from nas.search.explain.verified import write_verified
-from nas.search.run_supernet import open_supernet, supernet_source
-from nas.training.data import open_training_data
+from nas.search.run_supernet import open_supernet, search_data, supernet_source
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 
@@ -66,7 +65,7 @@ def verify(folder: Path, count: int, reporter: Reporter) -> tuple[VerifiedStep, 
         raise InputError(f"--verify on {run.plan.target}", "a target that measures")
     chosen = _most_interesting(run, count)
     settings = run.plan.settings
-    data = open_training_data(settings.data, settings.limit, reporter) if settings.data else None
+    data = search_data(settings, reporter)
     classes = data.classes if data else unnamed_classes(settings.num_classes or 80)
     found = []
     for name, steps in chosen.items():
