@@ -116,7 +116,7 @@ def _graph(a: Architecture, widths: _Widths, halve: Halve) -> Graph:
     )
     narrow = {"narrow": True} if dict(a.choices).get("stages") == "tiny" else {}
     head = node("head", "decoupled-grouped", ("pan2_block", "pan3_block", "pan4_block"), act="silu", **narrow)
-    return Graph((*nodes, *neck), head, int(a["image_size"]))
+    return Graph((*nodes, *neck), head, a.image_size)
 
 
 def _base(a: Architecture) -> Graph:

@@ -13,7 +13,11 @@ from pathlib import Path
 import pytest
 
 import nas
+from latency_db.core.profiler import Network
+from latency_db.core.target import Target
 from latency_db.database.db import LatencyDB
+from latency_db.database.table_io import read_table
+from latency_db.predictor.features import Features, network_features
 from nas.cli import main
 from nas.core.architecture_file import read_artifact
 from nas.estimators import ESTIMATORS
@@ -21,7 +25,10 @@ from nas.search.report.front_files import read_front
 from nas.search.settings import SearchSettings
 from nas.search.study_reader import read_candidates
 from nas.supernet.weights import load_detector, load_supernet
+from search_spaces.architecture import Architecture
+from search_spaces.image_size import ImageSize
 
+TABLE = Path(__file__).parents[1] / "latency_db" / "tables" / "epyc-zen3-onnxruntime-fp32.csv"
 FILES = Path(__file__).parent / "previous_version"
 DATA = "digits@96:train=64,val=16"
 
@@ -137,3 +144,31 @@ def test_weights_are_evaluated_and_exported(old: Path, capsys: pytest.CaptureFix
     assert json.loads(capsys.readouterr().out)["map"] == pytest.approx(0, abs=1e-3)
     assert main(["export", "run/S.safetensors", "--out", "S.onnx"]) == 0
     assert nas.load(old / "S.onnx").classes == tuple("0123456789")
+
+
+# squares
+
+
+def test_squares_are_written_as_they_were(old: Path) -> None:
+    """Ids, settings, keys and records of every file are those that this version writes of the same values."""
+    for run in ("run", "cut"):
+        stored = json.loads((old / run / "run.json").read_text())
+        settings = json.loads(json.dumps(SearchSettings.read(old / run).to_dict()))
+        assert settings["fixed"] == stored["fixed"] and settings["target"] == stored["target"]
+    stored = json.loads((old / "run" / "S.json").read_text())
+    artifact = read_artifact(old / "run" / "S.json")
+    assert artifact.architecture.to_dict() == stored["architecture"]
+    assert artifact.architecture.image_size == artifact.architecture["image_size"] == 96
+    for c in read_candidates(old / "run" / "study.journal", "run"):
+        assert Architecture.from_dict(c.architecture.to_dict()).id == c.architecture.id
+        assert c.architecture.replace(image_size=ImageSize.of("96x96").value) == c.architecture
+    with LatencyDB("latency.sqlite") as database:
+        rows = list(database.rows())
+    for key, m in (*rows, *read_table(TABLE).rows):
+        network = Network.from_dict(m.environment["network"])
+        assert network.key == key.workload and network.to_dict() == m.environment["network"]
+        assert str(Target.read(key.target)) == key.target == str(m.target)
+    for _, m in rows[:2]:
+        features = network_features(Network.from_dict(m.environment["network"])).to_dict()
+        assert features["image_size"] == 96 and Features.from_dict(features).to_dict() == features
+    assert len(rows) == 8
