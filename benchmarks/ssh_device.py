@@ -3,8 +3,8 @@
 ``python -m benchmarks.ssh_device --models 5 --rounds 5 --cuts 20``
 
 The board is this machine behind a real SSH server. Each round measures every model here and there, in turn. Cost of a
-candidate: wall time of a short measurement of a fixed number of runs over SSH less that of the same here. Cuts: the connection is killed at
-a random moment of a measurement, and the measurement has to come all the same.
+candidate: wall time of a short measurement of a fixed number of runs over SSH less that of the same here. Cuts: the
+connection is killed at a random moment of a measurement, and the measurement has to come all the same.
 """
 
 from __future__ import annotations

@@ -58,7 +58,9 @@ class Search:
         accuracy: estimator of accuracy: ``supernet``, ``nwot``, ``synflow`` or ``elements``.
         epochs: of the supernet's training; None for the default.
         seed: of everything random.
-        options: any other field of :class:`nas.search.settings.SearchSettings`.
+        options: any other field of :class:`nas.search.settings.SearchSettings`, such as ``{"workers": "auto"}``,
+            ``{"ray": "auto"}``, ``{"on": "ssh:pi@raspberrypi"}`` or ``{"others": ("openvino:fp32",)}``
+            (docs/scaling.md).
     """
 
     data: PathLike | None = None

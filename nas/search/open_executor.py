@@ -68,8 +68,6 @@ def open_executor(
 ) -> Iterator[Executor]:
     """Open the executor of a search.
 
-    With one worker, latencies and accuracies overlap only if they are on different hardware.
-
     Args:
         plan: The plan.
         setting: What workers need besides.
@@ -87,7 +85,7 @@ def open_executor(
         most = None if asked == "auto" else int(asked)
         executor = RayExecutor(plan.settings.ray, device, partial(_open_on_node, setting), setting.weights, most)
         reporter.note(f"accuracies: {executor.workers} workers on the Ray cluster {plan.settings.ray}")
-    elif len(devices) == 1 and not apart(plan, devices[0]):
+    elif not concurrent(plan, devices):
         executor = InlineExecutor(estimators)
     else:
         reporter.note(f"accuracies: {len(devices)} worker{'s' if len(devices) > 1 else ''} ({', '.join(devices)})")
@@ -110,6 +108,16 @@ def worker_devices(plan: SearchPlan) -> tuple[str, ...]:
     asked = settings.workers or "1"
     count = len(devices) if asked == "auto" else int(asked)
     return tuple(devices[i % len(devices)] for i in range(count))
+
+
+def concurrent(plan: SearchPlan, devices: Sequence[str]) -> bool:
+    """Return whether tasks run concurrently on this machine.
+
+    They do with several workers, and with one whose hardware no latency is measured on, if the settings name workers or
+    a board.
+    """
+    asked = plan.settings.workers is not None or any(device.on is not None for device in plan.devices)
+    return len(devices) > 1 or (asked and apart(plan, devices[0]))
 
 
 def apart(plan: SearchPlan, device: str) -> bool:
