@@ -194,8 +194,9 @@ def int8(setting: Setting) -> Any:
     """int8 against fp16 on the trained S: accuracy and speed."""
     words = ["quantize", str(setting.run / "S.safetensors"), "--data", setting.data, "--limit", "64"]
     target = setting.target("tensorrt-rtx:int8").partition("@")[0]
-    words += ["--target", target, "--rounds", "0" if setting.rehearse else "3", "--device", setting.device, "--json"]
-    return nas(setting, [*words, "--out", str(setting.run / "S-int8.onnx")])
+    words += ["--target", target, "--rounds", "0" if setting.rehearse else "3", "--device", setting.device]
+    done = nas(setting, [*words, "--out", str(setting.run / "S-int8.onnx")])
+    return done | {"report": _json(setting.run / "S-int8.quantization.json")}
 
 
 def torch_latency(setting: Setting) -> Any:
