@@ -121,7 +121,7 @@ def test_files_are_timed_in_rounds_at_one_speed(monkeypatch: pytest.MonkeyPatch)
         update=lambda done, total, text: seen.append(done),
     )
     assert (
-        seen == [1, 2]
+        seen == [0, 1, 2]
         and found["a"].value == pytest.approx(2 * found["b"].value)
         and found["a"].value == pytest.approx(3.0)
     )
