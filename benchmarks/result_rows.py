@@ -508,6 +508,8 @@ THEMES: Mapping[str, Mapping[str, tuple[str, Rows]]] = {
     },
     "Latency": {
         "measure_repeatability": ("repeated measurements", repeatability),
+        "operation_profiles": ("latency per operation against the latency of the network", nothing),
+        "counterfactuals": ("predicted and then measured steps of chosen networks", nothing),
         "end_to_end_latency": ("from a decoded image to detections, ONNX Runtime at 320 px", end_to_end_steps),
         "runtimes_cpu": ("the same networks in all CPU runtimes, fp32, one thread", cpu_runtimes),
         "suppression_inside": ("suppression inside the file, 200 images", nothing),
