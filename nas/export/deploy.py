@@ -52,13 +52,15 @@ LAYOUTS = ("dense", "yolo")
 
 
 def tolerance(format_: str, precision: str) -> float:
-    """Return the largest permitted difference to torch: 1e-4 for ONNX, 1e-3 elsewhere in fp32, 0.05 in fp16 and bf16.
+    """Return the largest permitted difference to torch: 1e-4 for ONNX, 5e-3 for MNN, 1e-3 for others, 0.05 in fp16, bf16.
+
+    MNN approximates exponentials also with ``precision=high``; up to 8e-4 was seen.
 
     Scores are absolute, boxes relative to the longer side.
     """
     if precision != "fp32":
         return 0.05
-    return TOLERANCE if format_ == "onnx" else 1e-3
+    return {"onnx": TOLERANCE, "mnn": 5e-3}.get(format_, 1e-3)
 
 
 @dataclass(frozen=True)
