@@ -16,12 +16,13 @@ from nas.estimators import ESTIMATORS
 from nas.search.settings import SearchSettings
 from nas.search.study_reader import read_candidates
 from search_spaces.architecture import Architecture
-from tests._fakes import HashLatency
+from tests._fakes import HashLatency, tiny_space
 from tests._measured import measurement, row
 from tests._postgresql import Server, running
 
 pytest.importorskip("psycopg", reason="pip install psycopg[binary]")
 RESTARTS, TRIALS, CLASSES = 5, 24, 2
+FIXED = [part for c in tiny_space().choices for part in ("--fix", f"{c.name}={','.join(map(str, c.values))}")]
 
 
 class Kept(HashLatency):
@@ -34,7 +35,6 @@ class Kept(HashLatency):
         assert self.context.database is not None
         if self.context.database.find(key) is None:
             self.context.database.put(key, measured)
-        time.sleep(0.02)
         return found
 
 
@@ -64,7 +64,7 @@ def test_a_search_survives_restarts_of_its_server(tmp_path: Path, monkeypatch: p
         restarting = threading.Thread(target=restart, args=(server, ended, done))
         restarting.start()
         try:
-            call = ["search", "--accuracy", "elements", "--num-classes", str(CLASSES), "--sampler", "random"]
+            call = ["search", "--accuracy", "elements", "--num-classes", str(CLASSES), "--sampler", "random", *FIXED]
             where = ["--storage", server.url("study"), "--latency-db", server.url("latency")]
             run = tmp_path / "run"
             assert main([*call, "--trials", str(TRIALS), *where, "--out", str(run)]) == 0
