@@ -306,15 +306,20 @@ def transfer(f: Figure) -> list[Row]:
 
 
 def pretrained(f: Figure) -> list[Row]:
-    """mAP of both starts, and the gain with its 95 % interval over seeds."""
-    gain, maps = f["gain"], f["map"]
-    of = f"{f['model']}, {f['image_size']} px, {f['epochs']} epochs, {len(f['runs'])} seeds: mAP50-95"
-    half = "" if gain["half_width"] is None else f" ± {100 * gain['half_width']:.1f}"
-    return [
-        (f"{of} from random weights", f"{100 * maps['scratch']['mean']:.1f} %"),
-        (f"{of} from published weights", f"{100 * maps['pretrained']['mean']:.1f} %"),
-        ("gain with its 95 % interval", f"{100 * gain['mean']:+.1f}{half} points"),
-    ]
+    """mAP of both starts of each model, and the gain with its 95 % interval over seeds."""
+    rows = []
+    for name, one in f["models"].items():
+        gain, maps = one["gain"], one["map"]
+        half = "" if gain["half_width"] is None else f" ± {100 * gain['half_width']:.1f}"
+        of = f"{name}, {f['image_size']} px, {f['epochs']} epochs, {len(one['runs'])} seeds"
+        both = " and ".join(f"{100 * maps[start]['mean']:.1f} %" for start in ("scratch", "pretrained"))
+        rows.append(
+            (
+                f"{of}: mAP50-95 from random and from published weights, gain",
+                f"{both}, {100 * gain['mean']:+.1f}{half} points",
+            )
+        )
+    return rows
 
 
 def rectangles(f: Figure) -> list[Row]:
