@@ -23,7 +23,6 @@ from typing import Any
 from benchmarks.record import Goal, write
 from benchmarks.transfer_gain import interval, network
 from nas.core.architecture_file import Artifact, read_artifact
-from nas.core.budgets import PICKS
 from nas.core.console_reporter import ConsoleReporter
 from nas.core.paths import new_folder
 from nas.core.references import with_classes_of
@@ -54,7 +53,7 @@ def entrants(args: argparse.Namespace, data: DataPair) -> list[Entrant]:
     weights = weights_file(args.weights)
     model = load_detector(weights)[1].name
     found = [Entrant(model, network(model, model, args.image_size, data), weights)]
-    for name in PICKS if args.run else ():
+    for name in "SML" if args.run else ():
         artifact = with_classes_of(read_artifact(args.run / f"{name}.json"), data)
         found.append(Entrant(name, artifact, args.run / "supernet.safetensors"))
     return found
