@@ -19,6 +19,7 @@ SPACES: Registry[SearchSpace] = Registry(
         "yolov7-tiny": "search_spaces.yolov7:YOLOV7_TINY",
         "yolov8": "search_spaces.yolov8:YOLOV8",
         "yolov9": "search_spaces.yolov9:YOLOV9",
+        "yolov9-m": "search_spaces.yolov9:YOLOV9_M",
         "yolov9-c": "search_spaces.yolov9:YOLOV9_C",
         "yolox": "search_spaces.yolox:YOLOX",
         "yolo11": "search_spaces.yolo11:YOLO11",

@@ -1,5 +1,6 @@
-"""YOLOv9 (arXiv:2402.13616) by its multiples: T, S and M are points of ``yolov9``, C of ``yolov9-c``. Widths as in the
-paper and in the MIT-licensed implementation of its authors (MultimediaTechLab/YOLO).
+"""YOLOv9 (arXiv:2402.13616) by its multiples: T and S are points of ``yolov9``, M of ``yolov9-m``, C of ``yolov9-c``,
+whose widths are no multiples of each other. Widths as in the paper and in the MIT-licensed implementation of its
+authors (MultimediaTechLab/YOLO).
 
 In deployed form: the auxiliary branch of programmable gradient information, which is there in training only, is left
 out. E, whose backbone has two columns, is none of the points.
@@ -114,26 +115,28 @@ def _graph(a: Architecture, widths: _Widths, halve: Halve) -> Graph:
         cells=tuple(block(*pair) for pair in widths.neck),
         halve=lambda name, x, _: halve(name, x, w(next(downs))),
     )
-    narrow = {"narrow": True} if dict(a.choices).get("stages") == "tiny" else {}
+    narrow = {"narrow": True} if dict(a.choices).get("branches") == "narrow" else {}
     head = node("head", "decoupled-grouped", ("pan2_block", "pan3_block", "pan4_block"), act="silu", **narrow)
     return Graph((*nodes, *neck), head, a.image_size)
-
-
-def _base(a: Architecture) -> Graph:
-    return _graph(a, MEDIUM if a["stages"] == "medium" else SMALL, _aconv)
 
 
 YOLOV9 = SearchSpace(
     name="yolov9",
     version=1,
     choices=(
-        # tiny (T), small (S): an ELAN of plain convs first; tiny: narrower class branches
-        Choice("stages", ("tiny", "small", "medium"), ordered=False),
+        # of the classes: T has narrow ones
+        Choice("branches", ("narrow", "wide"), ordered=False),
         Choice("depth", (1, 2, 3)),
         Choice("width", (0.25, 0.5, 0.75, 1.0)),
         image_size(),
     ),
-    graph=_base,
+    graph=partial(_graph, widths=SMALL, halve=_aconv),
+)
+YOLOV9_M = SearchSpace(
+    name="yolov9-m",
+    version=1,
+    choices=(Choice("depth", (1, 2, 3)), Choice("width", (0.25, 0.5, 0.75, 1.0)), image_size()),
+    graph=partial(_graph, widths=MEDIUM, halve=_aconv),
 )
 YOLOV9_C = SearchSpace(
     name="yolov9-c",
@@ -142,8 +145,8 @@ YOLOV9_C = SearchSpace(
     graph=partial(_graph, widths=LARGE, halve=_adown),
 )
 REFERENCES = {
-    "yolov9t": YOLOV9.architecture(stages="tiny", depth=3, width=0.5, image_size=640),
-    "yolov9s": YOLOV9.architecture(stages="small", depth=3, width=1.0, image_size=640),
-    "yolov9m": YOLOV9.architecture(stages="medium", depth=1, width=1.0, image_size=640),
+    "yolov9t": YOLOV9.architecture(branches="narrow", depth=3, width=0.5, image_size=640),
+    "yolov9s": YOLOV9.architecture(branches="wide", depth=3, width=1.0, image_size=640),
+    "yolov9m": YOLOV9_M.architecture(depth=1, width=1.0, image_size=640),
     "yolov9c": YOLOV9_C.architecture(depth=1, width=1.0, image_size=640),
 }
