@@ -161,8 +161,9 @@ def forbidden(file: Path) -> list[str]:
     return found
 
 
-RESTRICTED = {"nas/pretrained/pickles.py": ["imports pickle"]}
-"""The reader of checkpoints: its unpickler makes stubs of all classes (tests/nas/pretrained/test_pickles.py)."""
+RESTRICTED = {"nas/pretrained/pickles.py": ["imports pickle"], "benchmarks/sshd.py": ["imports socket"]}
+"""The reader of checkpoints: its unpickler makes stubs of all classes (tests/nas/pretrained/test_pickles.py). The SSH
+server of benchmarks and tests: it looks for a free port of this machine."""
 
 
 def test_nothing_runs_what_it_reads_or_talks_to_a_network() -> None:

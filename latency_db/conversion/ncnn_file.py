@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from latency_db.conversion.onnx_parts import check_operators, cut, decode_tail, input_shapes, parsed, read, replace
 from search_spaces.errors import InputError
@@ -75,6 +75,7 @@ def convert(model: Path, folder: Path, batch: int = 1, image_size: AnySize | Non
         proto, tail = cut(proto, tail_nodes)
         replace(tail.graph.input, list(proto.graph.output))
     _for_one_image(proto, inputs)
+    _without_strides(proto)
     outputs = tuple(item.name for item in proto.graph.output)
     source = folder / "network.onnx"
     onnx.save(proto, str(source))
@@ -124,6 +125,56 @@ def _for_one_image(proto: onnx.ModelProto, inputs: dict[str, list[int]]) -> None
             if values.size and values[0] > 0 and values[0] % batch == 0:  # the batch, or a multiple: areas of attention
                 values[0] //= batch
                 tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+
+def _without_strides(proto: onnx.ModelProto) -> None:
+    """Replace slices that take every s-th channel, which ncnn has not, by reshapes and a slice without a stride.
+
+    (1, C, H, W) -> (1, C/s, s, H W) -> (1, C/s, 1, H W) -> (1, C/s, H, W).
+    """
+    import numpy as np
+    from onnx import helper, numpy_helper, shape_inference
+
+    constants = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
+    strided = [n for n in proto.graph.node if n.op_type == "Slice" and _stride(n, constants) > 1]
+    if not strided:
+        return
+    inferred = shape_inference.infer_shapes(proto).graph
+    sizes = {
+        item.name: [d.dim_value for d in item.type.tensor_type.shape.dim]
+        for item in (*inferred.input, *inferred.value_info, *inferred.output)
+    }
+
+    def constant(name: str, values: Sequence[int]) -> str:
+        proto.graph.initializer.append(numpy_helper.from_array(np.array(values, np.int64), name))
+        return name
+
+    nodes = []
+    for n in proto.graph.node:
+        if n not in strided:
+            nodes.append(n)
+            continue
+        step, first, (_, channels, height, width) = (
+            _stride(n, constants),
+            int(constants[n.input[1]][0]),
+            sizes[n.input[0]],
+        )
+        name, own = n.output[0], channels // step
+        apart = constant(f"{name}/apart", (1, own, step, height * width))
+        nodes.append(helper.make_node("Reshape", [n.input[0], apart], [f"{name}/parts"], f"{name}/parts"))
+        part = [constant(f"{name}/{what}", [v]) for what, v in (("first", first), ("last", first + 1), ("axis", 2))]
+        nodes.append(helper.make_node("Slice", [f"{name}/parts", *part], [f"{name}/part"], f"{name}/part"))
+        shape = constant(f"{name}/shape", (1, own, height, width))
+        nodes.append(helper.make_node("Reshape", [f"{name}/part", shape], [name], n.name))
+    replace(proto.graph.node, nodes)
+
+
+def _stride(node: onnx.NodeProto, constants: Mapping[str, Any]) -> int:
+    """The stride of a slice of all channels in whole groups; 1 for any other slice."""
+    if len(node.input) < 5 or any(name not in constants for name in node.input[1:5]):
+        return 1
+    first, _, axes, steps = (constants[name] for name in node.input[1:5])
+    return int(steps[0]) if list(axes) == [1] and 0 <= first[0] < steps[0] else 1
 
 
 def _run_pnnx(source: Path, name: str) -> None:

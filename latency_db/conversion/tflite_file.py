@@ -341,6 +341,15 @@ def _max_pool(t: _Translation, node: onnx.NodeProto, a: dict[str, Any], follower
     t.operator("MAX_POOL_2D", [x], [t.result(node.output[0], last=True)], "Pool2DOptions", **fields)
 
 
+def _average_pool(t: _Translation, node: onnx.NodeProto, a: dict[str, Any], follower: str) -> None:
+    kernel, (sh, sw) = a["kernel_shape"], a.get("strides", [1, 1])
+    if any(a.get("pads", [])) or a.get("ceil_mode", 0):
+        raise InputError(f"node {node.name!r}: a mean over pads", "none")
+    fields = {"padding": VALID, "strideH": sh, "strideW": sw, "filterHeight": kernel[0], "filterWidth": kernel[1]}
+    x = t.get(node.input[0], last=True)
+    t.operator("AVERAGE_POOL_2D", [x], [t.result(node.output[0], last=True)], "Pool2DOptions", **fields)
+
+
 def _resize(t: _Translation, node: onnx.NodeProto, a: dict[str, Any], follower: str) -> None:
     if a.get("mode", b"nearest") != b"nearest":
         raise InputError(f"node {node.name!r}: resizing by {a['mode'].decode()}", "nearest")
@@ -476,6 +485,7 @@ def _identity(t: _Translation, node: onnx.NodeProto, a: dict[str, Any], follower
 
 WRITERS: dict[str, Write] = {
     "Add": _binary("ADD", "AddOptions"),
+    "AveragePool": _average_pool,
     "Concat": _concat,
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,

@@ -25,7 +25,10 @@ LATENCY = Objective("latency_ms", "min", "ms")
 
 # Families of references by their place in the registry, so that one has the same colour and shape in every bench; own
 # models in vermilion first.
-COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#332288", "#999933", "#882255", "#117733", "#6B7280")
+COLOURS = (
+    *("#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#332288", "#999933", "#882255", "#117733", "#6B7280"),
+    *("#44AA99", "#AA4499"),
+)
 OWN_COLOURS = (look.VERMILION, "#7A3E00", "#B8860B", "#8B1A1A")
 SHAPES = (
     "circle",

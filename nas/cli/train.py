@@ -38,7 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument(
         "architectures",
-        metavar="ARCHITECTURE",
+        metavar="architecture",
         nargs="+",
         type=Path,
         help="architecture files that nas search wrote (S.json), the folder of a search (S, M and L side by side), or "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -163,7 +164,8 @@ def test_the_cheapest_that_is_accurate_enough(run: Path, capsys: pytest.CaptureF
 
 def test_the_end_comes_early_where_nothing_is_to_be_gained(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert search(run, "--trials", "400", "--stop", "99") == 0
-    assert "ended after 30 candidates (--stop 99): expected gain" in capsys.readouterr().out
+    ended = re.search(r"ended after (\d+) candidates \(--stop 99\): expected gain", capsys.readouterr().out)
+    assert ended and 30 <= int(ended[1]) < 400  # a gain per minute: a fast machine tries some more
     assert search(run.with_name("b"), "--stop", "sometime") == 2
 
 
