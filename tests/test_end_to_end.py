@@ -62,6 +62,7 @@ def test_every_file_of_a_run(run: Path) -> None:
     once = {
         "run.json",
         "study.journal",
+        ".study.journal.driver",
         "supernet.safetensors",
         "supernet.log.csv",
         "front.json",

@@ -41,7 +41,7 @@ class LiteRt(Profiler):
 
     runtime = "litert"
     precisions = ("fp32", "int8")
-    deployed_as, channels_last = FILE, True
+    deployed_as, channels_last, own_quantizer = FILE, True, True
 
     def __init__(self, target: Target, protocol: Protocol = SEARCHING) -> None:
         super().__init__(target, protocol)

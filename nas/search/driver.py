@@ -126,11 +126,16 @@ class Driver:
 def lock_file(storage: Path | str) -> Path | None:
     """Return the lock file of a journal or an SQLite file; None for a database server."""
     if isinstance(storage, Path) or "://" not in storage:
-        return Path(f"{storage}.driver")
+        return _beside(Path(storage))
     from sqlalchemy.engine import make_url
 
     path = make_url(storage).database if storage.startswith("sqlite") else None
-    return Path(f"{path}.driver") if path and path != ":memory:" else None
+    return _beside(Path(path)) if path and path != ":memory:" else None
+
+
+def _beside(file: Path) -> Path:
+    """Return the hidden file beside a study's."""
+    return file.with_name(f".{file.name}.driver")
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
 
 from latency_db.database.sqlite_file import open_readonly
 from nas.search.optuna_compat import CACHE_CALLS, BaseJournalFileLock
@@ -146,6 +146,8 @@ for _name in (*(name for name in dir(BaseStorage) if not name.startswith("_")), 
 def connection_lost(error: BaseException) -> bool:
     """Return whether an error of a storage means that the server is away, so that another try may succeed."""
     cause = error if isinstance(error, SQLAlchemyError) else error.__cause__
+    if isinstance(cause, PendingRollbackError):  # a lost connection that Optuna caught, and then another statement
+        return True
     if not isinstance(cause, DBAPIError):
         return False
     text = str(cause.orig).lower()

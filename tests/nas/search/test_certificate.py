@@ -63,6 +63,6 @@ def test_the_table_and_the_file(tmp_path: Path) -> None:
 
 def test_what_is_no_finished_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["certify", str(tmp_path)]) == 2
-    assert "has no chosen architectures" in capsys.readouterr().err
+    assert "is no run of nas search; expected a folder with run.json" in capsys.readouterr().err
     assert main(["certify", str(tmp_path), "--repeat", "0"]) == 2
     assert main(["certify", str(tmp_path / "none")]) == 2

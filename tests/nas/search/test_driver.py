@@ -88,8 +88,8 @@ with opened(Path({str(storage)!r})).driver:
 
 
 def test_where_the_lock_is(tmp_path: Path) -> None:
-    assert lock_file(tmp_path / "study.journal") == tmp_path / "study.journal.driver"
-    assert lock_file(f"sqlite:///{tmp_path}/a.db") == Path(f"{tmp_path}/a.db.driver")
+    assert lock_file(tmp_path / "study.journal") == tmp_path / ".study.journal.driver"
+    assert lock_file(f"sqlite:///{tmp_path}/a.db") == Path(f"{tmp_path}/.a.db.driver")
     assert lock_file("postgresql://nas@db/studies") is None and lock_file("grpc://db:1") is None
 
 

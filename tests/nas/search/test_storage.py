@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 import pytest
 from optuna.exceptions import StorageInternalError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, PendingRollbackError
 
 from nas.estimators.base import Context
 from nas.search import storage as storages
@@ -104,6 +104,11 @@ def test_the_wait_doubles_up_to_a_bound_and_ends(
 def test_only_a_lost_connection_is_tried_again(text: str, again: bool) -> None:
     assert connection_lost(lost(text)) is again
     assert not connection_lost(StorageInternalError("something else"))
+
+
+def test_a_statement_after_a_lost_connection_is_part_of_the_loss() -> None:
+    """Optuna catches the loss inside a transaction and goes on in it."""
+    assert connection_lost(PendingRollbackError("Can't reconnect until invalid transaction is rolled back."))
 
 
 def test_a_storage_that_stays_away_is_one_line() -> None:
