@@ -26,6 +26,8 @@ from optuna.storages.journal._file import BaseJournalFileLock as BaseJournalFile
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial
 
+FIXED_PARAMS = "fixed_params"
+"""System attribute of an enqueued trial: its parameters."""
 CONSTRAINTS = "constraints"
 """System attribute of constraint values: a list in Optuna 4, ``constraints:NAME`` each in Optuna 5."""
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas.core.estimate import Candidate, Objective
 from nas.core.precision_choice import id_of
 from nas.search.driver import Driver
 from nas.search.evaluate_candidate import TrialOutcome
-from nas.search.optuna_compat import set_trial_user_attr
+from nas.search.optuna_compat import CONSTRAINTS, FIXED_PARAMS, set_trial_user_attr
 from nas.search.study_history import INTERRUPTED, StudyHistory
 from nas.search.trial_parameters import TrialParameters
 from search_spaces.architecture import Architecture
@@ -105,7 +105,7 @@ class TrialQueue:
 
     def give_back(self, asked: AskedTrial) -> None:
         """Record a trial as interrupted and enqueue its point again."""
-        self._study.enqueue_trial(self._parameters.params(asked.point))
+        self._enqueue_like(self._study.get_trials(deepcopy=False)[asked.trial.number], asked.point)
         asked.trial.set_user_attr(INTERRUPTED, True)
         self._tell(asked.trial.number, None, TrialState.FAIL)
 
@@ -144,8 +144,17 @@ class TrialQueue:
         point = self._parameters.point(trial.params)
         claims = (self._parameters.claim(t) for t in self._history.open.values() if t.number != trial.number)
         if id_of(point) not in self._history.known.keys() | set(claims):
-            self._study.enqueue_trial(self._parameters.params(point))
+            self._enqueue_like(trial, point)
             self.sync()
+
+    def _enqueue_like(self, trial: FrozenTrial, point: Architecture) -> None:
+        """Enqueue the point of an interrupted trial, with what its sampler noted of it, such as its generation.
+
+        An evolutionary sampler counts the new trial as the one that it proposed.
+        """
+        notes = {k: v for k, v in trial.system_attrs.items() if not k.startswith(CONSTRAINTS)}
+        attributes = {**notes, FIXED_PARAMS: self._parameters.params(point)}
+        self._study.add_trial(create_trial(state=TrialState.WAITING, system_attrs=attributes))
 
     def _set(self, trial: optuna.Trial | FrozenTrial, key: str, value: object) -> None:
         if isinstance(trial, optuna.Trial):
