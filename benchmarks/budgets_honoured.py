@@ -65,10 +65,10 @@ def searched(args: argparse.Namespace, number: int) -> tuple[Path, dict[str, flo
         atomic_write(asked, json.dumps({"target": target, "space": space, "budgets": budgets}))
     budgets = json.loads(asked.read_text())["budgets"]
     if not (run / "front.json").is_file():
-        new = ("--space", space, "--fix", f"image_size={args.image_size}", "--target", target, "--accuracy", "nwot")
-        new += ("--trials", str(args.trials), "--seed", str(number), "--latency-db", str(database), "--out", str(run))
-        new += ("--budgets", ",".join(f"{name}={ms:.4f}ms" for name, ms in budgets.items()))
-        nas("search", *(("--resume", run) if (run / "run.json").is_file() else new))
+        new: list[object] = ["--space", space, "--fix", f"image_size={args.image_size}", "--target", target]
+        new += ["--accuracy", "nwot", "--trials", args.trials, "--seed", number, "--latency-db", database]
+        new += ["--budgets", ",".join(f"{name}={ms:.4f}ms" for name, ms in budgets.items()), "--out", run]
+        nas("search", *(["--resume", run] if (run / "run.json").is_file() else new))
     return run, budgets
 
 
