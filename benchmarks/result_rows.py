@@ -334,6 +334,16 @@ def rectangles(f: Figure) -> list[Row]:
     ]
 
 
+def small_set(f: Figure) -> list[Row]:
+    """mAP on the test split of L and of the reference, and the reliability that the search printed."""
+    rows = []
+    for run in f["runs"]:
+        text = ", ".join(f"{name} {100 * one['map']:.1f} %" for name, one in run["map"].items())
+        rows.append((f"seed {run['seed']}, {run['supernet_epochs']} + {f['epochs']} epochs: mAP50-95 on test", text))
+        rows.append((f"seed {run['seed']}: reliability printed before the search", run["check"].partition("; ")[2]))
+    return rows
+
+
 def elastic(f: Figure) -> list[Row]:
     """mAP of architectures straight from the supernets: largest, smallest, mean of random ones."""
     rows = []
