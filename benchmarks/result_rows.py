@@ -510,6 +510,7 @@ THEMES: Mapping[str, Mapping[str, tuple[str, Rows]]] = {
         "train_models_bccd_CPU": ("YOLO11n from scratch on BCCD", training),
         "train_models_digits-96_CPU": ("the quickstart's S, M, L from scratch, `digits@96`", training),
         "train_models_digits-320_NVIDIA-H100-80GB-HBM3": ("references from scratch, `digits@320`", training),
+        "small_set_bccd": ("a search with its defaults on 160 images of one class", small_set),
         "transfer_gain_bccd": ("pre-training and distillation on BCCD", transfer),
     },
     "Quantization": {
