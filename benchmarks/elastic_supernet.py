@@ -5,8 +5,11 @@
 The space is what the weights cover (``nas search --init``). Two supernets are trained with the same number of steps:
 one from random weights (its recipe begins with the largest architecture alone), one from the detector. Figure: mAP50-95
 on the val split of the largest, the smallest and ``--architectures`` random architectures, extracted without further
-training, BatchNorm recalibrated. ``before``: the same before any training, with channels ordered by importance and as
-they lie in the file. What is finished in ``--out`` is kept. The weights are the user's own: none are in the repository,
+training, BatchNorm recalibrated. ``trained, a third`` is the trained beginning after a third of the epochs. ``before``:
+the detector of ``--tuned``, weights of the same network that were trained on ``--data`` (``benchmarks.pretrained_gain``
+makes some), as a supernet before any training, with channels ordered by importance and as they lie in the file; among
+its architectures are ``three quarters`` and ``half``, the network with every width at that share. What is finished in
+``--out`` is kept. The weights are the user's own: none are in the repository,
 and the result names the file by its hash. ``results/elastic_supernet_<data>.json``.
 """
 
@@ -37,8 +40,8 @@ from nas.training.train_supernet import train_supernet
 from nas.training.validation import calibrate, detect_and_score
 from search_spaces.architecture import Architecture
 from search_spaces.space import SearchSpace
-from search_spaces.spaces import SPACES
 
+SHARES = {"whole": 1.0, "three quarters": 0.75, "half": 0.5}
 POINTS = 8.0
 """Goal: points of mAP50-95 that random architectures gain by the trained beginning, after the same number of steps."""
 
@@ -50,6 +53,16 @@ def architectures(space: SearchSpace, count: int) -> dict[str, Architecture]:
     size = image_size_of(space)
     named = {"largest": space.largest, "smallest": space.smallest, **drawn}
     return {name: a.replace(image_size=size.value) for name, a in named.items()}
+
+
+def scaled(space: SearchSpace, point: Architecture, share: float) -> Architecture:
+    """The architecture whose widths are nearest to a share of those of a point, at one depth and image size."""
+    values: dict[str, Any] = {}
+    for choice in space.choices:
+        own = point[choice.name]
+        if choice.ordered and choice.weights and not choice.name.endswith("depth"):
+            values[choice.name] = min(choice.values, key=lambda v, own=own: abs(float(v) - share * float(own)))  # type: ignore[misc]
+    return point.replace(**values)
 
 
 def accuracies(
@@ -80,15 +93,22 @@ def measured(args: argparse.Namespace, data: DataPair, reporter: Reporter) -> di
     folder = new_folder(args.out)
     recipe = Recipe(epochs=args.epochs, batch_size=args.batch_size, seed=args.seed)
     found: dict[str, Any] = {}
-    for order in (True, False):
+    for order in (True, False) if args.tuned else ():
         supernet = Supernet(space, len(data.classes))
-        trained = trained_point(weights, SPACES[space.name], data.classes, order)
+        trained = trained_point(args.tuned, space, data.classes, order)
         supernet.fill(trained.architecture, trained.detector)
         name = "before, ordered" if order else "before, as in the file"
-        found[name] = accuracies(supernet, named, data, name, reporter)
-    for name, init, lr in (("scratch", None, recipe.lr), ("trained", weights, TRAINED_LR)):
-        job = TrainJob(data, replace(recipe, lr=lr), init, compute=ComputeConfig(args.device))
-        supernet = train_supernet(space, job, folder / f"{name}.safetensors", reporter).to(device_of("cpu"))
+        narrow = {n: scaled(space, trained.architecture, share) for n, share in SHARES.items()}
+        found[name] = accuracies(supernet, {**named, **narrow}, data, name, reporter)
+    ways = (
+        ("scratch", None, recipe),
+        ("trained", weights, replace(recipe, lr=TRAINED_LR)),
+        ("trained, a third", weights, replace(recipe, lr=TRAINED_LR, epochs=max(1, recipe.epochs // 3))),
+    )
+    for name, init, how in ways:
+        job = TrainJob(data, how, init, compute=ComputeConfig(args.device))
+        path = folder / f"{name.replace(', a ', '-')}.safetensors"
+        supernet = train_supernet(space, job, path, reporter).to(device_of("cpu"))
         found[name] = accuracies(supernet, named, data, f"supernet, {name}", reporter)
     steps = args.epochs * (len(data.train) // args.batch_size)
     return {"space": space.name, "size": space.size, "steps": steps, "map": found}
@@ -97,11 +117,12 @@ def measured(args: argparse.Namespace, data: DataPair, reporter: Reporter) -> di
 def goals_of(figure: Mapping[str, Any]) -> list[Goal]:
     """The gain of random architectures in points of mAP50-95."""
     by_start = {name: summary(found)["mean"] for name, found in figure["map"].items()}
-    gain = 100 * (by_start["trained"] - by_start["scratch"])
-    what = (
-        f"random architectures from the supernet, {figure['data_name']}, {figure['steps']} steps: trained over scratch"
-    )
-    return [Goal(what, gain, f">= {POINTS:g}", "points")]
+    gain, early = (100 * (by_start[name] - by_start["scratch"]) for name in ("trained", "trained, a third"))
+    what = f"random architectures from the supernet, {figure['data_name']}"
+    return [
+        Goal(f"{what}, {figure['steps']} steps: trained over scratch", gain, f">= {POINTS:g}", "points"),
+        Goal(f"{what}: trained after a third of the steps over scratch after all", early, ">= 0", "points"),
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -109,6 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--data", required=True)
+    parser.add_argument("--tuned", type=Path, help="weights of the same network, trained on the data set")
     parser.add_argument("--space", help="search space (default: the smallest that holds the network)")
     parser.add_argument("--image-size", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=12)

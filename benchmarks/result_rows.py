@@ -345,12 +345,15 @@ def small_set(f: Figure) -> list[Row]:
 
 
 def elastic(f: Figure) -> list[Row]:
-    """mAP of architectures straight from the supernets: largest, smallest, mean of random ones."""
+    """mAP of architectures straight from the supernets: largest, smallest, mean of random ones; narrower ones."""
     rows = []
     for name, found in f["map"].items():
         values = [v for key, v in found.items() if key.startswith("random")]
         text = f"{100 * found['largest']:.1f}, {100 * found['smallest']:.1f}, {100 * sum(values) / len(values):.1f} %"
         rows.append((f"{name}: mAP50-95 of the largest, the smallest, the mean of {len(values)} random", text))
+        if "half" in found:
+            text = ", ".join(f"{100 * found[key]:.1f} %" for key in ("whole", "three quarters", "half"))
+            rows.append((f"{name}: the network, three quarters and half of its widths", text))
     return rows
 
 
@@ -499,6 +502,7 @@ THEMES: Mapping[str, Mapping[str, tuple[str, Rows]]] = {
     },
     "Supernet and training-free scores": {
         "supernet_fidelity": ("supernet and separate training, `digits@96`", fidelity),
+        "elastic_supernet_bccd": ("a supernet from a trained detector, BCCD", elastic),
         "supernet_overhead_yolo-nano_cpu": ("step of the supernet, yolo-nano", ratio),
         "supernet_overhead_yolo-nas_cpu": ("step of the supernet, yolo-nas", ratio),
         "zero_cost": ("search without training", zero_cost),
@@ -510,6 +514,7 @@ THEMES: Mapping[str, Mapping[str, tuple[str, Rows]]] = {
         "train_models_bccd_CPU": ("YOLO11n from scratch on BCCD", training),
         "train_models_digits-96_CPU": ("the quickstart's S, M, L from scratch, `digits@96`", training),
         "train_models_digits-320_NVIDIA-H100-80GB-HBM3": ("references from scratch, `digits@320`", training),
+        "pretrained_gain_bccd": ("a start from published weights, BCCD", pretrained),
         "small_set_bccd": ("a search with its defaults on 160 images of one class", small_set),
         "transfer_gain_bccd": ("pre-training and distillation on BCCD", transfer),
     },
