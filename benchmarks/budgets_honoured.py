@@ -107,9 +107,10 @@ def figure(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def goals_of(found: Mapping[str, Any]) -> list[Goal]:
     """The share of clean picks within their budgets; none without a clean one."""
     clean = found["clean"]
-    share = clean["within"] / clean["picks"] if clean["picks"] else math.nan
+    if not clean["picks"]:
+        return []
     what = f"picks at most {OVER:.0%} over their budget when measured again, of {clean['picks']} clean ones"
-    return [Goal(what, share, f">= {HONOURED:g}", "share")]
+    return [Goal(what, clean["within"] / clean["picks"], f">= {HONOURED:g}", "share")]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

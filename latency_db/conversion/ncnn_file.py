@@ -136,8 +136,7 @@ def _without_strides(proto: onnx.ModelProto) -> None:
     from onnx import helper, numpy_helper, shape_inference
 
     constants = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
-    strided = [n for n in proto.graph.node if n.op_type == "Slice" and _stride(n, constants) > 1]
-    if not strided:
+    if not any(n.op_type == "Slice" and _stride(n, constants) > 1 for n in proto.graph.node):
         return
     inferred = shape_inference.infer_shapes(proto).graph
     sizes = {
@@ -149,16 +148,15 @@ def _without_strides(proto: onnx.ModelProto) -> None:
         proto.graph.initializer.append(numpy_helper.from_array(np.array(values, np.int64), name))
         return name
 
-    nodes = []
+    nodes: list[onnx.NodeProto] = []
     for n in proto.graph.node:
-        if n not in strided:
+        step = _stride(n, constants) if n.op_type == "Slice" else 1
+        shape_in = sizes.get(n.input[0], []) if step > 1 else []
+        # The last channels of a slice that ends early, or of a last group that is not whole, would be wrong.
+        if len(shape_in) != 4 or shape_in[1] % step or int(constants[n.input[2]][0]) < shape_in[1]:
             nodes.append(n)
             continue
-        step, first, (_, channels, height, width) = (
-            _stride(n, constants),
-            int(constants[n.input[1]][0]),
-            sizes[n.input[0]],
-        )
+        first, (_, channels, height, width) = int(constants[n.input[1]][0]), shape_in
         name, own = n.output[0], channels // step
         apart = constant(f"{name}/apart", (1, own, step, height * width))
         nodes.append(helper.make_node("Reshape", [n.input[0], apart], [f"{name}/parts"], f"{name}/parts"))
@@ -170,7 +168,7 @@ def _without_strides(proto: onnx.ModelProto) -> None:
 
 
 def _stride(node: onnx.NodeProto, constants: Mapping[str, Any]) -> int:
-    """The stride of a slice of all channels in whole groups; 1 for any other slice."""
+    """The stride of a slice of the channels that begins in the first group; 1 for any other slice."""
     if len(node.input) < 5 or any(name not in constants for name in node.input[1:5]):
         return 1
     first, _, axes, steps = (constants[name] for name in node.input[1:5])

@@ -343,8 +343,8 @@ def _max_pool(t: _Translation, node: onnx.NodeProto, a: dict[str, Any], follower
 
 def _average_pool(t: _Translation, node: onnx.NodeProto, a: dict[str, Any], follower: str) -> None:
     kernel, (sh, sw) = a["kernel_shape"], a.get("strides", [1, 1])
-    if any(a.get("pads", [])) or a.get("ceil_mode", 0):
-        raise InputError(f"node {node.name!r}: a mean over pads", "none")
+    if any(a.get("pads", [])) or a.get("ceil_mode", 0) or any(d != 1 for d in a.get("dilations", [])):
+        raise InputError(f"node {node.name!r}: a mean with pads or dilations", "none")
     fields = {"padding": VALID, "strideH": sh, "strideW": sw, "filterHeight": kernel[0], "filterWidth": kernel[1]}
     x = t.get(node.input[0], last=True)
     t.operator("AVERAGE_POOL_2D", [x], [t.result(node.output[0], last=True)], "Pool2DOptions", **fields)

@@ -19,6 +19,7 @@ from latency_db.database.retry import Backoff, with_retries
 from nas.core.estimate import Estimate
 from nas.core.precision_choice import split
 from nas.profiling.default_database import default_latency_db
+from nas.quantization.candidate import is_lower_precision
 from nas.search.evaluate_candidate import KnownAccuracy
 from nas.search.plan import SearchPlan
 from nas.search.study_identity import StudyIdentity
@@ -97,8 +98,8 @@ class AccuracyCache:
         target = self._plan.targets[precision] if precision else self._plan.target
         settings = self._plan.settings
         parts: list[Any] = [VERSION, self._identity.weights, self._identity.data, settings.eval_images, settings.seed]
-        # Floating-point accuracies hold for any target; int8 is quantized in the scheme of the runtime on its device.
-        parts += [str(target), self._identity.device] if target.precision == "int8" else ["float"]
+        # What is evaluated in the precision of the runtime is of its target and device; all else holds for any.
+        parts += [str(target), self._identity.device] if is_lower_precision(target) else ["float"]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
     def _read(self, key: str, architecture: str, names: Sequence[str]) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """One driver per study: the process that searches is the only one that writes the study.
 
-Beside a journal or an SQLite file, the driver holds a kernel lock on ``FILE.driver``, which ends with its process. In
+Beside a journal or an SQLite file, the driver holds a kernel lock on ``.FILE.driver``, which ends with its process. In
 a database it keeps a record of itself in the study. A record cannot be compared and set in one operation, so the
 driver writes it, waits, reads it back, and reads it again before every change: of two processes that begin at the same
 moment, the one whose record is there continues, and the other ends.

@@ -75,3 +75,30 @@ def test_only_the_cpu_in_fp32() -> None:
     for target in (Target("ncnn", device="cuda:0"), Target("ncnn", "fp16")):
         with pytest.raises(InputError, match=r"cuda:0|fp16"):
             RUNTIMES["ncnn"](target)
+
+
+@pytest.mark.parametrize(("end", "channels", "rewritten"), [(8, 8, True), (9, 8, True), (4, 8, False), (7, 7, False)])
+def test_only_a_slice_of_all_channels_in_whole_groups_becomes_reshapes(
+    end: int, channels: int, rewritten: bool
+) -> None:
+    """Anything else keeps its operator, and what it computes."""
+    from onnx import TensorProto, helper, numpy_helper
+    from onnx.reference import ReferenceEvaluator
+
+    from latency_db.conversion.ncnn_file import _without_strides
+
+    values = {"first": 1, "last": end, "axis": 1, "step": 2}
+    kept = -(-(min(end, channels) - 1) // 2)
+    graph = helper.make_graph(
+        [helper.make_node("Slice", ["x", *values], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, channels, 2, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, kept, 2, 3])],
+        [numpy_helper.from_array(np.array([v], np.int64), name) for name, v in values.items()],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    x = np.arange(channels * 6, dtype=np.float32).reshape(1, channels, 2, 3)
+    _without_strides(proto)
+    assert (len(proto.graph.node) == 3) == rewritten
+    (y,) = list(ReferenceEvaluator(proto).run(None, {"x": x}))
+    assert np.array_equal(y, x[:, 1:end:2])

@@ -120,6 +120,16 @@ def test_what_an_accuracy_depends_on(changes: dict[str, object], found: bool, tm
         assert cache.find(["map"], joined(TINY.largest, "fp32")) is None
 
 
+def test_float16_that_is_rounded_is_no_float32(tmp_path: Path) -> None:
+    """On targets that read ONNX the supernet is evaluated with the roundings of float16."""
+    with cache_of(tmp_path) as cache:
+        cache.put(KNOWN, joined(TINY.smallest, "fp32"))
+    changes = {"target": "tensorrt-rtx:fp16", "precisions": ("fp32", "fp16")}
+    with cache_of(tmp_path, **changes) as cache:
+        assert cache.find(["map"], joined(TINY.smallest, "fp16")) is None
+        assert cache.find(["map"], joined(TINY.smallest, "fp32")) == KNOWN
+
+
 def test_int8_is_of_its_target_and_device(tmp_path: Path) -> None:
     point = joined(TINY.smallest, "int8")
     with cache_of(tmp_path) as cache:
