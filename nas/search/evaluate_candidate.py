@@ -9,19 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from optuna.trial import TrialState
 
 from nas.core.estimate import Candidate, Estimate, Objective
 from nas.core.pareto import Floats
 from nas.estimators.base import Estimator
-from nas.search.pruner import Forecast, Pruner
+from nas.search.pruner import Pruner
 from nas.search.tasks import COMPUTE, DRIVER, Step, Task, TaskRunner
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -119,18 +117,6 @@ class FrontState:
     without_promise: int = 0
 
 
-class BoundViolated(Exception):
-    """A candidate is outside a bound; it is recorded and not evaluated further."""
-
-
-class Pruned(Exception):
-    """A candidate's chance to enter the Pareto front is too small."""
-
-    def __init__(self, forecast: Forecast, after: str) -> None:
-        super().__init__(f"pruned after {after}: its chance to enter the Pareto front is {forecast.chance:.1%}")
-        self.forecast = forecast
-
-
 class CandidateEvaluator:
     """Runs estimators in the order of their rank, with the bounds checked after each estimate.
 
@@ -207,65 +193,53 @@ class Evaluation:
         self._seconds: dict[str, float] = {}
         self._audited = False
         self._known: Sequence[KnownAccuracy] = ()
-        self.outcome: TrialOutcome | None = None
-        self.task, self.step = self._tasks[0], 0
-        self._guarded(self._begin, self._tasks.pop(0))
+        self.outcome: TrialOutcome | None = self._begin_next()
 
     def receive(self, step: Step) -> None:
         """Take the result of the next step of the task."""
-        self._guarded(self._take, step)
+        self.outcome = self._take(step)
         self.run_here()
 
     def run_here(self) -> None:
         """Make the estimates of the role ``driver`` that are next, and take those that are known already."""
         while self.outcome is None and (self._known or self.task.role == DRIVER):
             if self._known:
-                estimate = self._known[self.step].estimate
-                self._guarded(self._take, Step(self.task, self.step, estimate))
+                self.outcome = self._take(Step(self.task, self.step, self._known[self.step].estimate))
             else:
-                self._guarded(self._take, self._evaluator.driver.step(self.task, self.step))
+                self.outcome = self._take(self._evaluator.driver.step(self.task, self.step))
 
-    def _guarded(self, act: Callable[[T], None], argument: T) -> None:
-        """Act; the end of the candidate becomes its outcome."""
-        try:
-            act(argument)
-        except BoundViolated as violated:
-            self.outcome = TrialOutcome(TrialState.PRUNED, message=str(violated), record=self._record)
-        except Pruned as pruned:
-            means = pruned.forecast.means
-            self.outcome = TrialOutcome(TrialState.COMPLETE, None, str(pruned), means, self._record)
-
-    def _take(self, step: Step) -> None:
+    def _take(self, step: Step) -> TrialOutcome | None:
+        """Take the result of a step; return the outcome if it ends the candidate."""
         if step.estimate is None:
-            self.outcome = TrialOutcome(TrialState.FAIL, message=step.error, record=self._record)
-            return
+            return TrialOutcome(TrialState.FAIL, message=step.error, record=self._record)
         estimate, names = step.estimate, self.task.names
         self._seconds[estimate.name] = step.seconds
         self.step += 1
         if estimate.name not in names:
             self._early[estimate.name] = estimate.value
-            self._check_promise()
-            return
+            return self._pruned()
         self._estimates.append(estimate)
         if estimate.name == names[-1]:
             self._keep()
-        self._check_bounds(estimate)
+        for bound in self._evaluator.bounds:
+            if bound.name == estimate.name and bound.excess(estimate) > 0:
+                message = f"{estimate.name} {estimate.value:.4g} violates {bound}"
+                return TrialOutcome(TrialState.PRUNED, message=message, record=self._record)
         if estimate.name != names[-1]:
-            self._before(names[names.index(estimate.name) + 1])
-        elif self._tasks:
-            self._begin(self._tasks.pop(0))
-        else:
-            candidate = Candidate.of(self._point, tuple(self._estimates), self._number)
-            self.outcome = TrialOutcome(TrialState.COMPLETE, candidate, record=self._record)
+            return self._pruned_before(names[names.index(estimate.name) + 1])
+        if self._tasks:
+            return self._begin_next()
+        candidate = Candidate.of(self._point, tuple(self._estimates), self._number)
+        return TrialOutcome(TrialState.COMPLETE, candidate, record=self._record)
 
-    def _begin(self, task: Task) -> None:
-        """Begin a task; if all its accuracies are known, they are taken without a forecast."""
-        self.task, self.step, accuracies = task, 0, self._evaluator.accuracies
-        found = accuracies.find(task.names, self._point) if accuracies and task.role == COMPUTE else None
+    def _begin_next(self) -> TrialOutcome | None:
+        """Begin the next task, unless the candidate is pruned before it."""
+        self.task, self.step, accuracies = self._tasks.pop(0), 0, self._evaluator.accuracies
+        found = accuracies.find(self.task.names, self._point) if accuracies and self.task.role == COMPUTE else None
         self._known = found or ()
         for known in self._known:
             self._early.update(known.early)
-        self._before(task.names[0])
+        return self._pruned_before(self.task.names[0])
 
     def _keep(self) -> None:
         """Keep the accuracies of the task that has ended."""
@@ -276,10 +250,10 @@ class Evaluation:
         early = {e.name: {n: v for n, v in self._early.items() if n.startswith(f"{e.name}@")} for e in made}
         accuracies.put([KnownAccuracy(e, early[e.name]) for e in made], self._point)
 
-    def _before(self, name: str) -> None:
-        # Nothing else is expensive enough, and nothing else is forecast.
-        if name in self._expensive and not self._known:
-            self._check_promise()
+    def _pruned_before(self, name: str) -> TrialOutcome | None:
+        """Return the outcome of a candidate that is pruned before an estimate. Only the objectives are expensive enough
+        for a forecast, and accuracies that are known cost nothing."""
+        return self._pruned() if name in self._expensive and not self._known else None
 
     @property
     def _record(self) -> EvaluationRecord:
@@ -288,21 +262,18 @@ class Evaluation:
         remarks = tuple(dict.fromkeys(line for e in self._estimates for line in e.remarks))
         return EvaluationRecord(self._early, replicates, self._seconds, self._audited, remarks)
 
-    def _check_bounds(self, estimate: Estimate) -> None:
-        for bound in self._evaluator.bounds:
-            if bound.name == estimate.name and bound.excess(estimate) > 0:
-                raise BoundViolated(f"{estimate.name} {estimate.value:.4g} violates {bound}")
-
-    def _check_promise(self) -> None:
+    def _pruned(self) -> TrialOutcome | None:
+        """Return the outcome of a candidate whose chance to enter the Pareto front is too small."""
         pruner = self._evaluator.pruner
         if pruner is None or self._audited:
-            return
+            return None
         front = self._front()
         known = {**{e.name: e.value for e in self._estimates}, **self._early}
         forecast = pruner.forecast(known, front.values)
         if forecast is None or forecast.promising:
-            return
+            return None
         if pruner.audits(front.without_promise):
             self._audited = True
-            return
-        raise Pruned(forecast, list(known)[-1])
+            return None
+        message = f"pruned after {list(known)[-1]}: its chance to enter the Pareto front is {forecast.chance:.1%}"
+        return TrialOutcome(TrialState.COMPLETE, None, message, forecast.means, self._record)

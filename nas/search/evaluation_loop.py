@@ -1,4 +1,8 @@
-"""The candidates in flight: their tasks go to an executor, their outcomes to the study."""
+"""The candidates in flight: their tasks go to an executor, their outcomes to the study.
+
+What is in flight when the loop is left early stays a running trial, which the next run recovers
+(:meth:`nas.search.trial_queue.TrialQueue.recover`).
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ class InFlight:
 
 
 class EvaluationLoop:
-    """Candidates in flight. As a context manager it gives them back to the study when it is left early.
+    """Candidates in flight.
 
     Args:
         queue: Trials of the study.
@@ -36,16 +40,6 @@ class EvaluationLoop:
         self._queue, self._history, self._evaluator, self._executor = queue, history, evaluator, executor
         self._in_flight: dict[int, InFlight] = {}
 
-    def __enter__(self) -> EvaluationLoop:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        if kind is None or issubclass(kind, Exception):  # after an error, the next run recovers what is in flight
-            return
-        for _, one in sorted(self._in_flight.items()):
-            if one.evaluation.outcome is None:
-                self._queue.give_back(one.asked)
-
     def __len__(self) -> int:
         return len(self._in_flight)
 
@@ -57,14 +51,14 @@ class EvaluationLoop:
     def begin(self, asked: AskedTrial) -> None:
         """Begin the evaluation of a trial's point."""
         began, number = time.monotonic(), asked.trial.number
-        # In flight before its first estimate, so that an interruption during that gives it back.
         evaluation = Evaluation(self._evaluator, asked.point, number, lambda: self._history.front)
         self._in_flight[number] = InFlight(asked, evaluation, began)
         evaluation.run_here()
         self._submit(evaluation)
 
     def advance(self) -> list[tuple[TrialOutcome, float]]:
-        """Return the outcomes, with seconds, of the candidates that have one; wait for a result if none has."""
+        """Record and return the outcomes, with seconds, of the candidates that have one; wait for a result if none
+        has."""
         if not any(f.evaluation.outcome for f in self._in_flight.values()):
             if (step := self._executor.result()) is None:
                 return []
@@ -73,17 +67,14 @@ class EvaluationLoop:
             if evaluation.outcome is not None or evaluation.task != step.task:
                 self._executor.release(step.task)
             self._submit(evaluation)
-        return [self._told(n) for n, f in list(self._in_flight.items()) if f.evaluation.outcome is not None]
+        found = []
+        for number, one in list(self._in_flight.items()):
+            if (outcome := one.evaluation.outcome) is not None:
+                self._queue.tell(one.asked, outcome)
+                del self._in_flight[number]
+                found.append((outcome, time.monotonic() - one.began_s))
+        return found
 
     def _submit(self, evaluation: Evaluation) -> None:
         if evaluation.outcome is None:
             self._executor.submit(evaluation.task, evaluation.step)
-
-    def _told(self, number: int) -> tuple[TrialOutcome, float]:
-        """Tell the outcome of a candidate to the study."""
-        one = self._in_flight[number]
-        outcome = one.evaluation.outcome
-        assert outcome is not None
-        self._queue.tell(one.asked, outcome)
-        del self._in_flight[number]
-        return outcome, time.monotonic() - one.began_s

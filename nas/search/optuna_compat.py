@@ -50,8 +50,8 @@ def trial_id(trial: FrozenTrial) -> int:
     return trial._trial_id
 
 
-def set_trial_user_attr(study: Study, trial: FrozenTrial, key: str, value: Any) -> None:
-    """Set a user attribute of a running trial, of which a sampler holds only a frozen copy."""
+def set_trial_user_attr(study: Study, trial: Trial | FrozenTrial, key: str, value: Any) -> None:
+    """Set a user attribute of a running trial, also through a frozen copy of it."""
     study._storage.set_trial_user_attr(trial._trial_id, key, value)
 
 

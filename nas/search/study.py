@@ -248,18 +248,17 @@ class Study:
         with storage_errors(self._storage, opened=True), self.driver:
             self.queue.sync()
             self.queue.recover()
-            with loop:
-                while True:
-                    more = not enough(self.history.progress)
-                    while more and loop.free and len(self.history.known) + len(loop) < wanted:
-                        if (asked := self._ask(planned)) is not None:
-                            loop.begin(asked)
-                    if not len(loop):
-                        return
-                    for outcome, seconds in loop.advance():
-                        done = len(self.history.known)
-                        watch(TrialEvent(outcome.candidate, outcome.message, done, trials, self.archive, seconds))
-                        self._check_hope()
+            while True:
+                more = not enough(self.history.progress)
+                while more and loop.free and len(self.history.known) + len(loop) < wanted:
+                    if (asked := self._ask(planned)) is not None:
+                        loop.begin(asked)
+                if not len(loop):
+                    return
+                for outcome, seconds in loop.advance():
+                    done = len(self.history.known)
+                    watch(TrialEvent(outcome.candidate, outcome.message, done, trials, self.archive, seconds))
+                    self._check_hope()
 
     def _ask(self, planned: Sequence[Architecture]) -> AskedTrial | None:
         """Return the next trial: of an interrupted point, of a planned one, else of the sampler's; None if the sampler

@@ -78,15 +78,14 @@ class TrialQueue:
     def _tell_duplicate(self, trial: optuna.Trial | FrozenTrial, id_: str) -> None:
         """Show the sampler the known result once more; it counts as nothing."""
         before = self._history.known.get(id_)
-        number = (
-            next(t.number for t in self._history.open.values() if self._parameters.claim(t) == id_)
-            if (before is None)
-            else before.number
-        )
-        self._set(trial, "duplicate", number)
-        complete = before is not None and before.state == TrialState.COMPLETE
-        state = TrialState.FAIL if before is None else before.state
-        self._tell(trial.number, before.values if before is not None and complete else None, state)
+        if before is None:  # in flight
+            first = next(t for t in self._history.open.values() if self._parameters.claim(t) == id_)
+            set_trial_user_attr(self._study, trial, "duplicate", first.number)
+            self._tell(trial.number, None, TrialState.FAIL)
+            return
+        set_trial_user_attr(self._study, trial, "duplicate", before.number)
+        values = before.values if before.state == TrialState.COMPLETE else None
+        self._tell(trial.number, values, before.state)
 
     def tell(self, asked: AskedTrial, outcome: TrialOutcome) -> None:
         """Record the outcome of a trial. Raises InputError if another process took the study over."""
@@ -103,14 +102,8 @@ class TrialQueue:
         self._tell(trial.number, values, outcome.state)
         self.sync()
 
-    def give_back(self, asked: AskedTrial) -> None:
-        """Record a trial as interrupted and enqueue its point again."""
-        self._enqueue_like(self._study.get_trials(deepcopy=False)[asked.trial.number], asked.point)
-        asked.trial.set_user_attr(INTERRUPTED, True)
-        self._tell(asked.trial.number, None, TrialState.FAIL)
-
     def recover(self) -> None:
-        """End the trials that an earlier driver left running: those with a result by their result, the others as
+        """End the trials that an earlier run left running: those with a result by their result, the others as
         interrupted, with their points enqueued again in their order."""
         left = [t for t in self._history.open.values() if t.state == TrialState.RUNNING]
         for trial in left:
@@ -137,30 +130,21 @@ class TrialQueue:
         if self._parameters.are_complete(trial.params):
             # Enqueued first: a kill in between leads to a duplicate, which is noticed, instead of a loss.
             self._enqueue_again(trial)
-        self._set(trial, INTERRUPTED, True)
+        set_trial_user_attr(self._study, trial, INTERRUPTED, True)
         self._tell(trial.number, None, TrialState.FAIL)
 
     def _enqueue_again(self, trial: FrozenTrial) -> None:
-        point = self._parameters.point(trial.params)
-        claims = (self._parameters.claim(t) for t in self._history.open.values() if t.number != trial.number)
-        if id_of(point) not in self._history.known.keys() | set(claims):
-            self._enqueue_like(trial, point)
-            self.sync()
-
-    def _enqueue_like(self, trial: FrozenTrial, point: Architecture) -> None:
         """Enqueue the point of an interrupted trial, with what its sampler noted of it, such as its generation.
 
         An evolutionary sampler counts the new trial as the one that it proposed.
         """
+        claims = (self._parameters.claim(t) for t in self._history.open.values() if t.number != trial.number)
+        if id_of(self._parameters.point(trial.params)) in self._history.known.keys() | set(claims):
+            return
         notes = {k: v for k, v in trial.system_attrs.items() if not k.startswith(CONSTRAINTS)}
-        attributes = {**notes, FIXED_PARAMS: self._parameters.params(point)}
+        attributes = {**notes, FIXED_PARAMS: trial.params}
         self._study.add_trial(create_trial(state=TrialState.WAITING, system_attrs=attributes))
-
-    def _set(self, trial: optuna.Trial | FrozenTrial, key: str, value: object) -> None:
-        if isinstance(trial, optuna.Trial):
-            trial.set_user_attr(key, value)
-        else:
-            set_trial_user_attr(self._study, trial, key, value)
+        self.sync()
 
     def _tell(self, number: int, values: Sequence[float] | None, state: TrialState) -> None:
         try:
