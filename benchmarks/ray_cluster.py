@@ -15,7 +15,6 @@ import random
 import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -23,8 +22,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from benchmarks.kills import kill_one
 from benchmarks.record import Goal, write
-from benchmarks.workers import SPACE, MadeUpLatency, kill_one, open_shared, open_slow, read, slow, tally
+from benchmarks.workers import SPACE, MadeUpLatency, open_shared, open_slow, read, slow, tally
 from latency_db.remote.ray_connection import connect
 from nas.estimators.base import Context, Estimator
 from nas.search.executors.ray import RayExecutor
@@ -113,7 +113,7 @@ def main() -> None:
         trouble.ended.set()
         trouble.join()
         executor.close()
-        ended, candidates = Counter(read(folder / "ended")), {c.id for c in open_shared(storage).candidates}
+        ended, candidates = set(read(folder / "ended")), {c.id for c in open_shared(storage).candidates}
         figure = {
             "nodes": args.nodes,
             "wanted": args.trials,
@@ -122,8 +122,7 @@ def main() -> None:
             "killed": trouble.killed,
             "nodes_replaced": trouble.replaced,
             **tally(folder, storage),
-            "finished_lost": len(set(ended) - candidates),
-            "evaluated_again_after_their_end": sum(n - 1 for n in ended.values()),
+            "finished_lost": len(ended - candidates),
         }
     ray.shutdown()
     cluster.shutdown()

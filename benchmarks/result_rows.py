@@ -131,12 +131,52 @@ def workers(f: Figure) -> list[Row]:
     rows = [
         (f"parallel efficiency of {n} workers, evaluations of {f['seconds_of_an_evaluation']:g} s", _percent(e, 0))
         for n, e in f["efficiency"].items()
-        if n not in ("1", *f.get("goals", ("4",)))
+        if n not in ("1", *f["goals"])
     ]
     for n, row in f.get("share_of_hypervolume", {}).items():
         what = f"share of the hypervolume on YOLOBench after 50 and 100 trials, {n} evaluated at a time"
         rows.append((what, f"{row['50']:.3f}, {row['100']:.3f}"))
     return rows
+
+
+def kills(f: Figure) -> list[Row]:
+    """Evaluations whose end was lost with its process, and the size of the front that is compared."""
+    names = {
+        "workers": "killed workers",
+        "driver": "a killed driver with workers",
+        "inline": "a killed driver without workers",
+    }
+    again = "evaluated_again_after_their_end"
+    rows = [(f"evaluations repeated, {names[k]}", f"{f[k][again]} of {f[k]['wanted']}") for k in names if k in f]
+    return rows + ([("front that is compared, candidates", f"{f['inline']['front']}")] if "inline" in f else [])
+
+
+def ray_cluster(f: Figure) -> list[Row]:
+    """What was evaluated again, and the time that it took."""
+    return [
+        ("evaluations that their killed worker had begun, evaluated again", f"{f['lost']} of {f['wanted']}"),
+        ("of these, killed between the end and the answer", f"{f['evaluated_again_after_their_end']}"),
+        (
+            f"the search on {f['nodes']} nodes, evaluations of {f['seconds_of_an_evaluation']:g} s",
+            f"{f['wall_s']:.0f} s",
+        ),
+    ]
+
+
+def roles(f: Figure) -> list[Row]:
+    """The same search where tasks run one after the other."""
+    return [("the same, one task after the other", f"{f['ratio_one_after_the_other']:.3g}×")]
+
+
+def ssh_device(f: Figure) -> list[Row]:
+    """Medians of every model here and over SSH."""
+    return [
+        (
+            f"model {i}, median of {f['rounds']} rounds here and over SSH",
+            f"{m['here_ms']:.3g} ms, {m['there_ms']:.3g} ms",
+        )
+        for i, m in enumerate(f["models"], 1)
+    ]
 
 
 def end_to_end(f: Figure) -> list[Row]:
@@ -496,8 +536,9 @@ THEMES: Mapping[str, Mapping[str, tuple[str, Rows]]] = {
         "sampler_overhead": ("samplers' own time", sampler_overhead),
         "study_overhead_random": ("study and database", nothing),
         "workers": ("many workers on one study", workers),
-        "roles": ("latency and accuracy on different hardware", nothing),
-        "ray_cluster": ("a Ray cluster whose nodes and workers are killed", nothing),
+        "roles": ("latency and accuracy on different hardware", roles),
+        "kills": ("killed workers and drivers", kills),
+        "ray_cluster": ("a Ray cluster whose nodes and workers are killed", ray_cluster),
         "against_references": ("searched networks and width-scaled references, one recipe and budget", contest),
     },
     "Supernet and training-free scores": {

@@ -33,6 +33,10 @@ UNREACHABLE = (
     "shutting down",
     "in recovery mode",
     "consuming input failed",
+    "could not connect",
+    "can't connect",
+    "lost connection",
+    "ssl syscall",
 )
 """Parts of drivers' messages about a server that cannot be reached; drivers have no error codes in common."""
 REFUSED = ("authentication", "no password supplied", "does not exist", "permission denied", "no pg_hba.conf entry")

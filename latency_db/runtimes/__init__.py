@@ -19,13 +19,16 @@ if TYPE_CHECKING:
     from latency_db.core.target import Target
 
 
-_OPENERS: list[Callable[[Target, Protocol | None], Profiler]] = []
+_OPENERS: list[Callable[[Target, Protocol | None], Profiler] | None] = []
 """Those of :func:`opened_by`, the innermost last. Not per thread: a search measures from several."""
 
 
 @contextmanager
-def opened_by(opener: Callable[[Target, Protocol | None], Profiler]) -> Iterator[None]:
-    """Have :func:`open_profiler` call ``opener`` while the context lasts (to measure on another machine)."""
+def opened_by(opener: Callable[[Target, Protocol | None], Profiler] | None) -> Iterator[None]:
+    """Have :func:`open_profiler` call ``opener`` while the context lasts (to measure on another machine).
+
+    None: measure on this machine, whatever contexts there are around.
+    """
     _OPENERS.append(opener)
     try:
         yield
@@ -34,8 +37,8 @@ def opened_by(opener: Callable[[Target, Protocol | None], Profiler]) -> Iterator
 
 
 def is_redirected() -> bool:
-    """Return whether :func:`opened_by` is in force: :func:`open_profiler` may then measure on another machine."""
-    return bool(_OPENERS)
+    """Return whether :func:`open_profiler` may measure on another machine (:func:`opened_by`)."""
+    return bool(_OPENERS) and _OPENERS[-1] is not None
 
 
 def open_profiler(target: Target, protocol: Protocol | None = None) -> Profiler:
@@ -44,7 +47,8 @@ def open_profiler(target: Target, protocol: Protocol | None = None) -> Profiler:
     Raises:
         InputError: The runtime is unknown or not installed, or lacks the precision or the device.
     """
-    if _OPENERS and RUNTIMES[target.runtime].measures:
-        return _OPENERS[-1](target, protocol)
     runtime = RUNTIMES[target.runtime]
+    opener = _OPENERS[-1] if _OPENERS and runtime.measures else None
+    if opener is not None:
+        return opener(target, protocol)
     return runtime(target, protocol) if protocol else runtime(target)

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
-from latency_db.core.profiler import Profiler, Protocol
 from latency_db.core.target import Target
 from latency_db.remote.profiler import board_opener, measuring_on, open_board
 from latency_db.runtimes import RUNTIMES, open_profiler, opened_by
@@ -68,12 +67,8 @@ class Device:
     @contextmanager
     def measured(self) -> Iterator[None]:
         """Have profilers measure on this device while the context lasts, whatever the search's other boards are."""
-        if self.on is None:
-            with opened_by(_here):
-                yield
-        else:
-            with measuring_on(self.on):
-                yield
+        with opened_by(None) if self.on is None else measuring_on(self.on):
+            yield
 
     def fingerprint(self) -> str:
         """Return the fingerprint of the device, to be called inside :meth:`measured`."""
@@ -111,25 +106,11 @@ def open_device_latencies(devices: Sequence[Device], context: Context) -> Iterat
         made: list[Estimator] = []
         for device in devices[1:]:
             own = replace(context, target=device.target, compared_targets=(device.target,), shared=SharedEvaluators())
-            made.append(DeviceLatency(_opened(device, own, stack), device))
+            opener = None if device.on is None else board_opener(stack.enter_context(open_board(device.on)))
+            with opened_by(opener):
+                made.append(DeviceLatency(ESTIMATORS[Latency.registry_name](own), device))
             stack.callback(made[-1].close)
         yield made
-
-
-def _opened(device: Device, context: Context, stack: ExitStack) -> Estimator:
-    """Return the latency on a device; ``stack`` keeps the connection to its board."""
-    latency = ESTIMATORS[Latency.registry_name]
-    if device.on is None:
-        with opened_by(_here):
-            return latency(context)
-    opener = board_opener(stack.enter_context(open_board(device.on)))
-    with opened_by(opener):
-        return latency(context)
-
-
-def _here(target: Target, protocol: Protocol | None) -> Profiler:
-    runtime = RUNTIMES[target.runtime]
-    return runtime(target, protocol) if protocol else runtime(target)
 
 
 def check_devices(devices: Sequence[Device]) -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import optuna
 
+from nas.search.storage import study_file
 from search_spaces.errors import InputError
 
 DRIVER = "driver"
@@ -125,17 +126,8 @@ class Driver:
 
 def lock_file(storage: Path | str) -> Path | None:
     """Return the lock file of a journal or an SQLite file; None for a database server."""
-    if isinstance(storage, Path) or "://" not in storage:
-        return _beside(Path(storage))
-    from sqlalchemy.engine import make_url
-
-    path = make_url(storage).database if storage.startswith("sqlite") else None
-    return _beside(Path(path)) if path and path != ":memory:" else None
-
-
-def _beside(file: Path) -> Path:
-    """Return the hidden file beside a study's."""
-    return file.with_name(f".{file.name}.driver")
+    file = study_file(storage)
+    return None if file is None else file.with_name(f".{file.name}.driver")
 
 
 @contextlib.contextmanager

@@ -24,8 +24,9 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, PendingRollbackError, SQLAlchemyError
 
+from latency_db.database.retry import is_unreachable
 from latency_db.database.sqlite_file import open_readonly
 from nas.search.optuna_compat import CACHE_CALLS, BaseJournalFileLock
 from search_spaces.errors import InputError
@@ -40,20 +41,10 @@ PATIENCE_S = 600.0
 """Seconds for which a lost connection to a database server is tried again."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
 """Back-off between two tries: doubled from the first to the longest."""
-CREATIONS = 4
+CREATIONS = 8
 """Tries to create the tables of a database beside other processes."""
 _INSIDE = threading.local()
 """Whether a thread is inside a call that is tried again."""
-_LOST = (
-    "connect",
-    "server closed",
-    "terminating",
-    "starting up",
-    "shutting down",
-    "timed out",
-    "timeout",
-    "ssl syscall",
-)
 _DAMAGED = (
     *(ValueError, LookupError, ArithmeticError, AssertionError, TypeError, AttributeError, RecursionError),
     optuna.exceptions.OptunaError,
@@ -97,14 +88,7 @@ class RetryingStorage(RDBStorage):
     def __init__(self, url: str) -> None:
         self.url = url
         self._opened = url in self._known
-        for left in range(CREATIONS - 1, -1, -1):
-            try:
-                self.retry(partial(super().__init__, url, engine_kwargs={"pool_pre_ping": True}))
-                break
-            except SQLAlchemyError as error:  # two processes that create the tables at once
-                if "already exists" not in str(error) or not left:
-                    raise
-                time.sleep(FIRST_WAIT_S)
+        self.retry(partial(super().__init__, url, engine_kwargs={"pool_pre_ping": True}))
         self._opened = True
         self._known.add(url)
 
@@ -148,10 +132,15 @@ def connection_lost(error: BaseException) -> bool:
     cause = error if isinstance(error, SQLAlchemyError) else error.__cause__
     if isinstance(cause, PendingRollbackError):  # a lost connection that Optuna caught, and then another statement
         return True
-    if not isinstance(cause, DBAPIError):
-        return False
-    text = str(cause.orig).lower()
-    return cause.connection_invalidated or any(words in text for words in _LOST)
+    return isinstance(cause, DBAPIError) and is_unreachable(cause)
+
+
+def study_file(storage: Path | str) -> Path | None:
+    """Return the journal or the SQLite file of a storage; None for a database server."""
+    if isinstance(storage, Path) or "://" not in storage:
+        return Path(storage)
+    path = make_url(storage).database if storage.startswith("sqlite") else None
+    return Path(path) if path and path != ":memory:" else None
 
 
 def open_storage(storage: Path | str, write: bool = True) -> optuna.storages.BaseStorage | str:
@@ -188,28 +177,27 @@ def _open_url(url: str, write: bool) -> optuna.storages.BaseStorage | str:
             raise InputError(f"study storage {url!r} needs grpcio", hint="pip install 'hw-nas-yolo[grpc]'")
         return optuna.storages.GrpcStorageProxy(host=host, port=int(port))
     if kind == "sqlite":
-        path = make_url(url).database
-        if not write and path and not Path(path).is_file():
-            raise InputError(f"no study file {path}", "the storage of a search that has begun")
-        if path and path != ":memory:":
-            _check_study_file(Path(path))
-        if write:
-            _write_ahead(url)
-        return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": BUSY_S}})
+        if (file := study_file(url)) is not None:
+            if not write and not file.is_file():
+                raise InputError(f"no study file {file}", "the storage of a search that has begun")
+            _check_study_file(file)
+            if write:
+                _write_ahead(file)
+        return _created(partial(RDBStorage, url, engine_kwargs={"connect_args": {"timeout": BUSY_S}}))
     # The driver of the extra [postgresql] if the URL names none.
-    return RetryingStorage(f"postgresql+psycopg://{rest}" if kind == "postgresql" else url)
+    return _created(partial(RetryingStorage, f"postgresql+psycopg://{rest}" if kind == "postgresql" else url))
 
 
-@contextlib.contextmanager
-def creation_lock(storage: Path | str) -> Iterator[None]:
-    """Hold a lock while a study is created in an SQLite file, whose tables two processes could create twice."""
-    path = make_url(storage).database if isinstance(storage, str) and storage.startswith("sqlite:") else None
-    if not path or path == ":memory:" or not Path(path).parent.is_dir():
-        yield
-        return
-    with open(f"{path}.create", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # freed by the kernel with the process
-        yield
+def _created(open_database: Callable[[], RDBStorage]) -> RDBStorage:
+    """Open a database; tried again where another process creates the same tables at the same moment."""
+    for _ in range(CREATIONS - 1):
+        try:
+            return open_database()
+        except SQLAlchemyError as error:
+            if not isinstance(error, IntegrityError) and "already exists" not in str(error):
+                raise
+            time.sleep(FIRST_WAIT_S)
+    return open_database()
 
 
 @contextlib.contextmanager
@@ -243,15 +231,13 @@ def _check_study_file(path: Path) -> None:
         )
 
 
-def _write_ahead(url: str) -> None:
+def _write_ahead(path: Path) -> None:
     """Switch an SQLite file to its write-ahead log, in which others read while one writes."""
-    path = make_url(url).database
-    if path and path != ":memory:":
-        with (
-            contextlib.suppress(sqlite3.Error),
-            contextlib.closing(sqlite3.connect(path, timeout=BUSY_S)) as connection,
-        ):  # Optuna reports what is wrong
-            connection.execute("PRAGMA journal_mode=WAL")
+    with (
+        contextlib.suppress(sqlite3.Error),  # Optuna reports what is wrong
+        contextlib.closing(sqlite3.connect(path, timeout=BUSY_S)) as connection,
+    ):
+        connection.execute("PRAGMA journal_mode=WAL")
 
 
 def _drop_half_line(path: Path) -> None:

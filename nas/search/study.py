@@ -30,7 +30,7 @@ from nas.search.executors.base import Executor
 from nas.search.executors.inline import InlineExecutor
 from nas.search.optuna_compat import is_optunas
 from nas.search.samplers import SAMPLERS, StudyInfo, WarmStarted
-from nas.search.storage import creation_lock, open_storage, quiet_optuna, storage_errors
+from nas.search.storage import open_storage, quiet_optuna, storage_errors
 from nas.search.study_history import StudyHistory
 from nas.search.study_reader import RECORD, REMEASURED, with_remeasured
 from nas.search.terminator import SearchProgress, never
@@ -141,7 +141,7 @@ class Study:
             "objectives": [str(o) for o in self.objectives],
         }
         identity |= {CHOICE: list(self.space[CHOICE].values)} if CHOICE in self.parameters.choices else {}
-        with creation_lock(self._storage), quiet_optuna():
+        with quiet_optuna():
             study = optuna.create_study(
                 storage=open_storage(self._storage), study_name=name, directions=directions, load_if_exists=True
             )

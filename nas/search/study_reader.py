@@ -10,8 +10,7 @@ import optuna
 from optuna.trial import TrialState
 
 from nas.core.estimate import Candidate, Estimate
-from nas.search.storage import open_storage, quiet_optuna, storage_errors
-from search_spaces.errors import InputError
+from nas.search.storage import open_storage, quiet_optuna, storage_errors, study_file
 
 RECORD = "run"
 """User attribute of a study: the record of what it is about (:mod:`nas.search.study_identity`)."""
@@ -53,15 +52,11 @@ def read_candidates(storage: Path | str, name: str) -> Iterator[Candidate]:
 
 def load_readonly(storage: Path | str, name: str) -> optuna.Study | None:
     """Load a study for reading; None if there is no such storage or study."""
-    if isinstance(storage, Path) and not storage.is_file():
+    file = study_file(storage)
+    if file is not None and not file.is_file():
         return None
     with quiet_optuna():
-        try:
-            opened = open_storage(storage, write=False)
-        except InputError as error:
-            if "no study file" in str(error):
-                return None
-            raise
+        opened = open_storage(storage, write=False)
         if name not in optuna.get_all_study_names(opened):
             return None
         return optuna.load_study(study_name=name, storage=opened)

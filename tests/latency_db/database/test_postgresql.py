@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from benchmarks.workers import killed, open_shared
+from benchmarks.kills import killed
+from benchmarks.workers import open_shared
 from latency_db.core.profiler import Network
 from latency_db.database.db import LatencyDB
 from latency_db.database.filters import MeasurementFilter, MergeCounts

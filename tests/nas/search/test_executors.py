@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.workers import killed
+from benchmarks.kills import killed
 from nas.core.estimate import Estimate
 from nas.estimators.base import Context, Estimator
 from nas.search.executors import pool
