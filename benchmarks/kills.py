@@ -53,7 +53,7 @@ def killed(
 def kill_one(folder: Path, rng: random.Random, seconds: float, done: threading.Event) -> bool:
     """Kill a worker at a random moment, after another evaluation has ended; return False if the search ended first."""
     before, latest = len(read(folder / "ended")), rng.uniform(0, 4 * seconds)
-    while not done.wait(min(latest, 0.05)):
+    while not done.wait(0.01):
         if len(read(folder / "ended")) > before:
             done.wait(latest)
             latest = 0.0
