@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from latency_db.conversion.half import half
 from latency_db.conversion.onnx_parts import decode_tail, last_convs, read
+from latency_db.conversion.shared_ranges import shared_ranges
 from latency_db.core.quantization_scheme import QuantizationScheme
 from search_spaces.errors import InputError
 from search_spaces.registry import unknown
@@ -86,6 +87,8 @@ class Calibrated:
                 "finite numbers",
                 "the network has diverged",
             )
+        if form.shared_scales:
+            ranges = shared_ranges(proto, ranges)
         return cls(model.name, proto, form, ranges)
 
     @property

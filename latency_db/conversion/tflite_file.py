@@ -23,14 +23,14 @@ import numpy.typing as npt
 
 from latency_db.conversion.onnx_parts import (
     check_operators,
-    decode_tail,
     folded,
     input_shapes,
-    last_convs,
     named,
+    parsed,
     read,
     replace,
 )
+from latency_db.conversion.tflite_int8 import MOVING, PROBABILITIES, PROBABILITY, Scale, Scales, rounded, take_scales
 from search_spaces.errors import InputError
 from search_spaces.image_size import AnySize
 
@@ -60,12 +60,10 @@ class TfliteFile:
     Attributes:
         content: The file.
         inputs: Name -> shape in the file, channels last.
-        body: Names of the values before the heads' last convolutions, which int8 may round.
     """
 
     content: bytes
     inputs: dict[str, list[int]]
-    body: tuple[str, ...]
 
 
 def convert(model: Path, batch: int = 1, image_size: AnySize | None = None) -> bytes:
@@ -85,11 +83,16 @@ def convert(model: Path, batch: int = 1, image_size: AnySize | None = None) -> b
 def translate(model: Path, batch: int = 1, image_size: AnySize | None = None) -> TfliteFile:
     """Translate an ONNX file, with fixed shapes; ``batch`` and ``image_size`` as for :func:`convert`.
 
+    A file with quantizing nodes becomes an int8 file; its inputs and outputs are float32.
+
     Raises:
         InputError: The file cannot be read, its shape is not the target's, or an operator has no translation.
     """
-    proto = read(model)
+    proto = parsed(model)
+    quantized = any(n.op_type == "QuantizeLinear" for n in proto.graph.node)
+    proto = named(proto) if quantized else read(model)
     check_operators(proto)
+    scales = take_scales(proto) if quantized else Scales()
     inputs = input_shapes(proto, batch, image_size)
     for item in proto.graph.input:
         for dim, size in zip(item.type.tensor_type.shape.dim, inputs.get(item.name, ()), strict=False):
@@ -101,17 +104,15 @@ def translate(model: Path, batch: int = 1, image_size: AnySize | None = None) ->
         with tempfile.TemporaryDirectory() as scratch:  # what computes shapes, and constants of torch's exporter
             (path := Path(scratch) / model.name).write_bytes(proto.SerializeToString())
             proto = named(folded(path))
-    outside = decode_tail(proto) | last_convs(proto)
-    body = tuple(o for n in proto.graph.node if n.name not in outside for o in n.output)
-    translation = _Translation(proto, inputs)
+    translation = _Translation(proto, inputs, scales)
     shapes = {name: list(translation.order(shape, len(shape) == 4)) for name, shape in inputs.items()}
-    return TfliteFile(translation.content(), shapes, body)
+    return TfliteFile(translation.content(), shapes)
 
 
 class _Translation:
     """The TFLite graph under construction."""
 
-    def __init__(self, proto: onnx.ModelProto, inputs: dict[str, list[int]]) -> None:
+    def __init__(self, proto: onnx.ModelProto, inputs: dict[str, list[int]], scales: Scales) -> None:
         import onnx
         from ai_edge_litert import schema_py_generated as schema
         from onnx import numpy_helper
@@ -130,8 +131,13 @@ class _Translation:
         self.buffers: list[Any] = [schema.BufferT()]
         self.operators: list[Any] = []
         self.codes: list[int] = []
+        self.scales = scales
+        self.scale_of = dict(scales.values)
+        """Value -> scale of its int8 tensor."""
+        self.int8 = False
+        """Whether the operator that is written is computed in int8."""
         self.held: dict[tuple[str, bool], int] = {}
-        """(name, channels last) -> index of the tensor."""
+        """(name, channels last) -> index of the tensor; int8 tensors have names of their own (:meth:`key`)."""
         self.inputs = [self.tensor(name, self.order(shape, len(shape) == 4)) for name, shape in inputs.items()]
         self.held |= {(name, len(shape) == 4): i for (name, shape), i in zip(inputs.items(), self.inputs, strict=True)}
         self.names = list(inputs)
@@ -143,49 +149,120 @@ class _Translation:
         """The shape with the channels last, or as it is."""
         return tuple(shape[i] for i in TO_LAST) if last else tuple(shape)
 
-    def tensor(self, name: str, shape: Sequence[int], values: Array | None = None) -> int:
-        """Add a tensor, float32 unless its values are int32."""
+    def tensor(
+        self, name: str, shape: Sequence[int], values: Array | None = None, scale: Scale | None = None, like: int = -1
+    ) -> int:
+        """Add a tensor.
+
+        Args:
+            name: Its name.
+            shape: Its shape.
+            values: Of a constant: float32, or int32 or int8 if they are.
+            scale: Of an int8 tensor.
+            like: Index of another tensor, whose type and scale it takes.
+        """
         s = self.schema
         t = s.TensorT()
         t.name, t.shape, t.buffer, t.hasRank = name, list(shape), 0, True
-        whole = values is not None and values.dtype == np.int32
-        t.type = s.TensorType.INT32 if whole else s.TensorType.FLOAT32
+        kinds = {"int32": s.TensorType.INT32, "int8": s.TensorType.INT8}
+        kind = str(values.dtype) if values is not None else "int8" if scale else "float32"
+        t.type = kinds.get(kind, s.TensorType.FLOAT32)
+        if scale:
+            t.quantization = self._quantization([scale[0]], [scale[1]])
+        if like >= 0:
+            t.type, t.quantization = self.tensors[like].type, self.tensors[like].quantization
         if values is not None:
             buffer = s.BufferT()
-            data = np.ascontiguousarray(values, np.int32 if whole else np.float32)
+            data = np.ascontiguousarray(values, kind if kind in kinds else np.float32)
             buffer.data = np.frombuffer(data.tobytes(), np.uint8)
             self.buffers.append(buffer)
             t.buffer = len(self.buffers) - 1
         self.tensors.append(t)
         return len(self.tensors) - 1
 
+    def _quantization(self, scale: Sequence[float], zero: Sequence[int], axis: int = 0) -> Any:
+        q = self.schema.QuantizationParametersT()
+        q.scale, q.zeroPoint, q.quantizedDimension = list(scale), list(zero), axis
+        return q
+
     def constant(self, values: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> int:
         """Add a constant tensor."""
         array = np.asarray(values, dtype)
         return self.tensor(f"constant{len(self.tensors)}", array.shape, array)
 
+    def kernel(self, node: onnx.NodeProto, perm: Sequence[int], axis: int) -> list[int]:
+        """Add weight and bias of a convolution: float32, or int8 and int32.
+
+        Args:
+            node: The convolution.
+            perm: Axes of ONNX in the order of TFLite.
+            axis: Axis of the output channels in TFLite.
+        """
+        weight = np.asarray(self.constants[node.input[1]], np.float32).transpose(perm)
+        given = len(node.input) > 2 and node.input[2]
+        bias = np.asarray(self.constants[node.input[2]] if given else np.zeros(weight.shape[axis]), np.float32)
+        if not self.int8:
+            return [self.constant(weight), self.constant(bias)]
+        scales = np.asarray(self.scales.weights[node.input[1]], np.float64)
+        shape = [-1 if i == axis and scales.size > 1 else 1 for i in range(weight.ndim)]
+        whole = np.clip(np.rint(weight / scales.reshape(shape)), -127, 127).astype(np.int8)
+        steps = scales * self.scale_of[node.input[0]][0]
+        limit = np.iinfo(np.int32).max
+        sums = np.clip(np.rint(bias.astype(np.float64) / steps), -limit, limit).astype(np.int32)
+        indices = [self.constant(whole, np.int8), self.constant(sums, np.int32)]
+        for index, of, place in zip(indices, (scales, steps), (axis, 0), strict=True):
+            self.tensors[index].quantization = self._quantization(of.tolist(), [0] * of.size, place)
+        return indices
+
+    def key(self, name: str) -> str:
+        """The name of a value's tensor in the precision of the present operator."""
+        return f"{name}/int8" if self.int8 else name
+
     def last(self, name: str) -> bool:
         """Whether a value is held with the channels last only."""
-        return (name, True) in self.held and (name, False) not in self.held
+        places = [place for held, place in self.held if held in (name, f"{name}/int8")]
+        return bool(places) and all(places)
 
     def get(self, name: str, last: bool = False, rank: int | None = None) -> int:
-        """The tensor of a value in an order; a constant gets ``rank`` axes."""
-        if name in self.constants and (name, last) not in self.held:
+        """The tensor of a value in an order and in the precision of the operator; a constant gets ``rank`` axes."""
+        key = self.key(name)
+        if name in self.constants and (key, last) not in self.held:
             values = np.asarray(self.constants[name], np.float32)
             values = values.reshape((1,) * ((rank or values.ndim) - values.ndim) + values.shape)
-            return self.constant(values.transpose(TO_LAST) if last else values)
-        if (name, last) not in self.held:
-            source = self.held[name, not last]
-            perm = TO_LAST if last else TO_FIRST
-            out = self.tensor(f"{name}/{'last' if last else 'first'}", self.order(self.shapes[name], last))
-            self.operator("TRANSPOSE", [source, self.constant(perm, np.int32)], [out])
-            self.held[name, last] = out
-        return self.held[name, last]
+            values = values.transpose(TO_LAST) if last else values
+            if not self.int8:
+                return self.constant(values)
+            scale = self.scale_of[name]
+            return self.tensor(f"constant{len(self.tensors)}", values.shape, rounded(values, scale), scale)
+        if (key, last) not in self.held:
+            self.held[key, last] = self._moved(name, last) if (key, not last) in self.held else self._cast(name, last)
+        return self.held[key, last]
+
+    def _moved(self, name: str, last: bool) -> int:
+        """The tensor of a value in the other order."""
+        key = self.key(name)
+        source = self.held[key, not last]
+        perm = TO_LAST if last else TO_FIRST
+        out = self.tensor(f"{key}/{'last' if last else 'first'}", self.order(self.shapes[name], last), like=source)
+        self.operator("TRANSPOSE", [source, self.constant(perm, np.int32)], [out])
+        return out
+
+    def _cast(self, name: str, last: bool) -> int:
+        """The tensor of a value in the other precision."""
+        wanted, key = self.int8, self.key(name)
+        self.int8 = not wanted
+        source = self.get(name, last)
+        self.int8 = wanted
+        out = self.tensor(key, self.order(self.shapes[name], last), scale=self.scale_of[name] if wanted else None)
+        kind = "QUANTIZE" if wanted else "DEQUANTIZE"
+        self.operator(kind, [source], [out], f"{kind.title()}Options")
+        return out
 
     def result(self, name: str, last: bool = False) -> int:
         """Add the tensor of a node's output."""
-        index = self.tensor(name, self.order(self.shapes[name], last))
-        self.held[name, last] = index
+        scale = self.scale_of[name] if self.int8 else None
+        index = self.tensor(self.key(name), self.order(self.shapes[name], last), scale=scale)
+        self.held[self.key(name), last] = index
         return index
 
     def operator(
@@ -217,11 +294,52 @@ class _Translation:
             if write is None:
                 raise InputError(f"operator {node.op_type} of node {node.name!r}", "one that is translated for LiteRT")
             follower = self._only_relu(node)
-            write(self, node, {a.name: _attribute(a) for a in node.attribute}, follower)
+            self.int8 = self.scales.computed(node, self.constants, follower or node.output[0])
+            attributes = {a.name: _attribute(a) for a in node.attribute}
+            if self.int8 and node.op_type in MOVING:
+                self._with_one_scale(node, write, attributes)
+            elif self.int8 and node.op_type in PROBABILITIES:
+                self._as_probability(node, write, attributes)
+            else:
+                write(self, node, attributes, follower)
+            self.int8 = False
             if follower:
                 fused.add(follower)
         outputs = {o.name: self.get(o.name) for o in self.graph.output}
         return self._file(outputs)
+
+    def _with_one_scale(self, node: onnx.NodeProto, write: Write, attributes: dict[str, Any]) -> None:
+        """Write an operator that needs one scale; inputs with another one are rescaled before."""
+        wanted = self.scale_of[node.output[0]]
+        others = [i for i in dict.fromkeys(node.input) if self.scale_of.get(i, wanted) != wanted]
+        kept_scales, kept = dict(self.scale_of), dict(self.held)
+        for name in others:
+            last = self.last(name)
+            if name not in self.constants:
+                source, shape = self.get(name, last), self.order(self.shapes[name], last)
+                self.held.pop((self.key(name), not last), None)
+                out = self.tensor(f"{self.key(name)}/{node.name}", shape, scale=wanted)
+                self.operator("QUANTIZE", [source], [out], "QuantizeOptions")
+                self.held[self.key(name), last] = out
+            self.scale_of[name] = wanted
+        write(self, node, attributes, "")
+        for name in others:
+            self.scale_of[name] = kept_scales[name]
+            for place in ((self.key(name), True), (self.key(name), False)):
+                self.held.pop(place, None)
+                if place in kept:
+                    self.held[place] = kept[place]
+
+    def _as_probability(self, node: onnx.NodeProto, write: Write, attributes: dict[str, Any]) -> None:
+        """Write a sigmoid or softmax, whose scale LiteRT fixes; another one is reached by rescaling."""
+        name = node.output[0]
+        wanted, self.scale_of[name] = self.scale_of[name], PROBABILITY
+        write(self, node, attributes, "")
+        self.scale_of[name] = wanted
+        if not np.allclose(wanted, PROBABILITY, rtol=1e-6):
+            last = self.last(name)
+            source = self.held[self.key(name), last]
+            self.operator("QUANTIZE", [source], [self.result(name, last)], "QuantizeOptions")
 
     def _only_relu(self, node: onnx.NodeProto) -> str:
         """The output of a ReLU that alone reads a convolution, so that it becomes a part of it; empty if none does."""
@@ -269,10 +387,13 @@ Write = Callable[[_Translation, "onnx.NodeProto", dict[str, Any], str], None]
 def _padded(t: _Translation, x: int, name: str, pads: Sequence[int], lowest: bool = False) -> int:
     """The input with explicit borders (top, left, bottom, right), of zeros or of the lowest number."""
     n, c, h, w = t.shapes[name]
-    out = t.tensor(f"{name}/padded{len(t.tensors)}", (n, h + pads[0] + pads[2], w + pads[1] + pads[3], c))
+    shape = (n, h + pads[0] + pads[2], w + pads[1] + pads[3], c)
+    out = t.tensor(f"{name}/padded{len(t.tensors)}", shape, like=x)
     table = t.constant([[0, 0], [pads[0], pads[2]], [pads[1], pads[3]], [0, 0]], np.int32)
     if lowest:
-        t.operator("PADV2", [x, table, t.constant(np.finfo(np.float32).min)], [out], "PadV2Options")
+        least: Array = np.array(-128, np.int8) if t.int8 else np.array(np.finfo(np.float32).min)
+        border = t.tensor(f"constant{len(t.tensors)}", (), least, like=x)
+        t.operator("PADV2", [x, table, border], [out], "PadV2Options")
     else:
         t.operator("PAD", [x, table], [out], "PadOptions")
     return out
@@ -305,13 +426,11 @@ def _conv(t: _Translation, node: onnx.NodeProto, a: dict[str, Any], follower: st
     weight = np.asarray(t.constants[node.input[1]], np.float32)
     channels, group = t.shapes[node.input[0]][1], a.get("group", 1)
     x, padding = _window(t, node, a, weight.shape[2:])
-    bias = t.constants[node.input[2]] if len(node.input) > 2 and node.input[2] else np.zeros(len(weight), np.float32)
     (sh, sw), (dh, dw) = a.get("strides", [1, 1]), a.get("dilations", [1, 1])
     fields = {"padding": padding, "strideH": sh, "strideW": sw, "dilationHFactor": dh, "dilationWFactor": dw}
     fields["fusedActivationFunction"] = RELU if follower else 0
     depthwise = group == channels and group > 1 and weight.shape[1] == 1
-    kernel = weight.transpose(1, 2, 3, 0) if depthwise else weight.transpose(0, 2, 3, 1)
-    inputs = [x, t.constant(kernel), t.constant(bias)]
+    inputs = [x, *(t.kernel(node, (1, 2, 3, 0), 3) if depthwise else t.kernel(node, (0, 2, 3, 1), 0))]
     out = t.result(follower or node.output[0], last=True)
     if depthwise:
         fields["depthMultiplier"] = len(weight) // channels
@@ -321,17 +440,19 @@ def _conv(t: _Translation, node: onnx.NodeProto, a: dict[str, Any], follower: st
 
 
 def _conv_transpose(t: _Translation, node: onnx.NodeProto, a: dict[str, Any], follower: str) -> None:
-    weight = np.asarray(t.constants[node.input[1]], np.float32)
     (sh, sw), name = a.get("strides", [1, 1]), node.output[0]
     if any(a.get("pads", [])) or a.get("group", 1) != 1 or any(a.get("output_padding", [])):
         raise InputError(f"node {node.name!r}: a transposed convolution with pads or groups", "none")
     shape = t.order(t.shapes[name], last=True)
-    biased = len(node.input) > 2
+    kernel, bias = t.kernel(node, (1, 2, 3, 0), 0)
+    inputs = [t.constant(shape, np.int32), kernel, t.get(node.input[0], last=True)]
+    if t.int8:
+        inputs.append(bias)
+    biased = len(node.input) > 2 and not t.int8
     out = t.tensor(f"{name}/product", shape) if biased else t.result(name, last=True)
-    inputs = [t.constant(shape, np.int32), t.constant(weight.transpose(1, 2, 3, 0)), t.get(node.input[0], last=True)]
     t.operator("TRANSPOSE_CONV", inputs, [out], "TransposeConvOptions", padding=VALID, strideH=sh, strideW=sw)
     if biased:
-        t.operator("ADD", [out, t.constant(t.constants[node.input[2]])], [t.result(name, last=True)], "AddOptions")
+        t.operator("ADD", [out, bias], [t.result(name, last=True)], "AddOptions")
 
 
 def _max_pool(t: _Translation, node: onnx.NodeProto, a: dict[str, Any], follower: str) -> None:
@@ -452,7 +573,8 @@ def _softmax(t: _Translation, node: onnx.NodeProto, a: dict[str, Any], follower:
         return
     perm = [i for i in range(rank) if i != axis] + [axis]
     shape, back = [held[i] for i in perm], [perm.index(i) for i in range(rank)]
-    turned, soft = (t.tensor(f"{out}/{part}", shape) for part in ("turned", "softmax"))
+    scale = PROBABILITY if t.int8 else None
+    turned, soft = t.tensor(f"{out}/turned", shape, like=x), t.tensor(f"{out}/softmax", shape, scale=scale)
     t.operator("TRANSPOSE", [x, t.constant(perm, np.int32)], [turned], "TransposeOptions")
     t.operator("SOFTMAX", [turned], [soft], "SoftmaxOptions", beta=1.0)
     t.operator("TRANSPOSE", [soft, t.constant(back, np.int32)], [t.result(out, last)], "TransposeOptions")
@@ -480,7 +602,7 @@ def _matmul(t: _Translation, node: onnx.NodeProto, a: dict[str, Any], follower: 
 
 def _identity(t: _Translation, node: onnx.NodeProto, a: dict[str, Any], follower: str) -> None:
     last = t.last(node.input[0])
-    t.held[node.output[0], last] = t.get(node.input[0], last)
+    t.held[node.output[0], last] = t.get(node.input[0], last)  # never int8
 
 
 WRITERS: dict[str, Write] = {

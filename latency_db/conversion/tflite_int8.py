@@ -1,92 +1,127 @@
-"""int8 for LiteRT by its own quantizer, ``ai-edge-quantizer``.
+"""int8 ONNX files for LiteRT: the scales of quantizing nodes, as TFLite keeps them with its tensors.
 
-The whole body of a network is int8: asymmetric activations per tensor, symmetric weights per channel. The heads' last
-convolutions and the box decoding are kept in fp32, as in the other runtimes, and so are inputs and outputs. The range
-of an activation is that of its extremes over all images: the quantizer's own moving average over images cut the ranges of
-a small detector, which lost 7 points of mAP instead of 0.6.
+An int8 ONNX file has pairs of QuantizeLinear and DequantizeLinear (Q/DQ) around floating-point operators. TFLite has no
+such nodes: a tensor is int8 and has a scale and a zero point. :func:`take_scales` removes the nodes and returns what they
+say; the translation (:mod:`latency_db.conversion.tflite_file`) computes an operator in int8 where all that it reads and
+writes has scales.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import re
-import warnings
-from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from latency_db.conversion.tflite_file import SIGNATURE, translate
-from search_spaces.errors import InputError
+from latency_db.conversion.onnx_parts import replace
 
 if TYPE_CHECKING:
-    from search_spaces.image_size import AnySize
+    import onnx
 
-Images = npt.NDArray[np.float32]
+Scale = tuple[float, int]
+"""Scale s and zero point z of an int8 tensor q: its values are s (q − z)."""
+PROBABILITY: Scale = (1 / 256, -128)
+"""What LiteRT's int8 sigmoid and softmax write."""
+
+MOVING = {
+    "AveragePool",
+    "Concat",
+    "Flatten",
+    "MaxPool",
+    "Reshape",
+    "Resize",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+}
+"""Operators that LiteRT computes with one scale for inputs and outputs."""
+PROBABILITIES = {"Sigmoid", "Softmax"}
+LAYERS = {"Conv", "ConvTranspose"}
+BINARY = {"Add", "MatMul", "Mul", "Sub"}
+KINDS = MOVING | PROBABILITIES | LAYERS | BINARY | {"LeakyRelu", "ReduceMean", "Relu"}
+"""Operators that are computed in int8."""
 
 
-def missing() -> str | None:
-    """Return None if the quantizer is installed, else what to install."""
-    found = find_spec("ai_edge_quantizer")
-    return None if found else "ai-edge-quantizer not installed; pip install 'hw-nas-yolo[litert]'"
+@dataclass(frozen=True)
+class Scales:
+    """Scales of a network.
 
-
-def quantized(model: Path, calibration: Sequence[Images], batch: int = 1, image_size: AnySize | None = None) -> bytes:
-    """Return an ONNX file as TFLite in int8.
-
-    Args:
-        model: The float ONNX file with one input of images.
-        calibration: Images, arrays (N, 3, H, W) float32 in 0..1.
-        batch: Images per run of the target.
-        image_size: Size of the target's images; a free height or width takes it.
-
-    Raises:
-        InputError: The quantizer is not installed, the file cannot be translated, has more inputs or nothing to
-            quantize, or there are no images of its size.
+    Attributes:
+        values: Activation, or constant that is read as one -> scale and zero point.
+        weights: Weight of a convolution -> its scales, one or one per output channel.
     """
-    if reason := missing():
-        raise InputError(reason)
-    from ai_edge_quantizer import quantizer, recipe
 
-    file = translate(model, batch, image_size)
-    if len(file.inputs) != 1 or not file.body:
-        raise InputError(f"{model.name} has {len(file.inputs)} inputs and {len(file.body)} layers", "one of images")
-    ((name, shape),) = file.inputs.items()
-    rules = recipe.static_wi8_ai8()
-    rules[0]["regex"] = f"^(?:{'|'.join(map(re.escape, file.body))})(?:/.*)?;?$"
-    feeds = [{name: images} for images in _batches(calibration, shape)]
-    quiet = io.StringIO()
-    with contextlib.redirect_stderr(quiet), contextlib.redirect_stdout(quiet), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its interpreter keeps all tensors, which it warns of
-        work = quantizer.Quantizer(file.content, rules)
-        ranges = _extremes([work.calibrate({SIGNATURE: [feed]}, num_threads=1) for feed in feeds])
-        result = work.quantize(ranges)
-    return bytes(result.quantized_model)
+    values: Mapping[str, Scale] = field(default_factory=dict)
+    weights: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+
+    def computed(self, node: onnx.NodeProto, constants: Mapping[str, object], output: str) -> bool:
+        """Return whether a node is computed in int8; ``output``: the value that it writes, or that of a fused ReLU."""
+        if node.op_type not in KINDS:
+            return False
+        read = node.input if node.op_type in BINARY | {"Concat"} else node.input[:1]
+        written = node.output if node.op_type == "Split" else [output]
+        if node.op_type in LAYERS and node.input[1] not in self.weights:
+            return False
+        if all(i in constants for i in read) or any(name not in self.values for name in (*read, *written)):
+            return False
+        return len({self.values[name] for name in written}) == 1
 
 
-def _batches(calibration: Sequence[Images], shape: Sequence[int]) -> list[Images]:
-    """The images in batches of the file, channels last; too few are repeated."""
-    if not calibration or not sum(len(part) for part in calibration):
-        raise InputError("no images to calibrate int8 with", "at least one")
-    images = np.concatenate([np.asarray(part, np.float32) for part in calibration]).transpose(0, 2, 3, 1)
-    if images.shape[1:] != tuple(shape[1:]):
-        raise InputError(f"calibration images of shape {images.shape[1:]}", f"{tuple(shape[1:])}, channels last")
-    count = max(1, len(images) // shape[0])
-    picked = [np.arange(i * shape[0], (i + 1) * shape[0]) % len(images) for i in range(count)]
-    return [np.ascontiguousarray(images[places]) for places in picked]
+def take_scales(proto: onnx.ModelProto) -> Scales:
+    """Remove the Q/DQ nodes of a file, in place, and return their scales; weights are floating point afterwards."""
+    from onnx import numpy_helper
+
+    constants = {t.name: t for t in proto.graph.initializer}
+    values: dict[str, Scale] = {}
+    weights: dict[str, npt.NDArray[np.float32]] = {}
+    source: dict[str, str] = {}
+    as_weight = {n.input[1] for n in proto.graph.node if n.op_type in LAYERS}
+    kept = []
+    for n in proto.graph.node:
+        if n.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+            kept.append(n)
+            continue
+        scale = numpy_helper.to_array(constants[n.input[1]]).astype(np.float32)
+        zero = numpy_helper.to_array(constants[n.input[2]]) if len(n.input) > 2 else np.zeros((), np.uint8)
+        shift = 128 if zero.dtype == np.uint8 else 0
+        if n.op_type == "QuantizeLinear":
+            source[n.output[0]] = source.get(n.input[0], n.input[0])
+            values[source[n.output[0]]] = float(scale), int(zero) - shift
+        elif n.input[0] not in constants:
+            source[n.output[0]] = source[n.input[0]]
+        else:
+            axis = next((a.i for a in n.attribute if a.name == "axis"), 1)
+            stored = numpy_helper.to_array(constants[n.input[0]])
+            real = _real(stored, scale, zero, axis)
+            proto.graph.initializer.append(numpy_helper.from_array(real, n.output[0]))
+            if n.output[0] in as_weight and stored.dtype == np.int8 and not zero.any():
+                weights[n.output[0]] = scale.ravel()
+            elif scale.size == 1 and stored.dtype in (np.int8, np.uint8):
+                values[n.output[0]] = float(scale.ravel()[0]), int(zero.ravel()[0]) - shift
+    for n in kept:
+        replace(n.input, [source.get(i, i) for i in n.input])
+    replace(proto.graph.node, kept)
+    read = {i for n in kept for i in n.input}
+    replace(proto.graph.initializer, [t for t in proto.graph.initializer if t.name in read])
+    return Scales(values, weights)
 
 
-def _extremes(found: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
-    """The least minimum and the largest maximum of each tensor."""
-    merged = {name: dict(values) for name, values in found[0].items()}
-    for other in found[1:]:
-        for name, values in other.items():
-            own = merged.setdefault(name, dict(values))
-            for end, pick in (("min", np.minimum), ("max", np.maximum)):
-                if end in values:
-                    own[end] = pick(own[end], values[end])
-    return merged
+def _real(
+    stored: npt.NDArray[np.generic], scale: npt.NDArray[np.float32], zero: npt.NDArray[np.generic], axis: int
+) -> npt.NDArray[np.float32]:
+    """The numbers of a quantized constant."""
+    shape = [1] * stored.ndim
+    if scale.size > 1:
+        shape[axis] = -1
+    whole = stored.astype(np.int64) - zero.astype(np.int64).reshape(shape)
+    return (whole * scale.astype(np.float64).reshape(shape)).astype(np.float32)
+
+
+def rounded(values: npt.NDArray[np.generic], scale: Scale) -> npt.NDArray[np.int8]:
+    """Quantize numbers."""
+    step, zero = scale
+    return np.clip(np.rint(np.asarray(values, np.float64) / step) + zero, -128, 127).astype(np.int8)

@@ -234,7 +234,6 @@ class Profiler(ABC):
     default_device: ClassVar[str] = "cpu"
     measures: ClassVar[bool] = True  # False: it replays measurements (a recorded table)
     reads_onnx: ClassVar[bool] = True  # False: runs the networks of search spaces itself
-    own_quantizer: ClassVar[bool] = False  # int8 by the runtime's own quantizer, not as an ONNX file
     channels_last: ClassVar[bool] = False  # of the input of those files
     deployed_as: ClassVar[str] = ""  # name of the main file of :meth:`write_files`; empty: no files of its own
 

@@ -15,6 +15,9 @@ KINDS = ("s8", "u8")
 RESTS = ("fp32", "fp16")
 
 
+LATER: dict[str, Any] = {"rest": "fp32", "shared_scales": False}
+"""Fields with their defaults that files and keys of earlier versions do not have."""
+
 VNNI = ("avx512_vnni", "avx_vnni", "amx_int8")
 """Instruction sets of x86 that add products of 8 bits in 32."""
 
@@ -34,6 +37,8 @@ class QuantizationScheme:
         last_convs: The heads' last convolutions are quantized, too.
         weight_bits: 8, or 7 for CPUs that add products of 8 bits in 16 (:meth:`on`).
         rest: Precision of what is not int8, but for the decode tail: fp32, or fp16 on GPUs.
+        shared_scales: Operators that only move numbers (pooling, resizing, splits) have one scale for inputs and
+            outputs, concatenations where it costs at most one bit, and sigmoids the range 0..1.
 
     Raises:
         InputError: An unknown type or precision, weight bits other than 7 and 8, or ``outputs`` with ``last_convs``, which would
@@ -50,6 +55,7 @@ class QuantizationScheme:
     last_convs: bool = True
     weight_bits: int = 8
     rest: str = "fp32"
+    shared_scales: bool = False
 
     def __post_init__(self) -> None:
         for kind in (self.activation, self.weight):
@@ -71,8 +77,8 @@ class QuantizationScheme:
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:6]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all fields, JSON-ready; ``rest`` only if it is not fp32, as in files of earlier versions."""
-        return {name: value for name, value in asdict(self).items() if (name, value) != ("rest", "fp32")}
+        """Return all fields, JSON-ready; those of :data:`LATER` only if they are not their defaults."""
+        return {name: value for name, value in asdict(self).items() if name not in LATER or value != LATER[name]}
 
     def on(self, cpu: DeviceFingerprint) -> QuantizationScheme:
         """Return the scheme with as many weight bits as that CPU multiplies without overflow.

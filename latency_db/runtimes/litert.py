@@ -1,16 +1,14 @@
 """LiteRT (TensorFlow Lite), a runtime for phones and boards, on the CPU with XNNPACK.
 
 The library is imported in the measuring process, and where a model's accuracy is measured. An ONNX file is translated
-with fixed shapes, box decoding included (:mod:`latency_db.conversion.tflite_file`). XNNPACK computes fp32 in fp32.
+with fixed shapes, box decoding included (:mod:`latency_db.conversion.tflite_file`). XNNPACK computes fp32 in fp32. int8
+is an ONNX file with quantizing nodes, whose scales become those of the TFLite file.
 """
 
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from importlib.util import find_spec
@@ -18,10 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latency_db.conversion.onnx_file import naming_nodes, random_input
+from latency_db.conversion.precision import converted
 from latency_db.conversion.tflite_file import SIGNATURE, convert
-from latency_db.conversion.tflite_int8 import missing, quantized
+from latency_db.core.device import DeviceFingerprint
 from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import SEARCHING, Profiler, Protocol, Workload
+from latency_db.core.quantization_scheme import QuantizationScheme
 from latency_db.core.target import Target
 from latency_db.timing.cpu_timer import CpuTimer
 from search_spaces.errors import InputError
@@ -34,21 +34,23 @@ if TYPE_CHECKING:
 
 FILE = "model.tflite"
 """Name of the deployed file."""
+INT8 = QuantizationScheme(
+    "s8", symmetric=False, op_types=(), bias=True, outputs=True, last_convs=False, shared_scales=True
+)
+"""XNNPACK sums products of 8 bits in 32 on every CPU, so weights have 8 bits."""
 
 
 class LiteRt(Profiler):
-    """Times ONNX files with LiteRT on the CPU, in fp32, or in int8 by LiteRT's own quantizer."""
+    """Times ONNX files with LiteRT on the CPU, in fp32 and int8."""
 
     runtime = "litert"
     precisions = ("fp32", "int8")
-    deployed_as, channels_last, own_quantizer = FILE, True, True
+    deployed_as, channels_last = FILE, True
 
     def __init__(self, target: Target, protocol: Protocol = SEARCHING) -> None:
         super().__init__(target, protocol)
         if target.device != "cpu":
             raise InputError(f"device {target.device} of {target}", "cpu")
-        if target.precision == "int8" and (reason := missing()):
-            raise InputError(f"{target}: {reason}")
         self._timer = CpuTimer(f"{__name__}:engine", target, protocol)
 
     @classmethod
@@ -66,37 +68,29 @@ class LiteRt(Profiler):
             return "unknown"
 
     @classmethod
+    def quantization_scheme(cls, target: Target, device: DeviceFingerprint | None = None) -> QuantizationScheme:
+        """Return LiteRT's scheme; it does not depend on the device."""
+        return INT8
+
+    @classmethod
     def open_session(cls, target: Target, model: Path) -> InferenceSession:
         """Translate and load a model; return a function of images (batch, 3, H, W) that gives boxes and scores.
 
         Raises:
-            InputError: The model cannot be translated, LiteRT cannot load it, or the target is at int8, which needs
-                images.
+            InputError: The model cannot be translated, or LiteRT cannot load it.
         """
-        _check_float(target)
-        network = _Network(convert(model, target.batch, target.image_size), target.threads)
-        return network.outputs
+        return _Network(convert(model, target.batch, target.image_size), target.threads).outputs
 
     @classmethod
     def write_files(cls, target: Target, model: Path, folder: Path) -> None:
         """Translate an ONNX file to ``model.tflite``, box decoding included; its input has channels last.
 
+        At int8 the file has quantizing nodes.
+
         Raises:
-            InputError: The model cannot be translated, or the target is at int8: :meth:`write_int8`.
+            InputError: The model cannot be translated.
         """
-        _check_float(target)
         (folder / FILE).write_bytes(convert(model, target.batch, target.image_size))
-
-    @classmethod
-    def write_int8(
-        cls, target: Target, model: Path, folder: Path, calibration: Sequence[npt.NDArray[np.float32]]
-    ) -> None:
-        """Quantize an ONNX file to ``model.tflite``; ``calibration``: images, arrays (N, 3, H, W) in 0..1.
-
-        Raises:
-            InputError: The quantizer is not installed, or the model cannot be translated or quantized.
-        """
-        (folder / FILE).write_bytes(quantized(model, calibration, target.batch, target.image_size))
 
     @classmethod
     def open_files(cls, target: Target, folder: Path, outputs: Sequence[str]) -> InferenceSession:
@@ -114,21 +108,8 @@ class LiteRt(Profiler):
             InputError: The model cannot be translated, quantized or loaded, or int8 has no images.
             RuntimeFailure: A run failed.
         """
-        with self._ready(workload) as ready:
+        with converted(workload, self.target.precision, self.quantization_scheme(self.target)) as ready:
             return self._timer.measure(ready, self.version(), self.fingerprint())
-
-    @contextmanager
-    def _ready(self, workload: Workload) -> Iterator[Workload]:
-        """The workload; at int8 with a TFLite file in the place of its ONNX file."""
-        if self.target.precision != "int8":
-            yield workload
-            return
-        if workload.calibration is None:
-            hint = "give a data set: --data digits, a COCO or YOLO folder, or a yaml"
-            raise InputError(f"int8 of {workload.key} without images", "some to calibrate with", hint)
-        with tempfile.TemporaryDirectory() as folder:
-            self.write_int8(self.target, workload.path(), Path(folder), workload.calibration())
-            yield replace(workload, onnx=Path(folder) / FILE, converted=True)
 
     def close(self) -> None:
         """End the processes of the timer; may be called twice."""
@@ -145,12 +126,8 @@ def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, 
     """
     import numpy as np
 
-    model = Path(request["model"])
-    if model.suffix == ".tflite":
-        content = model.read_bytes()
-    else:
-        with naming_nodes(str(model)):
-            content = convert(model, request["batch"], request["image_size"])
+    with naming_nodes(request["model"]):
+        content = convert(Path(request["model"]), request["batch"], request["image_size"])
     network = _Network(content, request["threads"])
     rng = np.random.default_rng(request["seed"])
     for name, shape in network.inputs.items():
@@ -163,16 +140,6 @@ def prepare() -> None:
     import ai_edge_litert.interpreter  # noqa: F401
     import flatbuffers  # noqa: F401
     import onnx  # noqa: F401
-
-
-def _check_float(target: Target) -> None:
-    """Raise InputError for int8: LiteRT's quantizer needs images besides the model."""
-    if target.precision == "int8":
-        raise InputError(
-            f"a float model on {target}",
-            "litert:fp32",
-            "int8 of LiteRT: nas export --to litert --precision int8 --data DATA",
-        )
 
 
 class _Network:

@@ -43,7 +43,7 @@ FORMATS = {
 }
 """Format -> runtime that runs it."""
 INT8 = ("litert",)
-"""Formats that are quantized here, by the runtime's own quantizer; of others ``nas quantize`` writes int8."""
+"""Formats that are quantized here; of others ``nas quantize`` writes int8 as an ONNX file."""
 CALIBRATION_IMAGES = 100
 FIXED_SHAPES = ("tensorrt", "tensorrt-rtx")
 """Formats whose suppression is computed with fixed shapes (:func:`nas.export.outputs.to_detections`)."""
@@ -179,16 +179,17 @@ def export_model(weights: Path, out: Path | None = None, config: DeployConfig = 
 
 def _convert(config: DeployConfig, target: Target, model: Path, folder: Path, size: ImageSize) -> None:
     """Write the runtime's files; at int8 calibrated with images of the train split."""
-    if config.precision != "int8":
-        config.runtime.write_files(target, model, folder)
-        return
-    from latency_db.runtimes.litert import LiteRt
-    from nas.inference.detect import batches
+    if config.precision == "int8":
+        from latency_db.conversion.int8 import int8
+        from nas.inference.detect import batches
 
-    assert config.calibration is not None
-    parts = batches(config.calibration.train, size, limit=min(CALIBRATION_IMAGES, len(config.calibration.train)))
-    images = [batch.images.numpy().astype(np.float32) / np.float32(255) for batch in parts]
-    LiteRt.write_int8(target, model, folder, images)
+        scheme = config.runtime.quantization_scheme(target)
+        assert config.calibration is not None and scheme is not None
+        train = config.calibration.train
+        parts = batches(train, size, limit=min(CALIBRATION_IMAGES, len(train)), seed=0)
+        images = [batch.images.numpy().astype(np.float32) / np.float32(255) for batch in parts]
+        model = int8(model, model.with_name("int8.onnx"), scheme, images)
+    config.runtime.write_files(target, model, folder)
 
 
 def _missing(runtime: type[Profiler]) -> str | None:

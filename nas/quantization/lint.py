@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latency_db.conversion.onnx_parts import LAYERS, decode_tail, named, parsed
-from latency_db.core.quantization_scheme import QuantizationScheme
+from latency_db.core.quantization_scheme import LATER, QuantizationScheme
 from search_spaces.errors import InputError
 from search_spaces.json_checks import JsonObject, check_fields, parse_json
 from search_spaces.text import printable
@@ -105,8 +105,8 @@ class Int8Record:
 
 def _scheme_of(record: JsonObject) -> QuantizationScheme:
     """Read a quantization scheme; InputError for unknown, missing or wrongly typed entries."""
-    names = tuple(f.name for f in fields(QuantizationScheme) if f.name != "rest")
-    check_fields(record.entries, names, record.where, ("rest",))
+    names = tuple(f.name for f in fields(QuantizationScheme) if f.name not in LATER)
+    check_fields(record.entries, names, record.where, tuple(LATER))
     return QuantizationScheme(
         activation=record.text("activation"),
         weight=record.text("weight"),
@@ -118,6 +118,7 @@ def _scheme_of(record: JsonObject) -> QuantizationScheme:
         last_convs=record.boolean("last_convs"),
         weight_bits=record.integer("weight_bits"),
         rest=record.text("rest") if record.has("rest") else "fp32",
+        shared_scales=record.boolean("shared_scales") if record.has("shared_scales") else False,
     )
 
 

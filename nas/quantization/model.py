@@ -143,10 +143,6 @@ class CalibratedDetector:
         return runtime_accuracy(model, dataset or self.val, self.image_size, self.detector.head.end_to_end)
 
 
-OWN_QUANTIZER = ("litert",)
-"""Runtimes whose int8 is no ONNX file with quantizing nodes; ``nas export --to`` writes it."""
-
-
 def scheme_of(target: Target) -> QuantizationScheme:
     """Return the quantization scheme of a target's runtime.
 
@@ -156,9 +152,7 @@ def scheme_of(target: Target) -> QuantizationScheme:
     scheme = RUNTIMES[target.runtime].quantization_scheme(target) if target.precision == "int8" else None
     if scheme is None:
         known = ", ".join(
-            f"{name}:int8"
-            for name in RUNTIMES
-            if "int8" in RUNTIMES[name].precisions and RUNTIMES[name].measures and name not in OWN_QUANTIZER
+            f"{name}:int8" for name in RUNTIMES if "int8" in RUNTIMES[name].precisions and RUNTIMES[name].measures
         )
         raise InputError(f"target {target}", f"a target with int8: {known}")
     return scheme

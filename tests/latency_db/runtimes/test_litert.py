@@ -1,19 +1,25 @@
-"""LiteRT computes every block, head and family as torch does, in fp32, decoding included; int8 by its own quantizer."""
+"""LiteRT computes every block, head and family as torch does, in fp32, decoding included; int8 as ONNX Runtime computes
+the same quantizing nodes."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
+from latency_db.conversion.int8 import int8
 from latency_db.conversion.onnx_parts import last_convs, read
 from latency_db.conversion.tflite_file import WRITERS, convert
-from latency_db.conversion.tflite_int8 import _extremes, quantized
+from latency_db.conversion.tflite_int8 import rounded
+from latency_db.core.profiler import Workload
+from latency_db.core.quantization_scheme import QuantizationScheme
 from latency_db.core.target import Target
 from latency_db.runtimes import RUNTIMES
 from latency_db.runtimes import litert as runtime
+from latency_db.runtimes import onnxruntime as onnxruntime_profiler
 from search_spaces.errors import InputError
 from search_spaces.spaces import SPACES
 from tests._models import write_model
@@ -73,43 +79,60 @@ def test_an_operator_without_translation_is_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_int8_computes_the_body_in_int8_and_the_decoding_in_fp32(tmp_path: Path) -> None:
-    pytest.importorskip("ai_edge_quantizer")
-    made = smallest("yolo-nano", tmp_path)
-    rng = np.random.default_rng(0)
-    images = [rng.random((3, *made.inputs["images"].shape[1:]), np.float32) for _ in range(2)]
-    network = runtime._Network(quantized(made.path, [*images, made.inputs["images"]], BATCH), 1)
-    kinds = {item["name"]: item["dtype"] for item in network._interpreter.get_tensor_details()}
-    details = network._interpreter._get_ops_details()
+@pytest.mark.parametrize(
+    ("space", "scheme"),
+    [("yolo-universal-nano", runtime.INT8), ("yolo11", onnxruntime_profiler.CPU.int8)],
+    ids=["its scheme", "scales that LiteRT does not share"],
+)
+def test_int8_is_that_of_the_quantizing_nodes(space: str, scheme: QuantizationScheme, tmp_path: Path) -> None:
+    import onnxruntime
+
+    made = smallest(space, tmp_path)
+    images = made.inputs["images"]
+    file = int8(made.path, tmp_path / "int8.onnx", scheme, [images])
+    network = runtime._Network(convert(file, BATCH), 1)
     types = {item["index"]: item["dtype"] for item in network._interpreter.get_tensor_details()}
-    convs = [types[op["inputs"][0]] for op in details if op["op_name"] in ("CONV_2D", "DEPTHWISE_CONV_2D")]
-    last = len(last_convs(read(made.path)))
-    assert convs.count(np.int8) == len(convs) - last > 10
-    assert kinds["boxes"] == kinds["scores"] == kinds["images"] == np.float32
-    boxes, scores = network.outputs(made.inputs["images"])
-    assert np.abs(scores - made.wanted[1]).max() < 0.2 and np.abs(boxes - made.wanted[0]).mean() < 4
-    for wrong in ([], [images[0][:, :, :32]]):
-        with pytest.raises(InputError, match="images"):
-            quantized(made.path, wrong, BATCH)
+    layers = [
+        types[op["inputs"][0]]
+        for op in network._interpreter._get_ops_details()
+        if op["op_name"] in ("CONV_2D", "DEPTHWISE_CONV_2D")
+    ]
+    assert layers.count(np.int8) == len(layers) - len(last_convs(read(made.path))) > 10
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    found, wanted = network.outputs(images), session.run(None, {"images": images})
+    assert_near(found, wanted, 0.02)
+    for mine, theirs, exact in zip(found, wanted, made.wanted, strict=True):
+        assert np.abs(mine - theirs).mean() < np.abs(theirs - exact).mean()  # less than int8 itself moves
 
 
-def test_the_extremes_of_all_images_are_the_range() -> None:
-    found = [{"x": {"min": np.array([[a]]), "max": np.array([[b]])}} for a, b in ((-1, 2), (-3, 1), (0, 5))]
-    merged = _extremes(found)
-    assert merged["x"]["min"] == -3 and merged["x"]["max"] == 5
+def test_a_border_of_int8_is_zero(tmp_path: Path) -> None:
+    """An asymmetric tensor's zero is its zero point, in convolutions and in pooling's lowest number."""
+    import onnxruntime
+
+    proto = onnx.load(str(write_model(tmp_path / "m.onnx", 2)))
+    del proto.graph.node[0].attribute[:]
+    pads = onnx.helper.make_attribute("pads", [0, 1, 2, 0])
+    proto.graph.node[0].attribute.append(pads)
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
+    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    x = (np.random.default_rng(0).random((1, 16, 32, 32)) - 0.3).astype(np.float32)
+    form = replace(runtime.INT8, last_convs=False)
+    file = int8(tmp_path / "m.onnx", tmp_path / "int8.onnx", form, [x])
+    found = runtime._Network(convert(file, 1), 1).outputs(x)
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    assert_near(found, session.run(None, {"x0": x}), 0.02)
 
 
-def test_int8_needs_images_and_its_quantizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = write_model(tmp_path / "m.onnx", 1)
-    for work in (
-        lambda: RUNTIMES["litert"].open_session(Target("litert", "int8"), model),
-        lambda: RUNTIMES["litert"].write_files(Target("litert", "int8"), model, tmp_path),
-    ):
-        with pytest.raises(InputError, match="--data"):
-            work()
-    monkeypatch.setattr(runtime, "missing", lambda: "ai-edge-quantizer not installed")
-    with pytest.raises(InputError, match="ai-edge-quantizer"):
-        RUNTIMES["litert"](Target("litert", "int8"))
+def test_rounding_to_int8() -> None:
+    assert rounded(np.array([-9.0, -0.5, 0.0, 0.26, 9.0]), (0.5, 3)).tolist() == [-15, 2, 3, 4, 21]
+    assert rounded(np.array([-99.0, 99.0]), (0.5, 3)).tolist() == [-128, 127]
+
+
+def test_int8_needs_images_or_quantizing_nodes(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--data"), RUNTIMES["litert"](Target("litert", "int8")) as profiler:
+        profiler.measure(Workload.of_file(write_model(tmp_path / "m.onnx", 1)))
 
 
 def test_only_the_cpu_in_fp32_and_int8() -> None:

@@ -192,7 +192,6 @@ def test_what_cannot_be_exported_is_one_line(files: Files, tmp_path: Path) -> No
 
 def test_int8_of_litert_keeps_the_accuracy(files: Files, plain: Model, tmp_path: Path) -> None:
     convertible("litert")
-    pytest.importorskip("ai_edge_quantizer")
     with pytest.raises(InputError, match="without images"):
         DeployConfig("litert", "int8")
     done = export_model(files.weights, tmp_path / "S", DeployConfig("litert", "int8", calibration=files.data))

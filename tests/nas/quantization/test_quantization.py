@@ -290,7 +290,7 @@ def test_targets_without_int8(target: str, tmp_path: Path) -> None:
 def test_every_runtime_that_computes_int8_says_its_form(name: str) -> None:
     runtime = RUNTIMES[name]
     form = runtime.quantization_scheme(Target(name))
-    in_onnx = "int8" in runtime.precisions and runtime.measures and not runtime.own_quantizer
+    in_onnx = "int8" in runtime.precisions and runtime.measures
     assert (form is not None) == in_onnx
     if form is not None and not form.outputs:
         assert form.symmetric == (form.activation == "s8") and form.op_types == ("Conv",) and not form.bias
