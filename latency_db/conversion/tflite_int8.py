@@ -122,6 +122,6 @@ def _real(
 
 
 def rounded(values: npt.NDArray[np.generic], scale: Scale) -> npt.NDArray[np.int8]:
-    """Quantize numbers."""
+    """Quantize numbers of any shape to int8 of the same shape, rounded half to even."""
     step, zero = scale
     return np.clip(np.rint(np.asarray(values, np.float64) / step) + zero, -128, 127).astype(np.int8)

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from latency_db.conversion.onnx_file import naming_nodes, random_input
 from latency_db.conversion.precision import converted
-from latency_db.conversion.tflite_file import SIGNATURE, convert
+from latency_db.conversion.tflite_file import convert
+from latency_db.conversion.tflite_graph import SIGNATURE
 from latency_db.core.device import DeviceFingerprint
 from latency_db.core.measurement import Measurement
 from latency_db.core.profiler import SEARCHING, Profiler, Protocol, Workload

@@ -12,8 +12,9 @@ import pytest
 
 from latency_db.conversion.int8 import int8
 from latency_db.conversion.onnx_parts import last_convs, read
-from latency_db.conversion.tflite_file import WRITERS, convert
+from latency_db.conversion.tflite_file import convert
 from latency_db.conversion.tflite_int8 import rounded
+from latency_db.conversion.tflite_operators import WRITERS
 from latency_db.core.profiler import Workload
 from latency_db.core.quantization_scheme import QuantizationScheme
 from latency_db.core.target import Target
