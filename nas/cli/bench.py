@@ -116,6 +116,7 @@ def _bench(args: argparse.Namespace) -> int:
 
 def _scene(args: argparse.Namespace, data: DataPair | None) -> Scene | None:
     """The scene of --end-to-end; an error without --data, or on a board."""
+    from nas.profiling.end_to_end import BOARDS
     from nas.profiling.scene import Scene
     from search_spaces.errors import InputError
 
@@ -124,7 +125,7 @@ def _scene(args: argparse.Namespace, data: DataPair | None) -> Scene | None:
     if data is None:
         raise InputError("--end-to-end without --data", "a data set", "its val images and objects are measured on")
     if args.on:
-        raise InputError(f"--end-to-end with --on {args.on}", "one of the two", "the steps are those of this machine")
+        raise InputError(f"--end-to-end with --on {args.on}", "one of the two", BOARDS)
     return Scene.of(data.val)
 
 

@@ -10,7 +10,7 @@ from latency_db.runtimes import is_redirected
 from nas.core.estimate import Estimate
 from nas.estimators.base import Context, needed
 from nas.estimators.latency import Latency
-from nas.profiling.end_to_end import EndToEndProfiler
+from nas.profiling.end_to_end import BOARDS, EndToEndProfiler
 from nas.profiling.scene import Scene
 from search_spaces.errors import InputError
 
@@ -41,7 +41,7 @@ class EndToEndLatency(Latency):
         """
         assert self.context.target is not None
         if is_redirected():
-            raise InputError(f"{self.registry_name} on another machine", "a target of this one", "run the search there")
+            raise InputError(f"{self.registry_name} on another machine", "a target of this one", BOARDS)
         return EndToEndProfiler(self.context.target, self._scene, protocol)
 
     def figure(self, m: Measurement) -> Estimate:

@@ -21,7 +21,7 @@ from nas.core.reporter import Reporter
 from nas.data.source import open_data
 from nas.estimators.end_to_end_latency import EndToEndLatency
 from nas.profiling.default_database import default_latency_db
-from nas.profiling.end_to_end import EndToEndParts, measuring_end_to_end
+from nas.profiling.end_to_end import BOARDS, EndToEndParts, measuring_end_to_end
 from nas.profiling.scene import Scene
 from nas.profiling.workload import workload_of
 from nas.search.certificate import Certificate, PipelineTimes
@@ -61,7 +61,7 @@ def certify(
     settings = plan.settings
     whole = plan.aims.cost.name == EndToEndLatency.name
     if whole and is_redirected():
-        raise InputError("end-to-end latency on another machine", "this one", "leave --on out")
+        raise InputError("end-to-end latency on another machine", "this one", BOARDS)
     reported = {a.name: _latency(a, run, EndToEndLatency.name if whole else "latency_ms") for a in artifacts}
     where = {
         a.name: Target.parse(target) if target else plan.targets.get(a.precision or "", plan.target) for a in artifacts
