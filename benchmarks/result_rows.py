@@ -374,6 +374,20 @@ def rectangles(f: Figure) -> list[Row]:
     ]
 
 
+def runtime_searches(f: Figure) -> list[Row]:
+    """Candidates, front, and latency and mAP of S, M and L of each search."""
+    rows = []
+    for one in f["searches"]:
+        chosen = ", ".join(
+            f"{name} {c['latency_ms']:.2f} ms {100 * c['map']:.1f} %" for name, c in sorted(one["chosen"].items())
+        )
+        text = f"{one['candidates']}, {one['front']}: {chosen}"
+        rows.append(
+            (f"{one['target']}: candidates, points of the front: latency and mAP50-95 (supernet) of S, M, L", text)
+        )
+    return rows
+
+
 def small_set(f: Figure) -> list[Row]:
     """mAP on the test split of L and of the reference, and the reliability that the search printed."""
     rows = []
@@ -574,6 +588,7 @@ THEMES: Mapping[str, Mapping[str, tuple[str, Rows]]] = {
         "counterfactuals": ("predicted and then measured steps of chosen networks", nothing),
         "end_to_end_latency": ("from a decoded image to detections, ONNX Runtime at 320 px", end_to_end_steps),
         "runtimes_cpu": ("the same networks in all CPU runtimes, fp32, one thread", cpu_runtimes),
+        "search_runtimes": ("one search per edge runtime, one supernet, `digits@96`", runtime_searches),
         "suppression_inside": ("suppression inside the file, 200 images", nothing),
         "ssh_device": ("a board over SSH", nothing),
         "contention": ("detection of other load", contention),

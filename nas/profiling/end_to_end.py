@@ -25,7 +25,9 @@ from search_spaces.heads import HEADS
 from search_spaces.spaces import space_of
 
 ENGINE = "nas.profiling.end_to_end_engine:engine"
-BOARDS = "boards get no code of these steps, which need OpenCV and this package; install it there and run the command there"
+BOARDS = (
+    "boards get no code of these steps, which need OpenCV and this package; install it there and run the command there"
+)
 """Why the whole way is not measured on another machine (``--on``): a hint."""
 
 
