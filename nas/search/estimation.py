@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,18 +61,12 @@ def open_estimators(
         ExitStack() as stack,
     ):
         context = replace(_context(plan, num_classes, data, supernet, scratch), database=database)
-        made = {p: _made(replace(context, target=target), plan.estimators) for p, target in plan.targets.items()}
-        candidate = [
-            by_precision(dict(zip(made, same, strict=True)))
-            for same in zip(*(estimators for estimators, _ in made.values()), strict=True)
-        ]
-        latency = by_precision({p: measuring for p, (_, measuring) in made.items()})
-        try:
-            others = stack.enter_context(open_device_latencies(plan.devices, context)) if settings.others else []
-            yield SearchEstimators([*candidate, *others], latency, supernet)
-        finally:
-            for estimator in (*candidate, latency):
-                estimator.close()
+        contexts = {p: replace(context, target=target) for p, target in plan.targets.items()}
+        candidate = [_opened(ESTIMATORS[name], contexts, stack) for name in plan.estimators]
+        measured = (e for name, e in zip(plan.estimators, candidate, strict=True) if name == Latency.registry_name)
+        latency = next(measured, None) or _opened(Latency, contexts, stack)
+        others = stack.enter_context(open_device_latencies(plan.devices, context)) if settings.others else []
+        yield SearchEstimators([*candidate, *others], latency, supernet)
 
 
 @contextmanager
@@ -88,15 +82,10 @@ def open_compute_estimators(
         supernet: Shared weights on their device.
     """
     kinds = [kind for name in plan.estimators if (kind := ESTIMATORS[name]).role == COMPUTE]
-    with tempfile.TemporaryDirectory(prefix="nas-worker-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="nas-worker-") as scratch, ExitStack() as stack:
         context = _context(plan, num_classes, data, supernet, scratch)
-        made = {p: [kind(replace(context, target=target)) for kind in kinds] for p, target in plan.targets.items()}
-        estimators = [by_precision(dict(zip(made, same, strict=True))) for same in zip(*made.values(), strict=True)]
-        try:
-            yield estimators
-        finally:
-            for estimator in estimators:
-                estimator.close()
+        contexts = {p: replace(context, target=target) for p, target in plan.targets.items()}
+        yield [_opened(kind, contexts, stack) for kind in kinds]
 
 
 def _context(
@@ -117,8 +106,8 @@ def _context(
     )
 
 
-def _made(context: Context, names: Sequence[str]) -> tuple[list[Estimator], Latency]:
-    """Return the estimators with these registry names, and the one that measures latencies."""
-    estimators = [ESTIMATORS[name](context) for name in names]
-    measuring = (e for e in estimators if isinstance(e, Latency) and e.name == Latency.name)
-    return estimators, next(measuring, None) or Latency(context)
+def _opened(kind: type[Estimator], contexts: Mapping[str, Context], stack: ExitStack) -> Estimator:
+    """Return an estimator of this kind for all precisions, which ``stack`` closes."""
+    estimator = by_precision({precision: kind(context) for precision, context in contexts.items()})
+    stack.callback(estimator.close)
+    return estimator

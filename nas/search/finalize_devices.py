@@ -22,7 +22,7 @@ from nas.search.devices import Device
 from nas.search.estimation import open_estimators
 from nas.search.finalize import FinishedStudy, finalize
 from nas.search.finished_run import finished_result
-from nas.search.measure_baseline import measure_baselines
+from nas.search.measure_baseline import with_measured_budgets
 from nas.search.plan import SearchPlan
 from nas.search.result import SearchResult
 from nas.search.run_supernet import SupernetSource
@@ -64,10 +64,7 @@ def _finalize(done: FinishedStudy, device: Device, source: SupernetSource | None
     folder.mkdir(exist_ok=True)
     if (result := finished_result(plan, folder)) is not None:
         return result
-    if plan.budgets and plan.budgets.references and not plan.settings.baselines:
-        baselines = measure_baselines(plan, len(done.classes), done.data, reporter)
-        plan = plan.with_references(baselines=baselines)
-    plan.check_budgets()
+    plan = with_measured_budgets(plan, len(done.classes), done.data, reporter)
     plan.settings.write(folder)
     weights = done.estimators.supernet
     with open_estimators(plan, len(done.classes), done.data, weights) as estimators:

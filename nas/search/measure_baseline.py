@@ -22,6 +22,23 @@ from search_spaces.references import reference
 from search_spaces.spaces import space_of
 
 
+def with_measured_budgets(plan: SearchPlan, num_classes: int, data: DataPair | None, reporter: Reporter) -> SearchPlan:
+    """Return the plan with the latencies of the reference models that are budgets, measured now if they are not yet.
+
+    Args:
+        plan: The plan.
+        num_classes: Number of classes of the networks.
+        data: Data set for int8 calibration.
+        reporter: Receives notes and progress.
+
+    Raises InputError if two budgets are in the wrong order.
+    """
+    if plan.budgets and plan.budgets.references and not plan.settings.baselines:
+        plan = plan.with_references(baselines=measure_baselines(plan, num_classes, data, reporter))
+    plan.check_budgets()
+    return plan
+
+
 def measure_baselines(
     plan: SearchPlan, num_classes: int, data: DataPair | None, reporter: Reporter
 ) -> dict[str, Baseline]:

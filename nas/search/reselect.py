@@ -10,7 +10,7 @@ from nas.core.references import unnamed_classes
 from nas.core.reporter import Reporter
 from nas.search.estimation import open_estimators
 from nas.search.finalize import FinishedStudy, finalize
-from nas.search.measure_baseline import measure_baselines
+from nas.search.measure_baseline import with_measured_budgets
 from nas.search.plan import SearchPlan
 from nas.search.result import SearchResult
 from nas.search.run import open_study, with_goals
@@ -56,8 +56,7 @@ def _select_again(run: Path, settings: SearchSettings, reporter: Reporter, out: 
         source = supernet_source(plan, data, run) if plan.needs_supernet and data is not None else None
         if source is not None and source.ready is None:
             raise InputError(f"{run} has no trained supernet", "a search that has evaluated candidates")
-        if plan.budgets and plan.budgets.references and not settings.baselines:
-            plan = plan.with_references(baselines=measure_baselines(plan, len(classes), data, reporter))
+        plan = with_measured_budgets(plan, len(classes), data, reporter)
         supernet = open_supernet(plan, source, data, reporter) if source is not None and data is not None else None
         with open_estimators(plan, len(classes), data, supernet) as estimators:
             plan = with_goals(plan, estimators, reporter)

@@ -26,7 +26,7 @@ from nas.search.finalize import FinishedStudy, finalize
 from nas.search.finalize_devices import finalize_devices
 from nas.search.finished_run import finished_result
 from nas.search.live_front import LiveFront
-from nas.search.measure_baseline import measure_baselines
+from nas.search.measure_baseline import with_measured_budgets
 from nas.search.open_executor import WorkerSetting, open_executor
 from nas.search.plan import SearchPlan, SelectionLimits
 from nas.search.progress import search_progress
@@ -106,10 +106,8 @@ def _prepare(plan: SearchPlan, folder: Path, reporter: Reporter) -> Prepared:
     if settings.latency == "predicted":
         _report_prediction_error(plan, len(classes), reporter)
     supernet = supernet_source(plan, data, folder) if plan.needs_supernet and data is not None else None
-    if plan.budgets and plan.budgets.references and not settings.baselines and not settings.others:
-        plan = plan.with_references(baselines=measure_baselines(plan, len(classes), data, reporter))
     if not settings.others:  # the run of each device measures its own reference models
-        plan.check_budgets()
+        plan = with_measured_budgets(plan, len(classes), data, reporter)
     return Prepared(plan, data, classes, supernet)
 
 
