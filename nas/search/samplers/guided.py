@@ -24,7 +24,7 @@ from nas.search.samplers.config import Params, SamplerConfig
 from nas.search.samplers.encoding import Encoding
 from nas.search.samplers.evolution import POOL, evolved_front, maximise
 from nas.search.samplers.history import Encoded, History, logarithms, numbered
-from nas.search.samplers.surrogates import PosteriorSamples, Surrogates
+from nas.search.samplers.surrogates import FITTED, PosteriorSamples, Surrogates
 from nas.search.terminator import GAIN
 
 Floats = NDArray[np.float64]
@@ -53,7 +53,8 @@ class GuidedSampler(BaseSampler):
     5. Evolution over the whole space and one-change local search maximise the acquisition value
        (:mod:`~nas.search.samplers.evolution`).
 
-    Random numbers depend on ``seed`` and the trial's number only, interrupted trials before it not counted.
+    Random numbers depend on ``seed`` and the trial's number only, interrupted trials before it not counted. Fitted
+    hyperparameters are kept with the trials, so that a new process continues as the one before it.
 
     Example::
 
@@ -120,21 +121,26 @@ class GuidedSampler(BaseSampler):
             return self._next(study, trial, search_space)
 
     def _next(self, study: Study, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
-        surrogates = self._of_space(search_space)
+        surrogates = self._of_space(search_space, study)
         encoding = surrogates.encoding
         history = History.of(study, trial, encoding, search_space, self._config.log, self._encoded)
         rng = np.random.default_rng([self._seed, history.number])
         if len(history.values) < self._startup_count(encoding):
             return encoding.params(self._startup_point(rng, surrogates, history))
+        before = dict(surrogates.hyperparameters)
         point, gain = self._proposal(rng, surrogates, history)
+        if fits := surrogates.fits_since(before):
+            set_trial_system_attr(study, trial, FITTED, fits)
         if gain is not None:
             set_trial_system_attr(study, trial, GAIN, gain)
         return encoding.params(point)
 
-    def _of_space(self, space: Mapping[str, BaseDistribution]) -> Surrogates:
-        """Return the surrogates of a search space; those of another space are dropped."""
+    def _of_space(self, space: Mapping[str, BaseDistribution], study: Study) -> Surrogates:
+        """Return the surrogates of a search space, begun with what was fitted for the trials of the study; those of
+        another space are dropped."""
         if self._surrogates is None or self._surrogates[0] != space:
             self._surrogates = dict(space), Surrogates(Encoding(space), self._config)
+            self._surrogates[1].restore(study.get_trials(deepcopy=False))
             self._encoded.clear()
             self._startup = None
         return self._surrogates[1]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from optuna.trial import FrozenTrial
 
 from nas.search.samplers.config import Params, SamplerConfig
 from nas.search.samplers.encoding import Encoding, append_inputs
@@ -20,6 +21,9 @@ Evaluations = Mapping[int, tuple[Sequence[Params], Floats]]
 
 REFIT = 0.1
 """Hyperparameters are fitted again when the number of trials has grown by this share."""
+FITTED = "guided:hyperparameters"
+"""System attribute of a trial: the hyperparameters that were fitted to propose it, by the surrogate's name: number of
+trials at the fit, and :attr:`nas.search.samplers.gaussian.Hyperparameters.array`."""
 MAX_ROWS = 400
 """Rows of a surrogate's training data at most: a proposal costs their number squared to cubed."""
 BEST = 0.75
@@ -50,6 +54,23 @@ class Surrogates:
         self.encoding, self._config = encoding, config
         self.hyperparameters: dict[str, tuple[int, Hyperparameters]] = {}
         self._cache: dict[str, dict[tuple[float, ...], Any]] = {}
+
+    def restore(self, trials: Sequence[FrozenTrial]) -> None:
+        """Take over the hyperparameters that were fitted for earlier trials (:data:`FITTED`).
+
+        A search that is resumed in another process then proposes what it would have proposed without a break.
+        """
+        for trial in trials:
+            for name, (total, row) in trial.system_attrs.get(FITTED, {}).items():
+                self.hyperparameters[name] = int(total), Hyperparameters.of(np.array(row, np.float64))
+
+    def fits_since(self, before: Mapping[str, tuple[int, Hyperparameters]]) -> dict[str, tuple[int, list[float]]]:
+        """Return the hyperparameters that differ from an earlier copy of :attr:`hyperparameters`, as JSON."""
+        return {
+            name: (total, found.array.tolist())
+            for name, (total, found) in self.hyperparameters.items()
+            if name not in before or before[name][1] is not found
+        }
 
     def posterior_samples(
         self, rng: np.random.Generator, history: History, cheap: Evaluations, count: int
@@ -149,6 +170,8 @@ class Surrogates:
         """Return a process of training data; its hyperparameters are fitted where ``total`` trials are many more than
         at the last fit, or fewer (another study)."""
         fitted, start = self.hyperparameters.get(name, (0, None))
+        if start is not None and len(start.lengths) != groups.max(initial=-1) + 1:  # of another search space
+            fitted, start = 0, None
         stale = total >= fitted * (1 + REFIT) or total < fitted
         process = GaussianProcess(x, y, groups, start, steps=(30 if start is None else 15) if stale else 0)
         if stale:

@@ -26,7 +26,7 @@ from nas.search.samplers.encoding import Encoding
 from nas.search.samplers.gaussian import MAX_FITTED, GaussianProcess
 from nas.search.samplers.guided import GuidedSampler
 from nas.search.samplers.history import History
-from nas.search.samplers.surrogates import MAX_ROWS, Surrogates, training_rows
+from nas.search.samplers.surrogates import FITTED, MAX_ROWS, Surrogates, training_rows
 
 
 def test_training_rows_are_bounded_and_hold_the_best() -> None:
@@ -128,6 +128,21 @@ def test_the_seed_decides() -> None:
         for s in (0, 0, 1)
     )
     assert first == again != other
+
+
+def test_a_new_process_for_each_trial_proposes_what_one_process_does() -> None:
+    """Hyperparameters are fitted now and then and used until the next fit; a process that begins in between uses them
+    too."""
+    config = SamplerConfig(space=GRID, log=(0,), n_startup_trials=4)
+    whole = _search(GuidedSampler(0, config), 20)
+    broken = _search(GuidedSampler(0, config), 10)
+    for _ in range(10):
+        broken.sampler = GuidedSampler(0, config)
+        trial = broken.ask(GRID)
+        broken.tell(trial, _tradeoff(trial.params))
+    assert [t.params for t in broken.trials] == [t.params for t in whole.trials]
+    fitted = {t.number for t in whole.trials if FITTED in t.system_attrs}
+    assert 0 < len(fitted & set(range(10, 20))) < 10, "the test needs proposals between two fits"
 
 
 def test_nothing_is_proposed_twice_even_while_it_runs() -> None:
