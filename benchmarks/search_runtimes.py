@@ -47,7 +47,7 @@ def searched(target: str, args: argparse.Namespace, reporter: ConsoleReporter) -
         "target": target,
         "candidates": len(result.candidates),
         "front": len(front),
-        "mean_ms": fmean(c[LATENCY].value for c in result.candidates if LATENCY in c.estimates),
+        "mean_ms": fmean(c[LATENCY].value for c in result.candidates if LATENCY in c),
         "chosen": chosen,
     }
 
