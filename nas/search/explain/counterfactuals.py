@@ -19,6 +19,7 @@ from nas.core.estimate import Candidate
 from nas.core.precision_choice import id_of
 from nas.search.explain.run_data import RunData
 from nas.search.explain.surrogate import COMPUTED, Difference, RunSurrogates
+from nas.search.samplers.blas import on_one_blas_thread
 from search_spaces.architecture import Architecture, Value
 from search_spaces.space import Choice
 
@@ -92,6 +93,7 @@ def steps_of(choice: Choice, value: Value) -> list[tuple[str, Value]]:
     return [*below, *above]
 
 
+@on_one_blas_thread
 def counterfactuals(run: RunData, candidate: Candidate, surrogates: RunSurrogates) -> tuple[Counterfactual, ...]:
     """Return all counterfactuals of a candidate: steps that help most first.
 

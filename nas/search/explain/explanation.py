@@ -13,6 +13,7 @@ from nas.search.explain.run_data import RunData, read_run
 from nas.search.explain.surrogate import RunSurrogates
 from nas.search.explain.verified import read_verified
 from nas.search.explain.waterfall import Waterfall, waterfall
+from nas.search.samplers.blas import on_one_blas_thread
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,6 +92,7 @@ def explain(folder: Path, name: str) -> Explanation:
     return explanation_of(run, name, pick, RunSurrogates(run))
 
 
+@on_one_blas_thread
 def explanation_of(run: RunData, name: str, candidate: Candidate, surrogates: RunSurrogates) -> Explanation:
     """Explain a candidate under a name, with the measurements that verified its counterfactuals."""
     budgets = {p.name: p.budget for p in run.selection or ()}

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from nas.core.estimate import Objective
 from nas.search.explain.run_data import RunData
 from nas.search.explain.surrogate import RunSurrogates, Surrogate, predictor
+from nas.search.samplers.blas import on_one_blas_thread
 from nas.search.samplers.encoding import Encoding
 
 Floats = NDArray[np.float64]
@@ -86,6 +87,7 @@ class Importance:
         }
 
 
+@on_one_blas_thread
 def importances(run: RunData, seed: int = 0) -> tuple[Importance, ...]:
     """Return the importance of every choice for the cost and for the gain; ``seed`` decides the sampled points.
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from latency_db.core.profiler import Protocol
+from latency_db.core.profiler import Profiler, Protocol
+from latency_db.core.target import Target
 from latency_db.database.db import LatencyDB
 from latency_db.runtimes import open_profiler
 from nas.core.estimate import Estimate
@@ -78,14 +79,10 @@ def stock_networks(run: RunData, names: Sequence[str], missing: str, reporter: R
         found[comparison.baseline.name] = _of_budget(comparison.baseline)
     wanted = [name for name in names if name not in found]
     if wanted and not missing:
-        with reporter.steps("stock networks") as update:
-            for i, name in enumerate(wanted):
-                update(i, len(wanted), name)
-                try:
-                    found[name] = _measured(run, name)
-                except InputError as error:
-                    reporter.warning(f"{name} is left out: {error}")
-            update(len(wanted), len(wanted), "")
+        try:
+            found |= _measured(run, wanted, reporter)
+        except InputError as error:
+            reporter.warning(f"{', '.join(wanted)} left out: {error}")
     return tuple(sorted(found.values(), key=lambda s: s.latency.value))
 
 
@@ -106,25 +103,41 @@ def _published(name: str) -> float | None:
     return None if published is None else published.map50_95
 
 
-def _measured(run: RunData, name: str) -> StockNetwork:
-    """Measure a stock network, or read its measurement. Raises InputError if it cannot be measured."""
+def _measured(run: RunData, names: Sequence[str], reporter: Reporter) -> dict[str, StockNetwork]:
+    """Measure stock networks, or read their measurements; a network that cannot be measured is left out.
+
+    Raises InputError if the target cannot measure here.
+    """
+    found: dict[str, StockNetwork] = {}
+    target = replace(run.plan.target, image_size=_image_size(run))
+    path = run.plan.settings.latency_db or default_latency_db()
+    # One profiler for all: each starts a process with the reference model.
+    with (
+        LatencyDB(path) as database,
+        open_profiler(target, QUICK) as profiler,
+        reporter.steps("stock networks") as update,
+    ):
+        for i, name in enumerate(names):
+            update(i, len(names), name)
+            try:
+                found[name] = _measured_one(run, name, target, database, profiler)
+            except InputError as error:
+                reporter.warning(f"{name} is left out: {error}")
+        update(len(names), len(names), "")
+    return found
+
+
+def _measured_one(run: RunData, name: str, target: Target, database: LatencyDB, profiler: Profiler) -> StockNetwork:
     from search_spaces.trace import trace  # imports torch
 
     architecture = reference(name).architecture
     space = space_of(architecture)
     size = _image_size(run)
-    target = run.plan.target
-    settings = run.plan.settings
-    with (
-        tempfile.TemporaryDirectory(prefix="nas-stock-") as scratch,
-        LatencyDB(settings.latency_db or default_latency_db()) as database,
-        open_profiler(target, QUICK) as profiler,
-    ):
-        sized = replace(target, image_size=size)
-        context = Context(space, run.num_classes, None, sized, database, scratch=Path(scratch))
+    with tempfile.TemporaryDirectory(prefix="nas-stock-") as scratch:
+        context = Context(space, run.num_classes, None, target, database, scratch=Path(scratch))
         workload = context.workload(architecture)
         m = database.measure_cached(profiler, workload)
-        nominal = profiler.nominal_reference_ms() or database.nominal_reference_ms(profiler.key(workload.key))
+    nominal = profiler.nominal_reference_ms() or database.nominal_reference_ms(profiler.key(workload.key))
     m = m if nominal is None else m.at_nominal_speed(nominal)
     cost = trace(space.graph(architecture), run.num_classes, size)
     latency = Estimate("latency_ms", m.median_ms, "ms", m.low_ms, m.high_ms, m.source, str(m.target))

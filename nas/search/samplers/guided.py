@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,12 @@ from optuna.samplers import BaseSampler
 from optuna.search_space import IntersectionSearchSpace
 from optuna.study import Study
 from optuna.trial import FrozenTrial
-from threadpoolctl import ThreadpoolController
 
 from nas.core.pareto import hypervolume, non_dominated
 from nas.search.optuna_compat import set_trial_system_attr
 from nas.search.samplers import StudyInfo
 from nas.search.samplers.acquisition import MAX_CELLS, BudgetImprovement, HypervolumeImprovement, additive_epsilon
+from nas.search.samplers.blas import one_blas_thread
 from nas.search.samplers.config import Params, SamplerConfig
 from nas.search.samplers.encoding import Encoding
 from nas.search.samplers.evolution import POOL, evolved_front, maximise
@@ -116,8 +116,7 @@ class GuidedSampler(BaseSampler):
         """Return the parameters of the next trial, and store its expected gain of hypervolume with it."""
         if not search_space:
             return {}
-        # Matrices are small: more threads cost more CPU time than they save, many times as much on a busy machine.
-        with _blas().limit(limits=1, user_api="blas"):
+        with one_blas_thread():
             return self._next(study, trial, search_space)
 
     def _next(self, study: Study, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
@@ -268,12 +267,6 @@ class Acquisition:
             part = values[:, chosen]
             return np.asarray(functions[0](part.reshape(-1, part.shape[2])).reshape(part.shape[:2]).mean(1))
         return np.asarray(np.mean([functions[s](values[:, s]) for s in chosen], 0))
-
-
-@lru_cache(1)
-def _blas() -> ThreadpoolController:
-    """Return the controller of the threads of NumPy's and SciPy's linear algebra."""
-    return ThreadpoolController()
 
 
 def guided(seed: int, info: StudyInfo) -> GuidedSampler:
