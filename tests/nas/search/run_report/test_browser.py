@@ -38,6 +38,17 @@ OVERLAPS = """(selector) => {
   return found;
 }"""
 
+ON_WHISKERS = """() => {
+  const names = [...document.querySelectorAll('#plot .annotation-text')].filter((t) => /^[SML ]+$/.test(t.textContent));
+  const all = [...document.querySelectorAll('#plot .trace.scatter')].filter((t) => t.querySelector('.errorbar'));
+  const bars = [...all[all.length - 1].querySelectorAll('.errorbar path')].map((p) => p.getBoundingClientRect());
+  if (!names.length || !bars.length) return ['nothing to compare'];
+  return names.filter((t) => {
+    const a = t.getBoundingClientRect();
+    return bars.some((b) => Math.min(a.right, b.right) > Math.max(a.left, b.left) && Math.min(a.bottom, b.bottom) > Math.max(a.top, b.top));
+  }).map((t) => t.textContent);
+}"""
+
 
 class Opened:
     """The page in a window, with everything that it complained about or asked for."""
@@ -94,6 +105,10 @@ def test_nothing_overlaps_and_nothing_sticks_out(size: str, request: pytest.Fixt
     opened.page.evaluate(OPEN)
     assert opened.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert opened.page.evaluate(OVERLAPS, "#networks svg, #search svg, #time svg, #plot .main-svg") == []
+
+
+def test_names_of_picks_lie_beside_their_intervals(wide: Opened) -> None:
+    assert wide.page.evaluate(ON_WHISKERS) == []
 
 
 def test_dark_and_light(wide: Opened, narrow: Opened) -> None:

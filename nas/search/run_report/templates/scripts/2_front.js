@@ -124,7 +124,7 @@ function layout() {
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 12, color: soft }, itemsizing: "constant" },
     xaxis: { ...axis, title: { text: safe(titled(view.x)), standoff: 8, font: { size: 13, color: ink } }, type: view.log ? "log" : "linear", range: xRange(), ...(view.log ? { dtick: "D2", nticks: 8 } : {}) },
     yaxis: { ...axis, title: narrow ? undefined : { text: safe(titled(view.y)), standoff: 8, font: { size: 13, color: ink } }, range: yRange() },
-    annotations: [],
+    annotations: [], modebar: { bgcolor: "rgba(0,0,0,0)", color: soft, activecolor: ink },
   };
 }
 let drawn = false;
@@ -144,18 +144,22 @@ function label() {
   const picks = currentPicks(), boxes = picks.map((p) => { const x = X(VALUE(p.c, view.x)), y = Y(VALUE(p.c, view.y)); return [x - 10, y - 10, x + 10, y + 10]; });
   const texts = picks.map((p) => ({ text: `<b>${safe(p.names)}</b>`, width: 11 * p.names.length + 6, height: 22, x: VALUE(p.c, view.x), y: VALUE(p.c, view.y), colour: css(PICK), size: 17, gap: 12 }));
   for (const s of F.stock.map(stockPoint).filter(Boolean)) texts.push({ text: safe(s.s.name), width: 7.2 * s.s.name.length + 6, height: 18, x: s.x.value, y: s.y ? s.y.value : full.yaxis.range[0], colour: css(GREEN), size: 12, gap: 9 });
-  const notes = [];
+  const notes = [], whiskers = picks.flatMap((p) => {
+    const [ex, ey] = [p.c.estimates[view.x], p.c.estimates[view.y]], x = X(ex.value), y = Y(ey.value);
+    return [[X(ex.low ?? ex.value) - 3, y - 3, X(ex.high ?? ex.value) + 3, y + 3], [x - 3, Y(ey.high ?? ey.value) - 3, x + 3, Y(ey.low ?? ey.value) + 3]];
+  }).filter((b) => b.every(isFinite));
   for (const c of F.candidates) if (c.estimates[view.x] && c.estimates[view.y]) { const x = X(VALUE(c, view.x)), y = Y(VALUE(c, view.y)); boxes.push([x - 4, y - 4, x + 4, y + 4]); }
   for (const t of texts) {
     const x = X(t.x), y = Y(t.y);
     if (!isFinite(x) || x < -1 || x > full.xaxis._length + 1 || y < -1 || y > full.yaxis._length + 1) continue;
     let best = null;
-    for (const lift of [0, 18, 36, 54]) {
+    // Beside the intervals of the picks if there is room, else on them.
+    for (const [lift, taken] of [[...boxes, ...whiskers], boxes].flatMap((b) => [0, 18, 36, 54].map((l) => [l, b]))) {
       for (const [dx, dy] of [[0, -1], [-1, -1], [1, -1], [1, 0], [-1, 0], [0, 1], [1, 1], [-1, 1]]) {
         const cx = x + dx * (t.width / 2 + t.gap - 2), cy = y + dy * (t.height / 2 + t.gap + lift) ;
         const box = [cx - t.width / 2, cy - t.height / 2, cx + t.width / 2, cy + t.height / 2];
         if (box[0] < 0 || box[2] > full.xaxis._length || box[1] < 0 || box[3] > full.yaxis._length) continue;
-        if (boxes.some((b) => box[0] < b[2] && b[0] < box[2] && box[1] < b[3] && b[1] < box[3])) continue;
+        if (taken.some((b) => box[0] < b[2] && b[0] < box[2] && box[1] < b[3] && b[1] < box[3])) continue;
         best = [cx, cy, box, lift]; break;
       }
       if (best) break;
