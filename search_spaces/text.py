@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
 import reprlib
 import unicodedata
 
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Characters that change the direction in which a terminal shows what follows."""
+_UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""The characters of :func:`printable` that JSON does not escape by itself."""
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""Beginnings of a formula; the last four are full-width forms of the first four."""
 _ESCAPED = frozenset({"Cc", "Cs", "Zl", "Zp"})
 """Unicode categories of control characters, surrogates, line and paragraph separators."""
 
@@ -31,6 +37,30 @@ def brief(value: object, most: int = 80) -> str:
     """
     text = printable(_REPR.repr(value))
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def json_text(content: object, indent: int | None = None, allow_nan: bool = False) -> str:
+    """Return JSON as readable Unicode that may be printed and encoded as UTF-8; it reads back as ``content``.
+
+    What :func:`printable` makes visible is escaped within the strings: control characters, directional marks, and the
+    surrogates with which Python represents file names that are not UTF-8.
+    """
+    text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=allow_nan)
+    return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def is_formula(text: str) -> bool:
+    """Return whether a spreadsheet would take the text of a cell for a formula, which may start programs.
+
+    Such text begins with ``=``, ``+``, ``-`` or ``@`` (also in full width), a tab or a line break, and is no number.
+    """
+    if not text.startswith(FORMULA_STARTS):
+        return False
+    try:
+        float(text)
+    except ValueError:
+        return True
+    return text[0] in "\t\r\n"
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
@@ -16,7 +17,6 @@ from urllib.parse import quote
 from search_spaces.errors import InputError
 from search_spaces.text import printable
 
-OWN_TABLES = {"latency_meta", "measurements"}
 _KEY_COLUMNS = {"workload", "target", "version", "device", "record"}
 
 
@@ -26,26 +26,37 @@ def check_file(path: Path) -> None:
     An empty file is accepted: SQLite creates one before it writes. Damaged files are left to the caller, which names
     the damage.
     """
+    tables = tables_in(path)
+    if not tables or "latency_meta" in tables:
+        return
+    if set(tables) != {"measurements"} or not tables["measurements"] >= _KEY_COLUMNS:
+        raise foreign_database(path, tables, "a latency database", "name another file with --latency-db")
+
+
+def foreign_database(path: Path, tables: Iterable[str], expected: str, hint: str) -> InputError:
+    """Return the error for an SQLite file whose tables belong to another program."""
+    names = ", ".join(sorted(printable(name) for name in tables)[:3])
+    return InputError(f"{printable(path)} is another program's database (tables {names})", expected, hint)
+
+
+def tables_in(path: Path) -> dict[str, set[str]]:
+    """Return the columns of each table in an SQLite file; empty for a missing, empty or damaged file.
+
+    Raises InputError for a path that is no regular file.
+    """
     try:
         mode = path.stat().st_mode
     except OSError:
-        return
+        return {}
     if not stat.S_ISREG(mode):
         raise InputError(f"{printable(path)} is no regular file", "an SQLite file")
     try:
         with closing(open_readonly(path)) as connection:
-            tables = {str(row[0]) for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            columns = {str(row[1]) for row in connection.execute("PRAGMA table_info(measurements)")}
+            names = [str(row[0]) for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            columns = "SELECT name FROM pragma_table_info(?)"
+            return {name: {str(row[0]) for row in connection.execute(columns, (name,))} for name in names}
     except (sqlite3.Error, UnicodeDecodeError):  # the latter: an error message with bytes of the damage in it
-        return
-    ours = "latency_meta" in tables or (tables == {"measurements"} and columns >= _KEY_COLUMNS)
-    if tables and not ours:
-        names = ", ".join(sorted(printable(name) for name in tables)[:3])
-        raise InputError(
-            f"{printable(path)} is another program's database (tables {names})",
-            "a latency database",
-            "name another file with --latency-db",
-        )
+        return {}
 
 
 def decode_leniently(connection: sqlite3.Connection) -> None:

@@ -30,7 +30,7 @@ from latency_db.core.profiler import Network
 from search_spaces.errors import InputError
 from search_spaces.foreign_files import read_bytes
 from search_spaces.json_checks import parse_json
-from search_spaces.text import brief
+from search_spaces.text import FORMULA_STARTS, brief
 
 FORMAT = 1
 MAX_BYTES = 1 << 30
@@ -41,7 +41,6 @@ OPTIONAL = ("wall_median_ms", "cpu_median_ms")  # an empty cell: not read
 TEXTS = (*KEYS, "source", "verdict", "clock", "time")
 COLUMNS = (*KEYS, *TIMES, "runs", "source", "verdict", "clock", *OPTIONAL, "time", "network", "environment")
 KINDS = (".csv", ".parquet")
-_ESCAPED = ("=", "+", "-", "@", "'", "\t", "\r")
 
 Row = tuple[LatencyKey, Measurement]
 Cells = Mapping[str, Any]
@@ -209,11 +208,11 @@ def _count(cell: object) -> int:
 
 def _escaped(cell: Any) -> Any:
     """Return a CSV cell with an apostrophe before text that a spreadsheet would take for a formula."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_ESCAPED) else cell
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("'", *FORMULA_STARTS)) else cell
 
 
 def _unescaped(cell: Any) -> Any:
-    return cell[1:] if isinstance(cell, str) and cell.startswith("'") and cell[1:].startswith(_ESCAPED) else cell
+    return cell[1:] if isinstance(cell, str) and cell.startswith("'") else cell
 
 
 def _object(text: object, what: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from nas.plotting.canvas import Axis, Canvas, cost_axis, gain_axis
 from nas.plotting.labels import XY
 from nas.plotting.marks import BudgetLine, Label, Point, budget_lines, edge, obstacles, placed, steps
 from search_spaces.references import FAMILIES
+from search_spaces.text import json_text
 
 LATENCY = Objective("latency_ms", "min", "ms")
 
@@ -151,7 +151,7 @@ def write_bench(folder: Path, bench: BenchResult, data: BenchData) -> list[Path]
     from nas.bench.report_tables import bench_csv, bench_markdown, bench_notes, bench_table
 
     return [
-        atomic_write(folder / "bench.json", json.dumps(bench.to_dict(), indent=2, ensure_ascii=False) + "\n"),
+        atomic_write(folder / "bench.json", json_text(bench.to_dict(), indent=2, allow_nan=True) + "\n"),
         atomic_write(folder / "bench.csv", bench_csv(bench)),
         atomic_write(folder / "bench.md", bench_markdown(bench)),
         write_bench_html(folder / "bench.html", data, bench_table(bench), bench_notes(bench)),

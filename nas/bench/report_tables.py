@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 
 from nas.bench.results import ACCURACY_KINDS, PUBLISHED, TRAINED, Accuracy, BenchEntry, BenchResult
+from nas.core.csv_text import csv_text
 from nas.core.text_table import TextTable
 from nas.core.units import quantity
 
@@ -99,11 +98,7 @@ def bench_csv(bench: BenchResult) -> str:
     Numbers are written so that reading them gives the same bits; unknown ones are left empty.
     """
     rows = [_row(entry, bench) for entry in bench.entries]
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
+    return csv_text(list(rows[0]), rows)
 
 
 def _row(entry: BenchEntry, bench: BenchResult) -> dict[str, object]:

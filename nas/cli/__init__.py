@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from nas.cli.border import guarded
 
     arguments = sys.argv[1:] if argv is None else list(argv)
-    return guarded(lambda: _command(arguments), _label(arguments), lambda: resume_hint(arguments))
+    return guarded(lambda: _command(arguments), _label(arguments), lambda: _interruption_hint(arguments))
 
 
 def parser_of(verb: str) -> argparse.ArgumentParser:
@@ -111,6 +111,18 @@ def resume_hint(arguments: Sequence[str]) -> str:
     if verb in SAME_COMMAND_RESUMES:
         return "finished work is kept; to resume, run the same command again"
     return ""
+
+
+def _interruption_hint(arguments: Sequence[str]) -> str:
+    """The hint on resuming; a search that was interrupted before its run was written has nothing to resume."""
+    from pathlib import Path
+
+    hint = resume_hint(arguments)
+    if hint and arguments[0] == "search":
+        folder = _value_of("--resume", arguments) or _value_of("--out", arguments)
+        if not (Path(folder) / "run.json").is_file():
+            return "nothing was written yet; to begin again, run the same command"
+    return hint
 
 
 class _Parser(argparse.ArgumentParser):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TextIO
 
 from search_spaces.errors import InputError
+from search_spaces.text import printable
 
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Signals that end a command as Ctrl-C does."""
@@ -114,10 +115,10 @@ def _failed(line: str) -> int:
 def _say(line: str) -> None:
     """Print to standard error, if it is still there."""
     with contextlib.suppress(OSError, ValueError):
-        print(line, file=sys.stderr, flush=True)
+        print(printable(line, keep="\n"), file=sys.stderr, flush=True)
 
 
 def _one_line(error: OSError) -> str:
     """Operating system's reason and file, without the error number."""
     reason = error.strerror or str(error) or type(error).__name__
-    return f"{reason}: {error.filename}" if error.filename is not None else reason
+    return printable(f"{reason}: {error.filename}" if error.filename is not None else reason)

@@ -31,7 +31,7 @@ def _check(args: argparse.Namespace) -> int:
 
     from nas.core.console_reporter import ConsoleReporter
     from nas.data.check import check
-    from nas.data.coco_writer import json_text
+    from search_spaces.text import json_text
 
     reporter = ConsoleReporter(Console(stderr=True, highlight=False)) if args.json else ConsoleReporter()
     with reporter.progress("images") as watch:

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     usable = 0
     for name, runtime in found["runtimes"].items():
         usable += "version" in runtime
-        print(f"{name:<22} {printable(runtime.get('version') or runtime.get('reason'))}")
+        print(f"{printable(name):<22} {printable(runtime.get('version') or runtime.get('reason'))}")
     for advice in found["advice"]:
         print(f"advice: {printable(advice)}")
     if not usable:

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from search_spaces.text import printable
+
 if TYPE_CHECKING:
     from nas.quantization.mixed_precision import SelectionConfig
 
@@ -147,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
         report = quantize_aware(request, QatConfig(args.epochs, args.lr, device=args.device), reporter)
     else:
         report = quantize_post_training(request, reporter)
-    print(json.dumps(report.to_dict(), indent=2) if args.json else "\n".join(report.lines()))
+    print(json.dumps(report.to_dict(), indent=2) if args.json else "\n".join(map(printable, report.lines())))
     return 0
 
 
@@ -163,5 +165,5 @@ def _lint(model: Path, as_json: bool) -> int:
     from nas.quantization.lint import lint
 
     found = lint(model)
-    print(json.dumps(found.to_dict(), indent=2) if as_json else "\n".join(found.lines()))
+    print(json.dumps(found.to_dict(), indent=2) if as_json else "\n".join(map(printable, found.lines())))
     return 1 if found.errors else 0

@@ -49,7 +49,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the report of a run, its facts, or a page that is rewritten while the search runs."""
-    import json
 
     from nas.cli.options import existing
     from nas.core.console_reporter import ConsoleReporter
@@ -59,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from nas.search.run_report.write import watch_report, write_report
     from search_spaces.errors import InputError
     from search_spaces.references import reference
+    from search_spaces.text import json_text
 
     if args.verify < 0:
         raise InputError(f"--verify {args.verify}", "0 or more")
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     if args.verify:
         _verify(folder, args.verify, reporter)
     if args.json:
-        print(json.dumps(report_facts(folder, config, Reporter()), indent=1, ensure_ascii=False, allow_nan=False))
+        print(json_text(report_facts(folder, config, Reporter()), indent=1))
         return 0
     page = args.out or folder / "report.html"
     if args.watch is not None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from nas.core.estimate import Estimate, check_precision
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 from search_spaces.json_checks import check_fields, check_type, read_json
-from search_spaces.text import brief
+from search_spaces.text import brief, json_text
 
 SCHEMA_VERSION = 1
 SCHEMA_FILE = Path(__file__).parent / "schemas" / "architecture.schema.json"
@@ -164,7 +163,7 @@ def _data(given: object) -> DataRecord:
 def write_artifact(path: str | os.PathLike[str], artifact: Artifact, write: Writer | None = None) -> Path:
     """Write ``artifact`` as JSON atomically (:func:`nas.core.atomic.atomic_write`). Equal artifacts give equal
     bytes."""
-    text = json.dumps(artifact.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json_text(artifact.to_dict(), indent=2) + "\n"
     return atomic_write(path, text, write)
 
 

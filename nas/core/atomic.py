@@ -6,11 +6,12 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from search_spaces.errors import InputError
+from search_spaces.text import printable
 
 Writer = Callable[[BinaryIO, bytes], object]
 
@@ -64,6 +65,23 @@ def atomic_write(
     if durable:
         _sync_folder(target.parent)
     return Path(path)
+
+
+@contextlib.contextmanager
+def naming(final: Path, temporary: Path) -> Iterator[None]:
+    """Name the user's file ``final`` in errors of the context, which works on the file ``temporary`` in its stead.
+
+    Raises InputError again with the other name.
+    """
+    try:
+        yield
+    except InputError as error:
+        text = str(error)
+        for old, new in ((temporary, final), (temporary.name, final.name)):
+            text = text.replace(printable(old), printable(new))
+        if text == str(error):
+            raise
+        raise InputError(text) from None
 
 
 def _write_through(path: Path, data: bytes, write: Writer | None, durable: bool) -> None:

@@ -287,7 +287,10 @@ def _receive(reader: Connection) -> Any:
     try:
         return reader.recv()
     except EOFError:
-        return RuntimeError("a training process died (killed, or out of memory)")
+        return InputError(
+            "a training process ended without an error message (killed, or out of memory)",
+            hint="fewer processes or smaller batches take less memory; the same command resumes",
+        )
 
 
 def _child(place: _Place, sender: Connection, stop: Event) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from nas.core.console_reporter import ConsoleReporter
 from nas.core.reporter import Reporter, Update
+from search_spaces.text import printable
 
 EVERY_S = 0.2
 """Least seconds between two updates of a bar."""
@@ -35,7 +36,7 @@ class NotebookReporter(Reporter):
 
     def note(self, text: str) -> None:
         """Show one line."""
-        _display({"text/plain": text})
+        _display({"text/plain": printable(text)})
 
     @contextmanager
     def bars(self, titles: Sequence[str]) -> Iterator[list[Update]]:
@@ -64,14 +65,14 @@ class _Bar:
     """State of one progress bar, and its HTML."""
 
     def __init__(self, title: str) -> None:
-        self.title, self.text = title, ""
+        self.title, self.text = printable(title), ""
         self.done, self.total, self.first = 0, 0, -1
         self.start = time.monotonic()
 
     def set(self, done: int, total: int, text: str) -> None:
         if self.first < 0:  # work that was done before says nothing about the speed now
             self.start, self.first = time.monotonic(), done
-        self.done, self.total, self.text = done, total, text
+        self.done, self.total, self.text = done, total, printable(text)
 
     def html(self) -> str:
         elapsed = time.monotonic() - self.start

@@ -55,7 +55,13 @@ class TextTable:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", header_style="bold")
+        table = Table(
+            title=None if title is None else Text(printable(title)),
+            box=box.SIMPLE_HEAD,
+            title_justify="left",
+            title_style="bold",
+            header_style="bold",
+        )
         for i, header in enumerate(self.headers):
             table.add_column(
                 Text(header),

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from search_spaces.errors import InputError
+from search_spaces.text import json_text
 
 
 class CocoWriter:
@@ -105,17 +105,3 @@ class CocoWriter:
     def text(self) -> str:
         """Return the COCO object as JSON and a newline."""
         return json_text(self.content()) + "\n"
-
-
-def json_text(content: object, indent: int | None = None) -> str:
-    """Return JSON that can be encoded as UTF-8: readable Unicode, or all escaped where a name is not Unicode text.
-
-    Python represents the bytes of a file name that is not UTF-8 by surrogates, which UTF-8 cannot encode. As escapes
-    they come through, and the name that is read again is the name of the file.
-    """
-    text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        text = json.dumps(content, indent=indent, allow_nan=False)
-    return text

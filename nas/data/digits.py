@@ -20,8 +20,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.data.coco_writer import CocoWriter, json_text
+from nas.data.coco_writer import CocoWriter
 from search_spaces.errors import InputError
+from search_spaces.text import json_text
 
 CLASSES = tuple(str(digit) for digit in range(10))
 VERSION = 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from nas.evaluation.report_curves import Curve, best_threshold, curves_of
 from nas.evaluation.report_tables import class_csv
 from nas.inference.coco_metrics import Metrics, evaluate
 from nas.inference.nms import Detections
+from search_spaces.text import json_text
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def write_evaluation(
     content = {**evaluation.to_dict(), "confusion": evaluation.confusion.to_dict(), **against_dict(against)}
     shown = write_images(folder, evaluation, images, seed)
     return [
-        atomic_write(folder / "metrics.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n"),
+        atomic_write(folder / "metrics.json", json_text(content, indent=2, allow_nan=True) + "\n"),
         atomic_write(folder / "per_class.csv", class_csv(evaluation.rows)),
         write_report_html(folder / "report.html", evaluation, shown, against),
     ]

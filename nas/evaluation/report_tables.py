@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from nas.core.csv_text import csv_text
 from nas.core.estimate import Estimate
 from nas.core.text_table import TextTable
 from nas.core.units import share
@@ -71,9 +70,5 @@ def class_table(rows: tuple[ClassRow, ...], best: bool = False) -> TextTable:
 
 
 def class_csv(rows: tuple[ClassRow, ...]) -> str:
-    """Return ``per_class.csv``: every field of :class:`ClassRow` with full precision, empty for None."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(asdict(rows[0])), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
-    return out.getvalue()
+    """Return ``per_class.csv``: every field of :class:`ClassRow` with full precision, empty for None (:func:`csv_text`)."""
+    return csv_text(list(asdict(rows[0])), map(asdict, rows))

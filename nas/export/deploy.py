@@ -17,6 +17,7 @@ from latency_db.core.profiler import Profiler
 from latency_db.core.target import Target
 from latency_db.runtimes import RUNTIMES
 from nas.core.architecture_file import Artifact
+from nas.core.atomic import naming
 from nas.core.paths import new_file, new_folder
 from nas.data.source import DataPair
 from nas.export.onnx import TOLERANCE, check_finite, metadata_of, write_onnx
@@ -165,11 +166,12 @@ def export_model(weights: Path, out: Path | None = None, config: DeployConfig = 
         _write(model, detector, artifact, config, size, how)
         if config.format == "onnx":
             final = new_file(out or weights.with_suffix(".onnx"), ".onnx")
-            worst = _check(model, detector, config, target, size)
+            with naming(final, model):
+                worst = _check(model, detector, config, target, size)
             _move(model, final)
         else:
             final = out or weights.with_name(f"{weights.stem}-{config.format}")
-            with _unfinished(final) as folder:
+            with _unfinished(final) as folder, naming(final, folder), naming(final, model):
                 _convert(config, target, model, folder, size)
                 worst = _check(folder, detector, config, target, size)
                 about = _metadata(detector, artifact, config, target, size, worst)

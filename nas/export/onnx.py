@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nas.core.atomic import atomic_write
+from nas.core.atomic import atomic_write, naming
 from nas.data.transforms import AREA
 from search_spaces.architecture import Architecture
 from search_spaces.detector import Detector
@@ -124,8 +124,9 @@ def export_onnx(
     target = Path(os.path.realpath(path))
     unchecked = target.with_name(f".{target.name}.{os.getpid()}.unchecked")
     try:
-        write_onnx(detector, unchecked, image_size, metadata)
-        worst = parity(detector, unchecked, image_size)
+        with naming(path, unchecked):
+            write_onnx(detector, unchecked, image_size, metadata)
+            worst = parity(detector, unchecked, image_size)
         if not worst <= TOLERANCE:
             raise InputError(
                 f"exported {path.name} differs from torch by {worst:.2g}",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,12 @@ from search_spaces.errors import InputError
 
 __all__ = ["BACKENDS", "Backend", "OnnxBackend", "Raw", "TorchBackend", "open_backend"]
 
+T = TypeVar("T")
+
 MAX_RUN_S = 600.0
 """Seconds that one run of an ONNX file may take."""
+STOP_S = 10.0
+"""Seconds that a run has to end after it was asked to."""
 MAX_MEMORY = 8 << 30
 """Bytes of the CPU's memory that ONNX files may take when they run."""
 _FATAL = 4
@@ -85,17 +89,48 @@ class OnnxBackend(Backend):
 
         options = onnxruntime.RunOptions()
         options.log_severity_level = _FATAL
-        timer = threading.Timer(MAX_RUN_S, setattr, (options, "terminate", True))
-        timer.daemon = True
-        timer.start()
+
+        def run() -> Sequence[NDArray[np.generic]]:
+            found: Sequence[NDArray[np.generic]] = self.session.run(
+                list(OUTPUTS[self._layout]), {"images": images}, options
+            )
+            return found
+
         try:
-            arrays = self.session.run(list(OUTPUTS[self._layout]), {"images": images}, options)
+            arrays = _interruptible(run, MAX_RUN_S, lambda: setattr(options, "terminate", True))
         except Exception as error:  # noqa: BLE001 - as above
             reason = f"it took over {MAX_RUN_S:.0f} s" if options.terminate else _first_line(error)
             raise InputError(f"{self._path} cannot be run on {len(images)} images ({reason})") from None
-        finally:
-            timer.cancel()
         return to_raw(self._layout, arrays, len(self.classes), len(images), str(self._path))
+
+
+def _interruptible(work: Callable[[], T], seconds: float, stop: Callable[[], object]) -> T:
+    """Return ``work()``, computed in a thread of its own: a library that computes lets no signal through.
+
+    ``stop`` is called after ``seconds`` and on Ctrl-C, and asks ``work`` to end, which has :data:`STOP_S` for it. Raises
+    TimeoutError after ``seconds``, and what ``work`` raises.
+    """
+    outcome: list[T | BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            outcome.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        thread.join(seconds)
+    finally:
+        if thread.is_alive():
+            stop()
+            thread.join(STOP_S)
+    if not outcome:
+        raise TimeoutError
+    if isinstance(found := outcome[0], BaseException):
+        raise found
+    return found
 
 
 @cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -24,7 +23,7 @@ from search_spaces.errors import InputError
 from search_spaces.foreign_files import read_bytes
 from search_spaces.image_size import STRIDE, ImageSize
 from search_spaces.json_checks import JsonObject, read_json
-from search_spaces.text import brief
+from search_spaces.text import brief, json_text
 
 METADATA = "metadata.json"
 VERSION = 1
@@ -148,7 +147,7 @@ class Deployed:
         """
         files = {p.name: _digest(p) for p in sorted(folder.iterdir()) if p.is_file() and p.name != METADATA}
         content = {**self.to_dict(), "files": files}
-        (folder / METADATA).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / METADATA).write_text(json_text(content, indent=2, allow_nan=True) + "\n", encoding="utf-8")
         return folder / METADATA
 
 

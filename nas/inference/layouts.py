@@ -24,6 +24,8 @@ OUTPUTS: Mapping[str, tuple[str, ...]] = {
 """Layout -> names of the outputs in their order."""
 MAX_DENSE = 1 << 28
 """Most scores that detections are spread to: images x detections x classes."""
+SLACK = 0.01
+"""What a score may be outside 0..1 by rounding in a lower precision."""
 
 Raw = tuple[NDArray[np.float32], NDArray[np.float32]]
 """boxes [N, A, 4] xyxy in pixels of the canvas and scores [N, A, C] in 0..1, before suppression."""
@@ -47,12 +49,22 @@ def to_raw(layout: str, arrays: Sequence[NDArray[np.generic]], classes: int, ima
         file: Name of the file for errors.
 
     Raises:
-        InputError: An output has another shape, or a label is no class.
+        InputError: An output has another shape, a label is no class, or a score is outside 0..1.
     """
     if layout == "yolo":
-        return _of_yolo(np.asarray(arrays[0], np.float32), classes, images, file)
-    if layout == "detections":
-        return _of_detections(arrays, classes, images, file)
+        boxes, scores = _of_yolo(np.asarray(arrays[0], np.float32), classes, images, file)
+    elif layout == "detections":
+        boxes, scores = _of_detections(arrays, classes, images, file)
+    else:
+        boxes, scores = _of_dense(arrays, classes, images, file)
+    low, high = (scores.min(), scores.max()) if scores.size else (0, 1)
+    if low < -SLACK or high > 1 + SLACK:  # comparisons with NaN are false: suppression names it
+        hint = "the file gives something else, such as values before the sigmoid"
+        raise InputError(f"{file} gives scores from {low:.3g} to {high:.3g}", "0 to 1", hint)
+    return boxes, scores
+
+
+def _of_dense(arrays: Sequence[NDArray[np.generic]], classes: int, images: int, file: str) -> Raw:
     boxes, scores = (np.asarray(array, np.float32) for array in arrays)
     if boxes.ndim != 3 or boxes.shape != (images, boxes.shape[1], 4):
         raise InputError(f"{file} gives boxes of shape {boxes.shape}", f"({images}, anchors, 4)")

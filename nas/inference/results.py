@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.core.atomic import atomic_write
-from nas.data.coco_writer import json_text
 from nas.inference.draw import draw, fitted
 from nas.inference.nms import Detections
 from search_spaces.errors import InputError
-from search_spaces.text import printable
+from search_spaces.text import json_text, printable
 
 _SHOWN_PX = 1600
 """Longest side of an image in a window or notebook."""

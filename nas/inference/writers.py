@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from nas.core.atomic import atomic_write
-from nas.data.coco_writer import CocoWriter, json_text
+from nas.data.coco_writer import CocoWriter
 from nas.inference.results import Result, write_image
-from search_spaces.text import printable
+from search_spaces.text import json_text, printable
 
 
 class ResultWriter(ABC):

@@ -16,13 +16,14 @@ import numpy as np
 from nas.core.atomic import atomic_write
 from nas.core.journal import Journal
 from nas.core.reporter import Reporter
-from nas.data.coco_writer import CocoWriter, json_text
+from nas.data.coco_writer import CocoWriter
 from nas.data.images import SUFFIXES, BrokenImage, images_in, read_image
 from nas.data.source import DataPair
 from nas.pseudo_labels.thresholds import LEFT_OUT, Finder, thresholds_for
 from nas.supernet.weights import digest_of
 from search_spaces.errors import InputError
 from search_spaces.json_checks import JsonObject, read_json
+from search_spaces.text import json_text
 
 VERSION = 1
 DESCRIPTION = "pseudo-labels"

@@ -11,11 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy import Column, MetaData, String, Table, Text, select
+from sqlalchemy import URL, Column, MetaData, String, Table, Text, select
 
 from latency_db.database.connection import database_name, open_engine, parse_url
 from latency_db.database.driver_errors import explained
 from latency_db.database.retry import Backoff, with_retries
+from latency_db.database.schema import exclusive
+from latency_db.database.sqlite_file import foreign_database, tables_in
 from nas.core.estimate import Estimate
 from nas.core.precision_choice import split
 from nas.profiling.default_database import default_latency_db
@@ -69,9 +71,10 @@ class AccuracyCache:
     def __init__(self, plan: SearchPlan, identity: StudyIdentity) -> None:
         url = accuracy_url(plan.settings.latency_db)
         self._name, self._plan, self._identity = database_name(url), plan, identity
+        check_accuracies(url)
         self._engine = open_engine(url, BUSY_S)
-        with explained(self._name):
-            _METADATA.create_all(self._engine)
+        with explained(self._name), exclusive(self._engine) as connection:
+            _METADATA.create_all(connection)
 
     def find(self, names: Sequence[str], point: Architecture) -> list[KnownAccuracy] | None:
         """Return the accuracies of a point of the search in the order of their names; None unless all are known."""
@@ -140,7 +143,18 @@ class AccuracyCache:
         self.close()
 
 
-def accuracy_url(latency_db: str | None) -> Any:
+def check_accuracies(url: URL) -> None:
+    """Raise InputError if the SQLite file at ``url`` is another program's: its tables are never mixed with others."""
+    if url.get_backend_name() != "sqlite":
+        return
+    path = Path(str(url.database))
+    tables = tables_in(path)
+    if tables and not tables.get(ACCURACIES.name, set()) >= set(ACCURACIES.c.keys()):
+        hint = "move it away, or name another file with --latency-db"
+        raise foreign_database(path, tables, "the accuracies that searches keep beside a latency database", hint)
+
+
+def accuracy_url(latency_db: str | None) -> URL:
     """Return where accuracies are kept: on the server of the latencies, or in ``NAME-accuracies.sqlite`` beside their
     file."""
     url = parse_url(latency_db or default_latency_db())

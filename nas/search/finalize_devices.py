@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas.core.atomic import atomic_write
+from nas.core.csv_text import csv_text
 from nas.core.estimate import Candidate
 from nas.core.reporter import Reporter
 from nas.core.text_table import TextTable
@@ -49,9 +49,8 @@ def finalize_devices(
         with device.measured():
             found.append((device, _finalize(done, device, source, reporter)))
     table = device_table(done.study, found)
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([table.headers, *table.rows])
-    atomic_write(done.folder / TABLE, out.getvalue())
+    rows = (dict(zip(table.headers, row, strict=True)) for row in table.rows)
+    atomic_write(done.folder / TABLE, csv_text(table.headers, rows))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,6 +25,9 @@ from nas.search.settings import SearchSettings
 from nas.search.tasks import COMPUTE, DRIVER
 from nas.supernet.weights import load_supernet
 from search_spaces.errors import InputError
+
+MAX_WORKERS = 64
+"""Workers that any machine may be asked for; more where it has more cores or GPUs."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,8 @@ def worker_devices(plan: SearchPlan) -> tuple[str, ...]:
         devices = [name for name in everything if apart(plan, name)] or everything
     asked = settings.workers or "1"
     count = len(devices) if asked == "auto" else int(asked)
+    if count > (most := max(MAX_WORKERS, 4 * len(devices), 2 * (os.cpu_count() or 1))):
+        raise InputError(f"{count} workers on this machine", f"at most {most}: each is a process with its own network")
     return tuple(devices[i % len(devices)] for i in range(count))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from nas.data.source import DataPair
 from nas.estimators.base import Context
 from nas.estimators.predicted_latency import PredictedLatency
 from nas.profiling.default_database import default_latency_db
-from nas.search.accuracy_cache import AccuracyCache
+from nas.search.accuracy_cache import AccuracyCache, accuracy_url, check_accuracies
 from nas.search.cheap_objectives import cheap_estimators
 from nas.search.estimation import SearchEstimators, open_estimators
 from nas.search.executors.base import Executor
@@ -31,6 +32,7 @@ from nas.search.open_executor import WorkerSetting, open_executor
 from nas.search.plan import SearchPlan, SelectionLimits
 from nas.search.progress import search_progress
 from nas.search.ranking_check import RankingCheck, check_ranking
+from nas.search.refused import removed_if_refused
 from nas.search.result import SearchResult
 from nas.search.run_lock import run_lock
 from nas.search.run_supernet import SupernetSource, open_supernet, search_data, supernet_source
@@ -82,11 +84,12 @@ def search(settings: SearchSettings, folder: Path, reporter: Reporter, take_over
         if (result := _finished(plan, folder, reporter)) is not None:
             return result
         prepared = _prepare(plan, folder, reporter)
-        prepared.plan.settings.write(folder)  # only now: an error in the input must not leave a run behind
-        if not existed:
-            stack.enter_context(run_lock(folder))
-        (folder / "candidate.onnx").unlink(missing_ok=True)  # left by a killed search of an older version
-        return _search(prepared, folder, reporter, take_over)
+        with removed_if_refused(folder, plan.settings) as begin:
+            prepared.plan.settings.write(folder)  # only now: an error in the input must not leave a run behind
+            if not existed:
+                stack.enter_context(run_lock(folder))
+            (folder / "candidate.onnx").unlink(missing_ok=True)  # left by a killed search of an older version
+            return _search(prepared, folder, reporter, begin, take_over)
 
 
 def _finished(plan: SearchPlan, folder: Path, reporter: Reporter) -> SearchResult | None:
@@ -103,6 +106,9 @@ def _prepare(plan: SearchPlan, folder: Path, reporter: Reporter) -> Prepared:
     data = search_data(settings, reporter)
     classes = data.classes if data else unnamed_classes(settings.num_classes or 80)
     check_existing_study(identity_of(plan, data), settings.storage_of(folder), settings.study_name(folder))
+    LatencyDB(settings.latency_db or default_latency_db()).close()  # what refuses it comes before any training
+    if plan.needs_supernet:
+        check_accuracies(accuracy_url(settings.latency_db))
     if settings.latency == "predicted":
         _report_prediction_error(plan, len(classes), reporter)
     supernet = supernet_source(plan, data, folder) if plan.needs_supernet and data is not None else None
@@ -111,7 +117,9 @@ def _prepare(plan: SearchPlan, folder: Path, reporter: Reporter) -> Prepared:
     return Prepared(plan, data, classes, supernet)
 
 
-def _search(prepared: Prepared, folder: Path, reporter: Reporter, take_over: bool) -> SearchResult:
+def _search(
+    prepared: Prepared, folder: Path, reporter: Reporter, begin: Callable[[], None], take_over: bool
+) -> SearchResult:
     plan, data, source = prepared.plan, prepared.data, prepared.supernet
     supernet = open_supernet(plan, source, data, reporter) if source is not None and data is not None else None
     weights = source.path if source else None
@@ -128,6 +136,7 @@ def _search(prepared: Prepared, folder: Path, reporter: Reporter, take_over: boo
             fingerprint = data.fingerprint if data else None
             setting = WorkerSetting(plan.settings, len(prepared.classes), weights, fingerprint)
             with open_executor(plan, setting, estimators.candidate, reporter) as executor:
+                begin()
                 _run_study(study, plan, estimators, reporter, live, executor, accuracies)
             done = FinishedStudy(plan, study, estimators, prepared.classes, data, folder)
             if plan.settings.others:

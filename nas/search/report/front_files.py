@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from nas.core.atomic import atomic_write
+from nas.core.csv_text import csv_text
 from nas.core.estimate import Candidate, Objective
 from nas.core.text_table import TextTable
 from nas.core.units import label, quantity
 from nas.search.baseline import Comparison
 from search_spaces.errors import InputError
 from search_spaces.json_checks import check_fields, check_type, read_json
+from search_spaces.text import json_text
 
 FRONT_VERSION = 1
 _FRONT_FIELDS = ("schema", "objectives", "hypervolume", "reference", "chosen", "comparisons", "notes", "candidates")
@@ -62,7 +61,7 @@ class Front:
 
 def write_front(folder: str | os.PathLike[str], front: Front) -> tuple[Path, Path]:
     """Write ``front.json`` and ``front.csv`` into ``folder``, each atomically; return the two paths."""
-    text = json.dumps(front.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json_text(front.to_dict(), indent=2) + "\n"
     return atomic_write(Path(folder) / "front.json", text), atomic_write(
         Path(folder) / "front.csv", front_csv(front.candidates, dict(front.chosen))
     )
@@ -111,11 +110,7 @@ def front_csv(candidates: Sequence[Candidate], chosen: Mapping[str, str] | None 
     Numbers are written exactly; what a candidate lacks is empty.
     """
     columns, rows = candidate_rows(candidates, chosen)
-    out = io.StringIO()
-    writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
+    return csv_text(columns, rows)
 
 
 def candidate_rows(

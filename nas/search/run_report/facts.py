@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -28,6 +27,7 @@ from nas.search.run_report.operations import Operations, operations_of
 from nas.search.run_report.stock import DEFAULT, stock_networks
 from search_spaces.errors import InputError
 from search_spaces.json_checks import read_json
+from search_spaces.text import json_text
 
 REPORT_SCHEMA = 1
 REPORT_FILE = "report.json"
@@ -88,7 +88,7 @@ def report_facts(folder: Path, config: ReportConfig, reporter: Reporter) -> dict
 
 def write_facts(path: Path, facts: Mapping[str, Any]) -> Path:
     """Write the facts as JSON, whole or not at all; return the path."""
-    return atomic_write(path, json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    return atomic_write(path, json_text(facts, indent=1) + "\n")
 
 
 def _operations(run: RunData, config: ReportConfig, elsewhere: str, reporter: Reporter) -> Operations:

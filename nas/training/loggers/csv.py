@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.core.atomic import atomic_write
+from nas.core.csv_text import csv_text
 from nas.core.training_progress import Progress
 from nas.training.loggers.base import Logger, numbers
 from search_spaces.errors import InputError
@@ -39,7 +40,7 @@ class CsvLogger(Logger):
             earlier = [r for r in self._read() if int(r["step"]) < progress.step]
             names = list(dict.fromkeys([*self._columns, *(earlier[0] if first and earlier else ()), *row]))
             self._columns = [n for n in names if not n.startswith("val_")] + [n for n in names if n.startswith("val_")]
-            atomic_write(self.path, self._text([dict.fromkeys(self._columns), *earlier], header=True), durable=False)
+            atomic_write(self.path, self._text(earlier, header=True), durable=False)
         try:
             with self.path.open("a", encoding="utf-8", newline="") as file:
                 file.write(self._text([row]))
@@ -49,14 +50,7 @@ class CsvLogger(Logger):
             ) from None
 
     def _text(self, rows: Iterable[Row], header: bool = False) -> str:
-        out = io.StringIO()
-        writer = csv.DictWriter(out, self._columns, restval="", lineterminator="\n")
-        for i, row in enumerate(rows):
-            if header and not i:
-                writer.writeheader()
-            else:
-                writer.writerow(row)
-        return out.getvalue()
+        return csv_text(self._columns, rows, header)
 
     def _read(self) -> list[dict[str, str]]:
         """Return the complete rows of the file; none where there is no file."""

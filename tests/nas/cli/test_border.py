@@ -131,7 +131,7 @@ def _ctrl_c() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_with_one_line_on_resuming(number: signal.Signals) -> None:
+def test_a_signal_ends_with_one_line_on_resuming(number: signal.Signals, tmp_path: Path) -> None:
     """In a process of its own: a signal may end the one that runs the tests."""
     code = f"""
 import os, signal, sys, time
@@ -143,15 +143,19 @@ def run(args):
     return 0
 nas.cli.search.run = run
 before = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGHUP)]
-status = nas.cli.main(["search", "--data", "digits", "--out", "runs/shop"])
+status = nas.cli.main(["search", "--data", "digits", "--out", {str(tmp_path)!r}])
 assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGHUP)] == before
 sys.exit(status)
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     how = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
-    line = f"nas search: {how}; finished candidates are kept; to resume: nas search --resume runs/shop"
-    assert done.stderr.split("\n") == ["", line, ""]
-    assert done.returncode == 128 + number
+    for hint in (
+        "nothing was written yet; to begin again, run the same command",
+        f"finished candidates are kept; to resume: nas search --resume {tmp_path}",
+    ):
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.stderr.split("\n") == ["", f"nas search: {how}; {hint}", ""]
+        assert done.returncode == 128 + number
+        (tmp_path / "run.json").write_text("{}")
 
 
 def test_a_terminated_process_says_how_to_resume() -> None:

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from nas.data.coco_reader import read_coco
-from nas.data.coco_writer import CocoWriter, json_text
+from nas.data.coco_writer import CocoWriter
 from nas.data.source import open_data
 from nas.data.write import write_coco
 from search_spaces.errors import InputError
+from search_spaces.text import json_text
 from tests._data import coco, coco_folder, write_image
 
 

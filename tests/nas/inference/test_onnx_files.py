@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +18,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from nas.inference import backends
-from nas.inference.backends import OnnxBackend
+from nas.inference.backends import OnnxBackend, _interruptible
+from nas.inference.layouts import to_raw, to_yolo
 from nas.inference.model import load
 from search_spaces.errors import InputError
 from tests._detectors import detector_files
@@ -221,6 +226,50 @@ def test_a_run_that_takes_too_long_ends(tmp_path: Path, monkeypatch: pytest.Monk
     nodes.append(helper.make_node("Mul", ["again", "scores.by"], ["scores"]))
     monkeypatch.setattr(backends, "MAX_RUN_S", 0.5)
     refused(write(tmp_path / "x.onnx", graph(nodes, constants)), "it took over")
+
+
+def test_a_signal_ends_a_wait_for_a_library() -> None:
+    """In a process of its own. A run inside a library lets no handler of Python run before it returns."""
+    code = """
+import os, signal, threading, time
+from nas.cli.border import guarded
+from nas.inference.backends import _interruptible
+ended = threading.Event()
+def command():
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    _interruptible(lambda: ended.wait(60), 60, ended.set)
+    return 0
+begun = time.monotonic()
+status = guarded(command, "nas predict", str)
+raise SystemExit(status if time.monotonic() - begun < 20 else "too late")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "\nnas predict: ended by SIGTERM\n")
+
+
+def test_the_time_of_work_is_bounded_and_its_error_comes_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "STOP_S", 0.01)
+    with pytest.raises(TimeoutError):
+        _interruptible(lambda: threading.Event().wait(5), 0.01, lambda: None)
+    with pytest.raises(ZeroDivisionError):
+        _interruptible(lambda: 1 / 0, 60, lambda: None)
+    assert _interruptible(lambda: 3, 60, lambda: None) == 3
+
+
+@pytest.mark.parametrize("layout", ["dense", "yolo", "detections"])
+@pytest.mark.parametrize("value", [7.0, -2.0, 1.011, np.inf])
+def test_scores_outside_0_to_1_are_refused(layout: str, value: float) -> None:
+    boxes, scores = np.zeros((1, 3, 4), np.float32), np.full((1, 3, 2), 0.5, np.float32)
+    scores[0, 1, 1] = value
+    arrays: list[np.ndarray[Any, Any]] = [boxes, scores]
+    if layout == "yolo":
+        arrays = [to_yolo(boxes, scores)]
+    if layout == "detections":
+        arrays = [boxes, scores[..., 1], np.ones((1, 3), np.int64), np.array([3])]
+    with pytest.raises(InputError, match="x.onnx gives scores from"):
+        to_raw(layout, arrays, 2, 1, "x.onnx")
+    scores[0, 1, 1] = 1.005  # rounding
+    assert to_raw("dense", [boxes, scores], 2, 1, "x.onnx")[1].max() == np.float32(1.005)
 
 
 @pytest.mark.parametrize(
