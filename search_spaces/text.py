@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import reprlib
 import unicodedata
 
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Characters that change the direction in which a terminal shows what follows."""
+_NUMBER = re.compile(r"[+-]?([0-9]{1,400}\.?[0-9]{0,400}|\.[0-9]{1,400})([eE][+-]?[0-9]{1,4})?")
 _UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """The characters of :func:`printable` that JSON does not escape by itself."""
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -61,6 +63,14 @@ def is_formula(text: str) -> bool:
     except ValueError:
         return True
     return text[0] in "\t\r\n"
+
+
+def number_in(text: str) -> float:
+    """Return the number that ``text`` is, in the digits 0 to 9 with a decimal point; NaN for any other text.
+
+    ``float`` reads more: ``1_000`` and digits of other scripts, which no table of numbers means.
+    """
+    return float(text) if _NUMBER.fullmatch(text.strip(" ")) else math.nan
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:

@@ -13,7 +13,7 @@ from latency_db.core.target import Target
 from latency_db.database.table_io import Cells, Row, raw_rows, refuse
 from search_spaces.errors import InputError
 from search_spaces.registry import unknown
-from search_spaces.text import brief
+from search_spaces.text import brief, number_in
 
 NOT_KNOWN = (
     "only one time per row is published: p90_ms, p99_ms, low_ms and high_ms repeat it; "
@@ -112,8 +112,8 @@ def _milliseconds(cell: object, column: str) -> float:
     ms = math.nan
     if isinstance(cell, (str, int, float)) and not isinstance(cell, bool):
         try:
-            ms = float(cell)
-        except (ValueError, OverflowError):
+            ms = number_in(cell) if isinstance(cell, str) else float(cell)
+        except OverflowError:
             ms = math.nan
     if not 0 < ms <= MAX_MS:
         raise InputError(f"{column} {brief(cell)}", "milliseconds above 0")

@@ -30,7 +30,7 @@ from latency_db.core.profiler import Network
 from search_spaces.errors import InputError
 from search_spaces.foreign_files import read_bytes
 from search_spaces.json_checks import parse_json
-from search_spaces.text import FORMULA_STARTS, brief
+from search_spaces.text import FORMULA_STARTS, brief, number_in
 
 FORMAT = 1
 MAX_BYTES = 1 << 30
@@ -190,11 +190,8 @@ def _number(cell: object, column: str) -> float:
     """Return a number that is one in the file, or is written as one in a CSV; no other type is converted."""
     if isinstance(cell, (int, float)) and not isinstance(cell, bool):
         return float(cell) if abs(cell) < 1e300 else math.inf
-    try:
-        if isinstance(cell, str):
-            return float(cell)
-    except ValueError:
-        pass
+    if isinstance(cell, str) and not math.isnan(number := number_in(cell)):
+        return number
     raise InputError(f"{column} {brief(cell)}", "a number")
 
 

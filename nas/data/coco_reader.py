@@ -19,6 +19,7 @@ from typing import Any
 from nas.data.dataset import Annotation, DetectionDataset, Sample, choose, make_sample, same_classes
 from nas.data.images import BrokenImage, annotated_size
 from nas.data.problems import Problems
+from nas.data.walk import is_inside
 from search_spaces.errors import InputError
 from search_spaces.foreign_files import UnreadableFile, read_bytes
 from search_spaces.text import brief
@@ -90,7 +91,7 @@ def read_coco(
     for chosen in choose(len(images), limit):
         image = images[chosen]
         path = located(folder, image.name)
-        if root is not None and not (_inside(path, root) or _inside(path, folder)):
+        if root is not None and not (is_inside(path, root) or is_inside(path, folder)):
             message = f"file_name {brief(image.name)} leads out of {root}, used all the same"
             problems.add("image outside the data set", path, message)
         sample = _sample(image, path, objects.get(image.key, []), annotations, problems)
@@ -271,12 +272,6 @@ def _crowd(value: object) -> bool | None:
         return True if text in _TRUE else False if text in _FALSE else None
     number = _number(value)
     return None if number is None or not math.isfinite(number) else number != 0
-
-
-def _inside(path: Path, folder: Path) -> bool:
-    """Whether ``path`` lies below ``folder`` by its name; links are not followed."""
-    place, top = os.path.abspath(path), os.path.abspath(folder)
-    return os.path.commonpath((place, top)) == top
 
 
 def _sample(image: _Image, path: Path, objects: list[Annotation], json_path: Path, problems: Problems) -> Sample | None:

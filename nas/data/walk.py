@@ -78,3 +78,9 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link that leads in a circle
         return False
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Return whether ``path`` lies below ``folder`` by its name; links are not followed."""
+    place, top = os.path.abspath(path), os.path.abspath(folder)
+    return os.path.commonpath((place, top)) == top

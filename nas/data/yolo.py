@@ -16,7 +16,7 @@ from nas.data.formats import SPLITS, DataFormat, split_files, whole
 from nas.data.images import SUFFIXES, BrokenImage, find_images, image_sizes
 from nas.data.problems import Problems
 from nas.data.texts import class_names, lines_of
-from nas.data.walk import Found
+from nas.data.walk import Found, is_inside
 from nas.data.yolo_labels import LabelReader, find_labels, label_path, numbered_classes
 from search_spaces.errors import InputError
 from search_spaces.text import brief
@@ -34,6 +34,8 @@ class _Labels:
 
     classes: tuple[str, ...]
     keypoints: tuple[int, int] | None = None
+    root: Path | None = None
+    """Folder that the yaml names as the data set's; None without a yaml."""
 
 
 class Yolo(DataFormat):
@@ -80,7 +82,7 @@ class Yolo(DataFormat):
         sources = {split: _sources(content, key, path, root) for split, key in keys.items()}
         if not all(os.path.exists(source) for source in sources["test"]):
             sources["test"] = []  # exports name a test split whether there is one or not
-        labels = _Labels(_names(content, path), _keypoints(content, path))
+        labels = _Labels(_names(content, path), _keypoints(content, path), root)
         return cls(yamls.name_of(path), {split: found for split, found in sources.items() if found}, labels)
 
     def read(self, split: str, limit: int | None = None) -> DetectionDataset:
@@ -92,6 +94,7 @@ class Yolo(DataFormat):
             split=split,
             limit=limit,
             keypoints=self._named.keypoints,
+            root=self._named.root,
         )
 
     @cached_property
@@ -127,6 +130,7 @@ def read_yolo(
     split: str,
     limit: int | None = None,
     keypoints: tuple[int, int] | None = None,
+    root: Path | None = None,
 ) -> DetectionDataset:
     """Read one split. Image ids count from 1 in the order of the sources.
 
@@ -139,6 +143,7 @@ def read_yolo(
         split: of the data set.
         limit: at most so many images, chosen by :func:`nas.data.dataset.choose`.
         keypoints: ``kpt_shape`` of the yaml.
+        root: folder of the data set; what lies outside is used, and reported. None reports nothing.
 
     Raises:
         InputError: there is no image, one is listed twice, or none has a label file.
@@ -153,6 +158,8 @@ def read_yolo(
         raise InputError(
             f"no image in {', '.join(map(str, sources))}", f"files ending in {', '.join(sorted(SUFFIXES))}"
         )
+    if root is not None:
+        _report_outside(sources, found, root, problems)
     labels = [find_labels(path) for path in paths]
     if not any(labels):
         raise InputError(
@@ -167,6 +174,18 @@ def read_yolo(
         more = f" and {len(passed) - MAX_SHOWN} more" if len(passed) > MAX_SHOWN else ""
         problems.notes.append(f"folders that were passed over: {', '.join(passed[:MAX_SHOWN])}{more}")
     return DetectionDataset(name, split, classes, [s for s in read if s is not None], problems)
+
+
+def _report_outside(sources: Sequence[Path], found: Sequence[Found], root: Path, problems: Problems) -> None:
+    """Report folders and listed images outside the folder of the data set."""
+    for source, part in zip(sources, found, strict=True):
+        if not is_inside(source, root):
+            problems.notes.append(f"images of {source}, outside {root}")
+            continue
+        for path in part.files:
+            if not is_inside(path, root):
+                message = f"listed in {source}, leads out of {root}, used all the same"
+                problems.add("image outside the data set", path, message)
 
 
 def _sample(id: int, path: Path, labels: Path | None, reader: LabelReader, problems: Problems) -> Sample | None:

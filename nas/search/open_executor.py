@@ -103,7 +103,10 @@ def open_executor(
 
 
 def worker_devices(plan: SearchPlan) -> tuple[str, ...]:
-    """Return the device of each worker: GPUs in turn, the target's own left to latency where there is another."""
+    """Return the device of each worker: GPUs in turn, the target's own left to latency where there is another.
+
+    Raises InputError for more workers than this machine has room for.
+    """
     settings = plan.settings
     devices = [str(device_of(settings.device))]
     if devices == ["cuda"]:

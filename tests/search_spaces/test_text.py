@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import unicodedata
@@ -9,7 +10,7 @@ import unicodedata
 import pytest
 
 from search_spaces.errors import InputError
-from search_spaces.text import brief, printable
+from search_spaces.text import brief, number_in, printable
 
 
 @pytest.mark.parametrize(
@@ -58,3 +59,17 @@ def test_an_input_error_is_one_line_whatever_its_parts_hold() -> None:
     name = os.fsdecode(b"z\xe9")
     error = InputError(f"class {name}\n\x1b[2J", "a\tname", "line\r2")
     assert str(error) == "class z\\xe9\\n\\x1b[2J; expected a\\tname; line\\r2"
+
+
+@pytest.mark.parametrize(
+    "text, number", [("1.5", 1.5), (" 2 ", 2), ("-.5e-3", -0.0005), ("1.", 1), ("+3", 3), ("1e308", 1e308)]
+)
+def test_a_number_in_a_table(text: str, number: float) -> None:
+    assert number_in(text) == number
+
+
+@pytest.mark.parametrize(
+    "text", ["1_000", "١", "１", "0x10", "1,5", "True", "nan", "inf", "", ".", "1 2", "1\n", "9" * 900]
+)
+def test_what_float_reads_and_a_table_does_not_mean(text: str) -> None:
+    assert math.isnan(number_in(text))

@@ -330,6 +330,7 @@ def test_a_column_of_another_table(tmp_path: Path) -> None:
         ("model_name,latency_a40\na,1\na,2\n", ("line 3", "second time")),
         ("model_name,latency_a40\na,fast\n", ("line 2", "'fast'", "milliseconds")),
         ("model_name,latency_a40\na,0\n", ("line 2", "above 0")),
+        ("model_name,latency_a40\na,1_000\n", ("line 2", "1_000", "above 0")),
         ("model_name,latency_a4\na,1\n", ("'latency_a40'", "did you mean 'latency_a4'")),
     ):
         path.write_text(text)

@@ -508,3 +508,22 @@ def test_the_verdict_of_an_unusable_set_does_not_end_well(tmp_path: Path) -> Non
     train["annotations"].clear()
     line = list(check(coco_folder(tmp_path, train)).lines())[-1]
     assert line.startswith("not usable: the train split") and "no problem" not in line
+
+
+@pytest.mark.parametrize("entry", ["../other/images", "list.txt", "[images/train, ../other/images]"])
+def test_yolo_images_outside_the_set_are_used_and_reported(entry: str, tmp_path: Path) -> None:
+    folder, other = tmp_path / "shop", tmp_path / "other"
+    for place in (folder / "images" / "train", folder / "images" / "val", other / "images"):
+        place.mkdir(parents=True)
+        write_image(place / f"{place.parent.name}.jpg")
+    for place in (folder / "labels" / "train", folder / "labels" / "val", other / "labels"):
+        place.mkdir(parents=True)
+        for name in ("images", "other"):
+            (place / f"{name}.txt").write_text("0 .5 .5 .2 .2\n")
+    (folder / "list.txt").write_text("images/train/images.jpg\n../other/images/other.jpg\n")
+    (folder / "data.yaml").write_text(f"train: {entry}\nval: images/val\nnames: [a]\n")
+    pair = open_data(folder / "data.yaml")
+    told = [*pair.train.problems.notes, *(p.message for p in pair.train.problems)]
+    assert any(f"{folder}" in line and ("outside" in line or "leads out of" in line) for line in told), told
+    assert not [line for line in pair.val.problems.notes if "outside" in line]
+    assert any("other.jpg" in str(sample) for sample in pair.train.samples)
