@@ -4,7 +4,8 @@
 
 The weights are exported twice for each runtime, with and without suppression, with the settings of evaluation (score
 0.01, IoU 0.7, 300 of 1000 candidates, several classes per box) and those of prediction. On each image the detections of
-the file are compared with :func:`nas.inference.nms.nms` on the outputs of the other file in the same runtime, in order.
+the file are compared with :func:`nas.inference.nms.nms` on the outputs of the other file in the same runtime, in order
+(equal scores have none).
 ``results/suppression_inside.json``.
 """
 
@@ -45,8 +46,18 @@ def pairs(
             yield plain, inside_
 
 
+def ordered(found: Detections) -> Detections:
+    """Sort detections by score, those of one score by label and corner."""
+    order = np.lexsort((found.boxes[:, 1], found.boxes[:, 0], found.labels, -found.scores))
+    return Detections(found.boxes[order], found.scores[order], found.labels[order])
+
+
 def compare(ours: Detections, found: Detections) -> dict[str, Any]:
-    """Whether number, labels and order are equal, the least IoU and the largest difference of scores."""
+    """Whether number, labels and order are equal, the least IoU and the largest difference of scores.
+
+    Detections of exactly the same score have no order; they are compared in the order of label and corner.
+    """
+    ours, found = ordered(ours), ordered(found)
     same = len(ours) == len(found) and bool(np.array_equal(ours.labels, found.labels))
     if not same:
         return {"same": False, "iou": 0.0, "score": 1.0, "count": len(ours)}
