@@ -283,12 +283,16 @@ class _Supervisor:
         self._stop.set()
 
 
+class ProcessDied(InputError, RuntimeError):
+    """A training process that ended without an error of its own; the command line prints one line."""
+
+
 def _receive(reader: Connection) -> Any:
     try:
         return reader.recv()
     except EOFError:
-        return InputError(
-            "a training process ended without an error message (killed, or out of memory)",
+        return ProcessDied(
+            "a training process died (killed, or out of memory)",
             hint="fewer processes or smaller batches take less memory; the same command resumes",
         )
 
