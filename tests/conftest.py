@@ -1,4 +1,20 @@
 """Comes before the tests' own imports: what :mod:`search_spaces` switches off must be off before a test imports
-onnxruntime by itself."""
+onnxruntime by itself.
+
+Every test begins with the same random numbers, so that a difference between two machines is one of their processors.
+"""
+
+import random
+import sys
+
+import pytest
 
 import search_spaces  # noqa: F401
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Seed the global generators before the fixtures of a test; torch only where a test module imported it."""
+    random.seed(0)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
