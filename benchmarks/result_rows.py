@@ -398,6 +398,12 @@ def small_set(f: Figure) -> list[Row]:
     return rows
 
 
+def training_kills(f: Figure) -> list[Row]:
+    """Kills, and the mean work lost by one."""
+    kills = sum(len(of_kind) for of_kind in f["kills"].values())
+    return [(f"mean work lost by one of {kills} kills", f"{f['mean_lost_s']:.0f} s")]
+
+
 def elastic(f: Figure) -> list[Row]:
     """mAP of architectures straight from the supernets: largest, smallest, mean of random ones; narrower ones."""
     rows = []
@@ -566,6 +572,7 @@ THEMES: Mapping[str, Mapping[str, tuple[str, Rows]]] = {
     "Training": {
         "training_step_yolov8n_cpu": ("step of the training loop, YOLOv8n", training_step),
         "training_step_smallest_cpu": ("step of the training loop, smallest yolo-nano", training_step),
+        "training_kills": ("a detector's and a supernet's training, killed at random moments", training_kills),
         "train_models_bccd_CPU": ("YOLO11n from scratch on BCCD", training),
         "train_models_digits-96_CPU": ("the quickstart's S, M, L from scratch, `digits@96`", training),
         "train_models_digits-320_NVIDIA-H100-80GB-HBM3": ("references from scratch, `digits@320`", training),
