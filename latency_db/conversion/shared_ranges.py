@@ -10,25 +10,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from latency_db.conversion.onnx_parts import decode_tail
+from latency_db.conversion.tflite_int8 import MOVING, PROBABILITIES
 
 if TYPE_CHECKING:
     import onnx
 
 Range = tuple[float, float]
 
-ONE_SCALE = (
-    "AveragePool",
-    "Flatten",
-    "MaxPool",
-    "Reshape",
-    "Resize",
-    "Slice",
-    "Split",
-    "Squeeze",
-    "Transpose",
-    "Unsqueeze",
-)
-PROBABILITIES = ("Sigmoid", "Softmax")
+ONE_SCALE = MOVING - {"Concat"}
 PROBABILITY = 0.0, 255 / 256
 MOST = 2.0
 """A concatenation gives its range to an input whose steps become at most so many times as wide: one bit."""
