@@ -192,7 +192,7 @@ def _number(cell: object, column: str) -> float:
         return float(cell) if abs(cell) < 1e300 else math.inf
     if isinstance(cell, str) and not math.isnan(number := number_in(cell)):
         return number
-    raise InputError(f"{column} {brief(cell)}", "a number")
+    raise InputError(f"{column} {brief(cell)}", "a finite number")
 
 
 def _count(cell: object) -> int:
