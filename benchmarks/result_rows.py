@@ -555,6 +555,7 @@ THEMES: Mapping[str, Mapping[str, tuple[str, Rows]]] = {
         "search_limits": ("observation noise of NAS-Bench-201", limits),
         "sampler_overhead": ("samplers' own time", sampler_overhead),
         "study_overhead_random": ("study and database", nothing),
+        "budgets_honoured": ("S, M and L measured again later", nothing),
         "workers": ("many workers on one study", workers),
         "roles": ("latency and accuracy on different hardware", roles),
         "kills": ("killed workers and drivers", kills),
