@@ -132,8 +132,17 @@ def why_unprofiled(target: Target) -> str | None:
     return RUNTIMES[target.runtime].available()
 
 
+def profiling_process(target: Target) -> TimingClient:
+    """Start a process that profiles one network; it imports its libraries while the caller goes on."""
+    return TimingClient(ENGINES[target.runtime])
+
+
 def profile_operations(
-    workload: Workload, target: Target, runs: int = RUNS, small: Workload | None = None
+    workload: Workload,
+    target: Target,
+    runs: int = RUNS,
+    small: Workload | None = None,
+    process: TimingClient | None = None,
 ) -> OperationProfile:
     """Measure the latency of a network's operations in a fresh process.
 
@@ -142,6 +151,7 @@ def profile_operations(
         target: Runtime, precision and image size; on a CPU, at batch 1.
         runs: Runs of either form.
         small: The same network at an image size of :data:`SMALL`, on which the overhead of the profile is measured.
+        process: A fresh process of :func:`profiling_process`, which is closed; None to start one.
 
     Raises:
         InputError: The target cannot be profiled here, or the runtime refuses the model.
@@ -150,13 +160,15 @@ def profile_operations(
     if reason := why_unprofiled(target):
         raise InputError(reason)
     runtime = RUNTIMES[target.runtime]
-    with converted(workload, target.precision, runtime.quantization_scheme(target)) as ready:
+    with (
+        process or profiling_process(target) as client,
+        converted(workload, target.precision, runtime.quantization_scheme(target)) as ready,
+    ):
         model = ready.path()
-        with TimingClient(ENGINES[target.runtime]) as client:
-            size = None if target.image_size is None else target.image_size.value
-            client.load(model, {**asdict(target), "image_size": size, "cpus": [], "seed": 0})
-            given = None if small is None else [str(small.path().resolve()), SMALL]
-            answer = client.ask("time", {"runs": runs, "small": given})
+        given = None if small is None else [str(small.path().resolve()), SMALL]
+        size = None if target.image_size is None else target.image_size.value
+        client.load(model, {**asdict(target), "image_size": size, "cpus": [], "seed": 0})
+        answer = client.ask("time", {"runs": runs, "small": given})
         costs = costs_of(model)
     return _profile(answer, target, workload.key, costs, runs, runtime.version())
 

@@ -67,15 +67,23 @@ class Roofline:
         return cls(**data)
 
 
-def measure_roofline() -> Roofline:
+def roofline_process() -> TimingClient:
+    """Start a process that measures a roofline; it imports its libraries while the caller goes on."""
+    return TimingClient(f"{__name__}:engine")
+
+
+def measure_roofline(process: TimingClient | None = None) -> Roofline:
     """Measure the roofline of one core in a fresh process, less than a second.
+
+    Args:
+        process: A fresh process of :func:`roofline_process`, which is closed; None to start one.
 
     Raises:
         RuntimeFailure: The process failed.
     """
     from pathlib import Path
 
-    with TimingClient(f"{__name__}:engine") as client:
+    with process or roofline_process() as client:
         client.load(Path(), {"cpus": []})
         return Roofline(**client.ask("time", {}))
 

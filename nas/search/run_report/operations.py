@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from latency_db.operation_profile.profile import SMALL, OperationProfile, profile_operations, why_unprofiled
-from latency_db.operation_profile.roofline import Roofline, measure_roofline
+from latency_db.operation_profile.profile import (
+    SMALL,
+    OperationProfile,
+    profile_operations,
+    profiling_process,
+    why_unprofiled,
+)
+from latency_db.operation_profile.roofline import Roofline, measure_roofline, roofline_process
+from latency_db.timing.timing_client import TimingClient
 from nas.core.estimate import Candidate
 from nas.core.reporter import Reporter
 from nas.estimators.base import Context
@@ -78,21 +86,23 @@ def operations_of(run: RunData, elsewhere: str, reporter: Reporter, kept: Operat
         return Operations({}, None, "networks in int8 are not profiled: that needs the calibration of the data set")
     roofline = kept.roofline if kept is not None else None
     missing = [id_ for id_ in picks if id_ not in profiles]
-    if missing:
-        with reporter.steps("latency per operation") as update:
-            for i, id_ in enumerate(missing):
-                update(i, len(missing), id_)
-                try:
-                    profiles[id_] = _profile(run, picks[id_])
-                except InputError as error:
-                    reporter.warning(f"{id_} is not profiled: {error}")
-            update(len(missing), len(missing), "")
-    if roofline is None:
-        roofline = measure_roofline()
+    with ExitStack() as processes:  # all start at once: their libraries are loaded while networks are written
+        fresh = [processes.enter_context(profiling_process(target)) for _ in missing]
+        machine = processes.enter_context(roofline_process()) if roofline is None else None
+        if missing:
+            with reporter.steps("latency per operation") as update:
+                for i, (id_, process) in enumerate(zip(missing, fresh, strict=True)):
+                    update(i, len(missing), id_)
+                    try:
+                        profiles[id_] = _profile(run, picks[id_], process)
+                    except InputError as error:
+                        reporter.warning(f"{id_} is not profiled: {error}")
+                update(len(missing), len(missing), "")
+        roofline = roofline or measure_roofline(machine)
     return Operations(profiles, roofline)
 
 
-def _profile(run: RunData, candidate: Candidate) -> OperationProfile:
+def _profile(run: RunData, candidate: Candidate, process: TimingClient) -> OperationProfile:
     target = run.plan.target
     with tempfile.TemporaryDirectory(prefix="nas-operations-") as scratch:
         workloads = []
@@ -103,4 +113,4 @@ def _profile(run: RunData, candidate: Candidate) -> OperationProfile:
                 run.plan.space, run.num_classes, target=replace(target, image_size=optional_size(size)), scratch=folder
             )
             workloads.append(context.workload(candidate.architecture))
-        return profile_operations(workloads[0], target, small=workloads[1])
+        return profile_operations(workloads[0], target, small=workloads[1], process=process)

@@ -24,7 +24,7 @@ from search_spaces.spaces import space_of
 
 DEFAULT = ("yolov5n", "yolov8n", "yolo11n")
 """Stock networks of a report, unless others are named."""
-QUICK = Protocol(min_rounds=8, max_rounds=30, half_width=0.05, max_s=2.0)
+QUICK = Protocol(warmup_s=0.2, min_rounds=8, max_rounds=30, half_width=0.05, max_s=1.0)
 
 
 @dataclass(frozen=True)
