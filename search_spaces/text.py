@@ -74,8 +74,8 @@ def number_in(text: str) -> float:
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:
-    """Return a count with its noun: "1 class", "2 classes". ``plural`` is ``noun`` with an s unless given."""
-    return f"{count} {noun if count == 1 else plural or noun + 's'}"
+    """Return a count with its noun: ``1 class``, ``2,000 images``; ``plural`` where it is not the noun with an s."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def _unsafe(character: str) -> bool:

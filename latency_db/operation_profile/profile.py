@@ -133,7 +133,7 @@ def why_unprofiled(target: Target) -> str | None:
 
 
 def profiling_process(target: Target) -> TimingClient:
-    """Start a process that profiles one network; it imports its libraries while the caller goes on."""
+    """Start a process that profiles one network; it imports its libraries concurrently with the caller."""
     return TimingClient(ENGINES[target.runtime])
 
 

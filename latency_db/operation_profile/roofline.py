@@ -68,7 +68,7 @@ class Roofline:
 
 
 def roofline_process() -> TimingClient:
-    """Start a process that measures a roofline; it imports its libraries while the caller goes on."""
+    """Start a process that measures a roofline; it imports its libraries concurrently with the caller."""
     return TimingClient(f"{__name__}:engine")
 
 

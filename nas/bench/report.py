@@ -13,13 +13,13 @@ from nas.bench.results import ACCURACY_KINDS, PUBLISHED, Accuracy, BenchEntry, B
 from nas.core.atomic import atomic_write
 from nas.core.budgets import BudgetRequest, ReferenceBound
 from nas.core.estimate import Estimate, Objective
-from nas.core.units import change_of_map, counted, number, quantity
+from nas.core.units import change_of_map, number, quantity
 from nas.plotting import canvas as look
 from nas.plotting.canvas import Axis, Canvas, cost_axis, gain_axis
 from nas.plotting.labels import XY
 from nas.plotting.marks import BudgetLine, Label, Point, budget_lines, edge, obstacles, placed, steps
 from search_spaces.references import FAMILIES
-from search_spaces.text import json_text
+from search_spaces.text import counted, json_text
 
 LATENCY = Objective("latency_ms", "min", "ms")
 
@@ -205,8 +205,8 @@ def _subtitle(bench: BenchResult, measured: Sequence[BenchEntry]) -> tuple[str, 
         str(device.get("accelerator") or device.get("cpu") or ""),
         f"{settings.targets[0].partition(':')[0]} {bench.machine.get('runtime', '')}".strip(),
         f"{', '.join(map(str, sizes))} px",
-        f"{', '.join(map(str, classes))} classes",
-        f"{settings.rounds} round{'s' * (settings.rounds != 1)}, 95 % intervals",
+        f"{', '.join(map(str, classes[:-1]))}, {counted(classes[-1], 'class', 'classes')}".removeprefix(", "),
+        f"{counted(settings.rounds, 'round')}, 95 % intervals",
     ]
     return tuple(textwrap.wrap("  ·  ".join(part for part in parts if part), 150, max_lines=2, placeholder=" …"))
 

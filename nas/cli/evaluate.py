@@ -6,6 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
+from search_spaces.text import counted
+
 EXAMPLES = """\
   nas evaluate runs/digits/S.safetensors --data digits
   nas evaluate S.onnx --data shop/ --out report              curves, confusions, the worst images: report/report.html
@@ -73,7 +75,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({**evaluation.to_dict(), **against_dict(compared)}, indent=2))
     else:
-        reporter.note(f"{args.model} on {len(data.val)} {args.split} images of {data.name}, {evaluation.runtime}")
+        reporter.note(
+            f"{args.model} on {counted(len(data.val), f'{args.split} image')} of {data.name}, {evaluation.runtime}"
+        )
         for line in summary(evaluation.metrics, evaluation.interval):
             reporter.note(line)
         reporter.table(class_table(evaluation.rows))

@@ -56,11 +56,6 @@ def change_of_map(points: float) -> str:
     return f"{abs(points):.2f} points {'lost' if points > 0 else 'gained'}"
 
 
-def counted(count: int, noun: str, plural: str = "") -> str:
-    """Return a count with its noun: ``1 class``, ``2,000 images``; ``plural`` where it is not the noun with an s."""
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
-
-
 def number(value: float, digits: int = 3) -> str:
     """Format a number with ``digits`` significant digits, from 10,000 on with a decimal prefix: ``0.712``,
     ``12.2 M``."""

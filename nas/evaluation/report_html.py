@@ -12,13 +12,14 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 
 from nas.core.atomic import atomic_write
-from nas.core.units import counted, share
+from nas.core.units import share
 from nas.evaluation.matching import RECALLS
 from nas.evaluation.report_curves import Curve
 from nas.evaluation.report_tables import class_table, difference_text, interval_text
 from nas.inference.draw import class_colour
 from nas.plotting import canvas as look
 from nas.plotting.page import escaped, plot_html, render
+from search_spaces.text import counted
 
 if TYPE_CHECKING:
     from nas.evaluation.bootstrap import Difference

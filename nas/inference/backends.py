@@ -16,6 +16,7 @@ from nas.inference.backend import Backend
 from nas.inference.deployed import METADATA, DeployedBackend, deployed_folder
 from nas.inference.layouts import OUTPUTS, Raw, to_raw
 from search_spaces.errors import InputError
+from search_spaces.text import counted
 
 __all__ = ["BACKENDS", "Backend", "OnnxBackend", "Raw", "TorchBackend", "open_backend"]
 
@@ -100,7 +101,8 @@ class OnnxBackend(Backend):
             arrays = _interruptible(run, MAX_RUN_S, lambda: setattr(options, "terminate", True))
         except Exception as error:  # noqa: BLE001 - as above
             reason = f"it took over {MAX_RUN_S:.0f} s" if options.terminate else _first_line(error)
-            raise InputError(f"{self._path} cannot be run on {len(images)} images ({reason})") from None
+            count = counted(len(images), "image")
+            raise InputError(f"{self._path} cannot be run on {count} ({reason})") from None
         return to_raw(self._layout, arrays, len(self.classes), len(images), str(self._path))
 
 

@@ -23,7 +23,7 @@ from search_spaces.errors import InputError
 from search_spaces.foreign_files import read_bytes
 from search_spaces.image_size import STRIDE, ImageSize
 from search_spaces.json_checks import JsonObject, read_json
-from search_spaces.text import brief, json_text
+from search_spaces.text import brief, counted, json_text
 
 METADATA = "metadata.json"
 VERSION = 1
@@ -215,6 +215,6 @@ class DeployedBackend(Backend):
             try:
                 arrays = [np.asarray(array)[: len(part)] for array in self._session(full)]
             except InputError as error:
-                raise InputError(f"{self._path} cannot be run on {len(images)} images ({error})") from None
+                raise InputError(f"{self._path} cannot be run on {counted(len(images), 'image')} ({error})") from None
             parts.append(to_raw(self._about.layout, arrays, len(self.classes), len(part), str(self._path)))
         return np.concatenate([boxes for boxes, _ in parts]), np.concatenate([scores for _, scores in parts])

@@ -20,6 +20,7 @@ from nas.inference.preprocess import Preprocessor
 from nas.inference.results import Result
 from search_spaces.errors import InputError
 from search_spaces.registry import unknown
+from search_spaces.text import counted
 
 if TYPE_CHECKING:
     from nas.data.dataset import DetectionDataset
@@ -55,7 +56,8 @@ class Model:
         return self.backend.runtime
 
     def __repr__(self) -> str:
-        return f"<{self.path}: {len(self.classes)} classes at {self.backend.image_size} px on {self.runtime}>"
+        classes = counted(len(self.classes), "class", "classes")
+        return f"<{self.path}: {classes} at {self.backend.image_size} px on {self.runtime}>"
 
     def predict(
         self,

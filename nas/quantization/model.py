@@ -35,6 +35,7 @@ from search_spaces.errors import InputError
 from search_spaces.image_size import AnySize, ImageSize
 from search_spaces.registry import unknown
 from search_spaces.spaces import space_of
+from search_spaces.text import counted
 
 FEW = 32
 """With fewer calibration images a warning says that the ranges of activations are unreliable."""
@@ -204,7 +205,7 @@ def calibrate_detector(
         reporter.note("exporting the float network")
         export_onnx(detector, model, size, metadata)
     images = calibration_batches(data, size, calibration)
-    reporter.note(f"calibrating on {sum(map(len, images))} images ({calibration.calibrator})")
+    reporter.note(f"calibrating on {counted(sum(map(len, images)), 'image')} ({calibration.calibrator})")
     calibrated = Calibrated.of(model, scheme, images, calibration.calibrator)
     head = space_of(artifact.architecture).graph(artifact.architecture).head.name
     blocks = QuantizationBlocks.of(calibrated.proto, head, {*calibrated.convs()})
@@ -232,7 +233,11 @@ def calibration_batches(data: DataPair, size: AnySize, calibration: CalibrationC
 
 def _warnings(data: DataPair, calibration: CalibrationConfig, calibrated: Calibrated) -> list[str]:
     used = min(calibration.images, len(data.train))
-    found = [f"calibrated on {used} images: with fewer than {FEW} the ranges are unreliable"] if used < FEW else []
+    found = (
+        [f"calibrated on {counted(used, 'image')}: with fewer than {FEW} the ranges are unreliable"]
+        if used < FEW
+        else []
+    )
     if constant := calibrated.constant:
         found.append(f"{len(constant)} activations are constant on the calibration images, the first: {constant[0]}")
     return found

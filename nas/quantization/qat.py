@@ -31,6 +31,7 @@ from nas.training.recipe import Recipe
 from nas.training.task import Task
 from nas.training.tasks import detached
 from search_spaces.detector import Detector
+from search_spaces.text import counted
 
 FEWER_EPOCHS, LOWER_RATE = 10, 0.01
 """A tenth of the epochs, a hundredth of the learning rate and weight decay: the rule of super-gradients' recipes for
@@ -151,7 +152,7 @@ class _FineTuning:
         loader = training_batches(self.request.data, recipe, base.image_size, self.config.augment, self.config.device)
         task = QatTask(student.to(device), teacher, identity, recipe.loss(), self.config.distil)
         checkpoint = folder / f"{self.kind}.ckpt"
-        with reporter.training(f"{self.kind}, {recipe.epochs} epochs") as watch:
+        with reporter.training(f"{self.kind}, {counted(recipe.epochs, 'epoch')}") as watch:
             averaged = fit(task, loader, recipe, checkpoint, watch, save_every=50, ticks=True)
         assert isinstance(averaged, Detector)
         export_onnx(plain(averaged).cpu().eval(), path, base.image_size, {**base.metadata, TUNED: identity})

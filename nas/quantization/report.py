@@ -14,6 +14,7 @@ from nas.core.estimate import Estimate, speed_up
 from nas.core.units import change_of_map, quantity, share
 from nas.inference.coco_metrics import Metrics
 from nas.quantization.lint import LintReport
+from search_spaces.text import counted
 
 SUFFIX = ".quantization.json"
 
@@ -109,7 +110,7 @@ class QuantizationReport:
         """Lines for a person to read."""
         lines = [
             f"{self.name} for {self.target}: {self.mode}; {_describe(self.scheme)}; "
-            f"{self.images} images of {self.data}, {self.calibrator}",
+            f"{counted(self.images, 'image')} of {self.data}, {self.calibrator}",
             *(_row(version, self.before) for version in (self.before, self.after, *self.others)),
             f"accuracy in {self.evaluated_in}, {self.val_images} val images",
         ]

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from nas.core.estimate import Candidate, Objective
 from nas.core.pareto import front_of, non_dominated, values_of
+from search_spaces.text import counted
 
 Floats = NDArray[np.float64]
 
@@ -78,7 +79,8 @@ class FrontConfidence:
 
     def lines(self) -> list[str]:
         """Return the lines for the user."""
-        lines = [f"front: {len(self.front)} candidates, {self.sure} of them with 95 % or more, given all intervals"]
+        front = counted(len(self.front), "candidate")
+        lines = [f"front: {front}, {self.sure} of them with 95 % or more, given all intervals"]
         if behind := [id_ for id_ in self.members if id_ not in self.front]:
             lines.append(f"behind the front, but possibly on it: {_few(behind)}")
         lines += [f"cannot be distinguished: {', '.join(group)}" for group in self.groups]

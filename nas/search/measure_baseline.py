@@ -20,6 +20,7 @@ from nas.search.baseline import Baseline
 from nas.search.plan import SearchPlan
 from search_spaces.references import reference
 from search_spaces.spaces import space_of
+from search_spaces.text import counted
 
 
 def with_measured_budgets(plan: SearchPlan, num_classes: int, data: DataPair | None, reporter: Reporter) -> SearchPlan:
@@ -66,7 +67,8 @@ def measure_baselines(
             measured[text] = found = measure_baseline(bound, context)
             update(done, len(distinct), text)
             reporter.note(
-                f"budget {text}: {found} takes {quantity(found.latency)} on {plan.target}, with {num_classes} classes"
+                f"budget {text}: {found} takes {quantity(found.latency)} on {plan.target}, "
+                f"with {counted(num_classes, 'class', 'classes')}"
             )
     return {name: measured[str(bound)] for name, bound in bounds.items()}
 

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from latency_db.predictor.linear import linear_posterior
 from nas.core.estimate import Objective
+from search_spaces.text import counted
 
 Floats = NDArray[np.float64]
 Estimates = Mapping[str, float]
@@ -180,7 +181,8 @@ class PruningSavings:
     def __str__(self) -> str:
         share = self.saved_s / (self.spent_s + self.saved_s) if self.saved_s else 0.0
         parts = [
-            f"{self.stopped} of {self.tried} candidates were pruned, about {share:.0%} of the evaluation time saved"
+            f"{self.stopped} of {counted(self.tried, 'candidate')} were pruned, "
+            f"about {share:.0%} of the evaluation time saved"
         ]
         if self.audited:
             parts.append(f"{self.on_front} of {self.audited} audited candidates are on the Pareto front")

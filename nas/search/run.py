@@ -41,6 +41,7 @@ from nas.search.study import Limits, Study, TrialEvent
 from nas.search.study_identity import StudyIdentity, check_existing_study, identity_of
 from search_spaces.errors import InputError
 from search_spaces.references import point_of
+from search_spaces.text import counted
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,9 @@ def _run_study(
         study.run(candidate, settings.trials, watch, plan.first, settings.early_stop, plan.enough, executor, accuracies)
     progress = study.history.progress
     if settings.stop and len(progress) < settings.trials:
-        reporter.note(f"ended after {len(progress)} candidates (--stop {settings.stop}): {progress.rate_text}")
+        reporter.note(
+            f"ended after {counted(len(progress), 'candidate')} (--stop {settings.stop}): {progress.rate_text}"
+        )
 
 
 def open_study(plan: SearchPlan, storage: Path | str, name: str, take_over: bool = False) -> Study:

@@ -12,6 +12,7 @@ from nas.core.budgets import Budgets
 from nas.core.estimate import Candidate
 from search_spaces.errors import InputError
 from search_spaces.registry import unknown
+from search_spaces.text import counted
 
 USEFUL = 1 / 3
 """Without budgets the gain of the smallest pick is at least this share of the way from the lowest to the highest gain
@@ -164,7 +165,8 @@ def select(
         queues = _spread_queues(distinct, scale, names)
         chosen = assign_rising(queues, scale)
         notes = tuple(
-            f"{name} is missing: the front has {len(distinct)} candidates for {len(names)} names; run more trials"
+            f"{name} is missing: the front has {counted(len(distinct), 'candidate')} for "
+            f"{counted(len(names), 'name')}; run more trials"
             for name in queues
             if name not in chosen
         )

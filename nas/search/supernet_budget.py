@@ -8,6 +8,7 @@ from typing import Any
 
 from nas.training.recipe import Recipe
 from nas.training.supernet_budget import default_supernet_epochs
+from search_spaces.text import counted
 
 SMALL_SET = 1000
 """Images below which the default batch is :data:`SMALL_BATCH`, for more steps from the same images."""
@@ -35,7 +36,7 @@ class SupernetBudget:
 
     def __str__(self) -> str:
         steps = f"{self.steps:,} steps of batch {self.recipe.batch_size}"
-        text = f"supernet: {self.recipe.epochs} epochs of {self.images:,} images, {steps}"
+        text = f"supernet: {counted(self.recipe.epochs, 'epoch')} of {counted(self.images, 'image')}, {steps}"
         return text + (" (default for this data set; --epochs N sets it)" if self.by_default else "")
 
 

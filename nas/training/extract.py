@@ -15,6 +15,7 @@ from nas.supernet.weights import ancestors_of, digest_of, interpolation_in, load
 from nas.training.output import exclusive_output
 from nas.training.validation import calibrate, detect_and_score
 from search_spaces.errors import InputError
+from search_spaces.text import counted
 
 
 def extract_detector(
@@ -41,7 +42,8 @@ def extract_detector(
     shared, classes, record = load_supernet(supernet)
     if classes != data.classes:
         raise InputError(
-            f"{supernet} knows {len(classes)} classes ({', '.join(classes[:3])}, …), {data.name} has {len(data.classes)}",
+            f"{supernet} has {counted(len(classes), 'class', 'classes')} ({', '.join(classes[:3])}, …), "
+            f"{data.name} has {len(data.classes)}",
             "the data set that the supernet was trained on",
         )
     how = interpolation_in(record, str(supernet))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from nas.training.loggers import LOGGERS
 from search_spaces.errors import InputError
+from search_spaces.text import counted
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,6 @@ class LoggingConfig:
             LOGGERS[name]
         if self.eval_every < 0 or (self.keep_best and not self.eval_every):
             raise InputError(
-                f"evaluation every {self.eval_every} epochs",
+                f"evaluation every {counted(self.eval_every, 'epoch')}",
                 "1 or more to keep the best" if self.keep_best else "0 or more",
             )

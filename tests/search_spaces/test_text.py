@@ -10,7 +10,7 @@ import unicodedata
 import pytest
 
 from search_spaces.errors import InputError
-from search_spaces.text import brief, number_in, printable
+from search_spaces.text import brief, counted, number_in, printable
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,8 @@ def test_a_number_in_a_table(text: str, number: float) -> None:
 )
 def test_what_float_reads_and_a_table_does_not_mean(text: str) -> None:
     assert math.isnan(number_in(text))
+
+
+def test_a_count_agrees_with_its_noun() -> None:
+    assert [counted(n, "class", "classes") for n in (0, 1, 2)] == ["0 classes", "1 class", "2 classes"]
+    assert counted(2000, "image") == "2,000 images"

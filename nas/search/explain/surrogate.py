@@ -37,6 +37,7 @@ from nas.search.samplers.gaussian import GaussianProcess, OutputWarp
 from nas.search.trial_parameters import TrialParameters
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
+from search_spaces.text import counted
 
 Floats = NDArray[np.float64]
 
@@ -162,7 +163,7 @@ class RunSurrogates:
     def __init__(self, run: RunData, auxiliary: bool = True) -> None:
         if len(run.candidates) < LEAST:
             raise InputError(
-                f"{len(run.candidates)} candidates for a surrogate", f"at least {LEAST}", "run more trials"
+                f"{counted(len(run.candidates), 'candidate')} for a surrogate", f"at least {LEAST}", "run more trials"
             )
         self.run, self._auxiliary = run, auxiliary
         self.parameters = TrialParameters(run.plan.points)

@@ -35,6 +35,7 @@ from nas.search.study_identity import StudyIdentity
 from nas.search.study_reader import find_record, read_candidates
 from nas.search.trial_parameters import TrialParameters
 from search_spaces.errors import InputError
+from search_spaces.text import counted
 
 EVERY_S = 5.0
 """Seconds between two looks at the study."""
@@ -140,7 +141,7 @@ class DashboardStudy:
         if not candidates:
             return
         aims, settings = self._plan.aims, self._plan.settings
-        title = f"Front after {len(candidates)} candidates"
+        title = f"Front after {counted(len(candidates), 'candidate')}"
         data = frontier_data(candidates, aims.cost, aims.gain, target=self._plan.target_name, title=title)
         with tempfile.TemporaryDirectory() as folder:
             (image,) = write_frontier(folder, data, ("png",))
@@ -225,7 +226,7 @@ def serve(
         ended = threading.Event()
         watcher = threading.Thread(target=_watch, args=(shown, ended, reporter), daemon=True)
         watcher.start()
-        reporter.note(f"http://{host}:{port}/ shows {len(shown.study.trials)} trials; Ctrl-C ends it")
+        reporter.note(f"http://{host}:{port}/ shows {counted(len(shown.study.trials), 'trial')}; Ctrl-C ends it")
         try:
             (run or run_server)(shown.memory, host, port, artifact_store=shown.artifacts)
         except OSError as error:

@@ -10,6 +10,7 @@ from nas.core.reporter import Reporter
 from nas.search.run_report.facts import REPORT_FILE, ReportConfig, report_facts, write_facts
 from nas.search.run_report.page import write_page
 from search_spaces.errors import InputError
+from search_spaces.text import counted
 
 
 def write_report(folder: Path, page: Path, config: ReportConfig, reporter: Reporter) -> tuple[Path, Path]:
@@ -56,7 +57,7 @@ def watch_report(folder: Path, page: Path, seconds: float, config: ReportConfig,
             if len(facts["candidates"]) != known:
                 known = len(facts["candidates"])
                 write_page(page, facts, max(1, round(seconds)))
-                reporter.note(f"{known} candidates: {page}")
+                reporter.note(f"{counted(known, 'candidate')}: {page}")
         time.sleep(seconds)
     write_report(folder, page, config, reporter)
     reporter.note(f"the search is finished: {page}")
