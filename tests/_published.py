@@ -363,14 +363,17 @@ def version_of(package: str) -> str:
 
 
 def record(name: str, folder: Path = RECORDED, weights: bool = False) -> None:
-    """Write ``<name>.json``; with ``weights`` also the checkpoint ``<name>.pt``, and outputs in double precision."""
+    """Write ``<name>.json``, with ``weights`` also the checkpoint ``<name>.pt``.
+
+    Outputs are computed in double precision, in which rounding hides nothing and processors agree.
+    """
     package, build = ORIGINALS[name]
     model, outputs = build(name)
-    if weights:  # in double precision, in which rounding hides nothing
+    if weights:
         settle(model, outputs)
         torch.save({"model": model.state_dict()}, folder / f"{name}.pt")
-        DTYPE.append(torch.float64)
-        model.double()
+    DTYPE.append(torch.float64)
+    model.double()
     with torch.no_grad():
         boxes, scores = outputs(model)
     tensors = [
