@@ -209,7 +209,7 @@ def test_a_graph_that_needs_too_much_memory_is_refused(tmp_path: Path) -> None:
 
 def test_memory_that_only_a_run_shows_is_bounded(tmp_path: Path) -> None:
     backend = OnnxBackend(write(tmp_path / "x.onnx", huge(known=False)), "cpu")
-    with pytest.raises(InputError, match="cannot be run on 1 images .*[Mm]emory"):
+    with pytest.raises(InputError, match="cannot be run on 1 image .*[Mm]emory"):
         backend.run(np.ones((1, 3, SIDE, SIDE), np.float32))
 
 

@@ -147,7 +147,7 @@ def test_qat_beside_its_control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     request = QuantizationRequest(shelf().weights, shelf().data, target, out, settings)
     reporter = Recording()
     report = quantize_aware(request, QatConfig(device="cpu"), reporter)
-    reporter.check("accuracy", "qat, 1 epochs")
+    reporter.check("accuracy", "qat, 1 epoch")
     assert not lint(out).errors
     assert [v.name for v in (report.before, report.after, *report.others)] == [
         "fp32",
