@@ -21,10 +21,10 @@ from latency_db.conversion.tflite_file import convert
 from latency_db.conversion.tflite_graph import SIGNATURE
 from latency_db.core.device import DeviceFingerprint
 from latency_db.core.measurement import Measurement
-from latency_db.core.profiler import SEARCHING, Profiler, Protocol, Workload
+from latency_db.core.profiler import Workload
 from latency_db.core.quantization_scheme import QuantizationScheme
 from latency_db.core.target import Target
-from latency_db.timing.cpu_timer import CpuTimer
+from latency_db.timing.cpu_profiler import CpuProfiler
 from search_spaces.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,18 +41,12 @@ INT8 = QuantizationScheme(
 """XNNPACK sums products of 8 bits in 32 on every CPU, so weights have 8 bits."""
 
 
-class LiteRt(Profiler):
+class LiteRt(CpuProfiler):
     """Times ONNX files with LiteRT on the CPU, in fp32 and int8."""
 
     runtime = "litert"
     precisions = ("fp32", "int8")
     deployed_as, channels_last = FILE, True
-
-    def __init__(self, target: Target, protocol: Protocol = SEARCHING) -> None:
-        super().__init__(target, protocol)
-        if target.device != "cpu":
-            raise InputError(f"device {target.device} of {target}", "cpu")
-        self._timer = CpuTimer(f"{__name__}:engine", target, protocol)
 
     @classmethod
     def available(cls) -> str | None:
@@ -111,10 +105,6 @@ class LiteRt(Profiler):
         """
         with converted(workload, self.target.precision, self.quantization_scheme(self.target)) as ready:
             return self._timer.measure(ready, self.version(), self.fingerprint())
-
-    def close(self) -> None:
-        """End the processes of the timer; may be called twice."""
-        self._timer.close()
 
 
 def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, Any]]:

@@ -25,10 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 from latency_db.conversion.onnx_file import naming_nodes, random_input
 from latency_db.conversion.onnx_parts import check_operators, input_shapes, read
-from latency_db.core.measurement import Measurement
-from latency_db.core.profiler import SEARCHING, Profiler, Protocol, Workload
 from latency_db.core.target import Target
-from latency_db.timing.cpu_timer import CpuTimer
+from latency_db.timing.cpu_profiler import CpuProfiler
 from search_spaces.errors import InputError
 from search_spaces.image_size import AnySize
 
@@ -48,18 +46,12 @@ TIMEOUT_S = 600.0
 """How long the converter may take: seconds for a detector."""
 
 
-class Mnn(Profiler):
+class Mnn(CpuProfiler):
     """Times ONNX files with MNN on the CPU, in fp32."""
 
     runtime = "mnn"
     precisions = ("fp32",)
     deployed_as = FILE
-
-    def __init__(self, target: Target, protocol: Protocol = SEARCHING) -> None:
-        super().__init__(target, protocol)
-        if target.device != "cpu":
-            raise InputError(f"device {target.device} of {target}", "cpu")
-        self._timer = CpuTimer(f"{__name__}:engine", target, protocol)
 
     @classmethod
     def available(cls) -> str | None:
@@ -107,19 +99,6 @@ class Mnn(Profiler):
             InputError: MNN cannot load the file.
         """
         return _Loaded(folder / FILE, outputs, target.threads).outputs
-
-    def measure(self, workload: Workload) -> Measurement:
-        """Measure the latency of a workload by the CPU protocol.
-
-        Raises:
-            InputError: MNN cannot convert or load the model.
-            RuntimeFailure: A run failed.
-        """
-        return self._timer.measure(workload, self.version(), self.fingerprint())
-
-    def close(self) -> None:
-        """End the processes of the timer; may be called twice."""
-        self._timer.close()
 
 
 def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, Any]]:

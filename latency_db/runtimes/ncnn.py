@@ -21,10 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from latency_db.conversion.ncnn_file import PARAM, NcnnFile, convert, read_files, write_files
 from latency_db.conversion.onnx_file import naming_nodes, random_input
-from latency_db.core.measurement import Measurement
-from latency_db.core.profiler import SEARCHING, Profiler, Protocol, Workload
 from latency_db.core.target import Target
-from latency_db.timing.cpu_timer import CpuTimer
+from latency_db.timing.cpu_profiler import CpuProfiler
 from search_spaces.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,18 +38,12 @@ OFF = (
 """Options of ncnn that are switched off for fp32 on a CPU; those that a version does not have are passed over."""
 
 
-class Ncnn(Profiler):
+class Ncnn(CpuProfiler):
     """Times ONNX files with ncnn on the CPU, in fp32."""
 
     runtime = "ncnn"
     precisions = ("fp32",)
     deployed_as = PARAM
-
-    def __init__(self, target: Target, protocol: Protocol = SEARCHING) -> None:
-        super().__init__(target, protocol)
-        if target.device != "cpu":
-            raise InputError(f"device {target.device} of {target}", "cpu")
-        self._timer = CpuTimer(f"{__name__}:engine", target, protocol)
 
     @classmethod
     def available(cls) -> str | None:
@@ -108,19 +100,6 @@ class Ncnn(Profiler):
             return [found[i] for i in order]
 
         return run
-
-    def measure(self, workload: Workload) -> Measurement:
-        """Measure the latency of a workload by the CPU protocol.
-
-        Raises:
-            InputError: ncnn cannot convert or load the model.
-            RuntimeFailure: A run failed.
-        """
-        return self._timer.measure(workload, self.version(), self.fingerprint())
-
-    def close(self) -> None:
-        """End the processes of the timer; may be called twice."""
-        self._timer.close()
 
 
 def engine(request: Mapping[str, Any]) -> tuple[Callable[[], object], dict[str, Any]]:

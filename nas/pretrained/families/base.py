@@ -62,6 +62,27 @@ class WeightMap(ABC):
         return {n: t for n, t in tensors.items() if not any(p.fullmatch(n) for p in patterns)}
 
 
+def by_layer(tensors: Mapping[str, Tensor], pattern: re.Pattern[str]) -> tuple[dict[int, Tensors], Tensors]:
+    """Group tensors by the number of their layer, shapes unchanged.
+
+    Args:
+        tensors: Name -> tensor.
+        pattern: Matches a whole name; its groups are the number of the layer and the rest of the name.
+
+    Returns:
+        Number -> rest of the name -> tensor, in the order of ``tensors``, and the tensors whose names do not match.
+    """
+    layers: dict[int, Tensors] = {}
+    others: Tensors = {}
+    for name, tensor in tensors.items():
+        match = pattern.fullmatch(name)
+        if match is None:
+            others[name] = tensor
+        else:
+            layers.setdefault(int(match[1]), {})[match[2]] = tensor
+    return layers, others
+
+
 def renamed(name: str, rules: Rules) -> str:
     """Apply all rules to a name, in their order."""
     for pattern, replacement in rules:

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from nas.pretrained.families.base import Rules, Tensors, WeightMap, input_parts, renamed, reordered
+from nas.pretrained.families.base import Rules, Tensors, WeightMap, by_layer, input_parts, renamed, reordered
 from nas.pretrained.families.ultralytics import LAYER, MANY_LAYERS, anchor_head, same_anchors
 from search_spaces.detector import Detector
 from search_spaces.graph import Node
@@ -54,14 +54,7 @@ class Yolov7(WeightMap):
     def renamed(self, tensors: Mapping[str, Tensor], detector: Detector) -> Tensors:
         """Rename tensors layer by layer, fold implicit knowledge, and reorder the input channels of weights
         (out, in, h, w) whose inputs are concatenated in another order."""
-        layers: dict[int, Tensors] = {}
-        out: Tensors = {}
-        for name, tensor in tensors.items():
-            match = LAYER.fullmatch(name)
-            if match is None:
-                out[name] = tensor
-            else:
-                layers.setdefault(int(match[1]), {})[match[2]] = tensor
+        layers, out = by_layer(tensors, LAYER)
         places = list(_places(detector))
         numbered = sorted(layers.items())
         for (number, layer), (node, place) in zip(numbered, places, strict=False):

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from nas.pretrained.families.base import Rules, Tensors, WeightMap, renamed
+from nas.pretrained.families.base import Rules, Tensors, WeightMap, by_layer, renamed
 from search_spaces.detector import Detector
 from search_spaces.graph import Node
 
@@ -90,14 +90,7 @@ class Yolov9(WeightMap):
         The two halves of the weights and vectors (out, …) of an ELAN's first convolution become two convolutions. The
         channels that are halved at downsampling (:class:`search_spaces.blocks.gelan.ADown`) are interleaved.
         """
-        layers: dict[int, Tensors] = {}
-        out: Tensors = {}
-        for name, tensor in tensors.items():
-            match = LAYER.fullmatch(name)
-            if match is None:
-                out[name] = tensor
-            else:
-                layers.setdefault(int(match[1]), {})[match[2]] = tensor
+        layers, out = by_layer(tensors, LAYER)
         nodes, halves = _nodes(detector), _halves(layers)
         prefixes = _prefixes(detector)
         for (_, layer), node in zip(halves, nodes, strict=False):
