@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import time
 import unicodedata
 
 import pytest
@@ -43,15 +42,14 @@ def test_kept_characters_stay() -> None:
     assert printable("a\n\x1b", keep="\n") == "a\n\\x1b"
 
 
-def test_brief_is_bounded_in_length_and_time() -> None:
+def test_brief_is_bounded_in_length_and_work() -> None:
+    """Without a bound, the first value would have 10^60 parts: the test would not end."""
     bomb: list[object] = ["x" * 1000]
     for _ in range(60):
         bomb = [bomb] * 10
-    start = time.monotonic()
     for value in (bomb, 10**5000, "\x1b" * 10**6, {str(i): [i] for i in range(10**5)}, b"\x00" * 10**6):
         text = brief(value)
         assert len(text) <= 80 and "\x1b" not in text and "\n" not in text
-    assert time.monotonic() - start < 1
     assert brief("short") == "'short'" and brief(3) == "3" and brief([1, None]) == "[1, None]"
 
 

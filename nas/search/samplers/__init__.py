@@ -55,7 +55,7 @@ SAMPLERS: Registry[Callable[[int, StudyInfo], BaseSampler]] = Registry(
     "nas.search.samplers",
     {
         "random": "nas.search.samplers:random",
-        "nsga2": "nas.search.samplers:nsga2",
+        "nsga2": "nas.search.samplers.nsga2:nsga2",
         "tpe": "nas.search.samplers:tpe",
         "guided": "nas.search.samplers.guided:guided",
     },
@@ -67,16 +67,6 @@ def random(seed: int, info: StudyInfo) -> BaseSampler:
     from optuna.samplers import RandomSampler
 
     return RandomSampler(seed=seed + info.stream)
-
-
-def nsga2(seed: int, info: StudyInfo) -> BaseSampler:
-    """Make Optuna's NSGA-II (Deb et al., doi:10.1109/4235.996017) with a population of 20.
-
-    A search here has tens to hundreds of trials, not thousands.
-    """
-    from optuna.samplers import NSGAIISampler
-
-    return NSGAIISampler(population_size=20, seed=seed + info.stream)
 
 
 def tpe(seed: int, info: StudyInfo) -> BaseSampler:

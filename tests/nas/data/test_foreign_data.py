@@ -364,10 +364,9 @@ def test_aliases_are_never_unfolded(tmp_path: Path, key: str, loop: bool) -> Non
     )
     entries[key] = f"&l [*l, *l]\n{key}: [*l]" if loop else "*a29"
     (root / "data.yaml").write_text(BOMB + "\n" + "".join(f"{k}: {v}\n" for k, v in entries.items()))
-    start = time.perf_counter()
-    with pytest.raises(InputError) as error:
+    with pytest.raises(InputError) as error:  # unfolded, the list would have 10^29 parts: the test would not end
         open_data(root / "data.yaml")
-    assert time.perf_counter() - start < 5 and len(str(error.value)) < 400
+    assert len(str(error.value)) < 400
 
 
 @pytest.mark.parametrize(
