@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import optuna
 import pytest
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import TrialState
 
 from nas.search.samplers import SAMPLERS, StudyInfo
 
-SPACE = {f"x{i}": CategoricalDistribution(range(8)) for i in range(6)}
+SPACE: dict[str, BaseDistribution] = {f"x{i}": CategoricalDistribution(range(8)) for i in range(6)}
 
 
 @pytest.mark.parametrize("name", ["random", "nsga2", "tpe"])
