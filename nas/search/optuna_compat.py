@@ -89,5 +89,5 @@ def contains(distribution: BaseDistribution, value: Any) -> bool:
 
 
 def is_optunas(sampler: BaseSampler) -> bool:
-    """Return whether a sampler is one of Optuna's own: these keep nothing but random numbers between two proposals."""
-    return type(sampler).__module__.startswith("optuna.")
+    """Return whether a sampler is one of Optuna's or derived from one: these keep only random numbers between proposals."""
+    return any(c.__module__.startswith("optuna.") and c is not BaseSampler for c in type(sampler).__mro__)
