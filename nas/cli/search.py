@@ -211,7 +211,7 @@ def _add_budget_of_work(options: ExplicitOptions) -> None:
 
 
 def _add_supernet(options: ExplicitOptions) -> None:
-    options.add_argument("--supernet", help="trained supernet (default: train one into the run)")
+    options.add_argument("--supernet", help="trained supernet, whose space is searched (default: train one into the run)")
     options.add_argument(
         "--init",
         type=Path,
@@ -347,8 +347,10 @@ def _settings(values: Mapping[str, Any], given: Mapping[str, str]) -> SearchSett
     target, precisions = _precisions(first, values["precisions"])
     seeded = tuple(values["seed_with"].split(",")) if values["seed_with"] else ()
     recipe = _recipe(values, given)
-    if values["init"] is None:
+    if values["init"] is None and values["supernet"] is None:
         where: dict[str, Any] = {"fixed": fixed_values(SPACES[values["space"]], values["fix"])}
+    elif values["init"] is None:
+        where = _from_supernet(values, given)
     else:
         from nas.training.supernet_initialization import TRAINED_LR
 
@@ -374,6 +376,24 @@ def _settings(values: Mapping[str, Any], given: Mapping[str, str]) -> SearchSett
         augment=not values["no_augment"],
         early_stop=not values["no_early_stop"],
     )
+
+
+def _from_supernet(values: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
+    """Return space and restrictions of a search with a trained supernet: what the supernet has, unless ``--fix`` names
+    other values.
+
+    Raises InputError if the file cannot be read, or if it is of another space than ``--space``.
+    """
+    from nas.supernet.weights import space_of_supernet
+    from search_spaces.fixed_values import fixed_values
+    from search_spaces.spaces import SPACES
+
+    path = Path(values["supernet"])
+    space = space_of_supernet(path)
+    if "space" in given and values["space"] != space.name:
+        raise InputError(f"--space {values['space']}", f"{space.name}, the space of {path}", "leave --space out")
+    own = {choice.name: choice.values for choice in space.choices}
+    return {"space": space.name, "fixed": {**own, **fixed_values(SPACES[space.name], values["fix"])}}
 
 
 def _from_weights(values: Mapping[str, Any], given: Mapping[str, str]) -> tuple[dict[str, Any], tuple[str, ...]]:

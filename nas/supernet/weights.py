@@ -21,6 +21,7 @@ from nas.supernet.supernet import Supernet
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
 from search_spaces.json_checks import JsonObject, parse_json
+from search_spaces.space import SearchSpace
 from search_spaces.spaces import SPACES, space_of
 from search_spaces.text import brief
 
@@ -201,26 +202,39 @@ def load_supernet(path: Path) -> tuple[Supernet, tuple[str, ...], dict[str, Any]
     is not finite.
     """
     header = _read_header(path, "supernet")
-    version, classes = header.integer("version"), header.texts("classes")
+    classes = header.texts("classes")
+    if not classes:
+        raise InputError(f"{path}: no classes", "at least one class name")
+    space = _space(header, path)
+    record, tensors = _record(header), _read_tensors(path)
+    supernet = Supernet(space, len(classes))
+    _load(supernet, tensors, path)
+    return supernet, classes, record
+
+
+def space_of_supernet(path: Path) -> SearchSpace:
+    """Return the search space of a supernet's file, restricted to the values that the supernet has.
+
+    Raises InputError if the file cannot be read, or is of another version of the space.
+    """
+    return _space(_read_header(path, "supernet"), path)
+
+
+def _space(header: JsonObject, path: Path) -> SearchSpace:
+    version = header.integer("version")
     try:
         space = SPACES[header.text("space")].at_version(version)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    if not classes:
-        raise InputError(f"{path}: no classes", "at least one class name")
     if space.version != version:
         raise InputError(
             f"{path} is of {space.name} version {version}", f"version {space.version}", "train the supernet again"
         )
     values = header.object("values")
     try:
-        space = space.restrict({name: tuple(values.array(name)) for name in values.entries})
+        return space.restrict({name: tuple(values.array(name)) for name in values.entries})
     except (InputError, TypeError) as error:  # TypeError: an array or object as a value
         raise InputError(f"{path}: values of the space cannot be used ({error})") from None
-    record, tensors = _record(header), _read_tensors(path)
-    supernet = Supernet(space, len(classes))
-    _load(supernet, tensors, path)
-    return supernet, classes, record
 
 
 def _record(header: JsonObject) -> dict[str, Any]:

@@ -9,9 +9,12 @@ import pytest
 from nas.cli import main
 from nas.search.plan import SearchPlan
 from nas.search.settings import SearchSettings
+from nas.supernet.supernet import Supernet
+from nas.supernet.weights import save_supernet
 from nas.training.recipe import Recipe
 from nas.training.recipes import RECIPES
 from search_spaces.errors import InputError
+from search_spaces.spaces import SPACES
 
 
 @pytest.fixture
@@ -61,6 +64,19 @@ def test_a_recipe_its_values_and_options_in_this_order(kept: list[SearchSettings
         "epochs": 2,
     }
     assert SearchPlan.parse(settings_of(kept, tmp_path, "--seed", "5")).recipe == Recipe(seed=5)
+
+
+def test_a_trained_supernet_brings_its_space(
+    kept: list[SearchSettings], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = SPACES["yolo-nano"].restrict({"image_size": (96, 128), "stage1_block": ("c2f",), "width": (8, 16)})
+    path = save_supernet(tmp_path / "supernet.safetensors", Supernet(space, 10), tuple("0123456789"), {})
+    settings = settings_of(kept, tmp_path, "--supernet", str(path))
+    assert settings.space == "yolo-nano" and SearchPlan.parse(settings).space.choices == space.choices
+    smaller = settings_of(kept, tmp_path, "--supernet", str(path), "--fix", "image_size=96", "--space", "yolo-nano")
+    assert smaller.fixed == {**settings.fixed, "image_size": (96,)}
+    assert main(["search", "--data", "digits@96", "--out", "x", "--supernet", str(path), "--space", "yolo-nas"]) == 2
+    assert "yolo-nano, the space of" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

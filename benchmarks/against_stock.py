@@ -1,0 +1,243 @@
+"""Are S, M and L of a search on one's own data better than stock YOLOs under one recipe?
+
+``python -m benchmarks.against_stock --run runs/search --weights yolov8n.pt --data deeppcb --split test --epochs 80
+--finetune-epochs 20 --seeds 2 --out runs/stock``
+
+``--run`` is the folder of a finished ``nas search --init`` with ``--weights``. The stock networks are those of
+``--models``, each as published and with half of its width. Two contests, each with one recipe, the same seeds and the
+same number of epochs for all:
+
+- ``scratch``: all networks from random weights.
+- ``trained``: the network of ``--weights`` from these, S, M and L from the supernet of the run. For the other stock
+  networks there are no weights.
+
+All networks are judged on ``--split`` by the weights of their last epoch, and their latency from image to detections
+is measured in one interleaved bench on ``--target`` (``nas bench --end-to-end``). A searched network dominates a stock
+network if it is 1.15 times as fast at no less mAP, or a point of mAP better at no more latency. ``flat``: what the last
+fifth of the epochs brought the network of ``--weights`` on the val split. What is finished in ``--out`` is kept; the
+same command resumes. ``results/against_references_<data>.json``, ``.png``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from benchmarks.record import RESULTS, Goal, write
+from latency_db.core.profiler import Network
+from latency_db.core.target import Target
+from nas.bench.report import bench_data, write_bench
+from nas.bench.results import TRAINED, Accuracy, BenchModel, BenchResult
+from nas.bench.run import BenchRequest, run_bench
+from nas.core.architecture_file import Artifact, read_artifact
+from nas.core.console_reporter import ConsoleReporter
+from nas.core.paths import new_folder
+from nas.core.references import reference_artifact, with_classes_of
+from nas.core.reporter import Reporter
+from nas.data.source import DataPair, find_data
+from nas.pretrained.convert import weights_file
+from nas.profiling.end_to_end import measuring_end_to_end
+from nas.profiling.scene import Scene
+from nas.supernet.weights import digest_of, interpolation_of, load_detector
+from nas.training.data import open_training_data
+from nas.training.job import TrainJob
+from nas.training.logging_config import LoggingConfig
+from nas.training.recipe import Recipe
+from nas.training.train_detector import train_detectors
+from nas.training.validation import detect_and_score
+from search_spaces.spaces import space_of
+from search_spaces.trace import trace
+
+FASTER, BETTER, FLAT = 1.15, 1.0, 2.0
+"""Goals: how many times as fast at equal mAP, or points of mAP better at equal latency; points of mAP that the last
+fifth of the epochs may bring."""
+SIZES = ("S", "M", "L")
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A network, and the weights that it begins with where it has trained ones."""
+
+    artifact: Artifact
+    init: Path | None
+    ours: bool = False
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.artifact.name
+
+
+def entrants(args: argparse.Namespace, data: DataPair) -> list[Entrant]:
+    """The stock networks at both widths, then S, M and L, all at the image size of the run."""
+    ours = [with_classes_of(read_artifact(args.run / f"{name}.json"), data) for name in SIZES]
+    size = ours[0].architecture.image_size.value
+    weights = weights_file(args.weights)
+    trained = load_detector(weights)[1].name
+    found = []
+    for model in args.models.split(","):
+        stock = with_classes_of(reference_artifact(model), data)
+        whole = stock.architecture.replace(image_size=size)
+        width = min(
+            space_of(whole)["width"].values,
+            key=lambda w, own=whole["width"]: abs(float(w) - float(own) / 2),  # type: ignore[misc]
+        )
+        found.append(Entrant(replace(stock, architecture=whole), weights if model == trained else None))
+        half = replace(stock, name=f"{model}-half", architecture=whole.replace(width=width))
+        found.append(Entrant(half, None))
+    return [*found, *(Entrant(a, args.run / "supernet.safetensors", ours=True) for a in ours)]
+
+
+def judged(args: argparse.Namespace, path: Path, size: Any, data: DataPair, init: Path | None) -> float:
+    """mAP50-95 of weights on the split that judges, 0..1."""
+    split = replace(data, val=find_data(args.data).read(args.split)).interpolated(interpolation_of(init))
+    return detect_and_score(load_detector(path)[0], split, size).map
+
+
+def contest(
+    args: argparse.Namespace, start: str, those: Sequence[Entrant], data: DataPair, reporter: Reporter
+) -> dict[str, list[float]]:
+    """mAP50-95 of each entrant per seed, all trained from one kind of start."""
+    epochs = args.epochs if start == "scratch" else args.finetune_epochs
+    found: dict[str, list[float]] = {e.name: [] for e in those}
+    for seed in range(args.seeds):
+        recipe = Recipe(epochs=epochs, batch_size=args.batch_size, seed=seed)
+        folder = new_folder(args.out / f"{start}{seed}")
+        logging = LoggingConfig(eval_every=max(1, epochs // 5))  # epochs is a multiple of 5
+        inits = [e.init if start == "trained" else None for e in those]
+        jobs = [TrainJob(data, recipe, init, logging=logging) for init in inits]
+        train_detectors([e.artifact for e in those], jobs, folder, reporter, args.at_once)
+        for entrant, init in zip(those, inits, strict=True):
+            path = folder / f"{entrant.name}.safetensors"
+            found[entrant.name].append(judged(args, path, entrant.artifact.architecture.image_size, data, init))
+    return found
+
+
+def bench(
+    args: argparse.Namespace,
+    those: Sequence[Entrant],
+    maps: Mapping[str, Sequence[float]],
+    data: DataPair,
+    reporter: Reporter,
+) -> BenchResult:
+    """Latency from image to detections of all, interleaved."""
+    models = []
+    for e in those:
+        a = e.artifact.architecture
+        cost = trace(space_of(a).graph(a), len(data.classes))
+        known = Accuracy(100 * mean(maps[e.name]), TRAINED, data.name, data.fingerprint, f"mean of {args.seeds} seeds")
+        family = "searched" if e.ours else e.name.removesuffix("-half")
+        network = Network(a, len(data.classes), a.image_size)
+        models.append(BenchModel(e.name, family, network, cost.params, cost.macs, known))
+    request = BenchRequest(models, [Target.parse(args.target)], new_folder(args.out / "bench"), args.rounds)
+    with measuring_end_to_end(Scene.of(data.val)):
+        return run_bench(request, reporter)
+
+
+def verdicts(
+    those: Sequence[Entrant], maps: Mapping[str, Sequence[float]], ms: Mapping[str, float]
+) -> dict[str, dict[str, Any]]:
+    """Per stock network: the fastest searched one at its mAP, and the best at its latency."""
+    ours = [e.name for e in those if e.ours and e.name in maps]
+    points = {name: 100 * mean(values) for name, values in maps.items()}
+    found = {}
+    for name in (e.name for e in those if not e.ours and e.name in maps):
+        fast = min((o for o in ours if points[o] >= points[name]), key=ms.__getitem__, default=None)
+        good = max((o for o in ours if ms[o] <= ms[name]), key=points.__getitem__, default=None)
+        faster = ms[name] / ms[fast] if fast else None
+        better = points[good] - points[name] if good else None
+        found[name] = {
+            "faster_at_its_map": faster,
+            "faster_by": fast,
+            "points_more_at_its_latency": better,
+            "more_by": good,
+            "dominated": (faster or 0) >= FASTER or (better if better is not None else -100) >= BETTER,
+        }
+    return found
+
+
+def gain_of_last_fifth(path: Path) -> float | None:
+    """Points of mAP on the val split between four fifths of the epochs and the end; None if that was not evaluated."""
+    with path.with_suffix(".log.csv").open(encoding="utf-8", newline="") as file:
+        values = [float(row["val_map"]) for row in csv.DictReader(file) if row.get("val_map")]
+    return 100 * (values[-1] - values[-2]) if len(values) > 1 else None
+
+
+def goals_of(figure: Mapping[str, Any]) -> list[Goal]:
+    """All stock networks are dominated, in each contest."""
+    where = f"{figure['data_name']}, {figure['split']} split"
+    goals = []
+    for start, one in figure["contests"].items():
+        rows = one["verdicts"].values()
+        what = f"stock networks dominated by S, M or L, {where}, from {start}"
+        goals.append(Goal(what, sum(row["dominated"] for row in rows), f">= {len(rows)}", f"of {len(rows)}"))
+        if one["flat"] is not None:
+            what = (
+                f"mAP that the last fifth of the epochs brings {figure['model']}, {where.split(',')[0]}, from {start}"
+            )
+            goals.append(Goal(what, one["flat"], f"< {FLAT:g}", "points"))
+    return goals
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train, measure, judge."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True, help="folder of a finished nas search --init")
+    parser.add_argument("--weights", type=Path, required=True, help="the trained detector of --init")
+    parser.add_argument("--models", default="yolov8n,yolo11n,yolo26n", help="stock networks, at both widths")
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--split", default="test", help="split that judges")
+    parser.add_argument("--target", default="onnxruntime:fp32")
+    parser.add_argument("--epochs", type=int, default=80, help="from random weights")
+    parser.add_argument("--finetune-epochs", type=int, default=20, help="from trained weights")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5, help="of the bench")
+    parser.add_argument("--starts", default="trained,scratch", help="contests to hold")
+    parser.add_argument("--at-once", type=int, help="trainings that run concurrently (default: one per core)")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the trainings; what is finished is kept")
+    args = parser.parse_args(arguments)
+    reporter = ConsoleReporter()
+    data = open_training_data(args.data, None, reporter)
+    those = entrants(args, data)
+    model = next(e.name for e in those if e.init and not e.ours)
+    maps = {
+        start: contest(args, start, [e for e in those if start == "scratch" or e.init], data, reporter)
+        for start in args.starts.split(",")
+    }
+    known = {name: values for found in reversed(maps.values()) for name, values in found.items()}
+    taking_part = [e for e in those if e.name in known]
+    done = bench(args, taking_part, known, data, reporter)
+    measured = {name: entry for name, entry in done.main.items() if entry.latency}
+    ms = {name: entry.latency.value for name, entry in measured.items() if entry.latency}
+    write_bench(args.out / "bench", done, bench_data(done, title=f"S, M and L against stock networks on {data.name}"))
+    (RESULTS / f"against_references_{data.name}.png").write_bytes((args.out / "bench" / "bench.png").read_bytes())
+    figure = {
+        "contests": {
+            start: {
+                "map": {
+                    n: {"mean": 100 * mean(v), "deviation": 100 * stdev(v) if len(v) > 1 else None, "seeds": [100 * x for x in v]}
+                    for n, v in found.items()
+                },
+                "verdicts": verdicts(those, found, ms),
+                "flat": gain_of_last_fifth(args.out / f"{start}0" / f"{model}.safetensors"),
+                "epochs": args.epochs if start == "scratch" else args.finetune_epochs,
+            }
+            for start, found in maps.items()
+        },
+        "ms": {n: [e.latency.value, e.latency.low, e.latency.high] for n, e in measured.items() if e.latency},
+        "params": {n: e.model.params for n, e in measured.items()},
+        "macs": {n: e.model.macs for n, e in measured.items()},
+        "model": model, "weights": digest_of(args.weights), "data": data.fingerprint, "data_name": data.name,
+        "split": args.split, "image_size": those[0].artifact.architecture.image_size.value, "target": args.target,
+    }  # fmt: skip
+    write(f"against_references_{data.name}", figure, goals_of(figure), range(args.seeds))
+
+
+if __name__ == "__main__":
+    main()
