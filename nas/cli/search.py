@@ -211,7 +211,9 @@ def _add_budget_of_work(options: ExplicitOptions) -> None:
 
 
 def _add_supernet(options: ExplicitOptions) -> None:
-    options.add_argument("--supernet", help="trained supernet, whose space is searched (default: train one into the run)")
+    options.add_argument(
+        "--supernet", help="trained supernet, whose space is searched (default: train one into the run)"
+    )
     options.add_argument(
         "--init",
         type=Path,
