@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -133,7 +134,7 @@ def why_unprofiled(target: Target) -> str | None:
 
 
 def profiling_process(target: Target) -> TimingClient:
-    """Start a process that profiles one network; it imports its libraries concurrently with the caller."""
+    """Start a process that profiles networks; it imports its libraries concurrently with the caller."""
     return TimingClient(ENGINES[target.runtime])
 
 
@@ -143,15 +144,17 @@ def profile_operations(
     runs: int = RUNS,
     small: Workload | None = None,
     process: TimingClient | None = None,
+    overhead_ms: float | None = None,
 ) -> OperationProfile:
-    """Measure the latency of a network's operations in a fresh process.
+    """Measure the latency of a network's operations in a process of its own.
 
     Args:
         workload: The network.
         target: Runtime, precision and image size; on a CPU, at batch 1.
         runs: Runs of either form.
         small: The same network at an image size of :data:`SMALL`, on which the overhead of the profile is measured.
-        process: A fresh process of :func:`profiling_process`, which is closed; None to start one.
+        process: A process of :func:`profiling_process`, which stays open; None for a fresh one.
+        overhead_ms: Overhead of the profile per operation, ms, where it is known; None to measure it.
 
     Raises:
         InputError: The target cannot be profiled here, or the runtime refuses the model.
@@ -161,14 +164,14 @@ def profile_operations(
         raise InputError(reason)
     runtime = RUNTIMES[target.runtime]
     with (
-        process or profiling_process(target) as client,
+        nullcontext(process) if process is not None else profiling_process(target) as client,
         converted(workload, target.precision, runtime.quantization_scheme(target)) as ready,
     ):
         model = ready.path()
         given = None if small is None else [str(small.path().resolve()), SMALL]
         size = None if target.image_size is None else target.image_size.value
         client.load(model, {**asdict(target), "image_size": size, "cpus": [], "seed": 0})
-        answer = client.ask("time", {"runs": runs, "small": given})
+        answer = client.ask("time", {"runs": runs, "small": given, "overhead_ms": overhead_ms})
         costs = costs_of(model)
     return _profile(answer, target, workload.key, costs, runs, runtime.version())
 

@@ -1,7 +1,7 @@
 """What the engines of operation profiles share: an engine that times itself, plain and profiled runs in turn.
 
 A profile slows each operation by some microseconds, as much as a small operation takes. This overhead c is measured on
-n small operations, once per profile, in the same process: those of the same network at a small image size, which have
+n small operations, once per process: those of the same network at a small image size, which have
 the same inputs and outputs, or, without such a model, those of a chain::
 
     c = (sum_i t_i - T) / n,    t_i: times of the small operations by the profile, T: time of a run without it
@@ -60,11 +60,13 @@ class ProfiledRun(ABC):
         """Return the operations, the quartiles of plain runs in ms, and the overhead of the profile per operation, ms.
 
         ``request["runs"]``: runs of either form; ``request["small"]``: path and image size of the same network at a
-        small image size, None to take a chain.
+        small image size, None to take a chain; ``request["overhead_ms"]``: the overhead where it is known, else None.
         """
         (low, middle, high), operations = self._measured(int(request["runs"]))
-        small = request.get("small")
-        overhead = self._overhead(int(request["runs"]), None if small is None else (Path(small[0]), int(small[1])))
+        overhead = request.get("overhead_ms")
+        if overhead is None:
+            small = request.get("small")
+            overhead = self._overhead(int(request["runs"]), None if small is None else (Path(small[0]), int(small[1])))
         for row in operations:
             row["ms"] = max(row["ms"] - overhead, LEAST_SHARE * row["ms"])
         return {

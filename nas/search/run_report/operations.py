@@ -87,14 +87,16 @@ def operations_of(run: RunData, elsewhere: str, reporter: Reporter, kept: Operat
     roofline = kept.roofline if kept is not None else None
     missing = [id_ for id_ in picks if id_ not in profiles]
     with ExitStack() as processes:  # all start at once: their libraries are loaded while networks are written
-        fresh = [processes.enter_context(profiling_process(target)) for _ in missing]
+        profiler = processes.enter_context(profiling_process(target)) if missing else None
         machine = processes.enter_context(roofline_process()) if roofline is None else None
-        if missing:
+        if profiler is not None:
             with reporter.steps("latency per operation") as update:
-                for i, (id_, process) in enumerate(zip(missing, fresh, strict=True)):
+                overhead_ms = None  # of the target, so that one network shows it
+                for i, id_ in enumerate(missing):
                     update(i, len(missing), id_)
                     try:
-                        profiles[id_] = _profile(run, picks[id_], process)
+                        profiles[id_] = _profile(run, picks[id_], profiler, overhead_ms)
+                        overhead_ms = profiles[id_].overhead_ms
                     except InputError as error:
                         reporter.warning(f"{id_} is not profiled: {error}")
                 update(len(missing), len(missing), "")
@@ -102,15 +104,16 @@ def operations_of(run: RunData, elsewhere: str, reporter: Reporter, kept: Operat
     return Operations(profiles, roofline)
 
 
-def _profile(run: RunData, candidate: Candidate, process: TimingClient) -> OperationProfile:
+def _profile(run: RunData, candidate: Candidate, process: TimingClient, overhead_ms: float | None) -> OperationProfile:
     target = run.plan.target
     with tempfile.TemporaryDirectory(prefix="nas-operations-") as scratch:
         workloads = []
-        for name, size in (("network", target.image_size), ("small", SMALL)):
+        for name, size in (("network", target.image_size), ("small", SMALL))[: 2 if overhead_ms is None else 1]:
             folder = Path(scratch) / name
             folder.mkdir()
             context = Context(
                 run.plan.space, run.num_classes, target=replace(target, image_size=optional_size(size)), scratch=folder
             )
             workloads.append(context.workload(candidate.architecture))
-        return profile_operations(workloads[0], target, small=workloads[1], process=process)
+        small = workloads[1] if overhead_ms is None else None
+        return profile_operations(workloads[0], target, small=small, process=process, overhead_ms=overhead_ms)

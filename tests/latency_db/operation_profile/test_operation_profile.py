@@ -17,6 +17,7 @@ from latency_db.operation_profile.profile import (
     OperationProfile,
     find_cost,
     profile_operations,
+    profiling_process,
     stage_of,
     why_unprofiled,
 )
@@ -69,6 +70,15 @@ def test_a_profile_finds_both_stages(runtime: str, model: Path) -> None:
     assert sum(o.macs for o in profile.operations) == pytest.approx(64 * 64 * 32 * 9 * 35, rel=0.01)
     assert 0.3 < profile.operations_ms / profile.run_ms < 2  # a busy machine; benchmarks/operation_profiles.py is exact
     assert OperationProfile.from_dict(profile.to_dict()) == profile
+
+
+def test_one_process_profiles_several_networks_with_one_overhead(model: Path) -> None:
+    target = Target.parse("onnxruntime:fp32@64")
+    with profiling_process(target) as process:
+        first = profile_operations(Workload("two", model), target, runs=10, process=process)
+        second = profile_operations(Workload("two", model), target, runs=10, process=process, overhead_ms=0.25)
+    assert [o.name for o in second.operations] == [o.name for o in first.operations]
+    assert first.overhead_ms != second.overhead_ms == 0.25
 
 
 def test_names_of_a_runtime_lead_to_nodes_and_stages(model: Path) -> None:
