@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import RESULTS, Goal
-from benchmarks.result_rows import THEMES, Rows, nothing
+from benchmarks.result_rows import THEMES
+from benchmarks.result_rows.form import Rows, nothing
 from nas.core.atomic import atomic_write
 
 README = RESULTS.parent / "README.md"
