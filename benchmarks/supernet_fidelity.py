@@ -5,7 +5,7 @@
 --architectures 20 --supernet-epochs 12 --epochs 12 --out runs/fidelity``
 
 A supernet is trained; ``--architectures`` of its space, spread evenly over the range of MACs (the nearest of 400
-random ones, the smallest and the largest), are evaluated with its weights on the val split, and each is trained alone
+random ones, the smallest and the largest) are evaluated with its weights on the val split, and each is trained alone
 and evaluated on ``--split``. Figure: Kendall's tau-b between the two mAP50-95, with the 95 % percentile interval of a
 bootstrap over architectures; the same among the middle third by latency; beside it what ranking by MACs alone and by
 NWOT reaches, and how far the accuracy straight from the supernet is from that of training alone, on the val split.
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -61,10 +61,28 @@ DRAWS = 5000
 CHOSEN_NAMES = ("S", "M", "L")
 
 
-def spread(space: SearchSpace, count: int, seed: int) -> list[Architecture]:
-    """``count`` different architectures at even steps of MACs, smallest first."""
+def at_level(space: SearchSpace, rng: random.Random) -> Architecture:
+    """A random architecture whose widths and depths scatter around one random share of their range.
+
+    Independent choices give networks of medium size only.
+    """
+    level, values = rng.random(), {}
+    for choice in space.choices:
+        last = len(choice.values) - 1
+        place = rng.gauss(level, 0.25) if choice.ordered else rng.random()
+        values[choice.name] = choice.values[min(last, max(0, round(place * last)))]
+    return space.smallest.replace(**values)
+
+
+def spread(
+    space: SearchSpace,
+    count: int,
+    seed: int,
+    draw: Callable[[SearchSpace, random.Random], Architecture] = SearchSpace.sample,
+) -> list[Architecture]:
+    """``count`` different architectures at even steps of MACs, smallest first, the nearest of 400 drawn ones."""
     rng = random.Random(seed)
-    pool = {a.id: a for a in (space.smallest, space.largest, *(space.sample(rng) for _ in range(400)))}
+    pool = {a.id: a for a in (space.smallest, space.largest, *(draw(space, rng) for _ in range(400)))}
     macs = {id_: trace(space.graph(a), 10).macs for id_, a in pool.items()}
     chosen: list[Architecture] = []
     for wanted in np.linspace(min(macs.values()), max(macs.values()), count):
@@ -94,6 +112,7 @@ class Setting:
         alone: Recipe of each network alone.
         init: Detector that the supernet begins as; None for random weights.
         augment: Whether images are augmented.
+        draw: Draws a random architecture of the space.
     """
 
     space: SearchSpace
@@ -101,6 +120,7 @@ class Setting:
     alone: Recipe
     init: Path | None
     augment: bool
+    draw: Callable[[SearchSpace, random.Random], Architecture] = SearchSpace.sample
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Setting:
@@ -113,7 +133,7 @@ class Setting:
         init = weights_file(args.weights)
         recipe = Recipe(epochs=args.supernet_epochs, batch_size=16, seed=args.seed, lr=TRAINED_LR)
         alone = Recipe(epochs=args.epochs, batch_size=16, seed=args.seed + 1)
-        return cls(space_from(init, None, [f"image_size={args.image_size}"]), recipe, alone, init, augment=True)
+        return cls(space_from(init, None, [f"image_size={args.image_size}"]), recipe, alone, init, True, at_level)
 
     def beginning(self, data: DataPair, folder: Path) -> Path | None:
         """File that each network alone takes its first weights from: the supernet before its training."""
@@ -205,7 +225,7 @@ def measured(args: argparse.Namespace, setting: Setting, data: DataPair, reporte
         train_supernet(space, TrainJob(data, setting.supernet, setting.init, augment=setting.augment), path, reporter)
     images = data.interpolated(interpolation_of(path))
     context = Context(space, len(data.classes), images, supernet=load_supernet(path)[0])
-    named = {f"alone{i:02d}": a for i, a in enumerate(spread(space, args.architectures, args.seed))}
+    named = {f"alone{i:02d}": a for i, a in enumerate(spread(space, args.architectures, args.seed, setting.draw))}
     named |= {name: read_artifact(args.run / f"{name}.json").architecture for name in CHOSEN_NAMES if args.run}
     scores = {
         name: {n: ESTIMATORS[name](context)(a).value for n, a in named.items()} for name in ("supernet", "macs", "nwot")
