@@ -15,14 +15,17 @@ Theme = Mapping[str, tuple[str, Rows]]
 
 
 def percent(share: float, digits: int = 1) -> str:
+    """A share as percent."""
     return f"{100 * share:.{digits}f} %"
 
 
 def interval(low: float, high: float) -> str:
+    """An interval in parentheses."""
     return f"({low:.2f}…{high:.2f})"
 
 
 def milliseconds(value: float) -> str:
+    """A time in ms, three digits."""
     return f"{value:.0f} ms" if value >= 100 else f"{value:.3g} ms"
 
 
