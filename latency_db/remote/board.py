@@ -43,8 +43,8 @@ ANSWER_S = 1800.0
 class Board:
     """A machine on which latency is measured over ssh.
 
-    The connection is made at the first use. A lost one is made again with growing pauses and a warning each; the
-    request that was lost is repeated, since each request can be.
+    The connection is made at the first use, in one attempt. A lost one is made again with growing pauses and a warning
+    each; the request that was lost is repeated, since each request can be.
 
     Args:
         address: ``ssh:user@host[:port][?python=PATH]``.
@@ -67,7 +67,8 @@ class Board:
         """Return the Python, numpy, system and free disk of the board; the first call asks the board.
 
         Raises:
-            InputError: The board cannot be used: log-in, host key, no Python, too old a Python, no numpy, a full disk.
+            InputError: The board cannot be used: no answer, log-in, host key, no Python, too old a Python, no numpy, a
+                full disk.
         """
         if self._facts is None:
             command = self._ssh.python(["-c", FACTS, FOLDER])

@@ -45,9 +45,11 @@ _REFUSED = (
         "it refuses to log in",
         "set up a key: ssh-copy-id HOST; a key with a passphrase needs ssh-agent",
     ),
-    (("could not resolve hostname",), "its name is unknown", "check the name, or name it in ~/.ssh/config"),
     (("bad configuration option", "unknown option", "no such file"), "ssh cannot be started", "check " + COMMAND),
 )
+_NO_NAME = ("could not resolve hostname",), "its name is unknown", "check the name, or name it in ~/.ssh/config"
+"""As :data:`_REFUSED`; of a machine that was reached before, the network is lost and not the name."""
+_FIRST_HINT = "check that it is on, the network, the port, and that its SSH server runs"
 
 
 class ConnectionLost(RuntimeFailure):
@@ -107,6 +109,7 @@ class Ssh:
     def __init__(self, address: Address, connect_s: int = 10, backoff: Backoff | None = None) -> None:
         self.address = address
         self._backoff = backoff or Backoff()
+        self._reached = False
         words = shlex.split(os.environ.get(COMMAND, "ssh"))
         if not words or shutil.which(words[0]) is None:
             raise InputError("no ssh client on this machine", "OpenSSH", "Debian: apt install openssh-client")
@@ -163,7 +166,7 @@ class Ssh:
         last = printable(lines[-1])[:300] if lines else f"status {status}"
         if status != CONNECTION_FAILED:
             return RuntimeFailure(f"{self.address}: {last}")
-        for parts, meaning, hint in _REFUSED:
+        for parts, meaning, hint in _REFUSED if self._reached else (*_REFUSED, _NO_NAME):
             if any(part in messages.lower() for part in parts):
                 hint = hint.replace("HOST", self.address.host)
                 return InputError(f"{self.address} cannot be used: {meaning} ({last})", hint=hint)
@@ -177,17 +180,22 @@ class Ssh:
     ) -> T:
         """Return the result of ``operation``, repeated with growing pauses while the connection is lost.
 
-        A warning is logged before each pause.
+        A warning is logged before each pause. A machine that was never reached is not tried again.
 
         Raises:
+            InputError: No connection was made so far.
             ConnectionLost: The last one, if the time of the :class:`Backoff` is over.
         """
         end = clock() + self._backoff.total_s
         pause = self._backoff.first_s
         while True:
             try:
-                return operation()
+                result = operation()
+                self._reached = True
+                return result
             except ConnectionLost as error:
+                if not self._reached:
+                    raise InputError(str(error), "a machine that answers", _FIRST_HINT) from None
                 left = end - clock()
                 if left <= 0:
                     raise

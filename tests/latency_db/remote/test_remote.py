@@ -6,6 +6,7 @@ ONNX Runtime only.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -279,16 +280,36 @@ def test_a_lost_connection_is_made_again_with_a_line(
     assert any("next attempt in" in line for line in caplog.messages)
 
 
-def test_waiting_for_a_board_ends(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a port that refuses connections."""
     if shutil.which("ssh") is None:
         pytest.skip("no SSH client here: apt-get install openssh-client")
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        free.bind(("127.0.0.1", 0))  # bound and not listening
         monkeypatch.setenv(COMMAND, "ssh -F none")
-        address = f"ssh:127.0.0.1:{free.getsockname()[1]}"
-        with Board(address, Backoff(0.5, 0.1, 0.2)) as board, pytest.raises(ConnectionLost, match="refused"):
-            board.facts()
+        yield f"ssh:127.0.0.1:{free.getsockname()[1]}"
+
+
+def test_waiting_for_a_board_ends(refusing: str, caplog: pytest.LogCaptureFixture) -> None:
+    with Board(refusing, Backoff(0.5, 0.1, 0.2)) as board, pytest.raises(ConnectionLost, match="refused"):
+        board._ssh.persistently(lambda: None)  # it was reached before
+        board.facts()
     assert caplog.messages
+
+
+def test_a_board_that_was_never_reached_is_an_error_at_once(refusing: str, caplog: pytest.LogCaptureFixture) -> None:
+    with Board(refusing) as board, pytest.raises(InputError, match="refused; expected a machine that answers") as error:
+        board.facts()
+    assert not isinstance(error.value, RuntimeFailure) and not caplog.messages
+
+
+def test_a_name_that_is_not_found_is_an_error_first_and_a_lost_network_later(refusing: str) -> None:
+    message = "ssh: Could not resolve hostname pi: Temporary failure in name resolution"
+    with contextlib.closing(Ssh(Address.parse(refusing))) as ssh:
+        assert not isinstance(ssh.failure(255, message), RuntimeFailure)
+        ssh.persistently(lambda: None)
+        assert isinstance(ssh.failure(255, message), ConnectionLost)
 
 
 @pytest.mark.parametrize(
