@@ -23,9 +23,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         type=Path,
-        help="folder of S.json, M.json, L.json and the front (default: the run; with trained weights of other "
-        "architectures there, "
-        "RUN/selection-N)",
+        help="folder of S.json, M.json, L.json and the front (default: the run; where trained weights of other "
+        "architectures are, selection-N in it)",
     )
 
 

@@ -28,7 +28,7 @@ EXAMPLES = """\
   torchrun --nproc-per-node 8 -m nas train M.json --data coco.yaml --recipe yolo-nas --device cuda --out M.safetensors"""
 
 PICKS = ("S", "M", "L")
-"""Names of a run's architecture files."""
+"""Names of architecture files in a folder without a front."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -147,14 +147,17 @@ def _train_several(args: argparse.Namespace) -> int:
 
 
 def _chosen(path: Path) -> list[Artifact]:
-    """Return S, M and L of a search's folder, or the one architecture of a file or a reference. Raises InputError if
+    """Return the chosen architectures of a search's folder, or the one of a file or a reference. Raises InputError if
     the folder has none."""
     from nas.core.architecture_file import read_artifact
     from nas.core.references import artifact_of
+    from nas.search.report.front_files import read_front
 
     if not path.is_dir():
         return [artifact_of(path)]
-    files = [path / f"{name}.json" for name in PICKS if (path / f"{name}.json").is_file()]
+    front = path / "front.json"
+    names = [name for name, _ in read_front(front).chosen] if front.is_file() else PICKS
+    files = [path / f"{name}.json" for name in names if (path / f"{name}.json").is_file()]
     if not files:
         raise InputError(f"{path} has no S.json, M.json or L.json", "the folder of a finished nas search")
     return [read_artifact(file) for file in files]

@@ -19,7 +19,7 @@ from nas.plotting.frontier import write_frontier
 from nas.search.baseline import Comparison
 from nas.search.confirmation import confirm
 from nas.search.estimation import SearchEstimators
-from nas.search.finished_run import LIMITS, free_folder
+from nas.search.finished_run import LIMITS, free_folder, remove_stale
 from nas.search.front_confidence import front_confidence
 from nas.search.plan import SearchPlan
 from nas.search.report.front_files import Front, front_csv, write_front
@@ -59,8 +59,8 @@ def finalize(done: FinishedStudy, reporter: Reporter, out: Path | None = None) -
     Args:
         done: The study.
         reporter: Receives notes and progress.
-        out: Folder of the files; by default the run's, or a numbered one in it if the run has trained weights of other
-            architectures under these names.
+        out: Folder of the files, by default the run's; a numbered one in it if the folder has trained weights of other
+            architectures.
 
     Raises InputError if no candidate was evaluated, or none meets a budget or a goal.
     """
@@ -76,9 +76,11 @@ def finalize(done: FinishedStudy, reporter: Reporter, out: Path | None = None) -
     for comparison in comparisons:
         reporter.note(str(comparison))
     artifacts = tuple(_artifact(done, pick.name, pick.candidate, comparisons) for pick in selection)
-    folder = free_folder(done.folder, artifacts) if out is None else out
-    if folder not in (done.folder, out):
-        reporter.note(f"{done.folder} has trained weights of other architectures: the files go to {folder}")
+    asked = out or done.folder
+    folder = free_folder(asked, artifacts)
+    if folder != asked:
+        reporter.note(f"{asked} has trained weights of other architectures: the files go to {folder}")
+    remove_stale(folder, artifacts)
     for artifact in artifacts:
         write_artifact(folder / f"{artifact.name}.json", artifact)
     notes = {LIMITS: {"budgets": plan.settings.budgets, "at_least": plan.settings.at_least}, **_notes(done, reporter)}

@@ -72,15 +72,27 @@ def selection_of(plan: SearchPlan, artifacts: Sequence[Artifact]) -> Selection:
 
 
 def free_folder(folder: Path, artifacts: Sequence[Artifact]) -> Path:
-    """Return where new files of these names may go: ``folder``, or its first free ``selection-N`` if trained weights
-    of another architecture are beside one of the names."""
-    for artifact in artifacts:
-        file = folder / f"{artifact.name}.json"
+    """Return where the files of a selection may go: ``folder``, or its first free ``selection-N`` if trained weights of
+    another architecture are beside one of the names, or beside a name that the selection has no more."""
+    wanted = {a.name: (a.architecture, a.precision) for a in artifacts}
+    for name in {*wanted, *_names_in(folder)}:
+        file = folder / f"{name}.json"
         if file.with_suffix(".safetensors").exists() and file.exists():
             old = read_artifact(file)
-            if (old.architecture, old.precision) != (artifact.architecture, artifact.precision):
+            if (old.architecture, old.precision) != wanted.get(name):
                 number = 2
                 while (folder / f"selection-{number}").exists():
                     number += 1
                 return folder / f"selection-{number}"
     return folder
+
+
+def remove_stale(folder: Path, artifacts: Sequence[Artifact]) -> None:
+    """Remove the architecture files of names that the selection before had, and this one has not."""
+    for name in _names_in(folder) - {a.name for a in artifacts}:
+        (folder / f"{name}.json").unlink(missing_ok=True)
+
+
+def _names_in(folder: Path) -> set[str]:
+    front = _front_of(folder)
+    return set() if front is None else {name for name, _ in front.chosen}

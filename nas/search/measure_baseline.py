@@ -12,7 +12,7 @@ from latency_db.runtimes import open_profiler
 from nas.core.budgets import ReferenceBound
 from nas.core.estimate import Estimate
 from nas.core.reporter import Reporter
-from nas.core.units import quantity
+from nas.core.units import compact, quantity
 from nas.data.source import DataPair
 from nas.estimators.base import Context
 from nas.profiling.default_database import default_latency_db
@@ -37,6 +37,9 @@ def with_measured_budgets(plan: SearchPlan, num_classes: int, data: DataPair | N
     if plan.budgets and plan.budgets.references and not plan.settings.baselines:
         plan = plan.with_references(baselines=measure_baselines(plan, num_classes, data, reporter))
     plan.check_budgets()
+    if budgets := plan.limits.budgets:
+        name, unit = plan.aims.cost.name, f" {budgets.unit}" if budgets.unit else ""
+        reporter.note(f"budgets of {name}: " + ", ".join(f"{n} {compact(bound)}{unit}" for n, bound in budgets))
     return plan
 
 

@@ -16,7 +16,7 @@ from nas.search.result import SearchResult
 from nas.search.run import open_study, with_goals
 from nas.search.run_lock import run_lock
 from nas.search.run_supernet import open_supernet, search_data, supernet_source
-from nas.search.settings import SearchSettings
+from nas.search.settings import RUN_FILE, SearchSettings
 from nas.search.study_identity import check_existing_study, identity_of
 from search_spaces.errors import InputError
 
@@ -33,12 +33,16 @@ def select_again(
         budgets: Budgets as text.
         at_least: Goals as text.
         reporter: Receives notes and progress.
-        out: Folder of the files; by default the run's, or a numbered one in it if the run has trained weights of other
-            architectures under these names.
+        out: Folder of the files, by default the run's; a numbered one in it if the folder has trained weights of other
+            architectures.
 
-    Raises InputError if the study has no candidates, or none meets a budget or a goal.
+    Raises InputError if the study has no candidates, none meets a budget or a goal, or ``out`` is another run.
     """
     old = SearchSettings.read(run)
+    if out is not None and (out / RUN_FILE).exists():
+        if out.resolve() != run.resolve():
+            raise InputError(f"--out {out} is another run", f"a new folder, or no --out for {run} itself")
+        out = None
     changed = (budgets, at_least) != (old.budgets, old.at_least)
     settings = replace(old, budgets=budgets, at_least=at_least)
     settings = replace(settings, baselines={}, goals={}) if changed else settings

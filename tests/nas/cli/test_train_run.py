@@ -9,7 +9,9 @@ import pytest
 
 from nas.cli import main
 from nas.core.architecture_file import Artifact, DataRecord, write_artifact
+from nas.core.estimate import Objective
 from nas.core.references import NO_STUDY
+from nas.search.report.front_files import Front, write_front
 from nas.supernet.weights import load_detector
 from search_spaces.references import references
 from search_spaces.spaces import SPACES
@@ -45,6 +47,13 @@ def test_a_run_and_a_reference(run: Path, capsys: pytest.CaptureFixture[str]) ->
     before = {p.name: p.stat().st_mtime_ns for p in run.glob("*.safetensors")}
     assert main(["train", str(run), *OPTIONS, "--reference", SMALLEST]) == 0  # nothing is trained twice
     assert before == {p.name: p.stat().st_mtime_ns for p in run.glob("*.safetensors")}
+
+
+def test_the_names_of_a_run_are_those_that_it_chose(run: Path) -> None:
+    (run / "S.json").rename(run / "tiny.json")
+    write_front(run, Front((Objective("latency_ms", "min"),), (), (("tiny", SPACE.smallest.id),)))
+    assert main(["train", str(run), *OPTIONS, "--out", "weights"]) == 0
+    assert [p.name for p in Path("weights").glob("*.safetensors")] == ["S.safetensors"]  # the name in its file
 
 
 def test_another_size(run: Path) -> None:

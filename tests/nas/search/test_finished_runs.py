@@ -123,6 +123,40 @@ def test_trained_weights_keep_their_architecture_file(search: Callable[..., int]
     assert read_front(run / "selection-2" / "front.json").chosen
 
 
+def test_names_that_a_selection_has_no_more_lose_their_file(search: Callable[..., int], tmp_path: Path) -> None:
+    assert search("--budgets", "S=1.2ms,M=1.5ms,L=2ms") == 0
+    run = tmp_path / "run"
+    assert main(["select", str(run), "--budgets", "S=1.2ms,L=2ms"]) == 0
+    assert not (run / "M.json").exists() and (run / "S.json").exists() and (run / "L.json").exists()
+    (run / "S.safetensors").write_bytes(b"weights of this S")
+    before = files_of(run)
+    assert main(["select", str(run), "--budgets", "L=2ms"]) == 0
+    assert files_of(run) == {**before, "study.journal": files_of(run)["study.journal"]}
+    assert [p.name for p in (run / "selection-2").glob("*.json")] != [] and not (run / "selection-2/S.json").exists()
+
+
+def test_out_of_a_selection_keeps_weights_and_other_runs(
+    search: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, other, mine = tmp_path / "run", tmp_path / "other", tmp_path / "mine"
+    assert search("--budgets", "S=1.2ms,L=2ms") == 0 and search("--budgets", "S=1.5ms", out=other) == 0
+    before = files_of(other)
+    assert main(["select", str(run), "--budgets", "S=1.9ms", "--out", str(other)]) == 2
+    assert "is another run" in capsys.readouterr().err and files_of(other) == before
+    assert main(["select", str(run), "--budgets", "S=1.2ms", "--out", str(mine)]) == 0
+    (mine / "S.safetensors").write_bytes(b"weights of this S")
+    kept = (mine / "S.json").read_bytes()
+    assert main(["select", str(run), "--budgets", "S=1.9ms", "--out", str(mine)]) == 0
+    assert (mine / "S.json").read_bytes() == kept and (mine / "selection-2/S.json").exists()
+    assert main(["select", str(run), "--budgets", "S=1.9ms", "--out", str(run)]) == 0  # the run itself
+    assert SearchSettings.read(run).budgets == "S=1.9ms" and not (run / "L.json").exists()
+
+
+def test_budgets_are_stated_in_their_unit(search: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert search("--budgets", "S=1.2,L=2000us") == 0
+    assert "budgets of latency_ms: S 1.2 ms, L 2 ms" in capsys.readouterr().out
+
+
 def test_other_budgets_choose_anew_and_measure_only_what_is_new(search: Callable[..., int], tmp_path: Path) -> None:
     assert search("--budgets", "S=1.2ms,L=2ms") == 0
     run = tmp_path / "run"
