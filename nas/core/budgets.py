@@ -14,6 +14,10 @@ from search_spaces.image_size import OptionalSizeField
 from search_spaces.references import reference
 from search_spaces.registry import unknown
 
+RUN_FILES = ("run", "front", "report", "certificate", "supernet")
+"""Names that other files of a run have."""
+LONGEST_NAME = 64
+"""Longest name of a budget, in characters; names become file names."""
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
 _ENTRY = re.compile(r"([A-Za-z0-9_-]+)\s*=\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([^\s\d.]*)")
 _REFERENCE = re.compile(r"([A-Za-z0-9_-]+)\s*=\s*(?:ref|like):\s*([^@\s]+)(?:@([0-9]{1,5}(?:x[0-9]{1,5})?))?")
@@ -150,6 +154,11 @@ def _check_names(names: Sequence[str]) -> None:
             f"budgets named {', '.join(names) or 'nothing'}",
             "at least one, each name once (upper and lower case are one)",
         )
+    for name in names:
+        if name.casefold() in RUN_FILES:
+            raise InputError(f"a budget named {name}", f"another name: {name}.json is a file of the run")
+        if len(name) > LONGEST_NAME:
+            raise InputError(f"a budget's name of {len(name)} characters", f"at most {LONGEST_NAME}")
 
 
 def _check_order(entries: Sequence[tuple[str, float]], texts: Mapping[str, str]) -> None:
