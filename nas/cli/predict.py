@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     """List, draw and save what is found; a broken image is named and passed over."""
     from nas.cli.options import new_folder
     from nas.core.console_reporter import ConsoleReporter
+    from nas.data.images import find_images
     from nas.inference.inputs import find_inputs
     from nas.inference.model import load
     from nas.inference.nms import Suppression
@@ -56,8 +57,12 @@ def run(args: argparse.Namespace) -> int:
     model = load(args.model, args.device)
     labels = model.labels_of(args.classes.split(",") if args.classes else None)
     paths = find_inputs(args.images, args.recursive)
+    reporter = ConsoleReporter()
+    for folder in filter(Path.is_dir, map(Path, args.images)):
+        for line in find_images(folder, args.recursive).remarks():
+            reporter.note(line)
     job = PredictionJob(
-        model, new_folder(args.out) if save else args.out, suppression, labels, save, args.batch, ConsoleReporter()
+        model, new_folder(args.out) if save else args.out, suppression, labels, save, args.batch, reporter
     )
     job.run(paths)
     return 2 if job.failed == len(paths) else 0

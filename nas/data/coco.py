@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from nas.data import yaml_files as yamls
-from nas.data.coco_reader import image_folder, load_json, located, read_categories, read_coco
+from nas.data.coco_reader import image_folder, load_json, read_categories, read_coco
 from nas.data.dataset import DetectionDataset
 from nas.data.formats import SPLITS, DataFormat, split_files, whole
 from nas.data.images import images_in
 from nas.data.problems import Problems
+from nas.data.walk import located
 from search_spaces.errors import InputError
 
 _LAYOUTS = (
@@ -21,6 +22,7 @@ _LAYOUTS = (
     "annotations/{split}.json",
     "{split}/_annotations.coco.json",
     "annotations/instances_{split}*.json",
+    "annotations/person_keypoints_{split}*.json",
 )
 
 Files = tuple[Path, list[Path]]
@@ -101,7 +103,7 @@ class Coco(DataFormat):
 
 def _image_folders(folder: Path, annotations: Path) -> list[Path]:
     """Where the images of a COCO json in ``folder`` may be: in a folder called as its split, or in one for all."""
-    split = annotations.parent.name if annotations.stem.startswith("_") else annotations.stem.removeprefix("instances_")
+    split = annotations.parent.name if annotations.stem.startswith("_") else annotations.stem.rpartition("_")[2]
     return [folder / "images" / split, folder / split, folder / "images", folder]
 
 

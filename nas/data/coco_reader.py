@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ from typing import Any
 from nas.data.dataset import Annotation, DetectionDataset, Sample, choose, make_sample, same_classes
 from nas.data.images import BrokenImage, annotated_size
 from nas.data.problems import Problems
-from nas.data.walk import is_inside
+from nas.data.values import flag_of, number_of
+from nas.data.walk import is_inside, located
 from search_spaces.errors import InputError
 from search_spaces.foreign_files import UnreadableFile, read_bytes
 from search_spaces.text import brief
@@ -33,7 +33,6 @@ MAX_ID = 2**53
 """Ids up to here are kept: numeric libraries keep ids as float64, which holds integers up to 2^53 exactly."""
 
 _PARTS = ("images", "annotations", "categories")
-_TRUE, _FALSE = ("1", "true", "yes"), ("0", "false", "no", "")
 
 Entry = Mapping[str, Any]
 
@@ -158,14 +157,6 @@ def image_folder(names: Sequence[str], folders: Sequence[Path], path: Path) -> P
     raise InputError(f"none of the {len(names)} images of {path} found", f"{first} in one of {looked}")
 
 
-def located(folder: Path, name: str) -> Path:
-    r"""Return the file of that name, also where the json was written on a system that separates folders by ``\`` or
-    composes accents otherwise."""
-    slashes = name.replace("\\", "/")
-    names = (name, slashes, unicodedata.normalize("NFC", slashes), unicodedata.normalize("NFD", slashes))
-    return folder / next((form for form in names if os.path.exists(folder / form)), name)
-
-
 def _integer(text: str) -> int | float:
     return int(text) if len(text) <= MAX_DIGITS else float(text)
 
@@ -175,16 +166,6 @@ def _id(value: object) -> int | None:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _number(value: object) -> float | None:
-    """The number that ``value`` is, infinite where no float holds it; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
 
 
 def _images(entries: Sequence[Any], path: Path, problems: Problems) -> list[_Image]:
@@ -219,8 +200,8 @@ def _annotations(
             problems.add(kind, path, f"annotation {_shown(entry)} {reason}, skipped")
             continue
         assert image is not None and label is not None
-        x, y, width, height = (_number(v) or 0.0 for v in entry["bbox"])
-        area, score = _number(entry.get("area")), _number(entry.get("score"))
+        x, y, width, height = (number_of(v) or 0.0 for v in entry["bbox"])
+        area, score = number_of(entry.get("area")), number_of(entry.get("score"))
         for key, value, instead in (("area", area, "that of its box"), ("score", score, "1")):
             if value is None and entry.get(key) is not None:
                 kind = f"{key} that is not a number"
@@ -231,7 +212,7 @@ def _annotations(
             Annotation(
                 (x, y, x + width, y + height),
                 labels[label],
-                bool(_crowd(entry.get("iscrowd"))),
+                bool(flag_of(entry.get("iscrowd"))),
                 area if area is not None and area > 0 else None,
                 1.0 if score is None else score,
             )
@@ -242,15 +223,15 @@ def _annotations(
 def _flaw(entry: Any, known_image: bool, known_class: bool) -> tuple[str, str] | None:
     """The kind of problem with an annotation, and what to say of it; None for a good one."""
     box = entry.get("bbox") if isinstance(entry, dict) else None
-    if not isinstance(box, list) or len(box) != 4 or any(_number(v) is None for v in box):
+    if not isinstance(box, list) or len(box) != 4 or any(number_of(v) is None for v in box):
         return "annotation without a box", "has no bbox of 4 numbers"
     if not known_image:
         return "annotation of an unknown image", f"is of image {brief(entry.get('image_id'))}"
     if not known_class:
         return "annotation of an unknown class", f"has category {brief(entry.get('category_id'))}"
-    if _crowd(entry.get("iscrowd")) is None:
+    if flag_of(entry.get("iscrowd")) is None:
         return "malformed annotation", f"has iscrowd {brief(entry['iscrowd'])}"
-    area, score = _number(entry.get("area")), _number(entry.get("score"))
+    area, score = number_of(entry.get("area")), number_of(entry.get("score"))
     if area is not None and not math.isfinite(area):
         return "malformed annotation", f"has area {brief(entry['area'])}"
     if score is not None and not 0 <= score <= 1:
@@ -261,17 +242,6 @@ def _flaw(entry: Any, known_image: bool, known_class: bool) -> tuple[str, str] |
 def _shown(entry: Any) -> str:
     """An annotation for a message; its outline would be all that is seen of it."""
     return brief({k: v for k, v in entry.items() if k != "segmentation"} if isinstance(entry, dict) else entry)
-
-
-def _crowd(value: object) -> bool | None:
-    """Whether ``iscrowd`` is set, also where a tool wrote the number as text; None where it says neither."""
-    if value is None or isinstance(value, bool):
-        return bool(value)
-    if isinstance(value, str):
-        text = value.strip().lower()
-        return True if text in _TRUE else False if text in _FALSE else None
-    number = _number(value)
-    return None if number is None or not math.isfinite(number) else number != 0
 
 
 def _sample(image: _Image, path: Path, objects: list[Annotation], json_path: Path, problems: Problems) -> Sample | None:

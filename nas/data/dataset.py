@@ -99,9 +99,9 @@ def make_sample(
     raw = np.array([a.box for a in annotations], np.float64).reshape(-1, 4)
     with np.errstate(invalid="ignore", over="ignore"):
         finite = np.isfinite(raw).all(1)
-        solid = ((raw[:, 2:] - raw[:, :2]) > 0).all(1)
+        solid = _has_area(raw)
         clipped = np.clip(raw, 0, (width, height, width, height))
-        inside = ((clipped[:, 2:] - clipped[:, :2]) > 0).all(1)
+        inside = _has_area(clipped)
         reach = np.abs(clipped - raw).max(1, initial=0) > ROUNDING_PX
     keep = np.logical_and(finite & solid, inside)
     for kind, flaw, outcome in (
@@ -130,6 +130,12 @@ def make_sample(
         _fixed(areas, np.float32),
         _fixed([a.score for a in kept], np.float32),
     )
+
+
+def _has_area(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether each box xyxy has an area as float32, in which it is kept: a side of a billionth of a pixel has none."""
+    kept = boxes.astype(np.float32)
+    return np.asarray((kept[:, 2:] > kept[:, :2]).all(1))
 
 
 def _fixed(values: ArrayLike, dtype: type[np.generic]) -> NDArray[Any]:
@@ -191,6 +197,8 @@ class DetectionDataset:
         if len(set(self.classes)) != len(self.classes):
             twice = sorted(name for name, count in Counter(self.classes).items() if count > 1)
             raise InputError(f"the {what} names classes twice: {_some(twice)}", "every class once")
+        if any(not name.strip() for name in self.classes):
+            raise InputError(f"the {what} has a class without a name", "a name for every class")
         if wrong := [name for name in self.classes if not _is_unicode(name)]:
             raise InputError(f"the {what} has a class {brief(wrong[0])}", "class names of Unicode text")
         if not self.samples:

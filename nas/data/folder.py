@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nas.data.dataset import DetectionDataset, choose, make_sample
 from nas.data.formats import DataFormat
-from nas.data.images import SUFFIXES, BrokenImage, image_sizes, images_in
+from nas.data.images import SUFFIXES, BrokenImage, find_images, image_sizes, images_in
 from nas.data.problems import Problems
 from search_spaces.errors import InputError
 
@@ -45,10 +45,12 @@ def read_images(
     ``classes`` are those that a model will mark in them. ``limit``: at most so many images. Raises InputError if there
     is no image.
     """
-    paths = list(images_in(folder))
+    found = find_images(folder)
+    paths = found.files
     if not paths:
         raise InputError(f"no image in {folder}", f"files ending in {', '.join(sorted(SUFFIXES))}")
     problems, samples = Problems(), []
+    problems.notes.extend(found.remarks())
     for index in choose(len(paths), limit):
         try:
             size, _ = image_sizes(paths[index])

@@ -74,16 +74,20 @@ def expected_formats() -> str:
 def split_files(folder: Path, pattern: str) -> dict[str, Path]:
     """Return split -> the file or folder that ``pattern`` (``images/{split}``) gives for it.
 
-    Of several the last by name counts (the newest year). Labelling tools write ``Train`` for train: case does not
-    matter.
+    Of several the last by name counts (the newest year). Case does not matter: labelling tools write ``Train`` for
+    train, Windows ``TRAIN.JSON``.
     """
     found = {}
     for split, names in SPLITS.items():
-        patterns = [pattern.format(split="".join(f"[{c}{c.upper()}]" for c in name)) for name in names]
+        patterns = [_any_case(pattern.format(split=name)) for name in names]
         hits = [hit for text in patterns for hit in sorted(folder.glob(text), reverse=True)]
         if hits:
             found[split] = hits[0]
     return found
+
+
+def _any_case(pattern: str) -> str:
+    return "".join(f"[{c.lower()}{c.upper()}]" if c.isalpha() else c for c in pattern)
 
 
 def whole(found: Sequence[dict[str, Path]]) -> dict[str, Path]:

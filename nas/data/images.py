@@ -7,6 +7,7 @@ import io
 import os
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,12 +21,16 @@ from search_spaces.errors import InputError
 from search_spaces.foreign_files import UnreadableFile, open_file, read_bytes
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+UNREAD = frozenset(
+    {".gif", ".jfif", ".jpe", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".mpo", ".dng", ".ppm", ".pgm", ".psd"}
+)
+"""Suffixes of images that are not read. A folder that has some is reported."""
 MOST_PIXELS = 1 << 27
 """Of one image: 134 million, 400 MB decoded. Several are decoded at a time, and an image reduced to a network's
 input from there shows nothing small."""
 
-UNUSED_BITS = 4
-"""Cameras and microscopes write 12 bits into files of 16. Where all values fit into 12 bits, they are taken for such."""
+DEPTHS = (8, 10, 12)
+"""Bits that cameras and microscopes write into files of 16. Where all values fit into one, they are taken for such."""
 MAX_BYTES = 1 << 30
 """Of one image file: the largest image, stored without compression, takes 400 MB (800 MB with 16 bits a channel)."""
 
@@ -53,12 +58,14 @@ Size = tuple[int, int]
 """(width, height) in pixels."""
 
 
-def find_images(folder: Path) -> Found:
+def find_images(folder: Path, recursive: bool = True) -> Found:
     """Find all image files below ``folder`` by their suffixes, also in linked folders.
 
     Hidden files (macOS writes ``._a.jpg`` beside ``a.jpg``) and system folders are passed over.
     """
-    return walk(folder, is_image)
+    found = walk(folder, lambda name: is_image(name) or _suffix(name) in UNREAD, recursive)
+    files = tuple(path for path in found.files if is_image(path.name))
+    return replace(found, files=files, unread=tuple(path for path in found.files if not is_image(path.name)))
 
 
 def images_in(folder: Path) -> Iterator[Path]:
@@ -68,7 +75,11 @@ def images_in(folder: Path) -> Iterator[Path]:
 
 def is_image(name: str) -> bool:
     """Return whether a file name has the suffix of an image."""
-    return os.path.splitext(name)[1].lower() in SUFFIXES
+    return _suffix(name) in SUFFIXES
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
 
 
 def image_sizes(path: Path) -> tuple[Size, Size]:
@@ -105,7 +116,7 @@ def read_image(path: Path, size: Size | None = None) -> NDArray[np.uint8]:
 
     Exif orientation is applied, unless the annotations were made for the stored, unturned image. Grey and palette
     become RGB, CMYK is converted, alpha is dropped, of several pages or frames the first is taken. Of 16 bits a
-    channel the upper eight stay; of an image that uses the lower 12 bits only, the upper eight of these.
+    channel the upper eight stay; of an image that uses the lower 8, 10 or 12 bits only, the upper eight of these.
 
     Args:
         path: of the file.
@@ -177,22 +188,23 @@ def _decode(data: bytes, path: Path, flags: int, otherwise: str) -> NDArray[np.u
         raise BrokenImage(path, f"cannot be decoded ({str(error).splitlines()[0][:80]})") from None
     if image is None:
         raise BrokenImage(path, otherwise)
-    if image.max(initial=0) <= 1 << (8 - UNUSED_BITS):  # equal: OpenCV rounds a TIFF to 8 bits
+    if image.max(initial=0) <= 1 << (DEPTHS[-1] - 8):  # equal: OpenCV rounds a TIFF to 8 bits
         image = _brightened(data, flags, image)
     return np.asarray(image, np.uint8)
 
 
 def _brightened(data: bytes, flags: int, image: NDArray[Any]) -> NDArray[Any]:
-    """The same image from its lower bits, where it has 16 bits a channel and leaves the upper four unused."""
+    """The same image from its lower bits, where it has 16 bits a channel and uses no more than one of ``DEPTHS``."""
     try:
         # as BGR: OpenCV 4 swaps the colours of a 16-bit TIFF wrongly
         bgr = flags & ~cv2.IMREAD_COLOR_RGB | cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
         deep = cv2.imdecode(np.frombuffer(data, np.uint8), bgr)
     except cv2.error:
         return image
-    if deep is None or deep.dtype != np.uint16 or deep.max(initial=0) >> (16 - UNUSED_BITS):
+    if deep is None or deep.dtype != np.uint16:
         return image
-    return np.ascontiguousarray(np.right_shift(deep[..., ::-1], 8 - UNUSED_BITS, dtype=np.uint16))
+    bits = next((bits for bits in DEPTHS if not deep.max(initial=0) >> bits), None)
+    return image if bits is None else np.ascontiguousarray(np.right_shift(deep[..., ::-1], bits - 8, dtype=np.uint16))
 
 
 def _broken(path: Path, error: UnreadableFile) -> BrokenImage:

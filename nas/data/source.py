@@ -164,7 +164,7 @@ def find_data(spec: str | Path, cache: Path | None = None) -> DataFormat:
         folder = digits_folder(parse_digits(spec, match), cache or cache_folder())
         return Coco(spec, {split: (folder / f"{split}.json", [folder / "images"]) for split in ("train", "val")})
     path = Path(spec).expanduser()
-    if not os.path.exists(path) and path.suffix not in SUFFIXES:
+    if not os.path.exists(path) and path.suffix.lower() not in SUFFIXES:
         raise InputError(
             f"no data set at {str(spec)!r} (nothing there)",
             "digits, digits@160, a folder with a COCO, YOLO or Pascal VOC data set, or a .yaml that describes one",

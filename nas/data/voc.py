@@ -21,6 +21,8 @@ from nas.data.formats import DataFormat, split_files
 from nas.data.images import BrokenImage, annotated_size, images_in
 from nas.data.problems import Problems
 from nas.data.texts import class_names, lines_of
+from nas.data.values import flag_of
+from nas.data.walk import any_case, files_in
 from search_spaces.errors import InputError
 from search_spaces.foreign_files import MIB, UnreadableFile, read_bytes
 from search_spaces.text import brief
@@ -68,10 +70,12 @@ class _Place:
     @cached_property
     def stems(self) -> tuple[str, ...]:
         """The names of its images without suffix, each once."""
-        found = (
-            lines_of(self.listing) if self.listing else [path.stem for path in sorted(self.annotations.glob("*.xml"))]
-        )
+        found = lines_of(self.listing) if self.listing else [path.stem for path in files_in(self.annotations, ".xml")]
         return tuple(dict.fromkeys(found))
+
+    def annotation(self, stem: str) -> Path:
+        """Return the annotation file of an image."""
+        return any_case(self.annotations / f"{stem}.xml")
 
 
 class Voc(DataFormat):
@@ -132,11 +136,14 @@ class Voc(DataFormat):
         """Return annotation files without an image, images without an annotation file, and those that are in no list."""
         problems, listed = (
             Problems(),
-            {place.annotations / f"{stem}.xml" for place in self._places.values() for stem in place.stems},
+            {place.annotation(stem) for place in self._places.values() for stem in place.stems},
         )
         for source, folder in dict.fromkeys((place.annotations, place.images) for place in self._places.values()):
             images = self._images_in(folder)
-            files = {path.stem: path for path in sorted(source.glob("*.xml"))}
+            files = {path.stem: path for path in files_in(source, ".xml")}
+            for path in images_in(folder):
+                if (used := images.get(path.stem, path)) != path:
+                    problems.add("image of the name of another", path, f"not used: {used.name} has its annotations")
             for stem in sorted(images.keys() - files):
                 problems.add("image without annotations", images[stem], f"no {source.name}/{stem}.xml, not used")
             for stem, path in files.items():
@@ -147,9 +154,11 @@ class Voc(DataFormat):
         return problems
 
     def _images_in(self, folder: Path) -> dict[str, Path]:
-        """Name without suffix -> image; looked up once."""
+        """Name without suffix -> image, of several the one least deep; looked up once."""
         if folder not in self._images:
-            self._images[folder] = {path.stem: path for path in images_in(folder)}
+            found = self._images[folder] = {}
+            for path in sorted(images_in(folder), key=lambda path: len(path.parts)):
+                found.setdefault(path.stem, path)
         return self._images[folder]
 
     @cached_property
@@ -157,13 +166,13 @@ class Voc(DataFormat):
         named = class_names(self._root / "classes.txt")
         if named:
             return named
-        files = [
-            self._file(place.annotations / f"{stem}.xml") for place in self._places.values() for stem in place.stems
-        ]
+        files = [self._file(place.annotation(stem)) for place in self._places.values() for stem in place.stems]
         found = tuple(sorted({object.name for file in files if isinstance(file, _File) for object in file.objects}))
         if not found:
-            broken = next((str(file) for file in files if isinstance(file, InputError)), "")
-            raise InputError(f"no object in the {len(files)} annotation files of {self._root}", "at least one", broken)
+            errors = (f"{path}: {file}" for path, file in self._files.items() if isinstance(file, InputError))
+            raise InputError(
+                f"no object in the {len(files)} annotation files of {self._root}", "at least one", next(errors, "")
+            )
         return found
 
     @cached_property
@@ -180,7 +189,7 @@ class Voc(DataFormat):
         return self._files[path]
 
     def _sample(self, id: int, place: _Place, stem: str, problems: Problems) -> Sample | None:
-        path, where = self._images_in(place.images).get(stem), place.annotations / f"{stem}.xml"
+        path, where = self._images_in(place.images).get(stem), place.annotation(stem)
         if path is None:
             problems.add("missing image", place.images / stem, "no such image, skipped")
             return None
@@ -215,7 +224,7 @@ class Voc(DataFormat):
 
 
 def _has_xml(folder: Path) -> bool:
-    return any(folder.glob("*.xml"))
+    return bool(files_in(folder, ".xml"))
 
 
 def _read(path: Path) -> _File:
@@ -239,8 +248,12 @@ def _read(path: Path) -> _File:
         if not name or corners is None:
             flaws.append(f"object {number} has no {'name' if not name else 'bndbox'}")
             continue
+        difficult = flag_of(entry.findtext("difficult"))
+        if difficult is None:
+            flaws.append(f"object {number} has difficult {brief(entry.findtext('difficult'))}")
+            continue
         x1, y1, x2, y2 = (_number(corners, corner) for corner in _CORNERS)
-        objects.append(_Object(name, (x1 - 1, y1 - 1, x2, y2), (entry.findtext("difficult") or "").strip() == "1"))
+        objects.append(_Object(name, (x1 - 1, y1 - 1, x2, y2), difficult))
     width, height = (_number(root, f"size/{side}") for side in ("width", "height"))
     return _File((width, height), tuple(objects), tuple(flaws))
 

@@ -7,14 +7,21 @@ File managers, notebooks and network disks put copies and thumbnails beside imag
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 SYSTEM_FOLDERS = frozenset(
-    {"__macosx", "@eadir", "$recycle.bin", "system volume information", "#recycle", "lost+found"}
+    {
+        *("__macosx", "__pycache__", "lost+found", "~snapshot"),
+        *("$recycle.bin", "recycler", "recycled", "system volume information", "found.000"),
+        *("@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot"),
+    }
 )
 """Folders of operating systems and network disks, in lower case."""
+MAX_SHOWN = 3
+"""Files or folders named in a remark."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +32,27 @@ class Found:
         files: in the order of their paths.
         passed_over: folders that were not searched.
         unreadable: folders that could not be listed.
+        unread: images of kinds that are not read.
     """
 
     files: tuple[Path, ...]
     passed_over: tuple[Path, ...]
     unreadable: tuple[Path, ...]
+    unread: tuple[Path, ...] = ()
+
+    def remarks(self) -> list[str]:
+        """Return a line for folders that were passed over, one for those that could not be listed, one for ``unread``."""
+        lines = (
+            (self.passed_over, f"folders that were passed over: {_some(self.passed_over)}"),
+            (self.unreadable, f"folders that could not be read: {_some(self.unreadable)}"),
+            (self.unread, f"images of kinds that are not read ({len(self.unread)}): {_some(self.unread)}"),
+        )
+        return [line for paths, line in lines if paths]
+
+
+def _some(paths: Sequence[Path]) -> str:
+    more = f" and {len(paths) - MAX_SHOWN} more" if len(paths) > MAX_SHOWN else ""
+    return ", ".join(map(str, paths[:MAX_SHOWN])) + more
 
 
 def is_passed_over(name: str) -> bool:
@@ -78,6 +101,28 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link that leads in a circle
         return False
+
+
+def files_in(folder: Path, *suffixes: str) -> list[Path]:
+    """Return the files directly in ``folder`` with one of ``suffixes`` (lower case), in any case, without hidden ones.
+
+    macOS writes ``._a.xml`` beside ``a.xml``, Windows ``A.XML``.
+    """
+    return sorted(p for p in folder.glob("*") if p.suffix.lower() in suffixes and not is_passed_over(p.name))
+
+
+def any_case(path: Path) -> Path:
+    """Return ``path``, or the path with its suffix in upper case where only that exists."""
+    upper = path.with_name(path.stem + path.suffix.upper()) if path.suffix else path
+    return upper if not os.path.lexists(path) and os.path.lexists(upper) else path
+
+
+def located(folder: Path, name: str) -> Path:
+    r"""Return the file of that name, also where the name was written on a system that separates folders by ``\`` or
+    composes accents otherwise."""
+    slashes = name.replace("\\", "/")
+    names = (name, slashes, unicodedata.normalize("NFC", slashes), unicodedata.normalize("NFD", slashes))
+    return folder / next((form for form in names if os.path.exists(folder / form)), name)
 
 
 def is_inside(path: Path, folder: Path) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from nas.data.walk import files_in
 from search_spaces.errors import InputError
 from search_spaces.foreign_files import MIB, UnreadableFile, read_text
 from search_spaces.text import brief
@@ -26,14 +27,15 @@ _EXPECTED = "a yaml that describes a data set"
 _TAGS = frozenset(
     f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map", "merge")
 )
+_MERGE = "<<"
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 
 
 def yamls_in(path: Path) -> list[Path]:
-    """Return the yaml that ``path`` is, or those in the folder that it is."""
-    if path.suffix in SUFFIXES and not os.path.isdir(path):
+    """Return the yaml that ``path`` is, or those in the folder that it is, without hidden ones."""
+    if path.suffix.lower() in SUFFIXES and not os.path.isdir(path):
         return [path]
-    return sorted(file for suffix in SUFFIXES for file in path.glob(f"*{suffix}"))
+    return files_in(path, *SUFFIXES)
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
@@ -65,8 +67,8 @@ def _build(events: Iterable[Any]) -> Any:
     """Return the value that a stream of yaml events describes; None where it holds no document.
 
     Raises:
-        ValueError: the document is nested too deep, has a tag of another program, a key that is no text, an alias of
-            nothing, or is one of several.
+        ValueError: the document is nested too deep, has a tag of another program, a key that is no text or stands there
+            twice, an alias of nothing, or is one of several.
     """
     root: list[Any] = []
     stack: list[_Open] = [_Open(root)]
@@ -101,6 +103,7 @@ class _Open:
     def __init__(self, container: list[Any] | dict[str, Any]) -> None:
         self.container = container
         self.key: str | None = None
+        self.keys: set[str] = set()
 
     def add(self, value: Any) -> None:
         """Take the next item, key or value."""
@@ -109,9 +112,15 @@ class _Open:
         elif self.key is None:
             if not isinstance(value, str):
                 raise ValueError(f"a key that is a {type(value).__name__}")
+            if value in self.keys:  # PyYAML takes the last, and one class or one split would be lost
+                raise ValueError(f"key {value[:40]!r} stands there twice")
             self.key = value
+            if value != _MERGE:
+                self.keys.add(value)
         else:
-            if self.key == "<<" and isinstance(value, dict):  # merge key: defaults for the keys that the mapping lacks
+            if self.key == _MERGE and isinstance(
+                value, dict
+            ):  # merge key: defaults for the keys that the mapping lacks
                 for name in value:
                     self.container.setdefault(name, value[name])
             else:

@@ -16,7 +16,7 @@ from nas.data.formats import SPLITS, DataFormat, split_files, whole
 from nas.data.images import SUFFIXES, BrokenImage, find_images, image_sizes
 from nas.data.problems import Problems
 from nas.data.texts import class_names, lines_of
-from nas.data.walk import Found, is_inside
+from nas.data.walk import Found, files_in, is_inside, located
 from nas.data.yolo_labels import LabelReader, find_labels, label_path, numbered_classes
 from search_spaces.errors import InputError
 from search_spaces.text import brief
@@ -24,8 +24,6 @@ from search_spaces.text import brief
 _LAYOUTS = ("images/{split}", "{split}/images")
 _LISTS = ("classes.txt", "train.txt", "val.txt", "test.txt")
 """Text files that are no labels."""
-MAX_SHOWN = 3
-"""Folders named in a remark."""
 
 
 @dataclass(frozen=True)
@@ -111,12 +109,14 @@ class Yolo(DataFormat):
         problems, used, folders = Problems(), set[Path](), set[Path]()
         for image in self._images():
             labels = find_labels(image)
-            if labels is None:
+            if labels is None and os.path.exists(image):
                 problems.add("image without a label file", image, "taken to show nothing")
+            if labels in used:
+                problems.add("label file of several images", labels, f"one is {image.name}, all are used")
             used.add(labels or label_path(image))
             folders.add((labels or label_path(image)).parent)
         for folder in sorted(folders):
-            for path in sorted(folder.glob("*.txt")):
+            for path in files_in(folder, ".txt"):
                 if path not in used and path.name not in _LISTS:
                     problems.add("label file without an image", path, "not used")
         return problems
@@ -148,7 +148,6 @@ def read_yolo(
     Raises:
         InputError: there is no image, one is listed twice, or none has a label file.
     """
-    problems = Problems()
     found = [_images(source) for source in sources]
     paths = [path for part in found for path in part.files]
     path, times = Counter(paths).most_common(1)[0] if paths else (None, 0)
@@ -158,22 +157,37 @@ def read_yolo(
         raise InputError(
             f"no image in {', '.join(map(str, sources))}", f"files ending in {', '.join(sorted(SUFFIXES))}"
         )
-    if root is not None:
-        _report_outside(sources, found, root, problems)
     labels = [find_labels(path) for path in paths]
     if not any(labels):
         raise InputError(
             f"no label file for the {len(paths)} images of {name}/{split}", f"{label_path(paths[0])} and so on"
         )
-    reader = LabelReader(len(classes), keypoints, problems)
-    read = [_sample(i + 1, paths[i], labels[i], reader, problems) for i in choose(len(paths), limit)]
-    if lacking := labels.count(None):
+    chosen = choose(len(paths), limit)
+    reader, problems, read = _samples(paths, labels, chosen, len(classes), keypoints)
+    if reader.misread:
+        reader, problems, read = _samples(paths, labels, chosen, len(classes), keypoints, tracked=True)
+    if root is not None:
+        _report_outside(sources, found, root, problems)
+    if lacking := sum(label is None and os.path.exists(path) for path, label in zip(paths, labels, strict=True)):
         problems.notes.append(f"{lacking} of {len(paths)} images have no label file and are taken to show nothing")
     problems.notes.extend(reader.remarks())
-    if passed := [str(folder) for part in found for folder in part.passed_over]:
-        more = f" and {len(passed) - MAX_SHOWN} more" if len(passed) > MAX_SHOWN else ""
-        problems.notes.append(f"folders that were passed over: {', '.join(passed[:MAX_SHOWN])}{more}")
-    return DetectionDataset(name, split, classes, [s for s in read if s is not None], problems)
+    for part in found:
+        problems.notes.extend(part.remarks())
+    return DetectionDataset(name, split, classes, read, problems)
+
+
+def _samples(
+    paths: Sequence[Path],
+    labels: Sequence[Path | None],
+    chosen: Sequence[int],
+    classes: int,
+    keypoints: tuple[int, int] | None,
+    tracked: bool = False,
+) -> tuple[LabelReader, Problems, list[Sample]]:
+    problems = Problems()
+    reader = LabelReader(classes, keypoints, problems, tracked)
+    read = [_sample(i + 1, paths[i], labels[i], reader, problems) for i in chosen]
+    return reader, problems, [sample for sample in read if sample is not None]
 
 
 def _report_outside(sources: Sequence[Path], found: Sequence[Found], root: Path, problems: Problems) -> None:
@@ -206,9 +220,9 @@ def _images(source: Path) -> Found:
     """The images of a folder, or those that a .txt lists. Raises InputError for anything else."""
     if os.path.isdir(source):
         return find_images(source)
-    if source.suffix == ".txt" and os.path.lexists(source):
-        listed = map(Path, lines_of(source, errors="surrogateescape"))  # a file name may be of any bytes
-        return Found(tuple(path if path.is_absolute() else source.parent / path for path in listed), (), ())
+    if source.suffix.lower() == ".txt" and os.path.lexists(source):
+        listed = lines_of(source, errors="surrogateescape")  # a file name may be of any bytes
+        return Found(tuple(located(source.parent, name) for name in listed), (), ())
     raise InputError(f"no images at {source}", "a folder of images, or a .txt that lists them")
 
 
@@ -261,6 +275,6 @@ def _sources(content: Mapping[str, Any], key: str, path: Path, root: Path) -> li
             raise InputError(
                 f"{path}: {key} is {brief(entry)}", "a folder, a .txt that lists images, or a list of them"
             )
-        place, beside = root / text, root / text.removeprefix("../")
+        place, beside = located(root, text), located(root, text.removeprefix("../"))
         found.append(beside if not os.path.exists(place) and os.path.exists(beside) else place)
     return found

@@ -15,6 +15,7 @@ from pathlib import Path
 from nas.data.dataset import Annotation
 from nas.data.problems import Problems
 from nas.data.texts import lines_of
+from nas.data.walk import any_case
 from search_spaces.errors import InputError
 from search_spaces.text import brief
 
@@ -25,22 +26,26 @@ MAX_NUMBERED = 10_000
 """Classes of a data set that only numbers them. A larger number in a label is an error of that label."""
 
 
+_LABELS = {"images": "labels", "Images": "Labels", "IMAGES": "LABELS"}
+
+
 def label_path(image: Path) -> Path:
     """Return where the labels of an image belong.
 
-    The last folder called ``images`` in its path becomes ``labels``; without such a folder they are beside the image.
+    The last folder called ``images`` in its path becomes ``labels``, and ``Images`` ``Labels``; without such a folder they
+    are beside the image.
     """
     parts = list(image.parts)
     for i in range(len(parts) - 2, -1, -1):
-        if parts[i] == "images":
-            parts[i] = "labels"
+        if parts[i] in _LABELS:
+            parts[i] = _LABELS[parts[i]]
             break
     return _as_text(Path(*parts))
 
 
 def find_labels(image: Path) -> Path | None:
     """Return the label file of an image: at :func:`label_path`, else beside the image; None where there is none."""
-    places = (label_path(image), _as_text(image))
+    places = map(any_case, (label_path(image), _as_text(image)))
     return next((path for path in places if os.path.lexists(path)), None)
 
 
@@ -71,14 +76,17 @@ class LabelReader:
     """Reads the label files of one split and counts what their lines turn out to be.
 
     ``classes`` is the number of classes, ``keypoints`` the ``kpt_shape`` of the yaml: (number of points, numbers per
-    point), None where the data set has none.
+    point), None where the data set has none. ``tracked``: lines in the form of a tracker's are such.
     """
 
-    def __init__(self, classes: int, keypoints: tuple[int, int] | None, problems: Problems) -> None:
+    def __init__(
+        self, classes: int, keypoints: tuple[int, int] | None, problems: Problems, tracked: bool = False
+    ) -> None:
         self._classes = classes
         self._columns = None if keypoints is None else 5 + keypoints[0] * keypoints[1]
         self._problems = problems
         self._read: Counter[str] = Counter()
+        self._tracked = tracked
 
     def read(self, path: Path, size: tuple[int, int]) -> list[Annotation]:
         """Return the objects of a label file for an image of ``size`` (width, height) in pixels.
@@ -86,13 +94,18 @@ class LabelReader:
         A line that is no object is left out and counted in the problems. Raises InputError if the file cannot be read.
         """
         lines = lines_of(path)
-        tracked = self._columns is None and any(self._is_far(line) for line in lines)
+        self._tracked = self._tracked or (self._columns is None and any(map(_is_far, lines)))
         found = []
         for number, line in enumerate(lines, 1):
-            annotation = self._annotation(line.split(), size, f"{path}:{number}", tracked)
+            annotation = self._annotation(line.split(), size, f"{path}:{number}")
             if annotation is not None:
                 found.append(annotation)
         return found
+
+    @property
+    def misread(self) -> bool:
+        """Return whether a file showed lines of a tracker after such lines of earlier files were read as outlines."""
+        return self._tracked and self._read["misread"] > 0
 
     def remarks(self) -> list[str]:
         """Return what the columns were taken for, where that is a guess."""
@@ -106,14 +119,14 @@ class LabelReader:
             ]
         return [f"{outlines} of {lines} label lines are outlines, of which the enclosing box is taken"]
 
-    def _annotation(self, columns: list[str], size: tuple[int, int], where: str, tracked: bool) -> Annotation | None:
+    def _annotation(self, columns: list[str], size: tuple[int, int], where: str) -> Annotation | None:
         try:
             label, *values = (float(column) for column in columns)
         except ValueError:
             self._skip(where, f"{brief(' '.join(columns[:8]), 60)} is not numbers")
             return None
         outline = self._columns is None and len(values) != 4
-        if flaw := self._flaw(columns, values, outline, tracked):
+        if flaw := self._flaw(columns, values, outline):
             self._skip(where, flaw)
             return None
         if not (label.is_integer() and 0 <= label < self._classes):
@@ -121,30 +134,24 @@ class LabelReader:
             self._problems.add("annotation of an unknown class", where, f"class {columns[0][:40]} of {known}, skipped")
             return None
         self._read.update(line=1, outline=int(outline), seven=int(len(columns) == 7 and outline))
+        self._read.update(misread=int(outline and _is_tracked(values)))
         x1, y1, x2, y2 = _enclosing(values) if outline else _corners(values)
         width, height = size
         return Annotation((x1 * width, y1 * height, x2 * width, y2 * height), int(label))
 
-    def _flaw(self, columns: Sequence[str], values: Sequence[float], outline: bool, tracked: bool) -> str:
+    def _flaw(self, columns: Sequence[str], values: Sequence[float], outline: bool) -> str:
         """What is wrong with the columns of a line; "" for a good one."""
         if self._columns is not None and len(columns) not in (5, self._columns):
             return f"{len(columns)} columns instead of 5 or {self._columns} (kpt_shape)"
         if outline and (len(values) < 6 or len(values) % 2):
             return f"{len(columns)} columns instead of 5"
-        if outline and (_reaches_out(values) or (tracked and _is_tracked(columns))):
+        if outline and (_reaches_out(values) or (self._tracked and _is_tracked(values))):
             what = "a tracker's class, box, confidence, id?" if len(columns) == 7 else "pixels instead of shares?"
             return f"{len(columns)} columns that are no outline within the image ({what})"
         return ""
 
     def _skip(self, where: str, message: str) -> None:
         self._problems.add("malformed label line", where, f"{message}, skipped")
-
-    def _is_far(self, line: str) -> bool:
-        columns = line.split()
-        try:
-            return _is_tracked(columns) and _reaches_out([float(column) for column in columns[1:]])
-        except ValueError:
-            return False
 
 
 def _corners(values: Sequence[float]) -> tuple[float, float, float, float]:
@@ -163,6 +170,15 @@ def _reaches_out(values: Sequence[float]) -> bool:
     return any(math.isfinite(value) and not -MAX_REACH <= value <= 1 + MAX_REACH for value in values)
 
 
-def _is_tracked(columns: Sequence[str]) -> bool:
-    """Whether a line has the form of a tracker's: class, box, confidence and a whole number."""
-    return len(columns) == 7 and columns[-1].isdecimal()
+def _is_tracked(values: Sequence[float]) -> bool:
+    """Whether the numbers after the class have the form of a tracker's: box, confidence and a whole number."""
+    return len(values) == 6 and all(0 <= value <= 1 for value in values[:5]) and values[5].is_integer()
+
+
+def _is_far(line: str) -> bool:
+    """Whether a line has the form of a tracker's and is no outline within the image."""
+    try:
+        _, *values = map(float, line.split())
+    except ValueError:
+        return False
+    return _is_tracked(values) and _reaches_out(values)

@@ -17,7 +17,7 @@ from nas.core.atomic import atomic_write
 from nas.core.journal import Journal
 from nas.core.reporter import Reporter
 from nas.data.coco_writer import CocoWriter
-from nas.data.images import SUFFIXES, BrokenImage, images_in, read_image
+from nas.data.images import SUFFIXES, BrokenImage, find_images, read_image
 from nas.data.source import DataPair
 from nas.pseudo_labels.thresholds import LEFT_OUT, Finder, thresholds_for
 from nas.supernet.weights import digest_of
@@ -94,9 +94,12 @@ def pseudo_label(
     relative to its folder. Raises InputError if there is no image, if the options do not fit the model, or if ``out``
     holds anything but earlier pseudo-labels.
     """
-    paths = list(images_in(images))
+    inside = find_images(images)
+    paths = inside.files
     if not paths:
         raise InputError(f"no image in {images}", f"files ending in {', '.join(sorted(SUFFIXES))}")
+    for line in inside.remarks():
+        reporter.note(line)
     journal = Journal(out.with_name(out.name + ".part"))
     _check_replaceable(out)
     asked = _asked(model, finder, wanted, data)
