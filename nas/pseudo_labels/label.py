@@ -98,8 +98,8 @@ def pseudo_label(
     paths = inside.files
     if not paths:
         raise InputError(f"no image in {images}", f"files ending in {', '.join(sorted(SUFFIXES))}")
-    for line in inside.remarks():
-        reporter.note(line)
+    for remark in inside.remarks():
+        reporter.note(remark)
     journal = Journal(out.with_name(out.name + ".part"))
     _check_replaceable(out)
     asked = _asked(model, finder, wanted, data)
