@@ -79,6 +79,16 @@ class LabelThresholds:
         return found | dict(self.by_class)
 
 
+def _images_of(folder: Path, reporter: Reporter) -> tuple[Path, ...]:
+    """The images below a folder; what was passed over is reported. Raises InputError if there is none."""
+    found = find_images(folder)
+    if not found.files:
+        raise InputError(f"no image in {folder}", f"files ending in {', '.join(sorted(SUFFIXES))}")
+    for remark in found.remarks():
+        reporter.note(remark)
+    return found.files
+
+
 def pseudo_label(
     model: Path,
     finder: Finder,
@@ -94,12 +104,7 @@ def pseudo_label(
     relative to its folder. Raises InputError if there is no image, if the options do not fit the model, or if ``out``
     holds anything but earlier pseudo-labels.
     """
-    inside = find_images(images)
-    paths = inside.files
-    if not paths:
-        raise InputError(f"no image in {images}", f"files ending in {', '.join(sorted(SUFFIXES))}")
-    for remark in inside.remarks():
-        reporter.note(remark)
+    paths = _images_of(images, reporter)
     journal = Journal(out.with_name(out.name + ".part"))
     _check_replaceable(out)
     asked = _asked(model, finder, wanted, data)
