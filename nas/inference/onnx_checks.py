@@ -7,6 +7,7 @@ An ONNX file is a program from outside. Its metadata size buffers, its graph dec
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ MAX_TENSOR_BYTES = 2 << 30
 MAX_BATCH = 1024
 
 _EXPECTED = "a file that nas export wrote"
+_SUPPRESSIONS = ("nms", "none", "inside")
 _SMALL = 1024
 """Elements up to which an initializer may be a shape that other shapes are computed from."""
 
@@ -93,12 +95,12 @@ def check_onnx(path: Path) -> CheckedOnnx:
         _check_sizes(proto, image_size, batch)
         inside = _inside(proto, path) if layout == "detections" else None
         interpolation = _interpolation(proto)
+        end_to_end = _suppression(proto) == "none" or layout == "detections"
     except UnreadableFile:
         raise
     except InputError as error:
         text = str(error)
         raise InputError(text if text.startswith(str(path)) else f"{path}: {text}", hint=_HINT) from None
-    end_to_end = _entry(proto, "suppression") == "none" or layout == "detections"
     return CheckedOnnx(
         str(path) if external else content, classes, image_size, end_to_end, batch, layout, inside, interpolation
     )
@@ -118,6 +120,14 @@ def _interpolation(proto: onnx.ModelProto) -> str:
     return found
 
 
+def _suppression(proto: onnx.ModelProto) -> str:
+    """What the file says of suppression: that it follows, that there is nothing to suppress, or that it is in the graph."""
+    found = _entry(proto, "suppression") or "nms"
+    if found not in _SUPPRESSIONS:
+        raise InputError(f"suppression {brief(found)}", f"one of {', '.join(_SUPPRESSIONS)}")
+    return found
+
+
 def _text(value: str | bytes) -> str:
     """A string of a file; protobuf gives the bytes of one that is not UTF-8."""
     return value if isinstance(value, str) else value.decode(errors="replace")
@@ -131,8 +141,10 @@ def _metadata(proto: onnx.ModelProto, path: Path) -> tuple[tuple[str, ...], Imag
     classes = parse_json(names, f"{path}: classes", max_bytes=16 << 20)
     if not isinstance(classes, list) or not 1 <= len(classes) <= MAX_CLASSES:
         raise InputError(f"classes are {brief(classes)}", f"1 to {MAX_CLASSES:,} names")
-    if odd := [name for name in classes if not isinstance(name, str) or not name]:
+    if odd := [name for name in classes if not isinstance(name, str) or not name.strip()]:
         raise InputError(f"a class is called {brief(odd[0])}", "names")
+    if len(set(classes)) < len(classes):
+        raise InputError(f"classes {brief(classes)}", "every name once")
     return tuple(classes), _image_size(size)
 
 
@@ -154,10 +166,12 @@ def _external_files(proto: onnx.ModelProto, path: Path) -> bool:
     folder = path.resolve().parent
     locations = {entry.value for tensor in _tensors(proto) for entry in tensor.external_data if entry.key == "location"}
     for location in sorted(locations):
+        if "\0" in location:
+            raise InputError(f"weights in {brief(location)}", "the name of a file beside it")
         file = (folder / location).resolve()
         if Path(location).is_absolute() or not file.is_relative_to(folder):
             raise InputError(f"weights in {brief(location)}", "a file in the folder of the model")
-        if not file.is_file() or file.stat().st_size > MAX_FILE_BYTES:
+        if not os.path.isfile(file) or file.stat().st_size > MAX_FILE_BYTES:
             raise InputError(f"weights in {brief(location)}, which is no file of at most 2 GiB", "a file beside it")
     return bool(locations)
 
@@ -254,7 +268,7 @@ def _check_sizes(proto: onnx.ModelProto, image_size: ImageSize, batch: int | Non
     del light.graph.value_info[:]
     try:
         inferred = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
-    except (ValueError, RuntimeError) as error:  # InferenceError, and what its C++ raises
+    except (ValueError, RuntimeError, onnx.shape_inference.InferenceError) as error:
         raise InputError(f"a graph whose shapes do not fit ({error})", _EXPECTED) from None
     for value in (*inferred.value_info, *inferred.output, *inferred.input):
         lengths = [length or 1 for length in _shape(value) or ()]

@@ -84,6 +84,9 @@ def test_a_plain_file_runs(tmp_path: Path) -> None:
         ("classes", '"ab"', "classes are 'ab'"),
         ("classes", "[1, 2]", "a class is called 1"),
         ("classes", '["a", ""]', "a class is called ''"),
+        ("classes", '["a", " "]', "a class is called ' '"),
+        ("classes", '["a", "a"]', "every name once"),
+        *(("suppression", word, "suppression") for word in ("maybe", "NMS", "null", '"nms"', "x" * 5000)),
         ("classes", '["a"]', "scores of shape"),
         ("classes", '["a", "b", "c"]', "scores of shape"),
         ("classes", "[" * 100_000, "nested too deeply"),
@@ -169,6 +172,15 @@ def loop() -> onnx.GraphProto:
 
 def test_loops_are_refused(tmp_path: Path) -> None:
     refused(write(tmp_path / "x.onnx", loop()), "loops")
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda node: node.__setattr__("domain", "other"), lambda node: node.ClearField("input")]
+)
+def test_operations_that_cannot_be_run_are_refused(spoil: Callable[[onnx.NodeProto], object], tmp_path: Path) -> None:
+    content = detector()
+    spoil(content.node[0])
+    refused(write(tmp_path / "x.onnx", content), "x.onnx")
 
 
 def test_functions_are_refused(tmp_path: Path) -> None:
@@ -309,7 +321,9 @@ def test_weights_beside_the_file_are_read(tmp_path: Path) -> None:
     assert np.allclose(backend.run(np.ones((1, 3, SIDE, SIDE), np.float32))[0], 1)
 
 
-@pytest.mark.parametrize("location", ["../weights.bin", "/etc/passwd", "none.bin", "folder", "device", "outside"])
+@pytest.mark.parametrize(
+    "location", ["../weights.bin", "/etc/passwd", "none.bin", "folder", "device", "outside", "a\0b", "x" * 5000]
+)
 def test_weights_elsewhere_are_refused(location: str, tmp_path: Path) -> None:
     folder = tmp_path / "models"
     (folder / "folder").mkdir(parents=True)
