@@ -20,6 +20,7 @@ from nas.data.loader import FEW_BROKEN, MOST_BROKEN
 from nas.data.problems import Problems
 from nas.data.source import DataPair, check_splits, find_data, report_shared_images
 from nas.data.statistics import Statistics, statistics
+from nas.data.walk import is_inside
 from search_spaces.errors import InputError
 from search_spaces.text import counted
 
@@ -99,6 +100,8 @@ def check(spec: str | Path, watch: Watch = lambda done, total: None, cache: Path
     """
     found = find_data(spec, cache)
     splits, unread, unusable = _splits(found, spec)
+    for data in splits.values():
+        _linked(data, Path(spec).expanduser())
     digests = _decode(splits, watch)
     for split, data in splits.items():
         _repeated(data, digests[split])
@@ -138,6 +141,17 @@ def _splits(found: DataFormat, spec: str | Path) -> tuple[dict[str, DetectionDat
     except InputError as error:
         reasons.append(str(error))
     return splits, unread, "; ".join(reasons)
+
+
+def _linked(data: DetectionDataset, place: Path) -> None:
+    """Note how many images of the data set at ``place`` are elsewhere, behind links to files or folders."""
+    folder = place if place.is_dir() else place.parent
+    real = folder.resolve()
+    inside = [sample.path for sample in data.samples if is_inside(sample.path, folder)]
+    outside = [path for path in inside if not is_inside(path.resolve(), real)]
+    if outside:
+        links = f"{counted(len(outside), 'image')} reached by links out of {folder}"
+        data.problems.notes.append(f"{links}, all are used, first {outside[0]} -> {outside[0].resolve()}")
 
 
 def _decode(splits: Mapping[str, DetectionDataset], watch: Watch) -> dict[str, Digests]:

@@ -43,9 +43,20 @@ def nothing_at(path: Path) -> InputError:
 
     It states what was looked for, what is there instead, and the folder inside or above that would do.
     """
-    if os.path.isfile(path) and (folder := _above(path)):
-        return InputError(f"{path} is one file of a data set", "its folder or a yaml", f"did you mean {folder}?")
-    return InputError(f"no data set in {path}{_holding(path)}", expected_formats(), deeper(path) or unsplit(path))
+    inside = deeper(path)
+    if not inside and (part := part_of_a_data_set(path)):
+        return part
+    return InputError(f"no data set in {path}{_holding(path)}", expected_formats(), inside or unsplit(path))
+
+
+def part_of_a_data_set(path: Path) -> InputError | None:
+    """Return the error for a file or a folder in an annotated data set, which is there but not named; None if it is in
+    none."""
+    empty = os.path.isdir(path) and not any(path.iterdir())
+    if empty or not os.path.exists(path) or (folder := _above(path)) is None:
+        return None
+    kind = "folder" if os.path.isdir(path) else "file"
+    return InputError(f"{path} is one {kind} of a data set", "its folder or a yaml", f"did you mean {folder}?")
 
 
 def deeper(folder: Path) -> str:
@@ -93,9 +104,10 @@ def _is_coco(path: Path) -> bool:
         return False
 
 
-def _above(file: Path) -> Path | None:
-    """The folder above that holds an annotated data set with splits."""
-    return next((folder for folder in list(file.absolute().parents)[:_LEVELS] if _annotated(folder)), None)
+def _above(path: Path) -> Path | None:
+    """The folder above that holds an annotated data set with splits, which the path belongs to."""
+    levels = _LEVELS if os.path.isfile(path) else _LEVELS - 1
+    return next((folder for folder in list(path.absolute().parents)[:levels] if _annotated(folder)), None)
 
 
 def _annotated(folder: Path) -> DataFormat | None:

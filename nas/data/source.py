@@ -22,7 +22,7 @@ from nas.data.coco import Coco
 from nas.data.dataset import DetectionDataset, choose, same_classes
 from nas.data.digits import DigitsOptions, digits_folder
 from nas.data.formats import DataFormat, expected_formats
-from nas.data.recognise import deeper, recognise, unsplit
+from nas.data.recognise import deeper, part_of_a_data_set, recognise, unsplit
 from nas.data.transforms import Augmentation
 from nas.data.yaml_files import SUFFIXES
 from search_spaces.errors import InputError
@@ -180,10 +180,13 @@ def check_splits(found: DataFormat, spec: str | Path, needed: tuple[str, ...] = 
     """
     folder = Path(spec).expanduser()
     if not found.annotated:
+        inside = deeper(folder)
+        if not inside and (part := part_of_a_data_set(folder)):
+            raise part
         raise InputError(
             f"{spec} has images but no annotations, good for prediction only",
             expected_formats(),
-            deeper(folder) or unsplit(folder),
+            inside or unsplit(folder),
         )
     if lacking := [split for split in needed if split not in found.splits]:
         has = f"it has {' and '.join(found.splits)}" if found.splits else "it has none"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -297,6 +298,33 @@ def test_half_of_the_images_behind_a_link(tmp_path: Path) -> None:
         (root / part / "train" / "part").symlink_to(tmp_path / part / "moved")
     data = open_data(root).train
     assert (len(data), data.boxes) == (2, 2)
+
+
+def test_images_behind_links_out_of_the_data_set_are_counted(tmp_path: Path) -> None:
+    root = yolo_folder(tmp_path / "set")
+    shutil.move(root / "images" / "train", tmp_path / "elsewhere")
+    (root / "images" / "train").symlink_to(tmp_path / "elsewhere")
+    (line,) = [line for line in check(root).lines() if "reached by links" in line]
+    count = len(open_data(root).train)
+    assert line.startswith(f"train: {count} images reached by links out of {root}, all are used, first {root}")
+
+
+def test_images_behind_links_within_the_data_set_are_not_outside(tmp_path: Path) -> None:
+    root = yolo_folder(tmp_path)
+    image = root / "images" / "train" / "0.png"
+    image.rename(root / "kept.png")
+    image.symlink_to(root / "kept.png")
+    (tmp_path / "alias").symlink_to(root)
+    for place in (root, tmp_path / "alias"):  # the folder itself may be a link
+        assert not any("reached by links" in line for line in check(place).lines())
+
+
+def test_a_folder_of_a_data_set_names_the_data_set(tmp_path: Path) -> None:
+    root = yolo_folder(tmp_path)
+    for part in ("labels", "labels/train", "images", "images/train"):
+        with pytest.raises(InputError, match="is one folder of a data set; expected its folder or a yaml") as error:
+            open_data(root / part)
+        assert f"did you mean {root}?" in str(error.value)
 
 
 def test_image_lists_name_files_of_any_bytes(tmp_path: Path) -> None:
