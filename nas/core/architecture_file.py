@@ -172,7 +172,12 @@ def read_artifact(path: str | os.PathLike[str]) -> Artifact:
 
     Raises InputError, with the name of the file, if it cannot be read or is invalid (:meth:`Artifact.from_dict`).
     """
-    data = read_json(path, _AGAIN)
+    try:
+        data = read_json(path, _AGAIN)
+    except InputError:
+        if Path(path).suffix in ("", ".json") or not os.path.isfile(path):
+            raise
+        raise InputError(f"{path} is no architecture file", "a .json file that nas search wrote") from None
     try:
         return Artifact.from_dict(data)
     except InputError as error:

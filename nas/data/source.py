@@ -163,6 +163,9 @@ def find_data(spec: str | Path, cache: Path | None = None) -> DataFormat:
     if isinstance(spec, str) and (match := _DIGITS.fullmatch(spec)):
         folder = digits_folder(parse_digits(spec, match), cache or cache_folder())
         return Coco(spec, {split: (folder / f"{split}.json", [folder / "images"]) for split in ("train", "val")})
+    if "://" in str(spec) or not str(spec).strip():  # Path would make it http:/…, or the current folder
+        what = f"{spec} is an address" if str(spec).strip() else "a data set without a name"
+        raise InputError(what, "digits, or a folder or .yaml on this machine", "an unset variable of a shell is empty")
     path = Path(spec).expanduser()
     if not os.path.exists(path) and path.suffix.lower() not in SUFFIXES:
         raise InputError(

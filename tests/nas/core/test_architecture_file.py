@@ -289,6 +289,13 @@ def test_impossible_paths_are_one_line(make: Callable[[Path], Path], message: st
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["S.onnx", "photo.png", "front.csv", "S.safetensors"])
+def test_a_file_of_another_kind_is_said(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"\x89PNG\xff")
+    with pytest.raises(InputError, match=f"{name} is no architecture file; expected a .json file"):
+        read_artifact(tmp_path / name)
+
+
 def test_text_that_is_no_unicode_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot write"):
         atomic_write(tmp_path / "x.txt", "a\udcff")

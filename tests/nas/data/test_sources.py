@@ -470,6 +470,9 @@ def test_unusable_yaml(tmp_path: Path, case: str) -> None:
         ("digits:colour=1", r"option 'colour=1'"),
         ("digits:", r"option ''"),
         ("digits:seed=1,seed=2", r"option 'seed=2'"),
+        ("https://host/data.yaml", r"^https://host/data.yaml is an address"),
+        ("", r"a data set without a name"),
+        (" ", r"a data set without a name"),
     ],
 )
 def test_unreadable_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str, message: str) -> None:

@@ -118,3 +118,10 @@ def test_what_was_written_is_read(detector_file: Path, supernet_file: Path) -> N
     _, artifact, record = load_detector(detector_file)
     assert artifact.classes == ("a", "b") and json.dumps(record) == '{"metrics": {"map": 0.5}}'
     assert load_supernet(supernet_file)[1:] == (("a", "b"), {})
+
+
+@pytest.mark.parametrize("name", ["S.onnx", "photo.png", "front.csv", "yolov8n.pt"])
+def test_a_file_of_another_kind_is_said(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"\x89PNG\xff" * 10)
+    with pytest.raises(InputError, match=rf"{name} is no weights file; expected trained weights"):
+        load_detector(tmp_path / name)
