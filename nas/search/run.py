@@ -106,7 +106,9 @@ def _prepare(plan: SearchPlan, folder: Path, reporter: Reporter) -> Prepared:
     settings = plan.settings
     data = search_data(settings, reporter)
     classes = data.classes if data else unnamed_classes(settings.num_classes or 80)
-    check_existing_study(identity_of(plan, data), settings.storage_of(folder), settings.study_name(folder))
+    named = Path(settings.supernet) if plan.needs_supernet and settings.supernet else None
+    identity = identity_of(plan, data, named if named is not None and named.is_file() else None)
+    check_existing_study(identity, settings.storage_of(folder), settings.study_name(folder))
     LatencyDB(settings.latency_db or default_latency_db()).close()  # what refuses it comes before any training
     if plan.needs_supernet:
         check_accuracies(accuracy_url(settings.latency_db))

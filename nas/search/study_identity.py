@@ -22,6 +22,8 @@ COMPARED = (
     "others",
 )
 """Settings that candidates of one study have in common."""
+_OF_SUPERNET = ("init", "recipe", "augment", "seed")
+"""Settings that decide the weights of a supernet which a search trains for itself."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,11 @@ class StudyIdentity:
                 "the same weights",
                 "name that file: --supernet FILE, or " + hint,
             )
+        if other.weights and not self.weights and not self.settings.supernet:
+            for key in ("supernet", *_OF_SUPERNET):  # it would be trained only to be refused
+                mine, theirs = getattr(self.settings, key), getattr(other.settings, key)
+                if _plain(mine) != _plain(theirs):
+                    raise InputError(f"study {name!r} was begun with {key} {_plain(theirs)}", f"{_plain(mine)}", hint)
         self.check_device(other)
 
     def check_device(self, other: StudyIdentity) -> None:

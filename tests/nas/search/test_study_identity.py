@@ -12,8 +12,11 @@ import pytest
 
 from nas.cli import main
 from nas.estimators import ESTIMATORS
+from nas.search.settings import SearchSettings
 from nas.search.storage import open_storage
+from nas.search.study_identity import StudyIdentity
 from nas.search.study_reader import RECORD, read_candidates
+from search_spaces.errors import InputError
 from tests._fakes import tiny_space
 
 FIXED = [part for c in tiny_space().choices for part in ("--fix", f"{c.name}={','.join(map(str, c.values))}")]
@@ -60,3 +63,15 @@ def test_another_precision_is_refused(run: Path, capsys: pytest.CaptureFixture[s
     change(run, lambda record: {**record, "settings": {**record["settings"], "target": "onnxruntime:int8"}})
     assert main(["search", "--resume", str(run), "--total-trials", "12"]) == 2
     assert "was begun on target onnxruntime:int8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key, value", [("seed", 7), ("augment", False), ("recipe", {"epochs": 3}), ("supernet", "a")])
+def test_another_supernet_is_refused_before_it_is_trained(key: str, value: Any) -> None:
+    def identity(weights: str | None, **settings: Any) -> StudyIdentity:
+        return StudyIdentity(SearchSettings(data="digits", **settings), "data", "device", weights)
+
+    begun = identity("0123", **{key: value})
+    with pytest.raises(InputError, match=rf"study 'shop' was begun with {key} "):
+        identity(None).check_same(begun, "shop")
+    identity(None, **{key: value}).check_same(begun, "shop")
+    identity("0123", **{key: value}).check_same(begun, "shop")
