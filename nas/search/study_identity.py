@@ -83,7 +83,7 @@ class StudyIdentity:
                 "name that file: --supernet FILE, or " + hint,
             )
         if other.weights and not self.weights and not self.settings.supernet:
-            for key in ("supernet", *_OF_SUPERNET):  # it would be trained only to be refused
+            for key in _OF_SUPERNET:  # it would be trained only to be refused
                 mine, theirs = getattr(self.settings, key), getattr(other.settings, key)
                 if _plain(mine) != _plain(theirs):
                     raise InputError(f"study {name!r} was begun with {key} {_plain(theirs)}", f"{_plain(mine)}", hint)
