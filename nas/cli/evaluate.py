@@ -69,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
         args.data, val=args.split, limit=args.limit, on_problem=lambda line: reporter.note(f"data: {line}")
     )
     settings = EvaluationConfig(args.device, args.batch, args.iou, args.score, args.resamples, args.seed)
+    folder = new_folder(args.out) if args.out else None  # before hours of work that could not be written
     evaluation = evaluate_file(args.model, data, settings, reporter)
     against = compare_files(evaluation, args.against, data, settings, reporter) if args.against else None
     compared = (args.against.name, against[1]) if against else None
@@ -87,8 +88,8 @@ def run(args: argparse.Namespace) -> int:
         for line in summary(other.metrics, difference.b):
             reporter.note(line)
         reporter.note(difference_text(difference, *_names(args.model, args.against)))
-    if args.out:
-        written = write_evaluation(new_folder(args.out), evaluation, args.images, args.seed, compared)
+    if folder:
+        written = write_evaluation(folder, evaluation, args.images, args.seed, compared)
         reporter.note(f"written: {', '.join(map(str, written))}")
     return 0
 

@@ -197,9 +197,9 @@ def write_evaluation(
     from nas.evaluation.report_images import write_images
 
     content = {**evaluation.to_dict(), "confusion": evaluation.confusion.to_dict(), **against_dict(against)}
-    shown = write_images(folder, evaluation, images, seed)
-    return [
+    numbers = [  # before the images, which a full disk does not take
         atomic_write(folder / "metrics.json", json_text(content, indent=2, allow_nan=True) + "\n"),
         atomic_write(folder / "per_class.csv", class_csv(evaluation.rows)),
-        write_report_html(folder / "report.html", evaluation, shown, against),
     ]
+    shown = write_images(folder, evaluation, images, seed)
+    return [*numbers, write_report_html(folder / "report.html", evaluation, shown, against)]

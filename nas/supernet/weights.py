@@ -130,9 +130,7 @@ def _read_header(path: Path, kind: str) -> JsonObject:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        if (
-            path.suffix != ".safetensors"
-        ):  # a picture, a table, an exported model: what its first bytes say helps nobody
+        if path.suffix != ".safetensors":  # an image, a table, an exported model: the first bytes mean nothing
             raise InputError(f"{path} is no weights file", "trained weights (.safetensors)") from None
         raise InputError(f"weights file {path} cannot be read ({error})", "a whole .safetensors file") from None
     if (header.get("format"), header.get("kind")) != (FORMAT, kind):

@@ -310,3 +310,23 @@ def test_bad_options_are_one_line(
     assert main(["evaluate", str(files.onnx), "--data", files.spec, *options]) == 2
     error = capsys.readouterr().err.splitlines()
     assert len(error) == 1 and said in error[0]
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_evaluation(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("nas.evaluation.evaluate.evaluate_file", None)
+    (tmp_path / "report").write_text("a file")
+    assert main(["evaluate", str(files.onnx), "--data", files.spec, "--out", str(tmp_path / "report")]) == 2
+    assert "cannot make folder" in capsys.readouterr().err
+
+
+def test_numbers_are_kept_where_images_cannot_be_written(
+    files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "images").write_text("a file")
+    argv = ["evaluate", str(files.onnx), "--data", files.spec, "--limit", "4", "--resamples", "10"]
+    assert main([*argv, "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert json.loads((tmp_path / "metrics.json").read_text())["images"] == 4
+    assert (tmp_path / "per_class.csv").is_file()
