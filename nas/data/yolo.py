@@ -73,7 +73,7 @@ class Yolo(DataFormat):
     def _described(cls, path: Path) -> Yolo | None:
         content = yamls.load_yaml(path)
         keys = {split: next((name for name in names if name in content), names[0]) for split, names in SPLITS.items()}
-        if not {keys["train"], keys["val"], "names"} & set(content):
+        if not {keys["train"], keys["val"], "names"} & {key.lower() for key in content}:  # need() names the right case
             return None
         yamls.need(content, path, keys["train"], keys["val"], "names")
         root = yamls.root_of(content, path)

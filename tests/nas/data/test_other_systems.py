@@ -130,6 +130,14 @@ def test_a_key_twice_in_a_yaml_is_refused(tmp_path: Path, text: str) -> None:
         open_data(root)
 
 
+@pytest.mark.parametrize("text", ["Train: images/train\nVal: images/val\nNames: [a, b]", "NAMES: [a, b]"])
+def test_a_yaml_with_keys_in_other_case_is_not_passed_over(tmp_path: Path, text: str) -> None:
+    root = yolo_folder(tmp_path)
+    (root / "data.yaml").write_text(f"{text}\n")
+    with pytest.raises(InputError, match="has no train and no val and no names"):
+        open_data(root)
+
+
 @pytest.mark.parametrize("names", ["[a, '']", "{0: a, 1: }", "[a, ' ']"])
 def test_a_class_without_a_name_is_refused(tmp_path: Path, names: str) -> None:
     root = yolo_folder(tmp_path)
