@@ -77,6 +77,7 @@ def stop_signals() -> Iterator[list[signal.Signals]]:
         else:  # a shell ignores Ctrl-C for a command in the background
             raise KeyboardInterrupt
 
+    stop.record = received.append  # type: ignore[attr-defined] # nas.core.interrupts delays it to the end of a step
     if threading.current_thread() is not threading.main_thread():
         yield received
         return

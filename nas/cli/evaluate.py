@@ -102,6 +102,10 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError(got, "1 or more in a batch and resamples, 0 or more images and seed")
     if not 0 < args.iou <= 1 or not 0 <= (args.score or 0) <= 1:
         raise InputError(f"IoU {args.iou}, score {args.score}", "IoU over 0, both at most 1")
+    if args.out and (args.out / "run.json").exists():
+        raise InputError(
+            f"--out {args.out} is the folder of a search", f"another folder, such as {args.out / 'report'}"
+        )
 
 
 def _names(a: Path, b: Path) -> tuple[str, str]:

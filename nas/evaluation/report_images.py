@@ -48,8 +48,8 @@ class Shown:
 def write_images(folder: Path, evaluation: EvaluationResult, count: int, seed: int = 0) -> list[Shown]:
     """Write the ``count`` images with the lowest F1, then as many random others, as JPEG files in ``folder/images``.
 
-    Images without errors are not among the first ones; of equal F1, those with more errors come first. Unreadable
-    images are left out.
+    Those of an earlier report in the folder are removed. Images without errors are not among the first ones; of equal
+    F1, those with more errors come first. Unreadable images are left out.
     """
     verdicts = evaluation.verdicts
     by_trouble = sorted(range(len(verdicts)), key=lambda i: (verdicts[i].f1, -verdicts[i].errors))
@@ -57,6 +57,8 @@ def write_images(folder: Path, evaluation: EvaluationResult, count: int, seed: i
     others = np.random.default_rng(seed).permutation([i for i in range(len(verdicts)) if i not in set(worst)])[:count]
     chosen = [(True, i) for i in worst] + [(False, int(i)) for i in others]
     shown = []
+    for old in [*(folder / "images").glob("worst-*.jpg"), *(folder / "images").glob("random-*.jpg")]:
+        old.unlink()
     for place, (bad, i) in enumerate(chosen, 1):
         sample, verdict = evaluation.dataset.samples[i], verdicts[i]
         try:

@@ -219,6 +219,8 @@ def test_a_report(files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[st
         "--against",
         str(files.other),
     ]
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "worst-09-old.jpg").write_bytes(b"of an earlier report")
     assert main([*argv, "--resamples", "100", "--device", "cpu"]) == 0
     said = capsys.readouterr().out
     assert re.search(r"mAP 0\.\d{3} \(0\.\d{3}–[01]\.\d{3}\)  mAP50 0\.\d{3}", said) and "torch" in said
@@ -291,6 +293,15 @@ def test_another_split(files: Files, capsys: pytest.CaptureFixture[str]) -> None
     )
     pair = open_data(files.spec)
     assert f"on {len(pair.train)} train images" in capsys.readouterr().out
+
+
+def test_the_report_of_a_search_is_not_replaced(
+    files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    assert main(["evaluate", str(files.onnx), "--data", files.spec, "--out", str(tmp_path)]) == 2
+    assert "is the folder of a search; expected another folder" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
 
 
 @pytest.mark.parametrize(

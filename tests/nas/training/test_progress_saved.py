@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from nas.cli.border import stop_signals
 from nas.core.training_progress import Progress
 from nas.data.source import DataPair, open_data
 from nas.supernet.supernet import Supernet
@@ -88,11 +89,13 @@ def test_steps_are_saved_before_an_evaluation(data: DataPair, tmp_path: Path, mo
 
 
 class Stopped(Toy):
-    """SIGTERM in the middle of step 6."""
+    """SIGTERM, or another signal, in the middle of step 6."""
+
+    number = signal.SIGTERM
 
     def losses(self, images: Tensor, truth: Truth, step: int) -> Iterator[tuple[Tensor, Terms]]:
         if step == 6:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), self.number)
         yield from super().losses(images, truth, step)
 
 
@@ -112,3 +115,19 @@ def test_progress_bars_move_between_reports(data: DataPair, monkeypatch: pytest.
     fit(clock.slow(Toy()), batches(data, RECIPE), RECIPE, watch=seen.append, ticks=True)
     assert [(p.step, p.tick) for p in seen[:4]] == [(0, True), (2, True), (4, True), (6, True)]
     assert [p.step for p in seen if not p.tick] == [10, 12] and all(p.steps == 12 for p in seen)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_the_step_ends_in_a_command_in_the_background_too(
+    number: signal.Signals, data: DataPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell ignores Ctrl-C for a command in the background."""
+    monkeypatch.setattr(Stopped, "number", number)
+    path, before = tmp_path / "S.ckpt", signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stop_signals() as received, pytest.raises(KeyboardInterrupt):
+            fit(Stopped(), batches(data, RECIPE), RECIPE, path)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN and received == [number]
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert torch.load(path, weights_only=True)["step"] == 7
