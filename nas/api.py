@@ -85,13 +85,18 @@ class Search:
             "fixed": {name: _values(self.space, name, value) for name, value in self.fixed.items()},
             "accuracy": self.accuracy,
             "seed": self.seed,
-            "budgets": ",".join(f"{name}={bound}" for name, bound in self.budgets.items()) if self.budgets else None,
+            "budgets": _budgets(self.budgets) if self.budgets else None,
         }
         fields = set(SearchSettings.__dataclass_fields__) - {"name", "baselines", "goals"}
         for name in self.options:
             if name not in fields or name in values:
                 raise unknown("option of a search:", name, tuple(sorted(fields - set(values))))
-        settings = SearchSettings(**{**values, **self.options, "recipe": recipe})
+        options = {name: os.fspath(v) if isinstance(v, os.PathLike) else v for name, v in self.options.items()}
+        settings = SearchSettings(**{**values, **options, "recipe": recipe})
+        try:
+            SearchSettings.from_dict(_plain(settings))
+        except TypeError as error:
+            raise InputError(f"settings of a search: {error}", "numbers, text, lists and mappings of these") from None
         from nas.search.plan import SearchPlan  # imports torch
 
         SearchPlan.parse(settings).check()
@@ -372,6 +377,13 @@ def build(model: ArchitectureFile | Artifact | PathLike) -> Detector:
 
 def _path_of(model: ArchitectureFile | PathLike) -> Path:
     return model.path if isinstance(model, ArchitectureFile) else Path(model)
+
+
+def _budgets(budgets: object) -> str:
+    """Return budgets as text, as ``--budgets`` takes them."""
+    if not isinstance(budgets, Mapping):
+        raise InputError(f"budgets {budgets!r:.80}", 'bounds by name, such as {"S": 5, "M": "10ms"}')
+    return ",".join(f"{name}={bound}" for name, bound in budgets.items())
 
 
 def _values(space: str, name: str, value: Value | Sequence[Value]) -> tuple[Value, ...]:

@@ -58,10 +58,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write(name: str, args: argparse.Namespace, reporter: Reporter) -> None:
-    from nas.core.architecture_file import write_artifact
+    from nas.core.architecture_file import read_artifact, write_artifact
     from nas.core.references import reference_artifact
+    from search_spaces.errors import InputError
 
-    write_artifact(args.out, reference_artifact(name, args.num_classes, args.image_size))
+    artifact = reference_artifact(name, args.num_classes, args.image_size)
+    if args.out.exists() and read_artifact(args.out) != artifact:
+        raise InputError(f"{args.out} holds another architecture", "a new file", "remove it or name another --out")
+    write_artifact(args.out, artifact)
     reporter.note(f"written: {args.out}; it goes where files of nas search go: nas train, nas measure, nas bench")
 
 

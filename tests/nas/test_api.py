@@ -150,6 +150,8 @@ def test_what_is_no_run_is_one_line(tmp_path: Path) -> None:
         (nas.Search(accuracy="nwot", space="yolo"), "yolo-nano"),
         (nas.Search(accuracy="nwot", trials=0), "1 or more"),
         (nas.Search(accuracy="nwot", budgets={"S": 4, "M": 2}), "small to large"),
+        (nas.Search(accuracy="nwot", budgets="S=4"), "bounds by name"),  # type: ignore[arg-type]
+        (nas.Search(accuracy="nwot", trials="5"), "trials is '5'; expected a whole number"),  # type: ignore[arg-type]
         (nas.Search(), "a data set"),
     ],
 )

@@ -72,6 +72,10 @@ def test_every_reference_is_an_architecture_file() -> None:
 
 def test_a_file_is_written_and_taken_by_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", SMALLEST, "--image-size", "96", "--out", "mine.json"]) == 0
+    kept = Path("mine.json").read_bytes()
+    assert main(["models", SMALLEST, "--image-size", "128", "--out", "mine.json"]) == 2
+    assert "holds another architecture" in capsys.readouterr().err and Path("mine.json").read_bytes() == kept
+    assert main(["models", SMALLEST, "--image-size", "96", "--out", "mine.json"]) == 0
     artifact = read_artifact("mine.json")
     assert artifact.architecture == references()[SMALLEST].architecture.replace(image_size=96)
     assert (artifact.name, artifact.data, artifact.estimates) == (SMALLEST, NO_DATA, ())
