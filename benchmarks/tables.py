@@ -27,7 +27,11 @@ HEADLINES = (
     ("search_end_to_end", "evaluations until", "evaluations to reach the hypervolume of NSGA-II after 60"),
     ("against_references", "dominated", "width-scaled references dominated by searched networks, `digits@96`"),
     ("supernet_fidelity", "tau", "Kendall's tau of the supernet's ranking with separate training"),
-    ("pretrained_gain_bccd", "L on", "L on BCCD: mAP50-95 gained by a start from published weights, through the supernet"),
+    (
+        "pretrained_gain_bccd",
+        "L on",
+        "L on BCCD: mAP50-95 gained by a start from published weights, through the supernet",
+    ),
     ("measure_repeatability", "reported time", "repeatability of `nas measure`, half range"),
     (
         "latency_predictor_measured",
