@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from latency_db.core.target import Target
 from latency_db.runtimes import RUNTIMES, open_profiler
 from nas.core.budgets import BudgetRequest, Budgets, parse_request
-from nas.core.compute import device_of
 from nas.core.estimate import Objective
 from nas.core.precision_choice import joined, with_precisions
 from nas.estimators import ESTIMATORS
@@ -19,7 +19,6 @@ from nas.search.objectives import LATENCIES, Aims, estimators_of, parse_bound
 from nas.search.samplers import SAMPLERS
 from nas.search.settings import SearchSettings
 from nas.search.terminator import SearchProgress, StopRule, never
-from nas.training.job import ComputeConfig
 from nas.training.recipe import Recipe
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
@@ -27,6 +26,9 @@ from search_spaces.references import point_of
 from search_spaces.registry import unknown
 from search_spaces.space import SearchSpace
 from search_spaces.spaces import SPACES
+
+if TYPE_CHECKING:
+    from nas.training.job import ComputeConfig
 
 MAX_OBJECTIVES = 4
 
@@ -136,6 +138,8 @@ class SearchPlan:
     @property
     def compute(self) -> ComputeConfig:
         """Device and processes of the supernet's training."""
+        from nas.training.job import ComputeConfig  # imports torch, which readers of finished runs do without
+
         return ComputeConfig(self.settings.device, self.settings.processes)
 
     @property
@@ -164,6 +168,8 @@ class SearchPlan:
 
         Raises InputError otherwise.
         """
+        from nas.core.compute import device_of  # imports torch
+
         settings = self.settings
         if settings.latency not in LATENCIES:
             raise unknown("latency", settings.latency, tuple(LATENCIES))
