@@ -4,7 +4,9 @@
 
 ``DATA`` is a data set in a format that ``nas`` opens; with ``--crop`` its images are cropped to that height and width
 from their centre first (for example BCCD, 640 x 480, to 16:9), and boxes keep what is left of them if it is half or
-more. Both searches have the same space, supernet recipe, seed and number of trials. Sizes come in pairs of one scale:
+more. With ``--weights``
+the supernets begin as a trained detector (``nas search --init``). Both searches have the same space, supernet recipe,
+seed and number of trials. Sizes come in pairs of one scale:
 an image of 16:9 on the square and on the rectangle of a pair has the same number of pixels. Figures: both fronts of
 latency and mAP; for each candidate of the front of squares the least latency of a rectangle that is at least as
 accurate; and measured latency of the same network at both sizes of each pair. What is finished in ``--out`` is kept.
@@ -34,7 +36,10 @@ from nas.core.paths import new_folder
 from nas.data.dataset import DetectionDataset
 from nas.data.source import open_data
 from nas.export.onnx import skeleton_onnx
+from nas.pretrained.convert import weights_file
 from nas.search.report.front_files import read_front
+from nas.supernet.weights import digest_of
+from nas.training.supernet_initialization import TRAINED_LR, space_from
 from search_spaces.architecture import Value
 from search_spaces.image_size import ImageSize
 from search_spaces.spaces import SPACES
@@ -86,15 +91,21 @@ def wide_data(spec: str, crop: str | None, folder: Path) -> str:
 
 def front(args: argparse.Namespace, data: str, kind: str, reporter: ConsoleReporter) -> tuple[Candidate, ...]:
     """Search among the sizes of one kind and return its front."""
-    fixed: dict[str, Value | Sequence[Value]] = {"image_size": KINDS[kind]}
+    name, fixed, options = args.space, {"image_size": KINDS[kind]}, {}
+    if args.weights is not None:
+        weights = weights_file(args.weights)
+        space = space_from(weights, None, ["image_size=" + ",".join(map(str, KINDS[kind]))])
+        name, fixed = space.name, {choice.name: choice.values for choice in space.choices}
+        options = {"init": str(weights.resolve()), "recipe": {"lr": TRAINED_LR, "largest_first": 0.0}}
     search = nas.Search(
         data=data,
         target=args.target,
         trials=args.trials,
-        space=args.space,
+        space=name,
         fixed=fixed,
         epochs=args.epochs,
         seed=args.seed,
+        options=options,
     )
     search.run(args.out / kind, reporter)
     return read_front(args.out / kind / "front.json").candidates
@@ -157,6 +168,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--crop", metavar="HxW", help="crop images to this size first, for example 360x640")
     parser.add_argument("--target", default="onnxruntime:fp32")
     parser.add_argument("--space", default="yolo-nano")
+    parser.add_argument(
+        "--weights", type=Path, help="trained detector that the supernets begin as; its space is searched"
+    )
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--epochs", type=int, default=20, help="of each supernet (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
@@ -170,7 +184,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     figure: dict[str, Any] = {kind: table(candidates) for kind, candidates in found.items()}
     figure["same_scale"] = same_scale(found["squares"], len(data.classes), args.target, args.out)
     figure |= {"data": data.fingerprint, "data_name": Path(args.data).name, "crop": args.crop, "target": args.target}
-    figure |= {"space": args.space, "trials": args.trials, "epochs": args.epochs}
+    figure |= {"weights": digest_of(args.weights) if args.weights else None}
+    figure |= {"space": found["squares"][0].architecture.space, "trials": args.trials, "epochs": args.epochs}
     for goal in goals_of(figure):
         reporter.note(f"{goal.what}: {goal.value:.2f} (goal {goal.goal})")
     write("rectangles", figure, goals_of(figure), (args.seed,))
