@@ -65,6 +65,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return guarded(lambda: _command(arguments), _label(arguments), lambda: _interruption_hint(arguments))
 
 
+def console() -> NoReturn:
+    """Run the command of this process and end the process with its exit status."""
+    from nas.cli.border import leave
+
+    leave(main())
+
+
 def parser_of(verb: str) -> argparse.ArgumentParser:
     """Build the parser of a verb.
 

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from search_spaces.errors import InputError
 from search_spaces.text import printable
 
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Signals that end a command as Ctrl-C does."""
+
+
+def leave(status: int) -> NoReturn:
+    """End the process: exit handlers run and buffers are written, but modules are not torn down.
+
+    The interpreter takes about a second to tear down torch. A process with other threads that are still at work ends
+    as every other, which waits for them.
+    """
+    busy = [t for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
+    if busy:
+        sys.exit(status)
+    atexit._run_exitfuncs()
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed by the caller
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
 
 
 def guarded(command: Callable[[], int], label: str, resume_hint: Callable[[], str]) -> int:

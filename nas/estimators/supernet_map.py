@@ -11,7 +11,6 @@ import numpy as np
 
 from nas.core.estimate import Estimate
 from nas.estimators.base import Context, Estimator, needed
-from nas.estimators.supernet_evaluation import SupernetEvaluator, TargetSupernetEvaluator
 from nas.quantization.candidate import is_lower_precision
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
@@ -35,6 +34,8 @@ class SupernetMap(Estimator):
     iou: ClassVar[float | None] = None
 
     def __init__(self, context: Context) -> None:
+        from nas.estimators.supernet_evaluation import SupernetEvaluator, TargetSupernetEvaluator  # imports torch
+
         super().__init__(context)
         name = self.registry_name
         needed(context.supernet, name, "trained supernet", "train one: nas supernet, or let nas search do it")
