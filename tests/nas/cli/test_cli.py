@@ -294,7 +294,7 @@ CASES = {
         "fp32",
     ),
     "measure zero times": ("measure {shelf}/S.onnx --repeat 0", "0", "1 or more"),
-    "measure an image": ("measure {shelf}/good.png --latency-db {shelf}/cache/l.sqlite", "good.png", "JSON"),
+    "measure an image": ("measure {shelf}/good.png --latency-db {shelf}/cache/l.sqlite", "good.png", ".json file"),
     "data check of nothing": ("data check nowhere", "'nowhere'", "digits"),
     "data written over something": (
         "data write digits@96:train=8,val=4 --out {shelf}/no-run",
