@@ -40,4 +40,6 @@ def run(args: argparse.Namespace) -> int:
     result = select_again(existing(args.run, "run"), args.budgets, args.at_least, reporter, out)
     reporter.table(results_table([(p.name, p.candidate) for p in result.selection]))
     reporter.note(f"{result.folder}: {', '.join(result.files)}")
+    if (result.folder / "report.html").exists():
+        reporter.note("report.html shows the selection before: nas report writes it anew")
     return 0

@@ -123,10 +123,14 @@ def test_trained_weights_keep_their_architecture_file(search: Callable[..., int]
     assert read_front(run / "selection-2" / "front.json").chosen
 
 
-def test_names_that_a_selection_has_no_more_lose_their_file(search: Callable[..., int], tmp_path: Path) -> None:
+def test_names_that_a_selection_has_no_more_lose_their_file(
+    search: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert search("--budgets", "S=1.2ms,M=1.5ms,L=2ms") == 0
     run = tmp_path / "run"
+    (run / "report.html").write_text("of the first selection")
     assert main(["select", str(run), "--budgets", "S=1.2ms,L=2ms"]) == 0
+    assert "report.html shows the selection before" in capsys.readouterr().out
     assert not (run / "M.json").exists() and (run / "S.json").exists() and (run / "L.json").exists()
     (run / "S.safetensors").write_bytes(b"weights of this S")
     before = files_of(run)
