@@ -4,12 +4,11 @@
 
 ``DATA`` is a data set in a format that ``nas`` opens; with ``--crop`` its images are cropped to that height and width
 from their centre first (for example BCCD, 640 x 480, to 16:9), and boxes keep what is left of them if it is half or
-more. With ``--weights``
-the supernets begin as a trained detector (``nas search --init``). Both searches have the same space, supernet recipe,
-seed and number of trials. Sizes come in pairs of one scale:
-an image of 16:9 on the square and on the rectangle of a pair has the same number of pixels. Figures: both fronts of
-latency and mAP; for each candidate of the front of squares the least latency of a rectangle that is at least as
-accurate; and measured latency of the same network at both sizes of each pair. What is finished in ``--out`` is kept.
+more. With ``--weights`` the supernets begin as a trained detector (``nas search --init``). Both searches have the same
+space, supernet recipe, seed and number of trials. Sizes come in pairs of one scale: an image of 16:9 on the square and
+on the rectangle of a pair has the same number of pixels. Figures: both fronts of latency and mAP; for each candidate of
+the front of squares the least latency of a rectangle that is at least as accurate; and measured latency of the same
+network at both sizes of each pair. What is finished in ``--out`` is kept.
 ``results/rectangles.json``.
 """
 
@@ -44,7 +43,7 @@ from search_spaces.architecture import Value
 from search_spaces.image_size import ImageSize
 from search_spaces.spaces import SPACES
 
-PAIRS = ((192, "128x192"), (256, "160x256"), (320, "192x320"), (416, "256x416"))
+PAIRS = ((128, "96x128"), (192, "128x192"), (256, "160x256"), (320, "192x320"))
 """Sizes of one scale: a square, and the least rectangle that holds 16:9 of the same width."""
 KINDS: Mapping[str, Sequence[Value]] = {"squares": tuple(s for s, _ in PAIRS), "rectangles": tuple(r for _, r in PAIRS)}
 LATENCY, ACCURACY = "latency_ms", "map"
@@ -91,12 +90,15 @@ def wide_data(spec: str, crop: str | None, folder: Path) -> str:
 
 def front(args: argparse.Namespace, data: str, kind: str, reporter: ConsoleReporter) -> tuple[Candidate, ...]:
     """Search among the sizes of one kind and return its front."""
-    name, fixed, options = args.space, {"image_size": KINDS[kind]}, {}
+    name, fixed = args.space, {"image_size": KINDS[kind]}
+    recipe: dict[str, Any] = {"batch_size": args.batch_size}
+    options: dict[str, Any] = {"recipe": recipe}
     if args.weights is not None:
         weights = weights_file(args.weights)
         space = space_from(weights, None, ["image_size=" + ",".join(map(str, KINDS[kind]))])
         name, fixed = space.name, {choice.name: choice.values for choice in space.choices}
-        options = {"init": str(weights.resolve()), "recipe": {"lr": TRAINED_LR, "largest_first": 0.0}}
+        options["init"] = str(weights.resolve())
+        recipe |= {"lr": TRAINED_LR, "largest_first": 0.0}
     search = nas.Search(
         data=data,
         target=args.target,
@@ -173,6 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--epochs", type=int, default=20, help="of each supernet (default %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="folder of data and runs; what is finished is kept")
     args = parser.parse_args(arguments)
@@ -185,7 +188,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     figure["same_scale"] = same_scale(found["squares"], len(data.classes), args.target, args.out)
     figure |= {"data": data.fingerprint, "data_name": Path(args.data).name, "crop": args.crop, "target": args.target}
     figure |= {"weights": digest_of(args.weights) if args.weights else None}
-    figure |= {"space": found["squares"][0].architecture.space, "trials": args.trials, "epochs": args.epochs}
+    figure |= {
+        "space": found["squares"][0].architecture.space,
+        "trials": args.trials,
+        "epochs": args.epochs,
+        "batch_size": args.batch_size,
+    }
     for goal in goals_of(figure):
         reporter.note(f"{goal.what}: {goal.value:.2f} (goal {goal.goal})")
     write("rectangles", figure, goals_of(figure), (args.seed,))
