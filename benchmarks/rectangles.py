@@ -98,7 +98,7 @@ def front(args: argparse.Namespace, data: str, kind: str, reporter: ConsoleRepor
         space = space_from(weights, None, ["image_size=" + ",".join(map(str, KINDS[kind]))])
         name, fixed = space.name, {choice.name: choice.values for choice in space.choices}
         options["init"] = str(weights.resolve())
-        recipe |= {"lr": TRAINED_LR, "largest_first": 0.0}
+        recipe["lr"] = TRAINED_LR
     search = nas.Search(
         data=data,
         target=args.target,

@@ -358,7 +358,7 @@ def _settings(values: Mapping[str, Any], given: Mapping[str, str]) -> SearchSett
 
         where, own = _from_weights(values, given)
         seeded = tuple(dict.fromkeys((*seeded, *own)))
-        recipe = {"lr": TRAINED_LR, "largest_first": 0.0, **recipe}
+        recipe = {"lr": TRAINED_LR, **recipe}
     same = [
         *("space", "data", "num_classes", "limit", "latency", "accuracy", "trials", "sampler", "seed", "budgets"),
         *("at_least", "supernet", "eval_images", "stop", "latency_db", "storage"),

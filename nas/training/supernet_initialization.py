@@ -25,7 +25,7 @@ from search_spaces.spaces import SPACES, space_of
 
 NARROWEST = 0.45
 """Smallest widths and depths of a derived space, as a share of those of the trained detector."""
-TRAINED_LR = 1e-3
+TRAINED_LR = 4e-3
 """Default peak learning rate of a supernet that is initialised from trained weights."""
 
 

@@ -73,9 +73,7 @@ def _fit_supernet(space: SearchSpace, job: TrainJob, path: Path, watch: Watch) -
     values = {c.name: c.values for c in space.choices}
     size = image_size_of(space)
     loader = job.batches(size)
-    # Trained weights need no steps of the largest alone, and can teach at once.
-    alone = 0.0 if job.init is not None else recipe.largest_first
-    largest_only = round(alone * recipe.epochs * (len(loader) // recipe.accumulate))
+    largest_only = round(recipe.largest_first * recipe.epochs * (len(loader) // recipe.accumulate))
     ramp = RAMP_STEPS_TRAINED if job.init is not None else largest_only or MIN_RAMP_STEPS
     task = SandwichTask(
         supernet,
