@@ -29,8 +29,11 @@ MOST_PIXELS = 1 << 27
 """Of one image: 134 million, 400 MB decoded. Several are decoded at a time, and an image reduced to a network's
 input from there shows nothing small."""
 
-DEPTHS = (8, 10, 12)
-"""Bits that cameras and microscopes write into files of 16. Where all values fit into one, they are taken for such."""
+DEPTHS = (8, 12)
+"""Bits that cameras and microscopes write into files of 16. Where all values fit into one, they are taken for such.
+
+10 bits are none of them: a dark image of 12 bits would be four times as bright as the others of its camera.
+"""
 MAX_BYTES = 1 << 30
 """Of one image file: the largest image, stored without compression, takes 400 MB (800 MB with 16 bits a channel)."""
 
@@ -116,7 +119,7 @@ def read_image(path: Path, size: Size | None = None) -> NDArray[np.uint8]:
 
     Exif orientation is applied, unless the annotations were made for the stored, unturned image. Grey and palette
     become RGB, CMYK is converted, alpha is dropped, of several pages or frames the first is taken. Of 16 bits a
-    channel the upper eight stay; of an image that uses the lower 8, 10 or 12 bits only, the upper eight of these.
+    channel the upper eight stay; of an image that uses the lower 8 or 12 bits only, the upper eight of these.
 
     Args:
         path: of the file.

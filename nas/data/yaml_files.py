@@ -118,9 +118,7 @@ class _Open:
             if value != _MERGE:
                 self.keys.add(value)
         else:
-            if self.key == _MERGE and isinstance(
-                value, dict
-            ):  # merge key: defaults for the keys that the mapping lacks
+            if self.key == _MERGE and isinstance(value, dict):  # defaults for the keys that the mapping lacks
                 for name in value:
                     self.container.setdefault(name, value[name])
             else:

@@ -45,6 +45,13 @@ class Shown:
     false: int
 
 
+def remove_earlier(folder: Path) -> None:
+    """Remove the images of the report in a folder; where there is no report, such files are somebody else's."""
+    if (folder / "report.html").exists():
+        for old in [*(folder / "images").glob("worst-*.jpg"), *(folder / "images").glob("random-*.jpg")]:
+            old.unlink()
+
+
 def write_images(folder: Path, evaluation: EvaluationResult, count: int, seed: int = 0) -> list[Shown]:
     """Write the ``count`` images with the lowest F1, then as many random others, as JPEG files in ``folder/images``.
 
@@ -57,8 +64,7 @@ def write_images(folder: Path, evaluation: EvaluationResult, count: int, seed: i
     others = np.random.default_rng(seed).permutation([i for i in range(len(verdicts)) if i not in set(worst)])[:count]
     chosen = [(True, i) for i in worst] + [(False, int(i)) for i in others]
     shown = []
-    for old in [*(folder / "images").glob("worst-*.jpg"), *(folder / "images").glob("random-*.jpg")]:
-        old.unlink()
+    remove_earlier(folder)
     for place, (bad, i) in enumerate(chosen, 1):
         sample, verdict = evaluation.dataset.samples[i], verdicts[i]
         try:

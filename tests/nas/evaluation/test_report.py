@@ -21,6 +21,7 @@ from nas.evaluation.report import EvaluationResult, evaluation_of
 from nas.evaluation.report_confusion import Confusion, confusion_of, judge
 from nas.evaluation.report_curves import SCORES, best_threshold, curves_of
 from nas.evaluation.report_html import confusion_figure, curve_figure, f1_figure
+from nas.evaluation.report_images import remove_earlier
 from nas.evaluation.report_tables import class_csv, class_table, difference_text, interval_text
 from nas.inference.coco_metrics import Detections, evaluate
 from tests._detectors import Files, detector_files
@@ -221,6 +222,7 @@ def test_a_report(files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[st
     ]
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "worst-09-old.jpg").write_bytes(b"of an earlier report")
+    (tmp_path / "report.html").write_text("that report")
     assert main([*argv, "--resamples", "100", "--device", "cpu"]) == 0
     said = capsys.readouterr().out
     assert re.search(r"mAP 0\.\d{3} \(0\.\d{3}–[01]\.\d{3}\)  mAP50 0\.\d{3}", said) and "torch" in said
@@ -341,3 +343,14 @@ def test_numbers_are_kept_where_images_cannot_be_written(
     assert capsys.readouterr().err.count("\n") == 1
     assert json.loads((tmp_path / "metrics.json").read_text())["images"] == 4
     assert (tmp_path / "per_class.csv").is_file()
+
+
+def test_images_that_no_report_wrote_stay(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    kept = tmp_path / "images" / "random-1.jpg"
+    kept.write_bytes(b"of a data set")
+    remove_earlier(tmp_path)
+    assert kept.exists()
+    (tmp_path / "report.html").touch()
+    remove_earlier(tmp_path)
+    assert not kept.exists()
