@@ -80,7 +80,7 @@ def train_detectors(
 ) -> list[Metrics]:
     """Train several architectures side by side, one process each, and return the metrics of each.
 
-    What an earlier call has finished is not repeated. On a CPU, small networks train faster side by side, each on
+    What an earlier call has finished is not repeated. A network that occurs twice is trained once. On a CPU, small networks train faster side by side, each on
     few cores, than one after the other on all cores: their operators are too short to be divided.
 
     Args:
@@ -108,8 +108,17 @@ def train_detectors(
         for plan in plans:
             stack.enter_context(exclusive_output(plan.path))
         remaining = [plan for plan in plans if not _is_finished(plan.artifact, plan.path, plan.job)]
-        if remaining:
-            _train_remaining(remaining, reporter, max_parallel)
+        # S and M of a short front may be one network. The same training of it gives the same weights.
+        firsts: dict[str, _Plan] = {}
+        for plan in plans:
+            firsts.setdefault(plan.key, plan)
+        if ours := [plan for plan in remaining if firsts[plan.key] is plan]:
+            _train_remaining(ours, reporter, max_parallel)
+        for plan in remaining:
+            if (first := firsts[plan.key]) is not plan:
+                reporter.note(f"{plan.artifact.name} is the network of {first.artifact.name}: its weights are copied")
+                detector, _, record = load_detector(first.path)
+                save_detector(plan.path, detector, plan.artifact, record)
         return [_finish(plan.path) for plan in plans]
 
 
@@ -123,6 +132,13 @@ class _Plan:
 
     def fit(self, watch: Watch) -> None:
         _fit_detector(self.artifact, self.job, self.path, watch)
+
+    @property
+    def key(self) -> str:
+        """A text that is equal for two trainings of equal weights."""
+        a, job = self.artifact, self.job
+        own = a.name if job.logging.keep_best else ""  # such a training writes a second file
+        return json.dumps([own, a.architecture.id, job.provenance(), job.augmentation.to_dict(), str(job.init)])
 
     @property
     def macs(self) -> int:

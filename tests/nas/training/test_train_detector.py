@@ -149,6 +149,17 @@ def test_two_at_once(job: TrainJob, tmp_path: Path) -> None:
         pass
 
 
+def test_a_network_that_occurs_twice_is_trained_once(job: TrainJob, trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "S.safetensors").write_bytes(trained.read_bytes())
+    shown, text = console()
+    metrics = train_detectors([artifact("S"), artifact("M")], job, tmp_path, shown)
+    assert "M is the network of S" in text.getvalue() and metrics[0] == metrics[1]
+    (small, _, record), (middle, named, same) = (load_detector(tmp_path / f"{n}.safetensors") for n in "SM")
+    assert named.name == "M" and record == same
+    assert all(a.equal(b) for a, b in zip(small.parameters(), middle.parameters(), strict=True))
+    assert (tmp_path / "M.metrics.json").exists()
+
+
 def test_weights_are_there_before_their_evaluation(
     job: TrainJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: Path
 ) -> None:
