@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from search_spaces.errors import InputError
 from search_spaces.op import Shape
+from search_spaces.operator_mode import OperatorMode
 
 Array = NDArray[Any]
 Attributes = tuple[tuple[str, Any], ...]
@@ -98,7 +98,7 @@ class Writer:
         self.names[id(tensor)] = name
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(OperatorMode):
     """Writes each dispatched operator that depends on an input of the fragment; what depends on none is a constant."""
 
     def __init__(self, writer: Writer) -> None:

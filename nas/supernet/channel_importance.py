@@ -33,11 +33,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from search_spaces.detector import Detector
 from search_spaces.graph import Layout
 from search_spaces.image_size import STRIDE
+from search_spaces.operator_mode import OperatorMode
 
 Label = tuple[int, int]
 """A channel as a pair: number of its part, and its index in the part."""
@@ -121,7 +121,7 @@ class ChannelGroups:
         return sorted({self.root(p) for p in range(len(self.parent))} - fixed)
 
 
-class _Watcher(TorchDispatchMode):
+class _Watcher(OperatorMode):
     """Tracks channels through the operations of a forward pass."""
 
     def __init__(self, detector: Detector, images: Tensor) -> None:
