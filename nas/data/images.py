@@ -41,6 +41,7 @@ _PLUGINS = (BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, We
 """Imported here, and not by Pillow when the first threads open images at once."""
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 _ORIENTATION = 0x0112  # Exif 2.3 table 4
+_TIFF = (b"II*\0", b"MM\0*")
 _SIDEWAYS = frozenset({5, 6, 7, 8})  # orientations that swap width and height
 
 # What Pillow and OpenCV would print of a damaged file, a BrokenImage says with the file's name.
@@ -189,11 +190,30 @@ def _decode(data: bytes, path: Path, flags: int, otherwise: str) -> NDArray[np.u
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise BrokenImage(path, f"cannot be decoded ({str(error).splitlines()[0][:80]})") from None
+    if data.startswith(_TIFF) and (of_tiff := _from_pillow(data)) is not None:
+        return of_tiff
     if image is None:
-        raise BrokenImage(path, otherwise)
+        raise BrokenImage(path, "has floating-point pixels; convert it to 8 bits" if _is_float(data) else otherwise)
     if image.max(initial=0) <= 1 << (DEPTHS[-1] - 8):  # equal: OpenCV rounds a TIFF to 8 bits
         image = _brightened(data, flags, image)
     return np.asarray(image, np.uint8)
+
+
+def _is_float(data: bytes) -> bool:
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return False
+    return image is not None and bool(np.issubdtype(image.dtype, np.floating))
+
+
+def _from_pillow(data: bytes) -> NDArray[np.uint8] | None:
+    """A TIFF with 8-bit alpha, whose colours OpenCV would multiply by the alpha; None for all others."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
+            return np.array(image.convert("RGB")) if image.mode in ("RGBA", "LA") else None
+    except Exception:  # noqa: BLE001 - damaged files raise exceptions of all kinds
+        return None
 
 
 def _brightened(data: bytes, flags: int, image: NDArray[Any]) -> NDArray[Any]:

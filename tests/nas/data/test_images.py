@@ -54,6 +54,8 @@ READ: dict[str, tuple[Callable[[], bytes], tuple[int, ...], int]] = {
     "grey.png": (lambda: encoded(plain("L"), "PNG"), GREY, 1),
     "grey-alpha.png": (lambda: encoded(plain("LA"), "PNG"), GREY, 1),
     "alpha.png": (lambda: encoded(see_through(), "PNG"), RGB, 0),
+    "alpha.tif": (lambda: encoded(see_through(), "TIFF", compression="tiff_lzw"), RGB, 0),
+    "grey-alpha.tif": (lambda: encoded(plain("LA"), "TIFF"), GREY, 1),
     "palette.png": (lambda: encoded(plain().quantize(4), "PNG"), RGB, 1),
     "sixteen.png": (lambda: sixteen(".png"), RGB, 1),
     "sixteen.tiff": (lambda: sixteen(".tiff"), RGB, 1),
@@ -164,9 +166,13 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "half.bmp": (_cut(encoded(_noise(), "BMP")), "is cut off or damaged"),
     "half.tif": (_cut(encoded(_noise(), "TIFF")), "is cut off or damaged"),
     "half.webp": (_cut(encoded(_noise(), "WEBP")), "is no image of a known kind"),
+    "grey-float.tif": (
+        lambda path: path.write_bytes(encoded(Image.fromarray(np.ones((9, 9), np.float32)), "TIFF")),
+        "has floating-point pixels; convert it to 8 bits",
+    ),
     "float.tif": (
         lambda path: path.write_bytes(bytes(cv2.imencode(".tiff", np.ones((3, 4, 3), np.float32))[1])),
-        "is no image of a known kind",
+        "has floating-point pixels; convert it to 8 bits",
     ),
 }
 
