@@ -39,11 +39,13 @@ def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except (OSError, RuntimeError) as error:  # torch wraps a full disk in a RuntimeError
+    except (OSError, RuntimeError) as error:
+        # torch reports a full disk as a RuntimeError about its own file format
+        reason = error.strerror or error if isinstance(error, OSError) else "the disk is full, or writing failed"
         with contextlib.suppress(OSError):
             part.unlink()
         raise InputError(
-            f"checkpoint {path} cannot be written ({error})", "a writable folder with free space"
+            f"checkpoint {path} cannot be written ({reason})", "a writable folder with free space"
         ) from None
 
 
