@@ -9,7 +9,8 @@ same number of epochs for all:
 
 - ``scratch``: all networks from random weights.
 - ``trained``: the network of ``--weights`` from these, S, M and L from the supernet of the run. For the other stock
-  networks there are no weights.
+  networks there are no weights. S, M and L are trained for ``--finetune-epochs``, the stock network for these and the
+  supernet's epochs together, so that all have seen the images equally often.
 
 All networks are judged on ``--split`` by the weights of their last epoch, and their latency from image to detections
 is measured in one interleaved bench on ``--target`` (``nas bench --end-to-end``). A searched network dominates a stock
@@ -43,7 +44,7 @@ from nas.data.source import DataPair, find_data
 from nas.pretrained.convert import weights_file
 from nas.profiling.end_to_end import measuring_end_to_end
 from nas.profiling.scene import Scene
-from nas.supernet.weights import digest_of, interpolation_of, load_detector
+from nas.supernet.weights import digest_of, interpolation_of, load_detector, load_supernet
 from nas.training.data import open_training_data
 from nas.training.job import TrainJob
 from nas.training.logging_config import LoggingConfig
@@ -99,18 +100,32 @@ def judged(args: argparse.Namespace, path: Path, size: Any, data: DataPair, init
     return detect_and_score(load_detector(path)[0], split, size).map
 
 
+def epochs_of(args: argparse.Namespace, start: str, entrant: Entrant) -> int:
+    """Epochs of an entrant. From trained weights, a stock network also has those of the supernet."""
+    if start == "scratch":
+        return int(args.epochs)
+    before = load_supernet(args.run / "supernet.safetensors")[2]["recipe"]["epochs"]
+    return int(args.finetune_epochs + (0 if entrant.ours else before))
+
+
 def contest(
     args: argparse.Namespace, start: str, those: Sequence[Entrant], data: DataPair, reporter: Reporter
 ) -> dict[str, list[float]]:
     """mAP50-95 of each entrant per seed, all trained from one kind of start."""
-    epochs = args.epochs if start == "scratch" else args.finetune_epochs
+    epochs = {e.name: epochs_of(args, start, e) for e in those}
     found: dict[str, list[float]] = {e.name: [] for e in those}
     for seed in range(args.seeds):
-        recipe = Recipe(epochs=epochs, batch_size=args.batch_size, seed=seed)
         folder = new_folder(args.out / f"{start}{seed}")
-        logging = LoggingConfig(eval_every=max(1, epochs // 5))  # epochs is a multiple of 5
         inits = [e.init if start == "trained" else None for e in those]
-        jobs = [TrainJob(data, recipe, init, logging=logging) for init in inits]
+        jobs = [
+            TrainJob(
+                data,
+                Recipe(epochs=epochs[e.name], batch_size=args.batch_size, seed=seed),
+                init,
+                logging=LoggingConfig(eval_every=max(1, epochs[e.name] // 5)),  # the epochs are a multiple of 5
+            )
+            for e, init in zip(those, inits, strict=True)
+        ]
         train_detectors([e.artifact for e in those], jobs, folder, reporter, args.at_once)
         for entrant, init in zip(those, inits, strict=True):
             path = folder / f"{entrant.name}.safetensors"
@@ -194,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--split", default="test", help="split that judges")
     parser.add_argument("--target", default="onnxruntime:fp32")
     parser.add_argument("--epochs", type=int, default=80, help="from random weights")
-    parser.add_argument("--finetune-epochs", type=int, default=20, help="from trained weights")
+    parser.add_argument("--finetune-epochs", type=int, default=20, help="of S, M and L from the supernet")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5, help="of the bench")
@@ -226,7 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 },
                 "verdicts": verdicts(those, found, ms),
                 "flat": gain_of_last_fifth(args.out / f"{start}0" / f"{model}.safetensors"),
-                "epochs": args.epochs if start == "scratch" else args.finetune_epochs,
+                "epochs": {e.name: epochs_of(args, start, e) for e in those if e.name in found},
             }
             for start, found in maps.items()
         },
