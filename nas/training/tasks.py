@@ -81,7 +81,7 @@ class SandwichTask(Task):
     2. The others reuse its label assignment. Their loss is L_labels + r L_distill, where L_distill is in-place
        distillation from the largest (class scores and side distributions), and r rises from 0 to 1 over ``ramp_steps``.
        At r = 1 from the first step on, an untrained network would teach noise: on ``digits``, one trial each, the
-       classification loss of the others then rose.
+       classification loss of the others then rose. Each of these losses is multiplied by ``weight``.
     3. In the first ``largest_only_steps``, only the largest is trained, at less than half the cost, as Once-for-all
        begins (arXiv:1908.09791). In short trainings this decides the accuracy: on an earlier, harder form of
        ``digits@96`` with 8,000 images (one run each, batch 16 or 32), the smallest, a middle and the largest
@@ -99,12 +99,13 @@ class SandwichTask(Task):
         ramp_steps: int = 500,
         largest_only_steps: int = 0,
         loss: DetectionLoss | None = None,
+        weight: float = 1.0,
     ) -> None:
         self.model = self.supernet = supernet
         self.identity = identity
         self.seed, self.between = seed, between
         self.ramp_steps, self.largest_only_steps = ramp_steps, largest_only_steps
-        self.loss = loss or DetectionLoss()
+        self.loss, self.weight = loss or DetectionLoss(), weight
 
     def compile(self) -> None:
         """Refuse to compile, since every step would compile other architectures. Raises InputError."""
@@ -134,7 +135,7 @@ class SandwichTask(Task):
         for architecture in others:
             student = self.supernet(images, architecture)
             labelled, terms = self.loss.assigned(student, truth, matched)
-            yield labelled + ramp * self.loss.distill(student, teacher, matched)[0], terms
+            yield self.weight * (labelled + ramp * self.loss.distill(student, teacher, matched)[0]), terms
 
 
 def detached(predictions: Predictions) -> Predictions:

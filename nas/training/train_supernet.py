@@ -30,6 +30,9 @@ MIN_RAMP_STEPS = 500
 """Steps in which the weight of in-place distillation rises, where the largest network has no steps of its own."""
 RAMP_STEPS_TRAINED = 50
 """The same where the supernet begins with trained weights."""
+WEIGHT_TRAINED = 1 / 3
+"""Weight of the loss of each smaller network where the supernet begins with trained weights, so that all three together
+count as much as the largest."""
 
 
 def train_supernet(space: SearchSpace, job: TrainJob, path: Path, reporter: Reporter) -> Supernet:
@@ -83,6 +86,7 @@ def _fit_supernet(space: SearchSpace, job: TrainJob, path: Path, watch: Watch) -
         ramp_steps=ramp,
         largest_only_steps=largest_only,
         loss=recipe.loss(),
+        weight=1.0 if job.init is None else WEIGHT_TRAINED,
     )
     every = job.logging.eval_every
     validation = Validation(every, data, size, partial(_largest, space)) if every else None
