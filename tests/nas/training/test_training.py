@@ -114,6 +114,19 @@ def test_the_largest_learns_alone_first(loader: Loader) -> None:
     assert [len(list(task.losses(batch.images.float() / 255, truth, step))) for step in range(4)] == [1, 1, 4, 4]
 
 
+def test_the_smaller_networks_have_a_weight(loader: Loader) -> None:
+    batch = next(iter(loader.epoch(0)))
+    truth = Truth(batch.boxes, batch.labels, batch.image_index)
+    supernet = Supernet(SPACE, 10)
+
+    def losses(weight: float) -> list[float]:
+        task = SandwichTask(supernet, IDENTITY, seed=1, between=1, weight=weight)
+        return [float(loss.detach()) for loss, _ in task.losses(batch.images.float() / 255, truth, 0)]
+
+    (whole, *others), (same, *lighter) = losses(1.0), losses(0.25)
+    assert whole == same and lighter == pytest.approx([0.25 * loss for loss in others])
+
+
 class Interrupted(DetectorTask):
     """Ctrl-C in the middle of step ``at``, as a terminal sends it, or raised on the spot."""
 
