@@ -19,7 +19,7 @@ from nas.data.dataset import Annotation, DetectionDataset, Sample, choose, make_
 from nas.data.images import BrokenImage, annotated_size
 from nas.data.problems import Problems
 from nas.data.values import flag_of, number_of
-from nas.data.walk import is_inside, located
+from nas.data.walk import leads_out, located
 from search_spaces.errors import InputError
 from search_spaces.foreign_files import UnreadableFile, read_bytes
 from search_spaces.text import brief
@@ -90,7 +90,7 @@ def read_coco(
     for chosen in choose(len(images), limit):
         image = images[chosen]
         path = located(folder, image.name)
-        if root is not None and not (is_inside(path, root) or is_inside(path, folder)):
+        if root is not None and leads_out(path, root) and leads_out(path, folder):
             message = f"file_name {brief(image.name)} leads out of {root}, used all the same"
             problems.add("image outside the data set", path, message)
         sample = _sample(image, path, objects.get(image.key, []), annotations, problems)

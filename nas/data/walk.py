@@ -6,6 +6,7 @@ File managers, notebooks and network disks put copies and thumbnails beside imag
 
 from __future__ import annotations
 
+import contextlib
 import os
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -125,7 +126,20 @@ def located(folder: Path, name: str) -> Path:
     return folder / next((form for form in names if os.path.exists(folder / form)), name)
 
 
+def plainly_spelled(path: Path) -> Path:
+    """Return ``path`` without ``..``, where that names the same file; behind a link to a folder, ``..`` may not."""
+    plain = Path(os.path.normpath(path)) if ".." in path.parts else path
+    with contextlib.suppress(OSError, ValueError):
+        return plain if plain == path or os.path.samefile(plain, path) else path
+    return path
+
+
 def is_inside(path: Path, folder: Path) -> bool:
     """Return whether ``path`` lies below ``folder`` by its name; links are not followed."""
     place, top = os.path.abspath(path), os.path.abspath(folder)
     return os.path.commonpath((place, top)) == top
+
+
+def leads_out(path: Path, folder: Path) -> bool:
+    """Return whether ``path`` is outside ``folder`` both by its name and where links lead."""
+    return not is_inside(path, folder) and not is_inside(path.resolve(), folder.resolve())

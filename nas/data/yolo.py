@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from nas.data.formats import SPLITS, DataFormat, split_files, whole
 from nas.data.images import SUFFIXES, BrokenImage, find_images, image_sizes
 from nas.data.problems import Problems
 from nas.data.texts import class_names, lines_of
-from nas.data.walk import Found, files_in, is_inside, located
-from nas.data.yolo_labels import LabelReader, find_labels, label_path, numbered_classes
+from nas.data.walk import Found, files_in, leads_out, located, plainly_spelled
+from nas.data.yolo_labels import LabelReader, find_labels, has_image, label_path, numbered_classes
 from search_spaces.errors import InputError
 from search_spaces.text import brief
 
@@ -106,20 +106,31 @@ class Yolo(DataFormat):
 
     def strays(self) -> Problems:
         """Return images without a label file and label files without an image."""
-        problems, used, folders = Problems(), set[Path](), set[Path]()
+        problems, users, folders = Problems(), dict[Path, Path](), dict[Path, Path]()
+        real = cache(os.path.realpath)
         for image in self._images():
             labels = find_labels(image)
             if labels is None and os.path.exists(image):
                 problems.add("image without a label file", image, "taken to show nothing")
-            if labels in used:
+            place = labels or label_path(image)
+            folder = Path(real(place.parent))  # one folder may be spelled in several ways
+            folders.setdefault(folder, place.parent)
+            other = users.setdefault(folder / place.name, image)
+            if labels is not None and other is not image and not _same_file(other, image):
                 problems.add("label file of several images", labels, f"one is {image.name}, all are used")
-            used.add(labels or label_path(image))
-            folders.add((labels or label_path(image)).parent)
-        for folder in sorted(folders):
+        for folder, spelled in sorted(folders.items()):
             for path in files_in(folder, ".txt"):
-                if path not in used and path.name not in _LISTS:
-                    problems.add("label file without an image", path, "not used")
+                if path not in users and path.name not in _LISTS:
+                    kind = "label file of an image in no list" if has_image(path) else "label file without an image"
+                    problems.add(kind, spelled / path.name, "not used")
         return problems
+
+
+def _same_file(one: Path, two: Path) -> bool:
+    try:
+        return os.path.samefile(one, two)
+    except (OSError, ValueError):
+        return False
 
 
 def read_yolo(
@@ -193,11 +204,11 @@ def _samples(
 def _report_outside(sources: Sequence[Path], found: Sequence[Found], root: Path, problems: Problems) -> None:
     """Report folders and listed images outside the folder of the data set."""
     for source, part in zip(sources, found, strict=True):
-        if not is_inside(source, root):
+        if leads_out(source, root):
             problems.notes.append(f"images of {source}, outside {root}")
             continue
         for path in part.files:
-            if not is_inside(path, root):
+            if leads_out(path, root):
                 message = f"listed in {source}, leads out of {root}, used all the same"
                 problems.add("image outside the data set", path, message)
 
@@ -222,7 +233,7 @@ def _images(source: Path) -> Found:
         return find_images(source)
     if source.suffix.lower() == ".txt" and os.path.lexists(source):
         listed = lines_of(source, errors="surrogateescape")  # a file name may be of any bytes
-        return Found(tuple(located(source.parent, name) for name in listed), (), ())
+        return Found(tuple(plainly_spelled(located(source.parent, name)) for name in listed), (), ())
     raise InputError(f"no images at {source}", "a folder of images, or a .txt that lists them")
 
 

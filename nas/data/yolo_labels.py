@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nas.data.dataset import Annotation
+from nas.data.images import SUFFIXES
 from nas.data.problems import Problems
 from nas.data.texts import lines_of
 from nas.data.walk import any_case
@@ -44,9 +45,28 @@ def label_path(image: Path) -> Path:
 
 
 def find_labels(image: Path) -> Path | None:
-    """Return the label file of an image: at :func:`label_path`, else beside the image; None where there is none."""
+    """Return the label file of an image: at :func:`label_path`, else beside the image; None where there is none.
+
+    An image that is reached by a link, and has no labels there, has those of the file that the link leads to.
+    """
+    own = _labels_at(image)
+    return own if own is not None or not os.path.exists(image) else _labels_at(Path(os.path.realpath(image)))
+
+
+def _labels_at(image: Path) -> Path | None:
     places = map(any_case, (label_path(image), _as_text(image)))
     return next((path for path in places if os.path.lexists(path)), None)
+
+
+def has_image(labels: Path) -> bool:
+    """Return whether an image is where a label file's image belongs: the inverse of :func:`find_labels`."""
+    parts, folders = list(labels.parts), {name: image for image, name in _LABELS.items()}
+    for i in range(len(parts) - 2, -1, -1):
+        if parts[i] in folders:
+            parts[i] = folders[parts[i]]
+            break
+    stems = (os.path.splitext(path)[0] for path in (Path(*parts), labels))
+    return any(os.path.exists(stem + s) for stem in stems for suffix in SUFFIXES for s in (suffix, suffix.upper()))
 
 
 def numbered_classes(images: Sequence[Path]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas.core.estimate import Estimate, speed_up
-from nas.core.units import label, number, quantity
+from nas.core.units import label, quantity
 from nas.search.selection import Selection
 from search_spaces.image_size import ImageSize
 from search_spaces.json_checks import check_fields, check_type
@@ -99,10 +99,12 @@ class Comparison:
         text = f"{self.name}: {faster} than {self.baseline} on {self.latency.target} ({times}), {costs}"
         if self.side_by_side and ratio.low is not None and ratio.high is not None:
             text += f"; measured side by side, ratio {ratio.low:.2f} to {ratio.high:.2f}"
-        if self.accuracy is not None and self.baseline.accuracy is not None:
-            own, other = number(self.accuracy.value), number(self.baseline.accuracy.value)
-            text += f"; {label(self.accuracy.name)} {own} against {other} by the same estimate"
-        return text
+        elif not self.side_by_side:
+            text += "; not measured side by side"
+        if self.accuracy is None or self.baseline.accuracy is None:
+            return f"{text}; accuracy of {self.baseline.name} not known"
+        own, other = quantity(self.accuracy), quantity(self.baseline.accuracy)
+        return f"{text}; {label(self.accuracy.name)} {own} against {other} by the same estimate"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form: both sides and the ratios."""

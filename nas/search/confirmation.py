@@ -13,6 +13,7 @@ from nas.search.selection import (
     Selection,
     assign_rising,
     first_of_each,
+    rounded_up,
     shared_names,
 )
 from search_spaces.errors import InputError
@@ -45,9 +46,20 @@ def confirm(selection: Selection, remeasure: Callable[[Candidate], Estimate], to
         )
         raise InputError(
             f"no candidate is left after measuring again ({reasons})",
-            hint="choose again with larger budgets: nas select RUN --budgets …, or search on a quieter machine",
+            hint=_larger_budgets(selection, confirmation) + "search on a quieter machine",
         )
     return confirmation.result(chosen)
+
+
+def _larger_budgets(selection: Selection, confirmation: _Confirmation) -> str:
+    """Return the advice of a budget that the fastest of the measured picks meets; empty without budgets."""
+    scale, first = Scale(selection.cost, selection.gain), selection.picks[0]
+    measured = [c for c in confirmation.measured.values() if c is not None]
+    if first.budget is None or not measured:
+        return ""
+    fastest = min(measured, key=scale.cost)
+    least = f"{first.name}={rounded_up(scale.cost(fastest)):.4g}{fastest[scale.cost_name].unit}"
+    return f"choose again with larger budgets: nas select RUN --budgets {least}, or "
 
 
 class _Confirmation:
@@ -128,7 +140,7 @@ class _Confirmation:
                 continue
             reasons = [change.reason for change in self.replaced if change.name == pick.name]
             reason = reasons[-1] if reasons else "none was left"
-            advice = "run more trials, or raise its budget"
+            advice = "run more trials" + (", or raise its budget" if pick.budget is not None else "")
             notes.append(f"{pick.name} is missing after measuring again: its last candidate {reason}; {advice}")
         remeasured = {id_: c for id_, c in self.measured.items() if c is not None}
         return replace(

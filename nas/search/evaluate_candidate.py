@@ -57,6 +57,15 @@ class Bound:
         """Return the violation in the estimate's unit; above 0 if the bound is violated."""
         return (estimate.value - self.value) * (1 if self.at_most else -1)
 
+    def describe(self, estimate: Estimate) -> str:
+        """Return the message of a candidate outside the bound."""
+        return f"{estimate.name} {estimate.value:.4g} violates {self}"
+
+    def violation(self, message: str) -> float | None:
+        """Return the value in a message of :meth:`describe`; None for another message."""
+        value = message.removeprefix(f"{self.name} ").removesuffix(f" violates {self}")
+        return float(value) if message == f"{self.name} {value} violates {self}" else None
+
     def __str__(self) -> str:
         return f"{self.name} {'<=' if self.at_most else '>='} {self.value:g}"
 
@@ -223,8 +232,7 @@ class Evaluation:
             self._keep()
         for bound in self._evaluator.bounds:
             if bound.name == estimate.name and bound.excess(estimate) > 0:
-                message = f"{estimate.name} {estimate.value:.4g} violates {bound}"
-                return TrialOutcome(TrialState.PRUNED, message=message, record=self._record)
+                return TrialOutcome(TrialState.PRUNED, message=bound.describe(estimate), record=self._record)
         if estimate.name != names[-1]:
             return self._pruned_before(names[names.index(estimate.name) + 1])
         if self._tasks:

@@ -3,7 +3,7 @@ front. All files and images of a run hold the same values: the newest."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from nas.plotting.frontier import write_frontier
 from nas.search.baseline import Comparison
 from nas.search.confirmation import confirm
 from nas.search.estimation import SearchEstimators
+from nas.search.evaluate_candidate import Bound
 from nas.search.finished_run import LIMITS, free_folder, remove_stale
 from nas.search.front_confidence import front_confidence
 from nas.search.plan import SearchPlan
@@ -66,10 +67,12 @@ def finalize(done: FinishedStudy, reporter: Reporter, out: Path | None = None) -
     """
     study, plan = done.study, done.plan
     if not study.archive.front:
-        first = study.failures[0][1] if study.failures else "no trial was run"
+        messages = [message for _, message in study.failures]
         raise InputError(
-            f"no candidate was evaluated ({len(study.failures)} failed or outside a bound, the first: {first})",
+            f"no candidate was evaluated ({len(messages)} failed or outside a bound, "
+            f"the first: {messages[0] if messages else 'no trial was run'})",
             "at least one",
+            looser_bounds(plan.bounds, messages),
         )
     selection = _confirmed_selection(done, reporter)
     comparisons = compare_side_by_side(plan, selection, done.estimators, len(done.classes), done.data, reporter)
@@ -86,6 +89,19 @@ def finalize(done: FinishedStudy, reporter: Reporter, out: Path | None = None) -
     notes = {LIMITS: {"budgets": plan.settings.budgets, "at_least": plan.settings.at_least}, **_notes(done, reporter)}
     _write_front(done, folder, selection, comparisons, notes)
     return SearchResult(tuple(study.newest_candidates), selection, artifacts, folder)
+
+
+def looser_bounds(bounds: Sequence[Bound], messages: Sequence[str]) -> str:
+    """Return the advice to loosen the bounds that candidates violate, with the value that came nearest to each.
+
+    ``messages`` are those of the candidates that failed or are outside a bound. Empty if no bound was violated.
+    """
+    lines = []
+    for bound in bounds:
+        values = [found for message in messages if (found := bound.violation(message)) is not None]
+        if values:
+            lines.append(f"{bound} (nearest: {min(values) if bound.at_most else max(values):.4g})")
+    return f"search anew with a looser bound than {', '.join(lines)}" if lines else ""
 
 
 def _confirmed_selection(done: FinishedStudy, reporter: Reporter) -> Selection:

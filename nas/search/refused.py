@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from nas.search.driver import lock_file
@@ -30,6 +31,22 @@ def removed_if_refused(folder: Path, settings: SearchSettings) -> Iterator[Calla
     except InputError:
         if not begun and folder.is_dir():
             _remove(folder, settings.storage_of(folder), before, existed)
+        raise
+
+
+@contextlib.contextmanager
+def limits_kept_if_refused(folder: Path) -> Iterator[None]:
+    """Restore the budgets and goals in the settings of a run that was there before, if the context ends with an
+    InputError: other limits that nothing meets must not take the place of those that S, M and L were chosen with."""
+    before = SearchSettings.read(folder) if (folder / RUN_FILE).exists() else None
+    try:
+        yield
+    except InputError:
+        if before is not None and (folder / RUN_FILE).exists():
+            now = SearchSettings.read(folder)
+            limits = {name: getattr(before, name) for name in ("budgets", "at_least", "baselines", "goals")}
+            if (now.budgets, now.at_least) != (before.budgets, before.at_least):
+                replace(now, **limits).write(folder)
         raise
 
 

@@ -32,7 +32,7 @@ from nas.search.open_executor import WorkerSetting, open_executor
 from nas.search.plan import SearchPlan, SelectionLimits
 from nas.search.progress import search_progress
 from nas.search.ranking_check import RankingCheck, check_ranking
-from nas.search.refused import removed_if_refused
+from nas.search.refused import limits_kept_if_refused, removed_if_refused
 from nas.search.result import SearchResult
 from nas.search.run_lock import run_lock
 from nas.search.run_supernet import SupernetSource, open_supernet, search_data, supernet_source
@@ -85,7 +85,7 @@ def search(settings: SearchSettings, folder: Path, reporter: Reporter, take_over
         if (result := _finished(plan, folder, reporter)) is not None:
             return result
         prepared = _prepare(plan, folder, reporter)
-        with removed_if_refused(folder, plan.settings) as begin:
+        with limits_kept_if_refused(folder), removed_if_refused(folder, plan.settings) as begin:
             prepared.plan.settings.write(folder)  # only now: an error in the input must not leave a run behind
             if not existed:
                 stack.enter_context(run_lock(folder))

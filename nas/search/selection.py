@@ -201,32 +201,43 @@ def shared_names(chosen: Mapping[str, Candidate], scale: Scale, bounds: Mapping[
     return tuple(lines)
 
 
+def rounded_up(value: float) -> float:
+    """Return the least number of four significant digits that is not below ``value``, for bounds that are advised."""
+    if value == 0 or not math.isfinite(value):
+        return value
+    step = 10.0 ** (math.floor(math.log10(abs(value))) - 3)
+    rounded = float(f"{math.ceil(value / step) * step:.4g}")
+    return rounded if rounded >= value else float(f"{rounded + step:.4g}")
+
+
 def _budget_queues(candidates: Sequence[Candidate], scale: Scale, budgets: Budgets) -> dict[str, list[Candidate]]:
     fastest = min(candidates, key=lambda c: (scale.cost(c), c.id))
     if (unit := fastest[scale.cost_name].unit) != budgets.unit:
         raise InputError(
             f"budgets {budgets} in {budgets.unit or 'no unit'}", f"the unit of {scale.cost_name}, {unit or 'none'}"
         )
-    for name, bound in budgets:
-        if scale.cost(fastest) > bound:
-            raise InputError(
-                f"no candidate meets budget {name}={bound:g}{budgets.unit}",
-                f"at least {scale.text(fastest)}, the cost of the fastest ({fastest.id})",
-                "choose again with larger budgets: nas select RUN --budgets …, or search a smaller space",
-            )
+    if missed := [name for name, bound in budgets if scale.cost(fastest) > bound]:
+        least = f"{rounded_up(scale.cost(fastest)):.4g}"
+        raise InputError(
+            f"no candidate meets budget {', '.join(f'{name}={budgets[name]:g}{budgets.unit}' for name in missed)}",
+            f"at least {f'{least} {unit}'.strip()}, the cost of the fastest ({fastest.id})",
+            f"choose again with larger budgets: nas select RUN --budgets {missed[0]}={least}{budgets.unit}, "
+            "or search a smaller space",
+        )
     ordered = scale.best_first(candidates)
     return {name: [c for c in ordered if scale.cost(c) <= bound] for name, bound in budgets}
 
 
 def _goal_queues(candidates: Sequence[Candidate], scale: Scale, goals: Budgets) -> dict[str, list[Candidate]]:
     best = max(candidates, key=lambda c: (scale.gain(c), c.id))
-    for name, bound in goals:
-        if scale.gain(best) < bound:
-            raise InputError(
-                f"no candidate is as accurate as {name}={bound:g} asks",
-                f"at most {scale.gain(best):.4g}, what the best one has ({best.id})",
-                "choose again with lower goals (nas select RUN --at-least …), run more trials, or search a larger space",
-            )
+    if missed := [name for name, bound in goals if scale.gain(best) < bound]:
+        most = f"{-rounded_up(-scale.gain(best)):.4g}"
+        raise InputError(
+            f"no candidate is as accurate as {', '.join(f'{name}={goals[name]:g}' for name in missed)} asks",
+            f"at most {most}, what the best one has ({best.id})",
+            f"choose again with lower goals (nas select RUN --at-least {missed[0]}={most}), run more trials, "
+            "or search a larger space",
+        )
     ordered = sorted(candidates, key=lambda c: (scale.cost(c), -scale.gain(c), c.id))
     return {name: [c for c in ordered if scale.gain(c) >= bound] for name, bound in goals}
 

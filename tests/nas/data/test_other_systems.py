@@ -212,3 +212,58 @@ def test_voc_lists_with_suffixes_name_the_file_that_is_missing(tmp_path: Path) -
         path.write_text("".join(f"{line}.jpg\n" for line in path.read_text().split()))
     with pytest.raises(InputError, match=r"Annotations/a\.jpg\.xml: no such file"):
         open_data(root)
+
+
+OTHER_SPELLINGS = {
+    "dot": "./images/train/0.png",
+    "slashes": "images//train/0.png",
+    "up": "images/../images/train/0.png",
+    "absolute": "{root}/images/train/0.png",
+    "up and absolute": "{root}/labels/../images/train/0.png",
+}
+
+
+def _listed(root: Path, *names: str) -> Path:
+    yolo_folder(root)
+    (root / "list.txt").write_text("".join(f"{name.format(root=root)}\n" for name in names))
+    (root / "data.yaml").write_text("train: list.txt\nval: images/val\nnames: [a, b]\n")
+    return root
+
+
+@pytest.mark.parametrize("spelling", OTHER_SPELLINGS)
+def test_one_image_listed_in_two_spellings_stands_there_twice(spelling: str, tmp_path: Path) -> None:
+    root = _listed(tmp_path / "set", "images/train/0.png", "images/train/1.png", OTHER_SPELLINGS[spelling])
+    with pytest.raises(InputError, match="images/train/0.png stands twice in the train split"):
+        open_split(root, "train")
+
+
+@pytest.mark.parametrize("spelling", OTHER_SPELLINGS)
+def test_label_files_are_used_in_every_spelling_of_their_images(spelling: str, tmp_path: Path) -> None:
+    root = _listed(tmp_path / "set", OTHER_SPELLINGS[spelling], "images/train/1.png")
+    found = check(root)
+    assert open_split(root, "train").boxes == 2 and not found.problems["files"].counts
+
+
+@pytest.mark.parametrize("link", ["images/train/link.png", "shown"])
+def test_an_image_behind_a_link_has_the_labels_of_its_target(link: str, tmp_path: Path) -> None:
+    file = link.endswith(".png")
+    root = _listed(tmp_path / "set", link if file else "shown/0.png", "images/train/1.png")
+    (root / link).symlink_to(root / "images" / "train" / ("0.png" if file else ""))
+    found = check(root)
+    assert open_split(root, "train").boxes == 2 and not found.problems["files"].counts
+    assert not open_split(root, "train").problems.notes
+
+
+def test_a_link_to_the_data_set_leads_nowhere_else(tmp_path: Path) -> None:
+    root = _listed(tmp_path / "set", "{root}/images/train/0.png", "{root}/images/train/1.png")
+    (tmp_path / "link").symlink_to(root)
+    (root / "data.yaml").write_text(f"path: {tmp_path / 'link'}\ntrain: list.txt\nval: images/val\nnames: [a, b]\n")
+    found = check(root)
+    assert not found.problems["files"].counts and not open_split(root, "train").problems.counts
+
+
+def test_labels_of_an_image_that_no_list_names_are_told_apart(tmp_path: Path) -> None:
+    root = _listed(tmp_path / "set", "images/train/0.png")
+    (root / "labels" / "train" / "gone.txt").write_text("0 .5 .5 .2 .2\n")
+    counts = check(root).problems["files"].counts
+    assert counts == {"label file of an image in no list": 1, "label file without an image": 1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -214,6 +215,41 @@ def test_options_that_belong_to_a_run_are_refused_by_name(
     assert main(["search", "--resume", str(tmp_path / "run"), *options]) == 2
     line = capsys.readouterr().err
     assert f"{options[0]} with --resume" in line and line.count("\n") == 1
+
+
+@pytest.mark.parametrize("limit", [("--budgets", "S=0.1ms,M=0.2ms"), ("--at-least", "S=9")])
+@pytest.mark.parametrize("verb", [("search", "--resume"), ("select",)])
+def test_limits_that_nothing_meets_leave_a_finished_run_as_it_is(
+    verb: tuple[str, ...],
+    limit: tuple[str, str],
+    search: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert search("--budgets", "S=1.5ms,M=2ms") == 0
+    run, kept = tmp_path / "run", ("S.json", "M.json", "run.json", "front.json", "candidates.csv")
+    before = files_of(run)
+    assert main([*verb, str(run), *limit]) == 2
+    assert {name: data for name, data in files_of(run).items() if name in kept} == {name: before[name] for name in kept}
+    message = capsys.readouterr().err
+    assert main(["search", "--resume", str(run)]) == 0
+    assert "holds a finished search" in capsys.readouterr().out
+    (advised,) = re.findall(rf"nas select RUN {limit[0]} (S=[^,)]+)", message)
+    assert main(["select", str(run), limit[0], advised]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        (("--max", "latency=0.1ms"), "a looser bound than latency_ms <= 0.1 (nearest: 1.121)"),
+        (("--min", "elements=7"), "a looser bound than map_small >= 7 (nearest: "),
+    ],
+)
+def test_bounds_that_nothing_meets_are_named_with_the_nearest_value(
+    options: tuple[str, str], advice: str, search: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert search(*options) == 2
+    assert advice in capsys.readouterr().err
 
 
 def test_total_trials_belong_to_a_run_that_exists(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -128,6 +129,26 @@ def test_random_fronts_meet_budgets_and_rise(seed: int) -> None:
 def test_a_budget_nothing_meets_says_the_fastest() -> None:
     with pytest.raises(InputError, match=rf"no candidate meets budget S=0.9ms.*at least 1 ms.*{FRONT[0].id}"):
         select(FRONT, "latency_ms", "map", parse_budgets("S=0.9,M=4"))
+
+
+@pytest.mark.parametrize("cost", [1.00004, 0.40017343996687377, 12.345678, 9.99999, 123456.7, 2.0, 3e-5])
+def test_the_budget_that_a_message_advises_is_met(cost: float) -> None:
+    """It is rounded up: rounded to nearest, 1.00004 ms would advise 1 ms."""
+    front = [point(cost, 0.5), point(2 * cost, 0.7)]
+    with pytest.raises(InputError, match=r"no candidate meets budget S=1e-06ms, M=2e-06ms;") as error:
+        select(front, "latency_ms", "map", parse_budgets("S=1e-6,M=2e-6,L=1e9"))
+    (advised,) = re.findall(r"--budgets (S=\S+),", str(error.value))
+    assert [p.name for p in select(front, "latency_ms", "map", parse_budgets(advised))] == ["S"]
+    assert parse_budgets(advised)["S"] <= cost * 1.002
+
+
+@pytest.mark.parametrize("gain", [0.68796, 0.123456, 0.99999, 0.5, 0.0002])
+def test_the_goal_that_a_message_advises_is_met(gain: float) -> None:
+    front = [point(1.0, gain)]
+    with pytest.raises(InputError, match=r"no candidate is as accurate as S=1, M=2 asks;") as error:
+        select(front, "latency_ms", "map", goals=parse_budgets("S=1,M=2", ""))
+    (advised,) = re.findall(r"--at-least (S=[^)]+)\)", str(error.value))
+    assert [p.name for p in select(front, "latency_ms", "map", goals=parse_budgets(advised, ""))] == ["S"]
 
 
 def test_budgets_in_another_unit_than_the_cost() -> None:
@@ -291,6 +312,22 @@ def test_confirm_says_when_a_name_is_left_empty() -> None:
 def test_confirm_with_nothing_left() -> None:
     with pytest.raises(InputError, match=r"no candidate is left.*100\.0% over"):
         confirm(select(FRONT[:1], "latency_ms", "map", parse_budgets("S=1")), remeasure(2.0))
+
+
+def test_the_budget_that_is_advised_after_measuring_again_is_met() -> None:
+    slower = remeasure({FRONT[0].id: 2.00001})
+    with pytest.raises(InputError, match=r"--budgets S=2\.001ms, or search on a quieter machine"):
+        confirm(select(FRONT[:1], "latency_ms", "map", parse_budgets("S=1")), slower)
+    assert len(confirm(select(FRONT[:1], "latency_ms", "map", parse_budgets("S=2.001")), slower)) == 1
+
+
+def test_no_budget_is_advised_where_there_is_none() -> None:
+    def refuse(candidate: Candidate) -> Estimate:
+        raise InputError("the runtime refused it")
+
+    with pytest.raises(InputError) as error:
+        confirm(select(FRONT[:1], "latency_ms", "map", goals=parse_budgets("S=0.1", "")), refuse)
+    assert "no candidate is left" in str(error.value) and "budget" not in str(error.value)
 
 
 def test_confirm_passes_over_what_cannot_be_measured() -> None:

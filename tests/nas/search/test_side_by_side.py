@@ -107,6 +107,15 @@ def test_a_reference_outside_the_space_has_no_accuracy(monkeypatch: pytest.Monke
         (found,) = compare_side_by_side(plan, selection, estimators, 3, None, Reporter())
     assert found.baseline.accuracy is None and found.accuracy is None and not found.side_by_side
     assert found.latency.value == 10.0  # nothing was measured: the values of the search
+    assert str(found).endswith(f"; not measured side by side; accuracy of {REFERENCE} not known")
+
+
+def test_accuracies_are_compared_with_their_intervals() -> None:
+    baseline = the_plan().settings.baselines["S"]
+    own, other = (Estimate("map", v, "", v - 0.012, v + 0.012) for v in (0.41, 0.37))
+    found = Comparison("S", latency(10.0), 1e6, 2e9, replace(baseline, accuracy=other), own, side_by_side=True)
+    assert str(found).endswith("; mAP 50–95 0.410 ± 0.012 against 0.370 ± 0.012 by the same estimate")
+    assert "not measured" not in str(found) and "not known" not in str(found)
 
 
 def test_budgets_that_are_numbers_measure_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
