@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import tempfile
 import threading
 import traceback
@@ -27,6 +28,9 @@ from search_spaces.errors import InputError
 
 STOP_WITHIN_S = 60.0
 """Seconds that the other processes have to end a step and save, after Ctrl-C or a failure."""
+
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Signals that stop a training after its step."""
 
 Work = Callable[[Watch], None]
 T = TypeVar("T")
@@ -227,7 +231,8 @@ class _Supervisor:
 
     def __init__(self, places: Sequence[_Place], max_parallel: int, watches: Sequence[Watch]) -> None:
         self._context = multiprocessing.get_context("spawn")
-        self._stop = self._context.Event()
+        with _stop_signals_blocked():  # the event starts multiprocessing's tracker, which a hang-up must not end
+            self._stop = self._context.Event()
         self._waiting = list(enumerate(places))
         self._max_parallel = max_parallel
         self._watches = watches
@@ -239,7 +244,7 @@ class _Supervisor:
             while self._running or (self._waiting and not self._failure):
                 try:
                     self._start()
-                    if not self._follow():
+                    if self._is_incomplete() or not self._follow():
                         break
                 except KeyboardInterrupt as pressed:
                     if isinstance(self._failure, KeyboardInterrupt):  # pressed twice: does not wait for the step
@@ -259,8 +264,13 @@ class _Supervisor:
             reader, sender = self._context.Pipe(duplex=False)
             process = self._context.Process(target=_child, args=(place, sender, self._stop), daemon=True)
             self._running[reader] = index, process
-            process.start()
+            with _stop_signals_blocked():  # until the child ignores them: a terminal sends them to all its processes
+                process.start()
             sender.close()
+
+    def _is_incomplete(self) -> bool:
+        """Whether a failure came before all processes that train together were started: the others wait for these."""
+        return self._failure is not None and any(place.together > 1 for _, place in self._waiting)
 
     def _follow(self) -> bool:
         """Receive messages; False if no process answers any more after a failure."""
@@ -297,13 +307,26 @@ def _receive(reader: Connection) -> Any:
         )
 
 
-def _child(place: _Place, sender: Connection, stop: Event) -> None:
-    import signal
+@contextmanager
+def _stop_signals_blocked() -> Iterator[None]:
+    """Delay Ctrl-C, SIGTERM and SIGHUP to the end of the context; a process that is started in it inherits the block."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
+
+def _child(place: _Place, sender: Connection, stop: Event) -> None:
     global _stop
     _stop = stop
-    for number in (signal.SIGINT, signal.SIGTERM):  # the parent stops all processes after the same step
+    for number in STOP_SIGNALS:  # the parent stops all processes after the same step
         signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(place.threads)
 

@@ -38,7 +38,7 @@ from nas.quantization.block_selection import (
 from nas.quantization.measurements import SelectionMeasurements
 from nas.quantization.mixed_precision_plot import SelectionPlot, selective_data
 from nas.quantization.model import CalibratedDetector, calibrate_detector
-from nas.quantization.ptq import QuantizationRequest, QuantizedFile, evaluate_quantized
+from nas.quantization.ptq import QuantizationRequest, QuantizedFile, evaluate_quantized, replaced_at_end
 from nas.quantization.report import QuantizationReport
 from search_spaces.errors import InputError
 
@@ -156,10 +156,11 @@ def quantize_selectively(
     found = replace(found, chosen=chosen)
     written = write_selection(folder, found, detector, data)
     reporter.note("written: " + ", ".join(map(str, written)))
-    lint = detector.write(request.out, chosen.kept_float)
     details = {"search": asdict(search), "front": [points_lost(p, found.float_map) for p in found.front]}
-    file = QuantizedFile("selective", lint, chosen.kept_float, details=details)
-    return evaluate_quantized(detector, request, file, reporter), found
+    with replaced_at_end(request) as unfinished:
+        lint = detector.write(unfinished.out, chosen.kept_float)
+        file = QuantizedFile("selective", lint, chosen.kept_float, details=details)
+        return evaluate_quantized(detector, unfinished, file, reporter), found
 
 
 def search_float_blocks(

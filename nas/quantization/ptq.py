@@ -4,13 +4,15 @@ it, and timed beside the float one."""
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from latency_db.core.target import Target
 from latency_db.runtimes import RUNTIMES
+from nas.core.atomic import atomic_write, naming
 from nas.core.estimate import Estimate
 from nas.core.reporter import Reporter
 from nas.core.units import change_of_map, share
@@ -19,7 +21,7 @@ from nas.inference.coco_metrics import Metrics
 from nas.profiling.interleaved import Files, interleaved, why_unmeasurable
 from nas.quantization.lint import LintReport
 from nas.quantization.model import CalibratedDetector, CalibrationConfig, calibrate_detector, scheme_of
-from nas.quantization.report import QuantizationReport, map_drop, versions
+from nas.quantization.report import SUFFIX, QuantizationReport, map_drop, versions
 from nas.quantization.runtime_accuracy import RuntimeModel
 from nas.supernet.weights import load_detector
 from nas.training.data import check_classes
@@ -95,14 +97,35 @@ def quantize_post_training(request: QuantizationRequest, reporter: Reporter) -> 
         detector = calibrate_detector(
             request.weights, request.data, request.target, calibration, Path(folder), reporter=reporter
         )
-        lint = detector.write(request.out)
-        return evaluate_quantized(detector, request, QuantizedFile("ptq", lint), reporter)
+        with replaced_at_end(request) as unfinished:
+            lint = detector.write(unfinished.out)
+            return evaluate_quantized(detector, unfinished, QuantizedFile("ptq", lint), reporter)
+
+
+@contextmanager
+def replaced_at_end(request: QuantizationRequest) -> Iterator[QuantizationRequest]:
+    """Give the request with a temporary file, which takes its place with its report when the context ends.
+
+    An interruption or an error leaves the file and the report of an earlier call as they are.
+
+    Raises:
+        InputError: if a file cannot be written.
+    """
+    with tempfile.TemporaryDirectory(prefix="nas-quantize-") as folder:
+        temporary = Path(folder) / request.out.name
+        with naming(request.out, temporary):
+            yield replace(request, out=temporary)
+        for suffix in (temporary.suffix, SUFFIX):
+            atomic_write(request.out.with_suffix(suffix), temporary.with_suffix(suffix).read_bytes())
 
 
 def evaluate_quantized(
     detector: CalibratedDetector, request: QuantizationRequest, written: QuantizedFile, reporter: Reporter
 ) -> QuantizationReport:
-    """Evaluate and time the written file beside the float one and the others; write the report beside it."""
+    """Evaluate and time the written file beside the float one and the others; write the report beside it.
+
+    ``request`` is that of :func:`replaced_at_end`.
+    """
     settings = request.settings
     files: dict[str, tuple[Path, Target]] = {
         detector.float_target.precision: (detector.model, detector.float_target),

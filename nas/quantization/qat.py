@@ -21,7 +21,7 @@ from nas.core.reporter import Reporter
 from nas.export.onnx import export_onnx
 from nas.quantization.fake_quantization import Rounding, fake_quantized, plain, roundings
 from nas.quantization.model import CalibratedDetector, calibrate_detector
-from nas.quantization.ptq import QuantizationRequest, QuantizedFile, evaluate_quantized
+from nas.quantization.ptq import QuantizationRequest, QuantizedFile, evaluate_quantized, replaced_at_end
 from nas.quantization.report import QuantizationReport
 from nas.supernet.weights import load_detector
 from nas.training.data import training_batches
@@ -122,9 +122,11 @@ def quantize_aware(request: QuantizationRequest, config: QatConfig, reporter: Re
     others[f"{CONTROL}: float steps, ptq"] = quantized_control, request.target
     tuned = _FineTuning(QAT, base, request, recipe, config).run(ptq, reporter)
     others[LABELS[QAT]] = tuned, base.float_target
-    lint = prepare(tuned).write(request.out)
     details = {"recipe": recipe.to_dict(), "distil": config.distil}
-    return evaluate_quantized(base, request, QuantizedFile("qat", lint, others=others, details=details), reporter)
+    with replaced_at_end(request) as unfinished:
+        lint = prepare(tuned).write(unfinished.out)
+        file = QuantizedFile("qat", lint, others=others, details=details)
+        return evaluate_quantized(base, unfinished, file, reporter)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from functools import partial
@@ -268,3 +271,84 @@ def test_ctrl_c_stops_all_after_a_step(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_each([partial(wait_for_stop, path=path) for path in paths], 2, [partial(watch, i) for i in range(2)])
     assert all(0 < int(path.read_text()) < 599 for path in paths)
+
+
+STOPPED = """
+import os, sys, time
+from pathlib import Path
+from nas.cli.border import guarded
+from nas.core.distributed import run_each
+from nas.core.training_progress import Progress
+
+def work(watch) -> None:
+    Path(f"{os.getpid()}.begun").touch()
+    try:
+        for step in range(600):
+            watch(Progress(step, 600, 0, {}, 0.1))
+            time.sleep(0.05)
+    except KeyboardInterrupt:
+        Path(f"{os.getpid()}.saved").touch()
+        raise
+
+def command() -> int:
+    run_each([work] * 2, 2, [lambda p: print("step", p.step, flush=True)] * 2)
+    return 0
+
+if __name__ == "__main__":
+    sys.exit(guarded(command, "nas train", lambda: "run it again"))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the child processes in /proc")
+@pytest.mark.parametrize(("number", "starting"), [(signal.SIGINT, True), (signal.SIGHUP, False)])
+def test_a_signal_to_all_processes_of_a_terminal_is_one_line(
+    number: signal.Signals, starting: bool, tmp_path: Path
+) -> None:
+    """A terminal sends Ctrl-C and its hang-up to every process: one that has only begun to start and one that is
+    under way."""
+    (tmp_path / "run.py").write_text(STOPPED)
+    process = subprocess.Popen(
+        [sys.executable, "run.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        start_new_session=True,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    if starting:
+        listed = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while not any("torch" in Path(f"/proc/{child}/maps").read_text() for child in listed.read_text().split()):
+            time.sleep(0.01)
+    else:
+        process.stdout.readline()
+    os.killpg(process.pid, number)
+    _, errors = process.communicate(timeout=120)
+    lines = [line for line in errors.splitlines() if line]
+    assert len(lines) == 1 and lines[0].startswith("nas train: ") and lines[0].endswith("run it again"), errors
+    assert process.returncode == 128 + number
+    begun, saved = (len(list(tmp_path.glob(f"*.{kind}"))) for kind in ("begun", "saved"))
+    assert begun == saved
+
+
+def test_ctrl_c_between_the_starts_of_processes_that_train_together_waits_for_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first would wait for the second, which is not started any more, for a minute."""
+    started: list[str] = []
+
+    class Process:
+        pid = None
+
+        def __init__(self, **options: object) -> None:
+            started.append("process")
+
+        def start(self) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(processes.multiprocessing.get_context("spawn"), "Process", Process)
+    monkeypatch.setattr(processes._Supervisor, "_follow", lambda self: pytest.fail("waits"))
+    with pytest.raises(KeyboardInterrupt):
+        launch(refuse, 2)
+    assert started == ["process"]

@@ -22,6 +22,7 @@ from latency_db.runtimes import RUNTIMES, openvino
 from nas.cli import main
 from nas.core.console_reporter import ConsoleReporter
 from nas.core.estimate import Estimate
+from nas.data.source import DataPair
 from nas.inference.coco_metrics import Metrics
 from nas.inference.detect import batches
 from nas.inference.model import load
@@ -29,7 +30,7 @@ from nas.profiling import interleaved as timing
 from nas.quantization.blocks import block_of
 from nas.quantization.lint import Int8Record, LintReport, lint
 from nas.quantization.model import CalibrationConfig, calibrate_detector, calibration_batches
-from nas.quantization.ptq import QuantizationRequest, QuantizationSettings, quantize_post_training
+from nas.quantization.ptq import QuantizationRequest, QuantizationSettings, quantize_post_training, replaced_at_end
 from nas.quantization.report import QuantizationReport, versions
 from nas.quantization.runtime_accuracy import RuntimeModel, distortion
 from search_spaces.errors import InputError
@@ -79,6 +80,36 @@ def test_post_training_gives_the_runtimes_form_checked_and_evaluated(
         and f"{found.count('int8')} int8" in printed
         and said["evaluated_in"] in printed
     )
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_an_interrupted_quantization_leaves_the_files_of_before(
+    earlier: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The int8 file and its report stand together: a new file never lies beside an old report."""
+    out = tmp_path / "S-int8.onnx"
+    before = {"S-int8.onnx": b"file", "S-int8.quantization.json": b"report"} if earlier else {}
+    for name, content in before.items():
+        (tmp_path / name).write_bytes(content)
+    request = QuantizationRequest(tmp_path / "S.safetensors", DataPair, Target.parse("onnxruntime:int8"), out)  # type: ignore[arg-type]
+
+    def written(error: type[BaseException] | None) -> None:
+        with replaced_at_end(request) as unfinished:
+            unfinished.out.write_bytes(b"new file")
+            if error is not None:
+                raise error(f"cannot read {unfinished.out}")
+            unfinished.out.with_suffix(".quantization.json").write_bytes(b"new report")
+
+    with pytest.raises(KeyboardInterrupt):
+        written(KeyboardInterrupt)
+    with pytest.raises(InputError, match=f"cannot read {out}$"):
+        written(InputError)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+    written(None)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {
+        "S-int8.onnx": b"new file",
+        "S-int8.quantization.json": b"new report",
+    }
 
 
 def test_the_report_says_how_much_faster(tmp_path: Path) -> None:
