@@ -4,6 +4,7 @@ Ctrl-C reach everybody."""
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -347,7 +348,7 @@ def test_ctrl_c_between_the_starts_of_processes_that_train_together_waits_for_no
         def start(self) -> None:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(processes.multiprocessing.get_context("spawn"), "Process", Process)
+    monkeypatch.setattr(multiprocessing.get_context("spawn"), "Process", Process)
     monkeypatch.setattr(processes._Supervisor, "_follow", lambda self: pytest.fail("waits"))
     with pytest.raises(KeyboardInterrupt):
         launch(refuse, 2)
