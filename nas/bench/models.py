@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from latency_db.core.profiler import Network
@@ -54,7 +54,20 @@ def resolve_models(
         for one in _found(word, precision):
             found.setdefault(one.path.resolve() if one.path else one.artifact.name, one)
     everyone = list(found.values())
-    return [_model(one, name, num_classes, image_size) for one, name in zip(everyone, _names(everyone), strict=True)]
+    named = zip(everyone, _names(everyone), strict=True)
+    return _distinct_data([_model(one, name, num_classes, image_size) for one, name in named])
+
+
+def _distinct_data(models: Sequence[BenchModel]) -> list[BenchModel]:
+    """Return the models with the fingerprint beside the name of a data set that several data sets have."""
+    accuracies = [m.accuracy for m in models if m.accuracy]
+    count = Counter(data for data, _ in {(a.data, a.fingerprint) for a in accuracies})
+    return [
+        replace(m, accuracy=replace(a, data=f"{a.data} ({a.fingerprint[:8]})"))
+        if (a := m.accuracy) and a.fingerprint and count[a.data] > 1
+        else m
+        for m in models
+    ]
 
 
 def _found(word: str, precision: str) -> Iterator[_Found]:

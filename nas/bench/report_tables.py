@@ -63,6 +63,9 @@ def bench_notes(bench: BenchResult) -> list[str]:
     if unknown := [e.model.name for e in bench.main.values() if e.model.accuracy is None]:
         reason = "published figures are of 640 px and 80 classes, own ones of the size and classes of their evaluation"
         found.append(f"no mAP is known of {', '.join(unknown)} as timed here: {reason}")
+    own = {e.model.name: e.model.accuracy for e in bench.main.values() if e.model.accuracy}
+    if bare := [name for name, a in own.items() if a.kind != PUBLISHED and a.interval is None]:
+        found.append(f"no interval of mAP is known of {', '.join(bare)}: nas evaluate gives one")
     found += [f"failed: {e.model.name} on {e.target}: {e.failure}" for e in bench.failures]
     return found
 

@@ -10,10 +10,14 @@ latency                    rounded to its interval         1.84 ± 0.03 ms
 from __future__ import annotations
 
 import math
+import re
 
 from nas.core.estimate import Estimate
 
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+_SHARES = re.compile(r"map(50)?(_(small|medium|large))?(@|$)")
+"""Names of estimates that are shares 0..1."""
 
 LABELS = {
     "latency_ms": "Latency",
@@ -79,10 +83,14 @@ def quantity(estimate: Estimate, interval: bool = True) -> str:
     """Format a value with its unit and, if it has an interval, half the width of that interval: ``1.84 ± 0.03 ms``.
 
     Both numbers are rounded to the first significant digit of the half width, or to the second if the first is a 1.
+    mAP without an interval has three decimals, as every share.
     """
     half = None if estimate.low is None or estimate.high is None else (estimate.high - estimate.low) / 2
     unit = f" {estimate.unit}" if estimate.unit else ""
-    if not interval or not half or not 1e-6 < abs(estimate.value) < 1e4:
+    zero = estimate.value == 0
+    if not interval or not half or not (zero or 1e-6 < abs(estimate.value) < 1e4):
+        if _SHARES.match(estimate.name) and not unit:
+            return share(estimate.value)
         return number(estimate.value, 4 if abs(estimate.value) >= 1e4 else 3) + unit
     exponent = math.floor(math.log10(half))
     places = max(0, (1 if half < 2 * 10**exponent else 0) - exponent)

@@ -129,7 +129,10 @@ class _Confirmation:
         """Return the selection with the chosen candidates."""
         selection = self._selection
         bounds = {p.name: p.budget for p in selection if p.budget is not None}
-        notes = list(shared_names(chosen, self._scale, bounds) if selection.independent else selection.notes)
+        notes = list(selection.notes)
+        if selection.independent:
+            before = shared_names({pick.name: pick.candidate for pick in selection}, self._scale, bounds)
+            notes = [*shared_names(chosen, self._scale, bounds), *(note for note in notes if note not in before)]
         tried = {change.before.id for change in self.replaced}
         picks = []
         for pick in selection:

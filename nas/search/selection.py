@@ -10,6 +10,7 @@ from itertools import accumulate, combinations
 
 from nas.core.budgets import Budgets
 from nas.core.estimate import Candidate
+from nas.core.units import label, quantity
 from search_spaces.errors import InputError
 from search_spaces.registry import unknown
 from search_spaces.text import counted
@@ -164,12 +165,15 @@ def select(
     else:
         queues = _spread_queues(distinct, scale, names)
         chosen = assign_rising(queues, scale)
+        members = counted(len(scale.front(distinct)), "candidate")
         notes = tuple(
-            f"{name} is missing: the front has {counted(len(distinct), 'candidate')} for "
-            f"{counted(len(names), 'name')}; run more trials"
+            f"{name} is missing: the front has {members} for {counted(len(names), 'name')}; run more trials"
             for name in queues
             if name not in chosen
         )
+    if len(distinct) > 1 and len({scale.gain(c) for c in distinct}) == 1:
+        equal = f"all {counted(len(distinct), 'candidate')} have the same {label(gain)}, {quantity(distinct[0][gain])}"
+        notes = (*notes, f"{equal}: only {label(cost)} decides")
     bounds = dict(budgets.entries) if budgets else {}
     picks = tuple(
         Pick(name, chosen[name], bounds.get(name), tuple(c for c in queue if c.id != chosen[name].id))

@@ -19,7 +19,7 @@ from nas.bench.report import Panel, bench_data, short_name, write_bench
 from nas.bench.report_html import bench_figure
 from nas.bench.report_tables import bench_csv, bench_markdown, bench_notes, bench_table
 from nas.bench.results import BenchRecord, BenchResult, bench_result
-from nas.core.architecture_file import write_artifact
+from nas.core.architecture_file import DataRecord, write_artifact
 from nas.core.budgets import parse_request
 from nas.core.estimate import Estimate
 from nas.core.references import reference_artifact
@@ -65,6 +65,27 @@ def test_two_data_sets_are_not_mixed() -> None:
     other = own_model("X", 40.0, 1e9, data=("shop", "ff"))
     drawn = bench_data(example([*OWN[:3], other], limit=0))
     assert [set(names(panel)) for panel in drawn.panels] == [{"S", "M", "L"}, {"X"}]
+
+
+def test_two_data_sets_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    paths = []
+    for name, fingerprint in (("a", "1" * 16), ("b", "2" * 16), ("c", "2" * 16)):
+        artifact = replace(reference_artifact("yolov8n"), name=name, data=DataRecord("shop", fingerprint))
+        artifact = replace(artifact, estimates=(Estimate("map", 0.4, "", 0.3, 0.5),))
+        paths.append(str(tmp_path / f"{name}.json"))
+        write_artifact(Path(paths[-1]), artifact)
+    found = [model.accuracy.data for model in resolve_models(paths) if model.accuracy]
+    assert found == ["shop (11111111)", "shop (22222222)", "shop (22222222)"]
+    assert [model.accuracy.data for model in resolve_models(paths[1:]) if model.accuracy] == ["shop", "shop"]
+
+
+def test_own_map_without_an_interval_is_told() -> None:
+    bare = own_model("X", 40.0, 1e9)
+    assert bare.accuracy is not None
+    sure = replace(own_model("Y", 41.0, 2e9), accuracy=replace(bare.accuracy, interval=(38.0, 44.0)))
+    bare = replace(bare, accuracy=replace(bare.accuracy, interval=None))
+    lines = [line for line in bench_notes(example([bare, sure])) if "no interval of mAP" in line]
+    assert lines == ["no interval of mAP is known of X: nas evaluate gives one"]
 
 
 def test_a_bench_of_models_without_map_is_drawn_too(tmp_path: Path) -> None:

@@ -241,6 +241,19 @@ def test_fewer_candidates_than_names() -> None:
     assert len(select([FRONT[0], FRONT[0]], "latency_ms", "map")) == 1
 
 
+@pytest.mark.parametrize("budgets", [None, "S=2,L=9"])
+def test_candidates_of_equal_accuracy_are_told(budgets: str | None) -> None:
+    """A supernet that has learnt nothing: every mAP is 0."""
+    front = [point(1.0, 0.0), point(1.5, 0.0), point(5.0, 0.0)]
+    chosen = select(front, "latency_ms", "map", None if budgets is None else parse_budgets(budgets))
+    confirmed = confirm(chosen, remeasure(1.0))
+    equal = "all 3 candidates have the same mAP 50–95, 0.000: only Latency decides"
+    assert {p.candidate["latency_ms"].value for p in confirmed} == {1.0}
+    assert confirmed.notes.count(equal) == 1
+    if budgets is None:
+        assert confirmed.notes[0] == "M is missing: the front has 1 candidate for 3 names; run more trials"
+
+
 # confirmation
 
 
