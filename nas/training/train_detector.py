@@ -119,6 +119,9 @@ def train_detectors(
                 reporter.note(f"{plan.artifact.name} is the network of {first.artifact.name}: its weights are copied")
                 detector, _, record = load_detector(first.path)
                 save_detector(plan.path, detector, plan.artifact, record)
+                log, own = (one.path.with_suffix(".log.csv") for one in (first, plan))
+                if log.exists():  # loggers may be off
+                    atomic_write(own, log.read_bytes())
         return [_finish(plan.path) for plan in plans]
 
 

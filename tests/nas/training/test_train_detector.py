@@ -150,7 +150,8 @@ def test_two_at_once(job: TrainJob, tmp_path: Path) -> None:
 
 
 def test_a_network_that_occurs_twice_is_trained_once(job: TrainJob, trained: Path, tmp_path: Path) -> None:
-    (tmp_path / "S.safetensors").write_bytes(trained.read_bytes())
+    for suffix in (".safetensors", ".log.csv"):
+        (tmp_path / f"S{suffix}").write_bytes(trained.with_suffix(suffix).read_bytes())
     shown, text = console()
     metrics = train_detectors([artifact("S"), artifact("M")], job, tmp_path, shown)
     assert "M is the network of S" in text.getvalue() and metrics[0] == metrics[1]
@@ -158,6 +159,7 @@ def test_a_network_that_occurs_twice_is_trained_once(job: TrainJob, trained: Pat
     assert named.name == "M" and record == same
     assert all(a.equal(b) for a, b in zip(small.parameters(), middle.parameters(), strict=True))
     assert (tmp_path / "M.metrics.json").exists()
+    assert (tmp_path / "M.log.csv").read_bytes() == (tmp_path / "S.log.csv").read_bytes()
 
 
 def test_weights_are_there_before_their_evaluation(
