@@ -8,8 +8,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 class OperatorMode(TorchDispatchMode):
     """A dispatch mode that does not import torch's compiler.
 
-    A plain ``TorchDispatchMode`` imports ``torch._dynamo`` with its first operator, which takes a second, in order to
-    keep the compiler out of ``__torch_dispatch__``. No forward pass under such a mode is compiled here.
+    A plain ``TorchDispatchMode`` imports ``torch._dynamo`` with its first operator, which delays the start of a command,
+    in order to keep the compiler out of ``__torch_dispatch__``. No forward pass under such a mode is compiled here.
     """
 
     @classmethod

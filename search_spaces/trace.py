@@ -69,7 +69,7 @@ class _Recorder(OperatorMode):
 def _shortcut(name: str, args: tuple[Any, ...]) -> Tensor | None:
     """Return the result of an operator for which torch computes shapes in Python; None for other operators.
 
-    That code imports torch's compiler, which takes a second.
+    That code imports torch's compiler, which delays the start of a command.
     """
     if name == "leaky_relu_":
         return args[0]

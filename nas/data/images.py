@@ -41,6 +41,7 @@ _PLUGINS = (BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, We
 """Imported here, and not by Pillow when the first threads open images at once."""
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 _ORIENTATION = 0x0112  # Exif 2.3 table 4
+_BITS_PER_SAMPLE = 258  # TIFF 6.0
 _TIFF = (b"II*\0", b"MM\0*")
 _SIDEWAYS = frozenset({5, 6, 7, 8})  # orientations that swap width and height
 
@@ -211,7 +212,9 @@ def _from_pillow(data: bytes) -> NDArray[np.uint8] | None:
     """A TIFF with 8-bit alpha, whose colours OpenCV would multiply by the alpha; None for all others."""
     try:
         with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
-            return np.array(image.convert("RGB")) if image.mode in ("RGBA", "LA") else None
+            bits = image.tag_v2.get(_BITS_PER_SAMPLE, ())  # type: ignore[attr-defined]
+            eight = image.mode in ("RGBA", "LA") and set(bits) == {8}
+            return np.array(image.convert("RGB")) if eight else None
     except Exception:  # noqa: BLE001 - damaged files raise exceptions of all kinds
         return None
 

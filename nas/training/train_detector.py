@@ -80,8 +80,9 @@ def train_detectors(
 ) -> list[Metrics]:
     """Train several architectures side by side, one process each, and return the metrics of each.
 
-    What an earlier call has finished is not repeated. A network that occurs twice is trained once. On a CPU, small networks train faster side by side, each on
-    few cores, than one after the other on all cores: their operators are too short to be divided.
+    What an earlier call has finished is not repeated. A network that occurs twice is trained once. On a CPU, small
+    networks train faster side by side, each on few cores, than one after the other on all cores: their operators are
+    too short to be divided.
 
     Args:
         artifacts: architectures; the weights of each are written to ``<folder>/<name>.safetensors``.

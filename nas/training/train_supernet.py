@@ -81,7 +81,7 @@ def _fit_supernet(space: SearchSpace, job: TrainJob, path: Path, watch: Watch) -
     task = SandwichTask(
         supernet,
         f"supernet {space.name}@{space.version} {values} {data.fingerprint}"
-        + (f" from {initial_weights(job.init)}" if job.init is not None else ""),
+        + (f" from {initial_weights(job.init)} weight {WEIGHT_TRAINED:.3g}" if job.init is not None else ""),
         recipe.seed,
         ramp_steps=ramp,
         largest_only_steps=largest_only,

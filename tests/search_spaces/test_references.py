@@ -4,6 +4,8 @@ every architecture."""
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -102,6 +104,19 @@ def test_deployed_parameters_and_flops_are_the_published_ones(name: str) -> None
         # The counters in use do not see the products of attention, which are no modules.
         counted = sum(op.macs for op in cost.ops if op.kind in ("conv", "deconv"))
         assert 2 * counted / 1e9 == pytest.approx(r.published.gflops, rel=0.02, abs=0.06)
+
+
+def test_costs_need_no_compiler() -> None:
+    """torch's compiler would delay the start of every command that computes them."""
+    code = """import sys
+from search_spaces.references import references
+from search_spaces.spaces import space_of
+from search_spaces.trace import trace
+for name in ("yolov8n", "yolov7-tiny", "yolo12n", "yolo-nas-s"):
+    architecture = references()[name].architecture
+    trace(space_of(architecture).graph(architecture), 80)
+assert 'torch._dynamo' not in sys.modules"""
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)
 
 
 def test_the_tables_agree() -> None:

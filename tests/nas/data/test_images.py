@@ -45,6 +45,12 @@ def sixteen(suffix: str) -> bytes:
     return bytes(cv2.imencode(suffix, array)[1])
 
 
+def sixteen_with_alpha() -> bytes:
+    """A TIFF of 16 bits a channel that uses 12, as a microscope writes it."""
+    array = np.full((30, 40, 4), [v * 16 + 7 for v in (*RGB[::-1], 255)], np.uint16)
+    return bytes(cv2.imencode(".tiff", array)[1])
+
+
 GREY = (124, 124, 124)  # luma of RGB, ITU-R BT.601
 READ: dict[str, tuple[Callable[[], bytes], tuple[int, ...], int]] = {
     "a.jpg": (lambda: encoded(plain(), "JPEG", quality=95), RGB, 3),
@@ -55,6 +61,7 @@ READ: dict[str, tuple[Callable[[], bytes], tuple[int, ...], int]] = {
     "grey-alpha.png": (lambda: encoded(plain("LA"), "PNG"), GREY, 1),
     "alpha.png": (lambda: encoded(see_through(), "PNG"), RGB, 0),
     "alpha.tif": (lambda: encoded(see_through(), "TIFF", compression="tiff_lzw"), RGB, 0),
+    "twelve-alpha.tif": (sixteen_with_alpha, RGB, 1),
     "grey-alpha.tif": (lambda: encoded(plain("LA"), "TIFF"), GREY, 1),
     "palette.png": (lambda: encoded(plain().quantize(4), "PNG"), RGB, 1),
     "sixteen.png": (lambda: sixteen(".png"), RGB, 1),
