@@ -7,11 +7,14 @@ verb is imported. Nobody imports this package but :mod:`nas.__main__`.
 from __future__ import annotations
 
 import argparse
+import re
+import shlex
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, NoReturn
 
+from nas.core.paths import remove_unused_folders
 from search_spaces.errors import InputError
 
 if TYPE_CHECKING:
@@ -155,8 +158,20 @@ def _command(arguments: Sequence[str]) -> int:
         print(version("hw-nas-yolo"))
         return 0
     args = parsed(arguments)
-    status: int = args.command(args)
+    try:
+        status: int = args.command(args)
+    except BaseException as error:
+        remove_unused_folders()
+        if isinstance(error, InputError):
+            raise _naming_the_run(error, args) from None
+        raise
     return status
+
+
+def _naming_the_run(error: InputError, args: argparse.Namespace) -> InputError:
+    """The error with the command's own run in place of ``RUN`` in what it advises."""
+    run = next((run for name in ("run", "resume", "out") if (run := getattr(args, name, None))), None)
+    return error if run is None else InputError(re.sub(r"\bRUN\b", lambda _: shlex.quote(str(run)), str(error)))
 
 
 def _label(arguments: Sequence[str]) -> str:

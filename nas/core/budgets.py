@@ -22,25 +22,32 @@ _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e
 _ENTRY = re.compile(r"([A-Za-z0-9_-]+)\s*=\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([^\s\d.]*)")
 _REFERENCE = re.compile(r"([A-Za-z0-9_-]+)\s*=\s*(?:ref|like):\s*([^@\s]+)(?:@([0-9]{1,5}(?:x[0-9]{1,5})?))?")
 """``like:`` is what the version before wrote, in its ``run.json`` too."""
-_EXAMPLE = "NAME=NUMBER[UNIT] or NAME=ref:REFERENCE[@SIZE], comma-separated, for example S=2ms,M=4ms,L=ref:yolo-nas-s"
+BUDGET, GOAL = "budget", "goal"
+"""What a bound is called in messages: an upper bound of a cost, a lower bound of an accuracy."""
+_FORM = {
+    BUDGET: "NAME=NUMBER[UNIT] or NAME=ref:REFERENCE[@SIZE], comma-separated, for example S=2ms,M=4ms,L=ref:yolo-nas-s",
+    GOAL: "NAME=NUMBER or NAME=ref:REFERENCE[@SIZE], comma-separated, for example S=0.40,M=0.45,L=ref:yolov8n",
+}
 
 
 @dataclass(frozen=True)
 class Budgets:
-    """Ordered ``(name, bound in unit)`` pairs from small to large; the names become file names.
+    """Ordered ``(name, bound in unit)`` pairs from small to large; the names become file names. ``kind`` is what messages
+    call one.
 
     Raises InputError for repeated names, bounds that are not positive, or a falling order.
     """
 
     entries: tuple[tuple[str, float], ...]
     unit: str = "ms"
+    kind: str = BUDGET
 
     def __post_init__(self) -> None:
-        _check_names([name for name, _ in self.entries])
+        _check_names([name for name, _ in self.entries], self.kind)
         for name, bound in self.entries:
             if not (math.isfinite(bound) and bound > 0):
-                raise InputError(f"budget {name}={bound:g}{self.unit}", "a positive number")
-        _check_order(self.entries, {name: f"{name}={bound:g}{self.unit}" for name, bound in self.entries})
+                raise InputError(f"{self.kind} {name}={bound:g}{self.unit}", "a positive number")
+        _check_order(self.entries, {name: f"{name}={bound:g}{self.unit}" for name, bound in self.entries}, self.kind)
 
     def __str__(self) -> str:
         return ",".join(f"{name}={_shortest(bound)}{self.unit}" for name, bound in self.entries)
@@ -51,7 +58,7 @@ class Budgets:
     def __getitem__(self, name: str) -> float:
         table = dict(self.entries)
         if name not in table:
-            raise unknown("budget", name, table)
+            raise unknown(self.kind, name, table)
         return table[name]
 
     @property
@@ -86,11 +93,12 @@ class BudgetRequest:
 
     entries: tuple[tuple[str, float | ReferenceBound], ...]
     unit: str = "ms"
+    kind: str = BUDGET
 
     def __post_init__(self) -> None:
-        _check_names([name for name, _ in self.entries])
+        _check_names([name for name, _ in self.entries], self.kind)
         if numbers := tuple((name, bound) for name, bound in self.entries if not isinstance(bound, ReferenceBound)):
-            Budgets(numbers, self.unit)
+            Budgets(numbers, self.unit, self.kind)
 
     @property
     def references(self) -> dict[str, ReferenceBound]:
@@ -112,8 +120,8 @@ class BudgetRequest:
             else f"{name}={bound:g}{self.unit}"
             for name, bound in self.entries
         }
-        _check_order(entries, texts)
-        return Budgets(entries, self.unit)
+        _check_order(entries, texts, self.kind)
+        return Budgets(entries, self.unit, self.kind)
 
 
 def parse_budgets(text: str, unit: str = "ms") -> Budgets:
@@ -129,43 +137,43 @@ def parse_budgets(text: str, unit: str = "ms") -> Budgets:
     return request.resolve({})
 
 
-def parse_request(text: str, unit: str = "ms") -> BudgetRequest:
+def parse_request(text: str, unit: str = "ms", kind: str = BUDGET) -> BudgetRequest:
     """Parse as :func:`parse_budgets`; a bound may also be ``ref:REFERENCE`` or ``ref:REFERENCE@SIZE``."""
-    return BudgetRequest(tuple(_entry(part.strip(), unit) for part in text.split(",")), unit)
+    return BudgetRequest(tuple(_entry(part.strip(), unit, kind) for part in text.split(",")), unit, kind)
 
 
-def _entry(part: str, unit: str) -> tuple[str, float | ReferenceBound]:
+def _entry(part: str, unit: str, kind: str) -> tuple[str, float | ReferenceBound]:
     if found := _REFERENCE.fullmatch(part):
         return found[1], ReferenceBound(found[2], found[3])
     match = _ENTRY.fullmatch(part)
     if match is None:
-        raise InputError(f"budget {part!r}", _EXAMPLE)
+        raise InputError(f"{kind} {part!r}", _FORM[kind])
     name, number, given = match.groups()
     try:
         bound = float(number)
     except ValueError:
-        raise InputError(f"budget {part!r}", _EXAMPLE) from None
-    return name, converted(bound, given or unit, unit, f"budget {part!r}")
+        raise InputError(f"{kind} {part!r}", _FORM[kind]) from None
+    return name, converted(bound, given or unit, unit, f"{kind} {part!r}")
 
 
-def _check_names(names: Sequence[str]) -> None:
+def _check_names(names: Sequence[str], kind: str) -> None:
     if not names or len({name.casefold() for name in names}) != len(names):
         raise InputError(
-            f"budgets named {', '.join(names) or 'nothing'}",
+            f"{kind}s named {', '.join(names) or 'nothing'}",
             "at least one, each name once (upper and lower case are one)",
         )
     for name in names:
         if name.casefold() in RUN_FILES:
-            raise InputError(f"a budget named {name}", f"another name: {name}.json is a file of the run")
+            raise InputError(f"a {kind} named {name}", f"another name: {name}.json is a file of the run")
         if len(name) > LONGEST_NAME:
-            raise InputError(f"a budget's name of {len(name)} characters", f"at most {LONGEST_NAME}")
+            raise InputError(f"a {kind}'s name of {len(name)} characters", f"at most {LONGEST_NAME}")
 
 
-def _check_order(entries: Sequence[tuple[str, float]], texts: Mapping[str, str]) -> None:
+def _check_order(entries: Sequence[tuple[str, float]], texts: Mapping[str, str], kind: str) -> None:
     for (name, bound), (after, larger) in pairwise(entries):
         if not bound < larger:
             raise InputError(
-                f"budget {texts[after]} is not above {texts[name].rstrip(',')}", "budgets written from small to large"
+                f"{kind} {texts[after]} is not above {texts[name].rstrip(',')}", f"{kind}s written from small to large"
             )
 
 

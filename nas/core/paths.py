@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from search_spaces.errors import InputError
+
+_MADE: list[Path] = []
+"""Folders that :func:`new_folder` made in this process, parents first."""
 
 
 def new_folder(path: Path) -> Path:
@@ -12,11 +16,20 @@ def new_folder(path: Path) -> Path:
 
     Raises InputError if it cannot be made.
     """
+    missing = [folder for folder in (*reversed(path.parents), path) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot make folder {path} ({error.strerror})", "a place that you may write to") from None
+    _MADE.extend(missing)
     return path
+
+
+def remove_unused_folders() -> None:
+    """Remove the folders that :func:`new_folder` made and that are still empty: what a refused command leaves."""
+    while _MADE:
+        with contextlib.suppress(OSError):
+            _MADE.pop().rmdir()
 
 
 def new_file(path: Path, ending: str) -> Path:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from latency_db.core.target import Target
 from latency_db.runtimes import RUNTIMES, open_profiler
-from nas.core.budgets import BudgetRequest, Budgets, parse_request
+from nas.core.budgets import GOAL, BudgetRequest, Budgets, parse_request
 from nas.core.estimate import Objective
 from nas.core.precision_choice import joined, with_precisions
 from nas.estimators import ESTIMATORS
@@ -87,7 +87,7 @@ class SearchPlan:
             aims=aims,
             bounds=tuple(parse_bound(text) for text in settings.bounds),
             budgets=parse_request(settings.budgets, aims.cost.unit) if settings.budgets else None,
-            goals=parse_request(settings.at_least, aims.gain.unit) if settings.at_least else None,
+            goals=parse_request(settings.at_least, aims.gain.unit, GOAL) if settings.at_least else None,
             first=first,
             enough=StopRule.parse(settings.stop) if settings.stop else never,
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from nas.core.estimate import Estimate
 from nas.estimators.base import Estimator
 from search_spaces.architecture import Architecture
+from search_spaces.errors import InputError
 
 DRIVER, DEVICE, COMPUTE = "driver", "device", "compute"
 """Roles of estimators (:attr:`nas.estimators.base.Estimator.role`)."""
@@ -74,7 +75,8 @@ class TaskRunner:
                 self._next += 1
         except Exception as error:  # noqa: BLE001 - a candidate's error is recorded with it, and the search continues
             self.release(task)
-            return Step(task, number, error=f"{type(error).__name__}: {error}".splitlines()[0])
+            kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+            return Step(task, number, error=f"{kind}{error}".splitlines()[0])
         seconds = round(time.monotonic() - start, 4)
         return Step(task, number, estimate, seconds, "" if estimate else f"no final estimate of {task.names[-1]}")
 

@@ -103,6 +103,18 @@ def test_a_step_repeats_those_before_it_on_another_worker() -> None:
     assert runner.step(task, 2).error == "no final estimate of score"
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [(InputError("map is nan", "a number"), "map is nan; expected a number"), (ValueError("odd"), "ValueError: odd")],
+)
+def test_the_kind_of_an_error_is_named_unless_it_is_bad_input(error: Exception, message: str) -> None:
+    class Failing(InRungs):
+        def rungs(self, architecture: Architecture) -> Iterator[Estimate]:
+            raise error
+
+    assert TaskRunner([Failing(CONTEXT)]).step(Task(1, "compute", ("score",), SMALLEST), 0).error == message
+
+
 # the pool
 
 

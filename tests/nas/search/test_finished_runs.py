@@ -177,6 +177,8 @@ def test_other_budgets_choose_anew_and_measure_only_what_is_new(search: Callable
     assert main(["select", str(run), "--at-least", "S=0.3"]) == 0
     assert SearchSettings.read(run).at_least == "S=0.3" and SearchSettings.read(run).budgets is None
     assert main(["select", str(run), "--budgets", "S=0.1ms"]) == 2
+    assert main(["select", str(run), "--budgets", "S=0.1ms", "--out", str(tmp_path / "new" / "folder")]) == 2
+    assert not (tmp_path / "new").exists()
 
 
 def test_resuming_with_other_budgets_applies_them(search: Callable[..., int], tmp_path: Path) -> None:
@@ -234,7 +236,7 @@ def test_limits_that_nothing_meets_leave_a_finished_run_as_it_is(
     message = capsys.readouterr().err
     assert main(["search", "--resume", str(run)]) == 0
     assert "holds a finished search" in capsys.readouterr().out
-    (advised,) = re.findall(rf"nas select RUN {limit[0]} (S=[^,)]+)", message)
+    (advised,) = re.findall(rf"nas select {run} {limit[0]} (S=[^,)]+)", message)
     assert main(["select", str(run), limit[0], advised]) == 0
 
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import pytest
 
-from nas.core.budgets import Budgets, parse_budgets
+from nas.core.budgets import GOAL, Budgets, parse_budgets, parse_request
 from nas.core.estimate import Candidate, Estimate
 from nas.search.confirmation import confirm
 from nas.search.selection import Selection, select
@@ -97,6 +97,13 @@ def test_parse_budgets_in_another_unit() -> None:
 def test_parse_budgets_refuses(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         parse_budgets(text)
+
+
+@pytest.mark.parametrize("text", ["S=50%", "S=0", "S=0.4,M=0.3", "S=1ms", "run=0.4", "S=0.4,S=0.5"])
+def test_goals_are_called_goals(text: str) -> None:
+    with pytest.raises(InputError) as error:
+        parse_request(text, "", GOAL).resolve({})
+    assert "goal" in str(error.value) and "budget" not in str(error.value) and "2ms" not in str(error.value)
 
 
 # with budgets
