@@ -139,15 +139,19 @@ class _Plan:
 
     @property
     def key(self) -> str:
-        """A text that is equal for two trainings of equal weights."""
-        a, job = self.artifact, self.job
-        own = a.name if job.logging.keep_best else ""  # such a training writes a second file
-        return json.dumps([own, a.architecture.id, job.provenance(), job.augmentation.to_dict(), str(job.init)])
+        return training_key(self.artifact, self.job)
 
     @property
     def macs(self) -> int:
         architecture = self.artifact.architecture
         return trace(space_of(architecture).graph(architecture), self.artifact.num_classes).macs
+
+
+def training_key(artifact: Artifact, job: TrainJob) -> str:
+    """Return a text that is equal for two trainings of equal weights."""
+    own = artifact.name if job.logging.keep_best else ""  # such a training writes a second file
+    choices = artifact.architecture.id
+    return json.dumps([own, choices, job.provenance(), job.augmentation.to_dict(), str(job.init)])
 
 
 def _train_remaining(plans: list[_Plan], reporter: Reporter, max_parallel: int | None) -> None:

@@ -18,7 +18,7 @@ from nas.inference.coco_metrics import Metrics
 from nas.training.data import open_training_data
 from nas.training.job import TrainJob
 from nas.training.output import exclusive_output, finished_record
-from nas.training.train_detector import train_detector, train_detectors
+from nas.training.train_detector import train_detector, train_detectors, training_key
 from search_spaces.errors import InputError
 
 RETRIES = 3
@@ -51,7 +51,7 @@ def train_on_ray(
     """Train several architectures on a Ray cluster and return the metrics of each.
 
     A training gets one GPU, or one CPU in a cluster without GPUs. Its files are written here when it ends. What an
-    earlier call has finished is not repeated.
+    earlier call has finished is not repeated. A network that occurs twice is trained once.
 
     Args:
         artifacts: Architectures; the weights of each are written to ``<folder>/<name>.safetensors``.
@@ -71,9 +71,13 @@ def train_on_ray(
         for path in paths:
             stack.enter_context(exclusive_output(path))
         running = {}
+        known: set[str] = set()  # train_detectors copies the weights of a network that occurs twice
         for artifact, job, path in zip(artifacts, jobs, paths, strict=True):
             job.check(with_classes_of(artifact, job.data))
-            if not _finished(artifact, path, job):
+            key = training_key(artifact, job)
+            again = key in known
+            known.add(key)
+            if not again and not _finished(artifact, path, job):
                 files = {name: file.read_bytes() for name in ("init", "teacher") if (file := getattr(job, name))}
                 running[train.remote(artifact, _plain(job), data, files, versions())] = artifact, job, path
         with reporter.progress(f"training on the Ray cluster {address}") as update:
@@ -86,7 +90,7 @@ def train_on_ray(
                 if not _finished(artifact, path, job):
                     raise InputError(f"the weights of {artifact.name} from the cluster are not those of this training")
             update(count, count)
-    return train_detectors(artifacts, list(jobs), folder, reporter)  # all finished: reads the metrics
+    return train_detectors(artifacts, list(jobs), folder, reporter)  # nothing is left to train: reads the metrics
 
 
 def _finished(artifact: Artifact, path: Path, job: TrainJob) -> bool:

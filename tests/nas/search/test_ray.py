@@ -5,6 +5,7 @@ One cluster for all tests; ``python -m benchmarks.ray_cluster`` kills many.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from latency_db.core.device import DeviceFingerprint
 from latency_db.core.target import Target
@@ -21,10 +23,20 @@ from latency_db.remote import ray_connection
 from latency_db.remote.profiler import measuring_on
 from latency_db.remote.ray_connection import check_versions, connect, versions
 from latency_db.runtimes import open_profiler
+from nas.core.architecture_file import Artifact, DataRecord
+from nas.core.console_reporter import ConsoleReporter
+from nas.core.references import NO_STUDY
+from nas.core.reporter import Reporter
 from nas.estimators.base import Context, Estimator
 from nas.search.executors.ray import RayExecutor
 from nas.search.study import Study, TrialEvent
+from nas.supernet.weights import load_detector
+from nas.training.data import open_training_data
+from nas.training.job import ComputeConfig, TrainJob
+from nas.training.recipe import Recipe
+from nas.training.train_on_ray import DataSpec, train_on_ray
 from search_spaces.errors import InputError
+from search_spaces.spaces import SPACES
 from tests._fakes import FakeLatency, FakeScore, tiny_space
 
 TINY = tiny_space()
@@ -88,6 +100,24 @@ def test_a_node_is_the_device(cluster: Any) -> None:
         measuring_on("ray:jetson"),
     ):
         pass
+
+
+def test_a_network_that_occurs_twice_is_trained_once(cluster: Any, tmp_path: Path) -> None:
+    spec = "digits@96:train=8,val=4"
+    data = open_training_data(spec, None, Reporter())
+    recipe = Recipe(epochs=1, batch_size=4, warmup_steps=1, precision="fp32")
+    job = TrainJob(data, recipe, augment=False, compute=ComputeConfig("cpu"))
+    smallest = SPACES["yolo-nano"].restrict({"image_size": (96,), "width": (8,)}).smallest
+    both = [
+        Artifact(name, smallest, (), NO_STUDY, data.classes, DataRecord(data.name, data.fingerprint)) for name in "SM"
+    ]
+    text = io.StringIO()
+    shown = ConsoleReporter(Console(file=text, width=200))
+    where = DataSpec(spec, None, data.fingerprint)
+    metrics = train_on_ray(both, [job, job], tmp_path, where, cluster.address, shown)
+    assert metrics[0] == metrics[1] and "M is the network of S" in text.getvalue()
+    (small, _, _), (middle, named, _) = (load_detector(tmp_path / f"{name}.safetensors") for name in "SM")
+    assert named.name == "M" and all(a.equal(b) for a, b in zip(small.parameters(), middle.parameters(), strict=True))
 
 
 # without a cluster
