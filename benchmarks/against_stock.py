@@ -195,7 +195,7 @@ def goals_of(figure: Mapping[str, Any]) -> list[Goal]:
             what = (
                 f"mAP that the last fifth of the epochs brings {figure['model']}, {where.split(',')[0]}, from {start}"
             )
-            goals.append(Goal(what, one["flat"], f"< {FLAT:g}", "points"))
+            goals.append(Goal(what, one["flat"], f"<= {FLAT:g}", "points"))
     return goals
 
 

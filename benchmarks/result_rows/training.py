@@ -30,6 +30,17 @@ def elastic(f: Figure) -> list[Row]:
     return rows
 
 
+def statistics(f: Figure) -> list[Row]:
+    """mAP of each weights file with statistics from images with and without augmentation."""
+    rows = [
+        (f"{one['name']}: mAP50-95 with statistics of images without augmentation, with it",
+         f"{100 * one['plain']:.1f} %, {100 * one['augmented']:.1f} %")
+        for one in f["files"]
+    ]  # fmt: skip
+    half = f["gain"]["half_width"]
+    return [*rows, ("mean gain", f"{f['gain']['mean']:+.1f}" + ("" if half is None else f" ± {half:.1f}") + " points")]
+
+
 def trained_fidelity(f: Figure) -> list[Row]:
     """Intervals of the correlations, and the distance of accuracy from the supernet to that of separate training."""
     rows = fidelity(f)
@@ -192,6 +203,9 @@ SUPERNET: Theme = {
         "a supernet from a trained detector and separate training, DeepPCB",
         trained_fidelity,
     ),
+    "batchnorm_statistics_bccd": ("images that give BatchNorm its statistics, BCCD", statistics),
+    "batchnorm_statistics_deeppcb": ("images that give BatchNorm its statistics, DeepPCB", statistics),
+    "batchnorm_statistics_digits": ("images that give BatchNorm its statistics, digits", statistics),
     "elastic_supernet_bccd": ("a supernet from a trained detector, BCCD", elastic),
     "elastic_supernet_deeppcb": ("a supernet from a trained detector, DeepPCB", elastic),
     "supernet_overhead_yolo-nano_cpu": ("step of the supernet, yolo-nano", ratio),

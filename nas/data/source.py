@@ -84,6 +84,10 @@ class DataPair:
             return self
         return replace(self, train=self.train.interpolated(how), val=self.val.interpolated(how))
 
+    def augmented(self, augmentation: Augmentation) -> DataPair:
+        """Return the data set with another augmentation."""
+        return self if augmentation == self.augmentation else replace(self, augmentation=augmentation)
+
     @property
     def fingerprint(self) -> str:
         """16 hex digits that change with the content of either split."""

@@ -221,6 +221,11 @@ class Augmentation:
         }
         return replace(self, **plain)
 
+    def at_the_end(self) -> Augmentation:
+        """The augmentation of the last epochs of a training, at the image size of the network."""
+        single = replace(self, mosaic=0.0, mixup=0.0) if self.close_mosaic else self
+        return replace(single, multi_scale=(1.0, 1.0))
+
     def to_dict(self) -> dict[str, Any]:
         """Return the values JSON-ready."""
         return {

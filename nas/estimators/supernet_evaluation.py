@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from itertools import pairwise
@@ -17,7 +17,7 @@ from nas.estimators.base import Context
 from nas.evaluation.bootstrap import resamples
 from nas.evaluation.matching import average_precision, match
 from nas.inference.coco_metrics import Detections, Metrics, evaluate
-from nas.inference.detect import RANKING, batches, detect, images_of, sort_out
+from nas.inference.detect import RANKING, batches, detect, images_of, sort_out, training_images
 from nas.quantization.candidate import IMAGES, open_candidate
 from nas.supernet.batchnorm import recalibrate
 from search_spaces.architecture import Architecture
@@ -82,13 +82,13 @@ class SupernetEvaluator:
     def _evaluated(self, architecture: Architecture) -> Generator[tuple[int, Metrics], None, Metrics]:
         assert self._context.supernet is not None
         size = architecture.image_size
-        calibration, val = self._images.of_size(size)
+        statistics, val = self._images.of_size(size)
         with torch.random.fork_rng(devices=[]):  # initial weights are random numbers, replaced by the supernet's
             detector = self._context.supernet.extract(architecture)
-        recalibrate(detector, images_of(calibration, self._device))
+        recalibrate(detector, images_of(statistics, self._device))
         found: dict[int, Detections] = {}
         steps = early_steps(len(self._val))
-        with self._opened(detector.deploy(), size, calibration) as detections:
+        with self._opened(detector.deploy(), size) as detections:
             for batch in val:
                 found |= detections(batch)
                 part = first_of(self._val, len(found))
@@ -98,9 +98,7 @@ class SupernetEvaluator:
         self._found = found
         return evaluate(self._val, found)
 
-    def _opened(
-        self, detector: Detector, size: ImageSize, calibration: Sequence[Batch]
-    ) -> AbstractContextManager[Detect]:
+    def _opened(self, detector: Detector, size: ImageSize) -> AbstractContextManager[Detect]:
         """Return a function from a batch to detections of a deployed detector for images of ``size``."""
         return nullcontext(lambda batch: detect(detector, batch, self._sizes, RANKING))
 
@@ -111,10 +109,12 @@ class TargetSupernetEvaluator(SupernetEvaluator):
     _where = ""
 
     @contextmanager
-    def _opened(self, detector: Detector, size: ImageSize, calibration: Sequence[Batch]) -> Iterator[Detect]:
+    def _opened(self, detector: Detector, size: ImageSize) -> Iterator[Detect]:
         target, end_to_end = self._context.target, detector.head.end_to_end
         assert target is not None
-        with open_candidate(detector, target, size, [b.images.numpy() for b in calibration]) as served:
+        with open_candidate(
+            detector, target, size, [b.images.numpy() for b in self._images.calibration(size)]
+        ) as served:
             self._where = served.where
             yield lambda batch: sort_out(*served(batch), batch, self._sizes, RANKING, end_to_end)
 
@@ -129,25 +129,34 @@ class TargetSupernetEvaluator(SupernetEvaluator):
 
 
 class EvaluationImages:
-    """Images for recalibration and evaluation: ``val`` in the order of the evaluation, decoded once per image size."""
+    """Train images for BatchNorm's statistics and for int8 ranges, val images in the order of the evaluation; decoded
+    once per image size."""
 
     def __init__(self, context: Context) -> None:
         assert context.data is not None
         self._context = context
-        self._train = context.data.train
+        self._data = context.data
         self.val = mixed(first_samples(context.data.val, context.eval_images), context.seed)
         self._decoded: dict[ImageSize, tuple[list[Batch], list[Batch]]] = {}
+        self._calibration: dict[ImageSize, list[Batch]] = {}
 
     def of_size(self, size: ImageSize) -> tuple[list[Batch], list[Batch]]:
-        """Return calibration and val batches of images of ``size``."""
+        """Return the batches that give BatchNorm its statistics, augmented as in training, and the val batches."""
         if size not in self._decoded:
-            calibration = list(
-                batches(self._train, size, limit=self._context.calibration_images, seed=self._context.seed)
-            )
+            context = self._context
+            statistics = list(training_images(self._data, size, context.calibration_images, context.seed))
             steps = (0, *early_steps(len(self.val)), len(self.val))
             val = [b for begin, end in pairwise(steps) for b in batches(first_of(self.val, end, begin), size, BATCH)]
-            self._decoded[size] = calibration, val
+            self._decoded[size] = statistics, val
         return self._decoded[size]
+
+    def calibration(self, size: ImageSize) -> list[Batch]:
+        """Return the batches that int8 ranges are taken from, as a deployed network sees them."""
+        if size not in self._calibration:
+            context = self._context
+            found = batches(self._data.train, size, limit=context.calibration_images, seed=context.seed)
+            self._calibration[size] = list(found)
+        return self._calibration[size]
 
 
 def early_steps(count: int) -> tuple[int, ...]:

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from nas.data.dataset import DetectionDataset
 from nas.data.loader import Batch, Loader, LoaderConfig
+from nas.data.source import DataPair
+from nas.data.transforms import Augmentation
 from nas.inference.coco_metrics import Metrics, evaluate
 from nas.inference.nms import EVALUATION, NEVER, RANKING, Detections, Suppression, in_image
 from search_spaces.detector import Detector
@@ -30,6 +32,7 @@ __all__ = [
     "detect_all",
     "images_of",
     "mean_average_precision",
+    "training_images",
 ]
 
 Watch = Callable[[int, int], None]
@@ -37,16 +40,30 @@ Watch = Callable[[int, int], None]
 
 
 def batches(
-    dataset: DetectionDataset, image_size: AnySize, batch_size: int = 50, limit: int | None = None, seed: int = 0
+    dataset: DetectionDataset,
+    image_size: AnySize,
+    batch_size: int = 50,
+    limit: int | None = None,
+    seed: int = 0,
+    augmentation: Augmentation = Augmentation.NONE,
 ) -> Iterator[Batch]:
-    """Yield the images without augmentation, in order; with ``limit`` about that many, a sample that follows from
-    ``seed``."""
-    loader = Loader(dataset, LoaderConfig(batch_size, image_size, seed=seed, shuffle=limit is not None))
+    """Yield the images, by default without augmentation, in order; with ``limit`` about that many, a sample that
+    follows from ``seed``."""
+    loader = Loader(dataset, LoaderConfig(batch_size, image_size, augmentation, seed, shuffle=limit is not None))
     wanted = len(dataset) if limit is None else limit
     for i, batch in enumerate(loader.epoch(0)):
         if i * batch_size >= wanted:
             return
         yield batch
+
+
+def training_images(data: DataPair, image_size: AnySize, limit: int, seed: int = 0) -> Iterator[Batch]:
+    """Yield about ``limit`` images of the train split with the augmentation of the last epochs of a training.
+
+    BatchNorm's statistics have to be those of the images that the weights were trained on. With those of images without
+    augmentation, networks lose up to six points of mAP (``docs/decisions.md``, 66).
+    """
+    return batches(data.train, image_size, limit=limit, seed=seed, augmentation=data.augmentation.at_the_end())
 
 
 def images_of(batches_: Iterable[Batch], device: torch.device) -> Iterator[Tensor]:

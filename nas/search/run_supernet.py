@@ -8,12 +8,13 @@ from pathlib import Path
 from nas.core.compute import device_of
 from nas.core.reporter import Reporter
 from nas.data.source import DataPair
+from nas.data.transforms import Augmentation
 from nas.search.plan import SearchPlan
 from nas.search.settings import SearchSettings
 from nas.search.supernet_budget import SupernetBudget, supernet_budget
 from nas.supernet.supernet import Supernet
-from nas.supernet.weights import interpolation_of, load_supernet
-from nas.training.data import image_size_of, open_training_data, training_batches
+from nas.supernet.weights import interpolation_of, load_supernet, record_of
+from nas.training.data import as_trained, image_size_of, open_training_data, training_batches
 from nas.training.job import TrainJob
 from nas.training.train_supernet import train_supernet
 from search_spaces.errors import InputError
@@ -35,7 +36,8 @@ class SupernetSource:
 
 
 def search_data(settings: SearchSettings, reporter: Reporter, supernet: Path | None = None) -> DataPair | None:
-    """Open the data set of a search, with images that are shrunk as its weights expect them; None if it has none.
+    """Open the data set of a search, with the augmentation and the interpolation that its supernet is trained with; None
+    if it has none.
 
     ``supernet``: file of the supernet on this machine; by default the weights that the settings name. Raises InputError
     if the data set or the weights cannot be read.
@@ -44,7 +46,11 @@ def search_data(settings: SearchSettings, reporter: Reporter, supernet: Path | N
         return None
     named = settings.supernet or settings.init
     weights = supernet or (Path(named) if named else None)
-    return open_training_data(settings.data, settings.limit, reporter).interpolated(interpolation_of(weights))
+    data = open_training_data(settings.data, settings.limit, reporter)
+    if settings.supernet:
+        return as_trained(data, record_of(weights), str(weights))
+    own = data.augmentation.changed(settings.recipe.get("augmentation", {})) if settings.augment else Augmentation.NONE
+    return data.interpolated(interpolation_of(weights)).augmented(own)
 
 
 def supernet_source(plan: SearchPlan, data: DataPair, folder: Path) -> SupernetSource:

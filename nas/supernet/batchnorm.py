@@ -20,7 +20,7 @@ def recalibrate(model: nn.Module, images: Iterable[Tensor], frozen: Iterable[nn.
 
     Args:
         model: the network.
-        images: float batches (N, 3, H, W) in 0..1, without augmentation.
+        images: float batches (N, 3, H, W) in 0..1, augmented as in the training of the weights.
         frozen: parts of the model that keep their statistics.
 
     Raises:

@@ -59,21 +59,26 @@ def is_supernet(path: Path) -> bool:
         return False
 
 
-def ancestors_of(path: Path) -> list[dict[str, Any]]:
-    """Return the published weights that a weights file descends from: file, hash, reference and licence of each.
-
-    Empty for weights that began at random, and for a file that is no weights file of this program.
-    """
+def record_of(path: Path | None) -> dict[str, Any]:
+    """Return the record in the header of a weights file, without its tensors; empty for None and for a file that is no
+    weights file of this program."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get("record", "{}")
-    except (SafetensorError, OSError):
-        return []
+    except (SafetensorError, OSError, TypeError):  # TypeError: None
+        return {}
     record = parse_json(text, f"{path}: record")
-    if not isinstance(record, dict):
-        return []
+    return record if isinstance(record, dict) else {}
+
+
+def ancestors_of(path: Path) -> list[dict[str, Any]]:
+    """Return the published weights that a weights file descends from: file, hash, reference and licence of each.
+
+    Empty for weights that began at random, and for a file that is no weights file of this program.
+    """
+    record = record_of(path)
     own = [record["imported"]] if isinstance(record.get("imported"), dict) else []
     return own + [a for a in record.get("ancestors") or [] if isinstance(a, dict)]
 
@@ -84,15 +89,7 @@ def interpolation_of(path: Path | None) -> str:
     The file says it if it descends from published weights; ``area`` for all others, for None, and for a file that is no
     weights file. Raises InputError for another text.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt") as file:
-            text = (file.metadata() or {}).get("record", "{}")
-    except (SafetensorError, OSError, TypeError):  # TypeError: None
-        return AREA
-    record = parse_json(text, f"{path}: record")
-    return interpolation_in(record if isinstance(record, dict) else {}, str(path))
+    return interpolation_in(record_of(path), str(path))
 
 
 def interpolation_in(record: Mapping[str, Any], where: str) -> str:

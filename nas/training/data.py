@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from nas.core import distributed as processes
 from nas.core.architecture_file import Artifact
@@ -12,10 +13,12 @@ from nas.core.reporter import Reporter
 from nas.data.loader import Loader, LoaderConfig
 from nas.data.source import DataPair, open_data
 from nas.data.transforms import Augmentation
+from nas.supernet.weights import interpolation_in
 from nas.training.recipe import Recipe
 from search_spaces.errors import InputError
 from search_spaces.image_size import AnySize, ImageSize
 from search_spaces.space import SearchSpace
+from search_spaces.text import brief
 
 MAX_LOADERS = 8
 """Threads that prepare batches for a GPU. More of them wait for the interpreter's lock."""
@@ -26,6 +29,18 @@ CACHE_BYTES = 2 << 30
 def open_training_data(spec: str, limit: int | None, reporter: Reporter) -> DataPair:
     """Open a data set and report its problems, one note each. Raises InputError if it cannot be opened."""
     return open_data(spec, limit=limit, on_problem=lambda line: reporter.note(f"data: {line}"))
+
+
+def as_trained(data: DataPair, record: Mapping[str, Any], where: str) -> DataPair:
+    """Return a data set with the interpolation and the augmentation that the weights of a record were trained with.
+
+    Weights without such a record leave the data set's own. Raises InputError that names ``where`` for values that are
+    none.
+    """
+    own = record.get("augmentation", {})
+    if not isinstance(own, Mapping):
+        raise InputError(f"{where}: augmentation {brief(own)}", "values by name")
+    return data.interpolated(interpolation_in(record, where)).augmented(data.augmentation.changed(own))
 
 
 @contextmanager

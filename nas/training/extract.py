@@ -12,6 +12,7 @@ from nas.data.source import DataPair
 from nas.data.transforms import AREA
 from nas.inference.coco_metrics import Metrics
 from nas.supernet.weights import ancestors_of, digest_of, interpolation_in, load_supernet, save_detector
+from nas.training.data import as_trained
 from nas.training.output import exclusive_output
 from nas.training.validation import calibrate, detect_and_score
 from search_spaces.errors import InputError
@@ -47,7 +48,7 @@ def extract_detector(
             "the data set that the supernet was trained on",
         )
     how = interpolation_in(record, str(supernet))
-    data = data.interpolated(how)
+    data = as_trained(data, record, str(supernet))
     size = artifact.architecture.image_size
     with exclusive_output(out):
         detector = shared.extract(artifact.architecture).to(device_of(device))

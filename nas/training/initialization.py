@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nas.core.architecture_file import Artifact
 from nas.data.pseudo_labelled import MixedDataset
 from nas.data.source import DataPair
-from nas.inference.detect import batches, images_of
+from nas.inference.detect import images_of, training_images
 from nas.supernet.weights import is_supernet, load_detector, load_supernet
 from nas.training.distillation import DistillationTask, Student, check_pair, open_teacher
 from nas.training.job import TrainJob, initial_weights
@@ -54,14 +54,14 @@ def build_task(detector: Detector, artifact: Artifact, job: TrainJob, steps: int
     if job.teacher is None:
         return DetectorTask(detector, identity, recipe.loss(), job.layers, weighted)
     device, size = next(detector.parameters()).device, artifact.architecture.image_size
-    images = partial(_calibration_images, data, size, device)
+    images = partial(_calibration_images, job.images, size, device)
     teacher = open_teacher(job.teacher, artifact.classes, device, images)
     check_pair(detector, teacher, size, recipe.distill_features > 0)
     return DistillationTask(detector, identity, teacher, recipe, steps, job.layers, weighted)
 
 
 def _calibration_images(data: DataPair, size: ImageSize, device: torch.device) -> Iterator[Tensor]:
-    return images_of(batches(data.train, size, limit=CALIBRATION_IMAGES), device)
+    return images_of(training_images(data, size, CALIBRATION_IMAGES), device)
 
 
 def detector_of(model: nn.Module) -> Detector:

@@ -99,8 +99,9 @@ class TrainJob:
 
     @property
     def images(self) -> DataPair:
-        """The data set with images that are shrunk as the initial weights expect them."""
-        return self.data.interpolated(interpolation_of(self.init))
+        """The data set with the job's augmentation, and with images that are shrunk as the initial weights expect
+        them."""
+        return self.data.interpolated(interpolation_of(self.init)).augmented(self.augmentation)
 
     def ancestors(self) -> dict[str, Any]:
         """Return the published weights that initial weights and teacher descend from, and the interpolation of their

@@ -15,7 +15,7 @@ from nas.data.source import DataPair
 from nas.evaluation.bootstrap import map_interval
 from nas.evaluation.matching import match
 from nas.inference.coco_metrics import Metrics, evaluate
-from nas.inference.detect import batches, detect, images_of
+from nas.inference.detect import detect, images_of, training_images
 from nas.inference.nms import Detections
 from nas.supernet.batchnorm import recalibrate
 from search_spaces.detector import Detector
@@ -34,17 +34,18 @@ def calibrate(
     frozen: Sequence[nn.Module] = (),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Set the BatchNorm statistics of a detector from :data:`CALIBRATION_IMAGES` train images, in place.
+    """Set the BatchNorm statistics of a detector from :data:`CALIBRATION_IMAGES` train images, augmented as in training,
+    in place.
 
     Args:
         detector: the network.
-        data: its train split has the images.
+        data: its train split has the images, its augmentation is that of the training.
         image_size: of the input in pixels.
         frozen: parts that keep their statistics.
         progress: receives the number of images done and of all images, before each batch.
     """
     device = next(detector.parameters()).device
-    images = images_of(batches(data.train, image_size, limit=CALIBRATION_IMAGES), device)
+    images = images_of(training_images(data, image_size, CALIBRATION_IMAGES), device)
     recalibrate(detector, _counted(images, min(CALIBRATION_IMAGES, len(data.train)), progress), frozen)
 
 
