@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean
 
 from benchmarks.record import Goal, write
 from benchmarks.transfer_gain import interval
@@ -47,9 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for path in args.weights:
         rows.append(compared(path, data))
         reporter.note(f"{rows[-1]['name']}: {rows[-1]['plain']:.4f} plain, {rows[-1]['augmented']:.4f} augmented")
-    gain = interval([100 * (float(row["augmented"]) - float(row["plain"])) for row in rows])
-    goal = Goal(f"points of mAP that statistics of augmented images bring, {data.name}", gain["mean"], ">= 0", "points")
-    figure = {"data": data.fingerprint, "data_name": data.name, "gain": gain, "files": rows}
+    gains = [100 * (float(row["augmented"]) - float(row["plain"])) for row in rows]
+    goal = Goal(f"points of mAP that statistics of augmented images bring, {data.name}", mean(gains), ">= 0", "points")
+    figure = {"data": data.fingerprint, "data_name": data.name, "gain": interval(gains), "files": rows}
     write(f"batchnorm_statistics_{data.name}", figure, [goal])
 
 
