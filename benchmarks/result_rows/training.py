@@ -47,8 +47,8 @@ def trained_fidelity(f: Figure) -> list[Row]:
     rows.append(("Kendall's tau in the middle third by latency", interval_of(f["middle_third"])))
     for name, one in f["architectures"].items():
         if name not in f["ranked"]:
-            text = f"{100 * one['supernet']:.1f} %, {100 * one['alone_val']:.1f} %"
-            rows.append((f"{name}: mAP50-95 on val straight from the supernet, after separate training", text))
+            text = f"{100 * one['straight']:.1f} %, {100 * one['alone']:.1f} %"
+            rows.append((f"{name}: mAP50-95 on {f['split']} straight from the supernet, after separate training", text))
     return rows
 
 
@@ -205,7 +205,6 @@ SUPERNET: Theme = {
     ),
     "batchnorm_statistics_bccd": ("images that give BatchNorm its statistics, BCCD", statistics),
     "batchnorm_statistics_deeppcb": ("images that give BatchNorm its statistics, DeepPCB", statistics),
-    "batchnorm_statistics_digits": ("images that give BatchNorm its statistics, digits", statistics),
     "elastic_supernet_bccd": ("a supernet from a trained detector, BCCD", elastic),
     "elastic_supernet_deeppcb": ("a supernet from a trained detector, DeepPCB", elastic),
     "supernet_overhead_yolo-nano_cpu": ("step of the supernet, yolo-nano", ratio),
