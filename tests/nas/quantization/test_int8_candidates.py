@@ -39,7 +39,7 @@ from nas.estimators.shared import SharedEvaluators
 from nas.estimators.supernet_map import SupernetMap
 from nas.export.onnx import write_onnx
 from nas.inference.coco_metrics import evaluate
-from nas.inference.detect import RANKING, batches, images_of, sort_out
+from nas.inference.detect import RANKING, batches, images_of, sort_out, training_images
 from nas.quantization.candidate import IMAGES, is_lower_precision, open_candidate
 from nas.quantization.lint import METADATA, Int8Record
 from nas.quantization.model import scheme_of
@@ -82,8 +82,8 @@ def context(target: str | None) -> Context:
 
 def extracted() -> Detector:
     detector = supernet().extract(SPACE.smallest)
-    calibration = batches(shelf().data.train, SIDE, limit=12)
-    recalibrate(detector, images_of(calibration, torch.device("cpu")))
+    statistics = training_images(shelf().data, SIDE, 12)
+    recalibrate(detector, images_of(statistics, torch.device("cpu")))
     return detector.deploy()
 
 
