@@ -157,7 +157,9 @@ MOST_DEGREES = {"degrees": 180.0, "shear": 45.0}
 @dataclass(frozen=True)
 class Augmentation:
     """What may happen to a training image. Defaults: the released YOLO-NAS recipe (super-gradients e0ccacf,
-    coco2017_yolo_nas_s), without mixup.
+    coco2017_yolo_nas_s), without mixup, and with half of the images in their place (``affine``). If all were moved, images
+    without a border would mostly be enlarged ones, and networks predict too large boxes on images that fill the canvas
+    (``docs/decisions``, 67).
 
     Probabilities 0..1; ``scale`` is a factor on the letterboxed size; ``translate`` a share of the canvas; ``hue`` in
     OpenCV's half degrees, ``saturation`` and ``value`` of 255. A box is dropped when what is left of it on the canvas
@@ -170,7 +172,7 @@ class Augmentation:
     """
 
     flip: float = 0.5
-    affine: float = 1.0
+    affine: float = 0.5
     scale: tuple[float, float] = (0.5, 1.5)
     translate: float = 0.25
     hsv: float = 0.5

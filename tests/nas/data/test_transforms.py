@@ -243,3 +243,12 @@ def test_changed_by_name() -> None:
 def test_impossible_recipes_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError, match=f"augmentation {next(iter(wrong))}"):
         Augmentation(**wrong)  # type: ignore[arg-type]  # the point of the test
+
+
+def test_half_of_the_images_stay_in_their_place() -> None:
+    """If all were moved, images that fill the canvas would mostly be enlarged ones, and networks learn that."""
+    rng = np.random.default_rng(0)
+    plain = letterbox(100, 80, 96)
+    placed = [place(100, 80, 96, Augmentation.DEFAULT, rng) for _ in range(400)]
+    kept = sum(p.left == plain.left and p.top == plain.top and p.scale_x == plain.scale_x for p in placed)
+    assert 160 < kept < 240
