@@ -85,7 +85,7 @@ EVERYTHING = Recipe(
     augmentation={
         name: value
         for name, value in Augmentation(
-            mosaic=0.5, mixup=0.5, swap=0.5, degrees=10, shear=3, close_mosaic=1, multi_scale=(0.5, 1.5)
+            affine=1, mosaic=0.5, mixup=0.5, swap=0.5, degrees=10, shear=3, close_mosaic=1, multi_scale=(0.5, 1.5)
         )
         .to_dict()
         .items()

@@ -84,10 +84,10 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 AUGMENTATIONS = {
     "letterboxed": Augmentation.NONE,
-    "shifted": Augmentation(hsv=0, flip=0.5, scale=(0.7, 1.2), translate=0.2),
-    "turned": Augmentation(hsv=0, flip=0.5, scale=(0.7, 1.1), translate=0.1, degrees=15),
-    "mosaic": Augmentation(hsv=0, mosaic=1.0, scale=(0.8, 1.0)),
-    "of several sizes": Augmentation(hsv=0, multi_scale=(0.6, 1.4), scale=(0.8, 1.0), translate=0.05),
+    "shifted": Augmentation(affine=1, hsv=0, flip=0.5, scale=(0.7, 1.2), translate=0.2),
+    "turned": Augmentation(affine=1, hsv=0, flip=0.5, scale=(0.7, 1.1), translate=0.1, degrees=15),
+    "mosaic": Augmentation(affine=1, hsv=0, mosaic=1.0, scale=(0.8, 1.0)),
+    "of several sizes": Augmentation(affine=1, hsv=0, multi_scale=(0.6, 1.4), scale=(0.8, 1.0), translate=0.05),
 }
 
 

@@ -17,7 +17,7 @@ from nas.data.transforms import Augmentation
 from tests.nas.data.test_loader import images, same
 
 COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255))
-EVERYTHING = Augmentation(mosaic=0.5, mixup=0.5, swap=0.5, degrees=10, shear=5, multi_scale=(0.5, 1.5))
+EVERYTHING = Augmentation(affine=1, mosaic=0.5, mixup=0.5, swap=0.5, degrees=10, shear=5, multi_scale=(0.5, 1.5))
 
 
 def rectangles(rng: np.random.Generator, background: int = 0) -> Iterator[Image]:
@@ -34,7 +34,7 @@ def rectangles(rng: np.random.Generator, background: int = 0) -> Iterator[Image]
 def test_boxes_of_a_mosaic_lie_on_their_pixels(changes: dict[str, float]) -> None:
     rng = np.random.default_rng(3)
     augmentation, source, seen, canvases = (
-        Augmentation(hsv=0, min_area=0).changed(changes),
+        Augmentation(affine=1, hsv=0, min_area=0).changed(changes),
         rectangles(rng),
         0,
         set[bytes](),

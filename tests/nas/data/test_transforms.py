@@ -42,7 +42,7 @@ def test_augmented_boxes_lie_on_the_augmented_pixels(width: int, height: int, fl
     """A box is drawn, all is augmented, and what has its colour afterwards must be what the box says, to a pixel of
     interpolation."""
     rng = np.random.default_rng(2)
-    recipe = Augmentation(flip=flip, hsv=0, min_area=0)
+    recipe = Augmentation(affine=1, flip=flip, hsv=0, min_area=0)
     seen = 0
     for _ in range(60):
         x1, y1 = int(rng.integers(0, width - 40)), int(rng.integers(0, height - 40))
@@ -162,7 +162,7 @@ def test_turned_boxes_enclose_the_turned_pixels(changes: dict[str, float], flip:
     """The upright box around the corners of a turned rectangle is the upright box around its pixels."""
     rng, augmentation, turned = (
         np.random.default_rng(4),
-        Augmentation(flip=flip, hsv=0, min_area=0, translate=0.1).changed(changes),
+        Augmentation(affine=1, flip=flip, hsv=0, min_area=0, translate=0.1).changed(changes),
         0,
     )
     for _ in range(40):
@@ -194,7 +194,7 @@ def test_a_quarter_turn_is_exact_and_finds_its_way_back() -> None:
 
 
 def test_turned_corners_are_grey_whatever_the_colours() -> None:
-    augmentation = Augmentation(hsv=1, degrees=45, scale=(0.5, 0.5), translate=0)
+    augmentation = Augmentation(affine=1, hsv=1, degrees=45, scale=(0.5, 0.5), translate=0)
     canvas, *_ = augment(
         np.full((90, 90, 3), (200, 100, 50), np.uint8),
         np.zeros((0, 4), np.float32),
