@@ -132,10 +132,12 @@ def test_a_killed_search_resumes(share: float, old: Path, measured: None) -> Non
     assert (old / "cut" / "S.json").is_file() and (old / "cut" / "L.json").is_file()
 
 
-def test_a_finished_training_is_not_repeated(old: Path) -> None:
+def test_a_finished_training_is_never_replaced(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its augmentation was another: by default, half of the images are not moved any more."""
     before = (old / "run" / "S.safetensors").read_bytes()
     command = f"train run/S.json --data {DATA} --init supernet --epochs 1 --batch-size 16"
-    assert main(command.split()) == 0
+    assert main(command.split()) == 2
+    assert "'affine': 1.0" in (message := capsys.readouterr().err) and message.count("\n") == 1
     assert (old / "run" / "S.safetensors").read_bytes() == before
 
 
