@@ -14,7 +14,7 @@ Without ``--weights`` the space is that of ``nas quickstart``, and all weights b
 what they cover (``nas search --init``), the supernet begins as the detector, and so does every network that is trained
 alone, narrowed as in the supernet before its training. ``--supernet`` takes a finished supernet of that space
 (``nas supernet`` makes one). ``--run`` adds S, M and L of a search: each is trained alone for as many epochs as the
-supernet, and its mAP on the val split is compared with that straight from the supernet. They do not count in tau. An
+supernet, and its mAP on ``--split`` is compared with that straight from the supernet. They do not count in tau. An
 interrupted run resumes with the same ``--out``. ``results/supernet_fidelity.json``,
 ``results/supernet_fidelity_<data>.json``.
 """

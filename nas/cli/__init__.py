@@ -171,7 +171,10 @@ def _command(arguments: Sequence[str]) -> int:
 def _naming_the_run(error: InputError, args: argparse.Namespace) -> InputError:
     """The error with the command's own run in place of ``RUN`` in what it advises."""
     run = next((run for name in ("run", "resume", "out") if (run := getattr(args, name, None))), None)
-    return error if run is None else InputError(re.sub(r"\bRUN\b", lambda _: shlex.quote(str(run)), str(error)))
+    text = str(error)
+    if run is None or not (advice := re.compile(r"\b(nas select|--resume) RUN\b")).search(text):
+        return error
+    return InputError(advice.sub(lambda found: f"{found[1]} {shlex.quote(str(run))}", text))
 
 
 def _label(arguments: Sequence[str]) -> str:

@@ -27,7 +27,7 @@ from nas.search.plan import SearchPlan
 from nas.search.study_identity import StudyIdentity
 from search_spaces.architecture import Architecture
 
-VERSION = 1
+VERSION = 2
 """Changes with the way in which accuracies are evaluated: older ones are not used any more."""
 BUSY_S = 30.0
 _METADATA = MetaData()

@@ -39,6 +39,8 @@ from nas.search.run_supernet import SupernetSource, open_supernet, search_data, 
 from nas.search.settings import RUN_FILE, SearchSettings
 from nas.search.study import Limits, Study, TrialEvent
 from nas.search.study_identity import StudyIdentity, check_existing_study, identity_of
+from nas.supernet.weights import record_of
+from nas.training.data import as_trained
 from search_spaces.errors import InputError
 from search_spaces.references import point_of
 from search_spaces.text import counted
@@ -126,6 +128,10 @@ def _search(
     plan, data, source = prepared.plan, prepared.data, prepared.supernet
     supernet = open_supernet(plan, source, data, reporter) if source is not None and data is not None else None
     weights = source.path if source else None
+    if (
+        supernet is not None and data is not None
+    ):  # one that an earlier version trained may have had another augmentation
+        data = as_trained(data, record_of(weights), str(weights))
     identity = identity_of(plan, data, weights)
     with open_estimators(plan, len(prepared.classes), data, supernet) as estimators:
         plan = with_goals(plan, estimators, reporter)

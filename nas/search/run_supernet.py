@@ -47,7 +47,7 @@ def search_data(settings: SearchSettings, reporter: Reporter, supernet: Path | N
     named = settings.supernet or settings.init
     weights = supernet or (Path(named) if named else None)
     data = open_training_data(settings.data, settings.limit, reporter)
-    if settings.supernet:
+    if supernet or settings.supernet:
         return as_trained(data, record_of(weights), str(weights))
     own = data.augmentation.changed(settings.recipe.get("augmentation", {})) if settings.augment else Augmentation.NONE
     return data.interpolated(interpolation_of(weights)).augmented(own)
