@@ -18,7 +18,8 @@ from nas.core.notebook_reporter import default_reporter
 from nas.core.pareto import Archive
 from nas.core.reporter import Reporter
 from nas.inference import model as inference
-from nas.search.report.front_files import Front, candidate_rows, read_front
+from nas.search.chosen_files import chosen_files, front_of_run
+from nas.search.report.front_files import Front, candidate_rows
 from nas.search.settings import SearchSettings
 from search_spaces.architecture import Architecture, Value
 from search_spaces.errors import InputError
@@ -138,13 +139,12 @@ class Run:
     def __getitem__(self, name: str) -> ArchitectureFile:
         if name not in self.names:
             raise unknown("architecture of the run", name, self.names)
-        return ArchitectureFile(self.folder / f"{name}.json")
+        return ArchitectureFile(chosen_files(self.folder)[name])
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the chosen architectures, small to large; empty before the search has chosen."""
-        front = self._front()
-        return () if front is None else tuple(name for name, _ in front.chosen)
+        return tuple(chosen_files(self.folder))
 
     @property
     def front(self) -> pd.DataFrame:
@@ -194,8 +194,7 @@ class Run:
         return explain(self.folder, name)
 
     def _front(self) -> Front | None:
-        path = self.folder / "front.json"
-        return read_front(path) if path.exists() else None
+        return front_of_run(self.folder)
 
     def _study(self) -> list[Candidate]:
         from nas.search.study_reader import read_candidates

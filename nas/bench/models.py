@@ -13,7 +13,7 @@ from nas.bench.results import PUBLISHED, SUPERNET, TRAINED, Accuracy, BenchModel
 from nas.core.architecture_file import Artifact, read_artifact
 from nas.core.references import COCO_CLASSES, PUBLISHED_SIZE, matching, reference_artifact, reference_of
 from nas.inference.coco_metrics import interval_of
-from nas.search.report.front_files import read_front
+from nas.search.chosen_files import chosen_files
 from search_spaces.errors import InputError
 from search_spaces.image_size import AnySize, ImageSize
 from search_spaces.json_checks import JsonObject
@@ -84,16 +84,16 @@ def _found(word: str, precision: str) -> Iterator[_Found]:
 
 def _of_run(folder: Path, precision: str) -> Iterator[_Found]:
     """Find the chosen architectures of a search, fastest first, by their trained weights or architecture files."""
-    front = read_front(folder / "front.json") if (folder / "front.json").exists() else None
-    if front is None or not front.chosen:
+    files = chosen_files(folder)
+    if not files:
         raise InputError(
             f"{folder} has no chosen architectures",
             "the folder of a finished nas search",
             "name its files, or finish the search",
         )
-    for name, _ in front.chosen:
-        weights = folder / f"{name}.safetensors"
-        yield _of_file(weights if weights.exists() else folder / f"{name}.json", precision)
+    for file in files.values():
+        weights = file.with_suffix(".safetensors")
+        yield _of_file(weights if weights.exists() else file, precision)
 
 
 def _of_file(path: Path, precision: str) -> _Found:

@@ -28,25 +28,27 @@ def run(args: argparse.Namespace) -> int:
     from nas.cli.options import new_file
     from nas.core.architecture_file import read_artifact
     from nas.core.console_reporter import ConsoleReporter
-    from nas.search.report.front_files import read_front
+    from nas.search.chosen_files import chosen_files, supernet_of
     from nas.search.settings import SearchSettings
     from nas.training.data import open_training_data
     from nas.training.extract import extract_detector
     from search_spaces.errors import InputError
 
     settings = SearchSettings.read(args.run)
-    names = args.names or [name for name, _ in read_front(args.run / "front.json").chosen]
+    files = chosen_files(args.run)
+    names = args.names or list(files)
     if args.out is not None and len(names) != 1:
         raise InputError(f"--out {args.out} for {len(names)} architectures", "one name, or no --out")
-    supernet = args.supernet or Path(settings.supernet or args.run / "supernet.safetensors")
+    supernet = args.supernet or supernet_of(args.run)
     data = args.data or settings.data
     if data is None:
         raise InputError("a run without a data set", "--data FOLDER")
     reporter = ConsoleReporter()
     pair = open_training_data(data, args.limit, reporter)
     for name in names:
-        artifact = read_artifact(args.run / f"{name}.json")
-        out = new_file(args.out or args.run / f"{name}.safetensors", ".safetensors")
+        file = files.get(name, args.run / f"{name}.json")
+        artifact = read_artifact(file)
+        out = new_file(args.out or file.with_suffix(".safetensors"), ".safetensors")
         metrics = extract_detector(artifact, supernet, pair, out, reporter, args.device)
         reporter.note(f"{name}: mAP {metrics.map:.3f} on {pair.val.name} without further training; written: {out}")
     return 0

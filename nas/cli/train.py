@@ -111,7 +111,7 @@ def _train_several(args: argparse.Namespace) -> int:
     chosen = [resized(artifact, args.image_size) for path in args.architectures for artifact in _chosen(path)]
     size = chosen[0].architecture.image_size
     references = [reference_artifact(name, image_size=size) for name in args.reference]
-    default = args.architecture if args.architecture.is_dir() else args.architecture.parent
+    default = _folder(args.architecture)
     folder = new_folder(args.out or default)
     job = _job(args, shown)
     plain = replace(job, teacher=None, layers=type(job.layers)())
@@ -146,18 +146,24 @@ def _train_several(args: argparse.Namespace) -> int:
     return 0
 
 
+def _folder(path: Path) -> Path:
+    """Return where the weights go: beside the architecture files."""
+    from nas.search.chosen_files import folder_of, front_of_run
+
+    return folder_of(path, front_of_run(path)) if path.is_dir() else path.parent
+
+
 def _chosen(path: Path) -> list[Artifact]:
     """Return the chosen architectures of a search's folder, or the one of a file or a reference. Raises InputError if
     the folder has none."""
     from nas.core.architecture_file import read_artifact
     from nas.core.references import artifact_of
-    from nas.search.report.front_files import read_front
+    from nas.search.chosen_files import chosen_files
 
     if not path.is_dir():
         return [artifact_of(path)]
-    front = path / "front.json"
-    names = [name for name, _ in read_front(front).chosen] if front.is_file() else PICKS
-    files = [path / f"{name}.json" for name in names if (path / f"{name}.json").is_file()]
+    named = chosen_files(path) or {name: path / f"{name}.json" for name in PICKS}
+    files = [file for file in named.values() if file.is_file()]
     if not files:
         raise InputError(f"{path} has no S.json, M.json or L.json", "the folder of a finished nas search")
     return [read_artifact(file) for file in files]

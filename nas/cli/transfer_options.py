@@ -78,7 +78,11 @@ def layer_config(args: argparse.Namespace) -> LayerConfig:
 def beside(path: Path | None, architecture: Path) -> Path | None:
     """Return the weights file; ``supernet`` stands for the one beside the architecture's file."""
     folder = architecture if architecture.is_dir() else architecture.parent
-    return folder / "supernet.safetensors" if str(path) == "supernet" else path
+    if str(path) != "supernet":
+        return path
+    from nas.search.chosen_files import supernet_of
+
+    return supernet_of(folder)
 
 
 def initial(args: argparse.Namespace) -> Path | None:

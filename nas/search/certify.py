@@ -25,8 +25,8 @@ from nas.profiling.end_to_end import BOARDS, EndToEndParts, measuring_end_to_end
 from nas.profiling.scene import Scene
 from nas.profiling.workload import workload_of
 from nas.search.certificate import Certificate, PipelineTimes
+from nas.search.chosen_files import chosen_files
 from nas.search.plan import SearchPlan
-from nas.search.report.front_files import read_front
 from nas.search.settings import SearchSettings
 from search_spaces.errors import InputError
 
@@ -56,7 +56,7 @@ def certify(
 
     Raises InputError if the run has no chosen architectures, or one cannot be measured.
     """
-    artifacts = chosen(run)
+    artifacts, files = chosen(run), chosen_files(run)
     plan = SearchPlan.parse(SearchSettings.read(run))
     settings = plan.settings
     whole = plan.aims.cost.name == EndToEndLatency.name
@@ -75,9 +75,7 @@ def certify(
         reporter.steps("measuring again") as update,
         measuring_end_to_end(Scene.of(images.val) if whole and images else None),
     ):
-        workloads = {
-            a.name: workload_of(run / f"{a.name}.json", where[a.name], Path(scratch), images) for a in artifacts
-        }
+        workloads = {a.name: workload_of(files[a.name], where[a.name], Path(scratch), images) for a in artifacts}
         jobs = [(i, name) for i in range(repeat) for name in workloads]
         update(0, len(jobs), "")
         for done, (i, name) in enumerate(jobs, 1):
@@ -89,7 +87,9 @@ def certify(
             steps = EndToEndParts.of(m)
             reporter.note(f"{i + 1}/{repeat} {name}: {figures}{f'; {steps.text()}' if steps else ''}")
     parts = {
-        a.name: _parts(run / f"{a.name}.onnx", settings, reporter) if time_surroundings and not whole else None
+        a.name: _parts(files[a.name].with_suffix(".onnx"), settings, reporter)
+        if time_surroundings and not whole
+        else None
         for a in artifacts
     }
     ids = {a.name: id_of(joined(a.architecture, a.precision if settings.precisions else None)) for a in artifacts}
@@ -98,14 +98,14 @@ def certify(
 
 def chosen(run: Path) -> list[Artifact]:
     """Return the chosen architectures of a run, small to large. Raises InputError if it has none."""
-    front = read_front(run / "front.json") if (run / "front.json").exists() else None
-    if front is None or not front.chosen:
+    files = chosen_files(run)
+    if not files:
         raise InputError(
             f"{run} has no chosen architectures",
             "the folder of a finished nas search",
             "finish it: nas search --resume RUN",
         )
-    return [read_artifact(run / f"{name}.json") for name, _ in front.chosen]
+    return [read_artifact(path) for path in files.values()]
 
 
 def _latency(artifact: Artifact, run: Path, name: str) -> Estimate:

@@ -17,10 +17,11 @@ from nas.core.reporter import Reporter
 from nas.data.source import DataPair
 from nas.plotting.frontier import write_frontier
 from nas.search.baseline import Comparison
+from nas.search.chosen_files import free_folder, point_to
 from nas.search.confirmation import confirm
 from nas.search.estimation import SearchEstimators
 from nas.search.evaluate_candidate import Bound
-from nas.search.finished_run import LIMITS, free_folder, remove_stale
+from nas.search.finished_run import LIMITS, remove_stale
 from nas.search.front_confidence import front_confidence
 from nas.search.plan import SearchPlan
 from nas.search.report.front_files import Front, front_csv, write_front
@@ -89,6 +90,14 @@ def finalize(done: FinishedStudy, reporter: Reporter, out: Path | None = None) -
     notes = {LIMITS: {"budgets": plan.settings.budgets, "at_least": plan.settings.at_least}, **_notes(done, reporter)}
     _write_front(done, folder, selection, comparisons, notes)
     return SearchResult(tuple(study.newest_candidates), selection, artifacts, folder)
+
+
+def finalize_run(done: FinishedStudy, reporter: Reporter) -> SearchResult:
+    """Choose as :func:`finalize`, and make the selection the run's own, wherever its files are."""
+    result = finalize(done, reporter)
+    if result.folder != done.folder:
+        point_to(done.folder, result.folder)
+    return result
 
 
 def looser_bounds(bounds: Sequence[Bound], messages: Sequence[str]) -> str:

@@ -20,7 +20,7 @@ from nas.core.units import label, quantity
 from nas.estimators.latency import Latency
 from nas.search.devices import Device
 from nas.search.estimation import open_estimators
-from nas.search.finalize import FinishedStudy, finalize
+from nas.search.finalize import FinishedStudy, finalize_run
 from nas.search.finished_run import finished_result
 from nas.search.measure_baseline import with_measured_budgets
 from nas.search.plan import SearchPlan
@@ -72,7 +72,7 @@ def _finalize(done: FinishedStudy, device: Device, source: SupernetSource | None
         with derived.driver:
             derived.describe(identity_of(plan, done.data, None if source is None else source.path).to_dict())
             derived.adopt(trials_of(study, device))
-            return finalize(FinishedStudy(plan, derived, estimators, done.classes, done.data, folder), reporter)
+            return finalize_run(FinishedStudy(plan, derived, estimators, done.classes, done.data, folder), reporter)
 
 
 def trials_of(study: Study, device: Device) -> list[FrozenTrial]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from nas.core.architecture_file import Artifact, read_artifact
 from nas.core.estimate import Candidate
+from nas.search.chosen_files import chosen_files, folder_of, front_of_run, own_names
 from nas.search.plan import SearchPlan
-from nas.search.report.front_files import Front, read_front
 from nas.search.result import SearchResult
 from nas.search.selection import Pick, Selection
 from nas.search.storage import storage_errors
@@ -27,9 +27,10 @@ def finished_result(plan: SearchPlan, folder: Path) -> SearchResult | None:
     the study with the plan's budgets and goals, and their files are there. Raises InputError for files that are
     damaged.
     """
-    front = _front_of(folder)
+    front = front_of_run(folder)
     settings = plan.settings
-    if front is None or not all((folder / f"{name}.json").exists() for name, _ in front.chosen):
+    files = chosen_files(folder)
+    if front is None or not files or not all(path.exists() for path in files.values()):
         return None
     limits = front.notes.get(LIMITS)
     if limits is not None and limits != {"budgets": settings.budgets, "at_least": settings.at_least}:
@@ -44,16 +45,10 @@ def finished_result(plan: SearchPlan, folder: Path) -> SearchResult | None:
     progress = history.progress
     if len(progress) < min(settings.trials, plan.points.size) and not plan.enough(progress):
         return None
-    artifacts = tuple(read_artifact(folder / f"{name}.json") for name, _ in front.chosen)
+    artifacts = tuple(read_artifact(path) for path in files.values())
     if any(a.study.trials != len(candidates) for a in artifacts):
         return None
-    return SearchResult(candidates, selection_of(plan, artifacts), artifacts, folder)
-
-
-def _front_of(folder: Path) -> Front | None:
-    path = folder / "front.json"
-    front = read_front(path) if path.exists() else None
-    return front if front is not None and front.chosen else None
+    return SearchResult(candidates, selection_of(plan, artifacts), artifacts, folder_of(folder, front))
 
 
 def selection_of(plan: SearchPlan, artifacts: Sequence[Artifact]) -> Selection:
@@ -71,28 +66,7 @@ def selection_of(plan: SearchPlan, artifacts: Sequence[Artifact]) -> Selection:
     return Selection(picks, plan.aims.cost.name, plan.aims.gain.name, confirmed=True)
 
 
-def free_folder(folder: Path, artifacts: Sequence[Artifact]) -> Path:
-    """Return where the files of a selection may go: ``folder``, or its first free ``selection-N`` if trained weights of
-    another architecture are beside one of the names, or beside a name that the selection has no more."""
-    wanted = {a.name: (a.architecture, a.precision) for a in artifacts}
-    for name in {*wanted, *_names_in(folder)}:
-        file = folder / f"{name}.json"
-        if file.with_suffix(".safetensors").exists() and file.exists():
-            old = read_artifact(file)
-            if (old.architecture, old.precision) != wanted.get(name):
-                number = 2
-                while (folder / f"selection-{number}").exists():
-                    number += 1
-                return folder / f"selection-{number}"
-    return folder
-
-
 def remove_stale(folder: Path, artifacts: Sequence[Artifact]) -> None:
     """Remove the architecture files of names that the selection before had, and this one has not."""
-    for name in _names_in(folder) - {a.name for a in artifacts}:
+    for name in own_names(folder) - {a.name for a in artifacts}:
         (folder / f"{name}.json").unlink(missing_ok=True)
-
-
-def _names_in(folder: Path) -> set[str]:
-    front = _front_of(folder)
-    return set() if front is None else {name for name, _ in front.chosen}

@@ -23,7 +23,7 @@ from nas.search.accuracy_cache import AccuracyCache, accuracy_url, check_accurac
 from nas.search.cheap_objectives import cheap_estimators
 from nas.search.estimation import SearchEstimators, open_estimators
 from nas.search.executors.base import Executor
-from nas.search.finalize import FinishedStudy, finalize
+from nas.search.finalize import FinishedStudy, finalize_run
 from nas.search.finalize_devices import finalize_devices
 from nas.search.finished_run import finished_result
 from nas.search.live_front import LiveFront
@@ -150,7 +150,7 @@ def _search(
             done = FinishedStudy(plan, study, estimators, prepared.classes, data, folder)
             if plan.settings.others:
                 return finalize_devices(done, source, reporter)[0][1]
-            return finalize(done, reporter)
+            return finalize_run(done, reporter)
 
 
 def _run_study(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from nas.core.architecture_file import read_artifact
 from nas.plotting.frontier import FrontierData
+from nas.search.chosen_files import chosen_files, front_of_run
 from nas.search.finished_run import selection_of
 from nas.search.plan import SearchPlan
-from nas.search.report.front_files import read_front
 from nas.search.report.frontier import frontier_data
 from nas.search.settings import SearchSettings
 from nas.search.study_reader import read_candidates
@@ -23,8 +23,8 @@ def run_frontier(folder: Path, title: str | None = None, log_x: bool | None = No
     plan = SearchPlan.parse(SearchSettings.read(folder))
     settings, aims = plan.settings, plan.aims
     candidates = list(read_candidates(settings.storage_of(folder), settings.study_name(folder)))
-    front = read_front(folder / "front.json") if (folder / "front.json").exists() else None
-    artifacts = [read_artifact(folder / f"{name}.json") for name, _ in front.chosen] if front else []
+    front = front_of_run(folder)
+    artifacts = [read_artifact(path) for path in chosen_files(folder).values()]
     return frontier_data(
         candidates,
         aims.cost,

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import fields
 
+from nas.search.chosen_files import chosen_files
 from nas.search.explain.run_data import RunData
 from nas.search.settings import SearchSettings
 
@@ -41,11 +42,13 @@ def commands_of(run: RunData) -> tuple[str, ...]:
     """Return the commands that repeat a run: search, certify, train and export."""
     settings, folder = run.plan.settings, shlex.quote(str(run.folder))
     found = [f"nas search {shlex.join(search_options(settings))} --out {folder}", f"nas certify {folder}"]
+    files = chosen_files(run.folder)
     for pick in run.selection or ():
-        weights = f"{folder}/{pick.name}"
-        if settings.data and (run.folder / f"{pick.name}.safetensors").exists():
+        file = files.get(pick.name, run.folder / f"{pick.name}.json").with_suffix("")
+        weights = shlex.quote(str(file))
+        if settings.data and file.with_suffix(".safetensors").exists():
             found.append(f"nas train {weights}.json --data {shlex.quote(settings.data)} --init supernet")
-        if (run.folder / f"{pick.name}.onnx").exists():
+        if file.with_suffix(".onnx").exists():
             found.append(f"nas export {weights}.safetensors")
     return tuple(found)
 

@@ -12,9 +12,10 @@ from optuna.trial import FrozenTrial
 from nas.core.architecture_file import Artifact, read_artifact
 from nas.core.estimate import Candidate, Estimate, Objective
 from nas.core.pareto import front_of
+from nas.search.chosen_files import chosen_files, front_of_run
 from nas.search.finished_run import selection_of
 from nas.search.plan import SearchPlan
-from nas.search.report.front_files import Front, read_front
+from nas.search.report.front_files import Front
 from nas.search.selection import Selection, select
 from nas.search.settings import SearchSettings
 from nas.search.storage import storage_errors
@@ -107,9 +108,8 @@ def read_run(folder: Path) -> RunData:
     candidates = tuple(with_remeasured(history.candidates, remeasured))
     if not candidates:
         raise InputError(f"{folder} has no evaluated candidate yet", "a run with at least one")
-    front = read_front(folder / "front.json") if (folder / "front.json").exists() else None
-    chosen = front.chosen if front is not None else ()
-    artifacts = tuple(read_artifact(folder / f"{n}.json") for n, _ in chosen if (folder / f"{n}.json").exists())
+    front = front_of_run(folder)
+    artifacts = tuple(read_artifact(path) for path in chosen_files(folder).values() if path.exists())
     newest = tuple(_with_newest(c, artifacts) for c in candidates)
     selection = selection_of(plan, artifacts) if artifacts else _unconfirmed(plan, newest)
     return RunData(folder, plan, newest, trials, history, front, artifacts, selection)

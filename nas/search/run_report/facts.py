@@ -16,6 +16,7 @@ from nas.core.references import NO_DATA, unnamed_classes
 from nas.core.reporter import Reporter
 from nas.core.units import label
 from nas.estimators import ESTIMATORS
+from nas.search.chosen_files import chosen_files
 from nas.search.explain.explanation import explanation_of
 from nas.search.explain.importance import importances
 from nas.search.explain.run_data import RunData, read_run, without_first
@@ -206,8 +207,8 @@ def _tail_latencies(run: RunData, rows: Sequence[tuple[LatencyKey, Measurement]]
 
 
 def _pick(run: RunData, name: str, candidate: Candidate, budget: float | None) -> dict[str, Any]:
-    path = run.folder / f"{name}.json"
-    file = path.read_text(encoding="utf-8") if run.artifacts and path.exists() else None
+    path = chosen_files(run.folder).get(name)
+    file = path.read_text(encoding="utf-8") if path is not None and path.exists() else None
     return {"name": name, "id": candidate.id, "budget": budget, "file": file}
 
 

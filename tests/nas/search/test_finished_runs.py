@@ -14,14 +14,17 @@ from typing import Any, ClassVar
 
 import pytest
 
+from nas.api import open_run
 from nas.cli import main
 from nas.core.architecture_file import read_artifact
 from nas.core.estimate import Estimate
 from nas.core.pareto import front_of
 from nas.estimators import ESTIMATORS
 from nas.estimators.base import Estimator
+from nas.search.chosen_files import chosen_files, supernet_of
+from nas.search.explain.run_data import read_run
 from nas.search.plan import SearchPlan
-from nas.search.report.front_files import read_front
+from nas.search.report.front_files import read_front, write_front
 from nas.search.run_lock import run_lock
 from nas.search.settings import SearchSettings
 from nas.search.study_reader import read_candidates
@@ -407,3 +410,42 @@ def test_progress_of_the_second_measurements(search: Callable[..., int], tmp_pat
     reporter.check("measuring the chosen again")
     (reports,) = [r for title, r in reporter.phases.items() if title.startswith("measuring the chosen again")]
     assert reports[-1][0] >= len(result.selection)
+
+
+def test_a_resumed_search_beside_trained_weights_is_the_run(
+    search: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The picks of more candidates go to a selection: report, Python, the next resume and other verbs take those."""
+    run = tmp_path / "run"
+    assert search("--budgets", "S=1.2ms,L=2ms") == 0
+    (run / "S.safetensors").write_bytes(b"weights of this S")
+    trained = (run / "S.json").read_bytes()
+    assert main(["search", "--resume", str(run), "--total-trials", "14", "--budgets", "S=1.9ms,L=2ms"]) == 0
+    chosen = run / "selection-2"
+    assert "the files go to" in capsys.readouterr().out and (run / "S.json").read_bytes() == trained
+    assert chosen_files(run) == {"S": chosen / "S.json", "L": chosen / "L.json"}
+    assert (run / "frontier.html").read_bytes() == (chosen / "frontier.html").read_bytes()
+    opened = open_run(run)
+    assert opened.names == ("S", "L") and opened["S"].path == chosen / "S.json"
+    facts = read_run(run)
+    assert [a.study.trials for a in facts.artifacts] == [14, 14] and facts.selection is not None
+    assert facts.selection["S"].candidate.id == opened["S"].architecture.id
+
+    before = files_of(run)
+    assert main(["search", "--resume", str(run)]) == 0  # nothing is left to do
+    assert "holds a finished search" in capsys.readouterr().out and files_of(run) == before
+    assert main(["select", str(run), "--budgets", "S=1.9ms,L=2ms"]) == 0  # the same architectures: no third folder
+    assert {p.name for p in run.glob("selection-*")} == {"selection-2"}
+    assert main(["select", str(run), "--budgets", "L=2ms"]) == 0
+    assert {p.name for p in run.glob("selection-*")} == {"selection-2", "selection-3"}
+    assert opened.names == ("S", "L")  # budgets of the run are as before
+    assert supernet_of(chosen) == run / "supernet.safetensors"
+
+
+@pytest.mark.parametrize("name", ["../other", "selection-0", "selection-2/..", 3])
+def test_a_front_that_names_another_folder_is_refused(search: Callable[..., int], tmp_path: Path, name: object) -> None:
+    assert search("--budgets", "S=1.2ms") == 0
+    front = read_front(tmp_path / "run" / "front.json")
+    write_front(tmp_path / "run", replace(front, notes={**front.notes, "files": name}))
+    with pytest.raises(InputError, match="a folder such as selection-2"):
+        chosen_files(tmp_path / "run")
