@@ -69,6 +69,8 @@ def finished_supernet(space: SearchSpace, path: Path, job: TrainJob) -> Supernet
 
 def _check_provenance(path: Path, record: Mapping[str, Any], job: TrainJob) -> None:
     wanted = {**job.provenance(), "augmentation": job.augmentation.to_dict()}
+    if "supernet" in record and "recipe" not in record:
+        raise _exists(path, "taken from a supernet without further training (nas extract)")
     for name, value in wanted.items():
         found = record.get(name)
         if name == "recipe" and isinstance(found, dict):
@@ -89,8 +91,12 @@ def _short(value: object) -> str:
 
 
 def _occupied(path: Path, what: str) -> InputError:
+    return _exists(path, f"from a training with {what}")
+
+
+def _exists(path: Path, what: str) -> InputError:
     return InputError(
-        f"{path} exists, from a training with {what}",
+        f"{path} exists, {what}",
         "an --out that does not exist",
         "finished weights are never replaced: take another --out, or remove the file",
     )

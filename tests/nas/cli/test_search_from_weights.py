@@ -42,6 +42,10 @@ def test_a_search_from_weights_and_what_is_extracted(
     _, artifact, record = load_detector(run / f"{names[0]}.safetensors")
     assert artifact.architecture.space == "yolo-universal-nano"
     assert "map" in record["metrics"] and len(record["metrics"]["map_interval"]) == 2
+    kept = (run / f"{names[0]}.safetensors").read_bytes()
+    assert main(["train", str(run / f"{names[0]}.json"), "--data", DATA, "--epochs", "1", "--init", "supernet"]) == 2
+    assert "taken from a supernet without further training" in capsys.readouterr().err
+    assert (run / f"{names[0]}.safetensors").read_bytes() == kept
     reporter.check("supernet", "checking the ranking", "search", "measuring the chosen again, each in a fresh process")
     reporter.check(f"calibrate BatchNorm of {names[0]}", f"evaluate {names[0]}")
 
