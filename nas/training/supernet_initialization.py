@@ -23,8 +23,10 @@ from search_spaces.references import LIKE, point_of
 from search_spaces.space import SearchSpace
 from search_spaces.spaces import SPACES, space_of
 
-NARROWEST = 0.45
-"""Smallest widths and depths of a derived space, as a share of those of the trained detector."""
+NARROWEST = 0.25
+"""Smallest numbers of channels in a derived space, as a share of those of the trained detector."""
+SMALLEST = 0.45
+"""The same for depths, and for multipliers of all widths at once."""
 TRAINED_LR = 4e-3
 """Default peak learning rate of a supernet that is initialised from trained weights."""
 
@@ -86,7 +88,8 @@ def derived_space(
     """Restrict a space to the architectures whose weights are contained in those of a trained point.
 
     - Block types are those of the point.
-    - Widths and depths are at most those of the point, and at least :data:`NARROWEST` of them.
+    - Widths and depths are at most those of the point. Widths of single layers are at least :data:`NARROWEST` of them,
+      depths and multipliers of all widths at least :data:`SMALLEST`.
     - Choices without weights (the image size) remain free.
     - Choices in ``fixed``, which the user has restricted, have the given values.
 
@@ -100,7 +103,9 @@ def derived_space(
         if not choice.ordered or isinstance(own, str):
             values[choice.name] = (own,)
         else:
-            values[choice.name] = tuple(v for v in choice.values if NARROWEST * float(own) <= float(v) <= float(own))
+            channels = isinstance(own, int) and not choice.name.endswith("depth")
+            least = (NARROWEST if channels else SMALLEST) * float(own)
+            values[choice.name] = tuple(v for v in choice.values if least <= float(v) <= float(own))
     restricted = space.restrict(values)
     restricted.check(_at_nearest_size(point, restricted))
     return restricted

@@ -34,7 +34,7 @@ def test_a_search_from_weights_and_what_is_extracted(
     settings = json.loads((run / "run.json").read_text())
     assert settings["space"] == "yolo-universal-nano"
     assert settings["seeded"] == ["yolov8n"]
-    assert settings["fixed"]["stage4_out"] == [128, 256]
+    assert settings["fixed"]["stage4_out"] == [64, 128, 256]
     assert settings["recipe"]["lr"] == TRAINED_LR
     names = list(json.loads((run / "front.json").read_text())["chosen"])
     assert main(["extract", str(run), names[0]]) == 0

@@ -85,13 +85,22 @@ def test_the_derived_space_is_what_the_weights_cover(tmp_path: Path) -> None:
     space = space_from(init, None, ["image_size=128,160"])
     point = place_of(load_detector(init)[1], SPACES["yolo-universal-nano"])
     assert space["act"].values == ("silu",)
-    assert space["stage4_out"].values == (128, 256)
+    assert space["stage4_out"].values == (64, 128, 256)  # a quarter of the channels
+    assert space["stage2_depth"].values == (1, 2) and space["stage4_depth"].values == (1,)
     assert space["image_size"].values == (128, 160)
     assert space.size > 1e4
     largest = space.largest
     assert largest.replace(image_size=640) == point.replace(image_size=640)
     supernet = initial_supernet(space, CLASSES, init)
     assert covered(supernet, largest) == pytest.approx(1.0)
+
+
+def test_multipliers_of_all_widths_stop_at_45_percent(tmp_path: Path) -> None:
+    init = saved("yolov6n", tmp_path)
+    point = place_of(load_detector(init)[1], SPACES["yolov6"])
+    space = space_from(init, None, ["image_size=128"])
+    shares = [float(w) / float(point["width"]) for w in space["width"].values]
+    assert len(shares) > 1 and min(shares) >= 0.45
 
 
 def test_a_restriction_without_the_point_is_refused(tmp_path: Path) -> None:
