@@ -30,14 +30,14 @@ class Server:
 
     folder: Path
     programs: Path
-    user: dict[str, Any]
+    as_user: tuple[str, ...]
 
     def run(self, program: str, *args: str) -> None:
-        command = [str(self.programs / program), "-D", str(self.folder / "data"), *args]
+        command = [*self.as_user, str(self.programs / program), "-D", str(self.folder / "data"), *args]
         with (self.folder.parent / f"{self.folder.name}.log").open(
             "a"
         ) as log:  # the server inherits it: a pipe would never end
-            subprocess.run(command, check=True, stdout=log, stderr=log, cwd="/", timeout=60, **self.user)
+            subprocess.run(command, check=True, stdout=log, stderr=log, cwd="/", timeout=60)
 
     def start(self) -> None:
         self.run("pg_ctl", "-w", "start", "-o", f"-k {self.folder} -c listen_addresses= -c fsync=off")
@@ -68,12 +68,12 @@ def running() -> Iterator[Server]:
     # Neither pytest's folder, which others may not enter, nor a long path, which a socket may not have.
     folder = Path(tempfile.mkdtemp(prefix="pg"))
     root = hasattr(os, "geteuid") and os.geteuid() == 0
-    user: dict[str, Any] = (
-        {"user": "nobody", "group": "nogroup", "extra_groups": []} if root else {}
-    )  # the server refuses to be root
+    # The server refuses to be root. A program changes the user, because subprocess with user= forks, and then gRPC's fork
+    # handlers, which Ray loads, may hang in the child.
+    as_user = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups") if root else ()
     if root:
         shutil.chown(folder, "nobody", "nogroup")
-    started = Server(folder, found, user)
+    started = Server(folder, found, as_user)
     try:
         started.run("initdb", "-U", "nas", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
         started.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
 import time
 from pathlib import Path
@@ -48,8 +49,12 @@ def restart(server: Server, ended: threading.Event, done: list[int]) -> None:
             time.sleep(0.05)
         if ended.is_set():
             return
-        server.stop()
-        server.start()
+        try:
+            server.stop()
+            server.start()
+        except BaseException:
+            _thread.interrupt_main()  # the search would wait for the server
+            raise
         done.append(count)
 
 
