@@ -74,7 +74,14 @@ def own_names(folder: Path) -> set[str]:
     """Return the names whose files are in the folder itself: those of its front, or, if that names other files or is of
     a running search, those with trained weights."""
     names = {name for name, path in chosen_files(folder).items() if path.parent == folder}
-    return names or {file.stem for file in folder.glob("*.safetensors") if file.with_suffix(".json").exists()}
+    return names or {f.stem for f in folder.glob("*.safetensors") if _is_architecture(f.with_suffix(".json"))}
+
+
+def _is_architecture(file: Path) -> bool:
+    try:
+        return file.exists() and bool(read_artifact(file).name)
+    except InputError:  # a file of the user
+        return False
 
 
 def point_to(run: Path, folder: Path) -> None:

@@ -420,7 +420,10 @@ def test_a_resumed_search_beside_trained_weights_is_the_run(
     assert search("--budgets", "S=1.2ms,L=2ms") == 0
     (run / "S.safetensors").write_bytes(b"weights of this S")
     trained = (run / "S.json").read_bytes()
+    for name in ("notes.json", "notes.safetensors"):
+        (run / name).write_text("{}")  # files of the user are left alone
     assert main(["search", "--resume", str(run), "--total-trials", "14", "--budgets", "S=1.9ms,L=2ms"]) == 0
+    assert (run / "notes.json").read_text() == "{}"
     chosen = run / "selection-2"
     assert "the files go to" in capsys.readouterr().out and (run / "S.json").read_bytes() == trained
     assert chosen_files(run) == {"S": chosen / "S.json", "L": chosen / "L.json"}
