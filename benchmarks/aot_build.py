@@ -63,7 +63,7 @@ def goals_of(figure: Mapping[str, Any]) -> list[Goal]:
     return [
         *([Goal("fp32 convolutions in fp16 and int8 plans of references", fp32, "<= 0")] if lower else []),
         Goal(
-            "reference networks that compile without a GPU",
+            "plans of references that build without a GPU",
             sum("failed" not in p for p in plans),
             f">= {len(plans)}",
             f"of {len(plans)}",

@@ -79,9 +79,10 @@ def own_names(folder: Path) -> set[str]:
 
 def _is_architecture(file: Path) -> bool:
     try:
-        return file.exists() and bool(read_artifact(file).name)
-    except InputError:  # a file of the user
+        read_artifact(file)
+    except InputError:  # none there, or a file of the user
         return False
+    return True
 
 
 def point_to(run: Path, folder: Path) -> None:
@@ -93,8 +94,7 @@ def point_to(run: Path, folder: Path) -> None:
 
 
 def supernet_of(folder: Path) -> Path:
-    """Return the supernet of a run, or of one of its selections: the file in it, or the one that it was given."""
+    """Return the supernet of a run, or of one of its selections: the one that it was given, or else the file in it."""
     run = folder.parent if _SELECTION.fullmatch(folder.name) and not (folder / RUN_FILE).exists() else folder
-    file = run / "supernet.safetensors"
-    given = SearchSettings.read(run).supernet if not file.exists() and (run / RUN_FILE).exists() else None
-    return Path(given) if given else file
+    given = SearchSettings.read(run).supernet if (run / RUN_FILE).exists() else None
+    return Path(given) if given else run / "supernet.safetensors"

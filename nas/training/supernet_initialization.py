@@ -26,7 +26,7 @@ from search_spaces.spaces import SPACES, space_of
 NARROWEST = 0.25
 """Smallest numbers of channels in a derived space, as a share of those of the trained detector."""
 SMALLEST = 0.45
-"""The same for depths, and for multipliers of all widths at once."""
+"""The same for depths, shares, and the ``width`` of a whole network."""
 TRAINED_LR = 4e-3
 """Default peak learning rate of a supernet that is initialised from trained weights."""
 
@@ -89,7 +89,7 @@ def derived_space(
 
     - Block types are those of the point.
     - Widths and depths are at most those of the point. Widths of single layers are at least :data:`NARROWEST` of them,
-      depths and multipliers of all widths at least :data:`SMALLEST`.
+      depths, shares and the ``width`` of the whole network at least :data:`SMALLEST`.
     - Choices without weights (the image size) remain free.
     - Choices in ``fixed``, which the user has restricted, have the given values.
 
@@ -103,8 +103,8 @@ def derived_space(
         if not choice.ordered or isinstance(own, str):
             values[choice.name] = (own,)
         else:
-            channels = isinstance(own, int) and not choice.name.endswith("depth")
-            least = (NARROWEST if channels else SMALLEST) * float(own)
+            of_one_layer = isinstance(own, int) and choice.name != "width" and not choice.name.endswith("depth")
+            least = (NARROWEST if of_one_layer else SMALLEST) * float(own)
             values[choice.name] = tuple(v for v in choice.values if least <= float(v) <= float(own))
     restricted = space.restrict(values)
     restricted.check(_at_nearest_size(point, restricted))

@@ -443,6 +443,9 @@ def test_a_resumed_search_beside_trained_weights_is_the_run(
     assert {p.name for p in run.glob("selection-*")} == {"selection-2", "selection-3"}
     assert opened.names == ("S", "L")  # budgets of the run are as before
     assert supernet_of(chosen) == run / "supernet.safetensors"
+    (run / "supernet.safetensors").write_bytes(b"not the one of the search")
+    replace(SearchSettings.read(run), supernet="given.safetensors").write(run)
+    assert supernet_of(chosen) == supernet_of(run) == Path("given.safetensors")
 
 
 @pytest.mark.parametrize("name", ["../other", "selection-0", "selection-2/..", 3])

@@ -101,6 +101,9 @@ def test_multipliers_of_all_widths_stop_at_45_percent(tmp_path: Path) -> None:
     space = space_from(init, None, ["image_size=128"])
     shares = [float(w) / float(point["width"]) for w in space["width"].values]
     assert len(shares) > 1 and min(shares) >= 0.45
+    nano = SPACES["yolo-nano"]  # its width is a number of channels, and still that of all layers
+    widths = [int(w) for w in derived_space(nano, nano.largest)["width"].values]
+    assert widths == [16, 24, 32]
 
 
 def test_a_restriction_without_the_point_is_refused(tmp_path: Path) -> None:
