@@ -4,8 +4,10 @@
 --finetune-epochs 20 --seeds 2 --out runs/stock``
 
 ``--run`` is the folder of a finished ``nas search --init`` with ``--weights``. The stock networks are those of
-``--models``, each as published and with half of its width. Two contests, each with one recipe, the same seeds and the
-same number of epochs for all:
+``--models``, each as published and with half of its width, at ``--image-size``; S, M and L have the image sizes that
+the search chose. With ``--resized 320``, the half of the network of ``--weights`` also takes part at that image size,
+from random weights: what image size brings without a search. It is no stock network of the goal. Two contests, each
+with one recipe, the same seeds and the same number of epochs for all:
 
 - ``scratch``: all networks from random weights.
 - ``trained``: the network of ``--weights`` from these, S, M and L from the supernet of the run. For the other stock
@@ -67,6 +69,7 @@ class Entrant:
     artifact: Artifact
     init: Path | None
     ours: bool = False
+    control: bool = False
 
     @property
     def name(self) -> str:
@@ -75,12 +78,12 @@ class Entrant:
 
 
 def entrants(args: argparse.Namespace, data: DataPair) -> list[Entrant]:
-    """The stock networks at both widths, then S, M and L, all at the image size of the run."""
+    """The stock networks at both widths, then S, M and L at their own image sizes, then the resized half if asked."""
     ours = [with_classes_of(read_artifact(args.run / f"{name}.json"), data) for name in SIZES]
-    size = ours[0].architecture.image_size.value
+    size = args.image_size or ours[0].architecture.image_size.value
     weights = weights_file(args.weights)
     trained = load_detector(weights)[1].name
-    found = []
+    found, resized = [], []
     for model in args.models.split(","):
         stock = with_classes_of(reference_artifact(model), data)
         whole = stock.architecture.replace(image_size=size)
@@ -91,7 +94,10 @@ def entrants(args: argparse.Namespace, data: DataPair) -> list[Entrant]:
         found.append(Entrant(replace(stock, architecture=whole), weights if model == trained else None))
         half = replace(stock, name=f"{model}-half", architecture=whole.replace(width=width))
         found.append(Entrant(half, None))
-    return [*found, *(Entrant(a, args.run / "supernet.safetensors", ours=True) for a in ours)]
+        if args.resized and model == trained:
+            large = replace(half, architecture=half.architecture.replace(image_size=args.resized))
+            resized.append(Entrant(replace(large, name=f"{half.name}-{args.resized}"), None, control=True))
+    return [*found, *(Entrant(a, args.run / "supernet.safetensors", ours=True) for a in ours), *resized]
 
 
 def judged(args: argparse.Namespace, path: Path, size: Any, data: DataPair, init: Path | None) -> float:
@@ -161,7 +167,8 @@ def verdicts(
     ours = [e.name for e in those if e.ours and e.name in maps]
     points = {name: 100 * mean(values) for name, values in maps.items()}
     found = {}
-    for name in (e.name for e in those if not e.ours and e.name in maps):
+    for stock in (e for e in those if not e.ours and e.name in maps):
+        name = stock.name
         fast = min((o for o in ours if points[o] >= points[name]), key=ms.__getitem__, default=None)
         good = max((o for o in ours if ms[o] <= ms[name]), key=points.__getitem__, default=None)
         faster = ms[name] / ms[fast] if fast else None
@@ -171,6 +178,7 @@ def verdicts(
             "faster_by": fast,
             "points_more_at_its_latency": better,
             "more_by": good,
+            "control": stock.control,
             "dominated": (faster or 0) >= FASTER or (better if better is not None else -100) >= BETTER,
         }
     return found
@@ -188,7 +196,7 @@ def goals_of(figure: Mapping[str, Any]) -> list[Goal]:
     where = f"{figure['data_name']}, {figure['split']} split"
     goals = []
     for start, one in figure["contests"].items():
-        rows = one["verdicts"].values()
+        rows = [row for row in one["verdicts"].values() if not row["control"]]
         what = f"stock networks dominated by S, M or L, {where}, from {start}"
         goals.append(Goal(what, sum(row["dominated"] for row in rows), f">= {len(rows)}", f"of {len(rows)}"))
         if one["flat"] is not None:
@@ -205,6 +213,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--run", type=Path, required=True, help="folder of a finished nas search --init")
     parser.add_argument("--weights", type=Path, required=True, help="the trained detector of --init")
     parser.add_argument("--models", default="yolov8n,yolo11n,yolo26n", help="stock networks, at both widths")
+    parser.add_argument("--image-size", type=int, help="of the stock networks (default: that of S)")
+    parser.add_argument(
+        "--resized", type=int, help="another image size, at which half of the network of --weights trains"
+    )
     parser.add_argument("--data", required=True)
     parser.add_argument("--split", default="test", help="split that judges")
     parser.add_argument("--target", default="onnxruntime:fp32")
@@ -249,7 +261,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "params": {n: e.model.params for n, e in measured.items()},
         "macs": {n: e.model.macs for n, e in measured.items()},
         "model": model, "weights": digest_of(args.weights), "data": data.fingerprint, "data_name": data.name,
-        "split": args.split, "image_size": those[0].artifact.architecture.image_size.value, "target": args.target,
+        "split": args.split, "target": args.target,
+        "image_size": {e.name: str(e.artifact.architecture.image_size) for e in taking_part},
     }  # fmt: skip
     write(f"against_references_{data.name}", figure, goals_of(figure), range(args.seeds))
 
