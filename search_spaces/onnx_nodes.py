@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from search_spaces.errors import InputError
 from search_spaces.op import Shape
-from search_spaces.operator_mode import OperatorMode
+from search_spaces.operator_mode import OperatorMode, result_of
 
 Array = NDArray[Any]
 Attributes = tuple[tuple[str, Any], ...]
@@ -112,7 +112,7 @@ class _Recorder(OperatorMode):
         given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
         read = any(id(t) in self.writer.names for t in given)
         source = self.writer.names.get(id(given[0])) if given else None
-        out = func(*args, **kwargs)
+        out = result_of(func, args, kwargs)
         results = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
         self.writer.alive += [*given, *results]
         if not read:

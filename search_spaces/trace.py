@@ -22,7 +22,7 @@ from search_spaces.graph import IMAGE, Graph, Layout, Node
 from search_spaces.image_size import AnySize, ImageSize
 from search_spaces.layers import fuse
 from search_spaces.op import Cost, Op, Shape
-from search_spaces.operator_mode import OperatorMode
+from search_spaces.operator_mode import OperatorMode, result_of
 
 # Operators that only rename memory: no operation of a runtime, no new buffer.
 VIEWS = {"view", "reshape", "squeeze", "unsqueeze", "expand", "permute", "transpose", "t", "detach", "alias"}
@@ -49,9 +49,7 @@ class _Recorder(OperatorMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name = func.overloadpacket.__name__
-        out = _shortcut(name, args)
-        if out is None:
-            out = func(*args, **(kwargs or {}))
+        out = result_of(func, args, kwargs or {})
         result = next((t for t in tree_leaves(out) if isinstance(t, Tensor)), None)
         if result is None or name in VIEWS:
             return out
@@ -64,23 +62,6 @@ class _Recorder(OperatorMode):
         )
         self.alive += [*inputs, result]
         return out
-
-
-def _shortcut(name: str, args: tuple[Any, ...]) -> Tensor | None:
-    """Return the result of an operator for which torch computes shapes in Python; None for other operators.
-
-    That code imports torch's compiler, which delays the start of a command.
-    """
-    if name == "leaky_relu_":
-        return args[0]
-    if name in ("add", "mul"):
-        shape = torch.broadcast_shapes(*(a.shape for a in args if isinstance(a, Tensor)))
-        return torch.empty(shape, device="meta")
-    if name == "cat":
-        parts, axis = args[0], args[1] if len(args) > 1 else 0
-        along = sum(part.shape[axis] for part in parts)
-        return torch.empty((*parts[0].shape[:axis], along, *parts[0].shape[axis:][1:]), device="meta")
-    return None
 
 
 @dataclass(frozen=True)
