@@ -34,8 +34,6 @@ def result_of(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> An
     tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
     if not tensors or any(t.device.type != "meta" for t in tensors):
         return func(*args, **kwargs)
-    if name.endswith("_"):  # changes its first argument
-        return args[0]
     meta = None if kwargs else META.get(name)
     return meta(*args) if meta else func(*args, **kwargs)
 
@@ -124,6 +122,10 @@ def _upsample(x: Tensor, size: Sequence[int], *_: Any) -> Tensor:
     return _empty(x, (*x.shape[:-2], *size))
 
 
+def _first(x: Tensor, *_: Any) -> Tensor:
+    return x
+
+
 def _same(x: Tensor, *_: Any) -> Tensor:
     return _empty(x, x.shape)
 
@@ -135,6 +137,10 @@ def _matmul(x: Tensor, y: Tensor) -> Tensor:
 META: Mapping[str, Callable[..., Any]] = {
     "add": _pointwise,
     "mul": _pointwise,
+    "add_": _first,
+    "mul_": _first,
+    "silu_": _first,
+    "leaky_relu_": _first,
     "silu": _same,
     "_softmax": _same,
     "cat": _cat,
