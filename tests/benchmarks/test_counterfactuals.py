@@ -19,6 +19,6 @@ PREDICTED = Difference(1.0, 0.7, 1.3, "predicted")
         (Difference(1.45, None, None, "measured"), False, False),
     ],
 )
-def test_measured_changes_within_and_in_agreement(measured, inside, agreeing):
+def test_measured_changes_within_and_in_agreement(measured: Difference, inside: bool, agreeing: bool) -> None:
     assert within(PREDICTED, measured) is inside
     assert agrees(PREDICTED, measured) is agreeing

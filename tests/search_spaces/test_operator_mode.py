@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
@@ -17,17 +20,19 @@ from search_spaces.references import references
 class Seen(OperatorMode):
     """Runs every operator by ``result_of`` and notes which ones ran."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.names = set()
+        self.names: set[str] = set()
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         self.names.add(func.overloadpacket.__name__)
         return result_of(func, args, kwargs or {})
 
 
 X = (2, 4, 13, 9)
-CALLS = {
+CALLS: dict[str, Callable[[Tensor], Any]] = {
     "add": lambda x: x + torch.zeros(2, 1, 1, 9, device=x.device),
     "add of a number": lambda x: x + 1.0,
     "add scaled": lambda x: torch.add(x, x, alpha=2),
@@ -53,35 +58,35 @@ CALLS = {
 }
 
 
-def described(out):
+def described(out: Any) -> Any:
     return tree_map(lambda t: (tuple(t.shape), t.dtype), out)
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_shapes_are_those_of_torch(name):
+def test_shapes_are_those_of_torch(name: str) -> None:
     call = CALLS[name]
     expected = described(call(torch.zeros(X)))
     with torch.no_grad(), Seen():
         assert described(call(torch.zeros(X, device="meta"))) == expected
 
 
-def test_every_operator_is_compared():
+def test_every_operator_is_compared() -> None:
     with torch.no_grad(), Seen() as seen:
         for call in CALLS.values():
             call(torch.zeros(X, device="meta"))
     assert set(META) <= seen.names
 
 
-def test_elsewhere_the_operator_itself_runs():
+def test_elsewhere_the_operator_itself_runs() -> None:
     x = torch.randn(X)
     with torch.no_grad(), Seen():
         out = F.silu(x)
     assert torch.equal(out, F.silu(x))
 
 
-def test_no_network_needs_the_compiler():
+def test_no_network_needs_the_compiler() -> None:
     """One reference per space, traced and written as ONNX, in a process of its own."""
-    of_space = {r.architecture.space: name for name, r in reversed(references().items())}
+    of_space = {r.architecture.space: name for name, r in references().items()}
     code = """
 import sys
 from search_spaces.onnx import build_onnx
