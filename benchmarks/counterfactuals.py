@@ -94,12 +94,6 @@ def goals_of(figure: dict[str, Any]) -> list[Goal]:
             f">= {-(-17 * figure['count'] // 20)}",
             f"of {figure['count']}",
         ),
-        Goal(
-            "counterfactuals whose measured changes agree with the predicted ones, latency and accuracy",
-            figure["agree_both"],
-            f">= {-(-17 * figure['count'] // 20)}",
-            f"of {figure['count']}",
-        ),
         Goal("counterfactuals whose latency changes with the predicted sign", share, ">= 0.95", "share"),
     ]
 
