@@ -76,9 +76,7 @@ class LoaderConfig:
         workers: threads that prepare batches ahead (OpenCV releases the interpreter's lock); 0: the caller's thread.
         share: (i, n): of every batch only the i-th of n equal parts, for one of n processes that train together.
         epochs: length of the whole training, which ``augmentation.close_mosaic`` counts back from.
-        accumulate: batches of one optimizer step; they share the size that ``sizes`` or ``augmentation.multi_scale``
-            chooses.
-        sizes: of which every optimizer step draws one, each as often as the others; without any, ``image_size``.
+        accumulate: batches of one optimizer step; they share the size that ``augmentation.multi_scale`` chooses.
 
     Raises InputError if a number is out of range or the batch cannot be divided into equal shares.
     """
@@ -93,7 +91,6 @@ class LoaderConfig:
     share: tuple[int, int] = (0, 1)
     epochs: int | None = None
     accumulate: int = 1
-    sizes: tuple[ImageSize, ...] = ()
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or min(self.image_size) < 1 or self.workers < 0 or self.seed < 0:
@@ -187,18 +184,16 @@ class Loader:
 
     def _size(self, epoch: int, step: int) -> ImageSize:
         """Size of the canvases of one step's batches, in every process the same."""
-        # four numbers: no image's generator
-        rng = np.random.default_rng((self.config.seed, epoch, step // self.config.accumulate, SIDE_STEP))
-        size, sizes = self.config.image_size, self.config.sizes
-        if len(sizes) > 1:
-            size = sizes[int(rng.integers(len(sizes)))]
         low, high = self.config.augmentation.multi_scale
         if low == high == 1:
-            return size
-        longest = max(size)
+            return self.config.image_size
+        longest = max(self.config.image_size)
         first, last = (max(1, round(factor * longest / SIDE_STEP)) for factor in (low, high))
+        rng = np.random.default_rng(
+            (self.config.seed, epoch, step // self.config.accumulate, SIDE_STEP)
+        )  # four numbers: no image's generator
         steps = int(rng.integers(first, last, endpoint=True))
-        return ImageSize(*(SIDE_STEP * max(1, round(steps * side / longest)) for side in size))
+        return ImageSize(*(SIDE_STEP * max(1, round(steps * side / longest)) for side in self.config.image_size))
 
     def _augmentation(self, epoch: int) -> Augmentation:
         if self.config.epochs is not None and epoch >= self.config.epochs - self.config.augmentation.close_mosaic:

@@ -23,7 +23,7 @@ from nas.search.estimation import SearchEstimators, open_estimators
 from nas.search.plan import SearchPlan
 from nas.search.run_supernet import supernet_source, training_budget
 from nas.supernet.supernet import Supernet
-from nas.training.data import open_training_data, training_batches
+from nas.training.data import image_size_of, open_training_data, training_batches
 from nas.training.loop import steps_timed
 from nas.training.tasks import SandwichTask
 from search_spaces.architecture import Architecture
@@ -126,7 +126,7 @@ def _training(plan: SearchPlan, data: DataPair) -> tuple[Supernet, list[CostPart
     space, recipe, device = plan.space, training_budget(plan, data).recipe, plan.settings.device
     torch.manual_seed(recipe.seed)
     supernet = Supernet(space, len(data.classes)).to(device_of(device))
-    loader = training_batches(data, recipe, space.image_sizes, plan.settings.augment, device)
+    loader = training_batches(data, recipe, image_size_of(space), plan.settings.augment, device)
     steps = len(loader) * recipe.epochs
     alone = round(recipe.largest_first * steps)
     parts = []

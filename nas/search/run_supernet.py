@@ -14,7 +14,7 @@ from nas.search.settings import SearchSettings
 from nas.search.supernet_budget import SupernetBudget, supernet_budget
 from nas.supernet.supernet import Supernet
 from nas.supernet.weights import interpolation_of, load_supernet, record_of
-from nas.training.data import as_trained, open_training_data, training_batches
+from nas.training.data import as_trained, image_size_of, open_training_data, training_batches
 from nas.training.job import TrainJob
 from nas.training.train_supernet import train_supernet
 from search_spaces.errors import InputError
@@ -62,7 +62,7 @@ def supernet_source(plan: SearchPlan, data: DataPair, folder: Path) -> SupernetS
     given = plan.settings.supernet
     path = Path(given) if given else folder / SUPERNET_FILE
     if not given and not path.exists():
-        training_batches(data, training_budget(plan, data).recipe, plan.space.image_sizes, plan.settings.augment)
+        training_batches(data, training_budget(plan, data).recipe, image_size_of(plan.space), plan.settings.augment)
         return SupernetSource(path, None)
     supernet, classes, _ = load_supernet(path)
     if classes != data.classes:

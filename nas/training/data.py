@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -54,13 +54,11 @@ def reporting_new_problems(data: DataPair, reporter: Reporter) -> Iterator[None]
 
 
 def image_size_of(space: SearchSpace) -> ImageSize:
-    """Return the image size at which the largest network of a supernet is evaluated: the largest of the space."""
+    """Return the image size that a supernet is trained at: the largest of the space."""
     return space.image_sizes[-1]
 
 
-def training_batches(
-    data: DataPair, recipe: Recipe, image_sizes: Sequence[AnySize], augment: bool, device: str = "cpu"
-) -> Loader:
+def training_batches(data: DataPair, recipe: Recipe, image_size: AnySize, augment: bool, device: str = "cpu") -> Loader:
     """Return this process's share of the training batches.
 
     A GPU takes images faster than one thread prepares them. On a CPU, more threads would only take cores from the
@@ -69,7 +67,7 @@ def training_batches(
     Args:
         data: data set; batches come from its train split.
         recipe: batch size, number of epochs, seed and augmentation.
-        image_sizes: of the images; every step draws one of them.
+        image_size: of the images.
         augment: whether images are augmented.
         device: the device that trains.
 
@@ -81,10 +79,9 @@ def training_batches(
     images = data.train.cached(CACHE_BYTES // processes.world_size())
     on_gpu = device_of(device).type != "cpu"
     workers = max(1, min(MAX_LOADERS, processes.cores() // processes.world_size() - 1)) if on_gpu else 1
-    sizes = tuple(map(ImageSize.of, image_sizes))
     config = LoaderConfig(
         recipe.batch_size,
-        sizes[-1],
+        image_size,
         augmentation,
         recipe.seed,
         shuffle=True,
@@ -93,7 +90,6 @@ def training_batches(
         share=share,
         epochs=recipe.epochs,
         accumulate=recipe.accumulate,
-        sizes=sizes,
     )
     return Loader(images, config)
 

@@ -87,8 +87,7 @@ class SandwichTask(Task):
        ``digits@96`` with 8,000 images (one run each, batch 16 or 32), the smallest, a middle and the largest
        architecture reached mAP 0.26, 0.34 and 0.49 with 70 % of the steps, and 0.08, 0.08 and 0.09 with none.
 
-    All networks of a step get the same images, of one size. The loader draws the size of each step from those of the
-    space, as Once-for-all does: with the largest alone, networks at smaller sizes were ranked far too low.
+    All images have one size.
     """
 
     def __init__(

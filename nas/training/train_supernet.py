@@ -74,13 +74,13 @@ def _fit_supernet(space: SearchSpace, job: TrainJob, path: Path, watch: Watch) -
         watch(Progress(0, 1, 0, {}, 0.0, tick=True, phase=f"copying the weights of {job.init.name}"))
     supernet = initial_supernet(space, data.classes, job.init).to(device_of(job.compute.device))
     values = {c.name: c.values for c in space.choices}
-    loader = job.batches(*space.image_sizes)
+    size = image_size_of(space)
+    loader = job.batches(size)
     largest_only = round(recipe.largest_first * recipe.epochs * (len(loader) // recipe.accumulate))
     ramp = RAMP_STEPS_TRAINED if job.init is not None else largest_only or MIN_RAMP_STEPS
     task = SandwichTask(
         supernet,
         f"supernet {space.name}@{space.version} {values} {data.fingerprint}"
-        + (" at sizes drawn" if len(space.image_sizes) > 1 else "")
         + (f" from {initial_weights(job.init)} weight {WEIGHT_TRAINED:.3g}" if job.init is not None else ""),
         recipe.seed,
         ramp_steps=ramp,
@@ -89,7 +89,7 @@ def _fit_supernet(space: SearchSpace, job: TrainJob, path: Path, watch: Watch) -
         weight=1.0 if job.init is None else WEIGHT_TRAINED,
     )
     every = job.logging.eval_every
-    validation = Validation(every, data, image_size_of(space), partial(_largest, space)) if every else None
+    validation = Validation(every, data, size, partial(_largest, space)) if every else None
     ema = fit(task, loader, recipe, path.with_suffix(".ckpt"), watch, validation=validation, ticks=True)
     assert isinstance(ema, Supernet)
     if not processes.rank():

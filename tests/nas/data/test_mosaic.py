@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ import torch
 from nas.data.loader import Loader, LoaderConfig
 from nas.data.mosaic import Image, compose, mosaic
 from nas.data.transforms import Augmentation
-from search_spaces.image_size import ImageSize
 from tests.nas.data.test_loader import images, same
 
 COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255))
@@ -120,35 +118,6 @@ def test_sides_are_drawn_per_step_alike_in_all_processes(tmp_path: Path) -> None
     assert sides((0, 2)) == sides((1, 2)) == drawn
     pairs = sides((0, 1), accumulate=2)
     assert pairs[::2] == pairs[1::2] and len(set(pairs)) > 1
-
-
-def test_every_step_draws_one_of_the_sizes_alike_in_all_processes(tmp_path: Path) -> None:
-    data = images(tmp_path, 24)
-    sizes = (ImageSize(64, 64), ImageSize(64, 96), ImageSize(128, 128))
-
-    def drawn(
-        share: tuple[int, int], accumulate: int = 1, start: int = 0, **augmentation: Any
-    ) -> list[tuple[int, int]]:
-        config = LoaderConfig(
-            2,
-            128,
-            Augmentation(**augmentation),
-            shuffle=True,
-            drop_last=True,
-            share=share,
-            accumulate=accumulate,
-            sizes=sizes,
-        )
-        loader = Loader(data, config)
-        return [(b.images.shape[2], b.images.shape[3]) for epoch in range(4) for b in loader.epoch(epoch, start)]
-
-    one = drawn((0, 1))
-    assert set(one) == {tuple(size) for size in sizes}
-    assert drawn((0, 2)) == drawn((1, 2)) == one
-    assert drawn((0, 1), start=5) == [size for i, size in enumerate(one) if i % 12 >= 5]
-    pairs = drawn((0, 1), accumulate=2)
-    assert pairs[::2] == pairs[1::2] and len(set(pairs)) > 1
-    assert {high for high, _ in drawn((0, 1), multi_scale=(0.5, 1.5))} > {64, 128}
 
 
 def test_mosaic_and_mixup_end_before_training_does(tmp_path: Path) -> None:

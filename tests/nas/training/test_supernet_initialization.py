@@ -6,7 +6,6 @@ import json
 import random
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -28,7 +27,6 @@ from nas.training.supernet_initialization import (
     space_from,
     trained_point,
 )
-from nas.training.tasks import SandwichTask
 from nas.training.train_detector import train_detector
 from nas.training.train_supernet import train_supernet
 from search_spaces.errors import InputError
@@ -159,23 +157,6 @@ def test_every_descendant_names_its_ancestor(tmp_path: Path) -> None:
     for name in ("imported", "supernet", "S", "trained"):
         assert ancestors_of(tmp_path / f"{name}.safetensors") == [ancestor], name
     assert ancestors_of(saved("yolov5n", tmp_path)) == []
-
-
-def test_a_supernet_is_trained_at_every_size_of_its_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = open_data("digits@64:train=48,val=8")
-    init = saved("yolov8n", tmp_path, tuple(data.classes))
-    space = space_from(init, None, ["image_size=96,128"])
-    seen: set[int] = set()
-    losses = SandwichTask.losses
-
-    def noting(task: SandwichTask, images: torch.Tensor, *rest: Any) -> Any:
-        seen.add(images.shape[-1])
-        return losses(task, images, *rest)
-
-    monkeypatch.setattr(SandwichTask, "losses", noting)
-    job = TrainJob(data, Recipe(epochs=2, batch_size=8), init, compute=ComputeConfig("cpu"))
-    train_supernet(space, job, tmp_path / "supernet.safetensors", Reporter())
-    assert seen == {96, 128}
 
 
 def test_training_extracting_and_resuming(tmp_path: Path) -> None:
