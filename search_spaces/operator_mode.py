@@ -28,14 +28,16 @@ def result_of(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> An
     """Call an operator; on the meta device without importing torch's compiler.
 
     For some operators torch computes the shapes of the meta device in Python, and that code imports the compiler and
-    SymPy, which takes seconds. :data:`META` computes the shapes of those that the networks consist of.
+    SymPy, which takes seconds. :data:`META` computes the shapes of those that the networks consist of. Shapes that do
+    not fit together are left to torch, which raises RuntimeError.
     """
     name = func.overloadpacket.__name__
     tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
     if not tensors or any(t.device.type != "meta" for t in tensors):
         return func(*args, **kwargs)
     meta = None if kwargs else META.get(name)
-    return meta(*args) if meta else func(*args, **kwargs)
+    result = meta(*args) if meta else None
+    return func(*args, **kwargs) if result is None else result
 
 
 def _empty(like: Tensor, shape: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
@@ -47,8 +49,10 @@ def _pointwise(*args: Any) -> Tensor:
     return _empty(tensors[0], np.broadcast_shapes(*(t.shape for t in tensors)))
 
 
-def _cat(parts: Sequence[Tensor], axis: int = 0) -> Tensor:
+def _cat(parts: Sequence[Tensor], axis: int = 0) -> Tensor | None:
     first, axis = parts[0].shape, axis % parts[0].dim()
+    if any((*p.shape[:axis], *p.shape[axis + 1 :]) != (*first[:axis], *first[axis + 1 :]) for p in parts):
+        return None
     return _empty(parts[0], (*first[:axis], sum(part.shape[axis] for part in parts), *first[axis + 1 :]))
 
 
@@ -85,7 +89,9 @@ def _convolution(
     transposed: bool,
     output_padding: Sequence[int],
     groups: int,
-) -> Tensor:
+) -> Tensor | None:
+    if x.shape[-3] != (weight.shape[0] if transposed else weight.shape[1] * groups):
+        return None
     if not transposed:
         return _empty(x, (*x.shape[:-3], weight.shape[0], *_sides(x, weight.shape[-2:], stride, padding, dilation)))
     windows = zip(
@@ -130,7 +136,9 @@ def _same(x: Tensor, *_: Any) -> Tensor:
     return _empty(x, x.shape)
 
 
-def _matmul(x: Tensor, y: Tensor) -> Tensor:
+def _matmul(x: Tensor, y: Tensor) -> Tensor | None:
+    if x.shape[0] != y.shape[0] or x.shape[-1] != y.shape[-2]:
+        return None
     return _empty(x, (*x.shape[:-1], y.shape[-1]))
 
 

@@ -70,6 +70,19 @@ def test_shapes_are_those_of_torch(name: str) -> None:
         assert described(call(torch.zeros(X, device="meta"))) == expected
 
 
+WRONG: dict[str, Callable[[Tensor], Any]] = {
+    "channels": lambda x: F.conv2d(x, torch.zeros(6, 3, 3, 3, device=x.device)),
+    "cat": lambda x: torch.cat([x, x[..., :4]], 1),
+    "bmm": lambda x: torch.bmm(x.flatten(2), x.flatten(2)),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_shapes_that_do_not_fit_are_refused(name: str) -> None:
+    with torch.no_grad(), Seen(), pytest.raises(RuntimeError):
+        WRONG[name](torch.zeros(X, device="meta"))
+
+
 def test_every_operator_is_compared() -> None:
     with torch.no_grad(), Seen() as seen:
         for call in CALLS.values():
