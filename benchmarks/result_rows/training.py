@@ -176,11 +176,13 @@ def pretrained(f: Figure) -> list[Row]:
 
 
 def small_set(f: Figure) -> list[Row]:
-    """mAP on the test split of L and of the reference, and the reliability that the search printed."""
+    """mAP on the test split and speed of L, M and the reference, and the reliability that the search printed."""
     rows = []
     for run in f["runs"]:
         text = ", ".join(f"{name} {100 * one['map']:.1f} %" for name, one in run["map"].items())
         rows.append((f"seed {run['seed']}, {run['supernet_epochs']} + {f['epochs']} epochs: mAP50-95 on test", text))
+        speed = ", ".join(f"{name} {times:.2f}×" for name, times in run["times_as_fast"].items())
+        rows.append((f"seed {run['seed']}: times as fast as YOLOv8n", speed))
         rows.append((f"seed {run['seed']}: reliability printed before the search", run["check"].partition("; ")[2]))
     return rows
 
