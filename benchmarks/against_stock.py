@@ -14,11 +14,12 @@ with one recipe, the same seeds and the same number of epochs for all:
   networks there are no weights. S, M and L are trained for ``--finetune-epochs``, the stock network for these and the
   supernet's epochs together, so that all have seen the images equally often.
 
-All networks are judged on ``--split`` by the weights of their last epoch, and their latency from image to detections
-is measured in one interleaved bench on ``--target`` (``nas bench --end-to-end``). A searched network dominates a stock
-network if it is 1.15 times as fast at no less mAP, or a point of mAP better at no more latency. ``flat``: what the last
-fifth of the epochs brought the network of ``--weights`` on the val split. What is finished in ``--out`` is kept; the
-same command resumes. ``results/against_references_<data>.json``, ``.png``.
+All networks are judged on ``--split`` by the weights of their last epoch. Latency from image to detections is measured
+on ``--target`` in one interleaved bench per contest (``nas bench --end-to-end``), with images shrunk as the networks
+were trained: in the way of ``--weights`` in ``trained``, by averaging areas in ``scratch``. A searched network dominates
+a stock network if it is 1.15 times as fast at no less mAP, or a point of mAP better at no more latency. ``flat``: what
+the last fifth of the epochs brought the network of ``--weights`` on the val split. What is finished in ``--out`` is
+kept; the same command resumes. ``results/against_references_<data>.json``, ``.png``.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ from nas.core.paths import new_folder
 from nas.core.references import reference_artifact, with_classes_of
 from nas.core.reporter import Reporter
 from nas.data.source import DataPair, find_data
+from nas.data.transforms import AREA
 from nas.pretrained.convert import weights_file
-from nas.profiling.end_to_end import measuring_end_to_end
 from nas.profiling.scene import Scene
 from nas.supernet.weights import digest_of, interpolation_of, load_detector, load_supernet
 from nas.training.data import open_training_data
@@ -141,12 +142,13 @@ def contest(
 
 def bench(
     args: argparse.Namespace,
+    start: str,
     those: Sequence[Entrant],
     maps: Mapping[str, Sequence[float]],
     data: DataPair,
     reporter: Reporter,
 ) -> BenchResult:
-    """Latency from image to detections of all, interleaved."""
+    """Latency from image to detections of all in one contest, interleaved."""
     models = []
     for e in those:
         a = e.artifact.architecture
@@ -154,10 +156,18 @@ def bench(
         known = Accuracy(100 * mean(maps[e.name]), TRAINED, data.name, data.fingerprint, f"mean of {args.seeds} seeds")
         family = "searched" if e.ours else e.name.removesuffix("-half")
         network = Network(a, len(data.classes), a.image_size)
-        models.append(BenchModel(e.name, family, network, cost.params, cost.macs, known))
-    request = BenchRequest(models, [Target.parse(args.target)], new_folder(args.out / "bench"), args.rounds)
-    with measuring_end_to_end(Scene.of(data.val)):
-        return run_bench(request, reporter)
+        how = interpolation_of(e.init) if start == "trained" else AREA
+        models.append(BenchModel(e.name, family, network, cost.params, cost.macs, known, interpolation=how))
+    folder = new_folder(args.out / f"bench-{start}")
+    request = BenchRequest(models, [Target.parse(args.target)], folder, args.rounds, scene=Scene.of(data.val))
+    done = run_bench(request, reporter)
+    write_bench(folder, done, bench_data(done, title=f"S, M and L against stock networks on {data.name}, from {start}"))
+    return done
+
+
+def latencies(done: BenchResult) -> dict[str, list[float | None]]:
+    """Latency of each network in ms, with its 95 % interval."""
+    return {n: [e.latency.value, e.latency.low, e.latency.high] for n, e in done.main.items() if e.latency}
 
 
 def verdicts(
@@ -237,13 +247,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         start: contest(args, start, [e for e in those if start == "scratch" or e.init], data, reporter)
         for start in args.starts.split(",")
     }
-    known = {name: values for found in reversed(maps.values()) for name, values in found.items()}
-    taking_part = [e for e in those if e.name in known]
-    done = bench(args, taking_part, known, data, reporter)
-    measured = {name: entry for name, entry in done.main.items() if entry.latency}
-    ms = {name: entry.latency.value for name, entry in measured.items() if entry.latency}
-    write_bench(args.out / "bench", done, bench_data(done, title=f"S, M and L against stock networks on {data.name}"))
-    (RESULTS / f"against_references_{data.name}.png").write_bytes((args.out / "bench" / "bench.png").read_bytes())
+    benches = {
+        start: bench(args, start, [e for e in those if e.name in found], found, data, reporter)
+        for start, found in maps.items()
+    }
+    best = args.out / f"bench-{'scratch' if 'scratch' in maps else 'trained'}" / "bench.png"  # the one of all networks
+    (RESULTS / f"against_references_{data.name}.png").write_bytes(best.read_bytes())
     figure = {
         "contests": {
             start: {
@@ -251,18 +260,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     n: {"mean": 100 * mean(v), "deviation": 100 * stdev(v) if len(v) > 1 else None, "seeds": [100 * x for x in v]}
                     for n, v in found.items()
                 },
-                "verdicts": verdicts(those, found, ms),
+                "ms": latencies(benches[start]),
+                "verdicts": verdicts(those, found, {n: e.latency.value for n, e in benches[start].main.items() if e.latency}),
                 "flat": gain_of_last_fifth(args.out / f"{start}0" / f"{model}.safetensors"),
                 "epochs": {e.name: epochs_of(args, start, e) for e in those if e.name in found},
             }
             for start, found in maps.items()
         },
-        "ms": {n: [e.latency.value, e.latency.low, e.latency.high] for n, e in measured.items() if e.latency},
-        "params": {n: e.model.params for n, e in measured.items()},
-        "macs": {n: e.model.macs for n, e in measured.items()},
+        "params": {n: e.model.params for done in benches.values() for n, e in done.main.items()},
+        "macs": {n: e.model.macs for done in benches.values() for n, e in done.main.items()},
         "model": model, "weights": digest_of(args.weights), "data": data.fingerprint, "data_name": data.name,
         "split": args.split, "target": args.target,
-        "image_size": {e.name: str(e.artifact.architecture.image_size) for e in taking_part},
+        "image_size": {e.name: str(e.artifact.architecture.image_size) for e in those},
     }  # fmt: skip
     write(f"against_references_{data.name}", figure, goals_of(figure), range(args.seeds))
 

@@ -24,7 +24,6 @@ from nas.bench.steps import steps_of
 from nas.core.console_reporter import ConsoleReporter
 from nas.core.paths import new_folder
 from nas.data.source import open_data
-from nas.profiling.end_to_end import measuring_end_to_end
 from nas.profiling.interleaved import ROUND
 from nas.profiling.scene import Scene
 
@@ -70,9 +69,8 @@ def main() -> None:
     data = open_data(args.data)
     scene = Scene.of(data.val)
     models = resolve_models(args.models, image_size=target.image_size)
-    request = BenchRequest(models, [target], new_folder(args.out), args.rounds, data=data)
-    with measuring_end_to_end(scene):
-        done = run_bench(request, ConsoleReporter(), protocol=replace(ROUND, max_s=args.seconds))
+    request = BenchRequest(models, [target], new_folder(args.out), args.rounds, data=data, scene=scene)
+    done = run_bench(request, ConsoleReporter(), protocol=replace(ROUND, max_s=args.seconds))
     objects = sum(len(boxes) for boxes in scene.boxes) / len(scene.boxes)
     figure = figure_of(steps_of(args.out, str(target)), str(target), objects)
     for name, row in figure["models"].items():

@@ -63,7 +63,7 @@ def stock(f: Figure) -> list[Row]:
     for start, one in f["contests"].items():
         for name, found in one["map"].items():
             half = "" if found["deviation"] is None else f" ± {found['deviation']:.1f}"
-            text = f"{milliseconds(f['ms'][name][0])}, {found['mean']:.1f}{half} %"
+            text = f"{milliseconds(one['ms'][name][0])}, {found['mean']:.1f}{half} %"
             verdict = one["verdicts"].get(name)
             if verdict is not None:
                 faster, more = verdict["faster_at_its_map"], verdict["points_more_at_its_latency"]

@@ -12,8 +12,9 @@ from latency_db.core.target import Target
 from nas.bench.results import PUBLISHED, SUPERNET, TRAINED, Accuracy, BenchModel
 from nas.core.architecture_file import Artifact, read_artifact
 from nas.core.references import COCO_CLASSES, PUBLISHED_SIZE, matching, reference_artifact, reference_of
+from nas.data.transforms import AREA
 from nas.inference.coco_metrics import interval_of
-from nas.search.chosen_files import chosen_files
+from nas.search.chosen_files import chosen_files, interpolation_of_run
 from search_spaces.errors import InputError
 from search_spaces.image_size import AnySize, ImageSize
 from search_spaces.json_checks import JsonObject
@@ -26,11 +27,13 @@ COCO = "COCO val2017"
 
 @dataclass(frozen=True)
 class _Found:
-    """A model as it was found: its file (None: a reference), content, and the accuracy that the file states."""
+    """A model as it was found: its file (None: a reference), content, the accuracy that the file states, and how its
+    images are shrunk."""
 
     path: Path | None
     artifact: Artifact
     accuracy: Accuracy | None = None
+    interpolation: str = AREA
 
 
 def resolve_models(
@@ -93,15 +96,18 @@ def _of_run(folder: Path, precision: str) -> Iterator[_Found]:
         )
     for file in files.values():
         weights = file.with_suffix(".safetensors")
-        yield _of_file(weights if weights.exists() else file, precision)
+        if weights.exists():
+            yield _of_file(weights, precision)
+        else:
+            yield replace(_of_file(file, precision), interpolation=interpolation_of_run(folder))
 
 
 def _of_file(path: Path, precision: str) -> _Found:
     if path.suffix == ".safetensors":
-        from nas.supernet.weights import load_detector
+        from nas.supernet.weights import interpolation_in, load_detector
 
         _, artifact, record = load_detector(path)
-        return _Found(path, artifact, _trained(artifact, record, path))
+        return _Found(path, artifact, _trained(artifact, record, path), interpolation_in(record, str(path)))
     if path.suffix == ".onnx":
         raise InputError(
             f"{path} is an ONNX file",
@@ -171,7 +177,7 @@ def _model(found: _Found, name: str, num_classes: int | None, image_size: AnySiz
     ):
         accuracy = _of_authors(known.published)
     weights = str(found.path) if found.path and found.path.suffix == ".safetensors" else None
-    return BenchModel(name, family, network, cost.params, cost.macs, accuracy, weights)
+    return BenchModel(name, family, network, cost.params, cost.macs, accuracy, weights, found.interpolation)
 
 
 def _of_authors(published: Published) -> Accuracy:

@@ -13,6 +13,7 @@ from latency_db.core.profiler import Network
 from latency_db.database.db import nominal_reference_ms
 from nas.core.estimate import Estimate, speed_up
 from nas.core.units import share
+from nas.data.transforms import AREA
 from nas.profiling.interleaved import combine_rounds
 from search_spaces.errors import InputError
 from search_spaces.registry import unknown
@@ -106,6 +107,7 @@ class BenchModel:
         macs: multiply-accumulates per image, at the size that is timed.
         accuracy: where one is known for the network as it is timed.
         weights: file of trained weights, where they were given.
+        interpolation: how its images are shrunk, one of :data:`nas.data.transforms.INTERPOLATIONS`.
     """
 
     name: str
@@ -115,6 +117,7 @@ class BenchModel:
     macs: int
     accuracy: Accuracy | None = None
     weights: str | None = None
+    interpolation: str = AREA
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from latency_db.core.profiler import Protocol, Workload
+from latency_db.core.profiler import Profiler, Protocol, Workload
 from latency_db.core.target import Target
 from latency_db.database.db import LatencyDB
 from latency_db.runtimes import open_profiler
@@ -30,7 +30,10 @@ from nas.bench.journal import BenchJournal
 from nas.bench.results import BenchModel, BenchRecord, BenchResult, BenchSettings, bench_result
 from nas.core.reporter import Reporter
 from nas.data.source import DataPair
+from nas.data.transforms import AREA
+from nas.profiling.end_to_end import end_to_end
 from nas.profiling.interleaved import ROUND, Outcome, RoundEntrant, measure_round, round_order
+from nas.profiling.scene import Scene
 from nas.profiling.workload import latency_workload
 from search_spaces.errors import InputError
 from search_spaces.spaces import space_of
@@ -47,6 +50,8 @@ class BenchRequest:
         rounds: how often each model is measured on each target.
         seed: of the order in each round.
         data: images that int8 is calibrated with, and that trained weights are evaluated on.
+        scene: images on which the way from a decoded image to detections is timed, shrunk as each model has it; None:
+            the networks alone are timed.
     """
 
     models: Sequence[BenchModel]
@@ -55,10 +60,16 @@ class BenchRequest:
     rounds: int = 3
     seed: int = 0
     data: DataPair | None = None
+    scene: Scene | None = None
 
     def __post_init__(self) -> None:
         for model in self.models:
             model.network.image_size.check(model.name)
+
+    def key(self, model: BenchModel) -> str:
+        """Return the content key of what is timed of a model."""
+        usual = self.scene is None or model.interpolation == AREA
+        return model.network.key if usual else f"{model.network.key}/{model.interpolation}"
 
 
 @dataclass(frozen=True)
@@ -133,8 +144,11 @@ def _outcomes(
 ) -> Iterator[tuple[int, Outcome]]:
     """Measure what the records lack, round by round; ``records`` grows while this runs. ``begin`` is called with the
     number of the round right before each measurement."""
+    openers = _openers(request)
     entrants = [
-        RoundEntrant(model.name, target, partial(_workload, model, target, request.data, scratch))
+        RoundEntrant(
+            model.name, target, partial(_workload, model, target, request.data, scratch), openers[model.interpolation]
+        )
         for model in request.models
         for target in request.targets
     ]
@@ -143,6 +157,12 @@ def _outcomes(
         seeded = replace(protocol, seed=settings.seed + number)
         for outcome in measure_round(round_order(entrants, settings.seed, number), seeded, due):
             yield number, outcome
+
+
+def _openers(request: BenchRequest) -> dict[str, Callable[[Target, Protocol], Profiler] | None]:
+    """What opens the profiler of a model, by its interpolation; None where the networks alone are timed."""
+    scene, kinds = request.scene, {model.interpolation for model in request.models}
+    return {how: None if scene is None else end_to_end(scene.interpolated(how)) for how in kinds}
 
 
 def _workload(model: BenchModel, target: Target, data: DataPair | None, scratch: Path) -> Workload:
@@ -217,7 +237,9 @@ def partial_result(models: Sequence[BenchModel], folder: Path) -> BenchResult:
     """
     settings, records = BenchJournal(folder).read()
     present = [m for m in models if any(record.model == m.name for record in records)]
-    if other := [m.name for m in present if settings.models.get(m.name) != m.network.key]:
+    if other := [
+        m.name for m in present if settings.models.get(m.name, "").removesuffix(f"/{m.interpolation}") != m.network.key
+    ]:
         raise InputError(
             f"{folder} measured other networks as {', '.join(other)}",
             "the models that it began with, at its image size",
@@ -242,12 +264,12 @@ def _describe(request: BenchRequest) -> tuple[BenchSettings, Mapping[str, Any]]:
     """The settings and the machine as in ``bench.json``; raises InputError where a target cannot be used here."""
     versions, devices = {}, {}
     for target in request.targets:
-        with open_profiler(target) as profiler:
+        with end_to_end(request.scene)(target, None) if request.scene else open_profiler(target) as profiler:
             versions[str(target)], devices[str(target)] = profiler.version(), profiler.fingerprint()
     data = request.data
     settings = BenchSettings(
         targets=tuple(map(str, request.targets)),
-        models={m.name: m.network.key for m in request.models},
+        models={m.name: request.key(m) for m in request.models},
         rounds=request.rounds,
         seed=request.seed,
         data=f"{data.name} {data.fingerprint}" if data else None,

@@ -87,8 +87,8 @@ def _bench(args: argparse.Namespace) -> int:
     from nas.bench.steps import steps_of, steps_table, write_steps
     from nas.core.console_reporter import ConsoleReporter
     from nas.data.source import open_data
+    from nas.data.transforms import AREA
     from nas.profiling.default_database import default_latency_db
-    from nas.profiling.end_to_end import measuring_end_to_end
     from search_spaces.errors import InputError
 
     if args.num_classes is not None and args.num_classes < 1:
@@ -99,9 +99,8 @@ def _bench(args: argparse.Namespace) -> int:
     data = open_data(args.data) if args.data else None
     reporter = ConsoleReporter()
     with LatencyDB(args.latency_db or default_latency_db()) as database:
-        request = BenchRequest(models, targets, args.out, args.rounds, args.seed, data)
-        with measuring_end_to_end(_scene(args, data)):
-            done = run_bench(request, reporter, database)
+        request = BenchRequest(models, targets, args.out, args.rounds, args.seed, data, _scene(args, data))
+        done = run_bench(request, reporter, database)
     written = write_bench(args.out, done, bench_data(done, wanted, log_x=not args.linear, title=args.title))
     reporter.table(bench_table(done))
     for line in bench_notes(done):
@@ -109,6 +108,8 @@ def _bench(args: argparse.Namespace) -> int:
     if args.end_to_end:
         steps = steps_of(args.out, str(targets[0]))
         reporter.table(steps_table(steps))
+        if linear := [model.name for model in models if model.interpolation != AREA]:
+            reporter.note(f"images are shrunk by linear interpolation for {', '.join(linear)}, as its weights say")
         written = [*written, write_steps(args.out, steps)]
     reporter.note("written: " + ", ".join(str(path) for path in written))
     return 1 if done.failures else 0

@@ -7,7 +7,7 @@ the noise of medians.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -136,13 +136,18 @@ class EndToEndProfiler(Profiler):
             self._timer.close()
 
 
+def end_to_end(scene: Scene) -> Callable[[Target, Protocol | None], Profiler]:
+    """Return the function that opens the profiler of the whole way on a scene, for a target and a protocol."""
+    return lambda target, protocol: EndToEndProfiler(target, scene, protocol or SEARCHING)
+
+
 @contextmanager
 def measuring_end_to_end(scene: Scene | None) -> Iterator[None]:
     """Have every profiler that is opened in the context measure the whole way on a scene; None changes nothing."""
     if scene is None:
         yield
         return
-    with opened_by(lambda target, protocol: EndToEndProfiler(target, scene, protocol or SEARCHING)):
+    with opened_by(end_to_end(scene)):
         yield
 
 

@@ -57,6 +57,7 @@ def engine(request: Mapping[str, Any]) -> tuple[Chain | Callable[[], object], di
     size = ImageSize.of(request["image_size"])
     chain = Chain(session, scene, size, target.batch, request["end_to_end"])
     info = {"scene": Path(request["scene"]).name, "objects_per_image": chain.objects, "anchors": chain.anchors}
+    info["interpolation"] = scene.interpolation
     return chain, info | {"decoding_ms": decoding_ms(target, Path(request["model"]), size)}
 
 
@@ -96,7 +97,7 @@ class Chain:
 
     def __init__(self, session: InferenceSession, scene: Scene, size: AnySize, batch: int, end_to_end: bool) -> None:
         self._session, self._scene, self._batch = session, scene, batch
-        self._preprocess = Preprocessor(size)
+        self._preprocess = Preprocessor(size, scene.interpolation)
         _, scores = session(np.zeros((batch, 3, *ImageSize.of(size)), np.float32))
         self.anchors, classes = int(scores.shape[1]), int(scores.shape[2])
         self._outputs = scene.outputs(size, self.anchors, classes, 1 if end_to_end else PER_OBJECT)

@@ -40,11 +40,13 @@ Files = Mapping[str, tuple[Path, Target]]
 
 @dataclass(frozen=True)
 class RoundEntrant:
-    """One network of a round: its name, the target, and a function that makes its workload when it is timed."""
+    """One network of a round: its name, the target, and functions that make its workload when it is timed and open
+    its profiler (None: that of the target)."""
 
     name: str
     target: Target
     workload: Callable[[], Workload]
+    opener: Callable[[Target, Protocol], Profiler] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def measure_round(
     protocol: Protocol = ROUND,
     due: Callable[[RoundEntrant], bool] = lambda entrant: True,
 ) -> Iterator[Outcome]:
-    """Measure each entrant once, in the given order; one profiler per target serves the whole round.
+    """Measure each entrant once, in the given order; one profiler per target and opener serves the whole round.
 
     An entrant's InputError is part of its outcome; the round continues.
 
@@ -85,13 +87,13 @@ def measure_round(
         due: asked right before each measurement; an entrant for which it is false is skipped.
     """
     with ExitStack() as opened:
-        profilers: dict[str, Profiler] = {}
+        profilers: dict[tuple[str, object], Profiler] = {}
         for entrant in order:
             if not due(entrant):
                 continue
-            key = str(entrant.target)
+            key = (str(entrant.target), entrant.opener)
             if key not in profilers:
-                profilers[key] = opened.enter_context(open_profiler(entrant.target, protocol))
+                profilers[key] = opened.enter_context((entrant.opener or open_profiler)(entrant.target, protocol))
             start = time.monotonic()
             measured, failed = None, None
             try:

@@ -5,6 +5,9 @@ The time of non-maximum suppression follows from how many boxes are over the thr
 untrained weights, give far too many or none. So the outputs are made from the annotated objects: around each object
 :data:`PER_OBJECT` anchors of a network that is suppressed, as many as the assigners of these detectors train for an
 object, and one anchor of a network with one box per object. They are the same for every network of an image size.
+
+How images are shrunk is a fact of the weights that are deployed, and of the time: averaging areas takes several times
+as long as linear interpolation unless the side is a whole multiple. A scene says it.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latency_db.core.cpu import cache_dir
-from nas.data.transforms import letterbox
+from nas.data.transforms import AREA, letterbox
 from search_spaces.errors import InputError
 from search_spaces.image_size import AnySize, ImageSize
 
@@ -40,15 +43,17 @@ JITTER = 0.04
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Images uint8 [H, W, 3] in RGB, with the boxes float32 [K, 4] xyxy in pixels and labels int64 [K] of each."""
+    """Images uint8 [H, W, 3] in RGB, with the boxes float32 [K, 4] xyxy in pixels and labels int64 [K] of each;
+    ``interpolation``: how they are shrunk, one of :data:`nas.data.transforms.INTERPOLATIONS`."""
 
     images: tuple[NDArray[np.uint8], ...]
     boxes: tuple[NDArray[np.float32], ...]
     labels: tuple[NDArray[np.int64], ...]
+    interpolation: str = AREA
 
     @classmethod
     def of(cls, data: DetectionDataset, count: int = IMAGES) -> Scene:
-        """Take images with objects from a split, evenly spread.
+        """Take images with objects from a split, evenly spread, shrunk as those of the split.
 
         Raises:
             InputError: No image of the split has an object.
@@ -62,16 +67,23 @@ class Scene:
             tuple(rgb for rgb, *_ in loaded),
             tuple(boxes[~crowd] for _, boxes, _, crowd in loaded),
             tuple(labels[~crowd] for _, _, labels, crowd in loaded),
+            data.interpolation,
         )
+
+    def interpolated(self, how: str) -> Scene:
+        """Return the scene for networks whose images are shrunk in another way."""
+        return replace(self, interpolation=how)
 
     @property
     def id(self) -> str:
-        """Return 12 hex digits over images and objects."""
+        """Return 12 hex digits over images, objects and interpolation."""
         digest = hashlib.sha256()
         arrays: list[NDArray[np.generic]] = [*self.images, *self.boxes, *self.labels]
         for array in arrays:
             digest.update(repr((array.shape, array.dtype.str)).encode())
             digest.update(np.ascontiguousarray(array).tobytes())
+        if self.interpolation != AREA:  # scenes of before had no other, and their measurements keep their key
+            digest.update(self.interpolation.encode())
         return digest.hexdigest()[:12]
 
     def saved(self) -> Path:
@@ -81,6 +93,7 @@ class Scene:
             arrays: dict[str, NDArray[np.generic]] = {}
             for i, (image, boxes, labels) in enumerate(zip(self.images, self.boxes, self.labels, strict=True)):
                 arrays |= {f"image{i}": image, f"boxes{i}": boxes, f"labels{i}": labels}
+            arrays["interpolation"] = np.array(self.interpolation)
             beside = path.with_name(f".{path.stem}.{os.getpid()}.npz")
             np.savez(beside, **arrays)  # type: ignore[arg-type]
             beside.replace(path)
@@ -91,8 +104,10 @@ class Scene:
         """Read a scene that :meth:`saved` wrote."""
         with np.load(path, allow_pickle=False) as file:
             count = len(file.files) // 3
-            columns = [tuple(file[f"{kind}{i}"] for i in range(count)) for kind in ("image", "boxes", "labels")]
-        return cls(*columns)
+            images, boxes, labels = (
+                tuple(file[f"{kind}{i}"] for i in range(count)) for kind in ("image", "boxes", "labels")
+            )
+            return cls(images, boxes, labels, str(file["interpolation"]) if "interpolation" in file.files else AREA)
 
     def outputs(
         self, size: AnySize, anchors: int, classes: int, per_object: int = PER_OBJECT, seed: int = 0

@@ -25,7 +25,7 @@ from nas.profiling.end_to_end import BOARDS, EndToEndParts, measuring_end_to_end
 from nas.profiling.scene import Scene
 from nas.profiling.workload import workload_of
 from nas.search.certificate import Certificate, PipelineTimes
-from nas.search.chosen_files import chosen_files
+from nas.search.chosen_files import chosen_files, interpolation_of_run
 from nas.search.plan import SearchPlan
 from nas.search.settings import SearchSettings
 from search_spaces.errors import InputError
@@ -69,6 +69,7 @@ def certify(
     measured: dict[str, list[Measurement]] = {a.name: [] for a in artifacts}
     quantizes = any(t.precision == "int8" for t in where.values())
     images = open_data(settings.data, limit=settings.limit) if settings.data and (quantizes or whole) else None
+    images = images and images.interpolated(interpolation_of_run(run))
     with (
         tempfile.TemporaryDirectory() as scratch,
         LatencyDB(database or settings.latency_db or default_latency_db()) as kept,

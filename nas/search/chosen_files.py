@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nas.core.architecture_file import Artifact, read_artifact
 from nas.core.atomic import atomic_write
+from nas.data.transforms import AREA
 from nas.search.report.front_files import Front, read_front, write_front
 from nas.search.settings import RUN_FILE, SearchSettings
 from search_spaces.errors import InputError
@@ -98,3 +99,12 @@ def supernet_of(folder: Path) -> Path:
     run = folder.parent if _SELECTION.fullmatch(folder.name) and not (folder / RUN_FILE).exists() else folder
     given = SearchSettings.read(run).supernet if (run / RUN_FILE).exists() else None
     return Path(given) if given else run / "supernet.safetensors"
+
+
+def interpolation_of_run(run: Path) -> str:
+    """Return how the images of a run are shrunk: as for the supernet that its candidates come from, ``area`` without
+    one. Raises InputError if the supernet is damaged."""
+    from nas.supernet.weights import interpolation_of  # imports torch
+
+    supernet = supernet_of(run)
+    return interpolation_of(supernet) if supernet.is_file() else AREA

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,17 @@ from latency_db.core.profiler import Workload
 from latency_db.core.target import Target
 from latency_db.database.db import LatencyDB
 from latency_db.runtimes import RUNTIMES, opened_by
+from nas.bench.journal import BenchJournal
+from nas.bench.models import resolve_models
+from nas.bench.run import BenchRequest, run_bench
 from nas.bench.steps import steps_of
 from nas.cli import main
+from nas.core.architecture_file import Artifact, DataRecord
+from nas.core.references import NO_STUDY
+from nas.core.reporter import Reporter
 from nas.data.dataset import DetectionDataset, make_sample
 from nas.data.source import DataPair, open_data
+from nas.data.transforms import AREA, LINEAR, letterbox
 from nas.estimators.base import Context
 from nas.estimators.end_to_end_latency import EndToEndLatency
 from nas.inference.nms import SHOWN, nms
@@ -23,6 +31,9 @@ from nas.profiling.end_to_end import EndToEndParts, EndToEndProfiler
 from nas.profiling.end_to_end_engine import Chain
 from nas.profiling.scene import BACKGROUND, Scene
 from nas.profiling.workload import latency_workload
+from nas.search.chosen_files import interpolation_of_run
+from nas.supernet.supernet import Supernet
+from nas.supernet.weights import save_detector, save_supernet
 from search_spaces.errors import InputError
 from search_spaces.spaces import SPACES
 from tests._models import QUICK, write_model
@@ -58,6 +69,28 @@ def test_a_scene_is_the_same_for_everyone(
     for a, b in zip(scene.outputs(96, 200, 10), again.outputs(96, 200, 10), strict=True):
         np.testing.assert_array_equal(a[0], b[0])
         np.testing.assert_array_equal(a[1], b[1])
+
+
+def test_a_scene_is_shrunk_as_its_data_set(
+    data: DataPair, scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    linear = Scene.of(data.interpolated(LINEAR).val)
+    assert scene.interpolation == AREA and linear.interpolation == LINEAR
+    assert scene.interpolated(LINEAR).id == linear.id != scene.id == linear.interpolated(AREA).id
+    for one in (scene, linear):
+        kept = Scene.load(one.saved())
+        assert (kept.interpolation, kept.id) == (one.interpolation, one.id)
+        seen: list[NDArray[np.float32]] = []
+
+        def session(images: NDArray[np.float32], seen: list[NDArray[np.float32]] = seen) -> list[NDArray[np.float32]]:
+            seen.append(images)
+            return [np.zeros((len(images), 300, 4), np.float32), np.zeros((len(images), 300, 10), np.float32)]
+
+        Chain(session, kept, 64, 1, True)()
+        rgb = one.images[0]
+        expected = letterbox(rgb.shape[1], rgb.shape[0], 64, one.interpolation).paste(rgb)
+        np.testing.assert_array_equal(seen[-1][0], expected.transpose(2, 0, 1).astype(np.float32) / np.float32(255))
 
 
 def test_suppression_of_a_scene_finds_its_objects(scene: Scene) -> None:
@@ -139,6 +172,43 @@ def test_the_estimator_keeps_its_measurement(data: DataPair, tmp_path: Path) -> 
             assert estimator(SPACE.smallest).value == pytest.approx(first.value, rel=1e-6)
         finally:
             estimator.close()
+
+
+def test_a_search_from_published_weights_measures_their_interpolation(data: DataPair, tmp_path: Path) -> None:
+    with LatencyDB(str(tmp_path / "l.sqlite")) as database:
+        for pair in (data, data.interpolated(LINEAR)):
+            estimator = EndToEndLatency(Context(SPACE, 10, pair, TARGET, database, scratch=tmp_path), QUICK)
+            try:
+                estimator(SPACE.smallest)
+            finally:
+                estimator.close()
+        rows = list(database.rows())
+        assert {kept.environment["settings"]["interpolation"] for _, kept in rows} == {AREA, LINEAR}
+        assert len({key.version for key, _ in rows}) == 2
+
+
+def test_a_bench_shrinks_images_as_the_weights_say(data: DataPair, tmp_path: Path) -> None:
+    artifact = Artifact("S", SPACE.smallest, (), NO_STUDY, data.train.classes, DataRecord("d", "0"))
+    detector = SPACE.build(SPACE.smallest, 10)
+    files = []
+    for name, extra in (("own", {}), ("published", {"interpolation": LINEAR})):
+        files.append(save_detector(tmp_path / f"{name}.safetensors", detector, replace(artifact, name=name), extra))
+    models = resolve_models([str(path) for path in files], image_size=64)
+    assert {m.name: m.interpolation for m in models} == {"own": AREA, "published": LINEAR}
+    request = BenchRequest(models, [TARGET], tmp_path / "bench", 1, scene=Scene.of(data.val))
+    run_bench(request, Reporter(), protocol=QUICK)
+    settings, records = BenchJournal(tmp_path / "bench").read()
+    found = {r.model: r.measurement.environment["settings"]["interpolation"] for r in records if r.measurement}
+    assert found == {"own": AREA, "published": LINEAR}
+    assert settings.models == {m.name: request.key(m) for m in models} and len(set(settings.models.values())) == 2
+
+
+def test_the_networks_of_a_run_are_shrunk_as_for_its_supernet(tmp_path: Path) -> None:
+    assert interpolation_of_run(tmp_path) == AREA
+    space = SPACE.restrict({"image_size": (96,), "width": (8,)})
+    classes = tuple(map(str, range(10)))
+    save_supernet(tmp_path / "supernet.safetensors", Supernet(space, 10), classes, {"interpolation": LINEAR})
+    assert interpolation_of_run(tmp_path) == LINEAR
 
 
 def test_a_bench_has_the_steps(
