@@ -84,6 +84,9 @@ class SearchSpace:
     There are no inactive choices: two architectures never mean one network. ``version`` counts up whenever the network
     of an architecture changes. Architectures of the versions in ``earlier`` are still read, and mean the network that
     they meant then.
+
+    ``options`` are choices that no search proposes, for networks that others have trained. An architecture names one
+    after its choices, and only where it differs from what a network of the space usually has.
     """
 
     name: str
@@ -91,6 +94,7 @@ class SearchSpace:
     choices: tuple[Choice, ...]
     graph: Callable[[Architecture], Graph]
     earlier: tuple[SearchSpace, ...] = ()
+    options: tuple[Choice, ...] = ()
 
     def at_version(self, version: int) -> SearchSpace:
         """Return this space as it was at ``version``.
@@ -135,11 +139,23 @@ class SearchSpace:
                 "install the version of this package that made it, or search again",
             )
         names = [name for name, _ in architecture.choices]
-        if names != list(self._by_name):
+        optional = {c.name: c for c in self.options if c.name in names}
+        if names != [*self._by_name, *optional]:
             raise InputError(f"architecture with choices {names}", f"exactly {list(self._by_name)} in this order")
         for name, value in architecture.choices:
-            self[name].check(value)
+            (optional.get(name) or self[name]).check(value)
         return architecture
+
+    def with_options(self, architecture: Architecture, **values: Value) -> Architecture:
+        """Return an architecture with these options alone; without ``values``, the network that the space usually has.
+
+        Raises InputError for an unknown option or value.
+        """
+        own = tuple((name, value) for name, value in architecture.choices if name in self._by_name)
+        added = tuple((c.name, values[c.name]) for c in self.options if c.name in values)
+        if unknown_ones := values.keys() - {name for name, _ in added}:
+            raise InputError(f"options {sorted(unknown_ones)} of {self.name}", f"{[c.name for c in self.options]}")
+        return self.check(replace(architecture, choices=own + added))
 
     def build(self, architecture: Architecture, num_classes: int = 80) -> Detector:
         """Build the network of a point, freshly initialised, in training form."""

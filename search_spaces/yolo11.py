@@ -6,7 +6,7 @@ from __future__ import annotations
 from search_spaces.architecture import Architecture
 from search_spaces.graph import Cell, Graph, backbone, node
 from search_spaces.necks import NECKS
-from search_spaces.scaling import image_size, repeats, width
+from search_spaces.scaling import BRANCH_CLASSES, branch_classes, image_size, repeats, width
 from search_spaces.space import Choice, SearchSpace
 
 SHALLOW, DEEP, ATTENTIVE = "c3k2", "c3k2-deep", "c3k2-attention"
@@ -36,7 +36,7 @@ def network(a: Architecture, neck_kinds: tuple[str, str, str, str], head: str, *
     neck = NECKS["pan"](("stage2_block", "stage3_block", "psa"), top=top, cells=cells)
     return Graph(
         (*nodes, *neck),
-        node("head", head, ("pan2_block", "pan3_block", "pan4_block"), act="silu"),
+        node("head", head, ("pan2_block", "pan3_block", "pan4_block"), act="silu", **branch_classes(a)),
         a.image_size,
     )
 
@@ -52,7 +52,7 @@ CHOICES = (
     Choice("max_channels", (512, 1024)),
     image_size(),
 )
-YOLO11 = SearchSpace(name="yolo11", version=1, choices=CHOICES, graph=_graph)
+YOLO11 = SearchSpace(name="yolo11", version=1, choices=CHOICES, graph=_graph, options=(BRANCH_CLASSES,))
 
 SIZES = {
     "n": ("deep", 0.5, 0.25, 1024),

@@ -6,7 +6,7 @@ from __future__ import annotations
 from search_spaces.architecture import Architecture
 from search_spaces.graph import Cell, Graph, Option, backbone, node
 from search_spaces.necks import NECKS
-from search_spaces.scaling import image_size, repeats, width
+from search_spaces.scaling import BRANCH_CLASSES, branch_classes, image_size, repeats, width
 from search_spaces.space import Choice, SearchSpace
 
 
@@ -44,7 +44,7 @@ def _graph(a: Architecture) -> Graph:
     neck = NECKS["pan"](("stage2_block", "stage3_block", "stage4_block"), top=w(1024), cells=cells)
     return Graph(
         (*nodes, *neck),
-        node("head", "decoupled-light", ("pan2_block", "pan3_block", "pan4_block"), act="silu"),
+        node("head", "decoupled-light", ("pan2_block", "pan3_block", "pan4_block"), act="silu", **branch_classes(a)),
         a.image_size,
     )
 
@@ -62,6 +62,7 @@ YOLO12 = SearchSpace(
         image_size(),
     ),
     graph=_graph,
+    options=(BRANCH_CLASSES,),
 )
 
 SIZES = {

@@ -11,7 +11,7 @@ from functools import partial
 from search_spaces.architecture import Architecture
 from search_spaces.graph import Cell, Graph, backbone, node
 from search_spaces.necks import NECKS
-from search_spaces.scaling import image_size, repeats, width
+from search_spaces.scaling import BRANCH_CLASSES, branch_classes, image_size, repeats, width
 from search_spaces.space import Choice, SearchSpace
 
 
@@ -38,7 +38,7 @@ def _graph(a: Architecture, scaled: bool = False) -> Graph:
     neck = NECKS["pan"](("stage2_block", "stage3_block", "sppf"), top=w(1024), cells=cells, reduce=True)
     levels = ("pan2_block", "pan3_block", "pan4_block")
     anchors = node("head", "anchors", levels, **({"scaled": True} if scaled else {}))
-    head = anchors if a["head"] == "anchors" else node("head", "decoupled", levels, act="silu")
+    head = anchors if a["head"] == "anchors" else node("head", "decoupled", levels, act="silu", **branch_classes(a))
     return Graph((*nodes, *neck), head, a.image_size)
 
 
@@ -50,7 +50,9 @@ CHOICES = (
 )
 YOLOV5_1 = SearchSpace(name="yolov5", version=1, choices=CHOICES, graph=partial(_graph, scaled=True))
 """Anchors grew with the image."""
-YOLOV5 = SearchSpace(name="yolov5", version=2, choices=CHOICES, graph=_graph, earlier=(YOLOV5_1,))
+YOLOV5 = SearchSpace(
+    name="yolov5", version=2, choices=CHOICES, graph=_graph, earlier=(YOLOV5_1,), options=(BRANCH_CLASSES,)
+)
 
 SIZES = {"n": (0.33, 0.25), "s": (0.33, 0.5), "m": (0.67, 0.75), "l": (1.0, 1.0), "x": (1.33, 1.25)}
 REFERENCES = {

@@ -123,9 +123,15 @@ def matching(word: str) -> list[Reference]:
 
 
 def reference_of(architecture: Architecture) -> Reference | None:
-    """Return the reference model that an architecture is, at any image size; None if it is none."""
+    """Return the reference model that an architecture is, at any image size and with any options of its space; None if
+    it is none."""
     for r in references().values():
         own = r.architecture
-        if own.space == architecture.space and own == architecture.replace(image_size=own["image_size"]):
+        if own.space == architecture.space and own == _usual(architecture.replace(image_size=own["image_size"])):
             return r
     return None
+
+
+def _usual(architecture: Architecture) -> Architecture:
+    space = space_of(architecture)
+    return space.with_options(architecture) if space.options else architecture

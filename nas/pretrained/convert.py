@@ -25,10 +25,12 @@ from nas.pretrained.checkpoint import SUFFIXES, Checkpoint, open_checkpoint
 from nas.pretrained.families import WEIGHT_MAPS
 from nas.pretrained.families.base import Tensors, WeightMap, with_identity_norms
 from nas.supernet.weights import digest_of, load_detector, save_detector
+from search_spaces.architecture import Architecture
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
 from search_spaces.image_size import ImageSize
 from search_spaces.references import FAMILIES, Reference, references
+from search_spaces.scaling import BRANCH_CLASSES, branch_classes
 from search_spaces.spaces import space_of
 
 PUBLISHED_SIZE = 640
@@ -42,6 +44,7 @@ class Fit:
 
     Args:
         reference: The reference.
+        architecture: Its architecture, with the options of the checkpoint's network.
         num_classes: Number of classes of the checkpoint.
         tensors: Tensors of the checkpoint, renamed.
         missing: Names of the network that the checkpoint lacks.
@@ -50,6 +53,7 @@ class Fit:
     """
 
     reference: Reference
+    architecture: Architecture
     num_classes: int
     tensors: Tensors
     missing: tuple[str, ...]
@@ -80,6 +84,7 @@ class Imported:
         image_size: Of the images.
         licence: Licence of the weights.
         folded: Whether BatchNorm was folded into the convolutions of the file.
+        branch_classes: Number of classes that the class branches are made for, if it is not that of the network.
     """
 
     reference: str
@@ -90,6 +95,7 @@ class Imported:
     image_size: ImageSize
     licence: str
     folded: bool
+    branch_classes: int | None = None
 
     def lines(self) -> list[str]:
         """Return the summary as lines of text."""
@@ -98,6 +104,11 @@ class Imported:
             f"{self.reference} ({self.family}): all {self.tensors} tensors placed, {self.parameters:,} parameters, {named}",
             f"licence of these weights: {self.licence}",
         ]
+        if self.branch_classes is not None:
+            lines.append(
+                f"its class branches are as wide as for {self.branch_classes} classes, those of the weights that it was "
+                f"fine-tuned from; a {self.reference} that is trained or searched from it has those for its own classes"
+            )
         if self.folded:
             lines.append(
                 "BatchNorm was folded in this file and is an identity now: recalibrate or train before quantizing"
@@ -182,8 +193,8 @@ def best_fit(checkpoint: Checkpoint, path: Path) -> tuple[WeightMap, Fit]:
         classes = weight_map.num_classes(tensors)
         if classes is None or classes < 1:
             continue
-        for candidate in _candidates(weight_map):
-            fit = fit_of(weight_map, tensors, candidate, classes)
+        for candidate, architecture in _candidates(weight_map):
+            fit = fit_of(weight_map, tensors, candidate, classes, architecture)
             if found is None or fit.badness < found[1].badness:
                 found = weight_map, fit
             if fit.exact:
@@ -197,20 +208,35 @@ def best_fit(checkpoint: Checkpoint, path: Path) -> tuple[WeightMap, Fit]:
     return found
 
 
-def _candidates(weight_map: WeightMap) -> Iterator[Reference]:
-    """Yield the references of a family."""
+def _candidates(weight_map: WeightMap) -> Iterator[tuple[Reference, Architecture]]:
+    """Yield the references of a family with their architectures, first as they are, then with each option of their
+    space."""
     known = references()
-    for family in weight_map.references:
-        yield from (known[name] for name in FAMILIES[family])
+    found = [known[name] for family in weight_map.references for name in FAMILIES[family]]
+    yield from ((reference, reference.architecture) for reference in found)
+    for reference in found:
+        space = space_of(reference.architecture)
+        for option in space.options:
+            for value in option.values:
+                yield reference, space.with_options(reference.architecture, **{option.name: value})
 
 
-def fit_of(weight_map: WeightMap, tensors: Mapping[str, Tensor], candidate: Reference, classes: int) -> Fit:
-    """Rename tensors and compare their names and shapes with those of a reference with ``classes`` classes."""
-    detector = _shapes_only(candidate.name, classes)
+def fit_of(
+    weight_map: WeightMap,
+    tensors: Mapping[str, Tensor],
+    candidate: Reference,
+    classes: int,
+    architecture: Architecture | None = None,
+) -> Fit:
+    """Rename tensors and compare their names and shapes with those of a reference with ``classes`` classes;
+    ``architecture``: with options of its space."""
+    architecture = architecture or candidate.architecture
+    detector = _shapes_only(architecture, classes)
     shapes = {n: t.shape for n, t in detector.state_dict().items() if not n.endswith("num_batches_tracked")}
     placed = with_identity_norms(weight_map.renamed(tensors, detector), set(shapes))
     return Fit(
         candidate,
+        architecture,
         classes,
         placed,
         tuple(n for n in shapes if n not in placed),
@@ -224,9 +250,8 @@ def fit_of(weight_map: WeightMap, tensors: Mapping[str, Tensor], candidate: Refe
 
 
 @lru_cache(maxsize=128)
-def _shapes_only(reference: str, classes: int) -> Detector:
-    """Return the detector of a reference on the meta device, with shapes but without values."""
-    architecture = references()[reference].architecture
+def _shapes_only(architecture: Architecture, classes: int) -> Detector:
+    """Return the detector of an architecture on the meta device, with shapes but without values."""
     with torch.device("meta"):
         return space_of(architecture).build(architecture, classes)
 
@@ -253,7 +278,7 @@ def _short(names: Iterable[str]) -> list[str]:
 
 
 def _detector(checkpoint: Checkpoint, fit: Fit, path: Path) -> tuple[Detector, Artifact]:
-    architecture = fit.reference.architecture
+    architecture = fit.architecture
     size = checkpoint.image_size or ImageSize.of(PUBLISHED_SIZE)
     space = space_of(architecture)
     if space.nearest_size(size) == size:
@@ -278,6 +303,7 @@ def _summary(checkpoint: Checkpoint, fit: Fit, detector: Detector, artifact: Art
         artifact.architecture.image_size,
         licence,
         checkpoint.folded,
+        branch_classes(fit.architecture).get(BRANCH_CLASSES.name),
     )
 
 

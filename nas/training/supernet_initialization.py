@@ -67,7 +67,7 @@ def place_of(artifact: Artifact, space: SearchSpace) -> Architecture:
 
     Raises InputError if the space does not contain the network.
     """
-    architecture = artifact.architecture
+    architecture = _without_options(artifact)
     if architecture.space == space.name:
         return space.check(_at_nearest_size(architecture, space))
     reference = reference_of(architecture)
@@ -76,6 +76,11 @@ def place_of(artifact: Artifact, space: SearchSpace) -> Architecture:
             f"{artifact.name} of space {architecture.space}", f"weights whose network is a point of {space.name}"
         )
     return point_of(space, reference.name)
+
+
+def _without_options(artifact: Artifact) -> Architecture:
+    """The network as its space usually has it; class branches of another width are cut or filled in."""
+    return space_of(artifact.architecture).with_options(artifact.architecture)
 
 
 def _at_nearest_size(architecture: Architecture, space: SearchSpace) -> Architecture:
@@ -144,10 +149,10 @@ def trained_point(init: Path, space: SearchSpace, classes: tuple[str, ...], orde
     """
     source, artifact, _ = load_detector(init)
     point = place_of(artifact, space)
-    own = space_of(artifact.architecture).build(artifact.architecture, len(classes))
-    kept = transfer(source, artifact.classes, own, classes).classes
     if order:
-        order_channels(own)
+        order_channels(source)  # before class branches may get narrower, which keeps their leading channels
+    own = space_of(artifact.architecture).build(_without_options(artifact), len(classes))
+    kept = transfer(source, artifact.classes, own, classes).classes
     placed = space.build(point, len(classes))
     _copy_in_order(own, placed, artifact, space)
     return TrainedPoint(point, placed, kept)

@@ -38,11 +38,13 @@ class Branch(nn.Module):
 class Branches(nn.Module):
     """The box and the class branch of every level: feature maps -> :data:`Levels`."""
 
-    def __init__(self, c_in: Layout, num_classes: int, bins: int, scale: float, light: bool, act: str) -> None:
+    def __init__(
+        self, c_in: Layout, num_classes: int, bins: int, scale: float, light: bool, act: str, branch_classes: int = 0
+    ) -> None:
         super().__init__()
         rounded = 1 if scale == 1 else 8
         box = divisible(scale * max(16, c_in[0] // 4, 4 * bins), rounded)
-        label = divisible(scale * max(c_in[0], min(num_classes, CLASS_WIDTH)), rounded)
+        label = divisible(scale * max(c_in[0], min(branch_classes or num_classes, CLASS_WIDTH)), rounded)
         self.box = nn.ModuleList(Branch(c, box, conv2d((box,), (4 * bins,), bias=True), False, act) for c in c_in)
         self.label = nn.ModuleList(Branch(c, label, class_conv(label, num_classes), light, act) for c in c_in)
         for branch in self.box:
@@ -54,17 +56,24 @@ class Branches(nn.Module):
 
 
 class Decoupled(Head):
-    """YOLOv8's. Widths follow from the finest level's channels and the classes; ``scale`` multiplies them. ``bins``
-    of each side's distribution."""
+    """YOLOv8's. Widths follow from the finest level's channels and the classes (``branch_classes``: as for so many);
+    ``scale`` multiplies them. ``bins`` of each side's distribution."""
 
     family: ClassVar[str] = "decoupled"
     light: ClassVar[bool] = False
 
     def __init__(
-        self, c_in: Layout, *, num_classes: int, bins: int = 16, scale: float = 1.0, act: str = "relu"
+        self,
+        c_in: Layout,
+        *,
+        num_classes: int,
+        bins: int = 16,
+        scale: float = 1.0,
+        act: str = "relu",
+        branch_classes: int = 0,
     ) -> None:
         super().__init__(c_in, num_classes)
-        self.branches = Branches(c_in, num_classes, bins, scale, self.light, act)
+        self.branches = Branches(c_in, num_classes, bins, scale, self.light, act, branch_classes)
 
     def forward(self, *features: Tensor) -> Levels:
         """Return per level (N, classes, H, W) and (N, 4 * bins, H, W)."""
@@ -88,10 +97,10 @@ class DualLight(Head):
 
     family, end_to_end = "dual-light", True
 
-    def __init__(self, c_in: Layout, *, num_classes: int, act: str = "relu") -> None:
+    def __init__(self, c_in: Layout, *, num_classes: int, act: str = "relu", branch_classes: int = 0) -> None:
         super().__init__(c_in, num_classes)
-        self.own = Branches(c_in, num_classes, 1, 1.0, True, act)
-        self.helper: Branches | None = Branches(c_in, num_classes, 1, 1.0, True, act)
+        self.own = Branches(c_in, num_classes, 1, 1.0, True, act, branch_classes)
+        self.helper: Branches | None = Branches(c_in, num_classes, 1, 1.0, True, act, branch_classes)
 
     def forward(self, *features: Tensor) -> Levels:
         """Return per level (N, classes, H, W) and (N, 4, H, W); in training form then those of the auxiliary head."""

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from search_spaces.architecture import Architecture
 from search_spaces.detector import cell, cell_name, channels
 from search_spaces.errors import InputError
 from search_spaces.graph import IMAGE, Graph, Layout, Node
@@ -273,3 +274,29 @@ def test_choice_tells_types_apart() -> None:
     for wrong in (2.0, True, "2"):
         with pytest.raises(InputError, match="unknown value of 'depth'"):
             choice.index(wrong)
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if SPACES[name].options])
+def test_an_option_is_another_network_that_no_search_proposes(name: str) -> None:
+    space, rng = SPACES[name], random.Random(0)
+    usual = space.sample(rng)
+    for option in space.options:
+        assert option.name not in dict(usual.choices)
+        for value in option.values:
+            point = space.with_options(usual, **{option.name: value})
+            assert point.id != usual.id and Architecture.from_dict(point.to_dict()) == point == space.check(point)
+            assert space.with_options(point) == usual and space.mutate(point, rng, 0.0) == usual
+            assert space.encode(point) == space.encode(usual)
+            assert point.replace(image_size=320)[option.name] == value
+        ends = (space.smallest, space.largest.replace(width=space.smallest["width"]))
+        own, other = (
+            [shapes(space.graph(space.with_options(p, **v))) for p in ends] for v in ({}, {option.name: value})
+        )
+        assert own != other
+    with pytest.raises(InputError, match="options"):
+        space.with_options(usual, other=1)
+    with pytest.raises(InputError, match="unknown value of 'branch_classes'"):
+        space.with_options(usual, branch_classes=3)
+    twice = replace(usual, choices=(("branch_classes", 80), *usual.choices))
+    with pytest.raises(InputError, match="in this order"):
+        space.check(twice)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from nas.core.references import reference_of
 from nas.pretrained.convert import import_weights, weights_file
 from nas.pretrained.families.base import with_identity_norms
 from nas.supernet.weights import load_detector
+from nas.training.supernet_initialization import default_space, trained_point
 from search_spaces.errors import InputError
 from search_spaces.image_size import ImageSize
 from search_spaces.layers import BN_EPS, ConvNormAct
-from tests._published import CLASSES, RECORDED, image, sampled, state_of
+from tests._published import CLASSES, RECORDED, image, sampled, state_of, value_of
 
 RECORDS = sorted(RECORDED.glob("*.json"))
 BOXES_WITHIN, SCORES_WITHIN = 2e-2, 1e-4
@@ -48,6 +51,61 @@ def test_outputs_equal_those_of_the_original(path: Path, tmp_path: Path) -> None
         expected, given = (torch.tensor(o[name], dtype=torch.float64) for o in (record["outputs"], found))
         assert given.shape == expected.shape
         assert (given - expected).abs().max() < WITHIN, name
+
+
+WIDENED = {"0.0.": (False, False), "0.1.": (True, False), "1.0.": (True, False), "1.1.": (True, True)}
+"""Place in a class branch of pairs of depthwise and 1x1 convolutions -> which axes, out and in, are as wide as it is."""
+PLAIN = {"0.": (True, False), "1.": (True, True), "2.": (False, True)}
+"""The same of the other class branches, and of the last layer of all."""
+
+
+def widened(record: dict[str, Any], wide: int) -> dict[str, torch.Tensor]:
+    """The tensors of a record with class branches of ``wide`` channels, as Ultralytics' trainer leaves them: it replaces
+    the last layer of a network of other classes alone."""
+    found = {}
+    for name, tensor in state_of(record):
+        shape = list(tensor.shape)
+        if match := re.search(r"cv3\.\d\.(.+)", name):
+            place = next(p for p in (*WIDENED, *PLAIN) if match[1].startswith(p))
+            out, within = (WIDENED | PLAIN)[place]
+            shape[0] = wide if out else shape[0]
+            if len(shape) == 4 and within:
+                shape[1] = wide
+        found[name] = value_of(name, tuple(shape))
+    return found
+
+
+@pytest.mark.parametrize("wide", [80, 100])
+@pytest.mark.parametrize("name", ["yolov8n", "yolo11n", "yolo12n", "yolo26n", "yolov5nu"])
+def test_networks_fine_tuned_from_more_classes_fit(name: str, wide: int, tmp_path: Path) -> None:
+    state = widened(json.loads((RECORDED / f"{name}.json").read_text()), wide)
+    torch.save({"model": state}, tmp_path / "best.pt")
+    done = import_weights(tmp_path / "best.pt", tmp_path / "best.safetensors")
+    assert (done.reference, done.branch_classes, len(done.classes)) == (name, wide, CLASSES)
+    assert any(f"as wide as for {wide} classes" in line for line in done.lines())
+    detector, artifact, _ = load_detector(tmp_path / "best.safetensors")
+    assert artifact.architecture.choices[-1] == ("branch_classes", wide)
+    known = reference_of(artifact.architecture)
+    assert (
+        known is not None
+        and known.name == name
+        and default_space(artifact).name in ("yolo-universal-nano", known.architecture.space)
+    )
+    last = next(t for n, t in detector.state_dict().items() if re.search(r"label\.0\.last\.weight", n))
+    assert last.shape[:2] == (CLASSES, wide)
+    assert torch.equal(
+        last,
+        next(
+            t
+            for n, t in state.items()
+            if n.endswith("one2one_cv3.0.2.weight" if name == "yolo26n" else ".cv3.0.2.weight")
+        ),
+    )
+    with torch.no_grad():
+        assert detector.predict(image())[1].shape[-1] == CLASSES
+    # a supernet begins with the network that its space has, so with narrower class branches
+    trained = trained_point(tmp_path / "best.safetensors", default_space(artifact), artifact.classes)
+    assert "branch_classes" not in dict(trained.architecture.choices) and trained.classes_kept == CLASSES
 
 
 def test_the_records_hold_every_map() -> None:
