@@ -31,6 +31,8 @@ from search_spaces.image_size import ImageSize
 TABLE = Path(__file__).parents[1] / "latency_db" / "tables" / "epyc-zen3-onnxruntime-fp32.csv"
 FILES = Path(__file__).parent / "previous_version"
 DATA = "digits@96:train=64,val=16"
+DEVICE = "2dd106d9b236"
+"""The fingerprint of the machine on which they were written."""
 
 
 @pytest.fixture
@@ -44,8 +46,9 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Latencies by hash: what is tested here is files."""
+    """Latencies by hash, of the device that the files are of: what is tested here is files."""
     monkeypatch.setitem(ESTIMATORS._targets, "latency", "tests._fakes:HashLatency")
+    monkeypatch.setattr("nas.search.study_identity.device_id", lambda plan: DEVICE)
 
 
 def test_the_files_are_small() -> None:
