@@ -61,6 +61,8 @@ FASTER, BETTER, FLAT = 1.15, 1.0, 2.0
 """Goals: how many times as fast at equal mAP, or points of mAP better at equal latency; points of mAP that the last
 fifth of the epochs may bring."""
 SIZES = ("S", "M", "L")
+STARTS = {"scratch": "random weights", "trained": "trained weights"}
+"""Contest -> what the networks of its picture begin with."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,8 @@ def bench(
     folder = new_folder(args.out / f"bench-{start}")
     request = BenchRequest(models, [Target.parse(args.target)], folder, args.rounds, scene=Scene.of(data.val))
     done = run_bench(request, reporter)
-    write_bench(folder, done, bench_data(done, title=f"S, M and L against stock networks on {data.name}, from {start}"))
+    title = f"S, M and L against stock networks on {data.name}, from {STARTS[start]}"
+    write_bench(folder, done, bench_data(done, title=title))
     return done
 
 
