@@ -62,7 +62,7 @@ FASTER, BETTER, FLAT = 1.15, 1.0, 2.0
 fifth of the epochs may bring."""
 SIZES = ("S", "M", "L")
 STARTS = {"scratch": "random weights", "trained": "trained weights"}
-"""Contest -> what the networks of its picture begin with."""
+"""Contest -> what its networks begin with, for the title of the plot."""
 
 
 @dataclass(frozen=True)
