@@ -96,10 +96,7 @@ def _of_run(folder: Path, precision: str) -> Iterator[_Found]:
         )
     for file in files.values():
         weights = file.with_suffix(".safetensors")
-        if weights.exists():
-            yield _of_file(weights, precision)
-        else:
-            yield replace(_of_file(file, precision), interpolation=interpolation_of_run(folder))
+        yield _of_file(weights if weights.exists() else file, precision)
 
 
 def _of_file(path: Path, precision: str) -> _Found:
@@ -115,7 +112,7 @@ def _of_file(path: Path, precision: str) -> _Found:
             f"nas measure {path} times it alone",
         )
     artifact = read_artifact(path)
-    return _Found(path, artifact, _estimated(artifact, path, precision))
+    return _Found(path, artifact, _estimated(artifact, path, precision), interpolation_of_run(path.parent))
 
 
 def _trained(artifact: Artifact, record: dict[str, object], path: Path) -> Accuracy | None:

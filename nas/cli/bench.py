@@ -109,7 +109,7 @@ def _bench(args: argparse.Namespace) -> int:
         steps = steps_of(args.out, str(targets[0]))
         reporter.table(steps_table(steps))
         if linear := [model.name for model in models if model.interpolation != AREA]:
-            reporter.note(f"images are shrunk by linear interpolation for {', '.join(linear)}, as its weights say")
+            reporter.note(f"images are shrunk by linear interpolation for {', '.join(linear)}, as the weights say")
         written = [*written, write_steps(args.out, steps)]
     reporter.note("written: " + ", ".join(str(path) for path in written))
     return 1 if done.failures else 0

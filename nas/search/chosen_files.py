@@ -102,8 +102,8 @@ def supernet_of(folder: Path) -> Path:
 
 
 def interpolation_of_run(run: Path) -> str:
-    """Return how the images of a run are shrunk: as for the supernet that its candidates come from, ``area`` without
-    one. Raises InputError if the supernet is damaged."""
+    """Return how the images of a run, or of one of its selections, are shrunk: as for the supernet that its candidates
+    come from, ``area`` without one. Raises InputError if the supernet is damaged."""
     from nas.supernet.weights import interpolation_of  # imports torch
 
     supernet = supernet_of(run)

@@ -18,7 +18,7 @@ from nas.bench.models import resolve_models
 from nas.bench.run import BenchRequest, run_bench
 from nas.bench.steps import steps_of
 from nas.cli import main
-from nas.core.architecture_file import Artifact, DataRecord
+from nas.core.architecture_file import Artifact, DataRecord, write_artifact
 from nas.core.references import NO_STUDY
 from nas.core.reporter import Reporter
 from nas.data.dataset import DetectionDataset, make_sample
@@ -209,6 +209,9 @@ def test_the_networks_of_a_run_are_shrunk_as_for_its_supernet(tmp_path: Path) ->
     classes = tuple(map(str, range(10)))
     save_supernet(tmp_path / "supernet.safetensors", Supernet(space, 10), classes, {"interpolation": LINEAR})
     assert interpolation_of_run(tmp_path) == LINEAR
+    artifact = Artifact("S", space.smallest, (), NO_STUDY, classes, DataRecord("d", "0"))
+    (model,) = resolve_models([str(write_artifact(tmp_path / "S.json", artifact))])
+    assert model.interpolation == LINEAR
 
 
 def test_a_bench_has_the_steps(
