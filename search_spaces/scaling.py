@@ -14,7 +14,7 @@ IMAGE_SIZES = (96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448, 480, 5
 BRANCH_CLASSES = Choice("branch_classes", (80, 100))
 """Option of a space with decoupled heads: class branches as wide as for so many classes, whatever the number of classes.
 Ultralytics' trainer replaces only the last layer of a class branch, so a network that was fine-tuned from COCO keeps
-branches for 80 classes; 100 stands for all larger numbers (:data:`search_spaces.heads.decoupled.CLASS_WIDTH`)."""
+branches for 80 classes; 100 stands for 100 and more (:data:`search_spaces.heads.decoupled.CLASS_WIDTH`)."""
 
 
 def branch_classes(a: Architecture) -> dict[str, int]:

@@ -153,8 +153,8 @@ class SearchSpace:
         """
         own = tuple((name, value) for name, value in architecture.choices if name in self._by_name)
         added = tuple((c.name, values[c.name]) for c in self.options if c.name in values)
-        if unknown_ones := values.keys() - {name for name, _ in added}:
-            raise InputError(f"options {sorted(unknown_ones)} of {self.name}", f"{[c.name for c in self.options]}")
+        if others := sorted(values.keys() - {name for name, _ in added}):
+            raise InputError(f"options {others} of {self.name}", f"some of {[c.name for c in self.options]}")
         return self.check(replace(architecture, choices=own + added))
 
     def build(self, architecture: Architecture, num_classes: int = 80) -> Detector:
