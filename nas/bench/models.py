@@ -169,6 +169,7 @@ def _model(found: _Found, name: str, num_classes: int | None, image_size: AnySiz
         found.accuracy is None
         and known
         and known.published
+        and space_of(architecture).with_options(architecture) == architecture
         and network.classes == COCO_CLASSES
         and network.image_size == PUBLISHED_SIZE
     ):

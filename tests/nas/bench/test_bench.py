@@ -517,3 +517,15 @@ def test_the_target_has_an_image_size_that_no_detector_takes(
     error = capsys.readouterr().err
     assert "image size 100" in error and "a multiple of 32" in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_published_accuracy_is_not_that_of_a_network_with_options(tmp_path: Path) -> None:
+    usual = reference_artifact("yolov8n")
+    other = space_of(usual.architecture).with_options(usual.architecture, branch_classes=100)
+    files = [
+        write_artifact(tmp_path / f"{name}.json", replace(usual, name=name, architecture=a))
+        for name, a in (("usual", usual.architecture), ("other", other))
+    ]
+    found = {m.name: m for m in resolve_models([str(path) for path in files])}
+    assert found["usual"].accuracy is not None and found["other"].accuracy is None
+    assert found["other"].family == found["usual"].family == "YOLOv8"
