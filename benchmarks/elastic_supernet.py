@@ -32,7 +32,7 @@ from nas.data.source import DataPair
 from nas.pretrained.convert import weights_file
 from nas.supernet.supernet import Supernet
 from nas.supernet.weights import digest_of
-from nas.training.data import image_size_of, open_training_data
+from nas.training.data import open_training_data
 from nas.training.job import ComputeConfig, TrainJob
 from nas.training.recipe import Recipe
 from nas.training.supernet_initialization import TRAINED_LR, space_from, trained_point
@@ -50,9 +50,8 @@ def architectures(space: SearchSpace, count: int) -> dict[str, Architecture]:
     """The largest, the smallest and random architectures of a space, at one image size, by name."""
     rng = random.Random(7)
     drawn = {f"random{i}": space.sample(rng) for i in range(count)}
-    size = image_size_of(space)
     named = {"largest": space.largest, "smallest": space.smallest, **drawn}
-    return {name: a.replace(image_size=size.value) for name, a in named.items()}
+    return {name: a.replace(image_size=space.largest.image_size.value) for name, a in named.items()}
 
 
 def scaled(space: SearchSpace, point: Architecture, share: float) -> Architecture:

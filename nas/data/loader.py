@@ -76,7 +76,9 @@ class LoaderConfig:
         workers: threads that prepare batches ahead (OpenCV releases the interpreter's lock); 0: the caller's thread.
         share: (i, n): of every batch only the i-th of n equal parts, for one of n processes that train together.
         epochs: length of the whole training, which ``augmentation.close_mosaic`` counts back from.
-        accumulate: batches of one optimizer step; they share the size that ``augmentation.multi_scale`` chooses.
+        accumulate: batches of one optimizer step; they share the size that is drawn of ``image_sizes`` and by
+            ``augmentation.multi_scale``.
+        image_sizes: sizes of which each optimizer step draws one, with equal probability; none: always ``image_size``.
 
     Raises InputError if a number is out of range or the batch cannot be divided into equal shares.
     """
@@ -91,6 +93,7 @@ class LoaderConfig:
     share: tuple[int, int] = (0, 1)
     epochs: int | None = None
     accumulate: int = 1
+    image_sizes: tuple[ImageSize, ...] = ()
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or min(self.image_size) < 1 or self.workers < 0 or self.seed < 0:
@@ -185,15 +188,18 @@ class Loader:
     def _size(self, epoch: int, step: int) -> ImageSize:
         """Size of the canvases of one step's batches, in every process the same."""
         low, high = self.config.augmentation.multi_scale
-        if low == high == 1:
-            return self.config.image_size
-        longest = max(self.config.image_size)
-        first, last = (max(1, round(factor * longest / SIDE_STEP)) for factor in (low, high))
+        size, sizes = self.config.image_size, self.config.image_sizes
         rng = np.random.default_rng(
             (self.config.seed, epoch, step // self.config.accumulate, SIDE_STEP)
         )  # four numbers: no image's generator
+        if len(sizes) > 1:
+            size = sizes[rng.integers(len(sizes))]
+        if low == high == 1:
+            return size
+        longest = max(size)
+        first, last = (max(1, round(factor * longest / SIDE_STEP)) for factor in (low, high))
         steps = int(rng.integers(first, last, endpoint=True))
-        return ImageSize(*(SIDE_STEP * max(1, round(steps * side / longest)) for side in self.config.image_size))
+        return ImageSize(*(SIDE_STEP * max(1, round(steps * side / longest)) for side in size))
 
     def _augmentation(self, epoch: int) -> Augmentation:
         if self.config.epochs is not None and epoch >= self.config.epochs - self.config.augmentation.close_mosaic:

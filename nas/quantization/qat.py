@@ -151,7 +151,9 @@ class _FineTuning:
         torch.manual_seed(recipe.seed)
         student, teacher = (copy.deepcopy(base.detector).to(device) for _ in range(2))
         fake_quantized(student, rounds, base.scheme).requires_grad_(True)
-        loader = training_batches(self.request.data, recipe, base.image_size, self.config.augment, self.config.device)
+        loader = training_batches(
+            self.request.data, recipe, (base.image_size,), self.config.augment, self.config.device
+        )
         task = QatTask(student.to(device), teacher, identity, recipe.loss(), self.config.distil)
         checkpoint = folder / f"{self.kind}.ckpt"
         with reporter.training(f"{self.kind}, {counted(recipe.epochs, 'epoch')}") as watch:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from statistics import mean
 
 import torch
 
@@ -23,10 +24,12 @@ from nas.search.estimation import SearchEstimators, open_estimators
 from nas.search.plan import SearchPlan
 from nas.search.run_supernet import supernet_source, training_budget
 from nas.supernet.supernet import Supernet
-from nas.training.data import image_size_of, open_training_data, training_batches
+from nas.training.data import open_training_data, training_batches
 from nas.training.loop import steps_timed
 from nas.training.tasks import SandwichTask
 from search_spaces.architecture import Architecture
+from search_spaces.image_size import ImageSize
+from search_spaces.space import SearchSpace
 
 STEPS = 3
 """Timed steps of each kind, after one that warms up."""
@@ -126,7 +129,7 @@ def _training(plan: SearchPlan, data: DataPair) -> tuple[Supernet, list[CostPart
     space, recipe, device = plan.space, training_budget(plan, data).recipe, plan.settings.device
     torch.manual_seed(recipe.seed)
     supernet = Supernet(space, len(data.classes)).to(device_of(device))
-    loader = training_batches(data, recipe, image_size_of(space), plan.settings.augment, device)
+    loader = training_batches(data, recipe, (_average_size(space),), plan.settings.augment, device)
     steps = len(loader) * recipe.epochs
     alone = round(recipe.largest_first * steps)
     parts = []
@@ -138,6 +141,12 @@ def _training(plan: SearchPlan, data: DataPair) -> tuple[Supernet, list[CostPart
             task = SandwichTask(supernet, "cost", recipe.seed, largest_only_steps=first, loss=recipe.loss())
             parts.append(CostPart.of(what, count, steps_timed(task, loader, recipe, STEPS + 1)[1:]))
     return supernet, parts
+
+
+def _average_size(space: SearchSpace) -> ImageSize:
+    """The image size of a space whose area is nearest to the average: a training draws all sizes equally often."""
+    average = mean(size.area for size in space.image_sizes)
+    return min(space.image_sizes, key=lambda size: abs(size.area - average))
 
 
 def _candidates(

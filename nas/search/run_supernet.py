@@ -13,8 +13,8 @@ from nas.search.plan import SearchPlan
 from nas.search.settings import SearchSettings
 from nas.search.supernet_budget import SupernetBudget, supernet_budget
 from nas.supernet.supernet import Supernet
-from nas.supernet.weights import interpolation_of, load_supernet, record_of
-from nas.training.data import as_trained, image_size_of, open_training_data, training_batches
+from nas.supernet.weights import interpolation_of, load_supernet, record_of, trained_image_sizes
+from nas.training.data import as_trained, open_training_data, training_batches
 from nas.training.job import TrainJob
 from nas.training.train_supernet import train_supernet
 from search_spaces.errors import InputError
@@ -62,7 +62,7 @@ def supernet_source(plan: SearchPlan, data: DataPair, folder: Path) -> SupernetS
     given = plan.settings.supernet
     path = Path(given) if given else folder / SUPERNET_FILE
     if not given and not path.exists():
-        training_batches(data, training_budget(plan, data).recipe, image_size_of(plan.space), plan.settings.augment)
+        training_batches(data, training_budget(plan, data).recipe, plan.space.image_sizes, plan.settings.augment)
         return SupernetSource(path, None)
     supernet, classes, _ = load_supernet(path)
     if classes != data.classes:
@@ -78,6 +78,18 @@ def supernet_source(plan: SearchPlan, data: DataPair, folder: Path) -> SupernetS
     return SupernetSource(path, supernet)
 
 
+def sizes_without_training(plan: SearchPlan, path: Path) -> str:
+    """Return a note that names the image sizes of a search that its supernet was not trained at; empty if none."""
+    supernet, _, record = load_supernet(path)
+    trained = trained_image_sizes(supernet.space, record, str(path))
+    if not (others := [str(size) for size in plan.space.image_sizes if size not in trained]):
+        return ""
+    return (
+        f"{path} was trained at image size {', '.join(map(str, trained))}: the mAP of candidates at {', '.join(others)}"
+        " is underestimated; train a supernet with these sizes, or search without them (--fix image_size=…)"
+    )
+
+
 def open_supernet(plan: SearchPlan, source: SupernetSource, data: DataPair, reporter: Reporter) -> Supernet:
     """Return the supernet on the plan's device, trained now if need be; an interrupted training resumes."""
     supernet = source.ready
@@ -89,6 +101,8 @@ def open_supernet(plan: SearchPlan, source: SupernetSource, data: DataPair, repo
             data, budget.recipe, Path(init) if init else None, augment=plan.settings.augment, compute=plan.compute
         )
         supernet = train_supernet(plan.space, job, source.path, reporter)
+    elif note := sizes_without_training(plan, source.path):
+        reporter.note(note)
     return supernet.to(device_of(plan.settings.device))
 
 

@@ -20,6 +20,7 @@ from nas.data.transforms import AREA, INTERPOLATIONS
 from nas.supernet.supernet import Supernet
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
+from search_spaces.image_size import ImageSize
 from search_spaces.json_checks import JsonObject, parse_json
 from search_spaces.space import SearchSpace
 from search_spaces.spaces import SPACES, space_of
@@ -99,6 +100,18 @@ def interpolation_in(record: Mapping[str, Any], where: str) -> str:
     if found not in INTERPOLATIONS:
         raise InputError(f"{where}: interpolation {brief(found)}", f"one of {', '.join(INTERPOLATIONS)}")
     return str(found)
+
+
+def trained_image_sizes(space: SearchSpace, record: Mapping[str, Any], where: str) -> list[ImageSize]:
+    """Return the image sizes that a supernet of ``space`` was trained at, by its record.
+
+    Older files have no such record: their supernets were trained at the largest size alone. Raises
+    InputError that names ``where`` for values that are none.
+    """
+    found = record.get("image_sizes", [space.image_sizes[-1].value])
+    if not isinstance(found, list):
+        raise InputError(f"{where}: image sizes {brief(found)}", "a list of sizes")
+    return [ImageSize.of(size) for size in found]
 
 
 def digest_of(path: Path) -> str:

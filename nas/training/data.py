@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,6 @@ from nas.supernet.weights import interpolation_in
 from nas.training.recipe import Recipe
 from search_spaces.errors import InputError
 from search_spaces.image_size import AnySize, ImageSize
-from search_spaces.space import SearchSpace
 from search_spaces.text import brief
 
 MAX_LOADERS = 8
@@ -53,12 +52,9 @@ def reporting_new_problems(data: DataPair, reporter: Reporter) -> Iterator[None]
             reporter.note(f"data: {line}")
 
 
-def image_size_of(space: SearchSpace) -> ImageSize:
-    """Return the image size that a supernet is trained at: the largest of the space."""
-    return space.image_sizes[-1]
-
-
-def training_batches(data: DataPair, recipe: Recipe, image_size: AnySize, augment: bool, device: str = "cpu") -> Loader:
+def training_batches(
+    data: DataPair, recipe: Recipe, image_sizes: Sequence[AnySize], augment: bool, device: str = "cpu"
+) -> Loader:
     """Return this process's share of the training batches.
 
     A GPU takes images faster than one thread prepares them. On a CPU, more threads would only take cores from the
@@ -67,7 +63,7 @@ def training_batches(data: DataPair, recipe: Recipe, image_size: AnySize, augmen
     Args:
         data: data set; batches come from its train split.
         recipe: batch size, number of epochs, seed and augmentation.
-        image_size: of the images.
+        image_sizes: of the images; each step draws one, with equal probability.
         augment: whether images are augmented.
         device: the device that trains.
 
@@ -75,13 +71,14 @@ def training_batches(data: DataPair, recipe: Recipe, image_size: AnySize, augmen
         InputError: the train split does not fill one batch.
     """
     augmentation = data.augmentation.changed(recipe.augmentation) if augment else Augmentation.NONE
+    sizes = tuple(ImageSize.of(size) for size in image_sizes)
     share = processes.rank(), processes.world_size()
     images = data.train.cached(CACHE_BYTES // processes.world_size())
     on_gpu = device_of(device).type != "cpu"
     workers = max(1, min(MAX_LOADERS, processes.cores() // processes.world_size() - 1)) if on_gpu else 1
     config = LoaderConfig(
         recipe.batch_size,
-        image_size,
+        sizes[-1],
         augmentation,
         recipe.seed,
         shuffle=True,
@@ -90,6 +87,7 @@ def training_batches(data: DataPair, recipe: Recipe, image_size: AnySize, augmen
         share=share,
         epochs=recipe.epochs,
         accumulate=recipe.accumulate,
+        image_sizes=sizes,
     )
     return Loader(images, config)
 

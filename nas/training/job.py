@@ -88,10 +88,10 @@ class TrainJob:
         """The augmentation of the train images."""
         return self.data.augmentation.changed(self.recipe.augmentation) if self.augment else Augmentation.NONE
 
-    def batches(self, image_size: AnySize) -> Loader:
-        """Return the training batches of this process, of ``image_size``. Raises InputError if the train split does
-        not fill one batch."""
-        return training_batches(self.images, self.recipe, image_size, self.augment, self.compute.device)
+    def batches(self, *image_sizes: AnySize) -> Loader:
+        """Return the training batches of this process; each step draws one of ``image_sizes``. Raises InputError if
+        the train split does not fill one batch."""
+        return training_batches(self.images, self.recipe, image_sizes, self.augment, self.compute.device)
 
     def frozen_cells(self, detector: Detector) -> list[nn.Module]:
         """Return the cells of ``detector`` that keep their weights and BatchNorm statistics."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from nas.data.source import DataPair
 from nas.data.subsets import first_samples
 from nas.supernet.supernet import Supernet
-from nas.training.data import image_size_of
 from nas.training.validation import validate
 from search_spaces.architecture import Architecture
 
@@ -63,5 +62,5 @@ def supernet_quality(supernet: Supernet, data: DataPair, eval_images: int = 500)
     """
     largest = supernet.space.largest
     part = DataPair(data.name, data.train, first_samples(data.val, eval_images), data.augmentation)
-    metrics = validate(supernet.extract(largest), part, image_size_of(supernet.space))
+    metrics = validate(supernet.extract(largest), part, largest.image_size)
     return SupernetQuality(largest, metrics.map, metrics.map50)

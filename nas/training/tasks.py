@@ -87,7 +87,7 @@ class SandwichTask(Task):
        ``digits@96`` with 8,000 images (one run each, batch 16 or 32), the smallest, a middle and the largest
        architecture reached mAP 0.26, 0.34 and 0.49 with 70 % of the steps, and 0.08, 0.08 and 0.09 with none.
 
-    All images have one size.
+    All networks of a step have the same images, of one size.
     """
 
     def __init__(

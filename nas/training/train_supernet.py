@@ -14,7 +14,7 @@ from nas.core.training_progress import Progress, Watch
 from nas.supernet.supernet import Supernet
 from nas.supernet.weights import load_supernet, save_supernet
 from nas.training.checkpoint import remove_checkpoint
-from nas.training.data import image_size_of, reporting_new_problems
+from nas.training.data import reporting_new_problems
 from nas.training.job import TrainJob, initial_weights
 from nas.training.loggers import Logged
 from nas.training.loop import fit
@@ -37,6 +37,9 @@ count as much as the largest."""
 
 def train_supernet(space: SearchSpace, job: TrainJob, path: Path, reporter: Reporter) -> Supernet:
     """Train a supernet by the sandwich rule, write its EMA weights to ``path``, and return it.
+
+    Each step draws one of the image sizes of the space, since weights that have seen images of one size only detect
+    poorly at another (Once-for-all trains elastic resolutions in this way, arXiv:1908.09791).
 
     An interrupted training resumes from the checkpoint beside ``path``; a finished one is not repeated. Raises
     InputError for settings that do not go together, or if ``path`` holds other weights or another process writes it,
@@ -74,13 +77,13 @@ def _fit_supernet(space: SearchSpace, job: TrainJob, path: Path, watch: Watch) -
         watch(Progress(0, 1, 0, {}, 0.0, tick=True, phase=f"copying the weights of {job.init.name}"))
     supernet = initial_supernet(space, data.classes, job.init).to(device_of(job.compute.device))
     values = {c.name: c.values for c in space.choices}
-    size = image_size_of(space)
-    loader = job.batches(size)
+    loader = job.batches(*space.image_sizes)
     largest_only = round(recipe.largest_first * recipe.epochs * (len(loader) // recipe.accumulate))
     ramp = RAMP_STEPS_TRAINED if job.init is not None else largest_only or MIN_RAMP_STEPS
     task = SandwichTask(
         supernet,
         f"supernet {space.name}@{space.version} {values} {data.fingerprint}"
+        + (" at all image sizes" if len(space.image_sizes) > 1 else "")
         + (f" from {initial_weights(job.init)} weight {WEIGHT_TRAINED:.3g}" if job.init is not None else ""),
         recipe.seed,
         ramp_steps=ramp,
@@ -89,11 +92,17 @@ def _fit_supernet(space: SearchSpace, job: TrainJob, path: Path, watch: Watch) -
         weight=1.0 if job.init is None else WEIGHT_TRAINED,
     )
     every = job.logging.eval_every
-    validation = Validation(every, data, size, partial(_largest, space)) if every else None
+    validation = Validation(every, data, space.largest.image_size, partial(_largest, space)) if every else None
     ema = fit(task, loader, recipe, path.with_suffix(".ckpt"), watch, validation=validation, ticks=True)
     assert isinstance(ema, Supernet)
     if not processes.rank():
-        record = {"recipe": recipe.to_dict(), "data": data.fingerprint, "augmentation": job.augmentation.to_dict()}
+        sizes = [size.value for size in space.image_sizes]
+        record = {
+            "recipe": recipe.to_dict(),
+            "data": data.fingerprint,
+            "augmentation": job.augmentation.to_dict(),
+            "image_sizes": sizes,
+        }
         if job.init is not None:
             record |= {"from": initial_weights(job.init), **job.ancestors()}
         save_supernet(path, ema, data.classes, record)
