@@ -6,14 +6,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from nas.data.loader import Loader, LoaderConfig
+from nas.data.loader import Batch, Loader, LoaderConfig
 from nas.data.mosaic import Image, compose, mosaic
 from nas.data.transforms import Augmentation
+from search_spaces.image_size import ImageSize
 from tests.nas.data.test_loader import images, same
 
 COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255))
@@ -118,6 +120,29 @@ def test_sides_are_drawn_per_step_alike_in_all_processes(tmp_path: Path) -> None
     assert sides((0, 2)) == sides((1, 2)) == drawn
     pairs = sides((0, 1), accumulate=2)
     assert pairs[::2] == pairs[1::2] and len(set(pairs)) > 1
+
+
+def test_sizes_of_a_list_are_drawn_per_step(tmp_path: Path) -> None:
+    data, sizes = images(tmp_path, 24), (ImageSize(64, 64), ImageSize(64, 96), ImageSize(128, 128))
+
+    def batches(epochs: int, augmentation: Augmentation = Augmentation.NONE, **options: Any) -> list[Batch]:
+        config = LoaderConfig(2, 128, augmentation, shuffle=True, drop_last=True, image_sizes=sizes, **options)
+        loader = Loader(data, config)
+        return [b for epoch in range(epochs) for b in loader.epoch(epoch)]
+
+    drawn = batches(10)
+    shapes = [(b.images.shape[2], b.images.shape[3]) for b in drawn]
+    assert set(shapes) == {size.shape for size in sizes} and all(24 < shapes.count(s.shape) < 56 for s in sizes)
+    for batch in drawn[:12]:
+        one = next(Loader(data, LoaderConfig(1, ImageSize(*batch.images.shape[2:]), workers=0)).epoch())
+        first = batch.sample_ids.index(100) if 100 in batch.sample_ids else None
+        assert first is None or torch.equal(batch.images[first], one.images[0])
+    halves = [[b.images.shape for b in batches(10, share=(i, 2))] for i in range(2)]
+    assert halves[0] == halves[1] and [s[2:] for s in halves[0]] == [b.images.shape[2:] for b in drawn]
+    pairs = [b.images.shape for b in batches(2, accumulate=2)]
+    assert pairs[::2] == pairs[1::2] and len(set(pairs)) > 1
+    scaled = {tuple(b.images.shape[2:]) for b in batches(10, Augmentation(multi_scale=(0.5, 1.5)))}
+    assert (192, 192) in scaled and (32, 32) in scaled and (64, 96) in scaled  # around the size that was drawn
 
 
 def test_mosaic_and_mixup_end_before_training_does(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from nas.cli import main
 from nas.search.plan import SearchPlan
+from nas.search.run_supernet import sizes_without_training
 from nas.search.settings import SearchSettings
 from nas.supernet.supernet import Supernet
 from nas.supernet.weights import save_supernet
@@ -77,6 +78,23 @@ def test_a_trained_supernet_brings_its_space(
     assert smaller.fixed == {**settings.fixed, "image_size": (96,)}
     assert main(["search", "--data", "digits@96", "--out", "x", "--supernet", str(path), "--space", "yolo-nas"]) == 2
     assert "yolo-nano, the space of" in capsys.readouterr().err
+
+
+def test_sizes_that_a_supernet_was_not_trained_at_are_named(tmp_path: Path) -> None:
+    space = SPACES["yolo-nano"].restrict({"image_size": (96, 128, 160), "stage1_block": ("c2f",), "width": (8, 16)})
+    supernet = Supernet(space, 10)
+    plan = SearchPlan.parse(SearchSettings(data="digits@96", fixed={"image_size": (96, 128, 160)}))
+
+    def note(record: dict[str, object]) -> str:
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.safetensors"
+        return sizes_without_training(plan, save_supernet(path, supernet, tuple("0123456789"), record))
+
+    assert note({"image_sizes": [96, 128, 160]}) == ""
+    assert "trained at image size 96, 128: the mAP of candidates at 160 is under" in note({"image_sizes": [96, 128]})
+    assert "trained at image size 160: the mAP of candidates at 96, 128 is under" in note({})  # an earlier file
+    for wrong in (320, ["a"], [None]):
+        with pytest.raises(InputError, match="image size"):
+            note({"image_sizes": wrong})
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from nas.core.architecture_file import Artifact, DataRecord
 from nas.core.references import NO_STUDY
 from nas.core.reporter import Reporter
 from nas.data.source import open_data
-from nas.supernet.weights import ancestors_of, load_detector, load_supernet, save_detector
+from nas.supernet.weights import ancestors_of, load_detector, load_supernet, save_detector, trained_image_sizes
 from nas.training.extract import extract_detector
 from nas.training.job import ComputeConfig, TrainJob
 from nas.training.recipe import Recipe
@@ -163,13 +163,14 @@ def test_training_extracting_and_resuming(tmp_path: Path) -> None:
     """The supernet says where it came from; an extracted detector is written with its metrics, once."""
     data = open_data("digits@64:train=32,val=8")
     init = saved("yolov8n", tmp_path, tuple(data.classes))
-    space = space_from(init, None, ["image_size=96"])
+    space = space_from(init, None, ["image_size=96,128"])
     path = tmp_path / "supernet.safetensors"
     job = TrainJob(data, Recipe(epochs=1, batch_size=16), init, compute=ComputeConfig("cpu"))
     train_supernet(space, job, path, Reporter())
     _, classes, record = load_supernet(path)
     assert classes == data.classes
     assert record["from"].startswith("weights ")
+    assert trained_image_sizes(space, record, "") == [96, 128]
     train_supernet(space, job, path, Reporter())  # finished: not repeated, not refused
     point = space.sample(random.Random(0))
     artifact = Artifact("S", point, (), NO_STUDY, data.classes, DataRecord(data.name, data.fingerprint))
