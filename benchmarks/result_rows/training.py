@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import mean
+
 from benchmarks.result_rows.form import Figure, Row, Theme, interval, milliseconds, percent
 
 
@@ -187,6 +189,18 @@ def small_set(f: Figure) -> list[Row]:
     return rows
 
 
+def sizes(f: Figure) -> list[Row]:
+    """Mean mAP straight from each supernet at each image size."""
+    maps = {way: {size: mean(values.values()) for size, values in at.items()} for way, at in f["map"].items()}
+    return [
+        (
+            f"mean mAP50-95 on the {f['split']} split at {size} px, trained at the largest size and at all",
+            f"{100 * maps['largest'][size]:.1f} % and {100 * maps['all'][size]:.1f} %",
+        )
+        for size in maps["all"]
+    ]
+
+
 def transfer(f: Figure) -> list[Row]:
     """Gains over training from scratch, with 95 % intervals over seeds."""
     gains = f["over_scratch"]
@@ -209,6 +223,7 @@ SUPERNET: Theme = {
     "batchnorm_statistics_deeppcb": ("images that give BatchNorm its statistics, DeepPCB", statistics),
     "elastic_supernet_bccd": ("a supernet from a trained detector, BCCD", elastic),
     "elastic_supernet_deeppcb": ("a supernet from a trained detector, DeepPCB", elastic),
+    "elastic_image_sizes_deeppcb": ("a supernet at the image sizes of its space, DeepPCB", sizes),
     "supernet_overhead_yolo-nano_cpu": ("step of the supernet, yolo-nano", ratio),
     "supernet_overhead_yolo-nas_cpu": ("step of the supernet, yolo-nas", ratio),
     "zero_cost": ("search without training", zero_cost),
