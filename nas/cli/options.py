@@ -107,7 +107,7 @@ def add_recipe(parser: argparse.ArgumentParser, epochs: int | None) -> None:
     number of images)."""
     from nas.training.recipes import RECIPES
 
-    own = "at least 20, and at least 1000 steps" if epochs is None else str(epochs)
+    own = "at least 20, at least 1000 steps, more for several image sizes" if epochs is None else str(epochs)
     parser.set_defaults(default_epochs=epochs)
     parser.add_argument(
         "--recipe", default="default", help=f"{', '.join(RECIPES)} (docs/training.md; default %(default)s)"

@@ -236,7 +236,7 @@ def _add_supernet(options: ExplicitOptions) -> None:
     options.add_argument(
         "--epochs",
         type=int,
-        help="of the supernet's training (default: 20, and on a small data set as many as 1000 steps take)",
+        help="of the supernet's training (default: 20, on a small data set as many as 1000 steps take, more for several image sizes)",
     )
     options.add_argument(
         "--batch-size", type=int, help="of the supernet's training (default 32; 16 below 1000 images without --epochs)"

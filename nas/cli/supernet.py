@@ -75,7 +75,7 @@ def _train(args: argparse.Namespace) -> int:
     data = open_training_data(args.data, args.limit, shown)
     if not epochs_given(args):
         step_images = settings.batch_size * settings.accumulate
-        settings = replace(settings, epochs=default_supernet_epochs(len(data.train), step_images))
+        settings = replace(settings, epochs=default_supernet_epochs(len(data.train), step_images, space.image_sizes))
     compute = ComputeConfig(args.device, args.processes)
     job = TrainJob(data, settings, init, augment=not args.no_augment, compute=compute, logging=logging)
     supernet = train_supernet(space, job, args.out, shown)

@@ -108,4 +108,4 @@ def open_supernet(plan: SearchPlan, source: SupernetSource, data: DataPair, repo
 
 def training_budget(plan: SearchPlan, data: DataPair) -> SupernetBudget:
     """Return the training budget of the plan's supernet on a data set."""
-    return supernet_budget(plan.recipe, plan.settings.recipe, len(data.train))
+    return supernet_budget(plan.recipe, plan.settings.recipe, len(data.train), plan.space.image_sizes)

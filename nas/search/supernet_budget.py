@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nas.training.recipe import Recipe
 from nas.training.supernet_budget import default_supernet_epochs
+from search_spaces.image_size import ImageSize
 from search_spaces.text import counted
 
 SMALL_SET = 1000
@@ -40,13 +41,16 @@ class SupernetBudget:
         return text + (" (default for this data set; --epochs N sets it)" if self.by_default else "")
 
 
-def supernet_budget(recipe: Recipe, given: Mapping[str, Any], images: int) -> SupernetBudget:
+def supernet_budget(
+    recipe: Recipe, given: Mapping[str, Any], images: int, image_sizes: Sequence[ImageSize] = ()
+) -> SupernetBudget:
     """Return the training budget for a data set.
 
     Args:
         recipe: The recipe with everything that was given.
         given: Values that were given; those of ``epochs`` and ``batch_size`` stay.
         images: Images of the train split.
+        image_sizes: Image sizes of the search.
 
     Without ``epochs``: those of :func:`nas.training.supernet_budget.default_supernet_epochs`.
     """
@@ -55,5 +59,5 @@ def supernet_budget(recipe: Recipe, given: Mapping[str, Any], images: int) -> Su
         values["batch_size"] = max(1, min(recipe.batch_size, SMALL_BATCH, images))
     batch = values.get("batch_size", recipe.batch_size)
     if "epochs" not in given:
-        values["epochs"] = default_supernet_epochs(images, batch * recipe.accumulate)
+        values["epochs"] = default_supernet_epochs(images, batch * recipe.accumulate, image_sizes)
     return SupernetBudget(recipe.changed(values), images, "epochs" not in given)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import mean
 
 from nas.data.source import DataPair
 from nas.data.subsets import first_samples
 from nas.supernet.supernet import Supernet
 from nas.training.validation import validate
 from search_spaces.architecture import Architecture
+from search_spaces.image_size import ImageSize
 
 EPOCHS = 20
 """Passes over a data set of thousands of images."""
@@ -19,19 +22,21 @@ RELIABLE_MAP = 0.15
 """mAP50-95 of the largest subnet below which differences between candidates are mostly noise."""
 
 
-def default_supernet_steps(images: int, batch_size: int) -> int:
-    """Return the optimizer steps of a supernet's training on ``images`` train images.
+def default_supernet_epochs(images: int, batch_size: int, image_sizes: Sequence[ImageSize] = ()) -> int:
+    """Return the epochs of a supernet's training on ``images`` train images.
 
-    steps = max(:data:`EPOCHS` * n, :data:`MIN_STEPS`), rounded up to whole epochs of n = images // batch_size steps.
-    What a network learns depends on the number of updates: the epochs that suit thousands of images are a few dozen
-    updates on a hundred.
+    They are :data:`EPOCHS`, and at least :data:`MIN_STEPS` optimizer steps of ``batch_size`` images. What a network
+    learns depends on the number of updates: the epochs that suit thousands of images are a few dozen updates on a
+    hundred.
+
+    With several ``image_sizes``, each is seen less often, and a step costs what images of average area cost. The epochs
+    are multiplied by largest / average area, so that the training takes as long as at the largest size alone.
     """
-    return default_supernet_epochs(images, batch_size) * max(1, images // batch_size)
-
-
-def default_supernet_epochs(images: int, batch_size: int) -> int:
-    """Return the epochs of :func:`default_supernet_steps`."""
-    return max(EPOCHS, math.ceil(MIN_STEPS / max(1, images // batch_size)))
+    epochs: float = max(EPOCHS, math.ceil(MIN_STEPS / max(1, images // batch_size)))
+    if image_sizes:
+        areas = [size.area for size in image_sizes]
+        epochs *= max(areas) / mean(areas)
+    return math.ceil(epochs)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from nas.search.supernet_budget import supernet_budget
 from nas.training.recipe import Recipe
 from nas.training.supernet_budget import EPOCHS, MIN_STEPS
 from search_spaces.architecture import Architecture
+from search_spaces.image_size import ImageSize
 from tests._fakes import numbers_of, tiny_space
 from tests._progress import Recording
 
@@ -29,6 +30,13 @@ def test_small_data_sets_get_as_many_steps_as_large_ones(images: int) -> None:
     if images > 40_000:
         assert budget.recipe.epochs == EPOCHS
     assert f"{budget.steps:,} steps" in str(budget) and "--epochs N" in str(budget)
+
+
+def test_several_image_sizes_have_more_epochs() -> None:
+    sizes = [ImageSize(side, side) for side in (160, 320)]
+    budget = supernet_budget(Recipe(), {}, 5000, sizes)
+    assert budget.recipe.epochs == 1.6 * EPOCHS and budget.by_default
+    assert supernet_budget(Recipe(epochs=3), {"epochs": 3}, 5000, sizes).recipe.epochs == 3
 
 
 def test_what_is_given_stays() -> None:

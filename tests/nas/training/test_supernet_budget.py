@@ -15,9 +15,9 @@ from nas.training.supernet_budget import (
     RELIABLE_MAP,
     SupernetQuality,
     default_supernet_epochs,
-    default_supernet_steps,
     supernet_quality,
 )
+from search_spaces.image_size import ImageSize
 from search_spaces.spaces import SPACES
 
 SPACE = SPACES["yolo-nano"].restrict({"image_size": (96,), "width": (8,)})
@@ -25,13 +25,19 @@ SPACE = SPACES["yolo-nano"].restrict({"image_size": (96,), "width": (8,)})
 
 @pytest.mark.parametrize(("images", "batch"), [(20, 32), (32, 32), (160, 16), (160, 32), (900, 32), (2000, 64)])
 def test_small_data_sets_have_as_many_steps_as_larger_ones(images: int, batch: int) -> None:
-    steps = default_supernet_steps(images, batch)
-    assert steps >= MIN_STEPS and steps == default_supernet_epochs(images, batch) * max(1, images // batch)
-    assert steps < MIN_STEPS + max(1, images // batch) or default_supernet_epochs(images, batch) == EPOCHS
+    epochs, per_epoch = default_supernet_epochs(images, batch), max(1, images // batch)
+    assert epochs * per_epoch >= MIN_STEPS
+    assert epochs * per_epoch < MIN_STEPS + per_epoch or epochs == EPOCHS
 
 
 def test_large_data_sets_are_passed_over_as_ever() -> None:
     assert default_supernet_epochs(118_287, 32) == EPOCHS
+
+
+def test_several_image_sizes_have_as_many_pixels_as_the_largest_alone() -> None:
+    sizes = [ImageSize(side, side) for side in (160, 320)]
+    assert default_supernet_epochs(118_287, 32, sizes) == EPOCHS * 1.6  # the average area is 5/8 of the largest
+    assert default_supernet_epochs(118_287, 32, sizes[1:]) == EPOCHS
 
 
 def test_the_verdict() -> None:
