@@ -1,12 +1,12 @@
 """Does a supernet that is trained at all image sizes know the smaller ones, and what does the largest one lose?
 
 ``python -m benchmarks.elastic_image_sizes --weights yolov8n.pt --data deeppcb --image-sizes 224,256,288,320
---fix head=dfl,decoupled --epochs 20 --split test --out runs/sizes``
+--fix head=dfl,decoupled --epochs 20 --out runs/sizes``
 
 Two supernets begin as the detector of ``--weights`` and are trained for equally many steps: ``all`` draws one of
 ``--image-sizes`` per step, ``largest`` has images of the largest one only. Figure: mAP50-95 on ``--split`` of the largest
 and of ``--architectures`` random architectures at each size, extracted without further training, BatchNorm recalibrated.
-What is finished in ``--out`` is kept: ``all.safetensors`` may be the supernet of a search.
+What is finished in ``--out`` is kept: ``all.safetensors`` and ``largest.safetensors`` may be supernets of searches.
 ``results/elastic_image_sizes_<data>.json``.
 """
 
