@@ -22,6 +22,7 @@ from search_spaces.architecture import Architecture
 from search_spaces.detector import Detector, cell, cell_name, channels, run
 from search_spaces.graph import Graph, Layout, Node
 from search_spaces.heads.base import Head, Predictions
+from search_spaces.image_size import ImageSize
 from search_spaces.space import SearchSpace
 
 
@@ -135,6 +136,10 @@ class Supernet(nn.Module):
     It owns the parameters of ``space.corners()`` and stores no active architecture. BatchNorm always uses the
     statistics of the batch: running statistics differ between architectures, so they belong to an extracted network
     (:func:`nas.supernet.batchnorm.recalibrate`).
+
+    Convolutions are shared by all image sizes. The weights and biases of BatchNorm are private to each, as in Resolution
+    Switchable Networks (arXiv:2007.09558): ``weights`` has those of the largest size, ``private`` those of the others.
+    An image size that the space does not have uses those of the nearest one.
     """
 
     def __init__(self, space: SearchSpace, num_classes: int) -> None:
@@ -142,6 +147,7 @@ class Supernet(nn.Module):
         self.space = space
         self.num_classes = num_classes
         shared: dict[str, nn.Parameter] = {}
+        normalized: set[str] = set()
         self._layouts: dict[str, tuple[Layout, ...]] = {}
         seen: set[tuple[Node, Layout]] = set()
         for corner in space.corners():
@@ -151,24 +157,44 @@ class Supernet(nn.Module):
                 seen.add((node, c_in))
                 module = cell(node, c_in, num_classes if is_head else None)
                 prefix, laid_out = cell_name(node, module), layouts(module)
+                normalized |= {f"{prefix}.{own}" for own in _of_batchnorm(module)}
                 for own, parameter in module.named_parameters():
                     name = f"{prefix}.{own}"
                     if name not in shared or parameter.numel() > shared[name].numel():
                         shared[name], self._layouts[name] = parameter, laid_out.get(own, ())
         self.weights = nn.ParameterDict({_key(name): parameter for name, parameter in shared.items()})
+        self.private = nn.ParameterDict(
+            {
+                _private(_key(name), size): nn.Parameter(parameter.detach().clone())
+                for name, parameter in shared.items()
+                if name in normalized
+                for size in space.image_sizes[:-1]
+            }
+        )
         # Cells recur between architectures: skeletons and cuts are planned once. The cache is bounded; spaces are not.
         self._plan = lru_cache(20_000)(self._plan_cell)
+
+    def _at(self, architecture: Architecture) -> Callable[[str], Tensor]:
+        """Return the function from keys to shared tensors at the image size of an architecture."""
+        side = architecture.image_size.side
+        nearest = min(self.space.image_sizes, key=lambda size: abs(size.side - side))
+
+        def weight(key: str) -> Tensor:
+            private = _private(key, nearest)
+            return self.private[private] if private in self.private else self.weights[key]
+
+        return weight
 
     def forward(self, images: Tensor, architecture: Architecture) -> Predictions:
         """Return the raw predictions of ``architecture`` for ``images`` (N, 3, H, W) in 0..1, differentiable in the
         shared weights."""
-        graph = self.space.graph(architecture)
+        graph, weight = self.space.graph(architecture), self._at(architecture)
         c_in = channels(graph)
 
         def call(node: Node, inputs: tuple[Tensor, ...]) -> object:
             plan = self._plan(node, c_in[node.name], node is graph.head)
             return functional_call(
-                plan.module, {own: _Take.apply(self.weights[name], where) for own, name, where in plan.cuts}, inputs
+                plan.module, {own: _Take.apply(weight(name), where) for own, name, where in plan.cuts}, inputs
             )
 
         return run(graph, images, call, self._head(graph, c_in))
@@ -188,17 +214,17 @@ class Supernet(nn.Module):
 
         They are views of the shared weights, or copies where parts are concatenated.
         """
-        graph = self.space.graph(architecture)
+        graph, weight = self.space.graph(architecture), self._at(architecture)
         found: dict[str, Tensor] = {}
         for node, c_in, is_head in _cells(graph):
             plan = self._plan(node, c_in, is_head)
             prefix = f"cells.{cell_name(node, plan.module)}"
-            found |= {f"{prefix}.{own}": where(self.weights[name]) for own, name, where in plan.cuts}
+            found |= {f"{prefix}.{own}": where(weight(name)) for own, name, where in plan.cuts}
         return found
 
     @torch.no_grad()
     def fill(self, architecture: Architecture, detector: Detector) -> None:
-        """Set the shared weights of an architecture to those of its detector; all others stay.
+        """Set the shared weights of an architecture to those of its detector, at all image sizes; all others stay.
 
         ``detector``: of ``architecture`` and this supernet's number of classes. Its BatchNorm statistics find no place
         here: a supernet has none.
@@ -208,7 +234,13 @@ class Supernet(nn.Module):
             plan = self._plan(node, c_in, is_head)
             prefix = f"cells.{cell_name(node, plan.module)}"
             for own, name, where in plan.cuts:
-                where.put(parameters[f"{prefix}.{own}"], self.weights[name])
+                for tensor in self._copies(name):
+                    where.put(parameters[f"{prefix}.{own}"], tensor)
+
+    def _copies(self, key: str) -> list[Tensor]:
+        """Return a shared tensor and its private copies."""
+        keys = (_private(key, size) for size in self.space.image_sizes)
+        return [self.weights[key], *(self.private[k] for k in keys if k in self.private)]
 
     def extract(self, architecture: Architecture) -> Detector:
         """Return the detector of ``architecture`` with a copy of its weights; BatchNorm must be recalibrated.
@@ -242,6 +274,17 @@ class Supernet(nn.Module):
 def _cells(graph: Graph) -> Iterable[tuple[Node, Layout, bool]]:
     c_in = channels(graph)
     return ((n, c_in[n.name], n is graph.head) for n in (*graph.nodes, graph.head))
+
+
+def _of_batchnorm(module: nn.Module) -> Iterable[str]:
+    """Names of the weights and biases of the BatchNorm layers of a module."""
+    for prefix, layer in module.named_modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            yield from (f"{prefix}.{own}" if prefix else own for own, _ in layer.named_parameters(recurse=False))
+
+
+def _private(key: str, size: ImageSize) -> str:
+    return f"{key}@{size}"
 
 
 def _key(name: str) -> str:

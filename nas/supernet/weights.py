@@ -220,8 +220,16 @@ def load_supernet(path: Path) -> tuple[Supernet, tuple[str, ...], dict[str, Any]
     space = _space(header, path)
     record, tensors = _record(header), _read_tensors(path)
     supernet = Supernet(space, len(classes))
-    _load(supernet, tensors, path)
+    _load(supernet, _with_private(tensors, supernet), path)
     return supernet, classes, record
+
+
+def _with_private(tensors: dict[str, Tensor], supernet: Supernet) -> dict[str, Tensor]:
+    """Return the tensors of a file; older ones have no weights of single image sizes, those of the largest stand in."""
+    shared = {f"private.{key}": f"weights.{key.partition('@')[0]}" for key in supernet.private}
+    if any(name in tensors for name in shared) or not all(name in tensors for name in shared.values()):
+        return tensors
+    return tensors | {name: tensors[of] for name, of in shared.items()}
 
 
 def space_of_supernet(path: Path) -> SearchSpace:

@@ -18,6 +18,7 @@ from search_spaces.architecture import Architecture
 from search_spaces.detector import Detector
 from search_spaces.errors import InputError
 from search_spaces.heads.base import Predictions
+from search_spaces.image_size import ImageSize
 
 
 class DetectorTask(Task):
@@ -124,7 +125,8 @@ class SandwichTask(Task):
     def losses(self, images: Tensor, truth: Truth, step: int) -> Iterator[tuple[Tensor, Terms]]:
         """Yield the loss of the largest architecture, then those of the others, each a scalar with its terms, for
         ``images`` (N, 3, H, W) in 0..1."""
-        largest, *others = self.architectures(step)
+        size = ImageSize(*images.shape[2:]).value
+        largest, *others = (a.replace(image_size=size) for a in self.architectures(step))
         teacher = self.supernet(images, largest)
         loss, terms, matched = self.loss(teacher, truth)
         teacher = detached(teacher)

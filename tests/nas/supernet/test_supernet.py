@@ -40,11 +40,12 @@ SIDE = 64
 
 
 def small(name: str) -> SearchSpace:
-    """The space with all its alternatives, but no wider than a test can afford."""
+    """The space with all its alternatives, but no wider than a test can afford, at one image size."""
     space = SPACES[name]
     most = {"hidden": 2, "width": 2} if name != "yolo-nano" else {}
     return space.restrict(
         {c.name: c.values[: most.get(c.name.rpartition("_")[2], 3)] for c in space.choices if c.ordered and c.weights}
+        | {"image_size": space["image_size"].values[-1:]}
     )
 
 
@@ -323,6 +324,37 @@ def test_gradients_are_those_of_the_extracted_network(double: Supernet) -> None:
             else:
                 assert p.grad is None, key
     assert any((g == 0).any() and (g != 0).any() for g in expected.values())
+
+
+def test_batchnorm_is_private_to_an_image_size() -> None:
+    fixed = {c.name: c.values for c in small("yolo-nano").choices if c.weights}
+    space = SPACES["yolo-nano"].restrict(fixed | {"image_size": (96, 128, 160)})
+    supernet, point, images = Supernet(space, 3), space.smallest, torch.rand(2, 3, SIDE, SIDE)
+    at = {size: point.replace(image_size=size) for size in (64, 96, 128, 160, 192)}
+
+    def of(size: int) -> dict[str, Tensor]:
+        return {name: value.clone() for name, value in supernet.parameters_of(at[size]).items()}
+
+    before = of(96)
+    assert all(torch.equal(of(size)[name], value) for size in at for name, value in before.items())  # at first
+    objective(supernet(images, at[128])).backward()
+    with torch.no_grad():
+        for parameter in supernet.parameters():
+            if parameter.grad is not None:
+                parameter.add_(0.1)
+    bn = {
+        f"cells.{n}.{p}"
+        for n, m in supernet.extract(point).cells.named_modules()
+        if isinstance(m, nn.BatchNorm2d)
+        for p in ("weight", "bias")
+    }
+    for name, value in before.items():
+        changed = {size for size in at if not torch.equal(of(size)[name], value)}
+        assert changed == ({128} if name in bn else set(at)), name
+    detector = supernet.extract(at[128])
+    assert all(torch.equal(p, of(128)[name]) for name, p in detector.named_parameters())
+    supernet.fill(at[160], detector)  # at all sizes
+    assert all(torch.equal(of(size)[name], p) for size in at for name, p in detector.named_parameters())
 
 
 def test_nothing_is_remembered_between_architectures(nano: Supernet) -> None:

@@ -48,6 +48,29 @@ def rewritten(path: Path, out: Path, header: dict[str, str], change: dict[str, t
     return out
 
 
+def test_earlier_files_have_no_weights_of_single_image_sizes(tmp_path: Path) -> None:
+    fixed = {c.name: c.values[:1] for c in SPACES["yolo-nano"].choices} | {"image_size": (96, 128)}
+    supernet = Supernet(SPACES["yolo-nano"].restrict(fixed), 2)
+    with safe_open(save_supernet(tmp_path / "first.safetensors", supernet, ("a", "b"), {}), "pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    private = [name for name in tensors if name.startswith("private.")]
+    assert private
+    for name in private:
+        tensors[name] += 1
+    save_file(tensors, tmp_path / "new.safetensors", metadata)
+    again = load_supernet(tmp_path / "new.safetensors")[0].state_dict()
+    assert all(torch.equal(again[name], value) for name, value in tensors.items())
+    whole = {name: value for name, value in tensors.items() if name not in private}
+    save_file(whole, tmp_path / "old.safetensors", metadata)
+    old = load_supernet(tmp_path / "old.safetensors")[0].state_dict()
+    assert all(
+        torch.equal(old[name], whole[f"weights.{name.partition('@')[0].removeprefix('private.')}"]) for name in private
+    )
+    save_file(whole | {private[0]: tensors[private[0]]}, tmp_path / "torn.safetensors", metadata)
+    with pytest.raises(InputError, match="does not fit"):
+        load_supernet(tmp_path / "torn.safetensors")
+
+
 BAD_JSON = ["", "{", "not json", "[" * 100_000, "9" * 5000, "NaN", '{"a": 1, "a": 2}', r'"\ud800"']
 BAD_RECORD = ["null", "[]", '"text"', "5", *BAD_JSON]
 BAD_ARTIFACT = ["null", "[]", "{}", *BAD_JSON]

@@ -32,7 +32,8 @@ from search_spaces.spaces import SPACES
 
 NANO = SPACES["yolo-nano"]
 QSP = NANO.restrict(
-    {c.name: ("qci",) for c in NANO.choices if not c.ordered} | {"width": (8, 16), "head_width": (0.5, 1.0)}
+    {c.name: ("qci",) for c in NANO.choices if not c.ordered}
+    | {"width": (8, 16), "head_width": (0.5, 1.0), "image_size": (96,)}
 )
 """Without alternatives: every architecture is a slice of the largest."""
 AB, NUMBERS = ("a", "b"), tuple("0123456789")
