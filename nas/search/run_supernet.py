@@ -13,7 +13,7 @@ from nas.search.plan import SearchPlan
 from nas.search.settings import SearchSettings
 from nas.search.supernet_budget import SupernetBudget, supernet_budget
 from nas.supernet.supernet import Supernet
-from nas.supernet.weights import interpolation_of, load_supernet, record_of, trained_image_sizes
+from nas.supernet.weights import interpolation_of, load_supernet, record_of, space_of_supernet, trained_image_sizes
 from nas.training.data import as_trained, open_training_data, training_batches
 from nas.training.job import TrainJob
 from nas.training.train_supernet import train_supernet
@@ -80,8 +80,7 @@ def supernet_source(plan: SearchPlan, data: DataPair, folder: Path) -> SupernetS
 
 def sizes_without_training(plan: SearchPlan, path: Path) -> str:
     """Return a note that names the image sizes of a search that its supernet was not trained at; empty if none."""
-    supernet, _, record = load_supernet(path)
-    trained = trained_image_sizes(supernet.space, record, str(path))
+    trained = trained_image_sizes(space_of_supernet(path), record_of(path), str(path))
     if not (others := [str(size) for size in plan.space.image_sizes if size not in trained]):
         return ""
     return (

@@ -176,8 +176,8 @@ class Supernet(nn.Module):
 
     def _at(self, architecture: Architecture) -> Callable[[str], Tensor]:
         """Return the function from keys to shared tensors at the image size of an architecture."""
-        side = architecture.image_size.side
-        nearest = min(self.space.image_sizes, key=lambda size: abs(size.side - side))
+        own = architecture.image_size
+        nearest = min(self.space.image_sizes, key=lambda size: (size != own, abs(size.side - own.side)))
 
         def weight(key: str) -> Tensor:
             private = _private(key, nearest)
