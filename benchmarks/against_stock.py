@@ -9,7 +9,8 @@ the search chose. With ``--resized 320``, the half of the network of ``--weights
 from random weights: what image size brings without a search. It is no stock network of the goal. Two contests, each
 with one recipe, the same seeds and the same number of epochs for all:
 
-- ``scratch``: all networks from random weights.
+- ``scratch``: all networks from random weights. S, M and L are those of ``--scratch-run``, a search from random
+  weights, where one is given, otherwise those of ``--run``.
 - ``trained``: the network of ``--weights`` from these, S, M and L from the supernet of the run. For the other stock
   networks there are no weights. S, M and L are trained for ``--finetune-epochs``, the stock network for these and the
   supernet's epochs together, so that all have seen the images equally often.
@@ -80,9 +81,14 @@ class Entrant:
         return self.artifact.name
 
 
-def entrants(args: argparse.Namespace, data: DataPair) -> list[Entrant]:
-    """The stock networks at both widths, then S, M and L at their own image sizes, then the resized half if asked."""
-    ours = [with_classes_of(read_artifact(args.run / f"{name}.json"), data) for name in SIZES]
+def entrants(args: argparse.Namespace, start: str, data: DataPair) -> list[Entrant]:
+    """Networks of one contest.
+
+    The stock networks at both widths, then S, M and L at their own image sizes, then the resized half if asked. From
+    trained weights, those alone that have any.
+    """
+    run = args.scratch_run if start == "scratch" and args.scratch_run else args.run
+    ours = [with_classes_of(read_artifact(run / f"{name}.json"), data) for name in SIZES]
     size = args.image_size or ours[0].architecture.image_size.value
     weights = weights_file(args.weights)
     trained = load_detector(weights)[1].name
@@ -100,7 +106,8 @@ def entrants(args: argparse.Namespace, data: DataPair) -> list[Entrant]:
         if args.resized and model == trained:
             large = replace(half, architecture=half.architecture.replace(image_size=args.resized))
             resized.append(Entrant(replace(large, name=f"{half.name}-{args.resized}"), None, control=True))
-    return [*found, *(Entrant(a, args.run / "supernet.safetensors", ours=True) for a in ours), *resized]
+    every = [*found, *(Entrant(a, run / "supernet.safetensors", ours=True) for a in ours), *resized]
+    return [e for e in every if start == "scratch" or e.init]
 
 
 def judged(args: argparse.Namespace, path: Path, size: Any, data: DataPair, init: Path | None) -> float:
@@ -177,10 +184,10 @@ def verdicts(
     those: Sequence[Entrant], maps: Mapping[str, Sequence[float]], ms: Mapping[str, float]
 ) -> dict[str, dict[str, Any]]:
     """Per stock network: the fastest searched one at its mAP, and the best at its latency."""
-    ours = [e.name for e in those if e.ours and e.name in maps]
+    ours = [e.name for e in those if e.ours]
     points = {name: 100 * mean(values) for name, values in maps.items()}
     found = {}
-    for stock in (e for e in those if not e.ours and e.name in maps):
+    for stock in (e for e in those if not e.ours):
         name = stock.name
         fast = min((o for o in ours if points[o] >= points[name]), key=ms.__getitem__, default=None)
         good = max((o for o in ours if ms[o] <= ms[name]), key=points.__getitem__, default=None)
@@ -224,6 +231,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train, measure, judge."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True, help="folder of a finished nas search --init")
+    parser.add_argument(
+        "--scratch-run", type=Path, help="folder of a finished nas search without --init, for the contest from scratch"
+    )
     parser.add_argument("--weights", type=Path, required=True, help="the trained detector of --init")
     parser.add_argument("--models", default="yolov8n,yolo11n,yolo26n", help="stock networks, at both widths")
     parser.add_argument("--image-size", type=int, help="of the stock networks (default: that of S)")
@@ -244,16 +254,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     reporter = ConsoleReporter()
     data = open_training_data(args.data, None, reporter)
-    those = entrants(args, data)
-    model = next(e.name for e in those if e.init and not e.ours)
-    maps = {
-        start: contest(args, start, [e for e in those if start == "scratch" or e.init], data, reporter)
-        for start in args.starts.split(",")
-    }
-    benches = {
-        start: bench(args, start, [e for e in those if e.name in found], found, data, reporter)
-        for start, found in maps.items()
-    }
+    those = {start: entrants(args, start, data) for start in args.starts.split(",")}
+    model = load_detector(weights_file(args.weights))[1].name
+    maps = {start: contest(args, start, its, data, reporter) for start, its in those.items()}
+    benches = {start: bench(args, start, its, maps[start], data, reporter) for start, its in those.items()}
     best = args.out / f"bench-{'scratch' if 'scratch' in maps else 'trained'}" / "bench.png"  # the one of all networks
     (RESULTS / f"against_references_{data.name}.png").write_bytes(best.read_bytes())
     figure = {
@@ -264,17 +268,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     for n, v in found.items()
                 },
                 "ms": latencies(benches[start]),
-                "verdicts": verdicts(those, found, {n: e.latency.value for n, e in benches[start].main.items() if e.latency}),
+                "verdicts": verdicts(those[start], found, {n: e.latency.value for n, e in benches[start].main.items() if e.latency}),
                 "flat": gain_of_last_fifth(args.out / f"{start}0" / f"{model}.safetensors"),
-                "epochs": {e.name: epochs_of(args, start, e) for e in those if e.name in found},
+                "epochs": {e.name: epochs_of(args, start, e) for e in those[start]},
+                "params": {n: e.model.params for n, e in benches[start].main.items()},
+                "macs": {n: e.model.macs for n, e in benches[start].main.items()},
+                "image_size": {e.name: str(e.artifact.architecture.image_size) for e in those[start]},
             }
             for start, found in maps.items()
         },
-        "params": {n: e.model.params for done in benches.values() for n, e in done.main.items()},
-        "macs": {n: e.model.macs for done in benches.values() for n, e in done.main.items()},
         "model": model, "weights": digest_of(args.weights), "data": data.fingerprint, "data_name": data.name,
         "split": args.split, "target": args.target,
-        "image_size": {e.name: str(e.artifact.architecture.image_size) for e in those},
     }  # fmt: skip
     write(f"against_references_{data.name}", figure, goals_of(figure), range(args.seeds))
 
