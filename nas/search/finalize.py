@@ -64,7 +64,7 @@ def finalize(done: FinishedStudy, reporter: Reporter, out: Path | None = None) -
         out: Folder of the files, by default the run's; a numbered one in it if the folder has trained weights of other
             architectures.
 
-    Raises InputError if no candidate was evaluated, or none meets a budget or a goal.
+    Raises InputError if no candidate was evaluated, or none meets any budget or goal.
     """
     study, plan = done.study, done.plan
     if not study.archive.front:

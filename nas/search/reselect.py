@@ -36,7 +36,7 @@ def select_again(
         out: Folder of the files, by default the run's; a numbered one in it if the folder has trained weights of other
             architectures.
 
-    Raises InputError if the study has no candidates, none meets a budget or a goal, or ``out`` is another run.
+    Raises InputError if the study has no candidates, none meets any budget or goal, or ``out`` is another run.
     """
     old = SearchSettings.read(run)
     if out is not None and (out / RUN_FILE).exists():

@@ -136,10 +136,11 @@ def select(
     """Choose one candidate per name, small to large.
 
     With budgets: for each, the highest gain at a cost within it. With goals: for each, the least cost at a gain of at
-    least the goal. Several names may have the same candidate; notes say so. Without both: the front of cost and gain
-    is followed on a logarithmic cost axis from the fastest useful candidate (:data:`USEFUL`) to the highest gain, both
-    axes scaled to 0..1, and the names stand at equal distances along it, so that the middle one is near the bend of
-    the front; a front with fewer candidates than names leaves names empty, with a note.
+    least the goal. Several names may have the same candidate, and a name for which there is none is left out; notes say
+    so. Without both: the front of cost and gain is followed on a logarithmic cost axis from the fastest useful
+    candidate (:data:`USEFUL`) to the highest gain, both axes scaled to 0..1, and the names stand at equal distances
+    along it, so that the middle one is near the bend of the front; a front with fewer candidates than names leaves
+    names empty, with a note.
 
     Args:
         front: Candidates to choose from.
@@ -149,7 +150,7 @@ def select(
         names: Names without budgets and goals.
         goals: Lower bounds of the gain.
 
-    Raises InputError if there is no candidate, or none within a budget or as good as a goal.
+    Raises InputError if there is no candidate, or none within any budget or as good as any goal.
     """
     if not front:
         raise InputError(
@@ -158,10 +159,15 @@ def select(
     scale = Scale(cost, gain)
     distinct = list({candidate.id: candidate for candidate in front}.values())
     if budgets is not None or goals is not None:
-        queues = _budget_queues(distinct, scale, budgets) if budgets else {}
-        queues = queues if goals is None else _goal_queues(distinct, scale, goals)
+        queues, missed = _budget_queues(distinct, scale, budgets) if budgets else ({}, None)
+        queues, missed = (queues, missed) if goals is None else _goal_queues(distinct, scale, goals)
         chosen = first_of_each(queues)
+        if missed is not None and not chosen:
+            raise missed
         notes = shared_names(chosen, scale, dict(budgets.entries) if budgets else {})
+        if missed is not None:
+            empty = [name for name in queues if name not in chosen]
+            notes = (f"{' and '.join(empty)} {'is' if len(empty) == 1 else 'are'} missing: {missed}", *notes)
     else:
         queues = _spread_queues(distinct, scale, names)
         chosen = assign_rising(queues, scale)
@@ -214,36 +220,50 @@ def rounded_up(value: float) -> float:
     return rounded if rounded >= value else float(f"{rounded + step:.4g}")
 
 
-def _budget_queues(candidates: Sequence[Candidate], scale: Scale, budgets: Budgets) -> dict[str, list[Candidate]]:
+def _changed(bounds: Budgets, missed: Sequence[str], value: str) -> str:
+    """Return bounds as text, with another value for the first missed one and without the other missed ones."""
+    kept = ((name, value if name == missed[0] else f"{bound:g}") for name, bound in bounds if name not in missed[1:])
+    return ",".join(f"{name}={bound}{bounds.unit}" for name, bound in kept)
+
+
+def _budget_queues(
+    candidates: Sequence[Candidate], scale: Scale, budgets: Budgets
+) -> tuple[dict[str, list[Candidate]], InputError | None]:
+    """Return the candidates within each budget, best first, and what is wrong with budgets that nothing meets."""
     fastest = min(candidates, key=lambda c: (scale.cost(c), c.id))
     if (unit := fastest[scale.cost_name].unit) != budgets.unit:
         raise InputError(
             f"budgets {budgets} in {budgets.unit or 'no unit'}", f"the unit of {scale.cost_name}, {unit or 'none'}"
         )
+    error = None
     if missed := [name for name, bound in budgets if scale.cost(fastest) > bound]:
         least = f"{rounded_up(scale.cost(fastest)):.4g}"
-        raise InputError(
+        error = InputError(
             f"no candidate meets budget {', '.join(f'{name}={budgets[name]:g}{budgets.unit}' for name in missed)}",
             f"at least {f'{least} {unit}'.strip()}, the cost of the fastest ({fastest.id})",
-            f"choose again with larger budgets: nas select RUN --budgets {missed[0]}={least}{budgets.unit}, "
+            f"choose again with larger budgets: nas select RUN --budgets {_changed(budgets, missed, least)}, "
             "or search a smaller space",
         )
     ordered = scale.best_first(candidates)
-    return {name: [c for c in ordered if scale.cost(c) <= bound] for name, bound in budgets}
+    return {name: [c for c in ordered if scale.cost(c) <= bound] for name, bound in budgets}, error
 
 
-def _goal_queues(candidates: Sequence[Candidate], scale: Scale, goals: Budgets) -> dict[str, list[Candidate]]:
+def _goal_queues(
+    candidates: Sequence[Candidate], scale: Scale, goals: Budgets
+) -> tuple[dict[str, list[Candidate]], InputError | None]:
+    """Return the candidates that reach each goal, cheapest first, and what is wrong with goals that nothing reaches."""
     best = max(candidates, key=lambda c: (scale.gain(c), c.id))
+    error = None
     if missed := [name for name, bound in goals if scale.gain(best) < bound]:
         most = f"{-rounded_up(-scale.gain(best)):.4g}"
-        raise InputError(
+        error = InputError(
             f"no candidate is as accurate as {', '.join(f'{name}={goals[name]:g}' for name in missed)} asks",
             f"at most {most}, what the best one has ({best.id})",
-            f"choose again with lower goals (nas select RUN --at-least {missed[0]}={most}), run more trials, "
+            f"choose again with lower goals (nas select RUN --at-least {_changed(goals, missed, most)}), run more trials, "
             "or search a larger space",
         )
     ordered = sorted(candidates, key=lambda c: (scale.cost(c), -scale.gain(c), c.id))
-    return {name: [c for c in ordered if scale.gain(c) >= bound] for name, bound in goals}
+    return {name: [c for c in ordered if scale.gain(c) >= bound] for name, bound in goals}, error
 
 
 def _spread_queues(candidates: Sequence[Candidate], scale: Scale, names: Sequence[str]) -> dict[str, list[Candidate]]:

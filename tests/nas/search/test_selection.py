@@ -135,7 +135,18 @@ def test_random_fronts_meet_budgets_and_rise(seed: int) -> None:
 
 def test_a_budget_nothing_meets_says_the_fastest() -> None:
     with pytest.raises(InputError, match=rf"no candidate meets budget S=0.9ms.*at least 1 ms.*{FRONT[0].id}"):
-        select(FRONT, "latency_ms", "map", parse_budgets("S=0.9,M=4"))
+        select(FRONT, "latency_ms", "map", parse_budgets("S=0.9"))
+
+
+def test_a_name_whose_budget_nothing_meets_is_left_out_and_the_others_are_chosen() -> None:
+    selection = select(FRONT, "latency_ms", "map", parse_budgets("S=0.9,M=4"))
+    assert [p.name for p in selection] == ["M"]
+    (note,) = selection.notes
+    assert note.startswith("S is missing: no candidate meets budget S=0.9ms; expected at least 1 ms")
+    assert "nas select RUN --budgets S=1ms,M=4ms, or" in note
+    selection = select(FRONT, "latency_ms", "map", goals=parse_budgets("S=0.1,M=0.99,L=1", ""))
+    assert [p.name for p in selection] == ["S"]
+    assert selection.notes[0].startswith("M and L are missing: no candidate is as accurate as M=0.99, L=1 asks")
 
 
 @pytest.mark.parametrize("cost", [1.00004, 0.40017343996687377, 12.345678, 9.99999, 123456.7, 2.0, 3e-5])
@@ -143,7 +154,7 @@ def test_the_budget_that_a_message_advises_is_met(cost: float) -> None:
     """It is rounded up: rounded to nearest, 1.00004 ms would advise 1 ms."""
     front = [point(cost, 0.5), point(2 * cost, 0.7)]
     with pytest.raises(InputError, match=r"no candidate meets budget S=1e-06ms, M=2e-06ms;") as error:
-        select(front, "latency_ms", "map", parse_budgets("S=1e-6,M=2e-6,L=1e9"))
+        select(front, "latency_ms", "map", parse_budgets("S=1e-6,M=2e-6"))
     (advised,) = re.findall(r"--budgets (S=\S+),", str(error.value))
     assert [p.name for p in select(front, "latency_ms", "map", parse_budgets(advised))] == ["S"]
     assert parse_budgets(advised)["S"] <= cost * 1.002
