@@ -48,6 +48,7 @@ from nas.data.source import DataPair, find_data
 from nas.data.transforms import AREA
 from nas.pretrained.convert import weights_file
 from nas.profiling.scene import Scene
+from nas.search.chosen_files import supernet_of
 from nas.supernet.weights import digest_of, interpolation_of, load_detector, load_supernet
 from nas.training.data import open_training_data
 from nas.training.job import TrainJob
@@ -106,7 +107,7 @@ def entrants(args: argparse.Namespace, start: str, data: DataPair) -> list[Entra
         if args.resized and model == trained:
             large = replace(half, architecture=half.architecture.replace(image_size=args.resized))
             resized.append(Entrant(replace(large, name=f"{half.name}-{args.resized}"), None, control=True))
-    every = [*found, *(Entrant(a, run / "supernet.safetensors", ours=True) for a in ours), *resized]
+    every = [*found, *(Entrant(a, supernet_of(run), ours=True) for a in ours), *resized]
     return [e for e in every if start == "scratch" or e.init]
 
 
@@ -120,7 +121,7 @@ def epochs_of(args: argparse.Namespace, start: str, entrant: Entrant) -> int:
     """Epochs of an entrant. From trained weights, a stock network also has those of the supernet."""
     if start == "scratch":
         return int(args.epochs)
-    before = load_supernet(args.run / "supernet.safetensors")[2]["recipe"]["epochs"]
+    before = load_supernet(supernet_of(args.run))[2]["recipe"]["epochs"]
     return int(args.finetune_epochs + (0 if entrant.ours else before))
 
 

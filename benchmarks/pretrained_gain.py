@@ -29,6 +29,7 @@ from nas.core.references import with_classes_of
 from nas.core.reporter import Reporter
 from nas.data.source import DataPair
 from nas.pretrained.convert import weights_file
+from nas.search.chosen_files import supernet_of
 from nas.supernet.weights import digest_of, load_detector
 from nas.training.data import open_training_data
 from nas.training.job import ComputeConfig, TrainJob
@@ -55,7 +56,7 @@ def entrants(args: argparse.Namespace, data: DataPair) -> list[Entrant]:
     found = [Entrant(model, network(model, model, args.image_size, data), weights)]
     for name in "SML" if args.run else ():
         artifact = with_classes_of(read_artifact(args.run / f"{name}.json"), data)
-        found.append(Entrant(name, artifact, args.run / "supernet.safetensors"))
+        found.append(Entrant(name, artifact, supernet_of(args.run)))
     return found
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from benchmarks.record import Goal, write
 from nas.core.console_reporter import ConsoleReporter
 from nas.core.paths import new_folder
+from nas.search.chosen_files import supernet_of
 from nas.search.report.front_files import read_front
 from nas.search.run import search
 from nas.search.settings import SearchSettings
@@ -33,7 +34,7 @@ LEAST = 3
 def searched(target: str, args: argparse.Namespace, reporter: ConsoleReporter) -> dict[str, Any]:
     """Search for one target and return its figures."""
     settings = SearchSettings.read(args.run)
-    supernet = str((args.run / "supernet.safetensors").resolve())
+    supernet = str(supernet_of(args.run).resolve())
     settings = replace(settings, target=target, trials=args.trials, supernet=supernet, seed=args.seed)
     folder = args.out / target.replace(":", "-")
     result = search(settings, folder, reporter)

@@ -292,7 +292,7 @@ def train(
     Args:
         architecture: architecture file (``run["S"]``, a path) or the name of a reference.
         data: data set, as ``--data``.
-        init: initial weights; ``"supernet"`` stands for those beside the architecture file. None: from scratch.
+        init: initial weights; ``"supernet"`` stands for the supernet of the run that the architecture is of. None: from scratch.
         out: weights file; default: the architecture's path with the ending ``.safetensors``.
         epochs: default 30 with the default recipe, else the recipe's.
         recipe: name of a recipe (``nas list``).
@@ -304,6 +304,7 @@ def train(
         InputError: something given cannot be used.
     """
     from nas.core.references import artifact_of
+    from nas.search.chosen_files import supernet_of
     from nas.training.data import open_training_data
     from nas.training.job import ComputeConfig, TrainJob
     from nas.training.recipes import RECIPES
@@ -315,7 +316,7 @@ def train(
     given = dict(options or {}) | ({} if epochs is None else {"epochs": epochs})
     default = {"epochs": TRAIN_EPOCHS} if recipe == "default" else {}
     values = RECIPES[recipe].recipe.changed({**default, **given})
-    start = path.parent / "supernet.safetensors" if init == "supernet" else None if init is None else Path(init)
+    start = supernet_of(path.parent) if init == "supernet" else None if init is None else Path(init)
     weights = path.with_suffix(".safetensors") if out is None else Path(out)
     job = TrainJob(open_training_data(os.fspath(data), None, shown), values, start, compute=ComputeConfig(device))
     train_detector(artifact, job, weights, shown)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +21,8 @@ from latency_db.core.profiler import SEARCHING
 from nas.core.notebook_reporter import NotebookReporter, default_reporter, in_notebook
 from nas.core.reporter import Reporter
 from nas.estimators import ESTIMATORS
+from nas.search.settings import SearchSettings
+from nas.supernet.weights import record_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
@@ -85,6 +89,18 @@ def test_tables_hold_what_the_files_hold(example: tuple[Path, dict[str, Any]]) -
     assert {name: run[name].architecture.id for name in run.names} == chosen
     named = run.candidates[run.candidates["name"] != ""]
     assert set(named["id"]) == set(chosen.values())
+
+
+def test_a_training_begins_with_the_supernet_that_the_run_was_given(
+    example: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder, variables = example
+    run, given = folder / "runs" / "shop", tmp_path / "given.safetensors"
+    shutil.copy(run / "supernet.safetensors", given)
+    shutil.copy(run / "S.json", tmp_path)
+    replace(SearchSettings.read(run), supernet=str(given)).write(tmp_path)
+    model = nas.train(tmp_path / "S.json", folder / "shop", init="supernet", epochs=1, options=variables["BATCH"])
+    assert record_of(model.path)["from"] == "supernet"
 
 
 def test_the_figure_is_that_of_the_verb(example: tuple[Path, dict[str, Any]]) -> None:
