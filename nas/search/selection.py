@@ -159,15 +159,7 @@ def select(
     scale = Scale(cost, gain)
     distinct = list({candidate.id: candidate for candidate in front}.values())
     if budgets is not None or goals is not None:
-        queues, missed = _budget_queues(distinct, scale, budgets) if budgets else ({}, None)
-        queues, missed = (queues, missed) if goals is None else _goal_queues(distinct, scale, goals)
-        chosen = first_of_each(queues)
-        if missed is not None and not chosen:
-            raise missed
-        notes = shared_names(chosen, scale, dict(budgets.entries) if budgets else {})
-        if missed is not None:
-            empty = [name for name in queues if name not in chosen]
-            notes = (f"{' and '.join(empty)} {'is' if len(empty) == 1 else 'are'} missing: {missed}", *notes)
+        queues, chosen, notes = _limited(distinct, scale, budgets, goals)
     else:
         queues = _spread_queues(distinct, scale, names)
         chosen = assign_rising(queues, scale)
@@ -187,6 +179,22 @@ def select(
         if name in chosen
     )
     return Selection(picks, cost, gain, notes, independent=budgets is not None or goals is not None)
+
+
+def _limited(
+    candidates: Sequence[Candidate], scale: Scale, budgets: Budgets | None, goals: Budgets | None
+) -> tuple[Queues, dict[str, Candidate], tuple[str, ...]]:
+    """Return the queues of budgets or goals, what they choose, and notes. Raises InputError if that is nothing."""
+    queues, missed = _budget_queues(candidates, scale, budgets) if budgets else ({}, None)
+    queues, missed = (queues, missed) if goals is None else _goal_queues(candidates, scale, goals)
+    chosen = first_of_each(queues)
+    notes = shared_names(chosen, scale, dict(budgets.entries) if budgets else {})
+    if missed is None:
+        return queues, chosen, notes
+    if not chosen:
+        raise missed
+    empty = [name for name in queues if name not in chosen]
+    return queues, chosen, (f"{' and '.join(empty)} {'is' if len(empty) == 1 else 'are'} missing: {missed}", *notes)
 
 
 def shared_names(chosen: Mapping[str, Candidate], scale: Scale, bounds: Mapping[str, float]) -> tuple[str, ...]:

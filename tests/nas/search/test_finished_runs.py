@@ -186,12 +186,13 @@ def test_other_budgets_choose_anew_and_measure_only_what_is_new(search: Callable
 
 def test_resuming_with_other_budgets_applies_them(search: Callable[..., int], tmp_path: Path) -> None:
     """The hint of a search that no candidate fits leads somewhere."""
-    assert search("--budgets", "S=0.5ms,L=2ms") == 2
+    assert search("--budgets", "S=0.5ms,L=2ms") == 0
     run = tmp_path / "run"
-    assert not (run / "S.json").exists()
+    assert not (run / "S.json").exists() and (run / "L.json").exists()
     assert main(["search", "--resume", str(run), "--budgets", "S=1.9ms"]) == 0
     assert read_artifact(run / "S.json").name == "S" and SearchSettings.read(run).budgets == "S=1.9ms"
-    assert search("--budgets", "S=0.5ms", out=tmp_path / "b") == 2
+    assert search("--budgets", "S=0.5ms,M=0.6ms", out=tmp_path / "b") == 2
+    assert not (tmp_path / "b" / "M.json").exists()
     assert main(["select", str(tmp_path / "b"), "--budgets", "S=1.9ms"]) == 0
 
 
