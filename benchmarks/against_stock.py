@@ -253,10 +253,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--at-once", type=int, help="trainings that run concurrently (default: one per core)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the trainings; what is finished is kept")
     args = parser.parse_args(arguments)
+    if (model := load_detector(weights_file(args.weights))[1].name) not in args.models.split(","):
+        parser.error(f"--models {args.models} lacks {model}, the network of --weights")
     reporter = ConsoleReporter()
     data = open_training_data(args.data, None, reporter)
     those = {start: entrants(args, start, data) for start in args.starts.split(",")}
-    model = load_detector(weights_file(args.weights))[1].name
     maps = {start: contest(args, start, its, data, reporter) for start, its in those.items()}
     benches = {start: bench(args, start, its, maps[start], data, reporter) for start, its in those.items()}
     best = args.out / f"bench-{'scratch' if 'scratch' in maps else 'trained'}" / "bench.png"  # the one of all networks

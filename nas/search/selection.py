@@ -229,9 +229,16 @@ def rounded_up(value: float) -> float:
 
 
 def _changed(bounds: Budgets, missed: Sequence[str], value: str) -> str:
-    """Return bounds as text, with another value for the first missed one and without the other missed ones."""
-    kept = ((name, value if name == missed[0] else f"{bound:g}") for name, bound in bounds if name not in missed[1:])
-    return ",".join(f"{name}={bound}{bounds.unit}" for name, bound in kept)
+    """Return bounds as text, with another value for the first missed one, without the other missed ones and without
+    those that this value reaches: bounds rise."""
+    first = [name for name, _ in bounds].index(missed[0])
+    kept = []
+    for i, (name, bound) in enumerate(bounds):
+        if i == first:
+            kept.append(f"{name}={value}{bounds.unit}")
+        elif name not in missed and (bound < float(value) if i < first else bound > float(value)):
+            kept.append(f"{name}={bound:g}{bounds.unit}")
+    return ",".join(kept)
 
 
 def _budget_queues(

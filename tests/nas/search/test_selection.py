@@ -149,6 +149,15 @@ def test_a_name_whose_budget_nothing_meets_is_left_out_and_the_others_are_chosen
     assert selection.notes[0].startswith("M and L are missing: no candidate is as accurate as M=0.99, L=1 asks")
 
 
+def test_advised_bounds_rise() -> None:
+    for budgets, goals, advised in (("S=0.9,M=1", "", "S=1ms"), ("", "S=0.5,M=0.9", "M=0.5")):
+        front = [point(1.0, 0.5)]
+        limits = (parse_budgets(budgets) if budgets else None, parse_budgets(goals, "") if goals else None)
+        selection = select(front, "latency_ms", "map", limits[0], goals=limits[1])
+        (found,) = re.findall(r"--(?:budgets|at-least) ([^ )]+?)(?:,? |\))", selection.notes[0])
+        assert found == advised and parse_budgets(found, "ms" if budgets else "")
+
+
 @pytest.mark.parametrize("cost", [1.00004, 0.40017343996687377, 12.345678, 9.99999, 123456.7, 2.0, 3e-5])
 def test_the_budget_that_a_message_advises_is_met(cost: float) -> None:
     """It is rounded up: rounded to nearest, 1.00004 ms would advise 1 ms."""
