@@ -30,8 +30,8 @@ from nas.pretrained.convert import weights_file
 from nas.supernet.weights import digest_of, load_supernet, record_of
 from nas.training.data import as_trained, open_training_data
 from nas.training.job import TrainJob
-from nas.training.recipe import Recipe
-from nas.training.supernet_initialization import TRAINED_LR, space_from
+from nas.training.recipe import FROM_TRAINED, Recipe
+from nas.training.supernet_initialization import space_from
 from nas.training.train_supernet import train_supernet
 
 GAIN, LOSS = 2.0, 2.0
@@ -45,7 +45,7 @@ def measured(args: argparse.Namespace, data: DataPair, reporter: Reporter) -> di
     every, only = (space_from(init, None, [f"image_size={s}", *args.fix]) for s in (args.image_sizes, sizes[-1]))
     rng = random.Random(args.seed)
     named = {"largest": every.largest, **{f"random{i}": every.sample(rng) for i in range(args.architectures)}}
-    recipe = Recipe(epochs=args.epochs, batch_size=args.batch_size, seed=args.seed, lr=TRAINED_LR)
+    recipe = Recipe(epochs=args.epochs, batch_size=args.batch_size, seed=args.seed, **FROM_TRAINED)
     found: dict[str, dict[str, dict[str, float]]] = {}
     for way, space in (("all", every), ("largest", only)):
         path = folder / f"{way}.safetensors"

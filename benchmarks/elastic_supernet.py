@@ -34,8 +34,8 @@ from nas.supernet.supernet import Supernet
 from nas.supernet.weights import digest_of
 from nas.training.data import open_training_data
 from nas.training.job import ComputeConfig, TrainJob
-from nas.training.recipe import Recipe
-from nas.training.supernet_initialization import TRAINED_LR, space_from, trained_point
+from nas.training.recipe import FROM_TRAINED, Recipe
+from nas.training.supernet_initialization import space_from, trained_point
 from nas.training.train_supernet import train_supernet
 from nas.training.validation import calibrate, detect_and_score
 from search_spaces.architecture import Architecture
@@ -101,8 +101,8 @@ def measured(args: argparse.Namespace, data: DataPair, reporter: Reporter) -> di
         found[name] = accuracies(supernet, {**named, **narrow}, data, name, reporter)
     ways = (
         ("scratch", None, recipe),
-        ("trained", weights, replace(recipe, lr=TRAINED_LR)),
-        ("trained, a third", weights, replace(recipe, lr=TRAINED_LR, epochs=max(1, recipe.epochs // 3))),
+        ("trained", weights, replace(recipe, **FROM_TRAINED)),
+        ("trained, a third", weights, replace(recipe, **FROM_TRAINED, epochs=max(1, recipe.epochs // 3))),
     )
     for name, init, how in ways:
         job = TrainJob(data, how, init, compute=ComputeConfig(args.device))

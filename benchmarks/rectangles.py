@@ -38,7 +38,8 @@ from nas.export.onnx import skeleton_onnx
 from nas.pretrained.convert import weights_file
 from nas.search.report.front_files import read_front
 from nas.supernet.weights import digest_of
-from nas.training.supernet_initialization import TRAINED_LR, space_from
+from nas.training.recipe import FROM_TRAINED
+from nas.training.supernet_initialization import space_from
 from search_spaces.architecture import Value
 from search_spaces.image_size import ImageSize
 from search_spaces.spaces import SPACES
@@ -98,7 +99,7 @@ def front(args: argparse.Namespace, data: str, kind: str, reporter: ConsoleRepor
         space = space_from(weights, None, ["image_size=" + ",".join(map(str, KINDS[kind]))])
         name, fixed = space.name, {choice.name: choice.values for choice in space.choices}
         options["init"] = str(weights.resolve())
-        recipe["lr"] = TRAINED_LR
+        recipe |= FROM_TRAINED
     search = nas.Search(
         data=data,
         target=args.target,

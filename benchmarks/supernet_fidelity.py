@@ -56,8 +56,8 @@ from nas.supernet.weights import (
 )
 from nas.training.data import as_trained, open_training_data
 from nas.training.job import TrainJob
-from nas.training.recipe import Recipe
-from nas.training.supernet_initialization import TRAINED_LR, initial_supernet, space_from
+from nas.training.recipe import FROM_TRAINED, Recipe
+from nas.training.supernet_initialization import initial_supernet, space_from
 from nas.training.train_detector import train_detectors
 from nas.training.train_supernet import train_supernet
 from nas.training.validation import calibrate, detect_and_score
@@ -140,7 +140,7 @@ class Setting:
             alone = Recipe(**{**CHOSEN, "epochs": args.epochs, "seed": args.seed + 1})
             return cls(space, Recipe(**own), alone, None, augment=False)
         init = weights_file(args.weights)
-        recipe = Recipe(epochs=args.supernet_epochs, batch_size=16, seed=args.seed, lr=TRAINED_LR)
+        recipe = Recipe(epochs=args.supernet_epochs, batch_size=16, seed=args.seed, **FROM_TRAINED)
         alone = Recipe(epochs=args.epochs, batch_size=16, seed=args.seed + 1)
         return cls(space_from(init, None, [f"image_size={args.image_size}"]), recipe, alone, init, True, at_level)
 

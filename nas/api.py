@@ -21,6 +21,7 @@ from nas.inference import model as inference
 from nas.search.chosen_files import chosen_files, front_of_run
 from nas.search.report.front_files import Front, candidate_rows
 from nas.search.settings import SearchSettings
+from nas.training.recipe import FROM_TRAINED
 from search_spaces.architecture import Architecture, Value
 from search_spaces.errors import InputError
 from search_spaces.image_size import AnySize, ImageSize
@@ -77,7 +78,8 @@ class Search:
 
     def settings(self) -> SearchSettings:
         """Return the settings of the search. Raises InputError if they cannot be carried out."""
-        recipe = dict(self.options.get("recipe", {})) | ({} if self.epochs is None else {"epochs": self.epochs})
+        start = FROM_TRAINED if self.options.get("init") else {}
+        recipe = {**start, **self.options.get("recipe", {}), **({} if self.epochs is None else {"epochs": self.epochs})}
         values = {
             "data": None if self.data is None else os.fspath(self.data),
             "target": self.target,

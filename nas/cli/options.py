@@ -98,7 +98,7 @@ def add_largest_first(parser: argparse.ArgumentParser) -> None:
         "--largest-first",
         type=float,
         metavar="SHARE",
-        help="share of the steps in which the largest network learns alone (default 0.5)",
+        help="share of the steps in which the largest network learns alone (default 0.5; with --init 0.25)",
     )
 
 
@@ -200,17 +200,23 @@ def epochs_given(args: argparse.Namespace) -> bool:
     return args.epochs is not None or args.recipe != "default" or any(t.startswith("epochs") for t in args.set)
 
 
-def recipe(args: argparse.Namespace) -> Recipe:
+def recipe(args: argparse.Namespace, start: Mapping[str, Any] | None = None) -> Recipe:
     """Return the named recipe, changed by --set and by the training options that were given.
+
+    Args:
+        args: The options.
+        start: Values that suit the beginning of the training. They replace defaults, not what the recipe names.
 
     Raises InputError for an unknown recipe or value.
     """
-    from nas.training.recipe import parse_values
+    from nas.training.recipe import Recipe, parse_values
     from nas.training.recipes import RECIPES
 
     named = RECIPES[args.recipe].recipe
     if args.recipe == "default" and args.default_epochs is not None:
         named = named.changed({"epochs": args.default_epochs})
+    default = Recipe()
+    named = named.changed({n: v for n, v in (start or {}).items() if getattr(named, n) == getattr(default, n)})
     return named.changed(parse_values(args.set)).changed(recipe_values(args))
 
 

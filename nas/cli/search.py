@@ -354,11 +354,11 @@ def _settings(values: Mapping[str, Any], given: Mapping[str, str]) -> SearchSett
     elif values["init"] is None:
         where = _from_supernet(values, given)
     else:
-        from nas.training.supernet_initialization import TRAINED_LR
+        from nas.training.recipe import FROM_TRAINED
 
         where, own = _from_weights(values, given)
         seeded = tuple(dict.fromkeys((*seeded, *own)))
-        recipe = {"lr": TRAINED_LR, **recipe}
+        recipe = {**FROM_TRAINED, **recipe}
     same = [
         *("space", "data", "num_classes", "limit", "latency", "accuracy", "trials", "sampler", "seed", "budgets"),
         *("at_least", "supernet", "eval_images", "stop", "latency_db", "storage"),

@@ -64,12 +64,12 @@ def _train(args: argparse.Namespace) -> int:
         space, init = space.restrict(fixed_values(space, args.fix)), None
     else:
         from nas.pretrained.convert import weights_file
-        from nas.training.supernet_initialization import TRAINED_LR, space_from
+        from nas.training.recipe import FROM_TRAINED
+        from nas.training.supernet_initialization import space_from
 
         init = weights_file(args.init, args.accept_licence)
         space = space_from(init, args.space, args.fix)
-        if args.lr is None and not any(text.startswith("lr=") for text in args.set):
-            settings = settings.changed({"lr": TRAINED_LR})
+        settings = recipe(args, FROM_TRAINED)
         shown.note(f"space {space.name}, as far as {args.init.name} covers it: {space.size:.3g} architectures")
     new_file(args.out, ".safetensors")
     data = open_training_data(args.data, args.limit, shown)

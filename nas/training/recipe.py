@@ -26,6 +26,10 @@ OPTIMIZERS: Registry[Callable[[list[dict[str, Any]], Recipe], Optimizer]] = Regi
 )
 
 
+FROM_TRAINED: Mapping[str, Any] = {"lr": 4e-3, "largest_first": 0.25}
+"""Values of a supernet that begins with trained weights, where neither an option nor a named recipe has others."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Hyperparameters of a training.

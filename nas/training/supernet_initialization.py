@@ -27,8 +27,6 @@ NARROWEST = 0.25
 """Smallest numbers of channels in a derived space, as a share of those of the trained detector."""
 SMALLEST = 0.45
 """The same for depths, shares, and the ``width`` of a whole network."""
-TRAINED_LR = 4e-3
-"""Default peak learning rate of a supernet that is initialised from trained weights."""
 
 
 @dataclass(frozen=True)

@@ -300,6 +300,21 @@ if __name__ == "__main__":
 """
 
 
+def children(process: int) -> list[str]:
+    return Path(f"/proc/{process}/task/{process}/children").read_text().split()
+
+
+def starts_with_torch(process: str) -> bool:
+    """Whether the process was spawned to train and has begun to import torch.
+
+    `import torch` itself runs a shell command, whose process is a copy of its parent for a moment."""
+    try:
+        command, maps = (Path(f"/proc/{process}/{name}").read_text() for name in ("cmdline", "maps"))
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return "spawn_main" in command and "torch" in maps
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the child processes in /proc")
 @pytest.mark.parametrize(("number", "starting"), [(signal.SIGINT, True), (signal.SIGHUP, False)])
 def test_a_signal_to_all_processes_of_a_terminal_is_one_line(
@@ -319,8 +334,7 @@ def test_a_signal_to_all_processes_of_a_terminal_is_one_line(
     )
     assert process.stdout is not None
     if starting:
-        listed = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        while not any("torch" in Path(f"/proc/{child}/maps").read_text() for child in listed.read_text().split()):
+        while not any(starts_with_torch(child) for child in children(process.pid)):
             time.sleep(0.01)
     else:
         process.stdout.readline()
