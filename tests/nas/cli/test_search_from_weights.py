@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
 import pytest
 
+import nas
 from latency_db.core.profiler import Protocol
 from nas.cli import main
+from nas.cli.options import add_recipe, recipe
 from nas.supernet.weights import load_detector
 from nas.training.recipe import FROM_TRAINED
 from tests._progress import recorded
@@ -48,6 +51,21 @@ def test_a_search_from_weights_and_what_is_extracted(
     assert (run / f"{names[0]}.safetensors").read_bytes() == kept
     reporter.check("supernet", "checking the ranking", "search", "measuring the chosen again, each in a fresh process")
     reporter.check(f"calibrate BatchNorm of {names[0]}", f"evaluate {names[0]}")
+
+
+def test_values_of_a_trained_start_have_no_precedence_over_given_ones(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    add_recipe(parser, None)
+    for given, expected in (
+        ([], FROM_TRAINED),
+        (["--lr", "0.02"], {**FROM_TRAINED, "lr": 0.02}),
+        (["--set", "largest_first=0.7"], {**FROM_TRAINED, "largest_first": 0.7}),
+        (["--recipe", "fast"], {**FROM_TRAINED, "lr": 1e-2}),
+    ):
+        assert recipe(parser.parse_args(given), FROM_TRAINED).to_dict().items() >= expected.items()
+    init = str(saved("yolov8n", tmp_path))
+    for options, lr in (({"init": init}, 4e-3), ({"init": init, "recipe": {"lr": 0.02}}, 0.02)):
+        assert nas.Search(data=DATA, space="yolo-universal-nano", options=options).settings().recipe["lr"] == lr
 
 
 @pytest.mark.parametrize(
