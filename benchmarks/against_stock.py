@@ -20,7 +20,8 @@ on ``--target`` in one interleaved bench per contest (``nas bench --end-to-end``
 were trained: in the way of ``--weights`` in ``trained``, by averaging areas in ``scratch``. A searched network dominates
 a stock network if it is 1.15 times as fast at no less mAP, or a point of mAP better at no more latency. ``flat``: what
 the last fifth of the epochs brought the network of ``--weights`` on the val split. What is finished in ``--out`` is
-kept; the same command resumes. ``results/against_references_<data>.json``, ``.png``.
+kept; the same command resumes. ``results/against_references_<data>.json``, ``.png`` of ``trained``,
+``results/against_references_<data>_scratch.json``, ``.png`` of ``scratch``.
 """
 
 from __future__ import annotations
@@ -260,29 +261,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     those = {start: entrants(args, start, data) for start in args.starts.split(",")}
     maps = {start: contest(args, start, its, data, reporter) for start, its in those.items()}
     benches = {start: bench(args, start, its, maps[start], data, reporter) for start, its in those.items()}
-    best = args.out / f"bench-{'scratch' if 'scratch' in maps else 'trained'}" / "bench.png"  # the one of all networks
-    (RESULTS / f"against_references_{data.name}.png").write_bytes(best.read_bytes())
-    figure = {
-        "contests": {
-            start: {
-                "map": {
-                    n: {"mean": 100 * mean(v), "deviation": 100 * stdev(v) if len(v) > 1 else None, "seeds": [100 * x for x in v]}
-                    for n, v in found.items()
-                },
-                "ms": latencies(benches[start]),
-                "verdicts": verdicts(those[start], found, {n: e.latency.value for n, e in benches[start].main.items() if e.latency}),
-                "flat": gain_of_last_fifth(args.out / f"{start}0" / f"{model}.safetensors"),
-                "epochs": {e.name: epochs_of(args, start, e) for e in those[start]},
-                "params": {n: e.model.params for n, e in benches[start].main.items()},
-                "macs": {n: e.model.macs for n, e in benches[start].main.items()},
-                "image_size": {e.name: str(e.artifact.architecture.image_size) for e in those[start]},
-            }
-            for start, found in maps.items()
-        },
-        "model": model, "weights": digest_of(args.weights), "data": data.fingerprint, "data_name": data.name,
-        "split": args.split, "target": args.target,
-    }  # fmt: skip
-    write(f"against_references_{data.name}", figure, goals_of(figure), range(args.seeds))
+    for start, found in maps.items():
+        name = f"against_references_{data.name}" + ("_scratch" if start == "scratch" else "")
+        (RESULTS / f"{name}.png").write_bytes((args.out / f"bench-{start}" / "bench.png").read_bytes())
+        one = {
+            "map": {
+                n: {"mean": 100 * mean(v), "deviation": 100 * stdev(v) if len(v) > 1 else None, "seeds": [100 * x for x in v]}
+                for n, v in found.items()
+            },
+            "ms": latencies(benches[start]),
+            "verdicts": verdicts(those[start], found, {n: e.latency.value for n, e in benches[start].main.items() if e.latency}),
+            "flat": gain_of_last_fifth(args.out / f"{start}0" / f"{model}.safetensors"),
+            "epochs": {e.name: epochs_of(args, start, e) for e in those[start]},
+            "params": {n: e.model.params for n, e in benches[start].main.items()},
+            "macs": {n: e.model.macs for n, e in benches[start].main.items()},
+            "image_size": {e.name: str(e.artifact.architecture.image_size) for e in those[start]},
+        }  # fmt: skip
+        figure = {
+            "contests": {start: one}, "model": model, "weights": digest_of(args.weights), "data": data.fingerprint,
+            "data_name": data.name, "split": args.split, "target": args.target,
+        }  # fmt: skip
+        write(name, figure, goals_of(figure), range(args.seeds))
 
 
 if __name__ == "__main__":
