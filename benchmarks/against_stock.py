@@ -20,20 +20,21 @@ on ``--target`` in one interleaved bench per contest (``nas bench --end-to-end``
 were trained: in the way of ``--weights`` in ``trained``, by averaging areas in ``scratch``. A searched network dominates
 a stock network if it is 1.15 times as fast at no less mAP, or a point of mAP better at no more latency. ``flat``: what
 the last fifth of the epochs brought the network of ``--weights`` on the val split. What is finished in ``--out`` is
-kept; the same command resumes. ``results/against_references_<data>.json``, ``.png`` of ``trained``,
+kept; the same command resumes. ``--finished FILE`` keeps the mAP of each finished training, without its weights, so that
+other machines continue. ``results/against_references_<data>.json``, ``.png`` of ``trained``,
 ``results/against_references_<data>_scratch.json``, ``.png`` of ``scratch``.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from benchmarks.finished_trainings import FinishedTrainings
 from benchmarks.record import RESULTS, Goal, write
 from latency_db.core.profiler import Network
 from latency_db.core.target import Target
@@ -42,6 +43,7 @@ from nas.bench.results import TRAINED, Accuracy, BenchModel, BenchResult
 from nas.bench.run import BenchRequest, run_bench
 from nas.core.architecture_file import Artifact, read_artifact
 from nas.core.console_reporter import ConsoleReporter
+from nas.core.distributed import cores
 from nas.core.paths import new_folder
 from nas.core.references import reference_artifact, with_classes_of
 from nas.core.reporter import Reporter
@@ -90,6 +92,7 @@ def entrants(args: argparse.Namespace, start: str, data: DataPair) -> list[Entra
     trained weights, those alone that have any.
     """
     run = args.scratch_run if start == "scratch" and args.scratch_run else args.run
+    supernet = supernet_of(run) if start == "trained" else None
     ours = [with_classes_of(read_artifact(run / f"{name}.json"), data) for name in SIZES]
     size = args.image_size or ours[0].architecture.image_size.value
     weights = weights_file(args.weights)
@@ -108,7 +111,7 @@ def entrants(args: argparse.Namespace, start: str, data: DataPair) -> list[Entra
         if args.resized and model == trained:
             large = replace(half, architecture=half.architecture.replace(image_size=args.resized))
             resized.append(Entrant(replace(large, name=f"{half.name}-{args.resized}"), None, control=True))
-    every = [*found, *(Entrant(a, supernet_of(run), ours=True) for a in ours), *resized]
+    every = [*found, *(Entrant(a, supernet, ours=True) for a in ours), *resized]
     return [e for e in every if start == "scratch" or e.init]
 
 
@@ -128,27 +131,45 @@ def epochs_of(args: argparse.Namespace, start: str, entrant: Entrant) -> int:
 
 def contest(
     args: argparse.Namespace, start: str, those: Sequence[Entrant], data: DataPair, reporter: Reporter
-) -> dict[str, list[float]]:
-    """mAP50-95 of each entrant per seed, all trained from one kind of start."""
-    epochs = {e.name: epochs_of(args, start, e) for e in those}
-    found: dict[str, list[float]] = {e.name: [] for e in those}
+) -> dict[str, list[dict[str, Any]]]:
+    """Each entrant's finished trainings per seed, all from one kind of start."""
+    found: dict[str, list[dict[str, Any]]] = {e.name: [] for e in those}
+    finished = FinishedTrainings(args.finished or args.out / "finished.json")
+    at_once = args.at_once or cores()
+    # Networks of similar cost train side by side. Each mAP is kept as soon as its group is trained.
+    order = sorted(those, key=lambda e: macs_of(e, data))
     for seed in range(args.seeds):
         folder = new_folder(args.out / f"{start}{seed}")
-        inits = [e.init if start == "trained" else None for e in those]
-        jobs = [
-            TrainJob(
-                data,
-                Recipe(epochs=epochs[e.name], batch_size=args.batch_size, seed=seed),
-                init,
-                logging=LoggingConfig(eval_every=max(1, epochs[e.name] // 5)),  # the epochs are a multiple of 5
-            )
-            for e, init in zip(those, inits, strict=True)
-        ]
-        train_detectors([e.artifact for e in those], jobs, folder, reporter, args.at_once)
-        for entrant, init in zip(those, inits, strict=True):
-            path = folder / f"{entrant.name}.safetensors"
-            found[entrant.name].append(judged(args, path, entrant.artifact.architecture.image_size, data, init))
+        jobs = {e.name: job_of(args, start, e, data, seed) for e in those}
+        missing = [e for e in order if finished.find(e.artifact, jobs[e.name], args.split) is None]
+        for group in (missing[i : i + at_once] for i in range(0, len(missing), at_once)):
+            train_detectors([e.artifact for e in group], [jobs[e.name] for e in group], folder, reporter, at_once)
+            for e in group:
+                path, job = folder / f"{e.name}.safetensors", jobs[e.name]
+                points = judged(args, path, e.artifact.architecture.image_size, data, job.init)
+                finished.add(e.artifact, job, args.split, points, path)
+        for e in those:
+            entry = finished.find(e.artifact, jobs[e.name], args.split)
+            assert entry is not None
+            found[e.name].append(entry)
     return found
+
+
+def job_of(args: argparse.Namespace, start: str, entrant: Entrant, data: DataPair, seed: int) -> TrainJob:
+    """The training of an entrant; the epochs are a multiple of 5."""
+    epochs = epochs_of(args, start, entrant)
+    return TrainJob(
+        data,
+        Recipe(epochs=epochs, batch_size=args.batch_size, seed=seed),
+        entrant.init if start == "trained" else None,
+        logging=LoggingConfig(eval_every=max(1, epochs // 5)),
+    )
+
+
+def macs_of(entrant: Entrant, data: DataPair) -> int:
+    """Multiplications of an entrant for one image."""
+    a = entrant.artifact.architecture
+    return trace(space_of(a).graph(a), len(data.classes)).macs
 
 
 def bench(
@@ -206,10 +227,9 @@ def verdicts(
     return found
 
 
-def gain_of_last_fifth(path: Path) -> float | None:
+def gain_of_last_fifth(training: Mapping[str, Any]) -> float | None:
     """Points of mAP on the val split between four fifths of the epochs and the end; None if that was not evaluated."""
-    with path.with_suffix(".log.csv").open(encoding="utf-8", newline="") as file:
-        values = [float(row["val_map"]) for row in csv.DictReader(file) if row.get("val_map")]
+    values = training["val"]
     return 100 * (values[-1] - values[-2]) if len(values) > 1 else None
 
 
@@ -232,7 +252,7 @@ def goals_of(figure: Mapping[str, Any]) -> list[Goal]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, measure, judge."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, required=True, help="folder of a finished nas search --init")
+    parser.add_argument("--run", type=Path, help="folder of a finished nas search --init")
     parser.add_argument(
         "--scratch-run", type=Path, help="folder of a finished nas search without --init, for the contest from scratch"
     )
@@ -253,13 +273,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--starts", default="trained,scratch", help="contests to hold")
     parser.add_argument("--at-once", type=int, help="trainings that run concurrently (default: one per core)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the trainings; what is finished is kept")
+    parser.add_argument("--finished", type=Path, help="JSON file of finished trainings (default: in --out)")
     args = parser.parse_args(arguments)
+    if args.run is None and (args.scratch_run is None or "trained" in args.starts):
+        parser.error("--run is missing; only --starts scratch with --scratch-run goes without")
     if (model := load_detector(weights_file(args.weights))[1].name) not in args.models.split(","):
         parser.error(f"--models {args.models} lacks {model}, the network of --weights")
     reporter = ConsoleReporter()
     data = open_training_data(args.data, None, reporter)
     those = {start: entrants(args, start, data) for start in args.starts.split(",")}
-    maps = {start: contest(args, start, its, data, reporter) for start, its in those.items()}
+    trainings = {start: contest(args, start, its, data, reporter) for start, its in those.items()}
+    maps = {start: {n: [t["map"] for t in each] for n, each in its.items()} for start, its in trainings.items()}
     benches = {start: bench(args, start, its, maps[start], data, reporter) for start, its in those.items()}
     for start, found in maps.items():
         name = f"against_references_{data.name}" + ("_scratch" if start == "scratch" else "")
@@ -271,7 +295,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             },
             "ms": latencies(benches[start]),
             "verdicts": verdicts(those[start], found, {n: e.latency.value for n, e in benches[start].main.items() if e.latency}),
-            "flat": gain_of_last_fifth(args.out / f"{start}0" / f"{model}.safetensors"),
+            "flat": gain_of_last_fifth(trainings[start][model][0]),
+            "trained_on": sorted({t["machine"] for each in trainings[start].values() for t in each}),
             "epochs": {e.name: epochs_of(args, start, e) for e in those[start]},
             "params": {n: e.model.params for n, e in benches[start].main.items()},
             "macs": {n: e.model.macs for n, e in benches[start].main.items()},
