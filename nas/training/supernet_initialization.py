@@ -27,6 +27,9 @@ NARROWEST = 0.25
 """Smallest numbers of channels in a derived space, as a share of those of the trained detector."""
 SMALLEST = 0.45
 """The same for depths, shares, and the ``width`` of a whole network."""
+IMAGE_SIZES = (0.4, 0.6, 0.8, 1.0)
+"""Sides of the images in a derived space, as shares of the trained detector's. The supernet's steps are divided among the
+sizes, so there are few of them."""
 
 
 @dataclass(frozen=True)
@@ -93,12 +96,12 @@ def derived_space(
     - Block types are those of the point.
     - Widths and depths are at most those of the point. Widths of single layers are at least :data:`NARROWEST` of them,
       depths, shares and the ``width`` of the whole network at least :data:`SMALLEST`.
-    - Choices without weights (the image size) remain free.
+    - Image sizes are those of the space that are nearest to :data:`IMAGE_SIZES` of that of the point.
     - Choices in ``fixed``, which the user has restricted, have the given values.
 
     Raises InputError if ``fixed`` excludes the point.
     """
-    values: dict[str, tuple[Value, ...]] = dict(fixed or {})
+    values: dict[str, tuple[Value, ...]] = {"image_size": _image_sizes(space, point), **(fixed or {})}
     for choice in space.choices:
         own = point[choice.name]
         if choice.name in values or not choice.weights:
@@ -112,6 +115,12 @@ def derived_space(
     restricted = space.restrict(values)
     restricted.check(_at_nearest_size(point, restricted))
     return restricted
+
+
+def _image_sizes(space: SearchSpace, point: Architecture) -> tuple[Value, ...]:
+    side = point.image_size.side
+    nearest = {min(space.image_sizes, key=lambda size: abs(size.side - share * side)) for share in IMAGE_SIZES}
+    return tuple(size.value for size in sorted(nearest))
 
 
 def space_from(init: Path, name: str | None = None, fix: Sequence[str] = ()) -> SearchSpace:

@@ -95,6 +95,18 @@ def test_the_derived_space_is_what_the_weights_cover(tmp_path: Path) -> None:
     assert covered(supernet, largest) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize(
+    "side, sizes",
+    [(640, (256, 384, 512, 640)), (320, (128, 192, 256, 320)), (96, (96,)), ("384x640", (192, 288, 384, 480))],
+)
+def test_a_derived_space_has_few_image_sizes(side: int | str, sizes: tuple[int, ...]) -> None:
+    """The supernet's steps are divided among the image sizes of its space."""
+    nano = SPACES["yolo-universal-nano"]
+    point = nano.largest.replace(image_size=side)
+    assert derived_space(nano, point)["image_size"].values == sizes
+    assert derived_space(nano, point, {"image_size": (416, 640)})["image_size"].values == (416, 640)
+
+
 def test_multipliers_of_all_widths_stop_at_45_percent(tmp_path: Path) -> None:
     init = saved("yolov6n", tmp_path)
     point = place_of(load_detector(init)[1], SPACES["yolov6"])
