@@ -79,7 +79,10 @@ def finalize(done: FinishedStudy, reporter: Reporter, out: Path | None = None) -
     comparisons = compare_side_by_side(plan, selection, done.estimators, len(done.classes), done.data, reporter)
     for comparison in comparisons:
         reporter.note(str(comparison))
-    artifacts = tuple(_artifact(done, pick.name, pick.candidate, comparisons) for pick in selection)
+    artifacts = tuple(
+        _artifact(done, name, candidate, comparisons)
+        for name, candidate in _with_latency(done, selection, reporter).items()
+    )
     asked = out or done.folder
     folder = free_folder(asked, artifacts)
     if folder != asked:
@@ -148,18 +151,28 @@ def _without_first(candidate: Candidate) -> Candidate:
     return replace(candidate, estimates=tuple(e for e in candidate.estimates if not e.name.endswith(FIRST)))
 
 
+def _with_latency(done: FinishedStudy, selection: Selection, reporter: Reporter) -> dict[str, Candidate]:
+    """Return the chosen by name; their latency is measured again where another cost has decided."""
+    chosen, latency = {pick.name: pick.candidate for pick in selection}, done.estimators.latency
+    if done.plan.aims.cost.name == latency.name:
+        return chosen
+    with reporter.steps("measuring the latency of the chosen") as update:
+        for measured, (name, candidate) in enumerate(chosen.items()):
+            update(measured, len(chosen), candidate.id)
+            chosen[name] = candidate.with_estimate(latency.remeasure(candidate.point))
+        update(len(chosen), len(chosen), "")
+    return chosen
+
+
 def _artifact(done: FinishedStudy, name: str, candidate: Candidate, comparisons: tuple[Comparison, ...]) -> Artifact:
-    plan, latency = done.plan, done.estimators.latency
-    plain = candidate
-    if plan.aims.cost.name != latency.name:
-        plain = plain.with_estimate(latency.remeasure(candidate.point))
+    plan = done.plan
     gained = tuple(c.speed_up for c in comparisons if c.name == name)
     origin = StudyRecord(
         plan.settings.study_name(done.folder), plan.settings.seed, candidate.trial, len(done.study.candidates)
     )
     record = DataRecord(done.data.name, done.data.fingerprint) if done.data else NO_DATA
     precision = candidate.precision or plan.target.precision
-    estimates = (*plain.estimates, *gained)
+    estimates = (*candidate.estimates, *gained)
     return Artifact(name, candidate.architecture, estimates, origin, done.classes, record, precision)
 
 

@@ -411,6 +411,10 @@ def test_progress_of_the_second_measurements(search: Callable[..., int], tmp_pat
     reporter.check("measuring the chosen again")
     (reports,) = [r for title, r in reporter.phases.items() if title.startswith("measuring the chosen again")]
     assert reports[-1][0] >= len(result.selection)
+    other = Recording()
+    by_size = run_search(replace(settings, minimize=("params",)), tmp_path / "by size", other)
+    other.check("measuring the latency of the chosen")
+    assert all("latency_ms" in {e.name for e in artifact.estimates} for artifact in by_size.artifacts)
 
 
 def test_a_resumed_search_beside_trained_weights_is_the_run(
