@@ -30,6 +30,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -43,7 +44,6 @@ from nas.bench.results import TRAINED, Accuracy, BenchModel, BenchResult
 from nas.bench.run import BenchRequest, run_bench
 from nas.core.architecture_file import Artifact, read_artifact
 from nas.core.console_reporter import ConsoleReporter
-from nas.core.distributed import cores
 from nas.core.paths import new_folder
 from nas.core.references import reference_artifact, with_classes_of
 from nas.core.reporter import Reporter
@@ -57,7 +57,6 @@ from nas.training.data import open_training_data
 from nas.training.job import TrainJob
 from nas.training.logging_config import LoggingConfig
 from nas.training.recipe import Recipe
-from nas.training.train_detector import train_detectors
 from nas.training.validation import detect_and_score
 from search_spaces.spaces import space_of
 from search_spaces.trace import trace
@@ -115,10 +114,10 @@ def entrants(args: argparse.Namespace, start: str, data: DataPair) -> list[Entra
     return [e for e in every if start == "scratch" or e.init]
 
 
-def judged(args: argparse.Namespace, path: Path, size: Any, data: DataPair, init: Path | None) -> float:
+def judged(args: argparse.Namespace, artifact: Artifact, job: TrainJob, path: Path) -> float:
     """mAP50-95 of weights on the split that judges, 0..1."""
-    split = replace(data, val=find_data(args.data).read(args.split)).interpolated(interpolation_of(init))
-    return detect_and_score(load_detector(path)[0], split, size).map
+    split = replace(job.data, val=find_data(args.data).read(args.split)).interpolated(interpolation_of(job.init))
+    return detect_and_score(load_detector(path)[0], split, artifact.architecture.image_size).map
 
 
 def epochs_of(args: argparse.Namespace, start: str, entrant: Entrant) -> int:
@@ -135,22 +134,12 @@ def contest(
     """Each entrant's finished trainings per seed, all from one kind of start."""
     found: dict[str, list[dict[str, Any]]] = {e.name: [] for e in those}
     finished = FinishedTrainings(args.finished or args.out / "finished.json")
-    at_once = args.at_once or cores()
-    # Networks of similar cost train side by side. Each mAP is kept as soon as its group is trained.
-    order = sorted(those, key=lambda e: macs_of(e, data))
+    order = sorted(those, key=lambda e: macs_of(e, data))  # networks of similar cost train side by side
     for seed in range(args.seeds):
+        jobs = [(e.artifact, job_of(args, start, e, data, seed)) for e in order]
         folder = new_folder(args.out / f"{start}{seed}")
-        jobs = {e.name: job_of(args, start, e, data, seed) for e in those}
-        missing = [e for e in order if finished.find(e.artifact, jobs[e.name], args.split) is None]
-        for group in (missing[i : i + at_once] for i in range(0, len(missing), at_once)):
-            train_detectors([e.artifact for e in group], [jobs[e.name] for e in group], folder, reporter, at_once)
-            for e in group:
-                path, job = folder / f"{e.name}.safetensors", jobs[e.name]
-                points = judged(args, path, e.artifact.architecture.image_size, data, job.init)
-                finished.add(e.artifact, job, args.split, points, path)
-        for e in those:
-            entry = finished.find(e.artifact, jobs[e.name], args.split)
-            assert entry is not None
+        entries = finished.train(jobs, args.split, partial(judged, args), folder, reporter, args.at_once)
+        for e, entry in zip(order, entries, strict=True):
             found[e.name].append(entry)
     return found
 
@@ -229,7 +218,7 @@ def verdicts(
 
 def gain_of_last_fifth(training: Mapping[str, Any]) -> float | None:
     """Points of mAP on the val split between four fifths of the epochs and the end; None if that was not evaluated."""
-    values = training["val"]
+    values = training["evaluations"]
     return 100 * (values[-1] - values[-2]) if len(values) > 1 else None
 
 

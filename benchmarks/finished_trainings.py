@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,11 @@ from latency_db.core.device import DeviceFingerprint
 from latency_db.core.measurement import now
 from nas.core.architecture_file import Artifact
 from nas.core.atomic import atomic_write
-from nas.supernet.weights import digest_of
+from nas.core.distributed import cores
+from nas.core.reporter import Reporter
+from nas.supernet.weights import digest_of, load_detector
 from nas.training.job import TrainJob
+from nas.training.train_detector import train_detectors
 
 
 def identity(artifact: Artifact, job: TrainJob, split: str) -> dict[str, Any]:
@@ -45,17 +48,18 @@ class FinishedTrainings:
         self._entries: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
     def find(self, artifact: Artifact, job: TrainJob, split: str) -> dict[str, Any] | None:
-        """Return the entry of a training: ``map`` (0..1), ``val`` (mAP on the val split of each evaluation during the
-        training), ``machine``, ``date``; None if it is not finished."""
+        """Return the entry of a training, None if it is not finished: ``map`` on the split that judges, ``val_map``,
+        ``evaluations`` (on the val split in the course of the training), each 0..1, ``machine``, ``date``."""
         return self._entries.get(_key(artifact, job, split))
 
     def add(self, artifact: Artifact, job: TrainJob, split: str, value: float, weights: Path) -> None:
-        """Write the mAP (``value``, 0..1) of a training on ``split``; ``weights`` has its log beside it."""
+        """Write what is known of a training: its mAP on ``split``, and what is beside and in its weights."""
         self._entries[_key(artifact, job, split)] = {
             "name": artifact.name,
             "seed": job.recipe.seed,
             "map": value,
-            "val": evaluations(weights),
+            "val_map": load_detector(weights)[2]["metrics"]["map"],
+            "evaluations": _evaluations(weights),
             "machine": DeviceFingerprint.read().to_dict()["cpu"],
             "date": now(),
             "of": identity(artifact, job, split),
@@ -63,10 +67,41 @@ class FinishedTrainings:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(self._path, json.dumps(self._entries, indent=1) + "\n")
 
+    def train(
+        self,
+        trainings: Sequence[tuple[Artifact, TrainJob]],
+        split: str,
+        judge: Callable[[Artifact, TrainJob, Path], float],
+        folder: Path,
+        reporter: Reporter,
+        at_once: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """Carry out the trainings that are missing, and return the entries of all.
 
-def evaluations(weights: Path) -> Sequence[float]:
-    """mAP50-95 on the val split at each evaluation during a training, 0..1."""
-    with weights.with_suffix(".log.csv").open(encoding="utf-8", newline="") as file:
+        Args:
+            trainings: networks and how they are trained.
+            split: the split that judges.
+            judge: returns the mAP of a weights file on ``split``, 0..1.
+            folder: where weights are written.
+            reporter: receives progress.
+            at_once: trainings that run side by side (default: one per core). Each such group is written when it ends,
+                so neighbours should be of similar cost.
+        """
+        at_once = at_once or cores()
+        missing = [(a, job) for a, job in trainings if self.find(a, job, split) is None]
+        for group in (missing[i : i + at_once] for i in range(0, len(missing), at_once)):
+            train_detectors([a for a, _ in group], [job for _, job in group], folder, reporter, at_once)
+            for artifact, job in group:
+                path = folder / f"{artifact.name}.safetensors"
+                self.add(artifact, job, split, judge(artifact, job, path), path)
+        return [entry for a, job in trainings if (entry := self.find(a, job, split)) is not None]
+
+
+def _evaluations(weights: Path) -> list[float]:
+    log = weights.with_suffix(".log.csv")
+    if not log.exists():
+        return []
+    with log.open(encoding="utf-8", newline="") as file:
         return [float(row["val_map"]) for row in csv.DictReader(file) if row.get("val_map")]
 
 

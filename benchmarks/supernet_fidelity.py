@@ -29,8 +29,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.stats import kendalltau
 
+from benchmarks.finished_trainings import FinishedTrainings
 from benchmarks.record import Goal, write
 from latency_db.core.profiler import Network
 from latency_db.core.target import Target
@@ -58,7 +60,6 @@ from nas.training.data import as_trained, open_training_data
 from nas.training.job import TrainJob
 from nas.training.recipe import FROM_TRAINED, Recipe
 from nas.training.supernet_initialization import initial_supernet, space_from
-from nas.training.train_detector import train_detectors
 from nas.training.train_supernet import train_supernet
 from nas.training.validation import calibrate, detect_and_score
 from search_spaces.architecture import Architecture
@@ -151,6 +152,7 @@ class Setting:
         path = folder / "beginning.safetensors"
         if not path.exists():
             record = TrainJob(data, self.supernet, self.init).ancestors()
+            torch.manual_seed(self.supernet.seed)
             save_supernet(path, initial_supernet(self.space, data.classes, self.init), data.classes, record)
         return path
 
@@ -160,10 +162,11 @@ def alone(
     setting: Setting,
     data: DataPair,
     judge: DetectionDataset,
-    folder: Path,
+    args: argparse.Namespace,
     reporter: Reporter,
 ) -> dict[str, dict[str, float]]:
-    """mAP50-95 of each after training alone: on the val split and on the split that judges."""
+    """mAP50-95 of each after training alone: on the val split and on the split that judges, ``judge``."""
+    folder = args.out
     record = DataRecord(data.name, data.fingerprint)
     seed = setting.alone.seed
     artifacts = [
@@ -171,14 +174,17 @@ def alone(
         for i, (name, a) in enumerate(architectures.items())
     ]
     job = TrainJob(data, setting.alone, setting.beginning(data, folder), augment=setting.augment)
-    metrics = train_detectors(artifacts, job, folder, reporter)
-    found = {a.name: {"val": m.map, "judge": m.map} for a, m in zip(artifacts, metrics, strict=True)}
-    if judge is not data.val:
-        split = replace(job.images, val=judge.interpolated(interpolation_of(job.init)))
-        for name, architecture in architectures.items():
-            detector = load_detector(folder / f"{name}.safetensors")[0]
-            found[name]["judge"] = detect_and_score(detector, split, architecture.image_size).map
-    return found
+    finished = FinishedTrainings(args.finished or folder / "finished.json")
+    split = replace(job.images, val=judge.interpolated(interpolation_of(job.init)))
+
+    def judged(artifact: Artifact, job: TrainJob, path: Path) -> float:
+        detector, _, record = load_detector(path)
+        if judge is data.val:
+            return float(record["metrics"]["map"])
+        return detect_and_score(detector, split, artifact.architecture.image_size).map
+
+    entries = finished.train([(a, job) for a in artifacts], args.split, judged, folder, reporter)
+    return {a.name: {"val": e["val_map"], "judge": e["map"]} for a, e in zip(artifacts, entries, strict=True)}
 
 
 def straight_from(
@@ -261,10 +267,10 @@ def measured(args: argparse.Namespace, setting: Setting, data: DataPair, reporte
         name: {n: ESTIMATORS[name](context)(a).value for n, a in every.items()} for name in ("supernet", "macs", "nwot")
     }
     judge = data.val if args.split == "val" else find_data(args.data).read(args.split)
-    truth = alone(named, setting, data, judge, folder, reporter)
+    truth = alone(named, setting, data, judge, args, reporter)
     if chosen:
         longer = replace(setting, alone=replace(setting.alone, epochs=epochs_of(path)))
-        truth |= alone(chosen, longer, data, judge, folder, reporter)
+        truth |= alone(chosen, longer, data, judge, args, reporter)
     straight = straight_from(path, chosen, images, judge)
     ms = latencies(every, len(data.classes), args.target, folder, reporter)
     middle = middle_third({n: ms[n] for n in named})
@@ -296,6 +302,7 @@ def main() -> None:
     """Train, rank, write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the trainings")
+    parser.add_argument("--finished", type=Path, help="JSON file of finished trainings (default: in --out)")
     parser.add_argument("--weights", type=Path, help="trained detector that everything begins as")
     parser.add_argument("--supernet", type=Path, help="finished supernet (default: train one into --out)")
     parser.add_argument("--run", type=Path, help="folder of a search in the same space: its S, M and L take part")
