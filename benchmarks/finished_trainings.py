@@ -12,13 +12,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from safetensors.numpy import load_file
+
 from latency_db.core.device import DeviceFingerprint
 from latency_db.core.measurement import now
 from nas.core.architecture_file import Artifact
 from nas.core.atomic import atomic_write
 from nas.core.distributed import cores
 from nas.core.reporter import Reporter
-from nas.supernet.weights import digest_of, load_detector
+from nas.supernet.weights import load_detector
 from nas.training.job import TrainJob
 from nas.training.train_detector import train_detectors
 
@@ -30,7 +32,7 @@ def identity(artifact: Artifact, job: TrainJob, split: str) -> dict[str, Any]:
         "classes": list(artifact.classes),
         "recipe": job.recipe.to_dict(),
         "augmentation": job.augmentation.to_dict(),
-        "init": "scratch" if job.init is None else digest_of(job.init),
+        "init": "scratch" if job.init is None else _digest_of_tensors(job.init),
         "data": job.data.fingerprint,
         "split": split,
     }
@@ -103,6 +105,14 @@ def _evaluations(weights: Path) -> list[float]:
         return []
     with log.open(encoding="utf-8", newline="") as file:
         return [float(row["val_map"]) for row in csv.DictReader(file) if row.get("val_map")]
+
+
+def _digest_of_tensors(path: Path) -> str:
+    """Equal for equal weights; bytes of such files differ, in the order of their metadata."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(load_file(path).items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode() + tensor.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _key(artifact: Artifact, job: TrainJob, split: str) -> str:
