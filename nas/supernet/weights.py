@@ -35,9 +35,19 @@ def _write(path: Path, module: nn.Module, kind: str, header: Mapping[str, Any]) 
     tensors = {name: t.detach().cpu().contiguous() for name, t in module.state_dict().items()}
     if bad := _not_finite(tensors):
         raise InputError(f"weights for {path} are not finite ({bad})", "finite numbers", "the file is not written")
-    return atomic_write(
-        path, save(tensors, {"format": FORMAT, "kind": kind, **{k: json.dumps(v) for k, v in header.items()}})
-    )
+    metadata = {"format": FORMAT, "kind": kind, **{k: json.dumps(v) for k, v in header.items()}}
+    return atomic_write(path, _in_order(save(tensors, metadata)))
+
+
+def _in_order(content: bytes) -> bytes:
+    """Return a safetensors file with its metadata in alphabetical order; safetensors writes it in a random one, so that
+    equal weights would be different files."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors are aligned to 8 bytes
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def _not_finite(tensors: Mapping[str, Tensor]) -> str:

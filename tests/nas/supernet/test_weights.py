@@ -137,6 +137,17 @@ def test_another_number_type_is_refused(detector_file: Path, tmp_path: Path) -> 
         load_detector(rewritten(detector_file, tmp_path / "x.safetensors", {}, {name: half}))
 
 
+def test_equal_weights_are_equal_files(detector_file: Path, supernet_file: Path, tmp_path: Path) -> None:
+    """Files are known by their hash: teachers, initial weights, int8 figures."""
+    detector, artifact, record = load_detector(detector_file)
+    supernet, classes, kept = load_supernet(supernet_file)
+    for i in range(8):  # of a random order, one in four would be that of the file
+        again = save_detector(tmp_path / f"{i}.safetensors", detector, artifact, record)
+        assert again.read_bytes() == detector_file.read_bytes()
+        again = save_supernet(tmp_path / f"supernet{i}.safetensors", supernet, classes, kept)
+        assert again.read_bytes() == supernet_file.read_bytes()
+
+
 def test_what_was_written_is_read(detector_file: Path, supernet_file: Path) -> None:
     _, artifact, record = load_detector(detector_file)
     assert artifact.classes == ("a", "b") and json.dumps(record) == '{"metrics": {"map": 0.5}}'
