@@ -21,8 +21,8 @@ were trained: in the way of ``--weights`` in ``trained``, by averaging areas in 
 a stock network if it is 1.15 times as fast at no less mAP, or a point of mAP better at no more latency. ``flat``: what
 the last fifth of the epochs brought the network of ``--weights`` on the val split. What is finished in ``--out`` is
 kept; the same command resumes. ``--finished FILE`` keeps the mAP of each finished training, without its weights, so that
-other machines continue. ``results/against_references_<data>.json``, ``.png`` of ``trained``,
-``results/against_references_<data>_scratch.json``, ``.png`` of ``scratch``.
+other machines continue; ``--only NAME,NAME`` trains a part. ``results/against_references_<data>.json``, ``.png`` of
+``trained``, ``results/against_references_<data>_scratch.json``, ``.png`` of ``scratch``.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def entrants(args: argparse.Namespace, start: str, data: DataPair) -> list[Entra
     """
     run = args.scratch_run if start == "scratch" and args.scratch_run else args.run
     supernet = supernet_of(run) if start == "trained" else None
-    ours = [with_classes_of(read_artifact(run / f"{name}.json"), data) for name in SIZES]
+    ours = [with_classes_of(read_artifact(run / f"{name}.json"), data) for name in SIZES] if run else []
     size = args.image_size or ours[0].architecture.image_size.value
     weights = weights_file(args.weights)
     trained = load_detector(weights)[1].name
@@ -263,14 +263,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--at-once", type=int, help="trainings that run concurrently (default: one per core)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the trainings; what is finished is kept")
     parser.add_argument("--finished", type=Path, help="JSON file of finished trainings (default: in --out)")
+    parser.add_argument("--only", help="train these networks alone, for --finished: no result is written")
     args = parser.parse_args(arguments)
-    if args.run is None and (args.scratch_run is None or "trained" in args.starts):
-        parser.error("--run is missing; only --starts scratch with --scratch-run goes without")
+    if args.run is None and ("trained" in args.starts or not (args.scratch_run or (args.only and args.image_size))):
+        parser.error("--run is missing; --starts scratch goes without, with --scratch-run, or --only and --image-size")
     if (model := load_detector(weights_file(args.weights))[1].name) not in args.models.split(","):
         parser.error(f"--models {args.models} lacks {model}, the network of --weights")
     reporter = ConsoleReporter()
     data = open_training_data(args.data, None, reporter)
     those = {start: entrants(args, start, data) for start in args.starts.split(",")}
+    if args.only:
+        for start, its in those.items():
+            named = {e.name: e for e in its}
+            if unknown := set(args.only.split(",")) - set(named):
+                parser.error(f"--only {','.join(sorted(unknown))}; the contest {start} has {', '.join(named)}")
+            contest(args, start, [named[name] for name in args.only.split(",")], data, reporter)
+        return
     trainings = {start: contest(args, start, its, data, reporter) for start, its in those.items()}
     maps = {start: {n: [t["map"] for t in each] for n, each in its.items()} for start, its in trainings.items()}
     benches = {start: bench(args, start, its, maps[start], data, reporter) for start, its in those.items()}
