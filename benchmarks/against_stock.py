@@ -95,7 +95,6 @@ def entrants(args: argparse.Namespace, start: str, data: DataPair) -> list[Entra
     ours = [with_classes_of(read_artifact(run / f"{name}.json"), data) for name in SIZES] if run else []
     size = args.image_size or ours[0].architecture.image_size.value
     weights = weights_file(args.weights)
-    trained = load_detector(weights)[1].name
     found, resized = [], []
     for model in args.models.split(","):
         stock = with_classes_of(reference_artifact(model), data)
@@ -104,10 +103,10 @@ def entrants(args: argparse.Namespace, start: str, data: DataPair) -> list[Entra
             space_of(whole)["width"].values,
             key=lambda w, own=whole["width"]: abs(float(w) - float(own) / 2),  # type: ignore[misc]
         )
-        found.append(Entrant(replace(stock, architecture=whole), weights if model == trained else None))
+        found.append(Entrant(replace(stock, architecture=whole), weights if model == args.model else None))
         half = replace(stock, name=f"{model}-half", architecture=whole.replace(width=width))
         found.append(Entrant(half, None))
-        if args.resized and model == trained:
+        if args.resized and model == args.model:
             large = replace(half, architecture=half.architecture.replace(image_size=args.resized))
             resized.append(Entrant(replace(large, name=f"{half.name}-{args.resized}"), None, control=True))
     every = [*found, *(Entrant(a, supernet, ours=True) for a in ours), *resized]
@@ -238,8 +237,31 @@ def goals_of(figure: Mapping[str, Any]) -> list[Goal]:
     return goals
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Train, measure, judge."""
+def measured(
+    args: argparse.Namespace, start: str, those: Sequence[Entrant], data: DataPair, reporter: Reporter
+) -> dict[str, Any]:
+    """One contest: all are trained, benched and judged."""
+    trainings = contest(args, start, those, data, reporter)
+    found = {name: [one["map"] for one in each] for name, each in trainings.items()}
+    done = bench(args, start, those, found, data, reporter)
+    return {
+        "map": {
+            n: {"mean": 100 * mean(v), "deviation": 100 * stdev(v) if len(v) > 1 else None, "seeds": [100 * x for x in v]}
+            for n, v in found.items()
+        },
+        "ms": latencies(done),
+        "verdicts": verdicts(those, found, {n: e.latency.value for n, e in done.main.items() if e.latency}),
+        "flat": gain_of_last_fifth(trainings[args.model][0]),
+        "trained_on": sorted({one["machine"] for each in trainings.values() for one in each}),
+        "epochs": {e.name: epochs_of(args, start, e) for e in those},
+        "params": {n: e.model.params for n, e in done.main.items()},
+        "macs": {n: e.model.macs for n, e in done.main.items()},
+        "image_size": {e.name: str(e.artifact.architecture.image_size) for e in those},
+    }  # fmt: skip
+
+
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, help="folder of a finished nas search --init")
     parser.add_argument(
@@ -267,40 +289,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     if args.run is None and ("trained" in args.starts or not (args.scratch_run or (args.only and args.image_size))):
         parser.error("--run is missing; --starts scratch goes without, with --scratch-run, or --only and --image-size")
-    if (model := load_detector(weights_file(args.weights))[1].name) not in args.models.split(","):
-        parser.error(f"--models {args.models} lacks {model}, the network of --weights")
+    args.model = load_detector(weights_file(args.weights))[1].name
+    if args.model not in args.models.split(","):
+        parser.error(f"--models {args.models} lacks {args.model}, the network of --weights")
+    return args
+
+
+def part(names: str, those: Sequence[Entrant]) -> list[Entrant]:
+    """Those of some names. Raises SystemExit for a name that none has."""
+    named = {e.name: e for e in those}
+    if unknown := set(names.split(",")) - set(named):
+        raise SystemExit(f"--only {','.join(sorted(unknown))}; expected some of {', '.join(named)}")
+    return [named[name] for name in names.split(",")]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train, measure, judge."""
+    args = parsed(arguments)
     reporter = ConsoleReporter()
     data = open_training_data(args.data, None, reporter)
-    those = {start: entrants(args, start, data) for start in args.starts.split(",")}
-    if args.only:
-        for start, its in those.items():
-            named = {e.name: e for e in its}
-            if unknown := set(args.only.split(",")) - set(named):
-                parser.error(f"--only {','.join(sorted(unknown))}; the contest {start} has {', '.join(named)}")
-            contest(args, start, [named[name] for name in args.only.split(",")], data, reporter)
-        return
-    trainings = {start: contest(args, start, its, data, reporter) for start, its in those.items()}
-    maps = {start: {n: [t["map"] for t in each] for n, each in its.items()} for start, its in trainings.items()}
-    benches = {start: bench(args, start, its, maps[start], data, reporter) for start, its in those.items()}
-    for start, found in maps.items():
+    for start in args.starts.split(","):
+        those = entrants(args, start, data)
+        if args.only:
+            contest(args, start, part(args.only, those), data, reporter)
+            continue
+        one = measured(args, start, those, data, reporter)
         name = f"against_references_{data.name}" + ("_scratch" if start == "scratch" else "")
         (RESULTS / f"{name}.png").write_bytes((args.out / f"bench-{start}" / "bench.png").read_bytes())
-        one = {
-            "map": {
-                n: {"mean": 100 * mean(v), "deviation": 100 * stdev(v) if len(v) > 1 else None, "seeds": [100 * x for x in v]}
-                for n, v in found.items()
-            },
-            "ms": latencies(benches[start]),
-            "verdicts": verdicts(those[start], found, {n: e.latency.value for n, e in benches[start].main.items() if e.latency}),
-            "flat": gain_of_last_fifth(trainings[start][model][0]),
-            "trained_on": sorted({t["machine"] for each in trainings[start].values() for t in each}),
-            "epochs": {e.name: epochs_of(args, start, e) for e in those[start]},
-            "params": {n: e.model.params for n, e in benches[start].main.items()},
-            "macs": {n: e.model.macs for n, e in benches[start].main.items()},
-            "image_size": {e.name: str(e.artifact.architecture.image_size) for e in those[start]},
-        }  # fmt: skip
         figure = {
-            "contests": {start: one}, "model": model, "weights": digest_of(args.weights), "data": data.fingerprint,
+            "contests": {start: one}, "model": args.model, "weights": digest_of(args.weights), "data": data.fingerprint,
             "data_name": data.name, "split": args.split, "target": args.target,
         }  # fmt: skip
         write(name, figure, goals_of(figure), range(args.seeds))
