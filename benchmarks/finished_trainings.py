@@ -1,6 +1,7 @@
 """mAP of finished trainings in a file, so that a comparison of many networks can be continued later, on any machine.
 
-A training that the file knows is not repeated, even where its weights are gone.
+A training that the file knows is not repeated, even where its weights are gone. Those of comparisons that are under way are in
+``results/finished``, with the S, M and L that take part.
 """
 
 from __future__ import annotations
